@@ -1,0 +1,5 @@
+"""``python -m builder`` is ``aras``."""
+
+from builder.cli import main
+
+main()

@@ -1,0 +1,83 @@
+"""Content digests of Arrow columns: equal values give equal digests, whatever wrote them."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+def column_digest(column: pa.ChunkedArray | pa.Array) -> str:
+    """sha256 (hex) of a column's type, length, nulls and values.
+
+    Chunking, slicing, padding and bytes under nulls do not count, so the digest survives a
+    rewrite by another Parquet or Arrow version.
+    """
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    state = hashlib.sha256()
+    _feed(state, column.type, chunks)
+    return state.hexdigest()
+
+
+def table_digests(table: pa.Table) -> dict[str, str]:
+    return {name: column_digest(table.column(name)) for name in table.column_names}
+
+
+def combine(digests: dict[str, str]) -> str:
+    """One digest of named digests, independent of their order."""
+    lines = "".join(f"{name} {digests[name]}\n" for name in sorted(digests))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _feed(state: Any, kind: pa.DataType, chunks: Sequence[pa.Array]) -> None:
+    """Feed the values of all chunks as if they were one array, without making one."""
+    nulls = sum(chunk.null_count for chunk in chunks)
+    state.update(f"{_name(kind)}|{sum(len(chunk) for chunk in chunks)}|{nulls}|".encode())
+    if nulls:
+        valid = [pc.is_valid(chunk).to_numpy(zero_copy_only=False) for chunk in chunks]
+        state.update(np.packbits(np.concatenate(valid)).tobytes())
+    if pa.types.is_null(kind):
+        return
+    if pa.types.is_struct(kind):
+        members = [chunk.flatten() for chunk in chunks]
+        for i, child in enumerate(kind):
+            _feed(state, child.type, [one[i] for one in members])
+        return
+    values = [chunk.drop_null() for chunk in chunks]
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        for one in values:
+            state.update(pc.list_value_length(one).to_numpy().astype("<i8").tobytes())
+        _feed(state, kind.value_type, [one.flatten() for one in values])
+    elif pa.types.is_fixed_size_list(kind):
+        _feed(state, kind.value_type, [one.flatten() for one in values])
+    elif pa.types.is_binary(kind) or pa.types.is_string(kind):
+        for one in values:
+            state.update(pc.binary_length(one).to_numpy().astype("<i8").tobytes())
+        for one in values:
+            _feed_bytes(state, one)
+    elif pa.types.is_boolean(kind):
+        bits = [one.to_numpy(zero_copy_only=False) for one in values]
+        state.update(np.packbits(np.concatenate([np.zeros(0, dtype=bool), *bits])).tobytes())
+    else:
+        for one in values:
+            state.update(np.ascontiguousarray(one.to_numpy()).tobytes())
+
+
+def _name(kind: pa.DataType) -> str:
+    """A type's name without the names of list items, which Parquet does not keep."""
+    if pa.types.is_struct(kind):
+        return "struct " + " ".join(child.name for child in kind)
+    if pa.types.is_fixed_size_list(kind):
+        return f"list {kind.list_size}"
+    return "list" if pa.types.is_list(kind) or pa.types.is_large_list(kind) else str(kind)
+
+
+def _feed_bytes(state: Any, values: pa.Array) -> None:
+    if not len(values):
+        return
+    _, offsets, data = values.buffers()
+    place = np.frombuffer(offsets, dtype=np.int32)[values.offset : values.offset + len(values) + 1]
+    if data is not None:
+        state.update(memoryview(data)[place[0] : place[-1]])

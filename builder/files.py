@@ -1,0 +1,167 @@
+"""Files and hashes: the one atomic write, the one content hash."""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+_HOST = socket.gethostname().split(".")[0]
+_COUNT = itertools.count()
+_CHUNK = 1 << 20
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a hidden path beside ``path``; on success flush it to disk and rename it into place.
+
+    A file (or folder) under its final name is therefore whole. On any exception, Ctrl-C
+    included, the hidden one is removed and ``path`` is left as it was. Raises OSError (disk
+    full, permissions) as the file system does.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{_HOST}.{os.getpid()}.{next(_COUNT)}.tmp")
+    try:
+        yield temporary
+        if temporary.is_dir():
+            for child in temporary.rglob("*"):
+                _fsync(child)
+        settle(temporary, path)
+    except BaseException:
+        remove(temporary)
+        raise
+
+
+def settle(temporary: Path, path: Path) -> None:
+    """Flush ``temporary`` (same file system) to disk and rename it to ``path``, replacing it."""
+    _fsync(temporary)
+    os.replace(temporary, path)
+    _fsync(path.parent)
+
+
+def sweep(folder: Path) -> int:
+    """Remove what killed processes of this host left behind under ``folder``; returns how many."""
+    swept = 0
+    for leftover in folder.glob(".*.tmp") if folder.is_dir() else ():
+        parts = leftover.name.rsplit(".", 4)
+        if len(parts) == 5 and parts[1] == _HOST and parts[2].isdigit() and not _alive(parts[2]):
+            remove(leftover)
+            swept += 1
+    return swept
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder; one that is gone already is fine."""
+    if path.is_dir() and not path.is_symlink():
+        with contextlib.suppress(FileNotFoundError):  # another process removes it too
+            shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder: Path, on_wait: Callable[[], object]) -> Iterator[None]:
+    """Keep other processes that want ``folder`` waiting until this one is done, or dead.
+
+    ``on_wait()`` is called before waiting for another one. A file system without locks does not
+    lock: two processes then do the work twice.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+                raise
+        yield
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 ``text`` with LF line ends, atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def digest_of(value: Any) -> str:
+    """sha256 of the canonical JSON of ``value`` (sorted keys, no spaces)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    return hash_file(path, "sha256")["sha256"]
+
+
+def hash_file(
+    path: Path, *algorithms: str, advance: Callable[[int], None] | None = None
+) -> dict[str, str]:
+    """Hex digests of a file by each of ``algorithms``, read once; ``advance`` hears of bytes."""
+    hashes = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            for one in hashes.values():
+                one.update(chunk)
+            if advance:
+                advance(len(chunk))
+    return {name: one.hexdigest() for name, one in hashes.items()}
+
+
+def content_hashes(paths: Iterable[Path], cache: Path) -> dict[str, str]:
+    """sha256 of each file, by its path as text.
+
+    Files whose size and modification time are those in ``cache`` are not read again, as git's
+    index does it; the cache may be deleted at any time. Raises OSError for a missing file.
+    """
+    try:
+        known = read_json(cache)
+    except (FileNotFoundError, ValueError):
+        known = {}
+    known = known if isinstance(known, dict) else {}
+    fresh = {}
+    for path in paths:
+        stat = path.stat()
+        entry = known.get(str(path))
+        if not entry or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
+            entry = [stat.st_size, stat.st_mtime_ns, sha256_file(path)]
+        fresh[str(path)] = entry
+    if fresh != known:
+        write_json(cache, {**known, **fresh})
+    return {path: entry[2] for path, entry in fresh.items()}
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's process, or a system without /proc
+        return True
+    return status.rpartition(")")[2].split()[0] != "Z"  # ended, but nobody has asked how

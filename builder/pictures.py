@@ -1,0 +1,94 @@
+"""PNG bytes to arrays and back, and the composition columns that follow from a mask."""
+
+import io
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from PIL import Image, UnidentifiedImageError
+
+from builder import landcover
+from builder.errors import ArasError
+from builder.schema import IMAGE, PER_CLASS_COUNT, PER_CLASS_PERCENT
+
+Pixels = npt.NDArray[np.uint8]
+
+COMPOSITION = ("pixels", "percent", "dominant")
+"""Columns that `composition_columns` makes."""
+
+
+def encode_png(array: Pixels) -> bytes:
+    """(H, W, 3) RGB or (H, W) single-channel uint8 → PNG bytes; equal arrays, equal bytes.
+
+    Run lengths and Huffman codes alone: on Sentinel-2 tiles 4 times as fast as zlib's search for
+    matches and 0.4 % larger, on masks smaller.
+    """
+    out = io.BytesIO()
+    Image.fromarray(array).save(out, format="PNG", compress_type=zlib.Z_RLE)
+    return out.getvalue()
+
+
+def decode_png(data: bytes, name: str = "picture") -> Pixels:
+    """PNG bytes → uint8 (H, W, 3) or (H, W). Raises ArasError naming ``name`` when damaged."""
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            picture.load()
+            if picture.mode not in ("RGB", "L"):
+                raise ArasError(f"{name}: a {picture.mode} picture; RGB or single-channel wanted")
+            return np.asarray(picture)
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ArasError(f"{name}: not a whole PNG ({error})") from error
+
+
+def decode_mask(data: bytes, name: str, size: int | None = None) -> Pixels:
+    """Mask bytes → (H, W) uint8 of ids 0…6.
+
+    Raises ArasError naming ``name`` for ids outside 0…6, several channels or another size.
+    """
+    mask = decode_png(data, name)
+    if mask.ndim != 2:
+        raise ArasError(f"{name}: mask has {mask.shape[2]} channels; one of class ids wanted")
+    if mask.max(initial=0) >= len(landcover.CLASSES):
+        raise ArasError(f"{name}: mask holds id {int(mask.max())}; ids are 0…6")
+    if size is not None and mask.shape != (size, size):
+        raise ArasError(f"{name}: mask is {mask.shape[1]}×{mask.shape[0]}, wanted {size}×{size}")
+    return mask
+
+
+def image_column(data: Sequence[bytes], names: Sequence[str]) -> pa.Array:
+    """Encoded pictures and their base names as an Image column."""
+    fields = [pa.array(data, pa.binary()), pa.array(names, pa.string())]
+    return pa.StructArray.from_arrays(fields, fields=list(IMAGE))
+
+
+def image_bytes(column: pa.ChunkedArray) -> list[bytes]:
+    """The encoded bytes of an Image column."""
+    values: list[bytes] = []
+    for chunk in column.chunks:
+        values.extend(chunk.field("bytes").to_pylist())
+    return values
+
+
+def composition_columns(pixels: npt.NDArray[np.int64]) -> dict[str, pa.Array]:
+    """Counts (n, 7) → the columns ``pixels``, ``percent`` and ``dominant``."""
+    counts = pixels.reshape(-1, len(landcover.CLASSES))
+    return {
+        "pixels": _per_class(counts, PER_CLASS_COUNT),
+        "percent": _per_class(landcover.percent(counts), PER_CLASS_PERCENT),
+        "dominant": pa.array(landcover.dominant(counts), pa.int64()),
+    }
+
+
+def per_class(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """A per-class struct column (``pixels`` or ``percent``) → (n, 7) int64."""
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):  # a column without chunks
+        return np.zeros((0, len(landcover.CLASSES)), dtype=np.int64)
+    return np.stack([array.field(i).to_numpy() for i in range(7)], axis=1).astype(np.int64)
+
+
+def _per_class(values: npt.NDArray[np.int64], kind: pa.DataType) -> pa.Array:
+    fields = [pa.array(values[:, i], kind[i].type) for i in range(kind.num_fields)]
+    return pa.StructArray.from_arrays(fields, fields=list(kind))

@@ -1,0 +1,88 @@
+"""The one retry policy for everything that crosses a network."""
+
+import email.utils
+import re
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import requests
+import tenacity
+
+T = TypeVar("T")
+
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+# Servers send Retry-After on successes too; only these statuses mean "wait".
+THROTTLED = frozenset({429, 503})
+LONGEST_WAIT = 120.0
+
+
+def status_of(error: BaseException) -> int | None:
+    """HTTP status carried by an error of requests, huggingface_hub (httpx) or our own; or None."""
+    response = getattr(error, "response", None)
+    return getattr(response, "status_code", None)
+
+
+def is_transient(error: BaseException) -> bool:
+    """True for what a later attempt may cure: dropped connections, time-outs, 429 and 5xx."""
+    status = status_of(error)
+    if status is not None:
+        return status in TRANSIENT
+    # httpx-style clients are recognised by name: they are not a dependency of ours.
+    names = {kind.__name__ for kind in type(error).__mro__}
+    network = (requests.ConnectionError, requests.Timeout, ConnectionError, TimeoutError)
+    chunked = requests.exceptions.ChunkedEncodingError
+    return isinstance(error, (*network, chunked)) or "TransportError" in names
+
+
+def retry_after(error: BaseException) -> float | None:
+    """Seconds that a throttling answer asks for, from Retry-After or the Hub's RateLimit."""
+    if status_of(error) not in THROTTLED:
+        return None
+    headers: Any = getattr(getattr(error, "response", None), "headers", {})
+    value = headers.get("Retry-After")
+    if value is None:
+        spent = re.search(r"\br=0;t=(\d+)", headers.get("RateLimit", ""))  # "api";r=0;t=55
+        return float(spent[1]) if spent else None
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return None  # neither seconds nor a date: wait as for any other failure
+    return max(0.0, moment.timestamp() - time.time())
+
+
+def retrying(
+    call: Callable[[], T],
+    *,
+    attempts: int = 6,
+    base: float = 0.5,
+    retry_if: Callable[[BaseException], bool] = is_transient,
+    on_retry: Callable[[BaseException, float], None] | None = None,
+) -> T:
+    """Call until it succeeds, at most ``attempts`` times; the last error is raised as it is.
+
+    Waits grow exponentially from ``base`` seconds with jitter, or as long as a 429/503 asks for
+    (capped at two minutes). ``on_retry(error, wait)`` is told before each wait.
+    """
+    backoff = tenacity.wait_exponential_jitter(initial=base, max=30, jitter=base)
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked = retry_after(error) if error else None
+        return min(asked, LONGEST_WAIT) if asked is not None else backoff(state)
+
+    def tell(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if on_retry and error is not None and state.next_action:
+            on_retry(error, state.next_action.sleep)
+
+    policy = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(attempts),
+        wait=wait,
+        retry=tenacity.retry_if_exception(retry_if),
+        before_sleep=tell,
+        reraise=True,
+    )
+    return policy(call)
