@@ -1,0 +1,363 @@
+"""From a recipe to the steps that build its dataset, in the order in which the data flows."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from builder import recipe as recipes
+from builder.balance import BalancePlan
+from builder.captions.section import TemplateSection, ask_of
+from builder.engine import Engine
+from builder.errors import ArasError, WorkFailed
+from builder.files import locked, read_json, write_json
+from builder.geo import PER_DEGREE
+from builder.plan import Part, Summary, plan, run, survey
+from builder.progress import console
+from builder.stage import Stage
+from builder.stages.caption import Caption
+from builder.stages.generate import Generate
+from builder.stages.import_ import Import
+from builder.stages.import_release import ImportRelease, is_release, streams_of
+from builder.stages.layouts import Layouts
+from builder.stages.memorize import Memorize
+from builder.stages.score import Score
+from builder.stages.segment import Segment
+from builder.stages.split import Split
+from builder.stages.tiles import Tiles
+from builder.store import CorruptShard, Store
+
+RESTARTS = 3
+"""Most times that a build starts over because a shard on disk turned out corrupt."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A model to train: ``segmenter``, ``generator`` or ``retriever``."""
+
+    model: str
+    folder: Path
+    overrides: dict[str, Any]
+    profile: str
+    tile: int
+    """Side of the tiles in pixels, the largest crop that can be trained on."""
+
+    @property
+    def name(self) -> str:
+        return f"train-{self.model}"
+
+    def _module(self) -> Any:
+        import importlib
+
+        return importlib.import_module(f"builder.models.{self.model}")
+
+    def settings(self) -> Any:
+        """The profile with the recipe's own values in place."""
+        made = dataclasses.replace(self._module().PROFILES[self.profile], **self.overrides)
+        cut = hasattr(made, "crop")
+        return dataclasses.replace(made, crop=min(made.crop, self.tile)) if cut else made
+
+    def stale(self, store: Store) -> bool:
+        return not self._module().is_fresh(store, self.folder, self.settings())
+
+    def run(self, store: Store) -> dict[str, Any]:
+        """Train, or resume, or find it done; returns the summary.
+
+        One process trains; another one in the same directory waits and then finds it done.
+        """
+        started = time.monotonic()
+        with locked(
+            self.folder, lambda: console.print(f"{self.name}: waiting for another process")
+        ):
+            told: dict[str, Any] = self._module().train(store, self.folder, self.settings())
+        keep = ("made", "steps", "final_loss", "weights_sha256", "test")
+        facts = {name: told[name] for name in keep if name in told}
+        seconds = round(time.monotonic() - started, 2)
+        return {"kind": "training", "stage": self.name, **facts, "seconds": seconds}
+
+
+Step = Stage | Training
+
+
+@dataclass(frozen=True)
+class Project:
+    """A directory with a dataset.toml."""
+
+    directory: Path
+
+    @cached_property
+    def recipe(self) -> recipes.Recipe:
+        return recipes.load(self.directory)
+
+    @cached_property
+    def store(self) -> Store:
+        return Store(self.directory.absolute() / "work")  # workers may run elsewhere
+
+    @property
+    def models(self) -> Path:
+        return self.directory.absolute() / "models"
+
+    @property
+    def releases(self) -> Path:
+        return self.directory / "release"
+
+    def engine(self, kind: str | None = None, workers: int | None = None) -> Engine:
+        section = self.recipe.engine
+        return Engine(kind or section.kind, section.workers if workers is None else workers)
+
+    def report(self, name: str, summary: dict[str, Any]) -> None:
+        """Keep the last summary of a step under reports/."""
+        write_json(self.directory / "reports" / f"{name}.json", summary)
+
+    @property
+    def is_imported(self) -> bool:
+        """Rows come from [import] instead of tiles, layouts and generate."""
+        return bool(self.recipe.imports.sources)
+
+    @property
+    def synthetic_rows(self) -> int:
+        """Rows to draw; imported ones are not counted."""
+        return 0 if self.is_imported else self.recipe.generator.rows
+
+    def steps(self) -> list[Step]:
+        """Every step from input files to captions. `package` comes after them."""
+        if self.is_imported:
+            section = self.recipe.imports
+            blocks: list[Step] = [self.split()] if section.split == "blocks" else []
+            judged: list[Step] = []
+            if section.segmenter:
+                judged = [*self.trainings(), *self.segments()]
+            return [self.imports(), *blocks, *judged, *self.captions(), *self.scores()]
+        return [
+            self.tiles(),
+            self.split(),
+            *self.trainings(),
+            *self.synthesis(),
+            *self.segments(),
+            *self.memorization(),
+            *self.captions(),
+            *self.scores(),
+        ]
+
+    def imports(self) -> Import | ImportRelease:
+        """The stage that brings rows in. Raises ArasError for sources of two kinds."""
+        section = self.recipe.imports
+        paths = tuple((self.directory / one).resolve() for one in section.sources)
+        if not paths:
+            raise ArasError(
+                f"{self.directory / recipes.FILE}: no sources in [import]; name the zips, folders "
+                "or the release to bring in, or run `aras import SOURCE…` where no recipe is yet"
+            )
+        if any(is_release(path) for path in paths):
+            if len(paths) > 1 or section.md5:
+                raise ArasError("a release is imported alone, checked by its own manifest")
+            streams = streams_of(paths[0]) if section.captions else ()
+            return ImportRelease(paths[0], streams, section.shard_rows)
+        return Import(
+            sources=paths,
+            md5=tuple(sorted(section.md5.items())),
+            run=section.run,
+            size=self.recipe.tiles.size,
+            captions=section.captions,
+            placed=section.split == "blocks",
+            shard_rows=section.shard_rows,
+        )
+
+    def streams(self) -> tuple[str, ...]:
+        """Caption streams of the rows: imported ones first, then the recipe's own."""
+        imported = self.imports().streams if self.is_imported else ()
+        return tuple(dict.fromkeys((*imported, *self.recipe.captions)))
+
+    def tiles(self) -> Tiles:
+        section = self.recipe.tiles
+        return Tiles(
+            maps=recipes.files(self.directory, section.maps, "tiles.maps"),
+            composites=recipes.files(self.directory, section.composites, "tiles.composites"),
+            size=section.size,
+            reflectance=section.reflectance,
+            max_water=section.max_water,
+            max_black=section.max_black,
+            remap=tuple(sorted(section.remap.items())),
+            resample=section.resample,
+        )
+
+    def split(self) -> Split:
+        section = self.recipe.split
+        return Split(
+            shares=(section.shares.train, section.shares.validation, section.shares.test),
+            block=section.block,
+            buffer_km=section.buffer_km,
+            size=self.recipe.tiles.size / PER_DEGREE,
+            seed=self.recipe.dataset.seed,
+        )
+
+    def trainings(self) -> list[Training]:
+        wanted = ["segmenter"] + (["generator"] if self.synthetic_rows else [])
+        return [self.training(name) for name in wanted]
+
+    def training(self, model: str) -> Training:
+        section: Any = getattr(self.recipe, model)
+        keys = ("steps", "batch", "crop", "size", "stream", "learning_rate")
+        values = {key: getattr(section, key, None) for key in keys}
+        given = {key: value for key, value in values.items() if value is not None}
+        given["seed"] = self.recipe.dataset.seed
+        size = self.recipe.tiles.size
+        return Training(model, self.models / model, given, section.profile, size)
+
+    def layouts(self) -> Layouts:
+        section = self.recipe.generator
+        return Layouts(
+            rows=self.synthetic_rows,
+            run=section.run,
+            seed=self.recipe.dataset.seed,
+            target=str(section.target),
+            max_repeats=section.max_repeats,
+            variants=section.variants,
+            nearest=section.nearest,
+            shard_rows=256 if section.profile == "gpu" else 8,
+        )
+
+    def synthesis(self) -> list[Stage]:
+        """The layouts of the synthetic rows, then the tiles drawn on them."""
+        section = self.recipe.generator
+        gpu = section.profile == "gpu"
+        draw = Generate(
+            mask=section.mask,
+            sampler=section.sampler or "dpm-solver",
+            sampling_steps=section.sampling_steps or (25 if gpu else 15),
+            batch=section.sampling_batch or (64 if gpu else 8),
+            model=self.models / "generator",
+        )
+        return [self.layouts(), draw] if section.rows else [self.layouts()]
+
+    def segments(self) -> list[Segment]:
+        model = self.models / "segmenter"
+        if self.recipe.generator.mask == "layout":
+            return [Segment(model=model)]
+        return [
+            Segment(model=model, labels=True, rows=("synthetic",)),
+            Segment(model=model, rows=("real",)),
+        ]
+
+    def memorization(self) -> list[Memorize]:
+        section = self.recipe.memorization
+        stage = Memorize(copy_ratio=section.copy_ratio, copy_bits=section.copy_bits)
+        return [stage] if self.synthetic_rows else []
+
+    def captions(self) -> list[Caption]:
+        imported = self.imports().streams if self.is_imported else ()
+        return [self.caption(name) for name in self.recipe.captions if name not in imported]
+
+    def caption(self, stream: str) -> Caption:
+        """The stage of one stream of the recipe."""
+        section = self.recipe.captions[stream]
+        stage = Caption(stream=stream, backend=section.backend, seed=self.recipe.dataset.seed)
+        if isinstance(section, TemplateSection):
+            return dataclasses.replace(stage, style=section.style)
+        ask, running = ask_of(stream, section, self.directory)
+        cache = self.store.root / ".models.json"
+        return dataclasses.replace(
+            stage, ask=ask, running=dataclasses.replace(running, cache=cache)
+        )
+
+    def scores(self) -> list[Score]:
+        return [Score(stream=name) for name in self.streams()]
+
+
+def balance_plan(project: Project) -> BalancePlan | None:
+    """The plan behind the synthetic rows, met or not; None when there are none."""
+    stage = dataclasses.replace(project.layouts(), nearest=True)
+    found = survey(stage, project.store) if stage.rows else None
+    return found.plan if found else None
+
+
+def sampling_rate(project: Project) -> float | None:
+    """Tiles per second of the last `generate` that made any; None before the first."""
+    try:
+        told = read_json(project.directory / "reports" / "generate.json")
+    except FileNotFoundError:
+        return None
+    return told["rows_made"] / told["seconds"] if told["rows_made"] else None
+
+
+def preview(project: Project, steps: list[Step], part: Part = (1, 1)) -> list[dict[str, Any]]:
+    """What a run would do, step by step; a step whose inputs are not there yet says so."""
+    told = []
+    for step in steps:
+        line: dict[str, Any] = {"stage": step.name}
+        try:
+            if isinstance(step, Training):
+                line["todo"] = "train" if step.stale(project.store) else "nothing: it is trained"
+            else:
+                todo = plan(step, project.store, part)
+                line |= {"shards": len(todo.tasks), "stale": len(todo.stale)}
+        except ArasError as error:
+            line["todo"] = f"cannot be planned yet: {error}"
+        told.append(line)
+    return told
+
+
+def run_steps(
+    project: Project,
+    steps: list[Step],
+    engine: Engine,
+    part: Part = (1, 1),
+    tell: Callable[[dict[str, Any]], None] | None = None,
+    finish: Callable[[], dict[str, Any]] | None = None,
+) -> list[dict[str, Any]]:
+    """Run steps in order, then ``finish``; returns their summaries, of which ``tell`` hears too.
+
+    When a shard turns out corrupt on reading, the steps start over, at most `RESTARTS` times:
+    planning then sees it as missing. Raises WorkFailed naming the failed shards; what succeeded
+    is kept.
+    """
+    for _ in range(RESTARTS):
+        try:
+            told = _run_once(project, steps, engine, part, tell)
+            return [*told, finish()] if finish else told
+        except CorruptShard as error:
+            if not _makes(steps, error.stage):
+                raise
+            corrupt = error
+    raise WorkFailed(f"shards keep turning out corrupt, check the disk: {corrupt}")
+
+
+def _run_once(
+    project: Project, steps: list[Step], engine: Engine, part: Part, tell: Any
+) -> list[dict[str, Any]]:
+    told: list[dict[str, Any]] = []
+    for step in steps:
+        if isinstance(step, Training):
+            summary = step.run(project.store)
+        else:
+            done = run(step, project.store, engine, part)
+            for stage, shard in (one.split("/") for one in done.corrupt):
+                if _makes(steps, stage):
+                    raise CorruptShard(stage, shard, "found on reading")
+            summary = done.as_dict()
+        told.append(summary)
+        project.report(step.name, summary)
+        if tell:
+            tell(summary)
+        if summary.get("failed"):
+            raise WorkFailed(failure(done))
+    return told
+
+
+def _makes(steps: list[Step], stage: str) -> bool:
+    return any(step.name == stage for step in steps)
+
+
+def failure(summary: Summary) -> str:
+    """The message of a stage with failed shards: each distinct reason with its shards."""
+    reasons: dict[str, list[str]] = {}
+    for shard, why in summary.failed.items():
+        reasons.setdefault(why, []).append(shard)
+    lines = [f"{', '.join(shards)}: {why}" for why, shards in reasons.items()]
+    return (
+        f"{summary.stage}: {len(summary.failed)} of {summary.shards} shards failed, the others "
+        "are kept; the same command tries these again\n  " + "\n  ".join(lines)
+    )
