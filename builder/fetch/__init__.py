@@ -1,0 +1,1 @@
+"""Fetching: the official Zenodo files and the WorldCover inputs, resumable and verified."""

@@ -1,0 +1,231 @@
+"""The resumable, verified download of one file."""
+
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from builder.errors import ArasError, CorruptFile
+from builder.fetch.http import TIMEOUT, reason, secure
+from builder.fetch.verify import Remote, verify
+from builder.files import read_json, settle, write_json
+from builder.retry import is_transient, retrying
+
+CHUNK = 1 << 16
+"""Bytes written at a time: a break loses less than one chunk."""
+
+FRESH = 3
+"""Downloads from scratch before a file that does not verify is given up."""
+
+ROUNDS = 100
+"""Bound on rounds of retries; a round that brings no new byte is the last one anyway."""
+
+LARGEST = 200_000_000_000
+"""Bytes after which a body of unannounced length is cut off."""
+
+
+class Stopped(Exception):
+    """The command is ending; what has arrived stays in the partial file."""
+
+
+class NoSpace(ArasError):
+    """The disk is full: no other file can be fetched either."""
+
+
+class Broken(ConnectionError):
+    """An answer that cannot be used but may be good next time."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What transfers share: the session, who is told of bytes and of trouble, when to stop."""
+
+    session: requests.Session
+    advance: Callable[[int], None]
+    say: Callable[[str], None]
+    stop: threading.Event
+    backoff: float = 0.5
+
+
+def part(target: Path) -> Path:
+    """The hidden partial file of ``target``; beside it, ``….json`` says what it is a part of."""
+    return target.with_name(f".{target.name}.part")
+
+
+def download(remote: Remote, target: Path, line: Line) -> None:
+    """Fetch ``remote`` to ``target``: resume the partial file, verify it, rename it into place.
+
+    A file that does not verify is removed and fetched again from scratch, `FRESH` times in all.
+    Raises CorruptFile when it never verifies, requests.RequestException when the server or the
+    network fails for good, OSError as the file system does, Stopped when asked to stop. Unless
+    CorruptFile is raised the partial file is kept.
+    """
+    partial = part(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    line.advance(_size(partial))
+    for left in reversed(range(FRESH)):
+        try:
+            _complete(remote, partial, line)
+            verify(partial, remote)
+        except CorruptFile as error:
+            _discard(partial, line)
+            if not left:
+                raise CorruptFile(
+                    f"{error}; fetched {FRESH} times, nothing is kept. The copy at {remote.url} "
+                    f"is damaged: try later, or a mirror with --base-url"
+                ) from error
+            line.say(f"{remote.name}: {error}; fetching it from scratch")
+        else:
+            settle(partial, target)
+            _note(partial).unlink(missing_ok=True)
+            return
+
+
+def _complete(remote: Remote, partial: Path, line: Line) -> None:
+    """Transfer until the partial file is whole, going on as long as each round brings bytes."""
+
+    def tell(error: BaseException, wait: float) -> None:
+        if line.stop.is_set():
+            raise Stopped
+        line.say(f"{remote.name}: {reason(error)}; again in {wait:.0f} s")
+
+    best = _size(partial)
+    for _ in range(ROUNDS):
+        try:
+            return retrying(
+                lambda: _transfer(remote, partial, line), base=line.backoff, on_retry=tell
+            )
+        except (requests.RequestException, ConnectionError) as error:
+            if not is_transient(error) or _size(partial) <= best:
+                raise
+            best = _size(partial)
+    raise Broken(f"the connection broke in each of {ROUNDS} rounds of retries")
+
+
+def _transfer(remote: Remote, partial: Path, line: Line) -> None:
+    """One request: the rest of the file when the partial can be continued, else all of it."""
+    if line.stop.is_set():
+        raise Stopped
+    note = _continuable(remote, partial)
+    if note is None:
+        _discard(partial, line)
+    offset = _size(partial)
+    if note and offset and offset == note["size"]:
+        return
+    headers = {}
+    if note and offset:
+        headers["Range"] = f"bytes={offset}-"
+        validator = note["etag"] if _strong(note["etag"]) else note["last_modified"]
+        if validator:
+            headers["If-Range"] = validator
+    with line.session.get(remote.url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+        secure(answer.url)
+        if offset and answer.status_code == 416:
+            _discard(partial, line)
+            raise Broken("the server has no byte where the partial file ends")
+        answer.raise_for_status()
+        if answer.status_code == 206:
+            _refuse_splice(answer, note, offset, partial, line)
+            total = note["size"] if note else None
+        elif answer.status_code == 200:
+            if offset:
+                same = note and _validator(answer) == (note["etag"], note["last_modified"])
+                line.say(
+                    f"{remote.name}: the server "
+                    f"{'ignores Range' if same else 'has another version now'}; from the start"
+                )
+            _discard(partial, line)
+            offset, total = 0, _length(answer)
+            if remote.size is not None and total not in (None, remote.size):
+                raise CorruptFile(f"the server offers {total} bytes, {remote.size} expected")
+            etag, last_modified = _validator(answer)
+            found = {"etag": etag, "last_modified": last_modified, "size": total or remote.size}
+            write_json(_note(partial), {"url": remote.url, **found})
+        else:
+            raise ArasError(f"the server answers {answer.status_code} {answer.reason}")
+        total = total or remote.size
+        _room(partial, (total or 0) - offset)
+        with partial.open("ab") as file:
+            for chunk in answer.iter_content(CHUNK):
+                if line.stop.is_set():
+                    raise Stopped
+                file.write(chunk)
+                offset += len(chunk)
+                line.advance(len(chunk))
+                if offset > (total or LARGEST):
+                    raise CorruptFile(f"the server sends more than {total or LARGEST} bytes")
+    if total is not None and offset < total:
+        raise Broken(f"the server ended after {offset} of {total} bytes")
+
+
+def _continuable(remote: Remote, partial: Path) -> dict[str, Any] | None:
+    """The note of a partial file that may be continued: same address, and a change would show."""
+    try:
+        note = read_json(_note(partial))
+        same = note["url"] == remote.url and note["size"] in (None, remote.size or note["size"])
+        seen = note["etag"] or note["last_modified"] or remote.md5
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    whole = note["size"] is None or _size(partial) <= note["size"]
+    return note if same and seen and whole else None
+
+
+def _refuse_splice(
+    answer: requests.Response, note: dict[str, Any] | None, offset: int, partial: Path, line: Line
+) -> None:
+    """Discard the partial file and raise Broken unless a 206 continues exactly that file."""
+    etag, last_modified = _validator(answer)
+    start, _, total = answer.headers.get("Content-Range", "").partition("/")
+    continues = start.startswith(f"bytes {offset}-")
+    if note is None or not offset or not continues:
+        trouble = "the server sends another part than was asked for"
+    elif (
+        (etag and note["etag"] and etag != note["etag"])
+        or (last_modified and note["last_modified"] and last_modified != note["last_modified"])
+        or (total.isdigit() and note["size"] is not None and int(total) != note["size"])
+    ):
+        trouble = "the file on the server has changed"
+    else:
+        return
+    _discard(partial, line)
+    raise Broken(f"{trouble}; from the start")
+
+
+def _validator(answer: requests.Response) -> tuple[str | None, str | None]:
+    return answer.headers.get("ETag"), answer.headers.get("Last-Modified")
+
+
+def _strong(etag: str | None) -> bool:
+    return etag is not None and etag.startswith('"')
+
+
+def _length(answer: requests.Response) -> int | None:
+    text = answer.headers.get("Content-Length", "")
+    return int(text) if text.isdigit() else None
+
+
+def _room(partial: Path, needed: int) -> None:
+    free = shutil.disk_usage(partial.parent).free
+    if needed > free:
+        raise NoSpace(
+            f"no space left in {partial.parent}: {needed} bytes still to come, {free} free; "
+            f"make room and run the same command again"
+        )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _note(partial: Path) -> Path:
+    return partial.with_name(f"{partial.name}.json")
+
+
+def _discard(partial: Path, line: Line) -> None:
+    line.advance(-_size(partial))
+    partial.unlink(missing_ok=True)
+    _note(partial).unlink(missing_ok=True)

@@ -1,0 +1,103 @@
+"""What the official layout calls things: splits, streams, columns, and where a name lies."""
+
+import re
+from typing import NamedTuple
+
+from builder import geo
+from builder.errors import ArasError
+from builder.landcover import CLASSES
+
+STREAMS = {
+    "hybrid_gemma3-4b": "google/gemma-3-4b-it",
+    "hybrid_qwen3-vl-8b": "Qwen/Qwen3-VL-8B-Instruct",
+    "text_qwen3-4b": "Qwen/Qwen3-4B-Instruct-2507",
+    "vision_gemma3-4b": "google/gemma-3-4b-it",
+    "vision_qwen3-vl-8b": "Qwen/Qwen3-VL-8B-Instruct",
+}
+"""The five caption streams in the order of captions.csv, and the model that wrote each.
+
+Which revision of a model it was is not published.
+"""
+
+HEADER = ("filename", "split", *CLASSES, *STREAMS)
+"""The 14 columns of captions.csv."""
+
+ERROR = "ERROR:"
+"""How a text begins that stands in captions.csv for a caption that failed."""
+
+GROUPS = {
+    "train": ("real", "train"),
+    "val": ("real", "validation"),
+    "test": ("real", "test"),
+    "synth": ("synthetic", "train"),
+    "generated": ("synthetic", "train"),
+}
+"""Group of the layout → (kind, split) of its rows, in the order in which they are imported.
+
+A name is unique within its group only. ``generated`` are the pictures of train/generated: one per
+train mask, drawn on it, without captions of their own.
+"""
+
+FOLDERS = {"images": "image", "masks": "mask", "generated": "generated"}
+"""Folder of pictures → their role."""
+
+_ALIASES = {"validation": "val"}
+_STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_TILE = re.compile(r"([NS]\d{2}[EW]\d{3})_(\d{3})_(\d{3})")
+
+
+class Refused(ArasError):
+    """Why one row or entry cannot be imported; it is listed and the others go on."""
+
+
+class Place(NamedTuple):
+    """Georeference of a tile: affine a…f and the centre, in degrees of EPSG:4326."""
+
+    transform: tuple[float, ...]
+    longitude: float
+    latitude: float
+
+
+def group_of(word: str) -> str | None:
+    """The group that a folder, archive or ``split`` cell names; None for any other word."""
+    word = _ALIASES.get(word, word)
+    return word if word in GROUPS and word != "generated" else None
+
+
+def stem_of(filename: str) -> str:
+    """The name without ``.png``. Raises Refused for a name that could not be an id or a file."""
+    stem = filename[:-4] if filename.lower().endswith(".png") else filename
+    if not _STEM.fullmatch(stem):
+        raise Refused(f"bad name: {filename[:80]!r} cannot be an id")
+    return stem
+
+
+def row_id(group: str, stem: str, run: str) -> str:
+    """Global id of a row: ``real/N36E028_005_025``, ``synthetic/<run>/0073`` or, for pictures of
+    train/generated, ``synthetic/<run>-conditional/N36E028_005_025``. Its last part is always the
+    official file name without ``.png``.
+    """
+    if group == "generated":
+        return f"synthetic/{run}-conditional/{stem}"
+    return f"real/{stem}" if GROUPS[group][0] == "real" else f"synthetic/{run}/{stem}"
+
+
+def place(stem: str, size: int) -> Place | None:
+    """Where a real tile of ``size`` pixels lies, from ``<cell>_<patch row>_<patch column>``.
+
+    The cell is the lower-left corner of a 1° composite of 12,000 pixels, patches count from its
+    upper left. None when the name says no such place.
+    """
+    found = _TILE.fullmatch(stem)
+    if not found:
+        return None
+    row, column = int(found[2]), int(found[3])
+    left, top = geo.cell_origin(found[1])
+    inside = max(row, column) < geo.PER_DEGREE // size
+    if not inside or not 0 <= left < 360 * geo.PER_DEGREE or not 0 <= top < 180 * geo.PER_DEGREE:
+        return None
+    x, y = left + column * size, top + row * size
+    west, north = geo.lonlat(x, y)
+    longitude, latitude = geo.lonlat(x + size / 2, y + size / 2)
+    step = 1 / geo.PER_DEGREE
+    return Place((step, 0.0, west, 0.0, -step, north), longitude, latitude)

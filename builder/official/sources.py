@@ -1,0 +1,262 @@
+"""Sources of an import: zips, folders and captions.csv files, their entries and their bytes."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from builder.errors import ArasError, CorruptFile
+from builder.files import digest_of, hash_file
+from builder.official import zips
+from builder.official.names import FOLDERS, Refused, group_of, stem_of
+from builder.progress import bar
+
+CAPTIONS = "captions.csv"
+PERCENTAGES = "class_percentages"
+ANY = "any"
+"""In place of an md5: any content is taken."""
+
+MOST_PICTURE = 4 << 20
+"""Bytes of one picture; 256×256 RGB samples are 0.2 MB unpacked."""
+MOST_TABLE = 16 << 30
+"""Bytes of one table; captions.csv of 400,240 rows is below 1 GB."""
+MOST_DEPTH = 8
+"""Folders within folders; a link that goes in circles ends there."""
+
+_UNSAFE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)|\0")
+
+
+@dataclass(frozen=True)
+class Source:
+    """``kind`` is zip, folder or table."""
+
+    path: Path
+    kind: str
+
+    @property
+    def group(self) -> str | None:
+        """The split that the source's own name says, if any."""
+        return group_of(self.path.name if self.kind == "folder" else self.path.stem)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A picture or table of a source. ``role`` is image, mask, generated, captions or percentages.
+
+    ``stamp`` tells contents apart: CRC-32 and size in a zip, size and time of a file. ``member``
+    says where a zip has it.
+    """
+
+    role: str
+    group: str | None
+    name: str
+    path: str
+    stamp: str
+    member: zips.Member | None = None
+
+
+@dataclass(frozen=True)
+class Odd:
+    """An entry that is no part of the layout, or not to be trusted."""
+
+    path: str
+    reason: str
+
+
+def find(paths: Sequence[Path]) -> list[Source]:
+    """The sources behind the given paths, and any captions.csv beside or one level above them.
+
+    A folder that holds nothing but zips (as `aras fetch official` leaves it) stands for them.
+    Raises ArasError for a path that is not there or is none of these.
+    """
+    found: list[Source] = []
+    for path in paths:
+        found += _sources(path)
+    twice = {one.path for one in found if sum(one.path == other.path for other in found) > 1}
+    if twice:
+        raise ArasError(f"{min(twice)}: named twice among the sources")
+    for one in [one for one in found if one.kind != "table"]:
+        beside = (one.path.parent / CAPTIONS).resolve()
+        inside = one.kind == "folder" and (one.path / CAPTIONS).is_file()
+        if beside.is_file() and not inside and all(beside != other.path for other in found):
+            found.append(Source(beside, "table"))
+        for table in sorted((one.path.parent / PERCENTAGES).glob("*.csv")):
+            if one.kind == "zip" and all(table.resolve() != other.path for other in found):
+                found.append(Source(table.resolve(), "table"))
+    return found
+
+
+def _sources(path: Path) -> list[Source]:
+    path = path.resolve()
+    if path.is_dir():
+        archives = sorted(path.glob("*.zip"))
+        layout = [one for one in os.scandir(path) if one.is_dir() and _is_part(one.name)]
+        if archives and layout:
+            raise ArasError(
+                f"{path}: holds zips ({archives[0].name}) and folders ({layout[0].name}/): name "
+                "the ones to import"
+            )
+        return [Source(one, "zip") for one in archives] or [Source(path, "folder")]
+    if not path.is_file():
+        raise ArasError(f"{path}: no such zip, folder or {CAPTIONS}")
+    if path.suffix.lower() == ".zip":
+        return [Source(path, "zip")]
+    if path.name == CAPTIONS or path.parent.name == PERCENTAGES:
+        return [Source(path, "table")]
+    raise ArasError(f"{path}: neither a zip, a folder nor a {CAPTIONS}")
+
+
+def _is_part(name: str) -> bool:
+    return name in FOLDERS or group_of(name) is not None
+
+
+def identity(source: Source) -> str:
+    """Digest of what tells a changed source: size and time of the file, or of each in a folder."""
+    if source.kind != "folder":
+        stat = source.path.stat()
+        return digest_of([str(source.path), stat.st_size, stat.st_mtime_ns])
+    return digest_of([str(source.path), [[path, stamp] for path, stamp in _walk(source.path)]])
+
+
+def entries(source: Source) -> Iterator[Entry | Odd]:
+    """Everything in a source, folders aside. Raises ArasError when it cannot be listed."""
+    if source.kind == "zip":
+        for member in zips.members(source.path):
+            if not member.is_folder:
+                stamp = f"{member.crc:08x}:{member.size}"
+                yield _checked(classify(member.name, source.group, stamp, member))
+    elif source.kind == "folder":
+        for path, stamp in _walk(source.path):
+            yield classify(path, source.group, stamp)
+    else:
+        parent = source.path.parent
+        inside = PERCENTAGES if parent.name == PERCENTAGES else parent.name
+        yield classify(f"{inside}/{source.path.name}", None, identity(source))
+
+
+def classify(
+    path: str, group: str | None, stamp: str, member: zips.Member | None = None
+) -> Entry | Odd:
+    """What an entry is, by its path alone: a top folder or none, ``group`` where no folder says."""
+    if _UNSAFE.search(path):
+        return Odd(path, "unsafe name: it leaves the archive")
+    parts = path.replace("\\", "/").split("/")
+    folder = parts[-2] if len(parts) > 1 else ""
+    inner = group_of(parts[-3]) if len(parts) > 2 else None
+    if parts[-1] == CAPTIONS:
+        return Entry("captions", group_of(folder) or group, parts[-1], path, stamp, member)
+    if folder == PERCENTAGES and parts[-1].endswith(".csv"):
+        of = group_of(parts[-1][:-4])
+        return Entry("percentages", of, parts[-1], path, stamp, member)
+    if folder not in FOLDERS or not parts[-1].endswith(".png") or "__MACOSX" in parts:
+        return Odd(path, "no part of the layout")
+    role, of = FOLDERS[folder], inner or group
+    if of is None or (role == "generated" and of != "train"):
+        return Odd(path, "unknown split: no folder above is train, val, test or synth")
+    try:
+        return Entry(role, of, stem_of(parts[-1]), path, stamp, member)
+    except Refused as error:
+        return Odd(path, str(error))
+
+
+def _checked(entry: Entry | Odd) -> Entry | Odd:
+    """An entry of a zip that would not be unpacked is odd."""
+    if isinstance(entry, Odd) or entry.member is None:
+        return entry
+    table = entry.role in ("captions", "percentages")
+    try:
+        zips.check(entry.member, MOST_TABLE if table else MOST_PICTURE)
+    except Refused as error:
+        return Odd(entry.path, str(error))
+    return entry
+
+
+def open_table(source: Source, entry: Entry) -> BinaryIO:
+    """A table as a binary stream."""
+    if entry.member is not None:
+        return zips.stream(source.path.open("rb"), entry.member, MOST_TABLE)
+    return (source.path / entry.path if source.kind == "folder" else source.path).open("rb")
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a picture in a folder. Raises Refused when it is gone or too large."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_PICTURE + 1)
+    except OSError as error:
+        raise Refused(f"cannot be read: {error.strerror}") from error
+    if len(data) > MOST_PICTURE:
+        raise Refused(f"too large: at most {MOST_PICTURE:,} bytes are read")
+    return data
+
+
+def _walk(root: Path) -> Iterator[tuple[str, str]]:
+    """(relative path, size:time) of all files under a folder, links followed, sorted."""
+    for folder, folders, files in os.walk(root, followlinks=True):
+        inside = os.path.relpath(folder, root)
+        folders[:] = sorted(folders) if inside.count(os.sep) < MOST_DEPTH else []
+        prefix = "" if inside == "." else f"{inside}/"
+        for name in sorted(files):
+            try:
+                stat = os.stat(os.path.join(folder, name))
+            except OSError:  # a link that leads nowhere: reading it will say so
+                yield prefix + name, "missing"
+                continue
+            yield prefix + name, f"{stat.st_size}:{stat.st_mtime_ns}"
+
+
+def expected_md5(path: Path, given: Mapping[str, str]) -> tuple[str, str] | None:
+    """(md5, who says so) of a zip: given by its name, in MD5SUMS beside it, or of the official
+    record; None when nobody says or `ANY` is given."""
+    if path.name in given:
+        return None if given[path.name] == ANY else (given[path.name].lower(), "given")
+    sums = path.parent / "MD5SUMS"
+    if sums.is_file():
+        for line in sums.read_text(encoding="utf-8", errors="replace").splitlines():
+            value, _, name = line.partition("  ")
+            if name.strip() == path.name:
+                return value.lower(), "MD5SUMS beside it"
+    from builder.fetch.catalogue import OFFICIAL_MD5, OFFICIAL_RECORD
+
+    known = OFFICIAL_MD5.get(path.name)
+    return (known, f"record {OFFICIAL_RECORD}") if known else None
+
+
+def verify(
+    sources: Sequence[Source], given: Mapping[str, str], earlier: Mapping[str, Sequence[str]]
+) -> dict[str, list[str]]:
+    """Check the md5 of every zip that somebody gives one for: path → [identity, md5].
+
+    ``earlier`` is what the last call returned: a zip unchanged since is not read again. Raises
+    ArasError for a given name that is no source, CorruptFile for a sum that differs.
+    """
+    archives = [one for one in sources if one.kind == "zip"]
+    for name in sorted(set(given) - {one.path.name for one in archives}):
+        raise ArasError(f"an md5 is given for {name}, which is none of the zips to import")
+    wanted = {one: sum_ for one in archives if (sum_ := expected_md5(one.path, given))}
+    known = {str(one.path): [identity(one), sum_] for one, (sum_, _) in wanted.items()}
+    todo = [one for one in wanted if list(earlier.get(str(one.path), ())) != known[str(one.path)]]
+    wrong = []
+    with bar("md5", sum(one.path.stat().st_size for one in todo), "bytes") as advance:
+        for path, (expected, who) in ((one.path, wanted[one]) for one in todo):
+            found = hash_file(path, "md5", advance=advance)["md5"]
+            if found != expected:
+                wrong.append(
+                    f"{path}: its md5 is {found}, not {expected} ({who}); fetch it again, or, if "
+                    f"it is another release, say so: --md5 {path.name}={found} (or ={ANY}), in a "
+                    f'recipe "{path.name}" = "{found}" under [import.md5]'
+                )
+    if wrong:
+        raise CorruptFile("\n".join(wrong))
+    return known
+
+
+def has_captions(paths: Sequence[Path]) -> bool:
+    """There is a captions.csv in, beside or above the sources behind ``paths``."""
+    return any(
+        isinstance(entry, Entry) and entry.role == "captions"
+        for source in sorted(find(paths), key=lambda one: one.kind != "table")
+        for entry in entries(source)
+    )
