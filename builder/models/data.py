@@ -1,0 +1,97 @@
+"""Training data: decoded tiles of a split in a memory-mapped file, made once, flat in memory."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from builder.errors import ArasError
+from builder.files import atomic, digest_of, sweep
+from builder.pictures import decode_mask, decode_png, image_bytes
+from builder.progress import bar
+from builder.schema import SPLITS
+from builder.stage import shards
+from builder.store import Store
+
+NEEDS = ("id", "image", "mask", "split")
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Decoded tiles: ``pixels`` (n, H, W, 4) uint8, RGB and class id, mapped from disk."""
+
+    pixels: npt.NDArray[np.uint8]
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def crops(
+        self, rng: np.random.Generator, batch: int, size: int
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Random crops, turned and flipped: images (batch, size, size, 3) and masks (batch, size,
+        size), uint8. Raises ArasError when tiles are smaller than ``size``."""
+        height, width = self.pixels.shape[1:3]
+        if size > min(height, width):
+            raise ArasError(
+                f"crop = {size} is larger than the tiles of {width}×{height} pixels: set a smaller "
+                "crop in [segmenter] and [generator]"
+            )
+        out = np.empty((batch, size, size, 4), dtype=np.uint8)
+        for i in range(batch):
+            tile = rng.integers(len(self))
+            y, x = rng.integers(height - size + 1), rng.integers(width - size + 1)
+            patch = self.pixels[tile, y : y + size, x : x + size]
+            patch = np.rot90(patch, int(rng.integers(4)))
+            out[i] = patch[:, ::-1] if rng.integers(2) else patch
+        return out[..., :3], out[..., 3]
+
+
+def digest(store: Store, split: str) -> str:
+    """Digest of all real tiles and their splits: what a training on ``split`` depends on."""
+    found = {shard: store.find(shard, NEEDS) for shard in shards(store, ("real",))}
+    return digest_of([split, {s: [d for _, d in where.values()] for s, where in found.items()}])
+
+
+def load(store: Store, split: str) -> Tiles:
+    """Decode the real tiles of ``split`` into work/.cache (once per content) and map them.
+
+    Memory stays at one shard. Raises ArasError when the split is empty or tiles differ in size.
+    """
+    wanted = SPLITS.index(split)
+    names = shards(store, ("real",))
+    key = digest(store, split)
+    path = store.root / ".cache" / f"{split}-{key[:16]}.npy"
+    if not path.exists():
+        rows = sum(t.column("split").to_pylist().count(wanted) for _, t in store.scan(names, NEEDS))
+        if not rows:
+            raise ArasError(
+                f"split {split} has no tiles: change shares, block or buffer_km in [split]"
+            )
+        sweep(path.parent)
+        for old in path.parent.glob(f"{split}-*.npy"):
+            old.unlink(missing_ok=True)
+        with atomic(path) as temporary:
+            _fill(store, names, wanted, rows, temporary)
+    return Tiles(np.load(path, mmap_mode="r"), key)
+
+
+def _fill(store: Store, names: list[str], wanted: int, rows: int, path: object) -> None:
+    out, place = None, 0
+    with bar("decode tiles", rows, "tiles") as advance:
+        for _, table in store.scan(names, NEEDS):
+            ids = table.column("id").to_pylist()
+            splits = table.column("split").to_pylist()
+            images, masks = image_bytes(table.column("image")), image_bytes(table.column("mask"))
+            for i in (i for i, split in enumerate(splits) if split == wanted):
+                image, mask = decode_png(images[i], ids[i]), decode_mask(masks[i], ids[i])
+                if out is None:
+                    shape = (rows, *mask.shape, 4)
+                    out = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+                        f"{path}", mode="w+", dtype=np.uint8, shape=shape
+                    )
+                if (*image.shape[:2], 4) != out.shape[1:] or image.shape[:2] != mask.shape:
+                    raise ArasError(f"{ids[i]}: is {image.shape}, the others are {out.shape[1:]}")
+                out[place, ..., :3], out[place, ..., 3] = image, mask
+                place += 1
+                advance(1)

@@ -1,0 +1,202 @@
+"""The segmenter: SegFormer trained on real train tiles, judged on real test tiles."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from builder.errors import ArasError
+from builder.files import remove, write_json
+from builder.landcover import CLASSES
+from builder.models import data, training
+from builder.seeds import generator, seed
+from builder.store import Store
+
+NAME = "segmenter"
+WEIGHTS = "model.safetensors"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a training depends on; the profiles are ready-made ones."""
+
+    steps: int = 200
+    batch: int = 8
+    crop: int = 128
+    learning_rate: float = 2e-3
+    widths: tuple[int, ...] = (16, 32, 64, 128)
+    depths: tuple[int, ...] = (1, 1, 1, 1)
+    decoder: int = 64
+    seed: int = 0
+
+
+PROFILES = {
+    "cpu": Settings(),
+    "gpu": Settings(
+        steps=40_000,
+        batch=64,
+        crop=256,
+        learning_rate=6e-4,
+        widths=(64, 128, 320, 512),
+        depths=(3, 4, 6, 3),
+        decoder=768,
+    ),
+}
+
+
+def build(settings: Settings) -> nn.Module:
+    """A SegFormer from its configuration: (n, 3, H, W) → logits (n, 7, H/4, W/4)."""
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    config = SegformerConfig(
+        num_labels=len(CLASSES),
+        hidden_sizes=list(settings.widths),
+        depths=list(settings.depths),
+        decoder_hidden_size=settings.decoder,
+        num_attention_heads=[max(1, width // 32) for width in settings.widths],
+        id2label=dict(enumerate(CLASSES)),
+        label2id={name: i for i, name in enumerate(CLASSES)},
+    )
+    torch.manual_seed(seed(settings.seed, NAME, "initial weights"))
+    model: nn.Module = SegformerForSemanticSegmentation(config)
+    return model
+
+
+def normalise(images: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
+    """(n, H, W, 3) uint8 → (n, 3, H, W) float32, roughly zero mean and unit spread."""
+    tensor = torch.tensor(images, device=device)
+    return (tensor.permute(0, 3, 1, 2).float() / 255 - 0.4) / 0.2
+
+
+def upsample(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """(n, 7, h, w) logits → (n, 7, H, W), bilinear."""
+    return nn.functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+
+def _key(store: Store, settings: Settings) -> str:
+    return training.key_of(NAME, VERSION, asdict(settings), data.digest(store, "train"))
+
+
+def is_fresh(store: Store, folder: Path, settings: Settings) -> bool:
+    """True when the model in ``folder`` was made from these settings and these tiles."""
+    found = training.record(folder)
+    return bool(found and found["key"] == _key(store, settings))
+
+
+def train(store: Store, folder: Path, settings: Settings) -> dict[str, Any]:
+    """Train unless the model is there already; returns its record with the test report."""
+    if is_fresh(store, folder, settings):
+        return {**training.require(folder, NAME), "made": False}
+    key = _key(store, settings)
+    tiles, held_out = data.load(store, "train"), data.load(store, "test")
+    device = training.device()
+    model = build(settings).to(device)
+    job = training.Job(folder, key, settings.steps, settings.learning_rate)
+
+    def loss_at(step: int) -> Tensor:
+        rng = generator(settings.seed, NAME, step)
+        torch.manual_seed(seed(settings.seed, NAME, "dropout", step))
+        images, masks = tiles.crops(rng, settings.batch, settings.crop)
+        target = torch.from_numpy(masks.astype(np.int64)).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            out = model(pixel_values=normalise(images, device)).logits
+        full = upsample(out.float(), masks.shape[1:])
+        return nn.functional.cross_entropy(full, target)
+
+    losses = training.fit(job, model, loss_at, label=f"train {NAME}")
+    remove(folder / "record.json")
+    model.save_pretrained(folder)  # type: ignore[operator]
+    report = evaluate(model, held_out)
+    write_json(folder / "test.json", report)
+    facts = {"settings": asdict(settings), "data": tiles.digest, "test": report}
+    return {**training.finish(job, WEIGHTS, losses, facts), "made": True}
+
+
+def load(folder: Path) -> nn.Module:
+    """The trained segmenter, ready to predict. Raises ArasError when missing, damaged or of
+    another class list."""
+    from transformers import SegformerForSemanticSegmentation
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    training.verify_weights(folder, WEIGHTS, NAME)
+    model: nn.Module = SegformerForSemanticSegmentation.from_pretrained(folder)
+    names = [model.config.id2label[i] for i in range(model.config.num_labels)]  # type: ignore
+    if tuple(names) != CLASSES:
+        raise ArasError(f"{folder}: was trained for classes {names}, not {list(CLASSES)}")
+    return model.to(training.device()).eval()
+
+
+@torch.inference_mode()
+def look(
+    model: nn.Module, images: npt.NDArray[np.uint8]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """(n, H, W, 3) uint8 → class ids (n, H, W) uint8 and features (n, d) float32.
+
+    Features are the mean of the encoder's last hidden state. On the CPU one tile at a time on one
+    thread: the same answer at any batch size, in any engine.
+    """
+    device = training.device()
+    if device.type != "cpu":
+        return _look(model, images, device)
+    with training.single_thread():
+        parts = [_look(model, images[i : i + 1], device) for i in range(len(images))]
+    return np.concatenate([ids for ids, _ in parts]), np.concatenate([f for _, f in parts])
+
+
+def _look(
+    model: nn.Module, images: npt.NDArray[np.uint8], device: torch.device
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    out = model(pixel_values=normalise(images, device), output_hidden_states=True)
+    ids = upsample(out.logits, images.shape[1:3]).argmax(1).to(torch.uint8)
+    features = out.hidden_states[-1].mean(dim=(2, 3)).float()
+    return np.asarray(ids.cpu().numpy()), np.asarray(features.cpu().numpy())
+
+
+def evaluate(model: nn.Module, tiles: data.Tiles) -> dict[str, Any]:
+    """Scores over all pixels of ``tiles`` pooled together: see `scores`."""
+    model.eval()
+    confusion = np.zeros((len(CLASSES), len(CLASSES)), dtype=np.int64)
+    for start in range(0, len(tiles), 16):
+        block = tiles.pixels[start : start + 16]
+        found, _ = look(model, block[..., :3])
+        pairs = block[..., 3].astype(np.int64) * len(CLASSES) + found
+        confusion += np.bincount(pairs.ravel(), minlength=confusion.size).reshape(confusion.shape)
+    return {"tiles": len(tiles), **scores(confusion)}
+
+
+def scores(confusion: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """Pixel-pooled scores of a confusion matrix (rows: truth, columns: prediction).
+
+    F1 = 2TP/(2TP+FP+FN), IoU = TP/(TP+FP+FN) per class; macro means run over the classes that
+    occur in the truth. A class that is neither in truth nor prediction has None.
+    """
+    hit = np.diag(confusion).astype(float)
+    truth, found = confusion.sum(1).astype(float), confusion.sum(0).astype(float)
+    union = truth + found - hit
+    with np.errstate(invalid="ignore", divide="ignore"):
+        iou, f1 = hit / union, 2 * hit / (truth + found)
+    there = truth > 0
+
+    def named(values: npt.NDArray[np.float64]) -> dict[str, float | None]:
+        return {
+            name: None if np.isnan(value) else round(float(value), 4)
+            for name, value in zip(CLASSES, values, strict=True)
+        }
+
+    return {
+        "accuracy": round(float(hit.sum() / max(1.0, truth.sum())), 4),
+        "macro_f1": round(float(f1[there].mean()), 4) if there.any() else None,
+        "mean_iou": round(float(iou[there].mean()), 4) if there.any() else None,
+        "f1": named(f1),
+        "iou": named(iou),
+        "confusion": confusion.tolist(),
+    }

@@ -1,0 +1,1 @@
+"""Quality of image sets: distances between feature distributions, nearest neighbours, hashes."""
