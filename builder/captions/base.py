@@ -1,0 +1,97 @@
+"""The interface of a caption backend: what it is asked, what it answers, what is no caption."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Request:
+    """One tile to caption. ``mask`` is (H, W) uint8 ids, ``image`` PNG bytes, ``pixels`` (7,)
+    counts; what a stream does not need is None."""
+
+    id: str
+    seed: int
+    pixels: npt.NDArray[np.int64] | None = None
+    mask: npt.NDArray[np.uint8] | None = None
+    image: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A caption, or the error that stands for it; never both, never an error as a caption.
+
+    ``flawed`` tells an error of the text (empty, cut, ungrounded: another attempt may cure it)
+    from one of the machinery. ``by`` is who wrote it if not the backend that was asked,
+    ``revision`` what a server calls its model, ``seed`` that of the attempt that counted, and
+    ``counts`` what the summary adds up (tokens, attempts).
+    """
+
+    text: str | None
+    error: str | None = None
+    flawed: bool = False
+    by: "Backend | None" = None
+    revision: str | None = None
+    seed: int | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+class Backend(Protocol):
+    """Loaded once per worker; ``prompt`` is everything that the model is told, for its digest."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def revision(self) -> str: ...
+
+    @property
+    def prompt(self) -> str: ...
+
+    def caption(self, requests: Sequence[Request]) -> list[Answer]: ...
+
+
+MAX_WORDS = 400
+"""More words than any caption has: beyond it a model is rambling."""
+
+_ERROR = re.compile(
+    r"^\W*(error\b|exception\b|traceback \(most recent|failed to (generate|caption|describe)"
+    r"|internal server error|\d{3} (bad|too many|internal|service)\b)",
+    re.IGNORECASE,
+)
+_REFUSAL = re.compile(
+    r"^\W*(i['’]?m sorry|sorry,|i am sorry|as an ai\b"
+    r"|i can(no|['’])t (see|view|describe|assist|help)|i(['’]m| am) (unable|not able) to)",
+    re.IGNORECASE,
+)
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]")
+
+
+def tidy(text: str) -> str:
+    """A model's text as one line: runs of white space become one space."""
+    return " ".join(text.split())
+
+
+def flaw(text: str) -> str | None:
+    """Why ``text`` may not stand as a caption, in words; None when it may.
+
+    An error message or a refusal stored as a caption is a known defect of published sets.
+    """
+    if not text.strip():
+        return "the backend gave an empty text"
+    shown = repr(text[:60])
+    if _CONTROL.search(text):
+        return f"the text holds control or undecodable characters: {shown}"
+    if (words := len(text.split())) > MAX_WORDS:
+        return f"the text has {words:,} words; a caption has at most {MAX_WORDS}"
+    if not re.search(r"[^\W\d_]{2}", text):
+        return f"the text holds no word: {shown}"
+    if _ERROR.search(text):
+        return f"the text is an error message: {shown}"
+    if _REFUSAL.search(text):
+        return f"the text is a refusal: {shown}"
+    return None

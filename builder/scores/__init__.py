@@ -1,0 +1,1 @@
+"""Scores of captions: grounding, leakage, redundancy, near-duplicates; control captions."""

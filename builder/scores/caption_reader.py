@@ -1,0 +1,302 @@
+"""Reading captions from any CSV, TSV, JSONL or Parquet file, in batches, with clear complaints."""
+
+import csv
+import itertools
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from builder.errors import ArasError
+from builder.landcover import CLASSES
+
+OFFICIAL_STREAMS = (
+    "hybrid_gemma3-4b",
+    "hybrid_qwen3-vl-8b",
+    "text_qwen3-4b",
+    "vision_gemma3-4b",
+    "vision_qwen3-vl-8b",
+)
+"""Caption columns of the published captions.csv."""
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+_TEXT_NAMES = ("caption", "captions", "text", "sentence", "sentences", "description")
+_ID_NAMES = ("id", "filename", "file_name", "image_id")
+_FAILED = "ERROR:"
+_SYNTHETIC = {"synthetic", "synth", "1"}
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a file holds: its text columns, and where ids, compositions and sources stand."""
+
+    texts: tuple[str, ...]
+    id: str | None
+    composition: tuple[str, ...]  # the seven class columns, or one struct column, or none
+    source: str | None
+
+    @property
+    def all(self) -> list[str]:
+        return [*self.texts, *self.composition, *(c for c in (self.id, self.source) if c)]
+
+
+@dataclass
+class Batch:
+    """Rows ``first``, ``first + 1``, … (from 0): texts by stream, (n, 7) shares with NaN where
+    there is no composition, and whether each row is synthetic (None: not said)."""
+
+    first: int
+    ids: list[str | None]
+    texts: dict[str, list[str | None]]
+    shares: npt.NDArray[np.float64] | None
+    synthetic: list[bool | None]
+
+
+@dataclass
+class Reader:
+    """A caption file. ``scale`` ("percent", "fractions" or "pixels") and the counts of failed
+    captions and repeated header lines are known once the rows have been read."""
+
+    path: Path
+    text: Sequence[str] = ()
+    scale: str | None = None
+    failed: int = 0
+    repeated_headers: int = 0
+    streams: list[str] = field(default_factory=list)
+    columns: Columns | None = None
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Batches of up to ``size`` rows; an ArasError names the row and column that is wrong."""
+        self.failed = self.repeated_headers = 0
+        rows = _open(self.path, self)
+        number = 0
+        while chunk := list(itertools.islice(rows, size)):
+            if self.columns is None:
+                self.columns = find_columns(self.path, list(chunk[0][1]), self.text, chunk[0][1])
+            yield self._batch(number, chunk)
+            number += len(chunk)
+        if not number:
+            raise ArasError(f"{self.path}: holds no rows; it needs one caption a row")
+
+    def _batch(self, first: int, chunk: list[tuple[str, Row]]) -> Batch:
+        columns = self.columns
+        assert columns is not None
+        texts: dict[str, list[str | None]] = {name: [None] * len(chunk) for name in self.streams}
+        for i, (place, row) in enumerate(chunk):
+            for column in columns.texts:
+                for stream, text in _texts(column, row.get(column), f"{self.path}: {place}"):
+                    if stream not in texts:
+                        texts[stream] = [None] * len(chunk)
+                        self.streams.append(stream)
+                    if text is not None and text.startswith(_FAILED):
+                        self.failed += 1
+                        text = None
+                    texts[stream][i] = text
+        shares = None
+        if columns.composition:
+            shares = np.array([self._shares(place, row) for place, row in chunk])
+        return Batch(
+            first=first,
+            ids=[None if columns.id is None else str(row.get(columns.id)) for _, row in chunk],
+            texts=texts,
+            shares=shares,
+            synthetic=[_synthetic(columns.source, row) for _, row in chunk],
+        )
+
+    def _shares(self, place: str, row: Row) -> list[float]:
+        columns = self.columns
+        assert columns is not None
+        names: tuple[str, ...] = columns.composition
+        if len(names) == 1:
+            struct = row.get(names[0])
+            row = struct if isinstance(struct, dict) else {}
+            names = CLASSES
+        raw = [row.get(name) for name in names]
+        blank = [value is None or value == "" or value != value for value in raw]
+        if all(blank):
+            return [math.nan] * len(CLASSES)
+        where = f"{self.path}: {place}"
+        if any(blank):
+            empty = [name for name, one in zip(names, blank, strict=True) if one]
+            raise ArasError(
+                f"{where}: no value for {', '.join(empty)}; fill all seven class columns, or none"
+            )
+        values = [
+            _number(value, f"{where}, column {n}") for n, value in zip(names, raw, strict=True)
+        ]
+        total = sum(values)
+        if columns.composition == ("pixels",) and total > 0:
+            self.scale = "pixels"
+            return [value / total for value in values]
+        if self.scale is None:
+            self.scale = "fractions" if abs(total - 1) <= 0.02 else "percent"
+        unit = 100.0 if self.scale == "percent" else 1.0
+        if abs(total - unit) > 0.02 * unit or min(values) < 0:
+            raise ArasError(
+                f"{where}: the class columns sum to {total:g}, not {unit:g} ({self.scale} of the "
+                "tile); mend the row, or leave all seven blank where they are unknown"
+            )
+        return [value / unit for value in values]
+
+
+def find_columns(path: Path, names: Sequence[str], text: Sequence[str], row: Row) -> Columns:
+    """The columns to read: ``text`` if given, else the official streams, else a usual name."""
+    listed = ", ".join(names)
+    for wanted in text:
+        if wanted not in names:
+            raise ArasError(f"{path}: no column {wanted!r}; its columns are {listed}")
+    texts = tuple(text) or tuple(name for name in OFFICIAL_STREAMS if name in names)
+    texts = texts or tuple(name for name in names if name.startswith("caption_"))
+    texts = texts or tuple(name for name in _TEXT_NAMES if name in names)[:1]
+    if not texts:
+        raise ArasError(f"{path}: no caption column found among {listed}; name it with --text")
+    found = [name for name in CLASSES if name in names]
+    if 1 < len(found) < len(CLASSES):
+        missing = ", ".join(name for name in CLASSES if name not in names)
+        raise ArasError(
+            f"{path}: has class columns {', '.join(found)}, but not {missing}; give all seven "
+            "or none"
+        )
+    structs = [name for name in ("pixels", "percent") if isinstance(row.get(name), dict)]
+    composition = CLASSES if len(found) == len(CLASSES) else tuple(structs[:1])
+    return Columns(
+        texts=texts,
+        id=next((name for name in _ID_NAMES if name in names), None),
+        composition=composition,
+        source=next((name for name in ("kind", "split") if name in names), None),
+    )
+
+
+def _open(path: Path, reader: Reader) -> Iterator[tuple[str, Row]]:
+    """(place in words, row) of a file by its suffix."""
+    if path.suffix not in SUFFIXES:
+        raise ArasError(
+            f"{path}: cannot tell its format from the suffix {path.suffix!r}; "
+            f"use one of {', '.join(SUFFIXES)}"
+        )
+    if not path.is_file():
+        raise ArasError(f"{path}: no such file; check the path")
+    if path.suffix == ".parquet":
+        return _parquet_rows(path, reader)
+    if path.suffix in (".jsonl", ".ndjson"):
+        return _json_rows(path)
+    return _csv_rows(path, "\t" if path.suffix == ".tsv" else ",", reader)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            try:
+                yield line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise ArasError(
+                    f"{path}: line {number}, byte {error.start + 1} is not UTF-8 "
+                    f"(0x{line[error.start]:02x}); save the file as UTF-8"
+                ) from error
+
+
+def _csv_rows(path: Path, delimiter: str, reader: Reader) -> Iterator[tuple[str, Row]]:
+    csv.field_size_limit(1 << 28)
+    lines = csv.reader((line.replace("\0", " ") for line in _lines(path)), delimiter=delimiter)
+    try:
+        names = next(lines, [])
+        for values in lines:
+            if not values:
+                continue
+            if values == names:  # a second header, as resumed jobs write it
+                reader.repeated_headers += 1
+                continue
+            if len(values) != len(names):
+                raise ArasError(
+                    f"{path}: line {lines.line_num} ends a row of {len(values)} fields, the header "
+                    f"has {len(names)}; put captions that hold the delimiter or line breaks in "
+                    "double quotes"
+                )
+            yield f"line {lines.line_num}", dict(zip(names, values, strict=True))
+    except csv.Error as error:
+        raise ArasError(f"{path}: line {lines.line_num}: {error}; is it a CSV file?") from error
+
+
+def _json_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ArasError(
+                f"{path}: line {number} is no JSON: {error}; one object a line"
+            ) from error
+        if not isinstance(row, dict):
+            raise ArasError(f"{path}: line {number} holds {type(row).__name__}, not an object")
+        yield f"line {number}", row
+
+
+def _parquet_rows(path: Path, reader: Reader) -> Iterator[tuple[str, Row]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            row: Row = {
+                field.name: {} if pa.types.is_struct(field.type) else None
+                for field in file.schema_arrow
+            }
+            reader.columns = reader.columns or find_columns(path, names, reader.text, row)
+            number = itertools.count(1)
+            for batch in file.iter_batches(batch_size=4096, columns=reader.columns.all):
+                for one in batch.to_pylist():
+                    yield f"row {next(number)}", one
+    except (pa.ArrowException, OSError) as error:
+        raise ArasError(f"{path}: cannot be read as Parquet: {error}") from error
+
+
+def _texts(column: str, value: Any, where: str) -> Iterator[tuple[str, str | None]]:
+    """(stream, text) of one cell: a string, {text}, or a list of {stream, text} or of strings."""
+    if isinstance(value, list):
+        for i, one in enumerate(value):
+            name = one.get("stream") if isinstance(one, dict) else None
+            yield from _texts(name or f"{column}[{i}]", one, where)
+    elif isinstance(value, dict):
+        yield from _texts(column, value.get("text"), where)
+    elif value is None:
+        yield column, None
+    elif isinstance(value, str):
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                raise ArasError(
+                    f"{where}, column {column}: character {error.start + 1} is half of a surrogate "
+                    "pair; write the text as valid Unicode"
+                ) from error
+        yield column, value if value.strip(" \t\r\n\0") else None
+    else:
+        raise ArasError(
+            f"{where}, column {column}: {value!r} is no text; name the caption column with --text"
+        )
+
+
+def _number(value: Any, where: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ArasError(f"{where}: {value!r} is not a number")
+    return number
+
+
+def _synthetic(column: str | None, row: Row) -> bool | None:
+    value = row.get(column) if column else None
+    return None if value is None else str(value).lower() in _SYNTHETIC

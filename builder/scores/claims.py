@@ -1,0 +1,150 @@
+"""What a caption claims about land cover: presence, absence, quantity, dominance, layout.
+
+A caption is read without a grammar library: its words become tokens (lexicon.py), class mentions
+are found and linked into lists (mentions.py), and every cue looks ahead or back for the mention
+it is about (cues.py).
+"""
+
+from dataclasses import dataclass, field
+
+from builder.scores import cues
+from builder.scores.lexicon import (
+    ABSENT,
+    AFTER,
+    DOMINANT,
+    DOMINANT_USE,
+    DOMINATES,
+    END,
+    LINK,
+    MENTION,
+    NO,
+    NUMBER,
+    PART_CUE,
+    PERCENT,
+    REGION,
+    STRONG,
+    Lexicon,
+)
+from builder.scores.mentions import DERIVED, FAR, Mention, Scan, scan, spread, subjects
+
+PRESENCE, ABSENCE, QUANTITY, DOMINANCE, LAYOUT = range(5)
+"""Kinds of claims."""
+
+
+Claim = tuple[int, int, float, float]
+"""(kind, bits, low, high): a claim about the classes in ``bits`` (bit k is class k).
+
+QUANTITY: their share lies in [low, high]. DOMINANCE: each is among the ``low`` largest. LAYOUT:
+their pixels lie in the lexicon's region number ``low``.
+"""
+
+_ACTS = [False] * 32
+for _kind in (MENTION, END, STRONG, PART_CUE, LINK, AFTER, DOMINANT, DOMINATES, DOMINANT_USE, NO,
+              ABSENT, PERCENT, NUMBER, REGION):  # fmt: skip
+    _ACTS[_kind] = True
+
+
+@dataclass
+class Reading:
+    """One caption read: claims and the words that make them, classes in order of mention,
+    numbers, percentages (intervals of shares), fraction words and length in words."""
+
+    claims: dict[Claim, str] = field(default_factory=dict)
+    mentioned: list[int] = field(default_factory=list)
+    numbers: list[float] = field(default_factory=list)
+    percentages: list[tuple[float, float]] = field(default_factory=list)
+    fraction_words: int = 0
+    words: int = 0
+
+
+def read(text: str, lexicon: Lexicon) -> Reading:
+    """Read one caption. Any text is readable; one without classes claims nothing."""
+    text_scan = scan(text, lexicon)
+    reading = Reading(words=len(text.split()))
+    _attach(text_scan, lexicon, reading)
+    spread(text_scan.mentions)
+    reading.claims = _claims(text_scan, lexicon)
+    reading.mentioned = [
+        bits.bit_length() - 1 for kind, bits, _, _ in reading.claims if kind == PRESENCE
+    ]
+    return reading
+
+
+def _attach(text: Scan, lexicon: Lexicon, reading: Reading) -> None:
+    """Walk over the tokens and give every cue to its mention."""
+    kinds, values, words = text.kinds, text.values, text.words
+    waiting: int | None = None  # a region that comes before its class
+    for i, kind in enumerate(kinds):
+        if not _ACTS[kind]:
+            continue
+        if text.last is not None and i - text.last.at > FAR:
+            text.last = None
+        if kind == MENTION:
+            if i in text.at:
+                text.last = text.at[i]
+                if waiting is not None:
+                    text.last.regions.append((values[waiting], words[waiting]))
+                    waiting = None
+        elif kind == END:
+            text.last, waiting = None, None
+        elif kind in (STRONG, PART_CUE, LINK, AFTER):
+            reading.fraction_words += values[i].fraction
+            cues.quantity(text, i)
+        elif kind in (DOMINANT, DOMINATES, DOMINANT_USE):
+            cues.dominance(text, i)
+        elif kind == NO:
+            target = cues.ahead(text, i)
+            if target:
+                target.negated = words[i]
+        elif kind == ABSENT:
+            for one in subjects(text):
+                one.negated, one.negated_after = words[i], True
+        elif kind == PERCENT:
+            reading.numbers.extend(sorted({*values[i][:2]}))
+            reading.percentages.append(cues.percentage(text, i, lexicon))
+        elif kind == NUMBER:
+            reading.numbers.append(values[i][0])
+        elif kind == REGION:
+            if text.last is not None and cues.is_behind(text, i):
+                text.last.regions.append((values[i], words[i]))
+            else:
+                waiting = i
+
+
+def _claims(text: Scan, lexicon: Lexicon) -> dict[Claim, str]:
+    """What the mentions claim; the same claim made twice counts once."""
+    claims: dict[Claim, str] = {}
+    add = claims.setdefault
+    dominant: dict[int, list[Mention]] = {}
+    for one in text.mentions:
+        cue, bits = one.cue, one.bits
+        group = bits & (bits - 1)
+        if one.negated:
+            if cue is not None and cue.low > lexicon.presence / 2:  # "no significant water"
+                add((QUANTITY, bits, 0.0, cue.low), f"{one.negated} {one.words}")
+            elif one.negated_after:
+                add((ABSENCE, bits, 0.0, 0.0), f"{one.word} {one.negated}")
+            else:
+                add((ABSENCE, bits, 0.0, 0.0), f"{one.negated} {one.word}")
+            continue
+        named = not group and not (cue is not None and cue.nearly_none)
+        if named:
+            add((PRESENCE, bits, 0.0, 0.0), one.word)
+        leads = one.dominance_at >= 0 and (cue is None or cue.high > lexicon.dominant.low)
+        if leads:  # not in "dominated by sparsely vegetated hills"
+            dominant.setdefault(one.dominance_at, []).append(one)
+        if cue is not None and one.strength > (DERIVED if leads or group else 0):
+            add((QUANTITY, bits, cue.low, cue.high), one.words)
+        if one.percent is not None:
+            add((QUANTITY, bits, *one.percent), one.percent_words)
+        if named:
+            for region, words in one.regions:
+                add((LAYOUT, bits, region, 0.0), words)
+    for at, together in dominant.items():
+        union = 0
+        for one in together:
+            union |= one.bits
+            add((DOMINANCE, one.bits, len(together), 0.0), text.words[at])
+        if any(one.strength == DERIVED for one in together):  # "A and B dominate": their sum does
+            add((QUANTITY, union, lexicon.dominant.low, lexicon.dominant.high), text.words[at])
+    return claims

@@ -1,0 +1,140 @@
+"""Control captions: what a model scores on them shows how much it reads the words."""
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from builder.scores import lexicon as lexicons
+from builder.scores.grounding import shares_of
+from builder.scores.lexicon import MENTION, TOKEN, Lexicon
+
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+
+MASKED_DIGITS = "#"
+MASKED_CLASS = "land"
+
+
+def shuffled(ids: Sequence[str], texts: Sequence[str | None], *, seed: int = 0) -> list[str | None]:
+    """Each row's text from another row with a text; None where there is no other.
+
+    Rows stand in the order of a hash of ``seed`` and id, and each takes the text of the next: the
+    result depends on the set of rows, not on their order.
+    """
+    order = [i for i in _order(ids, seed) if texts[i] is not None]
+    given: list[str | None] = [None] * len(texts)
+    for place, i in enumerate(order):
+        if len(order) > 1:
+            given[i] = texts[order[(place + 1) % len(order)]]
+    return given
+
+
+def wrong_class(
+    ids: Sequence[str],
+    texts: Sequence[str | None],
+    compositions: npt.ArrayLike,
+    *,
+    seed: int = 0,
+    candidates: int = 16,
+) -> list[str | None]:
+    """Each row's text from a tile of other classes; None where there is none.
+
+    Among the next ``candidates`` rows, in the order of `shuffled`, whose dominant class differs,
+    the one with the least overlap of compositions, Σ min(p, q). ``compositions`` is (n, 7).
+    """
+    shares = shares_of(compositions, len(texts))
+    order = [i for i in _order(ids, seed) if texts[i] is not None and not np.isnan(shares[i]).any()]
+    given: list[str | None] = [None] * len(texts)
+    if not order:
+        return given
+    ranked = np.array(order)
+    leading = shares[ranked].argmax(axis=1)
+    others = {k: np.flatnonzero(leading != k) for k in np.unique(leading).tolist()}
+    for place, i in enumerate(order):
+        pool = others[int(leading[place])]
+        if len(pool):
+            start = np.searchsorted(pool, place)
+            some = ranked[pool[(start + np.arange(min(candidates, len(pool)))) % len(pool)]]
+            overlap = np.minimum(shares[i], shares[some]).sum(axis=1)
+            given[i] = texts[int(some[overlap.argmin()])]
+    return given
+
+
+def digits_masked(text: str) -> str:
+    """``text`` with each number as one ``#``, whatever its length."""
+    return _NUMBER.sub(MASKED_DIGITS, text)
+
+
+def classes_masked(text: str, lexicon: Lexicon | None = None) -> str:
+    """``text`` with every phrase of the lexicon that names land cover as the word ``land``."""
+    lexicon = lexicon or lexicons.load()
+    pieces: list[str] = []
+    end = 0
+    for start, stop in _class_spans(text, lexicon):
+        pieces += [text[end:start], MASKED_CLASS]
+        end = stop
+    return "".join([*pieces, text[end:]])
+
+
+def control_captions(
+    ids: Sequence[str],
+    texts: Sequence[str | None],
+    compositions: npt.ArrayLike,
+    *,
+    seed: int = 0,
+    lexicon: Lexicon | None = None,
+) -> pa.Table:
+    """The five controls of one caption stream: columns id, control, text, n rows of each control.
+
+    Controls: shuffled, wrong_class, digits_masked, classes_masked, empty. A row without caption
+    has null texts (an empty string for ``empty``).
+    """
+    lexicon = lexicon or lexicons.load()
+
+    def each(mask: Callable[[str], str]) -> list[str | None]:
+        return [None if text is None else mask(text) for text in texts]
+
+    made: dict[str, list[str | None]] = {
+        "shuffled": shuffled(ids, texts, seed=seed),
+        "wrong_class": wrong_class(ids, texts, compositions, seed=seed),
+        "digits_masked": each(digits_masked),
+        "classes_masked": each(lambda text: classes_masked(text, lexicon)),
+        "empty": [""] * len(texts),
+    }
+    return pa.table(
+        {
+            "id": pa.array(list(ids) * len(made), pa.string()),
+            "control": pa.array([name for name in made for _ in texts], pa.string()),
+            "text": pa.array([text for column in made.values() for text in column], pa.string()),
+        }
+    )
+
+
+def _order(ids: Sequence[str], seed: int) -> list[int]:
+    keys = [hashlib.sha256(f"{seed}\0{one}".encode()).digest() for one in ids]
+    return sorted(range(len(ids)), key=keys.__getitem__)
+
+
+def _class_spans(text: str, lexicon: Lexicon) -> list[tuple[int, int]]:
+    """Where the class phrases stand in ``text``; plain lower case, so that places hold."""
+    lower = text.lower() if len(text.lower()) == len(text) else text
+    found = [(match.group(), match.start(), match.end()) for match in TOKEN.finditer(lower)]
+    spans: list[tuple[int, int]] = []
+    i = 0
+    while i < len(found):
+        word, start, stop = found[i]
+        token = lexicon.single.get(word)
+        length = 1
+        following = found[i + 1][0] if i + 1 < len(found) else ""
+        for rest, phrase in lexicon.phrases.get(word, {}).get(following, ()):
+            if [one for one, _, _ in found[i + 2 : i + 2 + len(rest)]] == rest:
+                token, length = phrase, 2 + len(rest)
+                stop = found[i + length - 1][2]
+                break
+        if token is not None and token[0] == MENTION:
+            spans.append((start, stop))
+        i += length
+    return spans

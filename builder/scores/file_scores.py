@@ -1,0 +1,259 @@
+"""Scoring a whole caption file: two passes, batch by batch, and one summary."""
+
+import collections
+import contextlib
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from builder.errors import ArasError
+from builder.scores import lexicon as lexicons
+from builder.scores import score_writer as writer
+from builder.scores.caption_reader import Batch, Reader
+from builder.scores.grounding import SCORES, score_captions
+from builder.scores.leakage import source_leak, structural_leakage
+from builder.scores.near_duplicates import NearDuplicates
+from builder.scores.nulls import null_grounding
+from builder.scores.redundancy import Redundancy, summarise
+
+BATCH = 2_000
+"""Rows of the file scored at a time."""
+
+SAMPLE = 5_000
+"""Rows, drawn by the seed, on which the leakage models and the nulls are computed."""
+
+MEANS = ("accuracy", "coverage", "grounding", "chair_i", "f1", "tau_b", "leak", "fabricated",
+         "n_words")  # fmt: skip
+RATES = {"percentage_rate": "percentages", "fraction_word_rate": "fraction_words",
+         "digit_rate": "digits"}  # fmt: skip
+
+Job = tuple[list[str | None], npt.NDArray[np.float64] | None, Path | None]
+
+
+def score_file(
+    path: Path,
+    *,
+    text: Sequence[str] = (),
+    out: Path | None = None,
+    lexicon: Path | None = None,
+    workers: int = 1,
+    seed: int = 0,
+    advance: Callable[..., None] = lambda n=1: None,
+) -> dict[str, Any]:
+    """Score every caption of ``path`` and return the summary, ready for JSON.
+
+    The first pass counts rows, redundancy and near-duplicates; the second scores and, with
+    ``out``, writes one row per caption: its number in the file (rows × streams, from 0), the id
+    and stream if there are any, the scores of `SCORES` and ``near_duplicate_of``, the number of
+    the first caption of its cluster. ``advance(n)`` is told of n captions done, twice each.
+    Memory grows by about 300 bytes a caption. Raises ArasError as `Reader` does.
+    """
+    loaded = lexicons.load(lexicon)
+    if out is not None:
+        writer.check(out)
+        if out.exists() and out.samefile(path):
+            raise ArasError(f"{out}: is the input; write the scores to another file")
+    reader = Reader(path, text)
+    repeats: dict[str, Redundancy] = collections.defaultdict(Redundancy)
+    near = NearDuplicates()
+    found: dict[str, int] = collections.Counter()
+    rows = width = 0
+    for batch in reader.batches(BATCH):
+        if rows and len(batch.texts) != width:
+            raise ArasError(
+                f"{path}: rows from {rows} on hold more caption streams than the first rows; "
+                "name the columns to score with --text"
+            )
+        width = len(batch.texts)
+        for name, texts in batch.texts.items():
+            repeats[name].add(pa.array(texts, pa.string()))
+            found[name] += sum(one is not None for one in texts)
+        near.add(pa.array(_interleaved(batch), pa.string()))
+        rows += len(batch.ids)
+        advance(len(batch.ids) * width)
+    if not sum(found.values()):
+        raise ArasError(f"{path}: every caption is blank or failed in {', '.join(reader.streams)}")
+    first = near.clusters().reshape(rows, width)
+    tallies = {name: _Tally() for name in reader.streams}
+    sample = _Sample(rows, seed)
+    with contextlib.ExitStack() as stack:
+        write = stack.enter_context(writer.writing(out, _schema(reader))) if out else None
+        for batch, scores in _scored(reader, lexicon, workers, stack):
+            sample.add(batch)
+            for place, tally in enumerate(tallies.values()):
+                tally.add(scores.take(np.arange(place, len(scores), width)))
+            if write:
+                write(_out_table(reader, batch, scores, first))
+            advance(len(batch.ids) * width)
+    named = [*reader.streams, *(["all"] if width > 1 else [])]
+    streams = {}
+    for place, name in enumerate(named):
+        members = [name] if name in tallies else reader.streams
+        clusters = first[:, place] if name in tallies else first.ravel()
+        streams[name] = _stream(
+            [repeats[one] for one in members],
+            [tallies[one] for one in members],
+            len(np.unique(clusters)),
+            clusters.size - sum(found[one] for one in members),
+        )
+        if name in tallies:
+            streams[name].update(sample.leakage(name, loaded, seed))
+    columns = reader.columns
+    return {
+        "file": str(path),
+        "rows": rows,
+        "composition": reader.scale if columns and columns.composition else None,
+        "lexicon": {"version": loaded.version, "sha256": loaded.sha256},
+        "failed_captions": reader.failed,
+        "repeated_header_lines": reader.repeated_headers,
+        "sampled_rows": sample.size,
+        "streams": streams,
+    }
+
+
+class _Tally:
+    """Sums and counts of the score columns of one stream."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = collections.defaultdict(float)
+        self.counts: dict[str, int] = collections.Counter()
+
+    def add(self, scores: pa.Table) -> None:
+        for name in MEANS:
+            column = scores[name].drop_null().to_numpy()
+            self.sums[name] += float(column.sum(dtype=np.float64))
+            self.counts[name] += len(column)
+        for name, source in RATES.items():
+            column = scores[source].drop_null().to_numpy()
+            self.sums[name] += int((column > 0).sum())
+            self.counts[name] += len(column)
+
+
+class _Sample:
+    """The rows drawn for what needs many captions at once."""
+
+    def __init__(self, rows: int, seed: int) -> None:
+        self.size = min(rows, SAMPLE)
+        self.chosen = np.zeros(rows, dtype=bool)
+        drawn = np.random.default_rng(seed).choice(rows, self.size, replace=False, shuffle=False)
+        self.chosen[drawn] = True
+        self.texts: dict[str, list[str | None]] = collections.defaultdict(list)
+        self.shares: list[npt.NDArray[np.float64]] = []
+        self.synthetic: list[bool | None] = []
+
+    def add(self, batch: Batch) -> None:
+        some = np.flatnonzero(self.chosen[batch.first : batch.first + len(batch.ids)])
+        for name, texts in batch.texts.items():
+            self.texts[name] += [texts[i] for i in some]
+        if batch.shares is not None:
+            self.shares.append(batch.shares[some])
+        self.synthetic += [batch.synthetic[i] for i in some]
+
+    def leakage(self, stream: str, lexicon: lexicons.Lexicon, seed: int) -> dict[str, Any]:
+        """Nulls, structural leakage and source leak of one stream, as far as the file allows."""
+        texts = self.texts[stream]
+        result: dict[str, Any] = {}
+        if self.shares:
+            shares = np.concatenate(self.shares)
+            result["null_grounding"] = null_grounding(texts, shares, seed=seed, lexicon=lexicon)
+            kept = [i for i, one in enumerate(texts) if one and not np.isnan(shares[i]).any()]
+            result["structural_leakage"] = structural_leakage(
+                [texts[i] or "" for i in kept], shares[kept], seed=seed
+            )
+        kept = [i for i, one in enumerate(texts) if one and self.synthetic[i] is not None]
+        source = [bool(self.synthetic[i]) for i in kept]
+        if any(source) and not all(source):
+            result["source_leak"] = source_leak([texts[i] or "" for i in kept], source, seed=seed)
+        return result
+
+
+def _scored(
+    reader: Reader, lexicon: Path | None, workers: int, stack: contextlib.ExitStack
+) -> Iterator[tuple[Batch, pa.Table]]:
+    """Batches and their scores in order; at most two batches a worker are in the air."""
+    if workers < 2:
+        for batch in reader.batches(BATCH):
+            yield batch, _score(_job(batch, lexicon))
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=context))
+    waiting: collections.deque[tuple[Batch, Future[pa.Table]]] = collections.deque()
+    for batch in reader.batches(BATCH):
+        waiting.append((batch, pool.submit(_score, _job(batch, lexicon))))
+        if len(waiting) >= 2 * workers:
+            done, future = waiting.popleft()
+            yield done, future.result()
+    for done, future in waiting:
+        yield done, future.result()
+
+
+def _job(batch: Batch, lexicon: Path | None) -> Job:
+    shares = None
+    if batch.shares is not None:
+        shares = np.repeat(batch.shares, len(batch.texts), axis=0)
+    return _interleaved(batch), shares, lexicon
+
+
+def _score(job: Job) -> pa.Table:
+    texts, shares, lexicon = job
+    return score_captions(texts, shares, lexicon=lexicons.load(lexicon))
+
+
+def _interleaved(batch: Batch) -> list[str | None]:
+    """The captions row by row, each row's streams in order."""
+    return [text for row in zip(*batch.texts.values(), strict=True) for text in row]
+
+
+def _schema(reader: Reader) -> pa.Schema:
+    fields = [pa.field("caption", pa.int64())]
+    if reader.columns and reader.columns.id:
+        fields.append(pa.field(reader.columns.id, pa.string()))
+    if len(reader.streams) > 1:
+        fields.append(pa.field("stream", pa.string()))
+    return pa.schema([*fields, *SCORES, pa.field("near_duplicate_of", pa.int64())])
+
+
+def _out_table(
+    reader: Reader, batch: Batch, scores: pa.Table, first: npt.NDArray[np.int64]
+) -> pa.Table:
+    n, width = len(batch.ids), first.shape[1]
+    columns: list[Any] = [np.arange(n * width) + batch.first * width]
+    if reader.columns and reader.columns.id:
+        columns.append([one for one in batch.ids for _ in range(width)])
+    if width > 1:
+        columns.append(list(reader.streams) * n)
+    cluster = pa.array(first[batch.first : batch.first + n].ravel())
+    schema = _schema(reader)
+    arrays = [pa.array(c, schema.field(i).type) for i, c in enumerate(columns)]
+    return pa.Table.from_arrays([*arrays, *scores.columns, cluster], schema=schema)
+
+
+def _stream(
+    repeats: list[Redundancy], tallies: list[_Tally], clusters: int, missing: int
+) -> dict[str, Any]:
+    redundancy = summarise(repeats)
+    raw = redundancy["raw"]
+    n = int(raw["n"] or 0)
+    means: dict[str, float | None] = {}
+    for name in (*MEANS, *RATES):
+        count = sum(tally.counts[name] for tally in tallies)
+        means[name] = sum(tally.sums[name] for tally in tallies) / count if count else None
+    return {
+        "n": n,
+        "missing": missing,
+        "unique": raw["unique"],
+        "redundancy": raw["redundancy"],
+        "normalised_redundancy": {
+            name: one["redundancy"] for name, one in redundancy.items() if name != "raw"
+        },
+        # each missing caption is a cluster of its own
+        "near_duplicate_redundancy": 1 - (clusters - missing) / n if n else None,
+        "scored": sum(tally.counts["grounding"] for tally in tallies),
+        "means": means,
+    }

@@ -1,0 +1,170 @@
+"""Class mentions of a caption and the lists they form: "crop, built-up and barren areas"."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from builder.scores.lexicon import (
+    BOUND,
+    CLOSE,
+    COMMA,
+    DETERMINER,
+    END,
+    JOIN,
+    MENTION,
+    OF,
+    OPEN,
+    OTHER,
+    PART,
+    PART_CUE,
+    PREFIX,
+    SCENE,
+    STRONG,
+    Lexicon,
+    Quantity,
+)
+
+REACH = 12
+"""How many tokens a cue or a list reaches over."""
+
+FAR = 40
+"""Tokens after which a mention is no longer what a verb or a number speaks of."""
+
+DERIVED, OWN = 1, 2
+"""Strength of a quantity: from a dominance word or a list ("interspersed with"), or of its own."""
+
+
+class Mention:
+    """A class in the text, and the cues that found it."""
+
+    __slots__ = ("at", "bits", "cue", "dominance_at", "joined", "link", "negated",
+                 "negated_after", "percent", "percent_words", "place", "regions", "strength",
+                 "word", "words")  # fmt: skip
+
+    def __init__(self, at: int, bits: int, word: str) -> None:
+        self.at, self.bits, self.word = at, bits, word
+        self.place = 0  # index among the mentions
+        self.link = OTHER  # how it hangs on the mention before: OTHER (not at all), COMMA or JOIN
+        self.joined = False  # an article opens it, so that adjectives do not reach it
+        self.cue: Quantity | None = None
+        self.strength = 0
+        self.words = ""
+        self.dominance_at = -1  # token of the dominance word, shared over a list
+        self.negated = ""  # the words that deny it
+        self.negated_after = False
+        self.percent: tuple[float, float] | None = None
+        self.percent_words = ""
+        self.regions: list[tuple[int, str]] = []
+
+    def claim(self, cue: Quantity, strength: int, words: str) -> None:
+        """Give it a quantity; a later one of the same strength replaces an earlier one."""
+        if strength == OWN or self.strength < OWN:
+            self.cue, self.strength, self.words = cue, strength, words
+
+
+@dataclass
+class Scan:
+    """The tokens of a caption (with a closing END), its mentions, and the last one read."""
+
+    kinds: list[int]
+    values: list[Any]
+    words: list[str]
+    mentions: list[Mention]
+    at: dict[int, Mention]
+    last: Mention | None = None
+
+
+def scan(text: str, lexicon: Lexicon) -> Scan:
+    """Tokens and mentions of ``text``."""
+    kinds, values, words = lexicon.tokens(text)
+    for padding in (END, END):  # two, so that looking ahead needs no bounds check
+        kinds.append(padding)
+        values.append(None)
+        words.append("")
+    mentions = _find(kinds, values, words)
+    return Scan(kinds, values, words, mentions, {one.at: one for one in mentions})
+
+
+def _find(kinds: list[int], values: list[Any], words: list[str]) -> list[Mention]:
+    mentions: list[Mention] = []
+    end = -1  # the token after the last mention
+    for i, kind in enumerate(kinds):
+        if kind != MENTION or (i and kinds[i - 1] == PREFIX):  # not "non-vegetated"
+            continue
+        bits = values[i]
+        if mentions and i == end:
+            before = mentions[-1].bits
+            if bits == before or bits & (bits - 1):  # "crop fields", "tree vegetation"
+                end = i + 1
+                continue
+            if before & (before - 1):  # "vegetation: forest"
+                mentions.pop()
+        mention = Mention(i, bits, words[i])
+        if mentions:
+            mention.link, mention.joined = _link(kinds, end, i)
+        mention.place = len(mentions)
+        mentions.append(mention)
+        end = i + 1
+    return mentions
+
+
+def _link(kinds: list[int], start: int, stop: int) -> tuple[int, bool]:
+    """How two mentions hang together over the tokens between them, and whether by an article."""
+    link, article, others, depth = OTHER, False, 0, 0
+    if stop - start > REACH:
+        return OTHER, False
+    for kind in kinds[start:stop]:
+        if kind == OPEN:
+            depth += 1
+        elif kind == CLOSE:
+            depth = max(0, depth - 1)
+        elif depth or kind in (STRONG, PART_CUE, OF, SCENE, PART, BOUND):
+            continue
+        elif kind == COMMA:
+            link = COMMA if link == OTHER else link
+        elif kind == JOIN:
+            link = JOIN
+        elif kind == DETERMINER:
+            article = link != OTHER
+        elif kind == OTHER:
+            others += 1
+        else:
+            return OTHER, False
+    return (link, article) if others <= 4 else (OTHER, False)
+
+
+def subjects(scan: Scan) -> list[Mention]:
+    """What a verb speaks of: the last mention and those joined to it ("A, B and C are …")."""
+    if scan.last is None:
+        return []
+    found = [scan.last]
+    if scan.last.link == JOIN:
+        index = scan.last.place
+        while index and scan.mentions[index].link != OTHER:
+            index -= 1
+            found.append(scan.mentions[index])
+    return found
+
+
+def spread(mentions: list[Mention]) -> None:
+    """Carry cues over lists: "limited crop, built-up and barren areas"."""
+    for i in range(1, len(mentions)):
+        one, source = mentions[i], mentions[i - 1]
+        if one.link == OTHER or one.strength or one.negated or one.dominance_at >= 0:
+            continue
+        if one.link == COMMA and not _closed(mentions, i):
+            continue
+        if source.bits == one.bits or (one.joined and (source.strength == OWN or source.negated)):
+            continue
+        one.negated, one.negated_after = source.negated, source.negated_after
+        one.cue, one.strength, one.words = source.cue, source.strength, source.words
+        one.dominance_at = source.dominance_at
+
+
+def _closed(mentions: list[Mention], i: int) -> bool:
+    """Whether the comma list that mention ``i`` stands in ends with "and" or "or"."""
+    for later in mentions[i + 1 : i + 1 + REACH]:
+        if later.link == JOIN:
+            return True
+        if later.link != COMMA:
+            return False
+    return False
