@@ -1,0 +1,61 @@
+"""Stage: how grounded one caption stream is in the tiles' land cover, and what it gives away."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from builder.pictures import decode_mask, image_bytes, per_class
+from builder.schema import CAPTION_SCORE, SCORE_PREFIX, STREAM_PREFIX
+from builder.stage import Made, Maker, Stage
+from builder.store import Store
+
+
+@dataclass(frozen=True)
+class Score(Stage):
+    """One struct of scores per caption; null values where there is no caption to score."""
+
+    stream: str = "full"
+
+    light = True
+
+    @property
+    def name(self) -> str:
+        return f"score-{self.stream}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("id", "mask", "pixels", f"{STREAM_PREFIX}{self.stream}")
+
+    @property
+    def adds(self) -> tuple[str, ...]:
+        return (f"{SCORE_PREFIX}{self.stream}",)
+
+    def models(self) -> dict[str, str]:
+        from builder.scores import lexicon
+
+        return {"lexicon": lexicon.load().sha256}
+
+    def open(self, store: Store, survey: Any) -> Maker:
+        from builder.scores import lexicon
+        from builder.scores.grounding import score_captions
+
+        words = lexicon.load()
+
+        def make(table: pa.Table) -> Made:
+            names = table.column("id").to_pylist()
+            texts = [one["text"] for one in table.column(self.needs[-1]).to_pylist()]
+            counts = per_class(table.column("pixels")).astype(np.float64)
+            shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+            data = image_bytes(table.column("mask"))
+            masks = [decode_mask(one, name) for one, name in zip(data, names, strict=True)]
+            scores = score_captions(texts, shares, masks, lexicon=words)
+            cells = [scores.column(field.name).combine_chunks() for field in CAPTION_SCORE]
+            column = pa.StructArray.from_arrays(
+                [cell.cast(field.type) for cell, field in zip(cells, CAPTION_SCORE, strict=True)],
+                fields=list(CAPTION_SCORE),
+            )
+            return Made(pa.table({self.adds[0]: column}))
+
+        return make

@@ -1,0 +1,110 @@
+"""Stage: what the segmenter sees in a tile: agreement with the mask, features, or the mask."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from builder.landcover import count_pixels
+from builder.pictures import (
+    COMPOSITION,
+    composition_columns,
+    decode_mask,
+    decode_png,
+    encode_png,
+    image_bytes,
+    image_column,
+)
+from builder.quality.neighbours import perceptual_hash
+from builder.stage import Made, Maker, Stage, setting
+from builder.store import Store
+
+
+@dataclass(frozen=True)
+class Segment(Stage):
+    """``mask_agreement``: share of pixels on which the segmenter agrees with the tile's mask.
+    ``features`` (of its encoder) and ``phash`` (64 bits) are working columns for distances.
+
+    With ``labels`` (synthetic rows whose published mask is the segmenter's) the agreement is
+    with the layout that the tile was drawn on, and the segmenter's ids become the mask.
+    """
+
+    labels: bool = False
+    rows: tuple[str, ...] = setting(("real", "synthetic"))
+    model: Path = setting(Path())
+    batch: int = setting(16)
+
+    gpus = 1
+
+    @property
+    def name(self) -> str:
+        return "label" if self.labels else "segment"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return self.rows
+
+    @property
+    def reference(self) -> str:
+        return "layout" if self.labels else "mask"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("id", "image", self.reference)
+
+    @property
+    def adds(self) -> tuple[str, ...]:
+        made = ("mask", *COMPOSITION) if self.labels else ()
+        return (*made, "mask_agreement", "features", "phash")
+
+    def models(self) -> dict[str, str]:
+        from builder.models import training
+
+        return {"segmenter": training.require(self.model, "segmenter")["weights_sha256"]}
+
+    def open(self, store: Store, survey: Any) -> Maker:
+        from builder.models import segmenter
+
+        model = segmenter.load(self.model)
+
+        def make(table: pa.Table) -> Made:
+            ids = table.column("id").to_pylist()
+            images = image_bytes(table.column("image"))
+            masks = image_bytes(table.column(self.reference))
+            agreement: list[float] = []
+            features: list[Any] = []
+            hashes: list[int] = []
+            seen: list[Any] = []
+            for start in range(0, len(ids), self.batch):
+                names = ids[start : start + self.batch]
+                tiles = np.stack([decode_png(images[start + i], n) for i, n in enumerate(names)])
+                found, vectors = segmenter.look(model, tiles)
+                for i, name in enumerate(names):
+                    mask = decode_mask(masks[start + i], name)
+                    agreement.append(float((mask == found[i]).mean()))
+                    hashes.append(perceptual_hash(tiles[i]))
+                    features.append(vectors[i])
+                    seen.append(found[i])
+            columns = {
+                "mask_agreement": pa.array(agreement, pa.float32()),
+                "features": pa.array(features, pa.list_(pa.float32())),
+                "phash": pa.array(hashes, pa.uint64()),
+            }
+            if self.labels:
+                pngs = [one.split("/")[-1] + ".png" for one in ids]
+                counts = np.array([count_pixels(one) for one in seen]).reshape(-1, 7)
+                columns["mask"] = image_column([encode_png(one) for one in seen], pngs)
+                columns.update(composition_columns(counts))
+            return Made(pa.table(columns))
+
+        return make
+
+
+def matrix(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
+    """A features column as (n, d) float32."""
+    values = column.combine_chunks()
+    n = len(values)
+    return np.asarray(values.flatten().to_numpy(), np.float32).reshape(n, -1 if n else 0)
