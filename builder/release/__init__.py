@@ -1,0 +1,1 @@
+"""Releases: package, card, checks, diffs and publishing."""

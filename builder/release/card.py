@@ -1,0 +1,147 @@
+"""The texts of a release, rendered from its manifest and Parquet footers: nothing typed in."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from builder import __version__
+from builder.files import write_json
+from builder.landcover import CLASSES, PALETTE, WORLDCOVER
+from builder.release import layout
+from builder.release.changelog import history
+from builder.release.croissant import croissant
+from builder.schema import COLUMNS, Column, features
+from builder.templates import environment
+
+TEMPLATES = {
+    "README.md.j2": "README.md",
+    "CITATION.cff.j2": "CITATION.cff",
+    "zenodo.json.j2": ".zenodo.json",
+    "LICENSE.j2": "LICENSE",
+    "CHANGELOG.md.j2": "CHANGELOG.md",
+}
+NAMES = {"double": "float64", "float": "float32"}
+"""Arrow's names of the floating types → everybody else's."""
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+def write_cards(release: Path, *, doi: str | None = None, concept_doi: str | None = None) -> None:
+    """(Re)write every text and picture of a release, its manifest's file list and checksums.
+
+    ``doi`` and ``concept_doi`` go into card, citation and Zenodo metadata where they are known.
+    """
+    from builder.release.pictures import contact_sheet, plot_balance, plot_classes
+
+    manifest = layout.read_manifest(release)
+    manifest["doi"] = doi or manifest.get("doi")
+    manifest["concept_doi"] = concept_doi or manifest.get("concept_doi")
+    if "history" not in manifest:  # told once: a release never changes, its neighbours may go
+        manifest["history"] = history(release, manifest)
+    (release / "pictures").mkdir(exist_ok=True)
+    contact_sheet(release, manifest, release / "pictures" / "contact-sheet.png")
+    plot_classes(manifest, release / "pictures" / "class-shares.png")
+    plot_balance(manifest, release / "pictures" / "balance.png")
+    values = card_values(release, manifest)
+    for template, name in TEMPLATES.items():
+        text = environment().get_template(template).render(values)
+        (release / name).write_text(text, encoding="utf-8", newline="\n")
+    names = layout.listed_files(release)
+    shards = layout.describe_files(release, [one for one in names if one.endswith(".parquet")])
+    write_json(release / "croissant.json", croissant(manifest, shards))
+    texts = {name for name in layout.listed_files(release) if not name.endswith(".parquet")}
+    described = [*shards, *layout.describe_files(release, texts)]
+    manifest["files"] = sorted(described, key=lambda one: one["path"])
+    layout.write_manifest(release, manifest)
+
+
+def column_type(column: Column) -> str:
+    """A column's type as a reader of the card needs it."""
+    if column.is_image:
+        return "Image"
+    if column.labels:
+        return f"ClassLabel: {', '.join(column.labels)}"
+    kind = column.type
+    if pa.types.is_struct(kind):
+        return f"{kind[0].type} per class"
+    if pa.types.is_fixed_size_list(kind):
+        return f"{kind.list_size} × {NAMES.get(str(kind.value_type), kind.value_type)}"
+    if pa.types.is_list(kind):
+        return f"list of ({', '.join(child.name for child in kind.value_type)})"
+    return NAMES.get(str(kind), str(kind))
+
+
+def card_values(release: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that the templates may name."""
+    repo = manifest["facts"]["recipe"]["release"]["repo"] or f"release/{manifest['version']}"
+    return {
+        **manifest,
+        "aras_version": __version__,
+        "repo": repo,
+        "front_matter": front_matter(release, manifest),
+        "columns": COLUMNS,
+        "column_type": column_type,
+        "classes": CLASSES,
+        "palette": PALETTE.tolist(),
+        "worldcover": WORLDCOVER,
+        "class_shares": class_shares(manifest["facts"]["census"]["pixels"]),
+    }
+
+
+def class_shares(pixels: Mapping[str, Mapping[str, int]]) -> dict[str, list[str]]:
+    """Pixels per part and class → their shares in the part, in the order of CLASSES, as text."""
+    shares = {}
+    for part, counts in pixels.items():
+        total = max(1, sum(counts.values()))
+        shares[part] = [f"{100 * counts[name] / total:.2f} %" for name in CLASSES]
+    return shares
+
+
+def front_matter(release: Path, manifest: Mapping[str, Any]) -> str:
+    """The card's YAML: configs and dataset_info from the footers of the files themselves."""
+    configs: list[dict[str, Any]] = []
+    infos = []
+    for config, splits in manifest["configs"].items():
+        files = [{"split": split, "path": list(entry["files"])} for split, entry in splits.items()]
+        one: dict[str, Any] = {"config_name": config, "data_files": files}
+        if not configs:
+            one["default"] = True
+        configs.append(one)
+        infos.append(_info(release, config, splits))
+    rows = sum(manifest["facts"]["census"]["rows"].values())
+    value = {
+        "pretty_name": manifest["title"],
+        "license": manifest["license"].lower(),
+        "language": ["en"],
+        "task_categories": ["image-segmentation", "image-to-text", "text-to-image"],
+        "annotations_creators": ["machine-generated"],
+        "source_datasets": ["original"],
+        "size_categories": [next((name for most, name in SIZES if rows < most), "n>1M")],
+        "tags": ["remote-sensing", "land-cover", "sentinel-2", "synthetic", "geospatial"],
+        "configs": configs,
+        "dataset_info": infos,
+    }
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _info(release: Path, config: str, splits: Mapping[str, Any]) -> dict[str, Any]:
+    """One entry of dataset_info; columns, rows and sizes as the footers have them."""
+    sizes, names = [], []
+    for split, entry in splits.items():
+        footers = [pq.read_metadata(release / name) for name in entry["files"]]
+        total = sum(
+            one.row_group(i).total_byte_size for one in footers for i in range(one.num_row_groups)
+        )
+        rows = sum(one.num_rows for one in footers)
+        sizes.append({"name": split, "num_bytes": total, "num_examples": rows})
+        names = footers[0].schema.to_arrow_schema().names
+    return {
+        "config_name": config,
+        "features": features(names)._to_yaml_list(),
+        "splits": sizes,
+        "download_size": sum(entry["bytes"] for entry in splits.values()),
+        "dataset_size": sum(one["num_bytes"] for one in sizes),
+    }

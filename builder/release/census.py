@@ -1,0 +1,98 @@
+"""What the card tells of the rows of a release, counted as they pass through `package`."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from builder.landcover import CLASSES
+from builder.pictures import per_class
+from builder.schema import KINDS, SPLITS
+from builder.scores.redundancy import Redundancy
+
+MEANS = ("grounding", "accuracy", "coverage", "chair_i", "leak")
+"""Scores that the card gives the mean of."""
+
+
+@dataclass
+class StreamCensus:
+    """Captions of one stream and kind: how many repeat another, and mean scores."""
+
+    repeats: Redundancy = field(default_factory=lambda: Redundancy(["raw"]))
+    totals: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def see(self, table: pa.Table) -> None:
+        self.repeats.add(table.column("text").combine_chunks())
+        for name in MEANS:
+            known = table.column(name).drop_null()
+            self.totals[name] += pc.sum(known).as_py() or 0
+            self.counts[name] += len(known)
+
+    def as_dict(self) -> dict[str, Any]:
+        means = {
+            name: round(self.totals[name] / self.counts[name], 4) if self.counts[name] else None
+            for name in MEANS
+        }
+        return {**self.repeats.summary()["raw"], **means}
+
+
+@dataclass
+class Census:
+    """What the card tells of the rows, gathered as they pass. A part is ``kind/split``."""
+
+    rows: Counter[str] = field(default_factory=Counter)
+    copies: int = 0
+    pixels: dict[str, Any] = field(default_factory=dict)
+    streams: dict[str, StreamCensus] = field(default_factory=dict)
+    agreement: dict[str, float] = field(default_factory=dict)
+    examples: dict[str, Any] = field(default_factory=dict)
+
+    def see(self, kind: str, split: str, table: pa.Table) -> None:
+        part = f"{kind}/{split}"
+        self.rows[part] += table.num_rows
+        self.pixels[part] = self.pixels.get(part, 0) + per_class(table.column("pixels")).sum(axis=0)
+        agreement = table.column("mask_agreement")
+        if agreement.null_count < table.num_rows:
+            seen = float(np.nansum(agreement.to_numpy()))
+            self.agreement[part] = self.agreement.get(part, 0.0) + seen
+        for name, one in _by_stream(table).items():
+            self.streams.setdefault(f"{kind}/{name}", StreamCensus()).see(one)
+        if kind not in self.examples:
+            self.examples[kind] = (
+                table.select(["id", "percent", "captions"]).slice(0, 1).to_pylist()[0]
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        parts = [f"{kind}/{split}" for kind in KINDS for split in SPLITS]
+        parts = [part for part in parts if part in self.rows]
+        return {
+            "rows": {part: self.rows[part] for part in parts},
+            "copies": self.copies,
+            "pixels": {
+                part: dict(zip(CLASSES, self.pixels[part].tolist(), strict=True)) for part in parts
+            },
+            "mask_agreement": {
+                part: round(self.agreement[part] / self.rows[part], 4)
+                for part in parts
+                if part in self.agreement
+            },
+            "streams": {name: one.as_dict() for name, one in self.streams.items()},
+            "examples": self.examples,
+        }
+
+
+def _by_stream(table: pa.Table) -> dict[str, pa.Table]:
+    """Texts and scores of each stream as flat tables of one row per caption."""
+    captions = table.column("captions").combine_chunks().flatten()
+    scores = table.column("caption_scores").combine_chunks().flatten()
+    columns = {"text": captions.field("text")}
+    columns |= {name: scores.field(name) for name in MEANS}
+    flat = pa.table(columns)
+    streams = captions.field("stream")
+    return {
+        str(name): flat.filter(pc.equal(streams, name)) for name in pc.unique(streams).to_pylist()
+    }

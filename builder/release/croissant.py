@@ -1,0 +1,251 @@
+"""croissant.json: the release as MLCommons Croissant 1.1 describes data sets, from the schema."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from builder.schema import BY_NAME, COLUMN_NAMES, METADATA_NAMES, SPLITS, Column
+
+CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
+CONTEXT: dict[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "sc": "https://schema.org/",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "dct": "http://purl.org/dc/terms/",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "arrayShape": "cr:arrayShape",
+    "equivalentProperty": "cr:equivalentProperty",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileProperty": "cr:fileProperty",
+    "fileObject": "cr:fileObject",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isArray": "cr:isArray",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+PARQUET = "application/x-parquet"
+TYPES = {
+    pa.string(): "sc:Text",
+    pa.bool_(): "sc:Boolean",
+    pa.uint8(): "cr:UInt8",
+    pa.uint32(): "cr:UInt32",
+    pa.uint64(): "cr:UInt64",
+    pa.int32(): "cr:Int32",
+    pa.int64(): "cr:Int64",
+    pa.float32(): "cr:Float32",
+    pa.float64(): "cr:Float64",
+}
+"""Arrow's types → Croissant's."""
+ABOUT = {
+    "real": "Real tiles.",
+    "synthetic": "Generated tiles, in train only.",
+    "augmented": "Real and synthetic train tiles, real validation and test tiles.",
+    "metadata": "All rows of both kinds, without the pictures.",
+}
+PARTS = {"augmented": ("real", "synthetic")}
+"""Config → the folders that its files lie in, where that is not its own."""
+
+
+def croissant(manifest: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The JSON-LD of a release whose data files ``shards`` are (path, bytes, sha256, md5).
+
+    Paths are relative: the file describes the directory that it lies in. No record set refers to
+    another, because mlcroissant reads records file by file only where nothing is to be joined.
+    """
+    configs = list(manifest["configs"])
+    labelled = [one for one in BY_NAME.values() if one.labels and one.name != "split"]
+    licence = f"https://spdx.org/licenses/{manifest['license']}.html"
+    told: dict[str, Any] = {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": CONFORMS_TO,
+        "name": manifest["name"],
+        "description": manifest["facts"]["recipe"]["release"]["description"] or manifest["title"],
+        "alternateName": manifest["title"],
+        "version": manifest["version"],
+        "datePublished": manifest["date"],
+        "license": licence,
+        "inLanguage": "en",
+        "isLiveDataset": False,
+        "creator": [{"@type": "sc:Organization", "name": one} for one in manifest["authors"]],
+        "keywords": ["remote sensing", "land cover", "Sentinel-2", "captions", "synthetic data"],
+        "citeAs": _cite(manifest),
+    }
+    if repo := manifest["facts"]["recipe"]["release"]["repo"]:
+        told["url"] = f"https://huggingface.co/datasets/{repo}"
+    if doi := manifest.get("doi"):
+        told["identifier"] = f"https://doi.org/{doi}"
+        told.setdefault("url", told["identifier"])
+    if concept := manifest.get("concept_doi"):
+        told["isVersionOf"] = f"https://doi.org/{concept}"
+    told["distribution"] = [
+        *(_file_set(config) for config in configs),
+        *(_file_object(shard) for shard in shards),
+    ]
+    told["recordSet"] = [
+        _splits(),
+        *(_labels(column) for column in labelled),
+        *(_record_set(config, manifest["configs"][config]) for config in configs),
+    ]
+    return told
+
+
+def _cite(manifest: Mapping[str, Any]) -> str:
+    """BibTeX, as Croissant asks."""
+    lines = [
+        f"@misc{{{manifest['name']},",
+        f"  title = {{{manifest['title']}}},",
+        f"  author = {{{' and '.join(f'{{{one}}}' for one in manifest['authors'])}}},",
+        f"  year = {{{manifest['date'][:4]}}},",
+        f"  version = {{{manifest['version']}}},",
+        *([f"  doi = {{{manifest['doi']}}},"] if manifest.get("doi") else []),
+        "}",
+    ]
+    return "\n".join(lines)
+
+
+def _file_object(shard: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileObject",
+        "@id": shard["path"],
+        "name": shard["path"],
+        "contentUrl": shard["path"],
+        "contentSize": f"{shard['bytes']} B",
+        "encodingFormat": PARQUET,
+        "sha256": shard["sha256"],
+        "md5": shard["md5"],
+    }
+
+
+def _file_set(config: str) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileSet",
+        "@id": f"{config}-files",
+        "name": f"{config}-files",
+        "description": f"The Parquet files of config {config}.",
+        "encodingFormat": PARQUET,
+        "includes": [f"{folder}/*.parquet" for folder in PARTS.get(config, (config,))],
+    }
+
+
+def _splits() -> dict[str, Any]:
+    """The names of the splits, as Croissant's own kind of record."""
+    return {
+        "@type": "cr:RecordSet",
+        "@id": "splits",
+        "name": "splits",
+        "description": "Names of the splits.",
+        "dataType": "cr:Split",
+        "key": {"@id": "splits/name"},
+        "field": [_plain("splits/name", "sc:Text")],
+        "data": [{"splits/name": name} for name in SPLITS],
+    }
+
+
+def _labels(column: Column) -> dict[str, Any]:
+    """The classes that a column's numbers stand for."""
+    place = f"{column.name}-classes"
+    return {
+        "@type": "cr:RecordSet",
+        "@id": place,
+        "name": place,
+        "description": f"Numbers in column {column.name} and what they stand for.",
+        "dataType": "sc:Enumeration",
+        "key": {"@id": f"{place}/id"},
+        "field": [_plain(f"{place}/id", "sc:Integer"), _plain(f"{place}/name", "sc:Text")],
+        "data": [{f"{place}/id": i, f"{place}/name": name} for i, name in enumerate(column.labels)],
+    }
+
+
+def _plain(place: str, kind: str) -> dict[str, Any]:
+    return {"@type": "cr:Field", "@id": place, "name": place.split("/")[-1], "dataType": kind}
+
+
+def _record_set(config: str, splits: Mapping[str, Any]) -> dict[str, Any]:
+    rows = ", ".join(f"{split} {entry['rows']:,}" for split, entry in splits.items())
+    names = METADATA_NAMES if config == "metadata" else COLUMN_NAMES
+    fields = [
+        _split(config) if name == "split" else _field(config, BY_NAME[name]) for name in names
+    ]
+    return {
+        "@type": "cr:RecordSet",
+        "@id": config,
+        "name": config,
+        "description": f"{ABOUT[config]} Rows: {rows}.",
+        "key": {"@id": f"{config}/id"},
+        "field": fields,
+    }
+
+
+def _split(config: str) -> dict[str, Any]:
+    """The split's name, read off the file's: so readers can ask for one and open no other file."""
+    return {
+        **_plain(f"{config}/split", "sc:Text"),
+        "description": BY_NAME["split"].meaning,
+        "source": {
+            "fileSet": {"@id": f"{config}-files"},
+            "extract": {"fileProperty": "filename"},
+            "transform": {"regex": rf"({'|'.join(SPLITS)})-.+\.parquet$"},
+        },
+    }
+
+
+def _field(config: str, column: Column) -> dict[str, Any]:
+    meaning = column.meaning + (f" Unit: {column.unit}." if column.unit else "")
+    if column.labels:
+        meaning += f" Numbers as in record set {column.name}-classes."
+    place = f"{config}/{column.name}"
+    told = {"@type": "cr:Field", "@id": place, "name": column.name, "description": meaning}
+    source = {"fileSet": {"@id": f"{config}-files"}, "extract": {"column": column.name}}
+    return {**told, **_typed(place, column.type, source, image=column.is_image)}
+
+
+def _typed(place: str, kind: pa.DataType, source: dict[str, Any], *, image: bool) -> dict[str, Any]:
+    """Data type and source of a field of an Arrow type, with fields below it for a struct."""
+    if image:
+        return {
+            "dataType": "sc:ImageObject",
+            "source": {**source, "transform": {"jsonPath": "bytes"}},
+        }
+    if pa.types.is_struct(kind):
+        return {"subField": [_below(place, child, source) for child in kind]}
+    if pa.types.is_fixed_size_list(kind):
+        shape = {"isArray": True, "arrayShape": str(kind.list_size)}
+        return {"dataType": TYPES[kind.value_type], **shape, "source": source}
+    if pa.types.is_list(kind):
+        below = _typed(place, kind.value_type, source, image=False)
+        return {**below, "isArray": True, "arrayShape": "-1"}
+    return {"dataType": TYPES[kind], "source": source}
+
+
+def _below(place: str, child: pa.Field, source: dict[str, Any]) -> dict[str, Any]:
+    """One member of a struct, found by its quoted name: class names hold hyphens."""
+    inside = {**source, "transform": {"jsonPath": f"'{child.name}'"}}
+    here = f"{place}/{child.name}"
+    told = {"@type": "cr:Field", "@id": here, "name": child.name}
+    return {**told, **_typed(here, child.type, inside, image=False)}

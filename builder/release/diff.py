@@ -1,0 +1,274 @@
+"""What changed between two releases, and the version step that the change asks for.
+
+Only metadata is read. Steps follow from what a user of the older release must know:
+
+- **major**, something that they use is gone or means another thing: a config or column removed,
+  a column of another type or with other classes, other values (pixels, masks, places, generator)
+  under an id that was there before;
+- **minor**, something came or went beside what they use: rows added, removed or moved between
+  splits, configs or columns added, a split's or judge's column (block, agreement, copies) redone;
+- **patch**, texts only: captions, card, citation, pictures of the card; or the version alone;
+- **none**, the same files.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from builder.errors import ArasError
+from builder.progress import bar
+from builder.release import layout
+from builder.release.row_hashes import Hashes, row_hashes
+from builder.release.versions import STEPS, bump
+from builder.schema import BLOB_DIGESTS, BY_NAME, KINDS, SPLITS
+
+BATCH = 4096
+"""Rows in memory at once; beyond them, ids and 8 bytes per row and column."""
+PARTS = tuple(f"{kind}/{split}" for kind in KINDS for split in SPLITS)
+EXAMPLES = 5
+"""Ids that are named per kind of change."""
+TEXTS = frozenset({"caption"})
+JUDGES = frozenset({"split", "segment", "memorize", "score", "duplicates"})
+"""Makers of columns (see `builder.schema`) whose change is a patch, and a minor step."""
+
+
+@dataclass
+class Changes:
+    """The difference of two releases. A part is ``kind/split``; counts are rows."""
+
+    old: str
+    new: str
+    rows: dict[str, int]
+    added: dict[str, int] = field(default_factory=dict)
+    removed: dict[str, int] = field(default_factory=dict)
+    moved: dict[str, int] = field(default_factory=dict)
+    changed: dict[str, int] = field(default_factory=dict)
+    configs_added: list[str] = field(default_factory=list)
+    configs_removed: list[str] = field(default_factory=list)
+    columns_added: dict[str, str] = field(default_factory=dict)
+    columns_removed: dict[str, str] = field(default_factory=dict)
+    columns_changed: dict[str, list[str]] = field(default_factory=dict)
+    not_compared: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def step(self) -> str:
+        """The largest step that any of the changes asks for."""
+        asked = [_step_of(column) for column in self.changed]
+        if self.columns_removed or self.columns_changed or self.configs_removed:
+            asked.append("major")
+        if self.added or self.removed or self.moved or self.columns_added or self.configs_added:
+            asked.append("minor")
+        if self.texts or self.old != self.new or self.not_compared:
+            asked.append("patch")
+        return max(asked, key=STEPS.index, default="none")
+
+    @property
+    def next_version(self) -> str:
+        """The older release's version, stepped."""
+        return bump(self.old, self.step)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "step": self.step, "next_version": self.next_version}
+
+
+def _step_of(column: str) -> str:
+    maker = BY_NAME[column].made_by if column in BY_NAME else ""
+    return "patch" if maker in TEXTS else "minor" if maker in JUDGES else "major"
+
+
+@dataclass(frozen=True)
+class Side:
+    """What is compared of one release: per row its id, part (index into `PARTS`) and the hash of
+    every column."""
+
+    ids: pa.Array
+    parts: npt.NDArray[np.int8]
+    hashes: dict[str, Hashes]
+
+
+def compare(old: Path, new: Path) -> Changes:
+    """Compare two release directories by their metadata; see `Changes`.
+
+    Raises ArasError for a directory that holds no release, one without config metadata, a
+    missing or damaged file, an id that stands twice.
+    """
+    manifests = [layout.read_manifest(path) for path in (old, new)]
+    kinds = [column_types(path, told) for path, told in zip((old, new), manifests, strict=True)]
+    both = [name for name in kinds[0] if kinds[1].get(name) == kinds[0][name]]
+    before, after = (
+        _read(path, told, both) for path, told in zip((old, new), manifests, strict=True)
+    )
+    changes = Changes(
+        old=str(manifests[0]["version"]),
+        new=str(manifests[1]["version"]),
+        rows={"old": len(before.ids), "new": len(after.ids)},
+        configs_added=_missing(manifests[1]["configs"], manifests[0]["configs"]),
+        configs_removed=_missing(manifests[0]["configs"], manifests[1]["configs"]),
+        columns_added={name: kinds[1][name] for name in _missing(kinds[1], kinds[0])},
+        columns_removed={name: kinds[0][name] for name in _missing(kinds[0], kinds[1])},
+        columns_changed={
+            name: [kinds[0][name], kinds[1][name]]
+            for name in kinds[0]
+            if name in kinds[1] and kinds[0][name] != kinds[1][name]
+        },
+        not_compared=[
+            picture
+            for digest, picture in BLOB_DIGESTS.items()
+            if picture in both and digest not in both
+        ],
+        texts=_texts(*manifests),
+    )
+    _rows(changes, before, after)
+    return changes
+
+
+def _missing(names: Iterable[str], others: Iterable[str]) -> list[str]:
+    held = set(others)
+    return [name for name in names if name not in held]
+
+
+def _rows(changes: Changes, before: Side, after: Side) -> None:
+    """Join by id; fill in what was added, removed, moved and changed."""
+    place = pc.index_in(after.ids, value_set=before.ids)
+    is_new = pc.is_null(place).to_numpy(zero_copy_only=False)
+    kept = np.flatnonzero(~is_new)
+    was = place.drop_null().to_numpy()
+    gone = np.ones(len(before.ids), dtype=bool)
+    gone[was] = False
+    changes.rows["kept"] = len(kept)
+
+    def note(what: str, ids: pa.Array, places: npt.NDArray[np.int64]) -> None:
+        if len(places):
+            changes.examples[what] = ids.take(pa.array(places[:EXAMPLES])).to_pylist()
+
+    changes.added = _parts(after, np.flatnonzero(is_new))
+    changes.removed = _parts(before, np.flatnonzero(gone))
+    note("added", after.ids, np.flatnonzero(is_new))
+    note("removed", before.ids, np.flatnonzero(gone))
+    where = before.parts[was], after.parts[kept]
+    moved = np.flatnonzero(where[0] != where[1])
+    ways = Counter(zip(where[0][moved].tolist(), where[1][moved].tolist(), strict=True))
+    changes.moved = {f"{PARTS[a]} → {PARTS[b]}": n for (a, b), n in sorted(ways.items())}
+    note("moved", after.ids, kept[moved])
+    for name in before.hashes:
+        differs = np.flatnonzero(before.hashes[name][was] != after.hashes[name][kept])
+        if len(differs):
+            shown = BLOB_DIGESTS.get(name, name)
+            changes.changed[shown] = len(differs)
+            note(shown, after.ids, kept[differs])
+
+
+def _parts(side: Side, places: npt.NDArray[np.int64]) -> dict[str, int]:
+    found = np.bincount(side.parts[places], minlength=len(PARTS)).tolist()
+    return {part: n for part, n in zip(PARTS, found, strict=True) if n}
+
+
+def _read(release: Path, manifest: Mapping[str, Any], columns: Sequence[str]) -> Side:
+    """Ids, parts and hashes of all rows, from config metadata, a batch at a time."""
+    splits = _metadata(release, manifest)
+    files = [(split, release / one) for split, told in splits.items() for one in told["files"]]
+    rows = 0
+    for _, path in files:
+        with _opened(path) as file:
+            rows += file.metadata.num_rows
+    wanted = [name for name in columns if name not in ("id", "split")]
+    side = Side(pa.array([], pa.string()), np.zeros(rows, dtype=np.int8), {})
+    ids: list[pa.Array] = []
+    done = 0
+    with bar(f"read {manifest['version']}", rows, "rows") as advance:
+        for split, path in files:
+            with _opened(path) as file:
+                held = [name for name in wanted if name in file.schema_arrow.names]
+                read = list(dict.fromkeys(["id", "kind", *held]))
+                for batch in file.iter_batches(BATCH, columns=read):
+                    here = slice(done, done + batch.num_rows)
+                    ids.append(batch.column("id"))
+                    kinds = batch.column("kind").to_numpy()
+                    side.parts[here] = kinds * len(SPLITS) + SPLITS.index(split)
+                    for name in held:
+                        if name not in side.hashes:
+                            side.hashes[name] = np.zeros(rows, dtype=np.uint64)
+                        side.hashes[name][here] = row_hashes(batch.column(name))
+                    done += batch.num_rows
+                    advance(batch.num_rows)
+    every = pa.chunked_array(ids, pa.string()).combine_chunks()
+    if len(pc.unique(every)) != len(every):
+        raise ArasError(f"{release}: an id stands twice; `aras check {release}` names it")
+    return replace(side, ids=every)
+
+
+def _metadata(release: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = manifest["configs"]["metadata"]
+    except KeyError:
+        raise ArasError(f"{release}: has no config metadata to compare by") from None
+    return found
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise ArasError(
+            f"{path}: is missing; `aras check {path.parents[1]}` tells what else is"
+        ) from None
+    except (pa.ArrowException, OSError) as error:
+        raise ArasError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
+
+
+def column_types(release: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Column → its type in words, over the configs of a release, from the first file of each."""
+    found: dict[str, str] = {}
+    for splits in manifest["configs"].values():
+        for entry in splits.values():
+            if not entry["files"]:
+                continue
+            with _opened(release / entry["files"][0]) as file:
+                schema = file.schema_arrow
+            told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+            features = told.get("info", {}).get("features", {})
+            for one in schema:
+                labels = features.get(one.name, {})
+                names = labels.get("names") if isinstance(labels, dict) else None
+                words = f"class: {', '.join(names)}" if names else type_text(one.type)
+                found.setdefault(one.name, words)
+            break
+    return found
+
+
+def type_text(kind: pa.DataType) -> str:
+    """A type in words that no Parquet version's names of list items change."""
+    if pa.types.is_struct(kind):
+        inside = ", ".join(f"{child.name} {type_text(child.type)}" for child in kind)
+        return f"struct of ({inside})"
+    if pa.types.is_fixed_size_list(kind):
+        return f"{kind.list_size} × {type_text(kind.value_type)}"
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return f"list of {type_text(kind.value_type)}"
+    return str(kind)
+
+
+def _texts(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Files other than data that one release lacks or has with other bytes."""
+    held = [
+        {one["path"]: one["sha256"] for one in told["files"] if not _is_data(one["path"])}
+        for told in (old, new)
+    ]
+    return sorted(
+        name for name in held[0].keys() | held[1] if held[0].get(name) != held[1].get(name)
+    )
+
+
+def _is_data(path: str) -> bool:
+    return path.endswith(".parquet")

@@ -1,0 +1,195 @@
+"""Export: a release in the layout of the official ARAS400k files, folders or zips."""
+
+import csv
+import io
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import pyarrow.parquet as pq
+
+from builder.errors import ArasError
+from builder.files import atomic, hash_file, write_text
+from builder.landcover import CLASSES, PALETTE
+from builder.official.names import ERROR, GROUPS, HEADER, STREAMS, stem_of
+from builder.pictures import decode_mask, encode_png
+from builder.progress import bar
+from builder.release.layout import read_manifest
+from builder.schema import KINDS, SPLITS
+
+TOP = "ARAS400k"
+"""Folder at the top of the official zips."""
+MIDNIGHT = (1980, 1, 1, 0, 0, 0)
+"""Time of every zip entry: equal releases give equal zips."""
+COLUMNS = ["id", "image", "mask", "percent", "gen_layout", "captions"]
+
+_GROUP = {GROUPS[group]: group for group in ("train", "val", "test", "synth")}
+
+
+def export_zenodo(
+    release: Path, to: Path, zipped: bool, streams: Mapping[str, str]
+) -> dict[str, Any]:
+    """Write ``release`` to the new directory ``to``; returns the summary.
+
+    ``streams`` says which stream of the release fills an official caption column; the others take
+    the stream of the same name, or say in every row that there is none. Raises ArasError when
+    ``to`` is there already, for a stream that neither side has, and for rows that would share a
+    name.
+    """
+    manifest = read_manifest(release)
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise ArasError(f"{to}: is there already and stays as it is; name a new directory")
+    tasks = list(_files(manifest))
+    chosen = _choose(release, manifest, streams)
+    runs = _runs(release, tasks)
+    rows = sum(pq.read_metadata(release / name).num_rows for _, name in tasks)
+    with atomic(to) as temporary, bar("export", rows, "rows") as advance:
+        temporary.mkdir()
+        with _Writer(temporary, zipped, chosen, len(runs) > 1) as writer:
+            for group, name in tasks:
+                with pq.ParquetFile(release / name) as file:
+                    for number in range(file.num_row_groups):
+                        for row in file.read_row_group(number, columns=COLUMNS).to_pylist():
+                            writer.add(group, row)
+                            advance(1, group)
+        if zipped:
+            _write_sums(temporary)
+    return {
+        "to": str(to),
+        "rows": dict(writer.rows),
+        "bytes": sum(path.stat().st_size for path in to.rglob("*") if path.is_file()),
+        "streams": chosen,
+    }
+
+
+def _files(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(group, path) of every data file, in the order of the official splits."""
+    for kind in KINDS:
+        for split in SPLITS:
+            for name in manifest["configs"].get(kind, {}).get(split, {"files": []})["files"]:
+                yield _GROUP[kind, split], name
+
+
+def _choose(
+    release: Path, manifest: Mapping[str, Any], streams: Mapping[str, str]
+) -> dict[str, str | None]:
+    """Official stream → stream of the release, None where there is none."""
+    examples = manifest["facts"]["census"]["examples"].values()
+    own = {one["stream"] for row in examples for one in row["captions"]}
+    if strange := sorted(set(streams) - set(STREAMS)):
+        raise ArasError(
+            f"{strange[0]}: no stream of the official layout; those are {', '.join(STREAMS)}"
+        )
+    if missing := sorted(set(streams.values()) - own):
+        raise ArasError(
+            f"{release}: has no stream {missing[0]}; it has {', '.join(sorted(own)) or 'none'}"
+        )
+    return {name: streams.get(name, name if name in own else None) for name in STREAMS}
+
+
+def _runs(release: Path, tasks: list[tuple[str, str]]) -> set[str]:
+    """Names of the synthetic runs, conditional ones aside."""
+    found = set()
+    for group, name in tasks:
+        if group == "synth":
+            with pq.ParquetFile(release / name) as file:
+                for batch in file.iter_batches(columns=["id", "gen_layout"]):
+                    rows = batch.to_pylist()
+                    found |= {_run(row["id"]) for row in rows if not _is_conditional(row)}
+    return found
+
+
+def _run(row_id: str) -> str:
+    return row_id.split("/")[1]
+
+
+def _is_conditional(row: Mapping[str, Any]) -> bool:
+    """A row that `aras import` made of train/generated: one per train tile, of the same name."""
+    run, stem = row["id"].split("/")[-2:]
+    return bool(run.endswith("-conditional") and row["gen_layout"] == f"real/{stem}")
+
+
+@dataclass
+class _Writer:
+    """Writes rows as they come; the zips and tables stay open until the end."""
+
+    folder: Path
+    zipped: bool
+    streams: Mapping[str, str | None]
+    several_runs: bool
+    rows: Counter[str] = field(default_factory=Counter)
+    names: set[tuple[str, str]] = field(default_factory=set)
+    zips: dict[str, zipfile.ZipFile] = field(default_factory=dict)
+    tables: dict[str, tuple[TextIO, Any]] = field(default_factory=dict)
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for table, _writer in self.tables.values():
+            table.close()
+        for archive in self.zips.values():
+            archive.close()
+
+    def add(self, group: str, row: Mapping[str, Any]) -> None:
+        """Write one row's pictures and lines."""
+        run, stem = row["id"].split("/")[-2:]
+        if group == "synth" and _is_conditional(row):
+            self._picture("train", f"train/generated/{stem}.png", row["image"]["bytes"])
+            self.rows["generated"] += 1
+            return
+        name = stem_of(f"{run}_{stem}" if group == "synth" and self.several_runs else stem) + ".png"
+        if (group, name) in self.names:
+            raise ArasError(f"{row['id']}: another row of {group} is called {name} as well")
+        self.names.add((group, name))
+        mask = PALETTE[decode_mask(row["mask"]["bytes"], row["id"])]
+        self._picture(group, f"{group}/images/{name}", row["image"]["bytes"])
+        self._picture(group, f"{group}/masks/{name}", encode_png(mask))
+        percent = [row["percent"][one] for one in CLASSES]
+        given = {one["stream"]: one for one in row["captions"]}
+        texts = [_text(given, own, stream) for stream, own in self.streams.items()]
+        self._line("captions.csv", HEADER, [name, group, *percent, *texts])
+        self._line(f"class_percentages/{group}.csv", ("filename", *CLASSES), [name, *percent])
+        self.rows[group] += 1
+
+    def _picture(self, archive: str, path: str, data: bytes) -> None:
+        if not self.zipped:
+            target = self.folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+            return
+        if archive not in self.zips:
+            self.zips[archive] = zipfile.ZipFile(self.folder / f"{archive}.zip", "w")
+        info = zipfile.ZipInfo(f"{TOP}/{path}", MIDNIGHT)
+        info.external_attr = 0o644 << 16
+        self.zips[archive].writestr(info, data)
+
+    def _line(self, path: str, header: tuple[str, ...], cells: list[Any]) -> None:
+        if path not in self.tables:
+            target = self.folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            table: TextIO = io.TextIOWrapper(target.open("wb"), "utf-8", newline="")
+            self.tables[path] = (table, csv.writer(table, lineterminator="\n"))
+            self.tables[path][1].writerow(header)
+        self.tables[path][1].writerow(cells)
+
+
+def _text(given: Mapping[str, Mapping[str, Any]], own: str | None, stream: str) -> str:
+    """A cell of captions.csv; an error is told as the official files tell theirs."""
+    caption = given.get(own or "")
+    if caption is None:
+        return f"{ERROR} this release has no stream {own or stream}"
+    if caption["text"] is not None:
+        return str(caption["text"])
+    error = str(caption["error"])
+    return error if error.startswith(ERROR) else f"{ERROR} {error}"
+
+
+def _write_sums(folder: Path) -> None:
+    """MD5SUMS of the zips, which `aras import` checks them against."""
+    zips = sorted(folder.glob("*.zip"))
+    sums = [f"{hash_file(path, 'md5')['md5']}  {path.name}\n" for path in zips]
+    write_text(folder / "MD5SUMS", "".join(sums))
