@@ -1,0 +1,339 @@
+"""One dataset repo on one Hub: huggingface_hub with our retry, our errors, and no token in them."""
+
+import email.utils
+import hashlib
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from builder.errors import ArasError, WorkFailed
+from builder.publish.hub_guard import redact
+from builder.retry import is_transient, retrying, status_of
+
+T = TypeVar("T")
+
+LARGEST_SKEW = 300.0
+"""Seconds by which our clock may differ from the Hub's: signed addresses live for minutes."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A file as the repo holds it: ``sha256`` of a large file, git's ``blob`` id of a small one."""
+
+    bytes: int
+    sha256: str | None
+    blob: str
+
+
+class HubRepo:
+    """The dataset repo ``repo`` at ``endpoint``.
+
+    Every call is retried by the one policy of builder.retry (``base`` is its first wait in
+    seconds) and raises ArasError (refused: token, rights, names) or WorkFailed (the Hub did not
+    answer well in the end), with secrets cut out of the message. ``token=None`` reads what the
+    public can read.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        repo: str,
+        token: str | None,
+        *,
+        base: float = 0.5,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        from huggingface_hub import HfApi, constants
+
+        if constants.is_offline_mode():
+            raise ArasError("HF_HUB_OFFLINE is set: unset it to publish")
+        self.endpoint, self.repo, self.token = endpoint, repo, token
+        self.base, self.say = base, say
+        self.api = HfApi(endpoint=endpoint, token=token or False, library_name="aras")
+        self.where: dict[str, Any] = {"repo_id": repo, "repo_type": "dataset"}
+
+    def call(
+        self,
+        what: str,
+        call: Callable[[], T],
+        *,
+        retry_if: Callable[[BaseException], bool] = is_transient,
+        attempts: int = 6,
+    ) -> T:
+        """``call()`` under the retry policy; ``what`` names it in messages."""
+
+        def tell(error: BaseException, wait: float) -> None:
+            self.say(f"{what}: {self.reason(error)}; again in {wait:.0f} s")
+
+        try:
+            return retrying(
+                call, attempts=attempts, base=self.base, retry_if=retry_if, on_retry=tell
+            )
+        except ArasError:
+            raise
+        except Exception as error:  # noqa: BLE001 - every client error leaves as one of ours
+            raise self.failure(what, error) from None
+
+    def reason(self, error: BaseException) -> str:
+        """What went wrong in one line: the first words and the server's own, secrets cut out."""
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        status = status_within(error)
+        head = f"HTTP {status}" if status else type(error).__name__
+        return redact(": ".join(dict.fromkeys([head, *lines[:1], *lines[-1:]])), self.token)
+
+    def failure(self, what: str, error: BaseException) -> ArasError:
+        """Our error for a client's: exit 2 when the Hub refuses us, 1 when it does not work."""
+        place = f"{what} ({self.repo} on {self.endpoint}): {self.reason(error)}"
+        status = status_within(error)
+        if status == 401:
+            return ArasError(f"{place}\nThe token is not valid there: `hf auth login`, or HF_TOKEN")
+        if status in (402, 403):
+            return ArasError(f"{place}\nThe token may not write there: use one with write access")
+        return WorkFailed(f"{place}\nNothing was tagged; run the same command to go on")
+
+    # Looking.
+
+    def check_token(self) -> str:
+        """Name of the token's user; ArasError for a bad or read-only token, or a wrong clock."""
+        import huggingface_hub.utils
+
+        utils: Any = huggingface_hub.utils
+
+        def ask() -> Any:
+            url = f"{self.endpoint}/api/whoami-v2"
+            answer = utils.get_session().get(url, headers=utils.build_hf_headers(token=self.token))
+            utils.hf_raise_for_status(answer)
+            return answer
+
+        answer = self.call("asking who we are", ask)
+        try:
+            user = answer.json()
+            name, access = str(user["name"]), user.get("auth", {}).get("accessToken", {})
+        except (ValueError, KeyError, AttributeError):
+            raise ArasError(f"{self.endpoint} does not answer as a Hub does; check it") from None
+        if access.get("role") == "read":
+            raise ArasError(f"the token of {name} can only read: use one with write access")
+        if "date" in answer.headers:
+            theirs = email.utils.parsedate_to_datetime(answer.headers["date"]).timestamp()
+            skew = time.time() - theirs
+            if abs(skew) > LARGEST_SKEW:
+                raise ArasError(
+                    f"this machine's clock is {abs(skew) / 60:.0f} min "
+                    f"{'ahead of' if skew > 0 else 'behind'} {self.endpoint}: signed uploads "
+                    "would be refused midway; set the clock"
+                )
+        return name
+
+    def sha(self, revision: str = "main") -> str | None:
+        """The commit at ``revision``, or None where the repo or the revision is not there."""
+        from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+        def ask() -> str | None:
+            try:
+                found: str | None = self.api.dataset_info(self.repo, revision=revision).sha
+            except (RepositoryNotFoundError, RevisionNotFoundError):
+                return None
+            return found
+
+        return self.call(f"looking at {revision}", ask)
+
+    def tags(self) -> set[str]:
+        """Names of the tags; none where the repo is not there."""
+        from huggingface_hub.errors import RepositoryNotFoundError
+
+        def ask() -> set[str]:
+            try:
+                return {one.name for one in self.api.list_repo_refs(**self.where).tags}
+            except RepositoryNotFoundError:
+                return set()
+
+        return self.call("listing the tags", ask)
+
+    def other_kind(self) -> str | None:
+        """ "model" or "space" where a repo of that kind holds the name, else None."""
+        from huggingface_hub.errors import RepositoryNotFoundError
+
+        for kind in ("model", "space"):
+
+            def ask(kind: str = kind) -> bool:
+                try:
+                    self.api.repo_info(self.repo, repo_type=kind)
+                except RepositoryNotFoundError:
+                    return False
+                return True
+
+            if self.call(f"looking for a {kind}", ask):
+                return kind
+        return None
+
+    def tree(self, revision: str) -> dict[str, Held]:
+        """Every file at ``revision`` by path."""
+        from huggingface_hub.hf_api import RepoFile
+
+        def ask() -> dict[str, Held]:
+            listed = self.api.list_repo_tree(**self.where, recursive=True, revision=revision)
+            return {
+                f.path: Held(f.size, f.lfs.sha256 if f.lfs else None, f.blob_id)
+                for f in listed
+                if isinstance(f, RepoFile)
+            }
+
+        return self.call("listing the files", ask)
+
+    def card_errors(self, card: str) -> list[str]:
+        """What the Hub would refuse in the YAML of a README; the client asks only at the commit."""
+        import huggingface_hub.utils
+
+        utils: Any = huggingface_hub.utils
+
+        def ask() -> Any:
+            answer = utils.get_session().post(
+                f"{self.endpoint}/api/validate-yaml",
+                headers=utils.build_hf_headers(token=self.token),
+                json={"content": card, "repoType": "dataset"},
+            )
+            if answer.status_code != 400:
+                utils.hf_raise_for_status(answer)
+            return answer.json()
+
+        found = self.call("checking the card", ask).get("errors", [])
+        return [redact(str(one.get("message")), self.token) for one in found]
+
+    def mismatches(self, release: Path, revision: str) -> list[str]:
+        """Paths whose bytes, or whose presence, differ between ``release`` and the repo.
+
+        Reads every local file again and compares with what the Hub holds at ``revision``.
+        """
+
+        def ask() -> Any:
+            return self.api.verify_repo_checksums(
+                **self.where, revision=revision, local_dir=release
+            )
+
+        found = self.call("verifying checksums", ask)
+        absent = {*found.missing_paths, *found.extra_paths} - {".gitattributes"}
+        return sorted(absent | {one["path"] for one in found.mismatches})
+
+    # Writing.
+
+    def create(self, *, private: bool) -> None:
+        """Create the repo; one that exists is fine."""
+        asked = True if private else None  # None: public, or what the organisation prefers
+        self.call(
+            "creating the repo",
+            lambda: self.api.create_repo(**self.where, private=asked, exist_ok=True),
+        )
+
+    def operation(self, release: Path, path: str, sha256: str, *, sent: bool) -> Any:
+        """An operation that adds ``release/path``; ``sent`` when the Hub has its bytes already."""
+        from huggingface_hub import CommitOperationAdd
+
+        operation = CommitOperationAdd(path, release / path)
+        operation.upload_info.sha256 = bytes.fromhex(sha256)  # the client need not hash again
+        if sent:
+            # The client has no public way to rebuild an operation whose bytes were sent before.
+            operation._upload_mode = "lfs"
+            operation._should_ignore = False
+            operation._is_uploaded = True
+        return operation
+
+    def send(self, operations: list[Any], revision: str) -> bool:
+        """Send the bytes of large files; nothing shows in the repo before a commit.
+
+        True when the Hub took them all as large files: a small one travels with its commit.
+        """
+        self.call(
+            f"uploading {operations[0].path_in_repo}",
+            lambda: self.api.preupload_lfs_files(
+                self.repo,
+                operations,
+                repo_type="dataset",
+                revision=revision,
+                free_memory=False,
+            ),
+            retry_if=_may_work_again,
+        )
+        return all(one._upload_mode == "lfs" for one in operations)
+
+    def commit(
+        self,
+        adds: Iterable[Any],
+        deletes: Iterable[str],
+        *,
+        title: str,
+        parent: str | None,
+        ref: str,
+    ) -> str:
+        """One atomic commit on ``ref``, whose head must be ``parent``; returns its id.
+
+        Not retried, and raises what the client raises: whoever calls looks at the head first.
+        """
+        from huggingface_hub import CommitOperationDelete
+
+        gone = [CommitOperationDelete(path, is_folder=False) for path in deletes]
+        made = self.api.create_commit(
+            **self.where,
+            operations=[*adds, *gone],
+            commit_message=title,
+            revision=ref,
+            parent_commit=parent,
+        )
+        return str(made.oid)
+
+    def pull_request(self, title: str) -> int:
+        """Number of the open pull request called ``title``, made where there is none."""
+        name = title.strip()
+
+        def ask() -> int:
+            found = self.api.get_repo_discussions(**self.where, discussion_type="pull_request")
+            for one in found:
+                if one.title == name and one.status in ("draft", "open"):
+                    return one.num
+            return self.api.create_pull_request(**self.where, title=name).num
+
+        return self.call("opening a pull request", ask)
+
+    def merge(self, number: int) -> None:
+        """Merge a pull request; not retried, raises what the client raises."""
+        self.api.change_discussion_status(**self.where, discussion_num=number, new_status="open")
+        self.api.merge_pull_request(**self.where, discussion_num=number)
+
+    def close(self, number: int) -> None:
+        """Close a pull request that cannot be merged any more."""
+        self.call(
+            "closing the pull request",
+            lambda: self.api.change_discussion_status(
+                **self.where, discussion_num=number, new_status="closed"
+            ),
+        )
+
+    def tag(self, name: str, commit: str) -> None:
+        """Tag ``commit``; a tag that is there already is left as it is."""
+        self.call(
+            f"tagging {name}",
+            lambda: self.api.create_tag(**self.where, tag=name, revision=commit, exist_ok=True),
+        )
+
+
+def git_blob(data: bytes) -> str:
+    """Git's id of a file's content: sha1 of "blob <length>\\0" and the bytes."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def status_within(error: BaseException) -> int | None:
+    """The HTTP status of an error or of what it was raised from (the client wraps them)."""
+    below: BaseException | None = error
+    while below is not None:
+        if status := status_of(below):
+            return status
+        below = below.__cause__ or below.__context__
+    return None
+
+
+def _may_work_again(error: BaseException) -> bool:
+    """Sending bytes is idempotent: only a refusal (or a file that is gone) ends it."""
+    if isinstance(error, (ArasError, FileNotFoundError)) or not isinstance(error, Exception):
+        return False
+    return status_within(error) not in (401, 402, 403, 404, 413)

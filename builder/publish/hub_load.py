@@ -1,0 +1,75 @@
+"""Loads a published dataset as a plain user does, in a process of its own, and counts its rows.
+
+``python -m builder.publish.hub_load REPO REVISION CONFIG…`` prints {config: {split: rows}} as
+JSON. The endpoint and the token come from the environment, which huggingface_hub and datasets
+read once, at import: hence the process. Nothing is left in the user's cache.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from builder.publish.hub_guard import environment
+
+LONGEST = 3600.0
+"""Seconds after which counting is given up."""
+
+Counts = dict[str, dict[str, int]]
+
+
+class LoadFailed(Exception):
+    """`load_dataset` raised in the other process; the message is the end of its stderr."""
+
+
+def count_rows(repo: str, revision: str, configs: Iterable[str]) -> Counts:
+    """Rows of every split of ``configs`` as ``load_dataset`` streams them.
+
+    The first row of each split is decoded whole, images too; the rest is counted through the
+    ``id`` column alone, so that counting does not download the images.
+    """
+    from datasets import config as settings
+    from datasets import load_dataset
+
+    settings.USE_PARQUET_EXPORT = False  # the files of the repo, not the Hub's converted copy
+    counts: Counts = {}
+    for config in configs:
+        for split, rows in load_dataset(repo, config, revision=revision, streaming=True).items():
+            next(iter(rows))
+            counts.setdefault(config, {})[str(split)] = 0
+        ids = load_dataset(repo, config, revision=revision, streaming=True, columns=["id"])
+        for split, rows in ids.items():
+            batches = rows.with_format("arrow").iter(10_000)
+            counts[config][str(split)] = sum(batch.num_rows for batch in batches)
+    return counts
+
+
+def count_rows_apart(
+    endpoint: str, token: str | None, repo: str, revision: str, configs: Iterable[str]
+) -> Counts:
+    """``count_rows`` in a fresh process with a fresh cache; raises LoadFailed."""
+    command = [sys.executable, "-m", "builder.publish.hub_load", repo, revision, *configs]
+    secret = {"HF_TOKEN": token} if token else {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
+    package = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    with tempfile.TemporaryDirectory(prefix="aras-load-", ignore_cleanup_errors=True) as home:
+        caches = {"HF_HOME": home, "HF_HUB_CACHE": f"{home}/hub", "HF_DATASETS_CACHE": f"{home}/ds"}
+        own = {**environment(endpoint), **secret, **caches, "PYTHONPATH": path}
+        try:
+            done = subprocess.run(
+                command, env={**os.environ, **own}, capture_output=True, text=True, timeout=LONGEST
+            )
+        except subprocess.TimeoutExpired:
+            raise LoadFailed(f"no end after {LONGEST / 60:.0f} min") from None
+    if done.returncode:
+        raise LoadFailed("\n".join(done.stderr.strip().splitlines()[-6:]))
+    counts: Counts = json.loads(done.stdout.splitlines()[-1])
+    return counts
+
+
+if __name__ == "__main__":
+    print(json.dumps(count_rows(sys.argv[1], sys.argv[2], sys.argv[3:])), flush=True)
+    os._exit(0)  # pyarrow's threads may hang at interpreter exit while streams are open

@@ -1,0 +1,85 @@
+"""What publishing remembers on disk: a journal per destination, and where a release was published.
+
+A release directory never changes after it was packaged, so both lie beside it:
+``release/.publish/<version>-<kind>-<digest of the destination>.json`` is the journal of one
+publisher, ``release/<version>.published.json`` lists the places that hold the release.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from builder import files
+from builder.errors import ArasError
+
+
+class Journal:
+    """A JSON object that is on disk, whole, after every change.
+
+    ``identity`` says what the journal is about (destination, content digest). A journal of
+    another identity, as one left by a release that was packaged again, starts anew.
+    """
+
+    def __init__(self, path: Path, identity: dict[str, Any]) -> None:
+        self.path = path
+        held = read(path) if path.exists() else {}
+        self.facts: dict[str, Any] = held if held.get("identity") == identity else {}
+        self.facts["identity"] = identity
+
+    def set(self, **changes: Any) -> None:
+        """Replace facts by name and write the journal; None removes a fact."""
+        merged = {**self.facts, **changes}
+        self.facts = {name: value for name, value in merged.items() if value is not None}
+        files.write_json(self.path, self.facts)
+
+    def uploaded(self, path: str) -> dict[str, Any] | None:
+        """What was written down about a file that arrived, or None."""
+        found: dict[str, Any] | None = self.facts.get("uploaded", {}).get(path)
+        return found
+
+    def add_uploaded(self, path: str, **facts: Any) -> None:
+        """Write down that the file at ``path`` (relative to the release) arrived."""
+        self.set(uploaded={**self.facts.get("uploaded", {}), path: facts})
+
+    def forget_uploaded(self) -> None:
+        """Forget every upload: the server no longer holds what it was sent."""
+        self.set(uploaded=None)
+
+
+def open_journal(release: Path, kind: str, destination: str, identity: dict[str, Any]) -> Journal:
+    """The journal of publishing ``release`` as ``kind`` ("hub", "zenodo") to ``destination``."""
+    name = f"{release.name}-{kind}-{files.digest_of(destination)[:12]}.json"
+    identity = {"format": 1, "kind": kind, "destination": destination, **identity}
+    return Journal(release.parent / ".publish" / name, identity)
+
+
+def published_path(release: Path) -> Path:
+    """Where the publications of a release are listed."""
+    return release.parent / f"{release.name}.published.json"
+
+
+def publications(release: Path) -> list[dict[str, Any]]:
+    """Where ``release`` was published: dicts with "kind", "destination" and that kind's facts."""
+    path = published_path(release)
+    return list(read(path).get("publications", ())) if path.exists() else []
+
+
+def record_publication(release: Path, kind: str, facts: dict[str, Any]) -> None:
+    """Write down that ``release`` stands at ``facts["destination"]``, replacing that entry."""
+    entry = {"kind": kind, **facts}
+    place = (kind, facts["destination"])
+    others = [p for p in publications(release) if (p.get("kind"), p.get("destination")) != place]
+    files.write_json(published_path(release), {"format": 1, "publications": [*others, entry]})
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A JSON object from disk; ArasError names the file when it is damaged."""
+    try:
+        value = files.read_json(path)
+    except ValueError as error:
+        raise ArasError(
+            f"{path} is damaged ({error}); restore it, or delete it and publish again: "
+            "what already arrived is looked up at the destination"
+        ) from error
+    if not isinstance(value, dict):
+        raise ArasError(f"{path} holds {type(value).__name__}, not a JSON object; delete it")
+    return value

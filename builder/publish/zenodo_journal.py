@@ -1,0 +1,70 @@
+"""What publishing to Zenodo remembers beside a release: what is under way, and what is public."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from builder.errors import ArasError
+from builder.files import digest_of, write_json
+from builder.publish.journal import publications, read
+from builder.publish.zenodo_api import SANDBOX
+
+
+def kind_of(url: str) -> str:
+    """The key of the facts: a sandbox's DOIs lead nowhere, so nothing may take them for real."""
+    return "zenodo-sandbox" if url == SANDBOX else "zenodo"
+
+
+def load_journal(release: Path, url: str) -> dict[str, Any]:
+    """What is under way on the server ``url``: {"state", "content_sha256", "records"}.
+
+    ``state`` is draft, ready, publishing or published; ``records`` maps a role to id, conceptrecid,
+    doi, concept_doi and html as they become known.
+    """
+    path = _journal_path(release, url)
+    entry: dict[str, Any] = read(path) if path.exists() else {}
+    return {"state": "draft", "content_sha256": None, "records": {}, **entry}
+
+
+def save_journal(release: Path, url: str, entry: dict[str, Any]) -> None:
+    write_json(_journal_path(release, url), {"format": 1, "destination": url, **entry})
+
+
+def concept_beside(release: Path, url: str, role: str) -> str | None:
+    """Concept id of the newest record of ``role`` that another version of the release became."""
+    found = []
+    for path in release.parent.glob("*.published.json"):
+        version = path.name.removesuffix(".published.json")
+        if version == release.name:
+            continue
+        for entry in publications(release.parent / version):
+            record = entry.get("records", {}).get(role)
+            if (entry.get("kind"), entry.get("destination")) == (kind_of(url), url) and record:
+                found.append((int(record["id"]), str(record["conceptrecid"])))
+    return max(found)[1] if found else None
+
+
+@contextlib.contextmanager
+def alone(release: Path) -> Iterator[None]:
+    """Keep a second publisher of the same release out; a killed one leaves nothing behind."""
+    if not release.is_dir():
+        raise ArasError(f"{release}: no such release; `aras package` makes one")
+    handle = os.open(release, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ArasError(
+                f"{release}: another aras is publishing it; wait for it to end"
+            ) from error
+        yield
+    finally:
+        os.close(handle)
+
+
+def _journal_path(release: Path, url: str) -> Path:
+    name = f"{release.name}-zenodo-{digest_of(url)[:12]}.json"
+    return release.parent / ".publish" / name
