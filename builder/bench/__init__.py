@@ -1,0 +1,1 @@
+"""Benchmarks: retrieval metrics, baselines and experiments."""

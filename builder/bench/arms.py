@@ -1,0 +1,210 @@
+"""The arms of the imbalance experiment: which train rows, with which captions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from builder import balance
+from builder.balance_target import Target
+from builder.bench.gallery import captions_by_stream
+from builder.bench.ranks import Floats, Ints
+from builder.errors import ArasError
+from builder.landcover import CLASSES
+from builder.pictures import per_class
+from builder.release.read import metadata
+from builder.schema import KINDS, SPLITS
+from builder.scores.controls import shuffled
+from builder.scores.grounding import score_captions
+from builder.scores.leakage import without_digits
+from builder.seeds import seed as seed_of
+
+RATIOS = (0.25, 0.5, 1.0, 3.0)
+"""Synthetic rows per real row."""
+MAX_REPEATS = 8
+GROUNDED = 0.5
+"""Least grounding of a synthetic row's caption in the filtered arm."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Train rows that have a caption in one stream: ids, flags (n,), class shares (n, 7), texts."""
+
+    ids: list[str]
+    synthetic: npt.NDArray[np.bool_]
+    copy: npt.NDArray[np.bool_]
+    shares: Floats
+    texts: list[str]
+
+    @property
+    def real(self) -> Ints:
+        return np.flatnonzero(~self.synthetic)
+
+    @property
+    def made(self) -> Ints:
+        return np.flatnonzero(self.synthetic)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Rows that batches are drawn from (a row twice: twice as often), and their captions."""
+
+    name: str
+    what: str
+    pool: Ints
+    texts: list[str]
+    """(n,) the caption of every row in this arm."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """The arms, the ratio that the contrasts are made at, and why arms are missing."""
+
+    arms: list[Arm]
+    ratio: float
+    missing: list[str]
+
+    def arm(self, name: str) -> Arm:
+        return next(one for one in self.arms if one.name == name)
+
+
+def load(release: Path, stream: str) -> Rows:
+    """Train rows with a caption in ``stream``. Raises ArasError when either source lacks them."""
+    columns = ("id", "kind", "pixels", "copy", "captions")
+    tables = [table for name, table in metadata(release, columns) if name == SPLITS[0]]
+    table = pa.concat_tables(tables) if tables else None
+    if table is None or not table.num_rows:
+        raise ArasError(f"{release}: has no train rows")
+    streams = captions_by_stream(table.column("captions"))
+    if stream not in streams:
+        raise ArasError(f"{release}: no caption stream {stream!r}; it has {', '.join(streams)}")
+    keep = [i for i, text in enumerate(streams[stream]) if text is not None]
+    table = table.take(keep)
+    pixels = per_class(table.column("pixels")).astype(np.float64)
+    rows = Rows(
+        table.column("id").to_pylist(),
+        table.column("kind").to_numpy() == KINDS.index("synthetic"),
+        np.array([bool(one) for one in table.column("copy").to_pylist()]),
+        pixels / np.maximum(pixels.sum(1, keepdims=True), 1),
+        [str(streams[stream][i]) for i in keep],
+    )
+    for what, found in (("real", rows.real), ("synthetic", rows.made)):
+        if len(found) < 2:
+            raise ArasError(
+                f"{release}: {len(found)} {what} train rows have a caption in stream {stream!r}; "
+                "the experiment compares real with synthetic rows and needs both"
+            )
+    return rows
+
+
+def design(rows: Rows, ratios: Sequence[float] = RATIOS, seed: int = 0) -> Design:
+    """Every arm that the rows allow.
+
+    Ratios that ask for more synthetic rows than there are, are left out; where none is left, all
+    synthetic rows are one ratio. Contrasts are made at the ratio nearest to 1.
+    """
+    real, made = rows.real, rows.made
+    missing = []
+    allowed = [r for r in sorted(set(ratios)) if 2 <= round(r * len(real)) <= len(made)]
+    if too_many := sorted(set(ratios) - set(allowed)):
+        missing.append(
+            f"ratios {', '.join(f'{r:g}' for r in too_many)}: {len(made):,} synthetic rows beside "
+            f"{len(real):,} real ones do not allow them"
+        )
+    allowed = allowed or [round(len(made) / len(real), 3)]
+    main = min(allowed, key=lambda r: abs(np.log(r)))
+    arms = [
+        Arm("real", "real rows", real, rows.texts),
+        Arm("synthetic", "synthetic rows only", made, rows.texts),
+    ]
+    order = made[np.argsort([seed_of(seed, "imbalance", rows.ids[i]) for i in made])]
+    for r in allowed:
+        count = min(round(r * len(real)), len(made))
+        some = np.concatenate([real, np.sort(order[:count])])
+        even = np.concatenate([real, balanced(rows, made, count, seed)])
+        arms.append(Arm(f"random-{r:g}", f"real + {count:,} synthetic at random", some, rows.texts))
+        arms.append(
+            Arm(f"balanced-{r:g}", f"real + {count:,} class-balanced synthetic", even, rows.texts)
+        )
+    even = next(one.pool for one in arms if one.name == f"balanced-{main:g}")
+    arms.append(
+        Arm(
+            "oversampled",
+            f"real rows repeated towards the class shares of balanced-{main:g}",
+            oversampled(rows, even, seed),
+            rows.texts,
+        )
+    )
+    good = made[kept(rows, made)]
+    if len(good) == len(made):
+        missing.append("filtered: the filter drops no synthetic row, so it would equal balanced")
+    elif len(good) < 2:
+        missing.append(f"filtered: the filter leaves {len(good)} synthetic rows")
+    else:
+        count = len(even) - len(real)
+        pool = np.concatenate([real, balanced(rows, good, count, seed)])
+        what = f"balanced-{main:g} from the {len(good):,} synthetic rows that pass the filter"
+        arms.append(Arm("filtered", what, pool, rows.texts))
+    mixed = list(rows.texts)
+    given = shuffled([rows.ids[i] for i in real], [rows.texts[i] for i in real], seed=seed)
+    for i, text in zip(real, given, strict=True):
+        mixed[i] = text or rows.texts[i]
+    arms.append(Arm("shuffled", "real rows, captions of other real rows", real, mixed))
+    plain = [without_digits(text) for text in rows.texts]
+    if all(plain[i] == rows.texts[i] for i in real):
+        missing.append("stripped: captions hold no numbers, so it would equal real")
+    else:
+        arms.append(Arm("stripped", "real rows, numbers removed from captions", real, plain))
+    return Design(arms, main, missing)
+
+
+def balanced(rows: Rows, among: Ints, count: int, seed: int) -> Ints:
+    """``count`` rows of ``among``, some repeated, with class shares as even as they allow."""
+    repeats = max(MAX_REPEATS, -(-count // len(among)))
+    return _drawn(rows, among, count, Target.parse("tempered:0"), seed, repeats)
+
+
+def oversampled(rows: Rows, like: Ints, seed: int) -> Ints:
+    """As many real rows as the pool ``like`` has, repeated so as to come near its class shares."""
+    real = rows.real
+    wanted = rows.shares[like].mean(0)
+    wanted = np.where(rows.shares[real].sum(0) > 0, wanted, 0.0)
+    wanted = wanted / wanted.sum()
+    named = dict(zip(CLASSES, (float(one) for one in wanted), strict=True))
+    return _drawn(rows, real, len(like), Target.parse(named), seed, None)
+
+
+def kept(rows: Rows, among: Ints) -> npt.NDArray[np.bool_]:
+    """Which of the rows pass the filter: grounded, no percentage given away, no copy."""
+    scores = score_captions([rows.texts[i] for i in among], rows.shares[among])
+    grounding = np.nan_to_num(scores["grounding"].to_numpy(zero_copy_only=False), nan=0.0)
+    leak = np.nan_to_num(scores["leak"].to_numpy(zero_copy_only=False), nan=0.0)
+    return np.asarray((grounding >= GROUNDED) & (leak == 0) & ~rows.copy[among])
+
+
+def describe(rows: Rows, arm: Arm) -> dict[str, Any]:
+    """What an arm holds: rows, distinct ones, synthetic ones, distinct captions, class shares."""
+    shares = rows.shares[arm.pool].mean(0)
+    return {
+        "what": arm.what,
+        "rows": len(arm.pool),
+        "distinct": len(np.unique(arm.pool)),
+        "synthetic": int(rows.synthetic[arm.pool].sum()),
+        "captions": len({arm.texts[i] for i in arm.pool}),
+        "class_shares": {n: round(float(s), 4) for n, s in zip(CLASSES, shares, strict=True)},
+    }
+
+
+def _drawn(
+    rows: Rows, among: Ints, count: int, target: Target, seed: int, repeats: int | None
+) -> Ints:
+    shares = rows.shares[among]
+    plan = balance.solve(shares, target, rows=count, max_repeats=repeats)
+    ids = [rows.ids[i] for i in among]
+    number = seed_of(seed, "imbalance", str(target))
+    drawn = balance.allocate(plan.weights, count, number, ids=ids, compositions=shares)
+    return np.repeat(among, drawn)

@@ -1,0 +1,123 @@
+"""Baselines that need no trained vision model: random, composition oracle, text to text."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from builder.bench.ranks import Array
+from builder.errors import ArasError
+from builder.seeds import generator
+
+TERMS = 8_192
+"""Most terms of a text-to-text baseline: the most frequent ones."""
+
+Floats32 = npt.NDArray[np.float32]
+
+
+def random_vectors(names: Sequence[str], seed: int = 0, width: int = 64) -> Floats32:
+    """A random unit vector per name, (n, width): equal names, equal vectors, in any order."""
+    rows = [generator(seed, "random baseline", name).standard_normal(width) for name in names]
+    return unit_rows(np.array(rows))
+
+
+def composition_vectors(shares: npt.ArrayLike) -> Floats32:
+    """(n, 7) class fractions → their square roots, unit vectors.
+
+    The product of two is the Bhattacharyya coefficient Σ √(p·q): 1 for equal compositions. Given
+    to an image and its captions alike it is the upper bound of whatever knows the composition
+    and nothing else.
+    """
+    return unit_rows(np.sqrt(np.asarray(shares, dtype=np.float64)))
+
+
+def tf_idf(documents: Sequence[str], queries: Sequence[str]) -> tuple[Floats32, Floats32]:
+    """Unit vectors of documents and queries: words weighted by tf · idf of the documents.
+
+    A query without a word of theirs stands apart: it is level with every document.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    model = TfidfVectorizer(max_features=TERMS, token_pattern=_TOKEN)
+    found = _fitted(model, documents)
+    return unit_rows(_dense(found)), unit_rows(_dense(model.transform(queries)))
+
+
+def bm25(
+    documents: Sequence[str], queries: Sequence[str], k1: float = 1.5, b: float = 0.75
+) -> tuple[Floats32, Floats32]:
+    """Okapi BM25 (Robertson & Zaragoza 2009) as a product of document and query vectors.
+
+    Documents: idf · tf (k1 + 1) / (tf + k1 (1 − b + b · length / mean length)), all divided by
+    one number so that the longest has length 1; queries: word counts of unit length, so that a
+    document ranks short and long queries alike.
+    """
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    model = CountVectorizer(max_features=TERMS, token_pattern=_TOKEN)
+    tf = _dense(_fitted(model, documents)).astype(np.float64)
+    length = tf.sum(1, keepdims=True)
+    having = (tf > 0).sum(0)
+    idf = np.log1p((len(tf) - having + 0.5) / (having + 0.5))
+    weight = idf * tf * (k1 + 1) / (tf + k1 * (1 - b + b * length / max(1e-12, length.mean())))
+    longest = np.sqrt((weight**2).sum(1)).max()
+    asked = _dense(model.transform(queries)).astype(np.float64)
+    norm = np.sqrt((asked**2).sum(1, keepdims=True))
+    return (
+        np.ascontiguousarray(weight / max(longest, 1e-12), dtype=np.float32),
+        np.ascontiguousarray(asked / np.maximum(norm, 1e-12), dtype=np.float32),
+    )
+
+
+def sentences(
+    model: str | Path, texts: Sequence[str], device: str = "cpu", batch: int = 64
+) -> tuple[Floats32, str]:
+    """Unit sentence vectors by a transformers text encoder (MiniLM and its like), and its revision.
+
+    Mean of the last hidden state over the tokens of each text. Raises ArasError when there is no
+    such model.
+    """
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        encoder: Any = AutoModel.from_pretrained(model).to(device).eval()
+    except (OSError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise ArasError(f"{model}: no text encoder that transformers can load ({first})") from error
+    made = []
+    with torch.inference_mode():
+        for start in range(0, len(texts), batch):
+            some = list(texts[start : start + batch])
+            asked = tokenizer(some, padding=True, truncation=True, return_tensors="pt").to(device)
+            hidden = encoder(**asked).last_hidden_state.float()
+            seen = asked["attention_mask"].unsqueeze(-1)
+            made.append(((hidden * seen).sum(1) / seen.sum(1).clamp(min=1)).cpu().numpy())
+    return unit_rows(np.concatenate(made)), str(getattr(encoder.config, "_commit_hash", "") or "")
+
+
+def unit_rows(values: Array) -> Floats32:
+    """Rows of unit length, float32; a zero row stays zero."""
+    length = np.sqrt((np.asarray(values, dtype=np.float64) ** 2).sum(1, keepdims=True))
+    return np.ascontiguousarray(values / np.maximum(length, 1e-12), dtype=np.float32)
+
+
+_TOKEN = r"(?u)\b\w+\b"
+
+
+def _fitted(model: Any, documents: Sequence[str]) -> Any:
+    try:
+        return model.fit_transform(documents)
+    except ValueError as error:
+        raise ArasError(
+            f"the proxy captions have no words to search ({error}); name another --proxy"
+        ) from error
+
+
+def _dense(matrix: Any) -> Floats32:
+    return np.ascontiguousarray(matrix.toarray(), dtype=np.float32)

@@ -1,0 +1,234 @@
+"""Vectors of images and captions: transformers CLIP or SigLIP, a function of yours, files."""
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from builder.bench.embeddings import Embeddings, check_pair, unit
+from builder.bench.embeddings import load as load_vectors
+from builder.bench.gallery import Gallery, Texts, pictures
+from builder.bench.ranks import Array
+from builder.errors import ArasError
+from builder.files import atomic, digest_of, hash_file, sweep
+from builder.pictures import Pixels, decode_png
+
+BATCH = 64
+_TEXT_FILES = ("*.json", "*.txt", "*.safetensors", "*.bin", "*.model")
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Two functions to vectors (n, d), and what tells this model from all others.
+
+    ``images`` takes (h, w, 3) uint8 arrays, ``texts`` strings. ``identity`` is None where the
+    content cannot be known; such vectors are never cached.
+    """
+
+    name: str
+    images: Callable[[Sequence[Pixels]], Array]
+    texts: Callable[[Sequence[str]], Array]
+    identity: str | None
+    facts: dict[str, Any]
+
+
+def transformers_model(name: str, device: str = "cpu") -> Encoder:
+    """A CLIP or SigLIP by folder or by name on the Hugging Face Hub.
+
+    Raises ArasError when there is no such model, or it has no image and text features.
+    """
+    import torch
+    from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    # Without torchvision each processor warns that it falls back to Pillow, which is what we want.
+    logging.set_verbosity_error()
+    try:
+        model: Any = AutoModel.from_pretrained(name)
+        processor: Any = AutoImageProcessor.from_pretrained(name)
+        tokenizer: Any = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, KeyError) as error:
+        first = str(error).splitlines()[0]
+        raise ArasError(
+            f"model {name}: transformers cannot load it ({first}); give a folder made by "
+            "save_pretrained, a name on the Hub, or package:function"
+        ) from error
+    if not hasattr(model, "get_image_features"):
+        kind = type(model).__name__
+        raise ArasError(f"model {name}: a {kind} has no image and text features; give a CLIP")
+    model = model.to(device).eval()
+    config = getattr(model.config, "text_config", model.config)
+    room = int(config.max_position_embeddings)
+    # SigLIP was trained on texts padded to its full length, CLIP on masked ones.
+    padding = "max_length" if "siglip" in model.config.model_type else True
+
+    def features(found: Any) -> Array:
+        found = getattr(found, "pooler_output", found)
+        return np.asarray(found.float().cpu().numpy())
+
+    @torch.inference_mode()
+    def images(arrays: Sequence[Pixels]) -> Array:
+        ready = processor(images=list(arrays), return_tensors="pt")["pixel_values"]
+        return features(model.get_image_features(pixel_values=ready.to(device)))
+
+    @torch.inference_mode()
+    def texts(strings: Sequence[str]) -> Array:
+        ready = tokenizer(
+            list(strings), padding=padding, truncation=True, max_length=room, return_tensors="pt"
+        )
+        ready.pop("token_type_ids", None)
+        return features(model.get_text_features(**ready.to(device)))
+
+    folder = Path(name)
+    if folder.is_dir():
+        files = sorted(path for kind in _TEXT_FILES for path in folder.glob(kind))
+        identity: str | None = digest_of(
+            {path.name: hash_file(path, "sha256")["sha256"] for path in files}
+        )
+        facts: dict[str, Any] = {"source": "folder", "sha256": identity}
+    else:
+        revision = getattr(model.config, "_commit_hash", None)
+        identity = f"{name}@{revision}" if revision else None
+        facts = {"source": "hub", "revision": revision}
+    facts |= {"architecture": type(model).__name__, "max_tokens": room}
+    return Encoder(name, images, texts, identity, facts)
+
+
+def function_model(spec: str) -> Encoder:
+    """``package:function``: a function that returns two functions, (images, texts) → vectors.
+
+    ``images`` gets a list of (h, w, 3) uint8 arrays and ``texts`` a list of strings; each returns
+    (n, d) floats. The current directory is searched as well. Raises ArasError naming what is
+    missing.
+    """
+    package, _, name = spec.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        maker = getattr(importlib.import_module(package), name)
+    except (ImportError, AttributeError) as error:
+        raise ArasError(f"model {spec}: {error}; wanted is package:function") from error
+    made = maker()
+    if not (isinstance(made, tuple) and len(made) == 2 and all(callable(one) for one in made)):
+        raise ArasError(
+            f"model {spec}: returned {type(made).__name__}; wanted are two functions, one from "
+            "a list of images and one from a list of texts to vectors"
+        )
+    return Encoder(spec, made[0], made[1], None, {"source": "function"})
+
+
+def encode(
+    encoder: Encoder,
+    gallery: Gallery,
+    texts: Sequence[str],
+    cache: Path | None = None,
+    batch: int = BATCH,
+    advance: Callable[[float], None] = lambda n: None,
+) -> tuple[Array, Array, list[str]]:
+    """Unit vectors of the gallery's images (N, d) and of ``texts`` (M, d), and notes.
+
+    With a ``cache`` folder they are kept under a digest of the model's content, the pictures' and
+    the texts', and read back when all three are the same. Raises ArasError naming the row for
+    vectors of a wrong number, NaN or no length.
+    """
+
+    def pictures_now() -> Array:
+        made: Array | None = None
+        for where, data in pictures(gallery.release, gallery.ids, gallery.split, batch):
+            arrays = [decode_png(one, gallery.ids[i]) for one, i in zip(data, where, strict=True)]
+            part = _counted(encoder.images(arrays), len(arrays), encoder.name, "images")
+            made = np.empty((len(gallery), part.shape[1]), np.float32) if made is None else made
+            made[where] = part
+            advance(len(arrays))
+        assert made is not None
+        return made
+
+    def texts_now() -> Array:
+        made = []
+        for start in range(0, len(texts), batch):
+            some = texts[start : start + batch]
+            made.append(_counted(encoder.texts(some), len(some), encoder.name, "texts"))
+            advance(len(some))
+        return np.concatenate(made).astype(np.float32)
+
+    pixels = [gallery.facts["content_sha256"], gallery.split, gallery.facts["ids_sha256"]]
+    notes = []
+    pair = []
+    for what, content, make in (
+        ("images", pixels, pictures_now),
+        ("texts", list(texts), texts_now),
+    ):
+        raw = _cached(cache, encoder.identity, [what, content], make)
+        vectors, note = unit(raw, f"{encoder.name}, {what}")
+        notes += [note] if note else []
+        pair.append(Embeddings(f"{encoder.name}, {what}", vectors))
+    check_pair(*pair)
+    return pair[0].vectors, pair[1].vectors, notes
+
+
+def from_files(
+    images: Path, texts: Path, gallery: Gallery, asked: Texts
+) -> tuple[Array, Array, dict[str, Any], list[str]]:
+    """Vectors that somebody computed, in the gallery's order, with digests of the files.
+
+    Parquet of id and vector: matched by id (texts: row id # stream); ids of streams that are not
+    asked for may stand there too. .npy: as many rows as there are images and texts, in their
+    order. Raises ArasError for missing and for unknown ids.
+    """
+    pair, files, notes = [], {}, []
+    known = {f"{one}#{name}" for one in gallery.ids for name in gallery.streams}
+    for what, path, wanted, allowed in (
+        ("images", images, gallery.ids, set(gallery.ids)),
+        ("texts", texts, asked.ids, known),
+    ):
+        found = load_vectors(path)
+        notes += [found.note] if found.note else []
+        vectors = found.vectors
+        if found.ids is None:
+            if len(found) != len(wanted):
+                raise ArasError(
+                    f"{path} has {len(found)} rows, the release has {len(wanted)} {what} to ask "
+                    "about; Parquet with columns id and vector says which is which"
+                )
+        else:
+            place = {one: i for i, one in enumerate(found.ids)}
+            _none_of(set(wanted) - place.keys(), path, f"has no vector of these {what}")
+            _none_of(place.keys() - allowed, path, f"has ids that are no {what} of the split")
+            vectors = vectors[[place[one] for one in wanted]]
+        pair.append(Embeddings(str(path), vectors))
+        files[what] = {"file": path.name, **hash_file(path, "sha256")}
+    check_pair(*pair)
+    return pair[0].vectors, pair[1].vectors, {"source": "files", "vectors": files}, notes
+
+
+def _none_of(ids: set[str], path: Path, what: str) -> None:
+    if ids:
+        more = f" (and {len(ids) - 3:,} more)" if len(ids) > 3 else ""
+        raise ArasError(f"{path}: {what}: {', '.join(sorted(ids)[:3])}{more}")
+
+
+def _counted(vectors: Any, rows: int, name: str, what: str) -> Array:
+    array = np.asarray(vectors)
+    if array.ndim != 2 or len(array) != rows or array.dtype.kind != "f":
+        raise ArasError(
+            f"model {name}: {rows} {what} gave {array.dtype} of shape {array.shape}; "
+            f"wanted are floats ({rows}, d)"
+        )
+    return array
+
+
+def _cached(cache: Path | None, identity: str | None, content: Any, make: Any) -> Array:
+    if cache is None or identity is None:
+        return np.asarray(make())
+    path = cache / f"{digest_of([identity, content])}.npy"
+    if not path.exists():
+        made = make()
+        sweep(cache)
+        with atomic(path) as temporary, temporary.open("wb") as file:
+            np.save(file, made)
+    return np.asarray(np.load(path, mmap_mode="c"))

@@ -1,0 +1,151 @@
+"""Recall@K, median rank and what explains them, from exact ranks: pure functions on arrays."""
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import gammaln
+
+from builder.bench.ranks import Floats, Ints, Ranks
+
+KS = (1, 5, 10)
+
+_PUNCTUATION = re.compile(r"[^\w\s%]|_")
+
+
+def credit(ranks: Ranks, k: int, ties: str = "expected") -> Floats:
+    """Each query's share of a hit among its first k, (Q,) in 0…1.
+
+    With ``level`` negatives tied with the best positive, "expected" is the chance that a random
+    order of the ties puts it among the first k: clip((k − above) / (level + 1), 0, 1).
+    "optimistic" puts it first, "pessimistic" last. Counting strictly greater scores alone is the
+    optimistic figure, in which a collapsed model scores 100 %.
+    """
+    if ties == "optimistic":
+        return (ranks.above < k).astype(np.float64)
+    if ties == "pessimistic":
+        return (ranks.above + ranks.level < k).astype(np.float64)
+    return np.clip((k - ranks.above) / (ranks.level + 1), 0.0, 1.0)
+
+
+def direction(ranks: Ranks, ties: str = "expected") -> dict[str, float]:
+    """R@1, R@5, R@10 in per cent and the 1-based median rank of one direction."""
+    place = {
+        "expected": ranks.expected,
+        "optimistic": ranks.above + 1,
+        "pessimistic": ranks.above + ranks.level + 1,
+    }[ties]
+    found = {f"R@{k}": 100 * float(credit(ranks, k, ties).mean()) for k in KS}
+    return {**found, "MedR": float(np.median(place))}
+
+
+def both(t2i: Ranks, i2t: Ranks, ties: str = "expected") -> dict[str, Any]:
+    """``{"t2i": …, "i2t": …, "mR": …}``; mR is the mean of the six recalls, in per cent."""
+    result: dict[str, Any] = {"t2i": direction(t2i, ties), "i2t": direction(i2t, ties)}
+    result["mR"] = float(np.mean([result[way][f"R@{k}"] for way in ("t2i", "i2t") for k in KS]))
+    return result
+
+
+def summary(t2i: Ranks, i2t: Ranks) -> dict[str, Any]:
+    """`both` under expected ties, and under "optimistic" and "pessimistic" where they differ."""
+    result = both(t2i, i2t)
+    bounds = {ties: both(t2i, i2t, ties) for ties in ("optimistic", "pessimistic")}
+    return {**result, **bounds} if bounds["optimistic"] != bounds["pessimistic"] else result
+
+
+def normalise(caption: str) -> str:
+    """A caption without case, punctuation (% stays), Unicode variants and runs of spaces."""
+    plain = unicodedata.normalize("NFKC", caption).casefold()
+    return " ".join(_PUNCTUATION.sub(" ", plain).split())
+
+
+def groups_of(captions: Sequence[str]) -> Ints:
+    """Group number of each caption, (M,): equal after `normalise` means equal group."""
+    _, group = np.unique(np.array([normalise(text) for text in captions]), return_inverse=True)
+    return np.asarray(group, dtype=np.int64).reshape(-1)
+
+
+def ceiling(owner: npt.ArrayLike, group: npt.ArrayLike) -> dict[str, float]:
+    """Highest strict text→image R@K, per cent, that captions repeated on other images allow.
+
+    A caption that stands on g images can name only one at a time: of its queries at most
+    min(1, k/g) succeed on average. ``owner`` and ``group`` are (M,).
+    """
+    caption = np.asarray(group)
+    pairs = np.unique(np.stack([caption, np.asarray(owner)], axis=1), axis=0)
+    images = np.bincount(pairs[:, 0])[caption]
+    return {f"R@{k}": 100 * float(np.minimum(1.0, k / images).mean()) for k in KS}
+
+
+def gallery_curve(ranks: Ranks, sizes: Sequence[int]) -> dict[str, dict[str, float]]:
+    """Expected R@K, per cent, of galleries of ``size`` drawn from this one, by exact sums.
+
+    The positive stays and size − 1 of the N − 1 negatives are drawn without replacement, so the
+    number of better ones is hypergeometric: P(hit) = CDF(k − 1; N − 1, rank − 1, size − 1). Tied
+    ranks are averaged over their range. Sizes above a query's own gallery are left out.
+    """
+    curve: dict[str, dict[str, float]] = {}
+    kinds, of_kind = np.unique(ranks.negatives, return_inverse=True)
+    for size in sizes:
+        if size - 1 > kinds.min():
+            continue
+        found = curve[str(size)] = {}
+        for k in KS:
+            hit = np.empty(len(ranks.above))
+            for number, negatives in enumerate(kinds):
+                mine = of_kind.reshape(-1) == number
+                running = np.append(0.0, np.cumsum(_hit_by_rank(int(negatives), size - 1, k)))
+                low = ranks.above[mine]
+                high = low + ranks.level[mine] + 1
+                hit[mine] = (running[high] - running[low]) / (high - low)
+            found[f"R@{k}"] = 100 * float(hit.mean())
+    return curve
+
+
+def _hit_by_rank(negatives: int, drawn: int, k: int) -> Floats:
+    """P(fewer than k of ``better`` negatives are drawn) for better = 0 … negatives."""
+    better = np.arange(negatives + 1, dtype=np.float64)
+    total = np.zeros(negatives + 1)
+    for taken in range(min(k, drawn + 1)):
+        rest = drawn - taken
+        possible = (better >= taken) & (negatives - better >= rest)
+        b = better[possible]
+        total[possible] += np.exp(
+            _log_choose(b, taken)
+            + _log_choose(negatives - b, rest)
+            - _log_choose(np.float64(negatives), drawn)
+        )
+    return np.minimum(total, 1.0)
+
+
+def _log_choose(n: Any, k: int) -> Any:
+    return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+
+
+def by_class(
+    credits: Mapping[str, Floats], member: npt.NDArray[np.bool_], names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Mean of each per-query column over the queries of each class, in per cent.
+
+    ``credits`` maps a name to (Q,); ``member`` is (Q, classes). Classes without a query are left
+    out; "queries" counts them.
+    """
+    return {
+        name: {
+            "queries": int(inside.sum()),
+            **{key: 100 * float(value[inside].mean()) for key, value in credits.items()},
+        }
+        for name, inside in zip(names, member.T, strict=True)
+        if inside.any()
+    }
+
+
+def tail(dominant: npt.ArrayLike, classes: int, share: float = 0.2) -> list[int]:
+    """The rarest dominant classes that together hold at most ``share`` of the images."""
+    counts = np.bincount(np.asarray(dominant), minlength=classes)
+    order = [c for c in np.argsort(counts, kind="stable") if counts[c] > 0]
+    held = np.cumsum([counts[c] for c in order])
+    return sorted(int(c) for c, sum_ in zip(order, held, strict=True) if sum_ <= share * held[-1])

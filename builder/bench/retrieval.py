@@ -1,0 +1,319 @@
+"""Retrieval figures of one model on a release: result JSON with all that it takes to repeat it."""
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from builder import __version__
+from builder.bench import baselines, encoders, metrics, protocol
+from builder.bench.gallery import Gallery, Texts
+from builder.bench.protocol import About, Pair
+from builder.bench.ranks import Array, Ints, Positives, rank
+from builder.errors import ArasError
+from builder.files import atomic, digest_of, hash_file, read_json, sha256_file, write_json
+from builder.scores.leakage import without_digits
+
+FORMAT = 1
+ALL = "all"
+"""Name of the figures over all streams together, several captions an image."""
+
+PARTS = ("above", "level", "negatives")
+"""Arrays of `Ranks`, under stream/direction/part in the file beside a result."""
+
+Advance = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What answers the queries.
+
+    ``spec``: random, composition, bm25, tfidf, sentence:NAME (these three search the ``proxy``
+    stream's captions in the images' place), files (with ``images`` and ``texts``),
+    package:function, or a transformers CLIP or SigLIP by folder or name.
+    """
+
+    spec: str
+    proxy: str | None = None
+    images: Path | None = None
+    texts: Path | None = None
+
+    @property
+    def is_proxy(self) -> bool:
+        return self.spec in ("bm25", "tfidf") or self.spec.startswith("sentence:")
+
+    @property
+    def label(self) -> str:
+        if self.spec == "files" and self.images:
+            return f"files {self.images.name}"
+        kind, colon, name = self.spec.rpartition(":")
+        name = Path(name).resolve().name if Path(name).is_dir() else name
+        shown = f"{kind}{colon}{name}"
+        return f"{shown} on {self.proxy}" if self.is_proxy else shown
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What figures depend on beside model and rows."""
+
+    seed: int = 0
+    resamples: int = 2_000
+    queries: int = 5_000
+    batch: int = encoders.BATCH
+    device: str = "cpu"
+    cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """A result, its strict ranks by stream, and the vectors that gave it."""
+
+    result: dict[str, Any]
+    ranks: dict[str, Array]
+    images: Array
+    texts: Array
+    image_ids: list[str]
+    asked: Texts
+
+
+def run(
+    rows: Gallery,
+    model: Model,
+    streams: Sequence[str] = (),
+    settings: Settings | None = None,
+    advance: Advance = lambda n: None,
+) -> Found:
+    """Embed, rank and describe; each stream on its own, and all together where there are several.
+
+    Figures are those of `protocol.evaluate`; where captions hold numbers and the model reads
+    text, "L" has the strict figures with numbers removed from the captions, and the change.
+    Raises ArasError for a stream that is not there and for a model that cannot be had.
+    """
+    settings = settings or Settings()
+    names = list(streams) or list(rows.streams)
+    if model.is_proxy and (model.proxy is None or model.proxy not in rows.streams):
+        raise ArasError(
+            f"--model {model.spec} searches the captions of another stream: name it with --proxy "
+            f"({', '.join(rows.streams)})"
+        )
+    names = [name for name in names if not (model.is_proxy and name == model.proxy)]
+    asked = rows.texts(names)
+    if not names or not asked.texts:
+        raise ArasError(f"{rows.release}: no captions to ask with; name other streams")
+    plain = [without_digits(text) for text in asked.texts]
+    changed = np.array([a != b for a, b in zip(plain, asked.texts, strict=True)])
+    extra = [plain[i] for i in np.flatnonzero(changed)]
+    images, texts, facts, notes = _vectors(rows, model, asked, extra, settings, advance)
+    stripped = None
+    if len(texts) > len(asked.texts):
+        stripped = texts[: len(asked.texts)].copy()
+        stripped[changed] = texts[len(asked.texts) :]
+        texts = texts[: len(asked.texts)]
+
+    figures: dict[str, Any] = {}
+    ranks: dict[str, Array] = {}
+    of_text = np.array([one.rsplit("#", 1)[1] for one in asked.ids])
+    for name in [*names, *([ALL] if len(names) > 1 and ALL not in names else [])]:
+        mine = np.flatnonzero((of_text == name) | (name == ALL))
+        if not len(mine):
+            continue
+        figures[name], pair, keep = _stream(rows, images, texts, asked, mine, settings)
+        if stripped is not None and changed[mine].any():
+            figures[name]["L"] = _without_numbers(
+                images[keep],
+                stripped[mine],
+                _owner(asked, mine, keep),
+                figures[name]["S"],
+                settings,
+            )
+        for way, one in zip(("t2i", "i2t"), pair, strict=True):
+            for part in PARTS:
+                ranks[f"{name}/{way}/{part}"] = getattr(one, part).astype(np.int32)
+        ranks[f"{name}/owner"] = _owner(asked, mine, keep).astype(np.int32)
+        if rows.blocks is not None:
+            ranks[f"{name}/block"] = np.array([rows.blocks[i] for i in keep])
+    if not figures:
+        raise ArasError(f"{rows.release}: streams {', '.join(names)} hold no captions")
+    kept = {k: v for k, v in asdict(settings).items() if k != "cache"}
+    result = {
+        "kind": "retrieval",
+        "format": FORMAT,
+        "model": {"name": model.label, "spec": model.spec, "proxy": model.proxy, **facts},
+        "release": rows.facts,
+        "settings": kept,
+        "libraries": libraries(),
+        "notes": notes,
+        "streams": figures,
+    }
+    return Found(result, ranks, images, texts, rows.ids, asked)
+
+
+def write(found: Found, path: Path, vectors: Path | None = None) -> dict[str, Any]:
+    """Write the result, its ranks beside it and, if wanted, the vectors as two Parquet files.
+
+    Returns the result as written, with the digests of those files.
+    """
+    result = dict(found.result)
+    if vectors is not None:
+        told = {}
+        for what in ("images", "texts"):
+            table = _table(found, what)
+            with atomic(vectors / f"{what}.parquet") as temporary:
+                pq.write_table(table, temporary)
+            told[what] = {
+                "file": f"{what}.parquet",
+                **hash_file(vectors / f"{what}.parquet", "sha256"),
+            }
+        result["model"] = {**result["model"], "vectors": told}
+    ranks = ranks_path(path)
+    with atomic(ranks) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **found.ranks)  # type: ignore[arg-type]
+    result["ranks_sha256"] = sha256_file(ranks)
+    write_json(path, result)
+    return result
+
+
+def ranks_path(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.ranks.npz")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A result of `aras bench retrieval`. Raises ArasError when the file is none."""
+    try:
+        result = read_json(path)
+    except FileNotFoundError as error:
+        raise ArasError(f"{path}: no such file") from error
+    except (ValueError, OSError) as error:
+        raise ArasError(f"{path}: not readable JSON: {error}") from error
+    if not isinstance(result, dict) or result.get("kind") != "retrieval":
+        raise ArasError(f"{path}: not a result of `aras bench retrieval`")
+    if result.get("format") != FORMAT:
+        raise ArasError(f"{path}: format {result.get('format')}; this version reads {FORMAT}")
+    return result
+
+
+def recoded(asked: Texts) -> tuple[Ints, Ints]:
+    """The images that have a text, and each text's place among them."""
+    keep, owner = np.unique(asked.owner, return_inverse=True)
+    return keep, np.asarray(owner, dtype=np.int64).reshape(-1)
+
+
+def libraries() -> dict[str, str]:
+    """Versions of everything that figures could depend on."""
+    names = ("torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn", "pillow")
+    return {
+        "aras": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in names},
+    }
+
+
+def _vectors(
+    rows: Gallery,
+    model: Model,
+    asked: Texts,
+    extra: Sequence[str],
+    settings: Settings,
+    advance: Advance,
+) -> tuple[Array, Array, dict[str, Any], list[str]]:
+    """(N, d), (M, d) or (M + extra, d) where the model reads text, facts and notes."""
+    queries = [*asked.texts, *extra]
+    if model.spec == "random":
+        images = baselines.random_vectors(rows.ids, settings.seed)
+        return images, baselines.random_vectors(asked.ids, settings.seed), _BUNDLED, []
+    if model.spec == "composition":
+        images = baselines.composition_vectors(rows.shares)
+        return images, images[asked.owner], _BUNDLED, []
+    if model.is_proxy:
+        captions = rows.streams[str(model.proxy)]
+        documents = [text or "" for text in captions]
+        missing = sum(text is None for text in captions)
+        notes = [f"{missing} images have no {model.proxy} caption"] if missing else []
+        if model.spec in ("bm25", "tfidf"):
+            method = baselines.bm25 if model.spec == "bm25" else baselines.tf_idf
+            return (
+                *method(documents, queries),
+                {**_BUNDLED, "terms_at_most": baselines.TERMS},
+                notes,
+            )
+        name = model.spec.partition(":")[2]
+        both, revision = baselines.sentences(
+            name, [*documents, *queries], settings.device, settings.batch
+        )
+        n = len(documents)
+        return both[:n], both[n:], {"source": "transformers", "revision": revision}, notes
+    if model.spec == "files":
+        if model.images is None or model.texts is None:
+            raise ArasError("--model files needs --images FILE and --texts FILE")
+        return encoders.from_files(model.images, model.texts, rows, asked)
+    if ":" in model.spec and not Path(model.spec).exists():
+        encoder = encoders.function_model(model.spec)
+    else:
+        encoder = encoders.transformers_model(model.spec, settings.device)
+    images, texts, notes = encoders.encode(
+        encoder, rows, queries, settings.cache, settings.batch, advance
+    )
+    return images, texts, encoder.facts, notes
+
+
+_BUNDLED: dict[str, Any] = {"source": "bundled"}
+
+
+def _stream(
+    rows: Gallery, images: Array, texts: Array, asked: Texts, mine: Ints, settings: Settings
+) -> tuple[dict[str, Any], Pair, Ints]:
+    """Figures of the texts ``mine``, their strict ranks, and the images that have one of them."""
+    keep = np.unique(asked.owner[mine])
+    owner = _owner(asked, mine, keep)
+    some = rows.take(keep)
+    ours, theirs = np.ascontiguousarray(images[keep]), np.ascontiguousarray(texts[mine])
+    pair = rank(ours, theirs, Positives.owned(owner), settings.device)
+    strings = [asked.texts[i] for i in mine]
+    about = About(captions=strings, compositions=some.shares, blocks=some.blocks)
+    figures = protocol.evaluate(
+        ours,
+        theirs,
+        owner,
+        about,
+        ranks=pair,
+        resamples=settings.resamples,
+        queries=settings.queries,
+        seed=settings.seed,
+        device=settings.device,
+    )
+    digest = digest_of([[asked.ids[i], asked.texts[i]] for i in mine])
+    left_out = len(rows) - len(keep)
+    return {"texts_sha256": digest, "images_without_caption": left_out, **figures}, pair, keep
+
+
+def _without_numbers(
+    images: Array, texts: Array, owner: Ints, strict: dict[str, Any], settings: Settings
+) -> dict[str, Any]:
+    pair = rank(
+        np.ascontiguousarray(images),
+        np.ascontiguousarray(texts),
+        Positives.owned(owner),
+        settings.device,
+    )
+    found = metrics.summary(*pair)
+    return {**found, "change_of_mR": found["mR"] - strict["mR"]}
+
+
+def _owner(asked: Texts, mine: Ints, keep: Ints) -> Ints:
+    return np.searchsorted(keep, asked.owner[mine]).astype(np.int64)
+
+
+def _table(found: Found, what: str) -> pa.Table:
+    if what == "texts":
+        ids, vectors = found.asked.ids, found.texts
+    else:
+        ids, vectors = found.image_ids, found.images
+    flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).ravel())
+    width = vectors.shape[1]
+    return pa.table({"id": ids, "vector": pa.FixedSizeListArray.from_arrays(flat, width)})
