@@ -1,0 +1,128 @@
+"""The ``aras`` command: a lazy group, so that help costs no heavy import."""
+
+import errno
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from builder import __version__
+from builder.errors import ArasError, WorkFailed
+
+# Milliseconds until Arrow's allocator, which reads this as it is loaded, gives memory back.
+os.environ.setdefault("MIMALLOC_PURGE_DELAY", "1")
+
+# Command → where it lives. The order is the order of help: the way the data flows.
+COMMANDS = {
+    "init": "builder.cli.project:init",
+    "fetch": "builder.cli.fetch:fetch",
+    "demo": "builder.cli.project:demo",
+    "tiles": "builder.cli.make:tiles",
+    "import": "builder.cli.exchange:import_",
+    "split": "builder.cli.split:split",
+    "train": "builder.cli.train:train",
+    "generate": "builder.cli.make:generate",
+    "segment": "builder.cli.make:segment",
+    "caption": "builder.cli.make:caption",
+    "score": "builder.cli.score:score",
+    "package": "builder.cli.release:package",
+    "build": "builder.cli.make:build",
+    "status": "builder.cli.project:status",
+    "check": "builder.cli.release:check",
+    "diff": "builder.cli.diff:diff",
+    "report": "builder.cli.report:report",
+    "export": "builder.cli.exchange:export",
+    "publish": "builder.cli.publish:publish",
+    "bench": "builder.cli.bench:bench",
+}
+
+
+class Failure(click.ClickException):
+    """An ArasError on its way out: one clear message, a meaningful exit code."""
+
+    def __init__(self, error: ArasError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+    exit_code = property(lambda self: self.error.exit_code)  # type: ignore[assignment]
+
+
+_SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+"""Troubles of the system that a traceback does not explain: no space, no permission."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def __init__(self, *args: Any, lazy: dict[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lazy = lazy or {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*self.lazy, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.lazy:
+            return super().get_command(ctx, cmd_name)
+        module, attribute = self.lazy[cmd_name].split(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ArasError as error:
+            raise Failure(error) from error
+        except OSError as error:
+            if error.errno not in _SYSTEM:
+                raise
+            text = f"{error}; what is finished is kept: mend this and run the same command again"
+            raise Failure(WorkFailed(text)) from error
+        except KeyboardInterrupt:
+            click.echo("interrupted: finished shards are kept, the same command goes on", err=True)
+            ctx.exit(130)
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "-C",
+    "directory",
+    default=".",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Work in DIR instead of the current directory, as git and make do.",
+)
+@click.version_option(__version__, prog_name="aras")
+@click.pass_context
+def cli(ctx: click.Context, directory: Path) -> None:
+    """Make, judge and publish land-cover vision-and-language datasets.
+
+    A dataset is a directory with a dataset.toml. `aras init DIR` makes one; every other command
+    works on the current directory, or on DIR given with -C. Each stage writes its shards under
+    work/ and remakes only what is stale, so any command can be interrupted and run again.
+
+    \b
+    A first dataset on the CPU, offline:
+      aras demo demo
+    Your own:
+      aras init my-dataset && cd my-dataset
+      $EDITOR dataset.toml        # where the maps and composites are
+      aras build --dry-run        # what would be made
+      aras build                  # make it all; run again to resume
+      aras check release/0.1.0
+
+    Exit codes: 0 done; 1 some of the work failed (named on stderr) or a check found violations;
+    2 a bad command, recipe or input; 130 interrupted.
+    """
+    ctx.obj = directory
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    cli(prog_name="aras")

@@ -1,0 +1,302 @@
+"""``aras bench``: retrieval figures of any model, and the imbalance experiment."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from builder.cli.bench_imbalance import imbalance
+from builder.cli.common import json_option, say
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_RULE = click.Choice(["refuse", "leave-out", "keep"])
+
+
+@click.group()
+def bench() -> None:
+    """Benchmark retrieval between images and captions.
+
+    \b
+    Figures of embeddings computed anywhere:
+      aras bench embeddings --images X.npy --texts Y.npy --owner O.npy
+    A model on a release:
+      aras bench retrieval release/0.1.0 --model tfidf --proxy composition
+    Results beside each other:
+      aras bench compare A.json B.json
+      aras bench leaderboard results/*.json
+    The project's question, with all its controls:
+      aras bench imbalance release/0.1.0 --stream full --small
+    """
+
+
+bench.add_command(imbalance)
+
+
+@bench.command()
+@click.option("--images", required=True, metavar="FILE", help="Vectors of the images.")
+@click.option("--texts", required=True, metavar="FILE", help="Vectors of the texts.")
+@click.option("--owner", required=True, metavar="FILE", help="The image of each text.")
+@click.option("--intervals", is_flag=True, help="Add 95 % bootstrap intervals over images.")
+@click.option("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@click.pass_obj
+def embeddings(
+    directory: Path | None,
+    images: str,
+    texts: str,
+    owner: str,
+    intervals: bool,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Recall@1/5/10, median rank and mean recall of embeddings from files.
+
+    IMAGES and TEXTS are .npy matrices with one vector per row, float16, float32 or float64, and
+    OWNER a .npy of integers: the row in IMAGES of each text. Or all three are Parquet: IMAGES
+    and TEXTS with the columns id and vector, OWNER with id (of a text) and owner (id of its
+    image). Vectors are compared by cosine; rows that are not of unit length are normalised, and
+    stderr says so.
+
+    The protocol is the strict one of the retrieval literature: a text has one right image, an
+    image is found by any of its texts. All figures are exact and in per cent, MedR is 1-based.
+    Scores within 1e-6 are ties and earn the expected credit of a random order; where ties
+    matter, "optimistic" and "pessimistic" bound the figures. Float32 .npy files of unit rows are
+    read in place, so memory stays within the files' size and half a gigabyte.
+
+    \b
+    Example:
+      aras bench embeddings --images img.npy --texts txt.npy --owner owner.npy --json
+      {"t2i": {"R@1": …, "R@5": …, "R@10": …, "MedR": …}, "i2t": {…}, "mR": …}
+
+    Exit codes: 0 done; 2 an input was refused, and the message names the row.
+    """
+    from builder.bench.embeddings import check_pair, load, load_owner
+    from builder.bench.metrics import summary
+    from builder.bench.ranks import Positives, check_device, rank
+    from builder.progress import bar
+
+    check_device(device)
+    root = directory or Path()
+    pictures, captions = load(root / images), load(root / texts)
+    check_pair(pictures, captions)
+    belongs = load_owner(root / owner, pictures, captions)
+    for note in (pictures.note, captions.note):
+        if note:
+            click.echo(note, err=True)
+    with bar("ranks", total=len(captions), unit="texts") as advance:
+        ranks = rank(pictures.vectors, captions.vectors, Positives.owned(belongs), device, advance)
+    result = summary(*ranks)
+    if intervals:
+        from builder.bench.protocol import spans
+
+        result["intervals"] = spans(ranks, belongs)
+    click.echo(json.dumps(result) if as_json else _table(result))
+
+
+@bench.command()
+@click.argument("release", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--model", "spec", required=True, metavar="MODEL", help="See above.")
+@click.option(
+    "--stream", "streams", multiple=True, metavar="NAME", help="Repeatable; default: all."
+)
+@click.option("--split", default="test", show_default=True, help="Rows to ask about.")
+@click.option("--proxy", metavar="STREAM", help="Captions that stand in for the images.")
+@click.option("--images", type=_FILE, help="Vectors of the images, for --model files.")
+@click.option("--texts", type=_FILE, help="Vectors of the captions, for --model files.")
+@click.option(
+    "--min-km", default=1.0, show_default=True, help="Nearest that a row may lie to a train tile."
+)
+@click.option("--near", type=_RULE, default="refuse", show_default=True, help="Nearer rows.")
+@click.option("--synthetic", type=_RULE, default="refuse", show_default=True, help="Made rows.")
+@click.option("--out", type=_FILE, help="Result file; default reports/retrieval-MODEL.json.")
+@click.option("--vectors", type=click.Path(path_type=Path), help="Keep the vectors in this folder.")
+@click.option("--cache", type=click.Path(path_type=Path), help="Default work/.cache/embeddings.")
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    help="Pictures or texts embedded at once.",
+)
+@click.option(
+    "--seed", default=0, show_default=True, help="Draws the random baseline and the samples."
+)
+@click.option("--device", default="cpu", show_default=True, metavar="NAME", help="cpu, cuda, mps …")
+@json_option
+@click.pass_obj
+def retrieval(
+    directory: Path | None,
+    release: Path,
+    spec: str,
+    streams: tuple[str, ...],
+    split: str,
+    proxy: str | None,
+    images: Path | None,
+    texts: Path | None,
+    min_km: float,
+    near: str,
+    synthetic: str,
+    out: Path | None,
+    vectors: Path | None,
+    cache: Path | None,
+    batch: int,
+    seed: int,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Score a model on the test tiles of RELEASE, by caption stream.
+
+    MODEL is one of
+
+    \b
+      random           chance
+      composition      knows every tile's class shares: the upper bound of all that reads no more
+      bm25, tfidf      search the captions of stream --proxy instead of the images
+      sentence:NAME    the same with a sentence encoder (MiniLM), by folder or Hub name
+      files            vectors in --images and --texts: Parquet of id and vector, a text's id
+                       being ROW#STREAM; or .npy in the order of the release
+      package:function a function that returns (images → vectors, texts → vectors)
+      NAME             a transformers CLIP or SigLIP, by folder or Hub name
+
+    Only real rows at least --min-km from all train tiles are scored. A split that holds other
+    rows is refused, unless --near or --synthetic say leave-out or keep; the result says which.
+
+    Writes a result file with everything that it takes to repeat it, and the ranks beside it for
+    `aras bench compare`; prints a Markdown table. --vectors writes images.parquet and
+    texts.parquet: put them beside the result and `aras bench leaderboard --check` can re-score it.
+
+    \b
+    Examples:
+      aras bench retrieval release/0.1.0 --model bm25 --proxy composition
+      aras bench retrieval release/0.1.0 --model openai/clip-vit-base-patch32 --device cuda
+
+    Exit codes: 0 done; 2 an input was refused, and the message names it.
+    """
+    from builder.bench import gallery, report
+    from builder.bench import retrieval as bench_retrieval
+    from builder.bench.ranks import check_device
+    from builder.progress import bar
+
+    check_device(device)
+    root = directory or Path()
+    rows = gallery.load(root / release, split, min_km=min_km, near=near, synthetic=synthetic)
+    model = bench_retrieval.Model(
+        spec, proxy, root / images if images else None, root / texts if texts else None
+    )
+    settings = bench_retrieval.Settings(
+        seed=seed,
+        batch=batch,
+        device=device,
+        cache=root / (cache or "work/.cache/embeddings"),
+    )
+    with bar("embed", None, "items") as advance:
+        found = bench_retrieval.run(rows, model, streams, settings, advance)
+    name = re.sub(r"[^a-z0-9._-]+", "-", model.label.lower()).strip("-.")
+    path = root / (out or f"reports/retrieval-{name}.json")
+    result = bench_retrieval.write(found, path, root / vectors if vectors else None)
+    say(f"wrote {path}")
+    click.echo(json.dumps(result, ensure_ascii=False) if as_json else report.result(result))
+
+
+@bench.command()
+@click.argument("ours", type=_FILE)
+@click.argument("theirs", type=_FILE)
+@json_option
+@click.pass_obj
+def compare(directory: Path | None, ours: Path, theirs: Path, as_json: bool) -> None:
+    """Differences OURS − THEIRS of two result files, with intervals and tests.
+
+    Both must have answered the same captions of the same release. Per stream: the six recalls
+    and mR, paired bootstrap over images or spatial blocks (2,000 resamples), sign-flip p-value,
+    and Holm's correction over the seven. The ranks beside each result file are read.
+
+    \b
+    Example:
+      aras bench compare reports/retrieval-tfidf-on-full.json reports/retrieval-random.json
+    """
+    from builder.bench import report
+    from builder.bench.compare import compare as compare_results
+
+    root = directory or Path()
+    found = compare_results(root / ours, root / theirs)
+    click.echo(json.dumps(found, ensure_ascii=False) if as_json else report.comparison(found))
+
+
+@bench.command()
+@click.argument("results", nargs=-1, required=True, type=_FILE)
+@click.option(
+    "--out",
+    type=_FILE,
+    default="LEADERBOARD.md",
+    show_default=True,
+    help="The leaderboard, Markdown.",
+)
+@click.option(
+    "--check",
+    "release",
+    type=click.Path(path_type=Path),
+    metavar="RELEASE",
+    help="Write nothing; re-score the vectors beside each result on RELEASE.",
+)
+@click.pass_obj
+def leaderboard(
+    directory: Path | None, results: tuple[Path, ...], out: Path, release: Path | None
+) -> None:
+    """Write LEADERBOARD.md from result files of `aras bench retrieval`.
+
+    One table per release, split and caption stream, best mean recall first. With --check each
+    result's vectors (images.parquet and texts.parquet in its folder) are scored again; a figure
+    that they do not give is named.
+
+    \b
+    Examples:
+      aras bench leaderboard results/*.json
+      aras bench leaderboard results/mine.json --check release/0.1.0
+
+    Exit codes: 0 done; 1 a check found differences; 2 an input was refused.
+    """
+    from builder.bench import leaderboard as bench_leaderboard
+    from builder.bench.retrieval import read
+    from builder.errors import WorkFailed
+    from builder.files import write_text
+
+    root = directory or Path()
+    paths = [root / one for one in results]
+    if release is None:
+        named = [(one.as_posix(), read(root / one)) for one in results]
+        write_text(root / out, bench_leaderboard.board(named))
+        say(f"wrote {root / out}")
+        return
+    problems = []
+    for path in paths:
+        found = bench_leaderboard.check(path, root / release)
+        say(f"{path}: {'; '.join(found) if found else 'its vectors give its figures'}")
+        problems += found
+    if problems:
+        raise WorkFailed(f"{len(problems)} differences; see above")
+
+
+def _table(result: dict[str, Any]) -> str:
+    columns = ("R@1", "R@5", "R@10", "MedR")
+    lines = [" " * 12 + "".join(f"{name:>10}" for name in columns)]
+    spans = result.get("intervals", {})
+    for ties in ("expected", "optimistic", "pessimistic"):
+        part = result if ties == "expected" else result.get(ties)
+        if part is None:
+            continue
+        if ties != "expected":
+            lines += ["", f"ties {ties}"]
+        for name, way in (("text→image", "t2i"), ("image→text", "i2t")):
+            cells = "".join(f"{part[way][column]:10.2f}" for column in columns)
+            lines.append(f"{name:<12}{cells}")
+            if ties == "expected" and spans:
+                lines += [
+                    f"  {column:<8}95 %: {span[0]:.2f} … {span[1]:.2f}"
+                    for column, span in spans[way].items()
+                ]
+        lines.append(f"{'mR':<12}{part['mR']:10.2f}")
+        if ties == "expected" and spans:
+            lines.append(f"  {'mR':<8}95 %: {spans['mR'][0]:.2f} … {spans['mR'][1]:.2f}")
+    return "\n".join(lines)

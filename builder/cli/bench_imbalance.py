@@ -1,0 +1,124 @@
+"""``aras bench imbalance``: the project's question, with all its controls."""
+
+from pathlib import Path
+
+import click
+
+from builder.cli.common import json_option, print_json, say
+
+_RULE = click.Choice(["refuse", "leave-out", "keep"])
+
+
+@click.command()
+@click.argument("release", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--stream", required=True, metavar="NAME", help="Captions of all arms.")
+@click.option("--small", is_flag=True, help="60 steps of a tiny model, for trials.")
+@click.option(
+    "--profile",
+    type=click.Choice(["cpu", "gpu"]),
+    default="cpu",
+    show_default=True,
+    help="Size of the retriever.",
+)
+@click.option("--steps", type=click.IntRange(1), help="Training steps of every run.")
+@click.option("--batch", type=click.IntRange(2), help="Pairs in a step.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(2),
+    default=3,
+    show_default=True,
+    help="Seeds of every arm; at least three for a result.",
+)
+@click.option(
+    "--ratio",
+    "ratios",
+    multiple=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Synthetic rows per real one; repeatable; default 0.25, 0.5, 1 and 3 as rows allow.",
+)
+@click.option("--min-km", default=1.0, show_default=True, help="As in `aras bench retrieval`.")
+@click.option(
+    "--near",
+    type=_RULE,
+    default="refuse",
+    show_default=True,
+    help="Nearer test tiles.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default="reports/imbalance",
+    show_default=True,
+    help="Folder of runs and report.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["serial", "processes", "ray"]),
+    default="serial",
+    show_default=True,
+    help="Where runs are made.",
+)
+@click.option("--workers", type=click.IntRange(0), default=0, help="Runs at once; 0: one a core.")
+@json_option
+@click.pass_obj
+def imbalance(
+    directory: Path | None,
+    release: Path,
+    stream: str,
+    small: bool,
+    profile: str,
+    steps: int | None,
+    batch: int | None,
+    seeds: int,
+    ratios: tuple[float, ...],
+    min_km: float,
+    near: str,
+    out: Path,
+    engine: str,
+    workers: int,
+    as_json: bool,
+) -> None:
+    """Does class-balanced synthesis help or hurt retrieval on real tiles?
+
+    Trains a small CLIP from scratch for every arm and seed, with equal steps, batch size, initial
+    weights and caption stream, and judges all on the same real test tiles. Arms:
+
+    \b
+      real           real rows
+      oversampled    real rows repeated to the class shares of the balanced arm: the control
+      synthetic      synthetic rows only
+      random-R       real + R synthetic rows per real one
+      balanced-R     the same number, class-balanced
+      filtered       balanced, from grounded synthetic rows that are no copies
+      shuffled       real rows with captions of other rows: the floor
+      stripped       real rows, numbers removed from captions
+
+    An interrupted experiment goes on where it stopped: finished runs and checkpoints are kept.
+    Writes report.md, report.json and report.png; the report begins with what can be concluded,
+    and says so when nothing can.
+
+    \b
+    Example:
+      aras bench imbalance release/0.1.0 --stream full --small
+
+    Exit codes: 0 done; 1 some runs failed, the same command tries them again; 2 refused input.
+    """
+    from dataclasses import replace
+
+    from builder.bench import imbalance_report
+    from builder.bench.arms import RATIOS
+    from builder.bench.imbalance import PRESETS, Experiment, run
+    from builder.engine import Engine
+
+    root = directory or Path()
+    given = {k: v for k, v in (("steps", steps), ("batch", batch)) if v is not None}
+    settings = replace(PRESETS["small" if small else profile], stream=stream, **given)
+    experiment = Experiment(
+        root / release, root / out, settings, ratios or RATIOS, seeds, min_km, near
+    )
+    found = imbalance_report.write(*run(experiment, Engine(engine, workers)))
+    if as_json:
+        print_json(found)
+    else:
+        click.echo("\n".join([*found["conclusions"], *found["limits"]]))
+    say(f"wrote {experiment.out / 'report.md'}")

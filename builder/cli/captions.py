@@ -1,0 +1,84 @@
+"""What `aras caption` does beyond running stages: choosing streams, estimates, offline batches."""
+
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import Any
+
+import click
+
+from builder.cli.common import print_json, say
+from builder.pipeline import Project, preview
+from builder.plan import Part, plan
+from builder.stages.caption import Caption
+
+SAMPLE = 32
+"""Rows whose prompts an estimate looks at."""
+
+
+def chosen(project: Project, streams: tuple[str, ...]) -> list[Caption]:
+    """The stages of the named streams, or of all. Raises click's errors for unknown ones."""
+    known = list(project.recipe.captions)
+    if not known:
+        raise click.UsageError("the recipe has no [captions.NAME] section")
+    for name in streams:
+        if name not in known:
+            raise click.BadParameter(
+                f"{name!r} is not in the recipe; streams: {', '.join(known)}",
+                param_hint="STREAMS",
+            )
+    return [project.caption(name) for name in streams or known]
+
+
+def offline(
+    stages: list[Caption], streams: tuple[str, ...], requests: Path | None, results: Path | None
+) -> Caption:
+    """The one openai stream that a batch is for; it answers from ``results``, if given."""
+    from builder.captions.batch import result_files
+
+    if requests is not None and results is not None:
+        raise click.UsageError("--write-requests and --read-results are two steps: give one")
+    if len(streams) != 1 or stages[0].backend != "openai":
+        raise click.UsageError('a batch is of one STREAM with backend = "openai": name it')
+    if results is None:
+        return stages[0]
+    running = dataclasses.replace(stages[0].running, answers=result_files(results))
+    return dataclasses.replace(stages[0], running=running)
+
+
+def foretell(project: Project, stages: list[Caption], part: Part) -> list[dict[str, Any]]:
+    """The plan, with an estimate beside every stream that a server writes."""
+    from builder.captions.cost import describe, estimate
+
+    told = preview(project, list(stages), part)
+    for stage, line in zip(stages, told, strict=True):
+        if stage.backend == "openai" and stage.ask and line.get("stale"):
+            todo = plan(stage, project.store, part)
+            sample = list(itertools.islice(stage.outstanding(project.store, todo), SAMPLE))
+            rows = stage.remaining(project.store, todo)
+            line["estimate"] = estimate(stage.ask, stage.running, rows, sample)
+            line["note"] = describe(line["estimate"])
+    return told
+
+
+def write_requests(
+    project: Project, stage: Caption, folder: Path, *, part: Part, as_json: bool, **_: Any
+) -> None:
+    """Write the batch files of all rows without a caption, and say how to go on."""
+    from builder.captions import batch
+
+    assert stage.ask is not None
+    todo = plan(stage, project.store, part)
+    asked = stage.outstanding(project.store, todo)
+    files, count = batch.write_requests(folder, stage.stream, stage.ask, asked)
+    if as_json:
+        told = {"kind": "batch", "stream": stage.stream, "requests": count}
+        print_json({**told, "files": [str(path) for path in files]})
+    elif not count:
+        say(f"{stage.name}: every row has its caption, nothing to ask")
+    else:
+        where = files[0] if len(files) == 1 else f"{files[0]} … {files[-1].name}"
+        say(
+            f"{stage.name}: {count:,} requests in {where}\n"
+            f"  when their results are there: aras caption {stage.stream} --read-results PATH"
+        )

@@ -1,0 +1,118 @@
+"""Options and printing that the commands share."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from builder.progress import console
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class PartType(click.ParamType):
+    """``i/n`` with 1 ≤ i ≤ n → (i, n)."""
+
+    name = "i/n"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        first, _, last = str(value).partition("/")
+        if first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last):
+            return int(first), int(last)
+        self.fail(f"{value!r} is not i/n with 1 ≤ i ≤ n, such as 2/8", param, ctx)
+
+
+def json_option(command: F) -> F:
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")(
+        command
+    )
+
+
+def stage_options(command: F) -> F:
+    """The options of a command that makes the shards of a stage."""
+    part = click.option(
+        "--part",
+        type=PartType(),
+        default="1/1",
+        show_default=True,
+        metavar="i/n",
+        help="Make every n-th shard from the i-th: one job of a Slurm array.",
+    )
+    return part(run_options(command))
+
+
+def run_options(command: F) -> F:
+    """The options of every command that makes shards."""
+    for option in (
+        json_option,
+        click.option("--dry-run", is_flag=True, help="Print what would be made and stop."),
+        click.option("--workers", type=click.IntRange(0), help="Workers at once; 0: one per core."),
+        click.option(
+            "--engine",
+            type=click.Choice(["serial", "processes", "ray"]),
+            help="Where shards are made; the recipe's [engine] unless given.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def say(text: str) -> None:
+    """A line for the reader, on stderr, so that stdout stays clean for --json."""
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def describe(summary: dict[str, Any]) -> str:
+    """One summary as the line that a person reads."""
+    name, seconds = summary["stage"], summary["seconds"]
+    if summary["kind"] == "training":
+        if not summary["made"]:
+            return f"{name}: trained already, nothing to do"
+        text = f"{name}: {summary['steps']} steps, final loss {summary['final_loss']:.4f}"
+        if test := summary.get("test"):
+            text += f"; test macro F1 {test['macro_f1']}, mIoU {test['mean_iou']}"
+        return f"{text} ({seconds:.1f} s)"
+    made, shards = summary["made"], summary["shards"]
+    work = "nothing to do" if not made else f"{made} of {shards} shards made"
+    text = f"{name}: {summary['rows']:,} rows in {shards} shards, {work} ({seconds:.1f} s)"
+    if counts := summary["counts"]:
+        parts = [f"{value:,} {key.replace('_', ' ')}" for key, value in counts.items() if value]
+        text += f"\n  {', '.join(parts)}" if parts else ""
+    return text + _describe_report(summary["report"])
+
+
+def _describe_report(report: dict[str, Any]) -> str:
+    text = ""
+    if account := report.get("account"):
+        counts = (account[name] for name in ("rows_in", "rows_out", "rejects"))
+        text += "\n  {:,} rows in = {:,} rows out + {:,} rejects".format(*counts)
+        for reason, n in report.get("reasons", {}).items():
+            text += f"\n    {n:>9,} {reason}"
+    if elsewhere := report.get("captions_elsewhere"):
+        text += f"\n  {elsewhere:,} captions of splits without pictures were not asked for"
+    if differs := report.get("percent_differs"):
+        text += f"\n  {differs:,} rows were published with percentages that their masks do not have"
+    if lists := report.get("lists"):
+        text += f"\n  listed in {', '.join(lists)}"
+    for error, rows in report.get("row_errors", {}).items():
+        text += f"\n  {rows:,} × {error}"
+    if alone := report.get("composites_without_map"):
+        text += f"\n  no map covers {', '.join(alone)}: their patches count as no map"
+    for split, shares in report.get("class_shares", {}).items():
+        text += f"\n  {split:<11}" + " ".join(f"{k} {v:.1f} %" for k, v in shares.items())
+    if distance := report.get("smallest_distance_km"):
+        known = [f"{pair} {km} km" for pair, km in distance.items() if km is not None]
+        text += f"\n  smallest distance: {', '.join(known) or 'only one split has tiles'}"
+    return text
+
+
+def is_terminal() -> bool:
+    return sys.stderr.isatty()

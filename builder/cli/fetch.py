@@ -1,0 +1,264 @@
+"""``aras fetch``: bring in the official zips, or the WorldCover inputs of a bounding box."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from builder.errors import ArasError, WorkFailed
+
+if TYPE_CHECKING:
+    from builder.fetch.folder import Plan
+    from builder.fetch.verify import Remote
+
+_SHARED = (
+    click.option(
+        "--base-url",
+        metavar="URL",
+        help="Fetch from this mirror, which has the same paths (https; http only on loopback).",
+    ),
+    click.option("--dry-run", is_flag=True, help="List files and sizes; write nothing."),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout."),
+)
+
+
+def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_SHARED):
+        command = option(command)
+    return command
+
+
+def _jobs(default: int) -> Callable[..., Any]:
+    return click.option(
+        "--jobs",
+        type=click.IntRange(1, 16),
+        default=default,
+        show_default=True,
+        help="Files fetched at the same time.",
+    )
+
+
+@click.group()
+def fetch() -> None:
+    """Fetch the official release or the inputs of a new one.
+
+    Files are fetched in parallel, checked, and only then put under their names: a file that is
+    there is whole. Whatever breaks (the network, the server, Ctrl-C, a kill), the same command
+    goes on where it stopped, asking only for the bytes that are missing. Files that are there
+    and verified are not fetched again.
+
+    Proxies are taken from the environment (HTTPS_PROXY, NO_PROXY), as are CA bundles
+    (REQUESTS_CA_BUNDLE).
+
+    \b
+    Exit codes: 0 all there; 1 some files failed (named on stderr); 2 bad arguments, an unknown
+    record, an unreachable server or a folder that cannot be written; 130 interrupted.
+    """
+
+
+@fetch.command()
+@click.option(
+    "--record",
+    default="18890661",
+    show_default=True,
+    metavar="N",
+    help="Zenodo record number or DOI; 18890661 is ARAS400k.",
+)
+@click.option(
+    "--only", multiple=True, metavar="NAME", help="Fetch this file of the record; repeatable."
+)
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="official",
+    show_default=True,
+    metavar="DIR",
+    help="Where the files go.",
+)
+@_jobs(2)
+@_shared
+@click.pass_obj
+def official(
+    directory: Path | None,
+    record: str,
+    only: tuple[str, ...],
+    to: Path,
+    jobs: int,
+    base_url: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Fetch the files of a Zenodo record, by default the official ARAS400k zips.
+
+    Each file is checked against the md5 that the record gives; for ARAS400k the record's own
+    sums are first compared with the published ones.
+
+    \b
+      aras fetch official --dry-run
+      aras fetch official --only test.zip --only val.zip
+      aras fetch official --to /data/aras400k
+    """
+    from builder.fetch.catalogue import ZENODO
+    from builder.fetch.catalogue import official as files_of
+    from builder.fetch.http import new_session, reason
+    from builder.progress import console
+
+    def tell(error: BaseException, wait: float) -> None:
+        console.print(f"record {record}: {reason(error)}; again in {wait:.0f} s", markup=False)
+
+    remotes = files_of(new_session(), record, only=only, base_url=base_url or ZENODO, on_retry=tell)
+    _run(remotes, (directory or Path()) / to, jobs, dry_run, as_json)
+
+
+@fetch.command()
+@click.option(
+    "--bbox",
+    nargs=4,
+    type=float,
+    metavar="W S E N",
+    help="Bounding box in degrees: west south east north.",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(["turkiye"]),
+    help="A named bounding box; turkiye is that of ARAS400k (28 map cells, 160 composite cells).",
+)
+@click.option("--maps", is_flag=True, help="Only the land-cover maps (3° cells).")
+@click.option("--composites", is_flag=True, help="Only the Sentinel-2 RGBNIR composites (1°).")
+@click.option(
+    "--year",
+    type=click.Choice(["2020", "2021"]),
+    default="2021",
+    show_default=True,
+    help="2021 is WorldCover v200, 2020 is v100.",
+)
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="inputs",
+    show_default=True,
+    metavar="DIR",
+    help="Where maps/ and composites/ go.",
+)
+@_jobs(4)
+@_shared
+@click.pass_obj
+def inputs(
+    directory: Path | None,
+    bbox: tuple[float, float, float, float] | None,
+    preset: str | None,
+    maps: bool,
+    composites: bool,
+    year: str,
+    to: Path,
+    jobs: int,
+    base_url: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Fetch the WorldCover maps and Sentinel-2 composites of a bounding box.
+
+    Both come from the public ESA WorldCover buckets, without an account. A tile is checked by
+    its size and by reading every block of the GeoTIFF. A cell without a file (open sea) is
+    counted as absent and is no failure.
+
+    \b
+      aras fetch inputs --bbox 28 36 30 37 --dry-run
+      aras fetch inputs --bbox -79 -1 -77 1 --maps
+      aras fetch inputs --preset turkiye --jobs 8 --to /data/worldcover
+    """
+    from builder.fetch.catalogue import PRESETS, worldcover
+
+    if (bbox is None) == (preset is None):
+        raise click.UsageError("give either --bbox W S E N or --preset turkiye")
+    box = PRESETS[preset] if preset else bbox
+    assert box is not None
+    both = maps == composites
+    remotes = worldcover(
+        box,
+        year=int(year),
+        maps=maps or both,
+        composites=composites or both,
+        base_url=base_url,
+    )
+    _run(remotes, (directory or Path()) / to, jobs, dry_run, as_json)
+
+
+def _run(remotes: "list[Remote]", to: Path, jobs: int, dry_run: bool, as_json: bool) -> None:
+    from builder.fetch import folder
+    from builder.fetch.http import new_session
+    from builder.progress import bar, console
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, soft_wrap=True)
+
+    session = new_session(jobs)
+    if dry_run:
+        try:
+            plan = folder.survey(remotes, to, session, jobs=jobs, say=say)
+        except ArasError as error:
+            say(f"sizes are not known: {error}")
+            plan = folder.survey(remotes, to, session, jobs=jobs, say=say, sizes=False)
+        _list(plan, to, as_json)
+        return
+    try:
+        with folder.locked(to):
+            plan = folder.survey(remotes, to, session, jobs=jobs, say=say)
+            total = None if plan.unknown else plan.bytes
+            with bar("fetch", total, unit="bytes") as advance:
+                outcome = folder.fetch(plan, to, session, jobs=jobs, advance=advance, say=say)
+    except KeyboardInterrupt:
+        click.echo(
+            f"interrupted: what has arrived in {to} is kept, the same command goes on", err=True
+        )
+        click.get_current_context().exit(130)
+    absent = sorted(remote.name for remote in [*plan.absent, *outcome.absent])
+    failed = {remote.name: why for remote, why in outcome.failed.items()}
+    if as_json:
+        summary = {
+            "to": str(to),
+            "fetched": {remote.name: size for remote, size in outcome.fetched.items()},
+            "bytes": sum(outcome.fetched.values()),
+            "kept": sorted(remote.name for remote in plan.kept),
+            "absent": absent,
+            "failed": failed,
+        }
+        click.echo(json.dumps(summary, indent=2))
+    else:
+        click.echo(
+            f"{to}: {len(outcome.fetched)} fetched "
+            f"({folder.megabytes(sum(outcome.fetched.values()))}), {len(plan.kept)} there already, "
+            f"{len(absent)} absent on the server, {len(failed)} failed"
+        )
+    if failed:
+        lines = "".join(f"\n  {name}: {why}" for name, why in sorted(failed.items()))
+        raise WorkFailed(
+            f"{len(failed)} of {len(remotes)} files could not be fetched; the same command "
+            f"tries them again:{lines}"
+        )
+
+
+def _list(plan: "Plan", to: Path, as_json: bool) -> None:
+    from builder.fetch.folder import megabytes
+
+    rows = [(remote, "fetch", size) for remote, size in plan.todo.items()]
+    rows += [(remote, "there", remote.size) for remote in plan.kept]
+    rows += [(remote, "absent", None) for remote in plan.absent]
+    rows.sort(key=lambda row: row[0].name)
+    if as_json:
+        files = [
+            {"name": remote.name, "url": remote.url, "state": state, "bytes": size}
+            for remote, state, size in rows
+        ]
+        summary = {"to": str(to), "files": files, "bytes": plan.bytes, "unknown": plan.unknown}
+        click.echo(json.dumps(summary, indent=2))
+        return
+    for remote, state, size in rows:
+        click.echo(f"{state:<7}{'' if size is None else megabytes(size):>12}  {remote.name}")
+    unknown = f", {plan.unknown} of unknown size" if plan.unknown else ""
+    click.echo(
+        f"{to}: {len(plan.todo)} to fetch ({megabytes(plan.bytes)}{unknown}), "
+        f"{len(plan.kept)} there already, {len(plan.absent)} absent on the server"
+    )

@@ -1,0 +1,226 @@
+"""Commands that run stages: tiles, split, generate, segment, caption, build."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from builder.cli.common import describe, print_json, run_options, say, stage_options
+
+
+def run_command(
+    directory: Path,
+    choose: Callable[[Any], list[Any]],
+    *,
+    engine: str | None,
+    workers: int | None,
+    part: tuple[int, int],
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Plan or run the steps that ``choose(project)`` names, telling of each as it ends."""
+    from builder import pipeline
+
+    project = pipeline.Project(directory)
+    steps = choose(project)
+    if dry_run:
+        told = pipeline.preview(project, steps, part)
+        print_plan(told, as_json)
+        return
+    hear = None if as_json else lambda summary: say(describe(summary))
+    told = pipeline.run_steps(project, steps, project.engine(engine, workers), part, hear)
+    if as_json:
+        print_json(told[0] if len(told) == 1 else {"kind": "steps", "steps": told})
+
+
+def print_balance(directory: Path, as_json: bool) -> None:
+    """The balance plan of a project, and what drawing it costs by the last measured rate."""
+    from builder.pipeline import Project, balance_plan, sampling_rate
+
+    project = Project(directory)
+    plan = balance_plan(project)
+    rate = sampling_rate(project)
+    rows = project.recipe.generator.rows
+    hours = None if rate is None else rows / rate / 3600
+    if as_json:
+        summary = {} if plan is None else plan.summary()
+        print_json({"kind": "balance", **summary, "tiles_per_second": rate, "hours": hours})
+        return
+    click.echo("no synthetic rows are asked for" if plan is None else str(plan))
+    if hours is None:
+        click.echo("no sampling rate is known yet: the first `aras generate` measures it")
+    else:
+        click.echo(f"about {hours:.2f} hours on this machine at the last {rate:.2f} tiles/s")
+
+
+def print_plan(told: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print_json({"kind": "plan", "steps": told})
+        return
+    for line in told:
+        todo = line.get("todo") or (
+            f"{line['stale']} of {line['shards']} shards to make"
+            if line["stale"]
+            else f"nothing: {line['shards']} shards are fresh"
+        )
+        click.echo(f"{line['stage']:<22} {todo}")
+        if note := line.get("note"):
+            click.echo(f"  {note}")
+
+
+@click.command()
+@stage_options
+@click.pass_obj
+def tiles(directory: Path, /, **options: Any) -> None:
+    """Cut real tiles from WorldCover maps and S2RGBNIR composites.
+
+    Reads the files that [tiles] names, checks each against its own name and georeference, and
+    cuts patches on the regular grid of every 1° cell. The summary accounts for every candidate:
+    kept, or dropped as black, partly black, no map, nodata or water.
+
+    \b
+      aras tiles --dry-run
+      aras tiles --engine serial
+      aras tiles --part 3/16        # the third job of a Slurm array of 16
+    """
+    run_command(directory, lambda project: [project.tiles()], **options)
+
+
+@click.command()
+@stage_options
+@click.pass_obj
+def generate(directory: Path, /, **options: Any) -> None:
+    """Choose layouts by the balance plan and draw synthetic tiles on them.
+
+    Needs a trained generator (`aras train generator`). Layouts are those of train tiles, drawn
+    so that their classes meet `balance` in [generator]; the noise of a row depends on the run
+    seed and its id alone, so the same recipe gives the same bytes on any engine. The dry run
+    shows the plan: class shares before and after, repeats, and the time by the last measured
+    rate.
+    """
+    if options["dry_run"]:
+        print_balance(directory, options["as_json"])
+        return
+    run_command(directory, lambda project: project.synthesis(), **options)
+
+
+@click.command()
+@stage_options
+@click.pass_obj
+def segment(directory: Path, /, **options: Any) -> None:
+    """Compare every tile's mask with what the segmenter sees.
+
+    Needs a trained segmenter (`aras train segmenter`). With mask = "segmenter" in [generator]
+    it also labels the synthetic tiles.
+    """
+    run_command(directory, lambda project: project.segments(), **options)
+
+
+@click.command()
+@click.argument("streams", nargs=-1)
+@click.option(
+    "--write-requests",
+    "requests",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write what one openai STREAM would ask as OpenAI batch files under DIR, and stop.",
+)
+@click.option(
+    "--read-results",
+    "results",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="PATH",
+    help="Take the captions of one openai STREAM from result files (one, or a folder of them).",
+)
+@stage_options
+@click.pass_obj
+def caption(
+    directory: Path,
+    /,
+    streams: tuple[str, ...],
+    requests: Path | None,
+    results: Path | None,
+    **options: Any,
+) -> None:
+    """Caption every tile in the streams of the recipe, or only in STREAMS.
+
+    A row that failed carries its error, and is the only one tried again by the next run. The dry
+    run estimates what a server will be asked, and its cost where the recipe names a price.
+
+    \b
+      aras caption
+      aras caption layout full
+      aras caption hosted --dry-run
+      aras caption hosted --write-requests batch     # batch/hosted-00001.jsonl …
+      aras caption hosted --read-results results     # once the batch is done
+    """
+    from builder.cli import captions
+    from builder.pipeline import Project
+
+    stages = captions.chosen(Project(directory), streams)
+    if requests is not None or results is not None:
+        stages = [captions.offline(stages, streams, requests, results)]
+    if requests is not None:
+        captions.write_requests(Project(directory), stages[0], requests, **options)
+    elif options["dry_run"]:
+        told = captions.foretell(Project(directory), stages, options["part"])
+        print_plan(told, options["as_json"])
+    else:
+        run_command(directory, lambda project: stages, **options)
+
+
+def peak_memory() -> dict[str, int]:
+    """Largest resident sets so far, MB: of this process and of the largest of its children."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    sizes = {"main": resource.RUSAGE_SELF, "worker": resource.RUSAGE_CHILDREN}
+    return {name: resource.getrusage(who).ru_maxrss * unit // 10**6 for name, who in sizes.items()}
+
+
+@click.command()
+@run_options
+@click.pass_obj
+def build(
+    directory: Path, /, engine: str | None, workers: int | None, dry_run: bool, as_json: bool
+) -> None:
+    """Make everything that is stale, from input files to a checked release.
+
+    Runs tiles, split, both trainings, generate, segment, every caption stream, package and
+    check. Interrupt it at any time and run it again: finished shards and checkpoints are kept.
+    To share the work among the jobs of a Slurm array, run the stages one by one with --part.
+
+    \b
+      aras build --dry-run
+      aras build
+      aras build --engine ray
+    """
+    from builder import pipeline
+
+    project = pipeline.Project(directory)
+    if dry_run:
+        print_plan(pipeline.preview(project, project.steps()), as_json)
+        return
+    started = time.monotonic()
+    told = build_all(project, project.engine(engine, workers), as_json)
+    seconds, memory = round(time.monotonic() - started, 1), peak_memory()
+    if as_json:
+        print_json({"kind": "build", "steps": told, "seconds": seconds, "peak_memory_mb": memory})
+    else:
+        say(
+            f"done in {seconds} s; peak memory {memory['main']} MB, largest worker "
+            f"{memory['worker']} MB"
+        )
+
+
+def build_all(project: Any, engine: Any, as_json: bool) -> list[dict[str, Any]]:
+    """Run every step, package and check; the summaries."""
+    from builder.cli.release import build_release
+    from builder.pipeline import run_steps
+
+    hear = None if as_json else lambda summary: say(describe(summary))
+    finish = partial(build_release, project, quiet=as_json)
+    return run_steps(project, project.steps(), engine, tell=hear, finish=finish)

@@ -1,0 +1,114 @@
+"""Commands about a dataset's directory: init, demo, status."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from builder.cli.common import json_option, print_json, say
+
+
+@click.command()
+@click.argument("target", type=click.Path(path_type=Path, file_okay=False), default=".")
+@click.pass_obj
+def init(directory: Path, target: Path) -> None:
+    """Make DIR with a commented dataset.toml.
+
+    \b
+      aras init my-dataset
+    """
+    from builder import recipe
+
+    path = recipe.write(directory / target)
+    say(f"{path}: name your maps and composites in [tiles], then run `aras -C {path.parent} build`")
+
+
+@click.command()
+@click.argument("target", type=click.Path(path_type=Path, file_okay=False), default="demo")
+@json_option
+@click.pass_obj
+def demo(directory: Path, target: Path, as_json: bool) -> None:
+    """Build a small complete dataset in DIR on the CPU, offline.
+
+    Writes a made-up scene in the shape of the real products, then runs everything: tiles, split,
+    both trainings, generate, segment, caption, package, check. Ends by loading the release as a
+    user would. Run it again to see that nothing is left to do.
+    """
+    from builder import recipe
+    from builder.cli.make import build_all
+    from builder.demo import make_scene
+    from builder.pipeline import Project
+
+    folder = directory / target
+    say("demo: a made-up scene of two composites and two maps (no place on Earth)")
+    if not (folder / "dataset.toml").exists():
+        recipe.write(folder, demo=True)
+    make_scene(folder / "inputs")
+    project = Project(folder)
+    told = build_all(project, project.engine(), as_json)
+    shown = show_release(Path(told[-1]["release"]))
+    if as_json:
+        print_json({"kind": "build", "steps": told})
+    else:
+        click.echo(shown)
+
+
+def show_release(release: Path) -> str:
+    """Open a release as a user would; returns the snippet and what it gave."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    data = datasets.load_dataset(str(release), "real")
+    row = data["train"][0]
+    return f"""
+Load it:
+
+    from datasets import load_dataset
+
+    data = load_dataset("{release}", "real")          # or synthetic, augmented, metadata
+    row = data["train"][0]
+
+gives {", ".join(f"{split} {part.num_rows}" for split, part in data.items())} rows; the first one:
+
+    id        {row["id"]}
+    image     {row["image"].size[0]}×{row["image"].size[1]} {row["image"].mode}
+    mask      {row["mask"].size[0]}×{row["mask"].size[1]} {row["mask"].mode}
+    dominant  {data["train"].features["dominant"].int2str(row["dominant"])}
+    percent   {row["percent"]}
+    caption   {row["captions"][0]["text"]}"""
+
+
+@click.command()
+@json_option
+@click.pass_obj
+def status(directory: Path, as_json: bool) -> None:
+    """Show what is made, what is stale, and which releases there are."""
+    from builder.cli.make import print_plan
+    from builder.pipeline import Project, preview
+
+    project = Project(directory)
+    told = preview(project, project.steps())
+    releases = [release_line(path) for path in sorted(project.releases.glob("[!.]*/manifest.json"))]
+    if as_json:
+        print_json({"kind": "status", "steps": told, "releases": releases})
+        return
+    print_plan(told, False)
+    for one in releases:
+        rows = sum(one["rows"].values())
+        click.echo(f"release {one['version']:<10} {rows:,} rows, {one['content_sha256'][:12]}")
+        for place in one["published"]:
+            click.echo(f"  published: {place['kind']} {place['destination']}")
+
+
+def release_line(manifest: Path) -> dict[str, Any]:
+    from builder.publish.journal import publications
+    from builder.release.layout import read_manifest
+
+    told = read_manifest(manifest.parent)
+    rows = told["facts"]["census"]["rows"]
+    return {
+        "version": told["version"],
+        "content_sha256": told["content_sha256"],
+        "rows": rows,
+        "published": publications(manifest.parent),
+    }

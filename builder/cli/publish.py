@@ -1,0 +1,119 @@
+"""``aras publish``: bring a packaged release to where people find it."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from builder.cli import LazyGroup
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "hub": "builder.cli.publish:hub",
+        "zenodo": "builder.cli.publish_zenodo:zenodo",
+    },
+)
+def publish() -> None:
+    """Publish a packaged release: to a Hub for loading, to Zenodo for citing.
+
+    A publication is all there or not there: it is verified before its tag or DOI is set.
+    Interrupted anywhere, the same command finishes the job and sends nothing twice. The release
+    directory is only read; where it was published is written down beside it, in
+    release/VERSION.published.json.
+    """
+
+
+@click.command()
+@click.argument("release", type=click.Path(path_type=Path))
+@click.option("--repo", required=True, metavar="ORG/NAME", help="The dataset repo to publish to.")
+@click.option(
+    "--endpoint",
+    metavar="URL",
+    envvar="HF_ENDPOINT",
+    default="https://huggingface.co",
+    show_default=True,
+    help="Another Hub, for instance a self-hosted one.",
+)
+@click.option("--private", is_flag=True, help="Create the repo private, where it is not there yet.")
+@click.option("--dry-run", is_flag=True, help="Say what would be sent; send nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def hub(
+    ctx: click.Context,
+    release: Path,
+    repo: str,
+    endpoint: str,
+    private: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Publish RELEASE as a dataset on a Hub, tagged with its version.
+
+    \b
+    plan    compare with what the repo holds, by checksum; --dry-run stops here
+    upload  send the shards that differ, one by one, then one atomic commit
+    verify  compare every checksum, then load every config as a user would and count its rows
+    tag     only then; a version that is tagged with other content is never touched
+
+    Needs a token with write access, from HF_TOKEN or `hf auth login`. RELEASE must pass
+    `aras check`. Files of the repo that the release does not hold are removed by the commit
+    (its history keeps them).
+
+    \b
+    Example:
+      aras publish hub release/0.1.0 --repo my-lab/my-tiles --dry-run
+      aras publish hub release/0.1.0 --repo my-lab/my-tiles
+    """
+    from builder.publish import hub_guard
+
+    endpoint = hub_guard.check_endpoint(endpoint)
+    os.environ.update(hub_guard.environment(endpoint))  # read once, by the imports below
+
+    from huggingface_hub import get_token
+
+    from builder.publish.hub import publish as publish_release
+    from builder.release.check import violations
+
+    result = publish_release(
+        ctx.obj / release if ctx.obj else release,
+        repo,
+        endpoint=endpoint,
+        token=get_token(),
+        check=violations,
+        private=private,
+        dry_run=dry_run,
+        say=lambda line: click.echo(line, err=True),
+    )
+    if as_json:
+        click.echo(json.dumps(result))
+    elif dry_run and result["status"] == "planned":
+        click.echo(_plan(result["plan"]))
+    else:
+        click.echo(_summary(result))
+
+
+def _plan(plan: dict[str, Any]) -> str:
+    rows = [
+        f"{kind:8} {one['bytes']:>15,}  {one['path']}"
+        for kind in ("add", "replace", "remove", "keep")
+        for one in plan[kind]
+    ]
+    return "\n".join([*rows, f"{_counts(plan)}; {plan['bytes']:,} bytes to send"])
+
+
+def _counts(plan: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{len(plan[kind])} to {kind}" for kind in ("add", "replace", "remove", "keep")
+    )
+
+
+def _summary(result: dict[str, Any]) -> str:
+    place = f"{result['repo']} {result['tag']} at {result['commit'][:8]}: {result['url']}"
+    if not result["plan"]:
+        return f"already published: {place}"
+    sent = len(result["plan"]["add"]) + len(result["plan"]["replace"])
+    return f"published {sent} files, {result['plan']['bytes']:,} bytes: {place}"

@@ -1,0 +1,88 @@
+"""The split stage and the report on any split."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from builder.cli.common import json_option, print_json, say, stage_options
+from builder.cli.make import run_command
+
+WITHIN_KM = (0.0, 1.0, 2.5, 5.0, 10.0)
+
+
+@click.group(invoke_without_command=True)
+@stage_options
+@click.pass_context
+def split(ctx: click.Context, /, **options: Any) -> None:
+    """Assign tiles to train, validation and test by Earth-fixed blocks.
+
+    Blocks go whole to one split so that each has its share of tiles and of every class; tiles
+    within the buffer of another split are set aside. The summary gives class shares per split
+    and the smallest distance between splits.
+
+    `aras split report` measures the split of any release instead.
+    """
+    if ctx.invoked_subcommand is None:
+        run_command(ctx.obj, lambda project: [project.split()], **options)
+
+
+@split.command()
+@click.argument("release", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--ids", type=click.Path(path_type=Path), help="Judge the split of this CSV of ids.")
+@click.option("--km", multiple=True, type=click.FloatRange(0), help="Distances to report, in km.")
+@click.option("--map", "map_file", type=click.Path(path_type=Path), help="Draw a map (PNG).")
+@json_option
+@click.pass_obj
+def report(
+    directory: Path,
+    release: Path,
+    ids: Path | None,
+    km: tuple[float, ...],
+    map_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure how much the split of RELEASE leaks.
+
+    The share of test tiles with a train tile within so many kilometres (edge to edge; 0 means
+    touching), the smallest distances, and each split's class shares with their divergence.
+
+    \b
+      aras split report release/0.1.0
+      aras split report release/0.1.0 --km 5 --map split.png
+      aras split report release/0.1.0 --ids subsets/mini.csv --json
+    """
+    from builder import split_report, subsets
+    from builder.geo import PER_DEGREE
+    from builder.release.layout import read_manifest
+    from builder.release.read import real_rows
+
+    release = directory / release
+    rows = real_rows(release)
+    if ids is not None:
+        rows = subsets.apply(rows, subsets.read(directory / ids))
+    size = read_manifest(release)["facts"]["recipe"]["tiles"]["size"] / PER_DEGREE
+    told = split_report.measure(rows, size, tuple(sorted(km)) or WITHIN_KM)
+    if map_file is not None:
+        split_report.draw_map(rows, size, directory / map_file)
+    if as_json:
+        print_json({"kind": "split-report", "release": str(release), **told})
+        return
+    click.echo(_describe(told))
+    if map_file is not None:
+        say(f"map: {map_file}")
+
+
+def _describe(told: dict[str, Any]) -> str:
+    lines = [f"{told['tiles']:,} real tiles"]
+    for km, share in told["test_near_train"].items():
+        value = "–" if share is None else f"{100 * share:.1f} %"
+        what = "touch a train tile" if km == "0" else f"have a train tile within {km} km"
+        lines.append(f"  {value:>8} of test tiles {what}")
+    for pair, value in told["smallest_distance_km"].items():
+        lines.append(f"  smallest distance {pair}: {'–' if value is None else f'{value} km'}")
+    lines.append(f"  blocks in several splits: {told['blocks_in_several_splits']}")
+    for name, part in told["splits"].items():
+        shares = " ".join(f"{k} {100 * v:.1f}" for k, v in part["class_shares"].items())
+        lines.append(f"  {name:<11}{part['tiles']:>8,} tiles, % {shares}; {part['divergence']} JSD")
+    return "\n".join(lines)
