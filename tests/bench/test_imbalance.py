@@ -1,0 +1,132 @@
+"""The imbalance experiment from end to end on a tiny release, interrupted and resumed."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from builder.bench import imbalance, imbalance_report
+from builder.bench.imbalance import Bench, Experiment, run
+from builder.engine import Engine
+from builder.errors import ArasError, WorkFailed
+from builder.models import retriever
+from builder.models.retriever import Settings
+from tests.makers.bench_release import SIZE, bench_release
+
+TINY = Settings(
+    stream="numbers",
+    steps=4,
+    batch=8,
+    size=16,
+    patch=8,
+    width=32,
+    layers=1,
+    text_layers=1,
+    projection=8,
+    tokens=24,
+    vocabulary=320,
+)
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    return bench_release(tmp_path_factory.mktemp("release"))
+
+
+@pytest.fixture(scope="module")
+def done(release, tmp_path_factory):
+    experiment = Experiment(release, tmp_path_factory.mktemp("out"), TINY, (0.5,), seeds=2)
+    return run(experiment, Engine("serial"))
+
+
+def test_every_arm_is_run_with_every_seed_for_equal_steps(done):
+    bench, records = done
+    assert [(one["arm"], one["seed"]) for one in records] == bench.trials
+    assert {one["settings"]["steps"] for one in records} == {4}
+    assert {one["settings"]["stream"] for one in records} == {"numbers"}
+    assert len({len(one["ranks"]["t2i"]["above"]) for one in records}) == 1
+    assert not list((bench.experiment.out / "runs").glob("*/"))
+
+
+def test_a_run_repeated_elsewhere_gives_the_same_ranks(done, tmp_path):
+    bench, records = done
+    again = Bench(replace(bench.experiment, out=tmp_path)).run(("real", 1))
+    first = next(one for one in records if (one["arm"], one["seed"]) == ("real", 1))
+    for name in ("key", "loss", "ranks", "figures"):
+        assert again[name] == first[name]
+    assert first["loss"] != records[0]["loss"]
+
+
+def test_finished_runs_are_kept_and_others_resumed(release, tmp_path, monkeypatch):
+    experiment = Experiment(release, tmp_path, TINY, (0.5,), seeds=2)
+    real = retriever.train_pairs
+    trained = []
+
+    def fails_once(folder, *arguments, **options):
+        trained.append(folder.name)
+        if len(trained) == 3:
+            raise WorkFailed("power cut")
+        return real(folder, *arguments, **options)
+
+    monkeypatch.setattr(retriever, "train_pairs", fails_once)
+    with pytest.raises(WorkFailed, match=r"(?s)1 of \d+ runs failed.*power cut"):
+        run(experiment, Engine("serial"))
+    failed = trained[2]
+    trained[:] = ["", "", ""]
+    _, records = run(experiment, Engine("serial"))
+    assert trained[3:] == [failed]
+    trained[:] = ["", "", ""]
+    _, again = run(experiment, Engine("serial"))
+    assert trained[3:] == []
+    assert again == records
+
+
+def test_other_settings_make_other_runs(done):
+    bench, _ = done
+    more = replace(bench.experiment, settings=replace(TINY, steps=5))
+    assert Bench(bench.experiment).record(("real", 0)) is not None
+    assert Bench(more).record(("real", 0)) is None
+
+
+def test_the_report_says_what_can_and_cannot_be_concluded(done):
+    bench, records = done
+    told = imbalance_report.write(bench, records)
+    out = bench.experiment.out
+    assert json.loads((out / "report.json").read_text())["conclusions"] == told["conclusions"]
+    text = (out / "report.md").read_text()
+    assert text.index("## What can be concluded") < text.index("## What cannot")
+    assert "| real |" in text
+    assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
+    # Four steps teach nothing, and the report must say so.
+    assert told["conclusions"][0].startswith("NO CONCLUSION")
+    assert told["release"]["content_sha256"]
+    figures = told["analysis"]["arms"]["real"]["mR"]
+    mean = np.mean([one["figures"]["S"]["mR"] for one in records if one["arm"] == "real"])
+    assert figures["value"] == pytest.approx(mean)
+
+
+def test_a_gain_and_a_loss_are_named_as_such():
+    found = {"difference": 2.0, "interval": [1.0, 3.0], "p_holm": 0.01, "detectable": 1.5,
+             "cluster_sd": 1.0, "seed_sd": 0.1}  # fmt: skip
+    assert imbalance_report._verdict(found).endswith("a gain")
+    assert imbalance_report._verdict({**found, "difference": -2.0}).endswith("a loss")
+    unsure = imbalance_report._verdict({**found, "p_holm": 0.2})
+    assert "no difference established; one below 1.5 points" in unsure
+    assert "nothing can be said" in imbalance_report._verdict({**found, "difference": None})
+
+
+def test_test_tiles_near_train_tiles_are_refused(tmp_path):
+    near = bench_release(tmp_path, test_west=30.0 + 24 * SIZE * 1e-4)
+    with pytest.raises(ArasError, match="nearer than 1 km"):
+        Bench(Experiment(near, tmp_path / "out", TINY))
+    assert len(Bench(Experiment(near, tmp_path / "out", TINY, near="leave-out")).test) == 6
+
+
+def test_one_seed_is_not_enough(release, tmp_path):
+    with pytest.raises(ArasError, match="seeds is below 2"):
+        run(Experiment(release, tmp_path, TINY, seeds=1), Engine("serial"))
+
+
+def test_the_presets_are_settings():
+    assert imbalance.PRESETS["small"].steps < imbalance.PRESETS["cpu"].steps

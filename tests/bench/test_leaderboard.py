@@ -1,0 +1,66 @@
+"""The leaderboard, and the check that catches figures that vectors do not give."""
+
+import json
+
+import pytest
+
+from builder.bench.gallery import load
+from builder.bench.leaderboard import board, check
+from builder.bench.retrieval import Model, Settings, read, run, write
+from builder.errors import ArasError
+from builder.files import write_json
+from tests.makers.bench_release import bench_release
+
+QUICK = Settings(resamples=50)
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    return bench_release(tmp_path_factory.mktemp("release"), train=6, synthetic=0)
+
+
+@pytest.fixture
+def submitted(release, tmp_path):
+    write(run(load(release), Model("composition"), settings=QUICK), tmp_path / "a.json", tmp_path)
+    return tmp_path / "a.json"
+
+
+def test_the_best_model_stands_first(release, submitted, tmp_path):
+    write(run(load(release), Model("random"), settings=QUICK), tmp_path / "b.json")
+    text = board([(name, read(tmp_path / name)) for name in ("b.json", "a.json")])
+    assert text.index("| composition |") < text.index("| random |")
+    assert "## striped 0.1.0, test, captions: words" in text
+    assert board([(n, read(tmp_path / n)) for n in ("a.json", "b.json")]) == text
+
+
+def test_honest_vectors_pass(release, submitted):
+    assert check(submitted, release) == []
+
+
+def test_a_figure_that_the_vectors_do_not_give_is_named(release, submitted):
+    told = json.loads(submitted.read_text())
+    told["streams"]["words"]["S"]["t2i"]["R@1"] += 1
+    write_json(submitted, told)
+    (problem,) = check(submitted, release)
+    assert problem.startswith("words t2i R@1: claims ")
+
+
+def test_other_vectors_are_named(release, submitted, tmp_path):
+    (tmp_path / "texts.parquet").write_bytes((tmp_path / "images.parquet").read_bytes())
+    assert check(submitted, release) == [
+        "texts.parquet: is not the file whose digest the result names"
+    ]
+    (tmp_path / "texts.parquet").unlink()
+    with pytest.raises(ArasError, match="must lie beside"):
+        check(submitted, release)
+
+
+def test_another_release_and_results_without_vectors_are_refused(release, submitted, tmp_path):
+    other = bench_release(tmp_path / "other", train=6, synthetic=0, test_west=32.0)
+    with pytest.raises(ArasError, match="about another release"):
+        check(submitted, other)
+    write(run(load(release), Model("random"), settings=QUICK), tmp_path / "bare.json")
+    with pytest.raises(ArasError, match="names no vectors"):
+        check(tmp_path / "bare.json", release)
+    with pytest.raises(ArasError, match="not a result"):
+        read(release / "manifest.json")

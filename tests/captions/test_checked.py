@@ -1,0 +1,119 @@
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from builder.captions.base import Answer, Request
+from builder.captions.checked import Checked
+from builder.captions.checked import grounding as real_grounding
+from builder.captions.template import Template
+from builder.stages.caption import entry
+from tests.makers.caption_requests import requests
+
+
+@dataclass
+class Scripted:
+    """A backend that says, row by row, what its script has for each attempt."""
+
+    script: dict[str, list[Answer]]
+    asked: list[list[Request]] = field(default_factory=list)
+    model = "scripted"
+    revision = "1"
+    prompt = "say it"
+
+    def caption(self, requests: Sequence[Request]) -> list[Answer]:
+        self.asked.append(list(requests))
+        return [self.script[one.id].pop(0) for one in requests]
+
+
+def said(text: str) -> Answer:
+    return Answer(text, counts={"new_tokens": 5})
+
+
+EMPTY = Answer(None, "the backend gave an empty text", flawed=True, counts={"new_tokens": 1})
+DOWN = Answer(None, "http://…: connection refused")
+SCORES = {"poor": 0.2, "fair": 0.6, "good": 0.9, "mute": None}
+
+
+def score(requests: Sequence[Request], texts: Sequence[str]) -> list[float | None]:
+    assert len(requests) == len(texts)
+    return [SCORES[text] for text in texts]
+
+
+def test_a_flawed_text_is_written_again_with_another_seed_and_every_attempt_counts() -> None:
+    rows = requests(3)
+    script = {
+        rows[0].id: [said("good")],
+        rows[1].id: [EMPTY, said("poor"), said("good")],
+        rows[2].id: [said("mute"), EMPTY, said("fair")],
+    }
+    backend = Scripted(script)
+    found = Checked(backend, attempts=3, threshold=0.7, score=score).caption(rows)
+    assert [one.text for one in found] == ["good", "good", None]
+    assert [[one.id for one in part] for part in backend.asked] == [
+        [row.id for row in rows],
+        [rows[1].id, rows[2].id],
+        [rows[1].id, rows[2].id],
+    ]
+    seeds = [one.seed for part in backend.asked for one in part if one.id == rows[1].id]
+    assert len(set(seeds)) == 3
+    assert seeds[0] == rows[1].seed
+    assert [one.seed for one in found[:2]] == [rows[0].seed, seeds[2]]
+    assert found[0].counts == {"attempts": 1, "new_tokens": 5}
+    assert found[1].counts == {"attempts": 3, "new_tokens": 11, "ungrounded": 1}
+    assert found[2].counts == {"attempts": 3, "new_tokens": 11, "ungrounded": 2}
+    assert found[2].error == (
+        "ungrounded: 'fair' has grounding 0.60, less than 0.7 (attempt 3, the last)"
+    )
+
+
+def test_seeds_of_attempts_depend_on_the_row_alone() -> None:
+    rows = requests(3)
+
+    def seed_of_second_attempt(asked: Sequence[Request]) -> int:
+        backend = Scripted({row.id: [EMPTY, said("good")] for row in rows})
+        found = Checked(backend, attempts=2).caption(asked)
+        return next(a.seed for r, a in zip(asked, found, strict=True) if r.id == rows[2].id) or 0
+
+    assert seed_of_second_attempt(rows) == seed_of_second_attempt(rows[2:])
+
+
+def test_the_template_stands_in_under_its_own_name() -> None:
+    row = requests(1)[0]
+    checked = Checked(
+        Scripted({row.id: [EMPTY, said("poor")]}),
+        attempts=2,
+        threshold=0.7,
+        score=score,
+        fallback=Template("full"),
+    )
+    answer = checked.caption([row])[0]
+    plain = Template("full").caption([row])[0]
+    assert answer.text == plain.text
+    assert answer.counts == {"attempts": 2, "new_tokens": 6, "ungrounded": 1, "fallbacks": 1}
+    cell = entry(checked, row.seed, answer)
+    assert (cell["model"], cell["error"]) == ("aras-template", None)
+    assert cell == entry(Template("full"), row.seed, plain)
+
+
+def test_nothing_stands_in_for_a_server_that_is_down() -> None:
+    row = requests(1)[0]
+    backend = Scripted({row.id: [DOWN]})
+    answer = Checked(backend, attempts=3, fallback=Template("full")).caption([row])[0]
+    assert (answer.text, answer.error) == (None, DOWN.error)
+    assert len(backend.asked) == 1
+
+
+def test_no_rows_ask_nothing() -> None:
+    backend = Scripted({})
+    assert Checked(backend, attempts=2, threshold=0.5, score=score).caption([]) == []
+    assert backend.asked == []
+
+
+def test_the_projects_own_score_tells_a_true_caption_from_an_invention() -> None:
+    pytest.importorskip("builder.scores.grounding", reason="the grounding score is not there")
+    row = requests(1)[0]
+    true = Template("composition").caption([row])[0].text or ""
+    found = real_grounding([row, row], [true, "A desert without any class, mostly clouds."])
+    assert (found[0] or 0) > 0.7
+    assert (found[1] or 0) < 0.7

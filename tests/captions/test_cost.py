@@ -1,0 +1,41 @@
+import dataclasses
+
+import pytest
+
+from builder.captions import prompts
+from builder.captions.cost import describe, estimate
+from builder.captions.settings import Ask, Running
+from tests.makers.caption_requests import requests
+
+ASK = Ask("tiny", "Land cover: {{ percentages }}.", ("image", "composition"), max_new_tokens=50)
+
+
+def test_prompts_and_images_of_all_requests_are_counted() -> None:
+    sample = requests(4)
+    texts = [prompts.render(ASK.prompt, ASK.sees, one) for one in sample]
+    words_only = estimate(ASK, Running(image_tokens=0), 1000, sample)
+    assert words_only["prompt_tokens"] == pytest.approx(
+        1000 * (sum(map(len, texts)) / 4 / 4 + 12), rel=0.01
+    )
+    with_images = estimate(ASK, Running(image_tokens=258), 1000, sample)
+    assert with_images["prompt_tokens"] - words_only["prompt_tokens"] == 258_000
+    assert with_images["new_tokens_at_most"] == 50_000
+
+
+def test_the_price_is_of_a_million_tokens() -> None:
+    told = estimate(ASK, Running(price=(2.0, 8.0)), 1000, requests(2))
+    assert told["cost_at_most"] == pytest.approx(told["prompt_tokens"] * 2e-6 + 0.4)
+    assert "cost at most" in describe(told)
+    without = estimate(ASK, Running(), 1000, requests(2))
+    assert without["cost_at_most"] is None
+    assert "with price = " in describe(without)
+
+
+def test_attempts_are_told_of() -> None:
+    ask = dataclasses.replace(ASK, attempts=3)
+    assert "up to 3 times that" in describe(estimate(ask, Running(), 10, requests(1)))
+
+
+def test_nothing_to_ask_costs_nothing() -> None:
+    told = estimate(ASK, Running(price=(2.0, 8.0)), 0, [])
+    assert (told["requests"], told["cost_at_most"]) == (0, 0)

@@ -1,0 +1,48 @@
+"""``aras bench retrieval``, ``compare`` and ``leaderboard`` as a user runs them."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from builder.cli import cli
+from tests.makers.bench_release import bench_release
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("project")
+    bench_release(folder / "release", train=6, synthetic=0)
+    return folder
+
+
+def bench(project, *words):
+    return CliRunner().invoke(cli, ["-C", str(project), "bench", *words])
+
+
+def test_from_a_model_to_the_leaderboard(project):
+    for model, more in (("composition", ["--vectors", "reports"]), ("random", [])):
+        found = bench(
+            project, "retrieval", "release", "--model", model, "--stream", "words", "--json", *more
+        )
+        assert found.exit_code == 0, found.output
+        assert json.loads(found.stdout)["model"]["name"] == model
+    a, b = "reports/retrieval-composition.json", "reports/retrieval-random.json"
+    found = bench(project, "compare", a, b)
+    assert found.exit_code == 0
+    assert "composition − random" in found.stdout
+    assert bench(project, "leaderboard", a, b).exit_code == 0
+    assert "| composition |" in (project / "LEADERBOARD.md").read_text()
+    assert bench(project, "leaderboard", a, "--check", "release").exit_code == 0
+    told = json.loads((project / a).read_text())
+    told["streams"]["words"]["S"]["mR"] = 99.0
+    (project / a).write_text(json.dumps(told))
+    found = bench(project, "leaderboard", a, "--check", "release")
+    assert found.exit_code == 1
+    assert "claims 99.00" in found.output
+
+
+def test_what_is_refused_exits_with_2(project):
+    found = bench(project, "retrieval", "release", "--model", "random", "--stream", "poem")
+    assert found.exit_code == 2
+    assert "it has numbers, words" in found.output

@@ -1,0 +1,288 @@
+"""`aras caption` with model backends, as a user runs it: dry run, resume, offline batches."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner, Result
+
+from builder.captions.openai import body
+from builder.captions.prompts import PRESETS
+from builder.captions.settings import Ask
+from builder.captions.template import Template
+from builder.cli import cli
+from builder.pictures import composition_columns, encode_png, image_column
+from builder.store import Store
+from tests.loopback.openai import TEXT, Fault, OpenAIServer, completion, openai_server
+from tests.makers.caption_requests import requests
+from tests.makers.tiny_models import tiny_model
+
+ROWS, SHARDS = 8, 2
+WRONG = "A busy harbour with many ships under a clear sky."
+PRESET = Ask(PRESETS["grounded"]["model"], PRESETS["grounded"]["prompt"], ("image", "composition"))
+
+RECIPE = """
+[engine]
+kind = "serial"
+[captions.hosted]
+backend = "openai"
+base_url = "URL"
+model = "tiny"
+sees = ["composition"]
+prompt = "Land cover: {{ percentages }}. Describe it."
+retries = 0
+price = { input = 2.0, output = 10.0 }
+"""
+
+LOCAL = """
+[captions.local]
+backend = "transformers"
+model = "models/tiny"
+sees = ["composition"]
+prompt = "Land cover: {{ percentages }}. Describe it."
+max_new_tokens = 30
+batch = 3
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[OpenAIServer]:
+    with openai_server() as running:
+        yield running
+
+
+@pytest.fixture
+def project(tmp_path: Path, server: OpenAIServer) -> Path:
+    """Eight tiles in two shards, and a stream for the loopback server."""
+    store = Store(tmp_path / "work")
+    rows = requests(ROWS)
+    for shard in range(SHARDS):
+        part = rows[shard * ROWS // SHARDS : (shard + 1) * ROWS // SHARDS]
+        names = [f"{one.id.split('/')[1]}.png" for one in part]
+        table = pa.table(
+            {
+                "id": pa.array([one.id for one in part]),
+                "image": image_column([one.image or b"" for one in part], names),
+                "mask": image_column([encode_png(one.mask) for one in part], names),
+                **composition_columns(_stack(part)),
+            }
+        )
+        store.write("tiles", f"real-N00E000-{shard:02d}", table, key="k")
+    (tmp_path / "dataset.toml").write_text(RECIPE.replace("URL", server.url))
+    return tmp_path
+
+
+def _stack(part: list[Any]) -> Any:
+    import numpy as np
+
+    return np.stack([one.pixels for one in part])
+
+
+def aras(project: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["-C", str(project), *arguments])
+
+
+def told(project: Path, *arguments: str) -> dict[str, Any]:
+    result = aras(project, *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return dict(json.loads(result.stdout))
+
+
+def cells(project: Path, stream: str = "hosted") -> dict[str, dict[str, Any]]:
+    """The caption cell of every row, by id."""
+    store = Store(project / "work")
+    found = {}
+    for shard in store.shards(f"caption-{stream}"):
+        table = store.read(shard, ("id", f"caption_{stream}"))
+        found.update(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    return found
+
+
+def every_third(fault: Fault) -> Callable[[Any], Fault | None]:
+    """The third, sixth … different prompt goes wrong, whenever it is asked."""
+    seen: list[str] = []
+
+    def fault_of(asked: Any) -> Fault | None:
+        if asked.prompt not in seen:
+            seen.append(asked.prompt)
+        return fault if seen.index(asked.prompt) % 3 == 2 else None
+
+    return fault_of
+
+
+def test_failed_rows_carry_their_error_and_are_asked_alone_by_the_next_run(
+    project: Path, server: OpenAIServer
+) -> None:
+    server.fault_of = every_third(Fault(status=500))
+    first = told(project, "caption")
+    assert (first["rows"], first["row_errors"]) == (8, 2)
+    assert first["counts"]["captions"] == 6
+    assert sum(first["report"]["row_errors"].values()) == 2
+    before = cells(project)
+    failed = {name for name, one in before.items() if one["error"]}
+    assert len(failed) == 2
+    assert all(one["text"] is None for name, one in before.items() if name in failed)
+    assert "500 Internal Server Error" in before[min(failed)]["error"]
+
+    server.fault_of = lambda asked: None
+    server.log.clear()
+    second = told(project, "caption")
+    assert len(server.log) == 2
+    assert (second["row_errors"], second["counts"]["captions"]) == (0, 8)
+    after = cells(project)
+    assert {name: after[name] for name in before.keys() - failed} == {
+        name: before[name] for name in before.keys() - failed
+    }
+    assert all(after[name]["text"] == TEXT for name in failed)
+
+    server.log.clear()
+    assert told(project, "caption")["made"] == 0
+    assert server.log == []
+
+
+def test_an_ungrounded_caption_is_asked_for_again_and_then_replaced_by_the_template(
+    project: Path, server: OpenAIServer
+) -> None:
+    recipe = RECIPE.replace("URL", server.url).split("model =")[0] + 'preset = "grounded"\n'
+    (project / "dataset.toml").write_text(recipe.replace("retries = 0", ""))
+    true = {
+        one["messages"][0]["content"][1]["text"]: Template("composition").caption([row])[0].text
+        for row in requests(ROWS)
+        for one in [body(PRESET, row)]
+    }
+    lost = min(true)  # this tile is described wrongly every time, the others once
+
+    def fault_of(asked: Any) -> Fault:
+        first = sum(one.prompt == asked.prompt for one in server.log) == 1
+        return Fault(text=WRONG if first or asked.prompt == lost else true[asked.prompt])
+
+    server.fault_of = fault_of
+    told_of = told(project, "caption")
+    assert told_of["row_errors"] == 0
+    assert told_of["counts"] == {
+        "captions": 8, "failed": 0, "attempts": 17, "ungrounded": 10, "fallbacks": 1,
+        "prompt_tokens": 17 * 50, "new_tokens": 17 * 12,
+    }  # fmt: skip
+    assert len(server.log) == 17
+    found = cells(project)
+    assert sorted(one["model"] for one in found.values()).count("aras-template") == 1
+    assert WRONG not in {one["text"] for one in found.values()}
+    seeds = {one.body["seed"] for one in server.log if one.prompt == lost}
+    assert len(seeds) == 3
+
+
+def test_a_caption_names_its_model_prompt_and_seed(project: Path) -> None:
+    told(project, "caption")
+    found = cells(project)
+    assert {one["model"] for one in found.values()} == {"tiny"}
+    assert {one["revision"] for one in found.values()} == {"tiny-2026-01-05"}
+    assert len({one["prompt_sha256"] for one in found.values()}) == 1
+    assert len({one["seed"] for one in found.values()}) == ROWS
+
+
+def test_the_summary_counts_what_the_server_used(project: Path) -> None:
+    counts = told(project, "caption")["counts"]
+    assert counts == {"captions": 8, "failed": 0, "prompt_tokens": 400, "new_tokens": 96}
+
+
+def test_a_server_that_is_gone_fails_the_shards_and_writes_nothing(
+    project: Path, server: OpenAIServer
+) -> None:
+    server.fault_of = lambda asked: Fault(status=401)
+    result = aras(project, "caption")
+    assert result.exit_code == 1
+    assert "[captions.hosted]" in result.output
+    assert "name the variable with the key: api_key_env" in result.output
+    assert cells(project) == {}
+
+
+def test_the_dry_run_estimates_requests_tokens_and_cost_and_asks_nothing(
+    project: Path, server: OpenAIServer
+) -> None:
+    estimate = told(project, "caption", "--dry-run")["steps"][0]["estimate"]
+    assert estimate["requests"] == ROWS
+    assert estimate["new_tokens_at_most"] == ROWS * 100
+    expected = estimate["prompt_tokens"] * 2e-6 + ROWS * 100 * 10e-6
+    assert estimate["cost_at_most"] == pytest.approx(expected)
+    assert server.log == []
+    text = aras(project, "caption", "--dry-run").output
+    assert "2 of 2 shards to make" in text
+    assert "about 8 requests" in text
+
+    server.fault_of = every_third(Fault(status=500))
+    told(project, "caption")
+    again = told(project, "caption", "--dry-run")["steps"][0]["estimate"]
+    assert again["requests"] == 2
+
+
+def test_a_batch_goes_out_and_comes_back_as_files(
+    project: Path, server: OpenAIServer, tmp_path: Path
+) -> None:
+    out = tmp_path / "batch"
+    said = told(project, "caption", "hosted", "--write-requests", str(out))
+    assert (said["requests"], [Path(one).name for one in said["files"]]) == (
+        8,
+        ["hosted-00001.jsonl"],
+    )
+    lines = [json.loads(line) for line in (out / "hosted-00001.jsonl").read_text().splitlines()]
+
+    def results(name: str, part: list[dict[str, Any]]) -> Path:
+        path = tmp_path / name
+        response = {"status_code": 200, "body": completion()}
+        answers = [{"custom_id": one["custom_id"], "response": response} for one in part]
+        path.write_text("".join(json.dumps(one) + "\n" for one in answers))
+        return path
+
+    first = told(project, "caption", "hosted", "--read-results", str(results("a.jsonl", lines[:5])))
+    assert (first["counts"]["captions"], first["row_errors"]) == (5, 3)
+    rest = told(project, "caption", "hosted", "--write-requests", str(tmp_path / "rest"))
+    assert rest["requests"] == 3
+    second = told(
+        project, "caption", "hosted", "--read-results", str(results("b.jsonl", lines[5:]))
+    )
+    assert (second["counts"]["captions"], second["row_errors"]) == (8, 0)
+    assert all(one["text"] == TEXT for one in cells(project).values())
+    assert server.log == []
+    assert told(project, "caption", "hosted")["made"] == 0  # the live stream finds it all done
+    nothing = aras(project, "caption", "hosted", "--write-requests", str(tmp_path / "none"))
+    assert "every row has its caption" in nothing.output
+
+
+def test_a_batch_is_of_one_stream_of_a_server(project: Path, tmp_path: Path) -> None:
+    result = aras(project, "caption", "--write-requests", str(tmp_path / "out"))
+    assert result.exit_code == 2
+    assert "a batch is of one STREAM" in result.output
+    (tmp_path / "r").mkdir()
+    both = ("--write-requests", str(tmp_path / "out"), "--read-results", str(tmp_path / "r"))
+    assert aras(project, "caption", "hosted", *both).exit_code == 2
+
+
+def test_an_unknown_stream_is_named(project: Path) -> None:
+    result = aras(project, "caption", "hosed")
+    assert result.exit_code == 2
+    assert "'hosed' is not in the recipe; streams: hosted" in result.output
+
+
+def test_a_local_model_captions_shards_and_a_changed_one_makes_them_again(project: Path) -> None:
+    (project / "dataset.toml").write_text(LOCAL)
+    missing = aras(project, "caption")
+    assert missing.exit_code == 2
+    assert "[captions.local]" in missing.output
+    assert "hf download models/tiny" in missing.output
+    assert "none by this name lies beside dataset.toml" in missing.output
+
+    tiny_model(project / "models" / "tiny")
+    first = told(project, "caption", "--engine", "serial")
+    found = cells(project, "local")
+    assert first["counts"]["captions"] == sum(one["text"] is not None for one in found.values()) > 2
+    revisions = {one["revision"] for one in found.values()}
+    assert len(revisions) == 1
+    assert min(revisions).startswith("sha256:")
+
+    tiny_model(project / "models" / "tiny", seed=1)
+    again = told(project, "caption", "--engine", "serial")
+    assert again["made"] == SHARDS
+    assert {one["revision"] for one in cells(project, "local").values()}.isdisjoint(revisions)

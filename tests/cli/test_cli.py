@@ -1,0 +1,159 @@
+"""The command line itself: light, and honest in its exit codes."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from builder import __version__
+from builder.cli import COMMANDS, Failure, LazyGroup, cli
+from builder.errors import ArasError, CorruptFile, WorkFailed
+from tests.makers.toy import ROOT, environment
+
+HEAVY = "torch pyarrow rasterio datasets pydantic transformers diffusers numpy scipy ray pandas"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "builder", *arguments],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def imported(*arguments: str) -> set[str]:
+    """Top-level packages that a command line imports."""
+    program = (
+        "import sys\nfrom builder.cli import cli\n"
+        f"try: cli({list(arguments)!r}, prog_name='aras')\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "print(sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return set(ast.literal_eval(found.stdout.splitlines()[-1]))
+
+
+def test_help_costs_no_heavy_import() -> None:
+    assert imported("--help") & set(HEAVY.split()) == set()
+    assert imported("--version") & set(HEAVY.split()) == set()
+
+
+@pytest.mark.parametrize("command", ["build", "init"])
+def test_the_help_of_a_command_costs_no_heavy_import(command: str) -> None:
+    assert imported(command, "--help") & set(HEAVY.split()) == set()
+
+
+def test_every_command_is_found_and_says_what_it_is_for() -> None:
+    told = CliRunner().invoke(cli, ["--help"])
+    assert told.exit_code == 0
+    for name in COMMANDS:
+        assert re.search(rf"^  {name}  +\S", told.output, re.MULTILINE), name
+        assert CliRunner().invoke(cli, [name, "--help"]).exit_code == 0, name
+
+
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, click.Command]]:
+    found = []
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None, f"{' '.join(path)} {name} leads nowhere"
+        found.append((" ".join([*path, name]), command))
+        if isinstance(command, click.Group):
+            found += commands(command, (*path, name))
+    return found
+
+
+def test_every_option_is_explained() -> None:
+    for name, command in commands(cli):
+        assert command.help, name
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert option.help, f"aras {name} {option.opts[0]}"
+
+
+def test_the_version_is_the_package_s() -> None:
+    assert CliRunner().invoke(cli, ["--version"]).output == f"aras, version {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ArasError("bad input"), 2), (CorruptFile("bad file"), 2), (WorkFailed("some failed"), 1)],
+)
+def test_an_error_is_one_message_and_its_exit_code(error: ArasError, code: int) -> None:
+    @click.group(cls=LazyGroup)
+    def group() -> None: ...
+
+    @group.command()
+    def fails() -> None:
+        raise error
+
+    found = CliRunner().invoke(group, ["fails"])
+    assert (found.exit_code, found.stdout, found.stderr) == (code, "", f"Error: {error}\n")
+    assert Failure(error).error is error
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    @click.group(cls=LazyGroup)
+    def group() -> None: ...
+
+    @group.command()
+    def fails() -> None:
+        raise FileNotFoundError(2, "No such file", "some.file")
+
+    assert isinstance(CliRunner().invoke(group, ["fails"]).exception, FileNotFoundError)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["no-such-command"], "No such command 'no-such-command'"),
+        (["tiles", "--engine", "slurm"], "'slurm' is not one of 'serial', 'processes', 'ray'"),
+        (["tiles", "--workers", "-1"], "-1 is not in the range x>=0"),
+        (["tiles", "--no-such-option"], "No such option"),
+    ],
+)
+def test_a_wrong_command_line_exits_2(arguments: list[str], told: str) -> None:
+    found = CliRunner().invoke(cli, arguments)
+    assert found.exit_code == 2
+    assert told in found.stderr
+    assert found.stdout == ""
+
+
+def test_a_directory_without_a_recipe_exits_2_with_one_line(tmp_path: Path) -> None:
+    found = run("-C", str(tmp_path), "build")
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr == (
+        f"Error: {tmp_path}/dataset.toml: no such recipe; `aras init {tmp_path}` writes one, or "
+        "name its directory with `aras -C DIR …`\n"
+    )
+
+
+def test_a_file_is_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert CliRunner().invoke(cli, ["-C", str(tmp_path / "file"), "status"]).exit_code == 2
+
+
+def test_a_check_of_what_is_no_release_exits_2(tmp_path: Path) -> None:
+    found = CliRunner().invoke(cli, ["check", str(tmp_path)], catch_exceptions=False)
+    assert found.exit_code == 2
+    assert f"{tmp_path}: not a release directory" in found.stderr
+
+
+def test_the_module_is_the_console_script() -> None:
+    assert run("--version").stdout == f"aras, version {__version__}\n"
+    assert 'aras = "builder.cli:main"' in (ROOT / "pyproject.toml").read_text()

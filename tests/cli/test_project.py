@@ -1,0 +1,95 @@
+"""init and status."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from builder.cli import cli
+from builder.recipe import FILE, load
+from tests.makers.shards import marks
+
+
+def aras(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(one) for one in arguments], catch_exceptions=False)
+
+
+def test_init_writes_a_commented_recipe_that_loads(tmp_path: Path) -> None:
+    found = aras("-C", tmp_path, "init", "new/data")
+    assert found.exit_code == 0
+    path = tmp_path / "new" / "data" / FILE
+    assert found.stdout == ""
+    assert "name your maps and composites in [tiles]" in found.stderr
+    assert load(path.parent).dataset.name == "data"
+    comments = [line for line in path.read_text().splitlines() if "#" in line]
+    assert len(comments) > 20
+
+
+def test_init_makes_the_current_directory_a_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    found = aras("init")
+    assert found.exit_code == 0
+    assert load(tmp_path / "here").dataset.name == "here"
+
+
+def test_the_command_that_init_names_works_from_where_it_was_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = " ".join(aras("-C", "a", "init", "b").stderr.split())
+    words = told.split("`")[1].split()
+    assert words == ["aras", "-C", "a/b", "build"]
+    found = aras(*words[1:], "--dry-run")
+    assert found.exit_code == 2
+    assert "a/b/dataset.toml: tiles.maps: no file matches" in found.stderr
+
+
+def test_init_never_overwrites(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("mine")
+    found = aras("init", tmp_path)
+    assert found.exit_code == 2
+    assert "is there already and stays as it is" in found.stderr
+    assert (tmp_path / FILE).read_text() == "mine"
+
+
+def inputs(directory: Path) -> Path:
+    """A project with a recipe whose inputs hold no data: enough to plan with."""
+    from tests.makers.toy import write_rasters
+
+    aras("init", directory)
+    write_rasters(directory / "inputs")
+    return directory
+
+
+def status(directory: Path) -> dict[str, Any]:
+    found = aras("-C", directory, "status", "--json")
+    assert found.exit_code == 0
+    assert found.stdout.count("\n") == 1
+    told: dict[str, Any] = json.loads(found.stdout)
+    return told
+
+
+def test_status_tells_what_is_stale_and_what_cannot_be_known_yet(tmp_path: Path) -> None:
+    told = status(inputs(tmp_path))
+    assert told["releases"] == []
+    lines = {line["stage"]: line for line in told["steps"]}
+    assert lines["tiles"] == {"stage": "tiles", "shards": 4, "stale": 4}
+    assert lines["train-segmenter"]["todo"] == "train"
+    assert aras("-C", tmp_path, "tiles", "--engine", "serial").exit_code == 0
+    lines = {line["stage"]: line for line in status(tmp_path)["steps"]}
+    assert lines["tiles"] == {"stage": "tiles", "shards": 4, "stale": 0}
+    plain = aras("-C", tmp_path, "status").stdout
+    assert "nothing: 4 shards are fresh" in plain
+
+
+def test_status_changes_nothing(tmp_path: Path) -> None:
+    """But for the memory of the inputs' hashes, which may be deleted."""
+    inputs(tmp_path)
+    before = marks(tmp_path)
+    status(tmp_path)
+    assert marks(tmp_path).keys() - before.keys() == {"work/.inputs.json"}

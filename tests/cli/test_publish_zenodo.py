@@ -1,0 +1,229 @@
+"""``aras publish zenodo`` as a user runs it: killed, resumed, reviewed, finished."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from builder.cli import LazyGroup, publish_zenodo
+from tests.loopback.zenodo import Fault, LoopbackZenodo
+from tests.makers.zenodo_publisher import (
+    TOKEN,
+    Publisher,
+    assert_ended_well,
+    assert_nothing_sent_twice,
+)
+from tests.makers.zenodo_release import make_release, violations, write_cards
+
+ROOT = Path(__file__).parents[2]
+ZENODO = "builder.cli.publish_zenodo:zenodo"
+PROGRAM = f"""
+import sys
+from builder.cli import LazyGroup, publish_zenodo
+from tests.makers.zenodo_release import violations, write_cards
+publish_zenodo._edges = lambda: (write_cards, violations)
+LazyGroup("publish", lazy={{"zenodo": "{ZENODO}"}})(["zenodo", *sys.argv[1:]])
+"""
+
+
+@pytest.fixture
+def publisher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Publisher]:
+    monkeypatch.delenv("ZENODO_API_TOKEN", raising=False)
+    monkeypatch.setenv("ZENODO_SANDBOX_API_TOKEN", TOKEN)
+    monkeypatch.setenv("PYSTOW_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("PYSTOW_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr(publish_zenodo, "_edges", lambda: (write_cards, violations))
+    with LoopbackZenodo(TOKEN) as server:
+        yield Publisher(server, tmp_path)
+
+
+def aras(publisher: Publisher, release: Path, *options: str) -> Result:
+    """Run the command in this process; everything that it printed is kept for the token check."""
+    group = LazyGroup("publish", lazy={"zenodo": ZENODO})
+    arguments = ["zenodo", str(release), "--url", publisher.server.url, *options]
+    result = CliRunner().invoke(group, arguments)
+    publisher.said.append(result.output)
+    return result
+
+
+@contextlib.contextmanager
+def running(publisher: Publisher, release: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the command in a process of its own, which is gone when the block ends."""
+    arguments = [str(release), "--url", publisher.server.url, *options]
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        output, _ = process.communicate()
+        publisher.said.append(output)
+
+
+def killed(publisher: Publisher, release: Path, fault: Fault, *options: str) -> None:
+    """Run the command until the server hangs by ``fault``, then kill -9 it."""
+    publisher.server.faults = [fault]
+    with running(publisher, release, *options) as process:
+        assert publisher.server.hanging.wait(60), process.communicate()[0]
+        process.kill()
+        assert process.wait(30) == -9
+    publisher.server.hanging.clear()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("POST", "/deposit/depositions$", "hang-done"),
+        Fault("PUT", "real-train-00001", "hang"),
+        Fault("PUT", "real-train-00001", "hang-done"),
+    ],
+    ids=["create", "mid-upload", "after upload"],
+)
+def test_a_killed_draft_goes_on_where_it_was(publisher: Publisher, fault: Fault) -> None:
+    release = make_release(publisher.root)
+    killed(publisher, release, fault)
+    assert aras(publisher, release).exit_code == 0
+    assert publisher.server.counted("POST", "/deposit/depositions$") == 1
+    assert aras(publisher, release, "--finish").exit_code == 0
+    assert_ended_well(publisher, release)
+
+
+@pytest.mark.parametrize("action", ["hang", "hang-done"])
+def test_a_killed_finish_publishes_once(publisher: Publisher, action: str) -> None:
+    release = make_release(publisher.root)
+    assert aras(publisher, release).exit_code == 0
+    killed(publisher, release, Fault("POST", "publish$", action), "--finish")
+    assert aras(publisher, release, "--finish").exit_code == 0
+    assert len(publisher.server.published()) == 1
+    assert_ended_well(publisher, release)
+
+
+def test_a_killed_new_version_goes_on_with_the_rest_of_the_delta(publisher: Publisher) -> None:
+    publisher.publish(make_release(publisher.root))
+    shards = {"real/train-00000-of-00002.parquet": b"other", "real/train-00001.parquet": b"new"}
+    release = make_release(publisher.root, "0.2.0", shards)
+    killed(publisher, release, Fault("PUT", "real-train-00001", "hang"))
+    assert aras(publisher, release).exit_code == 0
+    assert aras(publisher, release, "--finish").exit_code == 0
+    assert_ended_well(publisher, release)
+
+
+def test_the_first_step_ends_with_what_to_look_at_and_what_to_type(publisher: Publisher) -> None:
+    release = make_release(publisher.root)
+    result = aras(publisher, release)
+    assert result.exit_code == 0
+    [one] = publisher.server.drafts()
+    assert f"{publisher.server.url}/deposit/{one.id}" in result.stdout
+    assert f"DOI 10.5072/zenodo.{one.id}" in result.stdout
+    last = result.stdout.splitlines()[-1].strip()
+    assert last == f"aras publish zenodo {release} --url {publisher.server.url} --finish"
+    published = aras(publisher, release, "--finish")
+    assert published.stdout.splitlines()[-1] == "version 0.1.0 is published"
+    assert "NOT published" not in published.stdout
+
+
+def test_json_is_one_object_and_nothing_else_on_stdout(publisher: Publisher) -> None:
+    release = make_release(publisher.root)
+    publisher.server.faults = [Fault("PUT", "LICENSE", "429")]
+    for options, state in ((["--dry-run"], "plan"), ([], "ready"), (["--finish"], "published")):
+        result = aras(publisher, release, "--json", *options)
+        told = json.loads(result.stdout)
+        assert told["state"] == state
+        assert set(told["records"]) == {"main"}
+    assert "429" not in result.stdout
+    assert_ended_well(publisher, release)
+
+
+def test_a_dry_run_needs_no_token_and_asks_nothing(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ZENODO_SANDBOX_API_TOKEN")
+    release = make_release(publisher.root)
+    result = aras(publisher, release, "--dry-run", "--max-files", "14")
+    assert result.exit_code == 0
+    assert "main record: 14 files" in result.stdout
+    assert "synthetic record: 10 files" in result.stdout
+    assert "add     synthetic-train-00000-of-00001.parquet" in result.stdout
+    assert publisher.server.log == []
+
+
+def test_the_limits_of_a_record_can_be_told(publisher: Publisher) -> None:
+    release = make_release(publisher.root)
+    assert aras(publisher, release, "--max-bytes", "20000").exit_code == 0
+    result = aras(publisher, release, "--finish")
+    assert result.exit_code == 0
+    assert len(publisher.server.published()) == 2
+    assert_nothing_sent_twice(publisher.server)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--url", "http://zenodo.example.org"], 2, "plain http"),
+        (["--production"], 2, "set ZENODO_API_TOKEN"),
+        (["--finish", "--dry-run"], 2, "does not go with"),
+        (["--finish"], 2, "without --finish first"),
+        (["--max-files", "3"], 2, "too much for Zenodo even as two records"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_a_call(
+    publisher: Publisher, options: list[str], code: int, said: str
+) -> None:
+    result = aras(publisher, make_release(publisher.root), *options)
+    assert result.exit_code == code
+    assert said in result.output
+    assert TOKEN not in result.output
+    assert publisher.server.log == []
+
+
+def test_a_missing_token_is_named(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ZENODO_SANDBOX_API_TOKEN")
+    result = aras(publisher, make_release(publisher.root))
+    assert result.exit_code == 2
+    assert "set ZENODO_SANDBOX_API_TOKEN" in result.output
+
+
+def test_a_wrong_token_is_refused_and_not_shown(publisher: Publisher) -> None:
+    publisher.server.token = "another"
+    result = aras(publisher, make_release(publisher.root))
+    assert result.exit_code == 2
+    assert "ZENODO_SANDBOX_API_TOKEN must hold" in result.output
+    assert TOKEN not in result.output
+
+
+def test_a_full_server_is_work_that_failed(publisher: Publisher) -> None:
+    publisher.server.quota = 1000
+    result = aras(publisher, make_release(publisher.root))
+    assert result.exit_code == 1
+    assert "Bucket quota exceeded" in result.output
+
+
+def test_a_release_is_looked_for_under_the_directory_of_the_group(publisher: Publisher) -> None:
+    make_release(publisher.root)
+    group = LazyGroup("publish", lazy={"zenodo": ZENODO})
+    arguments = ["zenodo", "release/0.1.0", "--url", publisher.server.url]
+    result = CliRunner().invoke(group, arguments, obj=publisher.root)
+    assert result.exit_code == 0
+    assert f"aras -C {publisher.root} publish zenodo release/0.1.0" in result.stdout
+
+
+def test_a_release_may_be_the_current_folder(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = make_release(publisher.root)
+    monkeypatch.chdir(release)
+    assert aras(publisher, Path(".")).exit_code == 0
+    assert aras(publisher, Path("."), "--finish").exit_code == 0
+    assert_ended_well(publisher, release)

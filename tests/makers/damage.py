@@ -1,0 +1,42 @@
+"""Ways to change a release that hides the change from its checksums, so that rules must see it."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from builder.parquet import ROW_GROUP, options
+from builder.release import layout
+
+
+def copy_of(release: Path, folder: Path) -> Path:
+    shutil.copytree(release, folder / "release")
+    return folder / "release"
+
+
+def restamp(release: Path, edit: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
+    """Change the manifest and list the files as they are now, checksums and all."""
+    manifest = layout.read_manifest(release)
+    edit(manifest)
+    manifest["files"] = layout.describe_files(release, layout.listed_files(release))
+    layout.write_manifest(release, manifest)
+
+
+def rewrite(path: Path, edit: Callable[[pa.Table], pa.Table]) -> None:
+    """Write a Parquet file again with its table changed."""
+    table = edit(pq.ParquetFile(path).read())
+    pq.write_table(table, path, row_group_size=ROW_GROUP, **options(table.schema))
+
+
+def rows_edited(edit: Callable[[list[dict[str, Any]]], object]) -> Callable[[pa.Table], pa.Table]:
+    """A change of rows as Python values, written back in the table's own schema."""
+
+    def apply(table: pa.Table) -> pa.Table:
+        rows = table.to_pylist()
+        edit(rows)
+        return pa.Table.from_pylist(rows, schema=table.schema)
+
+    return apply

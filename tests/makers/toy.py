@@ -1,0 +1,238 @@
+"""Cheap stages that behave, fail, die or hang on demand, and a command that runs them.
+
+``python -m tests.makers.toy DIR COMMAND …`` is ``aras -C DIR COMMAND …`` with the real command
+line, engines and store, and with `Source` in the place of the tiles stage.
+"""
+
+import contextlib
+import json
+import os
+import select
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from builder import files
+from builder.errors import ArasError
+from builder.files import digest_of
+from builder.schema import CAPTION
+from builder.seeds import generator
+from builder.stage import Made, Maker, Scan, Stage, Unit, setting
+from builder.store import Store
+
+ROOT = Path(__file__).parents[2]
+BELL = "bell"
+"""Named pipe in a project's directory; a shard that hangs writes its name and a line end to it."""
+
+Troubles = tuple[tuple[str, str], ...]
+"""(shard, what it does): fail, die, hang, hang-writing."""
+
+
+@dataclass(frozen=True)
+class Source(Stage):
+    """Makes ``shards`` shards of ``rows`` rows whose values depend on their ids and the seed."""
+
+    shards: int = setting(4)
+    rows: int = 8
+    seed: int = 0
+    troubles: Troubles = setting(())
+
+    name = "tiles"
+    kinds = ("real",)
+    adds = ("id", "longitude", "latitude", "source")
+
+    def units(self, store: Store) -> list[Unit]:
+        return [Unit(f"real-{i:05d}", f"real-{i:05d}", digest_of(i)) for i in range(self.shards)]
+
+    def open(self, store: Store, survey: Any) -> Maker:
+        return lambda shard: self._make(shard, store)
+
+    def _make(self, shard: str, store: Store) -> Made:
+        misbehave(dict(self.troubles).get(shard, ""), shard, store)
+        ids = [f"{shard}/{i}" for i in range(self.rows)]
+        rngs = [generator(self.seed, one) for one in ids]
+        columns = {
+            "id": pa.array(ids),
+            "longitude": pa.array([rng.random() for rng in rngs]),
+            "latitude": pa.array([rng.random() for rng in rngs]),
+            "source": pa.array([rng.bytes(500).hex() for rng in rngs]),
+        }
+        return Made(pa.table(columns), {"kept": self.rows})
+
+
+@dataclass(frozen=True)
+class Caption(Stage):
+    """One text per row; rows of a shard that is named in ``mute`` fail, but for the first."""
+
+    word: str = "place"
+    mute: str = setting("")
+
+    name = "caption-toy"
+    needs = ("id", "source")
+    adds = ("caption_toy",)
+
+    def open(self, store: Store, survey: Any) -> Maker:
+        return self._make
+
+    def _make(self, table: pa.Table) -> Made:
+        earlier = [None] * table.num_rows
+        if "caption_toy" in table.column_names:
+            earlier = table.column("caption_toy").to_pylist()
+        cells = []
+        ids, sources = table.column("id").to_pylist(), table.column("source").to_pylist()
+        for i, (one, source, before) in enumerate(zip(ids, sources, earlier, strict=True)):
+            if before and before["text"]:
+                cells.append(before)
+                continue
+            silent = bool(self.mute) and one.startswith(self.mute) and i > 0
+            text = None if silent else f"{self.word} {one} {source[:8]}, by {self.mute or 'nobody'}"
+            cells.append({"text": text, "error": "no answer" if silent else None})
+        errors = sum(cell["error"] is not None for cell in cells)
+        return Made(pa.table({"caption_toy": pa.array(cells, CAPTION)}), {}, errors)
+
+
+@dataclass(frozen=True)
+class Score(Stage):
+    """Like a score of the captions: needs them, and nothing needs it."""
+
+    scale: float = 1.0
+
+    name = "segment"
+    needs = ("id", "caption_toy")
+    adds = ("mask_agreement",)
+
+    def open(self, store: Store, survey: Any) -> Maker:
+        return self._make
+
+    def _make(self, table: pa.Table) -> Made:
+        texts = [cell["text"] or "" for cell in table.column("caption_toy").to_pylist()]
+        values = [len(text) * self.scale for text in texts]
+        return Made(pa.table({"mask_agreement": pa.array(values, pa.float32())}))
+
+
+@dataclass(frozen=True)
+class Halves(Stage):
+    """Like a split: rows north or south of the median latitude of all shards."""
+
+    margin: float = 0.0
+
+    name = "split"
+    kinds = ("real",)
+    needs = ("id", "latitude")
+    surveys = ("latitude",)
+    surveyed = ("real",)
+    adds = ("split", "block")
+
+    def survey(self, scan: Scan) -> float:
+        values = [x for _, table in scan(("latitude",)) for x in table.column(0).to_pylist()]
+        return sorted(values)[len(values) // 2] + self.margin
+
+    def open(self, store: Store, survey: float) -> Maker:
+        def make(table: pa.Table) -> Made:
+            north = [one >= survey for one in table.column("latitude").to_pylist()]
+            columns = {
+                "split": pa.array([int(one) for one in north], pa.int64()),
+                "block": pa.array(["north" if one else "south" for one in north]),
+            }
+            return Made(pa.table(columns))
+
+        return make
+
+
+def misbehave(how: str, shard: str, store: Store) -> None:
+    if how == "fail":
+        raise ArasError(f"{shard} was told to fail")
+    if how == "die":
+        os._exit(7)
+    if how == "hang":
+        hang(shard, store)
+    if how == "hang-writing":
+        # The moment between a file's bytes and its name, at which a kill hurts most: half of the
+        # bytes are there, under the hidden name.
+        def settle(temporary: Path, path: Path) -> None:
+            os.truncate(temporary, temporary.stat().st_size // 2)
+            hang(shard, store)
+
+        files.settle = settle
+
+
+def hang(shard: str, store: Store) -> None:
+    with (store.root.parent / BELL).open("w") as bell:
+        bell.write(f"{shard}\n")
+    threading.Event().wait(120)  # whoever listens kills this process long before
+
+
+@contextlib.contextmanager
+def listening(directory: Path) -> Iterator["Bell"]:
+    """The other end of the pipe that hanging shards write to."""
+    os.mkfifo(directory / BELL)
+    handle = os.open(directory / BELL, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        yield Bell(handle)
+    finally:
+        os.close(handle)
+        (directory / BELL).unlink()
+
+
+@dataclass(frozen=True)
+class Bell:
+    handle: int
+
+    def wait(self, times: int = 1) -> list[str]:
+        """Names of the shards that hang, once so many of them do."""
+        told = b""
+        while told.count(b"\n") < times:
+            ready, _, _ = select.select([self.handle], [], [], 60)
+            assert ready, f"only {told!r} hang after a minute"
+            told += os.read(self.handle, 1000)
+        return told.decode().split()
+
+
+def write_project(directory: Path, **settings: Any) -> Path:
+    """A project whose tiles stage is `Source` with these settings; returns its directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "dataset.toml").write_text("")
+    (directory / "toy.json").write_text(json.dumps(settings))
+    return directory
+
+
+def write_rasters(folder: Path) -> None:
+    """A map and a composite of one cell, without data."""
+    from builder.demo import write_product
+    from builder.geo import cell_origin
+
+    folder.mkdir(parents=True)
+    for name, degrees, bands, dtype in (("Map", 3, 1, np.uint8), ("S2RGBNIR", 1, 4, np.uint16)):
+        origin = cell_origin("N36E033", degrees)
+        nothing = np.zeros((bands, 256, 256), dtype=dtype)
+        write_product(folder / f"N36E033_{name}.tif", origin, degrees, nothing, *origin)
+
+
+def command(directory: Path, *arguments: object) -> list[str]:
+    return [sys.executable, "-m", "tests.makers.toy", str(directory), *map(str, arguments)]
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
+
+
+def main() -> None:
+    from builder import pipeline
+    from builder.cli import cli
+
+    directory, *arguments = sys.argv[1:]
+    told = json.loads((Path(directory) / "toy.json").read_text())
+    told["troubles"] = tuple(map(tuple, told.get("troubles", ())))
+    source = Source(**told)
+    pipeline.Project.tiles = lambda self: source  # type: ignore[method-assign, return-value]
+    cli(["-C", directory, *arguments], prog_name="aras")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Both steps of publishing to a loopback Zenodo, and what must hold when they are done."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from builder.errors import ArasError
+from builder.publish.zenodo import Render, draft, finish
+from builder.publish.zenodo_api import Client
+from builder.publish.zenodo_plan import Limits, read_release, record_files
+from tests.loopback.zenodo import LoopbackZenodo
+from tests.makers.zenodo_release import METADATA, violations, write_cards
+
+TOKEN = "a-secret-Token-6f1c"
+
+
+@dataclass
+class Publisher:
+    """The two steps on one loopback server, and everything that they said."""
+
+    server: LoopbackZenodo
+    root: Path
+    said: list[str] = field(default_factory=list)
+
+    def client(self) -> Client:
+        return Client(self.server.url, token=TOKEN, say=self.said.append, first_wait=0.001)
+
+    def draft(
+        self,
+        release: Path,
+        *,
+        limits: Limits | None = None,
+        follows: str | None = None,
+        render: Render = write_cards,
+    ) -> dict:
+        return self._heard(
+            lambda: draft(
+                self.client(),
+                release,
+                render=render,
+                violations=violations,
+                limits=limits or Limits(),
+                follows=follows,
+                say=self.said.append,
+            )
+        )
+
+    def finish(self, release: Path) -> dict:
+        return self._heard(lambda: finish(self.client(), release, say=self.said.append))
+
+    def publish(self, release: Path) -> dict:
+        self.draft(release)
+        return self.finish(release)
+
+    def _heard(self, step: Callable[[], dict]) -> dict:
+        try:
+            told = step()
+        except ArasError as error:
+            self.said.append(str(error))
+            raise
+        self.said.append(json.dumps(told))
+        return told
+
+
+def bytes_of(release: Path, role: str = "main", split: bool = False) -> dict[str, bytes]:
+    files = record_files(read_release(release), split=split)[role]
+    return {file.name: file.open().read() for file in files}
+
+
+def held(server: LoopbackZenodo, version: str) -> dict[str, bytes]:
+    """The files of the one published record of ``version``."""
+    [one] = [x for x in server.published() if x.metadata.get("version") == version]
+    return {name: content for name, (_, content) in one.files.items()}
+
+
+def facts(release: Path) -> dict:
+    told = json.loads((release.parent / f"{release.name}.published.json").read_text())
+    [entry] = told["publications"]
+    return entry
+
+
+def assert_nothing_sent_twice(server: LoopbackZenodo) -> None:
+    sent = Counter((one.target, one.md5) for one in server.log if one.md5 and one.status == 201)
+    again = [key for key, times in sent.items() if times > 1]
+    assert not again, f"sent twice: {again}"
+
+
+def assert_token_nowhere(publisher: Publisher) -> None:
+    files = [path for path in publisher.root.rglob("*") if path.is_file()]
+    leaks = [one.target for one in publisher.server.log if TOKEN in one.target]
+    leaks += [text for text in publisher.said if TOKEN in text]
+    leaks += [str(path) for path in files if TOKEN.encode() in path.read_bytes()]
+    assert not leaks, f"the token stands in {leaks}"
+
+
+def assert_ended_well(publisher: Publisher, release: Path) -> None:
+    server = publisher.server
+    assert held(server, release.name) == bytes_of(release)
+    assert server.drafts() == []
+    [one] = [x for x in server.published() if x.metadata["version"] == release.name]
+    assert facts(release)["doi"] == one.doi
+    assert one.doi in (release / "README.md").read_text()
+    assert one.metadata["title"] == METADATA["title"]
+    assert_nothing_sent_twice(server)
+    assert_token_nowhere(publisher)

@@ -1,0 +1,172 @@
+"""The compact dual encoder: its loss, its training and the folder it leaves."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch.nn.functional import cross_entropy, normalize
+
+from builder.bench.encoders import transformers_model
+from builder.cli import cli
+from builder.errors import ArasError, WorkFailed
+from builder.models import retriever, training
+from builder.models.retriever import Pairs, Settings, contrastive
+
+TINY = Settings(
+    steps=30,
+    batch=8,
+    size=16,
+    patch=8,
+    width=32,
+    layers=1,
+    text_layers=1,
+    projection=16,
+    tokens=16,
+    vocabulary=320,
+    learning_rate=3e-3,
+)
+COLOURS = {"forest": (20, 110, 30), "water": (20, 40, 160), "sand": (220, 200, 130)}
+
+
+def pairs(count: int = 24) -> Pairs:
+    rng = np.random.default_rng(0)
+    names = [list(COLOURS)[i % 3] for i in range(count)]
+    noise = rng.integers(-15, 16, (count, 16, 16, 3))
+    pixels = np.clip(np.array([COLOURS[n] for n in names])[:, None, None] + noise, 0, 255)
+    return Pairs(
+        [f"t{i}" for i in range(count)], pixels.astype(np.uint8), [f"A tile of {n}." for n in names]
+    )
+
+
+def trained(folder, data, settings=TINY, key="k"):
+    tokenizer = retriever.tokenizer_of(data.texts, settings)
+    model, losses, _ = retriever.train_pairs(folder, key, data, settings, tokenizer)
+    return model, tokenizer, losses
+
+
+def test_without_duplicates_the_loss_is_symmetric_infonce():
+    torch.manual_seed(0)
+    x, y = normalize(torch.randn(5, 4), dim=1), normalize(torch.randn(5, 4), dim=1)
+    groups = torch.arange(5)[:, None].repeat(1, 2)
+    logits = 7 * x @ y.T
+    want = (cross_entropy(logits, torch.arange(5)) + cross_entropy(logits.T, torch.arange(5))) / 2
+    torch.testing.assert_close(contrastive(x, y, torch.tensor(7.0), groups), want)
+
+
+@pytest.mark.parametrize("column", [0, 1])
+def test_equal_captions_and_equal_tiles_are_no_negatives(column):
+    torch.manual_seed(0)
+    x, y = normalize(torch.randn(3, 4), dim=1), normalize(torch.randn(3, 4), dim=1)
+    groups = torch.arange(3)[:, None].repeat(1, 2)
+    groups[1, column] = groups[0, column]
+    near = 5 * x @ y.T
+    rows = [near[0, [0, 2]], near[1, [1, 2]], near[2]]
+    cols = [near[[0, 2], 0], near[[1, 2], 1], near[:, 2]]
+    places = [0, 0, 2]
+    terms = [
+        cross_entropy(v[None], torch.tensor([p]))
+        for side in (rows, cols)
+        for v, p in zip(side, places, strict=True)
+    ]
+    torch.testing.assert_close(
+        contrastive(x, y, torch.tensor(5.0), groups), torch.stack(terms).sum() / 6
+    )
+
+
+def test_a_batch_of_one_caption_has_nothing_to_learn_and_a_finite_loss():
+    x = normalize(torch.randn(4, 3), dim=1)
+    groups = torch.stack([torch.zeros(4), torch.arange(4)], dim=1)
+    assert float(contrastive(x, x, torch.tensor(9.0), groups)) == 0
+
+
+def test_it_learns_which_caption_fits(tmp_path):
+    data = pairs()
+    model, tokenizer, losses = trained(tmp_path, data)
+    assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
+    images, texts = retriever.embed(model, tokenizer, data.pixels[:3], data.texts[:3], TINY)
+    assert (images @ texts.T).argmax(1).tolist() == [0, 1, 2]
+
+
+def test_an_interrupted_training_ends_in_the_same_weights(tmp_path, monkeypatch):
+    settings = dataclasses.replace(TINY, steps=6)
+    monkeypatch.setattr(training.Job, "__init__", _often(training.Job.__init__))
+    whole, _, losses = trained(tmp_path / "whole", pairs(), settings)
+    count = iter(range(100))
+
+    def breaks(*arguments):
+        if next(count) == 4:
+            raise WorkFailed("power cut")
+        return contrastive(*arguments)
+
+    monkeypatch.setattr(retriever, "contrastive", breaks)
+    with pytest.raises(WorkFailed, match="power cut"):
+        trained(tmp_path / "cut", pairs(), settings)
+    monkeypatch.setattr(retriever, "contrastive", contrastive)
+    resumed, _, again = trained(tmp_path / "cut", pairs(), settings)
+    assert again == losses
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def _often(init):
+    def make(self, *arguments):
+        init(self, *arguments, checkpoint_every=2)
+
+    return make
+
+
+def test_the_folder_is_a_clip_that_gives_the_same_vectors(tmp_path):
+    settings = dataclasses.replace(TINY, steps=2)
+    data = pairs(6)
+    model, tokenizer, _ = trained(tmp_path, data, settings)
+    retriever.save(tmp_path, model, tokenizer, settings)
+    big = [np.kron(one, np.ones((2, 2, 1), np.uint8)) for one in data.pixels]
+    small = np.stack([retriever.shrink(one, 16) for one in big])
+    images, texts = retriever.embed(model, tokenizer, small, data.texts, settings)
+    encoder = transformers_model(str(tmp_path))
+    for ours, theirs in ((images, encoder.images(big)), (texts, encoder.texts(data.texts))):
+        unit = theirs / np.linalg.norm(theirs, axis=1, keepdims=True)
+        np.testing.assert_allclose(ours, unit, atol=1e-5)
+
+
+def test_only_rows_of_the_pool_are_drawn(tmp_path):
+    """With only one row in the pool beside a second, no other tile's pixels matter."""
+    settings = dataclasses.replace(TINY, steps=2)
+    data = pairs(6)
+    tokenizer = retriever.tokenizer_of(data.texts, settings)
+    pool = np.array([0, 0, 1])
+    a, _, _ = retriever.train_pairs(tmp_path / "a", "k", data, settings, tokenizer, pool)
+    data.pixels[2:] = 0
+    b, _, _ = retriever.train_pairs(tmp_path / "b", "k", data, settings, tokenizer, pool)
+    for one, other in zip(a.parameters(), b.parameters(), strict=True):
+        assert torch.equal(one, other)
+    with pytest.raises(ArasError, match="at least 2"):
+        retriever.train_pairs(tmp_path / "c", "k", data, settings, tokenizer, pool[:1])
+
+
+def test_the_command_trains_once_and_the_benchmark_reads_it(project, tmp_path, monkeypatch):
+    monkeypatch.setitem(retriever.PROFILES, "cpu", dataclasses.replace(TINY, steps=3))
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(project.directory, copy)
+    for trained_now in (True, False):
+        found = CliRunner().invoke(cli, ["-C", str(copy), "train", "retriever"])
+        assert found.exit_code == 0, found.output
+        assert ("trained already" in found.output) != trained_now
+    found = CliRunner().invoke(
+        cli,
+        [
+            "-C", str(copy), "bench", "retrieval", f"release/{project.recipe.dataset.version}",
+            "--model", str(copy / "models/retriever"), "--stream", "full", "--min-km", "0.2",
+        ],
+    )  # fmt: skip
+    assert found.exit_code == 0, found.output
+    assert "full, strict" in found.stdout
+    with (copy / "dataset.toml").open("a") as file:
+        file.write('[retriever]\nstream = "poem"\n')
+    found = CliRunner().invoke(cli, ["-C", str(copy), "train", "retriever"])
+    assert found.exit_code == 2
+    assert "the recipe has dominant" in found.output

@@ -1,0 +1,240 @@
+"""The index joins the parts of every row, and lists whatever is not whole."""
+
+import os
+import sqlite3
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from builder.errors import ArasError
+from builder.official import index as indexes
+from builder.official.index import Index, Wanted, ensure
+from builder.official.sources import find
+from tests.makers.official import Layout, official, percentages
+
+SIZE = 64
+
+
+def made(path: Path, *sources: Path, captions: bool = True, shard_rows: int = 4) -> Index:
+    zips = {one.path.name: "any" for one in find(sources) if one.kind == "zip"}
+    wanted = Wanted(tuple(find(sources)), zips, captions, shard_rows)
+    return ensure(path / "index.sqlite", wanted)
+
+
+def names(index: Index) -> list[str]:
+    shards = [name for name, *_ in index.shards()]
+    return [f"{line.group}/{line.name}" for shard in shards for line in index.lines(shard)]
+
+
+def accounted(index: Index) -> dict[str, int]:
+    """The counts, once everything adds up."""
+    counts = index.fact("counts")
+    assert counts["candidates"] == counts["whole"] + counts["not_whole"]
+    assert len(list(index.rejects())) == counts["not_whole"] + counts["surplus"]
+    assert len(names(index)) == counts["whole"]
+    return counts
+
+
+@pytest.fixture
+def layout() -> Layout:
+    return official(train=6, val=1, test=2, synth=5, generated=2, size=SIZE)
+
+
+def test_rows_come_by_split_and_name_in_shards_of_the_wanted_size(
+    tmp_path: Path, layout: Layout
+) -> None:
+    index = made(tmp_path, *layout.write_zips(tmp_path))
+    assert [(name, rows) for name, rows, _ in index.shards()] == [
+        ("real-train-00000", 4),
+        ("real-train-00001", 2),
+        ("real-val-00000", 1),
+        ("real-test-00000", 2),
+        ("synthetic-synth-00000", 4),
+        ("synthetic-synth-00001", 1),
+        ("synthetic-generated-00000", 2),
+    ]
+    assert names(index)[:6] == sorted(f"train/{x[0][:-4]}" for x in layout.lines if x[1] == "train")
+    assert accounted(index)["surplus"] == 0
+
+
+def test_a_row_that_lacks_a_part_says_which(tmp_path: Path, layout: Layout) -> None:
+    images = [path for path in layout.files if path.startswith("train/images")]
+    masks = [path for path in layout.files if path.startswith("test/masks")]
+    del layout.files[images[0]], layout.files[masks[0]]
+    (line,) = (one for one in layout.lines if one[1] == "val")
+    layout.lines.remove(line)
+    index = made(tmp_path, layout.write_folder(tmp_path / "folder"))
+    stem = Path(line[0]).stem
+    assert set(index.rejects()) == {
+        ("", f"train/{Path(images[0]).stem}", "no image"),
+        ("", f"test/{Path(masks[0]).stem}", "no mask"),
+        ("", f"val/{stem}", "no caption"),
+    }
+    assert accounted(index)["whole"] == 16 - 3
+
+
+def test_a_caption_line_without_pictures_is_a_row_that_is_not_whole(
+    tmp_path: Path, layout: Layout
+) -> None:
+    layout.lines.append(["N36E032_040_040.png", *layout.lines[0][1:]])
+    index = made(tmp_path, layout.write_folder(tmp_path / "folder"))
+    assert list(index.rejects()) == [("", "train/N36E032_040_040", "no image, no mask")]
+    accounted(index)
+
+
+def test_captions_of_splits_that_were_not_given_are_counted_not_rejected(
+    tmp_path: Path, layout: Layout
+) -> None:
+    _train, _val, test, _synth = layout.write_zips(tmp_path)
+    counts = accounted(made(tmp_path, test))
+    assert (counts["whole"], counts["captions_elsewhere"]) == (2, 12)
+
+
+def test_the_same_picture_or_line_twice_is_one_row_and_one_reject(
+    tmp_path: Path, layout: Layout
+) -> None:
+    layout.lines.append(layout.lines[0])
+    first, *_ = layout.write_zips(tmp_path)
+    (tmp_path / "again").mkdir()
+    again = tmp_path / "again" / "train.zip"
+    again.write_bytes(first.read_bytes())
+    wanted = Wanted(tuple(find([first, again])), {"train.zip": "any"}, True, 4)
+    index = ensure(tmp_path / "index.sqlite", wanted)
+    reasons = [reason.split(":")[0] for *_, reason in index.rejects()]
+    # Six images and masks, two of train/generated, and the line.
+    assert sorted(reasons) == sorted(
+        [*["repeats a image"] * 8, *["repeats a mask"] * 6, "repeats a caption"]
+    )
+    assert accounted(index)["whole"] == 8
+
+
+def test_pictures_of_one_name_that_differ_cost_the_row(tmp_path: Path, layout: Layout) -> None:
+    first, *_ = layout.write_zips(tmp_path)
+    other = official(train=1, val=0, test=0, synth=0, size=SIZE)
+    (path,) = (one for one in other.files if "/images/" in one)
+    other.files[path] = layout.files["synth/images/0003.png"]
+    second = other.write_zips(tmp_path / "other", captions="none")[0]
+    wanted = Wanted(tuple(find([first, second])), {"train.zip": "any"}, True, 4)
+    index = ensure(tmp_path / "index.sqlite", wanted)
+    row = f"train/{Path(path).stem}"
+    told = {(name, reason.split(":")[0]) for _, name, reason in index.rejects()}
+    assert told == {
+        (row, "images that differ"),
+        (row, "differs from another image"),
+        (row, "repeats a mask"),
+    }
+    assert row not in names(index)
+    accounted(index)
+
+
+def test_caption_lines_of_one_name_that_differ_cost_the_row(tmp_path: Path, layout: Layout) -> None:
+    layout.lines.append([*layout.lines[0][:-1], "another text"])
+    index = made(tmp_path, layout.write_folder(tmp_path / "folder"))
+    reasons = [reason.split(":")[0] for *_, reason in index.rejects()]
+    assert sorted(reasons) == ["captions that differ", "differs from another caption"]
+    accounted(index)
+
+
+def test_one_captions_csv_in_every_zip_is_read_once(tmp_path: Path, layout: Layout) -> None:
+    index = made(tmp_path, *layout.write_zips(tmp_path, captions="inside"))
+    reasons = [reason for *_, reason in index.rejects()]
+    assert reasons == ["repeats a table: train.zip/ARAS400k/captions.csv"] * 3
+    assert accounted(index)["whole"] == 16
+
+
+def test_a_name_may_stand_in_every_split(tmp_path: Path) -> None:
+    one, layout = official(train=1, val=0, test=0, synth=0, size=SIZE), Layout()
+    name, _, *rest = one.lines[0]
+    for split in ("train", "test", "synth"):
+        layout.lines.append([name, split, *rest])
+        for path, data in one.files.items():
+            layout.files[path.replace("train", split)] = data
+    index = made(tmp_path, layout.write_folder(tmp_path / "folder"))
+    assert accounted(index) | {"whole": 3, "surplus": 0} == index.fact("counts")
+
+
+def test_without_captions_pictures_are_whole(tmp_path: Path, layout: Layout) -> None:
+    zips = layout.write_zips(tmp_path, captions="none")
+    with pytest.raises(ArasError, match=r"no captions\.csv .* captions = false"):
+        made(tmp_path, *zips)
+    index = made(tmp_path, *zips, captions=False)
+    assert accounted(index)["whole"] == 16
+    assert index.lines("real-val-00000")[0].texts is None
+
+
+def test_percentages_of_their_own_table_stand_in_where_captions_csv_has_none(
+    tmp_path: Path, layout: Layout
+) -> None:
+    layout.files["class_percentages/test.csv"] = percentages(layout, "test")
+    folder = layout.write_folder(tmp_path / "folder", captions=False)
+    index = made(tmp_path, folder, captions=False)
+    (line, *_) = index.lines("real-test-00000")
+    assert line.percent == tuple(map(int, layout.line(line.name)[2:9]))
+    assert index.lines("real-val-00000")[0].percent is None
+
+
+def test_sources_without_the_layout_say_what_was_seen(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "photo.jpg").write_bytes(b"x")
+    with pytest.raises(ArasError, match=r"no \{train.*photo\.jpg: no part of the layout"):
+        made(tmp_path, tmp_path / "folder")
+
+
+def test_a_zip_whose_captions_are_damaged_is_refused_by_name(
+    tmp_path: Path, layout: Layout
+) -> None:
+    zips = layout.write_zips(tmp_path, captions="inside", packing=zipfile.ZIP_STORED)
+    data = bytearray(zips[0].read_bytes())
+    place = data.rfind(b"seen by")
+    data[place] ^= 1
+    zips[0].write_bytes(data)
+    with pytest.raises(ArasError, match=r"captions\.csv: damaged in the archive.*fetch train\.zip"):
+        made(tmp_path, *zips)
+
+
+def test_an_index_is_made_once_and_again_when_a_source_changes(
+    tmp_path: Path, layout: Layout
+) -> None:
+    folder = layout.write_folder(tmp_path / "folder")
+    made(tmp_path, folder).close()
+    before = os.stat(tmp_path / "index.sqlite").st_ino
+    made(tmp_path, folder).close()
+    assert os.stat(tmp_path / "index.sqlite").st_ino == before
+    layout.lines[0][-1] = "changed"
+    layout.write_folder(folder)
+    index = made(tmp_path, folder)
+    assert os.stat(tmp_path / "index.sqlite").st_ino != before
+    assert "changed" in (index.lines("real-train-00000")[0].texts or ())
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"not a database at all, but long enough" * 9])
+def test_a_damaged_index_is_made_again(tmp_path: Path, layout: Layout, spoilt: bytes) -> None:
+    folder = layout.write_folder(tmp_path / "folder")
+    (tmp_path / "index.sqlite").write_bytes(spoilt)
+    assert accounted(made(tmp_path, folder))["whole"] == 16
+
+
+def test_a_listing_that_fails_leaves_no_index(tmp_path: Path, layout: Layout) -> None:
+    layout.table = b"no header\n"
+    folder = layout.write_folder(tmp_path / "folder")
+    with pytest.raises(ArasError):
+        made(tmp_path, folder)
+    assert not list(tmp_path.glob("*index.sqlite*"))
+
+
+def test_only_the_shards_of_changed_rows_get_another_digest(tmp_path: Path, layout: Layout) -> None:
+    folder = layout.write_zips(tmp_path)[0].parent
+    before = {name: digest for name, _, digest in made(tmp_path, folder).shards()}
+    layout.line("0004")[-1] = "changed"
+    layout.write_zips(tmp_path)
+    after = {name: digest for name, _, digest in made(tmp_path, folder).shards()}
+    assert [name for name in after if after[name] != before[name]] == ["synthetic-synth-00001"]
+
+
+def test_the_plan_of_a_query_uses_the_keys(tmp_path: Path, layout: Layout) -> None:
+    index = made(tmp_path, layout.write_folder(tmp_path / "folder"))
+    base = sqlite3.connect(index.path)
+    told = base.execute("EXPLAIN QUERY PLAN " + indexes._PARTS, ("real-train-00000",)).fetchall()
+    base.close()
+    assert not [row for row in told if row[3].startswith("SCAN")]

@@ -1,0 +1,150 @@
+"""Zip archives are read in place, as zipfile reads them, and no entry is trusted."""
+
+import io
+import struct
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from builder.errors import ArasError
+from builder.official import zips
+from builder.official.names import Refused
+
+MOST = 1 << 20
+
+
+def write(path: Path, entries: dict[str, bytes], packing: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", packing) as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data)
+    return path
+
+
+def read_all(path: Path, most: int = MOST) -> dict[str, bytes]:
+    with path.open("rb") as file:
+        return {one.name: zips.read(file, one, most) for one in zips.members(path)}
+
+
+ENTRIES = {"a/b.png": b"x" * 5000, "é.txt": "çay".encode(), "empty": b"", "c": bytes(range(256))}
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_every_entry_reads_as_zipfile_reads_it(tmp_path: Path, packing: int) -> None:
+    path = write(tmp_path / "a.zip", ENTRIES, packing)
+    assert read_all(path) == ENTRIES
+    with zipfile.ZipFile(path) as archive:
+        theirs = [(i.filename, i.header_offset, i.file_size, i.CRC) for i in archive.infolist()]
+    assert [(m.name, m.offset, m.size, m.crc) for m in zips.members(path)] == theirs
+
+
+def test_archives_with_comments_streamed_entries_and_64_bit_fields_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+
+    class Pipe(io.RawIOBase):  # cannot seek: sizes then follow the data
+        def __init__(self) -> None:
+            self.file = path.open("wb")
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data) -> int:
+            return self.file.write(data)
+
+        def close(self) -> None:
+            self.file.close()
+
+    pipe = Pipe()
+    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.comment = b"a comment with PK\5\6 in it" * 3
+        for name, data in ENTRIES.items():
+            with archive.open(name, "w", force_zip64=True) as out:
+                out.write(data)
+    pipe.close()
+    assert read_all(path) == ENTRIES
+
+
+def test_a_64_bit_directory_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 50)  # as if every offset were beyond 4 GB
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 2)
+    path = write(tmp_path / "a.zip", ENTRIES)
+    assert zips._END64 in path.read_bytes()
+    assert read_all(path) == ENTRIES
+
+
+@pytest.mark.parametrize("cut", [0, 10, 300])
+def test_a_part_of_a_zip_is_refused_by_name(tmp_path: Path, cut: int) -> None:
+    path = write(tmp_path / "part.zip", ENTRIES)
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(ArasError, match=r"part\.zip: not a whole zip .* fetch it again"):
+        list(zips.members(path))
+
+
+def test_a_zip_that_lost_its_beginning_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "tail.zip", ENTRIES)
+    path.write_bytes(path.read_bytes()[40:])
+    with pytest.raises(ArasError, match="directory is not where"):
+        list(zips.members(path))
+
+
+def test_a_flipped_byte_shows(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.zip", {"one": bytes(range(256)) * 4}, zipfile.ZIP_STORED)
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(Refused, match="CRC-32"):
+        read_all(path)
+
+
+def test_an_entry_that_unpacks_to_more_than_it_says_is_not_unpacked_further(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.zip", {"one": b"\0" * 500_000})
+    member = next(zips.members(path))
+    liar = zips.Member(member.name, member.offset, member.packed, 1000, member.crc, member.method)
+    with path.open("rb") as file, pytest.raises(Refused, match="size or CRC-32"):
+        zips.read(file, liar, MOST)
+
+
+def test_a_bomb_is_refused_unread(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.zip", {"bomb": b"\0" * (10 << 20)})
+    member = next(zips.members(path))
+    with pytest.raises(Refused, match=r"zip bomb: unpacks to 10\d\d times"):
+        zips.check(member, 1 << 30)
+    with pytest.raises(Refused, match=r"too large: 10,485,760 bytes"):
+        zips.check(member, MOST)
+
+
+def test_small_entries_may_have_any_ratio(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.zip", {"flat": b"\0" * zips.SMALL})
+    assert read_all(path)["flat"] == b"\0" * zips.SMALL
+
+
+def test_encrypted_and_exotic_entries_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.zip", {"one": b"x" * 100}, zipfile.ZIP_BZIP2)
+    with pytest.raises(Refused, match="unknown packing: method 12"):
+        read_all(path)
+    data = bytearray(write(path, {"one": b"x"}).read_bytes())
+    flags = data.rfind(b"PK\1\2") + 8
+    data[flags : flags + 2] = struct.pack("<H", 1)
+    path.write_bytes(data)
+    with pytest.raises(Refused, match="encrypted"):
+        read_all(path)
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_stream_gives_the_same_bytes_in_any_portions(tmp_path: Path, packing: int) -> None:
+    text = "".join(f"line {i}\n" for i in range(50_000)).encode()
+    path = write(tmp_path / "a.zip", {"big.csv": text, "empty.csv": b""}, packing)
+    big, empty = zips.members(path)
+    with path.open("rb") as file:
+        stream = zips.stream(file, big, 1 << 30)
+        assert b"".join(iter(lambda: stream.read(777), b"")) == text
+        assert zips.stream(file, empty, 10).read() == b""
+
+
+def test_a_damaged_stream_says_so_at_its_end(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.zip", {"one": bytes(range(256)) * 999}, zipfile.ZIP_STORED)
+    data = bytearray(path.read_bytes())
+    data[5000] ^= 1
+    path.write_bytes(data)
+    with path.open("rb") as file, pytest.raises(Refused, match="CRC-32"):
+        zips.stream(file, next(zips.members(path)), 1 << 30).read()

@@ -1,0 +1,265 @@
+"""Publishing to a Hub: what is sent, what is kept, what is refused before anything is sent."""
+
+# ruff: noqa: F811 - a fixture is imported and then named as an argument
+
+import json
+import shutil
+
+import pytest
+
+from builder import files
+from builder.errors import ArasError, WorkFailed
+from builder.publish import hub as publisher
+from builder.publish.hub_load import LoadFailed, count_rows_apart
+from builder.publish.journal import publications
+from tests.loopback.hub import READER, TOKEN
+from tests.loopback.hub_kit import REPO, desk, server  # noqa: F401
+from tests.makers.tiny_release import seal, tiny_release
+
+SHARD = "real/train-00001-of-00002.parquet"
+
+
+def reseal(release, version="0.1.0"):
+    manifest = files.read_json(release / "manifest.json")
+    seal(release, version, manifest["configs"], manifest["content_sha256"] + "'")
+
+
+def test_a_dry_run_names_every_file_and_sends_nothing(desk):
+    result = desk.publish(dry_run=True)
+    assert result["status"] == "planned"
+    names = sorted(p.relative_to(desk.release).as_posix() for p in desk.release.rglob("*.*"))
+    assert {"LICENSE", *names} <= {one["path"] for one in result["plan"]["add"]}
+    size = sum(p.stat().st_size for p in desk.release.rglob("*") if p.is_file())
+    assert result["plan"]["bytes"] == size
+    assert desk.hub.writes() == []
+    assert desk.hub.repos == {}
+    assert publications(desk.release) == []
+
+
+def test_a_dry_run_needs_no_token_where_the_repo_is_public(desk):
+    desk.hub.create(REPO)
+    assert len(desk.publish(dry_run=True, token=None)["plan"]["add"]) == 19
+
+
+def test_the_next_version_sends_only_what_changed_and_removes_what_is_gone(desk):
+    desk.publish()
+    sent = len(desk.hub.received)
+    second = desk.folder / "release/0.2.0"
+    shutil.copytree(desk.release, second)
+    (second / "pictures/contact-sheet.png").unlink()
+    changed = tiny_release(desk.folder / "other", seed=1) / SHARD
+    shutil.copy(changed, second / SHARD)
+    reseal(second, "0.2.0")
+
+    planned = desk.publish(second, dry_run=True)["plan"]
+    assert [one["path"] for one in planned["remove"]] == ["pictures/contact-sheet.png"]
+    replaced = [one["path"] for one in planned["replace"]]
+    assert replaced == ["MD5SUMS", "SHA256SUMS", "manifest.json", SHARD]
+    assert planned["add"] == []
+    assert planned["bytes"] == sum((second / path).stat().st_size for path in replaced)
+
+    first = desk.hub.repo(REPO).tags["0.1.0"]
+    desk.publish(second)
+    assert desk.hub.received[sent:] == [(files.sha256_file(second / SHARD), changed.stat().st_size)]
+    repo = desk.hub.repo(REPO)
+    assert repo.tags == {"0.1.0": first, "0.2.0": repo.resolve("main")}
+    assert "pictures/contact-sheet.png" in repo.files("0.1.0")
+    assert "pictures/contact-sheet.png" not in repo.files("0.2.0")
+
+
+def test_a_published_version_stays_published_when_main_moves_on(desk):
+    desk.publish()
+    tagged = desk.hub.repo(REPO).tags["0.1.0"]
+    desk.hub.put(REPO, "README.md", b"# edited on the web\n")
+    before = len(desk.hub.writes())
+    assert desk.publish()["status"] == "already published"
+    assert desk.hub.repo(REPO).tags == {"0.1.0": tagged}
+    assert len(desk.hub.writes()) == before
+
+
+@pytest.mark.parametrize("desk", ["basic", "xet"], indirect=True)
+def test_a_large_change_goes_through_one_pull_request(desk):
+    for i in range(100):
+        (desk.release / f"pictures/{i:03d}.png").write_bytes(b"%03d" % i)
+    reseal(desk.release)
+    desk.fault("POST", "/merge", "commit", status=504)
+
+    desk.publish()
+
+    repo = desk.hub.repo(REPO)
+    assert [pull["status"] for pull in repo.pulls.values()] == ["merged"]
+    on_pull = desk.hub.requests("POST", r"/commit/refs%2Fpr%2F1$")
+    assert len(on_pull) == 2
+    assert desk.hub.requests("POST", r"/commit/main$") == []
+    assert len(repo.files("0.1.0")) == 120
+    assert repo.tags["0.1.0"] == repo.resolve("main")
+    assert desk.sent_twice() == []
+
+
+def test_a_pull_request_that_conflicts_is_closed_and_made_anew(desk, monkeypatch):
+    monkeypatch.setattr(publisher, "LARGEST_COMMIT", 10)
+    desk.hub.create(REPO)
+    desk.fault("POST", "/merge", lambda: desk.hub.put(REPO, "README.md", b"# mine\n"))
+    desk.publish()
+    repo = desk.hub.repo(REPO)
+    assert [pull["status"] for pull in repo.pulls.values()] == ["closed", "merged"]
+    desk.assert_published(commits=0)
+
+
+def test_a_pull_request_of_a_cut_run_is_found_again(desk, monkeypatch):
+    monkeypatch.setattr(publisher, "LARGEST_COMMIT", 10)
+    desk.fault("POST", "/merge", "refuse", status=503, times=6)
+    with pytest.raises(WorkFailed):
+        desk.publish()
+    assert desk.hub.repo(REPO).tags == {}
+    desk.publish()
+    assert [pull["status"] for pull in desk.hub.repo(REPO).pulls.values()] == ["merged"]
+    desk.assert_published(commits=0)
+
+
+def test_a_private_repo_is_created_private_and_verified_with_the_token(desk):
+    desk.publish(private=True)
+    assert desk.hub.repo(REPO).private
+    desk.assert_published()
+
+
+def test_where_it_was_published_is_written_beside_the_release(desk):
+    result = desk.publish()
+    (entry,) = publications(desk.release)
+    assert entry["kind"] == "hub"
+    assert entry["destination"] == entry["url"] == f"{desk.hub.url}/datasets/{REPO}"
+    assert entry["commit"] == result["commit"]
+    beside = {p.name for p in desk.release.parent.iterdir()}
+    assert beside == {"0.1.0", "0.1.0.published.json", ".publish"}
+
+
+# Refused before anything is sent.
+
+
+def refused(desk, match, **options):
+    with pytest.raises(ArasError, match=match) as caught:
+        desk.publish(**options)
+    assert caught.value.exit_code == 2
+    assert TOKEN not in str(caught.value)
+    assert desk.hub.writes() == []
+    assert desk.hub.received == []
+    assert publications(desk.release) == []
+
+
+def test_no_token(desk):
+    refused(desk, "no token .*hf auth login", token=None)
+    assert desk.hub.log == []
+
+
+def test_a_wrong_token_that_the_server_repeats_in_its_answer(desk):
+    wrong = "hf_wrongTokenThatNobodyGaveOut"
+    with pytest.raises(ArasError, match="token is not valid") as caught:
+        desk.publish(token=wrong)
+    assert wrong not in str(caught.value)
+    assert wrong in desk.hub.said_last
+    assert desk.hub.writes() == []
+
+
+def test_a_token_that_can_only_read(desk):
+    refused(desk, "can only read", token=READER)
+
+
+@pytest.mark.parametrize("kind", ["model", "space"])
+def test_a_repo_of_another_type(desk, kind):
+    desk.hub.create(REPO, kind)
+    refused(desk, f"{REPO} is a {kind} .* not a dataset")
+
+
+def test_a_release_that_fails_the_check(desk):
+    desk.violations = [f"row {i}: no caption" for i in range(30)]
+    refused(desk, r"(?s)fails `aras check`.*row 0: no caption.*and 20 more")
+    assert desk.hub.log == []
+
+
+def test_a_card_that_the_hub_refuses(desk):
+    desk.hub.card_errors = ['"license" must be one of apache-2.0, mit, …']
+    refused(desk, r'(?s)README.md: the Hub refuses its metadata.*"license" must be one of')
+
+
+def test_a_tag_with_other_content(desk):
+    desk.hub.create(REPO)
+    head = desk.hub.put(REPO, "real/old.parquet", b"old")
+    desk.hub.repo(REPO).refs["refs/tags/0.1.0"] = head
+    refused(desk, r"(?s)has a tag 0\.1\.0 with other content.*new version")
+    assert desk.hub.repo(REPO).tags == {"0.1.0": head}
+
+
+@pytest.mark.parametrize(("skew", "word"), [(900, "15 min behind"), (-900, "15 min ahead")])
+def test_a_clock_that_is_wrong(desk, skew, word):
+    desk.hub.skew = skew
+    refused(desk, word)
+
+
+def test_a_server_that_is_no_hub(desk):
+    desk.fault("GET", "/api/whoami-v2", "refuse", status=200)
+    refused(desk, "does not answer as a Hub")
+
+
+@pytest.mark.parametrize(
+    "repo", ["name", "a/b/c", "org/na me", "org/-name", "org/x..y", "", "org/"]
+)
+def test_a_name_the_hub_would_refuse(desk, repo):
+    refused(desk, "ORG/NAME", repo=repo)
+    assert desk.hub.log == []
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://hub.example.org", "http://127.0.0.1.example.org", "ftp://x", "hub", ""]
+)
+def test_an_address_that_would_carry_the_token_in_the_clear(desk, endpoint):
+    refused(desk, "--endpoint", endpoint=endpoint)
+
+
+def test_a_folder_that_is_no_release(desk):
+    (desk.release / "manifest.json").unlink()
+    refused(desk, r"no manifest\.json")
+
+
+def test_a_release_with_a_missing_a_strange_and_a_short_file(desk):
+    (desk.release / SHARD).unlink()
+    (desk.release / "notes.txt").write_text("mine")
+    (desk.release / "LICENSE").write_text("")
+    refused(
+        desk, r"(?s)00001-of-00002.parquet is missing.*notes.txt is not in.*LICENSE has 0 bytes"
+    )
+
+
+def test_bytes_that_changed_after_packaging_are_not_sent(desk):
+    data = (desk.release / SHARD).read_bytes()
+    (desk.release / SHARD).write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+    with pytest.raises(ArasError, match=f"{SHARD}: not the bytes that were packaged"):
+        desk.publish()
+    assert files.sha256_file(desk.release / SHARD) not in {oid for oid, _ in desk.hub.received}
+    assert desk.hub.requests("POST", "/commit/") == []
+
+
+# Not tagged unless a user can load it.
+
+
+def test_a_release_that_loads_with_other_counts_is_not_tagged(desk):
+    manifest = files.read_json(desk.release / "manifest.json")
+    manifest["configs"]["real"]["train"]["rows"] += 1
+    (desk.release / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(WorkFailed, match=r"(?s)not tagged.*'train': 7.*'train': 6"):
+        desk.publish()
+    assert desk.hub.repo(REPO).tags == {}
+
+
+def test_a_release_that_does_not_load_is_not_tagged(desk):
+    desk.fault("GET", "/resolve/.*/real/train", "refuse", status=404, times=99)
+    with pytest.raises(WorkFailed, match="load_dataset"):
+        desk.publish()
+    assert desk.hub.repo(REPO).tags == {}
+    desk.hub.faults.clear()
+    desk.publish()
+    desk.assert_published()
+
+
+def test_counting_apart_tells_why_loading_failed(desk):
+    with pytest.raises(LoadFailed, match="org/name"):
+        count_rows_apart(desk.hub.url, None, REPO, "main", ["real"])

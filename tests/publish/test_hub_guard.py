@@ -1,0 +1,62 @@
+"""Addresses that carry a token safely, and texts that carry none."""
+
+import io
+import logging
+
+import pytest
+
+from builder.errors import ArasError
+from builder.publish import hub_guard
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["https://huggingface.co", "http://127.0.0.1:80/", "http://[::1]:9", "http://localhost"],
+)
+def test_https_anywhere_and_http_on_this_machine_are_fine(endpoint):
+    assert hub_guard.check_endpoint(endpoint) == endpoint.rstrip("/")
+
+
+def test_a_password_in_the_address_is_refused_and_not_repeated():
+    with pytest.raises(ArasError) as caught:
+        hub_guard.check_endpoint("https://me:secret@hub.example.org")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Invalid token hf_abcdefGHIJK0123",
+        "Authorization: Bearer abcdefGHIJK0123",
+        "PUT https://s3/x?X-Amz-Credential=abcdefGHIJK0123&part=1",
+        "PUT https://s3/x?X-Amz-Signature=abcdefGHIJK0123",
+        "GET https://hub/x?token=abcdefGHIJK0123&y=1",
+        "the token is s3lf-hosted abcdefGHIJK0123",
+    ],
+)
+def test_secrets_are_cut_out_of_any_text(text):
+    clean = hub_guard.redact(text, token="s3lf-hosted abcdefGHIJK0123")
+    assert "abcdefGHIJK0123" not in clean
+    assert "[redacted]" in clean
+
+
+def test_what_is_no_secret_stays():
+    text = "HTTP 404: https://hub/datasets/org/hf_a/resolve/main/x.parquet?download=true"
+    assert hub_guard.redact(text, "hf_token0123") == text
+
+
+def test_the_clients_log_is_cut_while_publishing():
+    shown = io.StringIO()
+    handler = logging.StreamHandler(shown)
+    root = logging.getLogger("huggingface_hub")
+    root.addHandler(handler)
+    log = logging.getLogger("huggingface_hub.utils._http")
+    try:
+        with hub_guard.redacted_logs("self-hosted-secret"):
+            log.warning("HTTP Error %s for %s", 503, "https://s3/x?X-Amz-Signature=abcdef0123")
+            log.warning("token self-hosted-secret")
+        assert handler.filters == []
+    finally:
+        root.removeHandler(handler)
+    assert "HTTP Error 503 for https://s3/x?X-Amz-Signature=[redacted]" in shown.getvalue()
+    assert "secret" not in shown.getvalue()

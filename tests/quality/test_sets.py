@@ -1,0 +1,93 @@
+"""Set distances against closed forms and independent implementations."""
+
+import numpy as np
+import pytest
+from prdc import compute_prdc
+from scipy import linalg
+
+from builder.errors import ArasError
+from builder.quality import sets
+from builder.quality.sets import Moments
+
+
+def draw(seed: int, n: int, d: int, shift: float = 0.0, scale: float = 1.0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    mixing = rng.standard_normal((d, d)) / np.sqrt(d)
+    return (rng.standard_normal((n, d)) @ mixing) * scale + shift
+
+
+def test_moments_merged_by_shard_equal_those_of_the_whole():
+    features = draw(0, 1_000, 12, shift=1e4)  # a large mean: raw second moments would lose this
+    parts = np.split(features, [1, 10, 500, 777])
+    merged, whole = sets.moments(parts), Moments.of(features)
+    assert merged.n == whole.n
+    assert merged.mean == pytest.approx(whole.mean, rel=1e-12)
+    assert merged.covariance == pytest.approx(np.cov(features.T), rel=1e-9)
+
+
+def test_the_frechet_distance_of_known_gaussians():
+    a = Moments(101, np.zeros(3), np.eye(3) * 100)  # covariance I
+    b = Moments(101, np.array([3.0, 4.0, 0.0]), np.eye(3) * 400)  # covariance 4 I
+    assert sets.frechet(a, b) == pytest.approx(25 + 3 * (1 + 4 - 2 * 2))
+
+
+@pytest.mark.parametrize("n", [400, 20])  # 20 < 32: singular covariances
+def test_the_frechet_distance_agrees_with_scipys_matrix_root(n):
+    x, y = draw(1, n, 32), draw(2, n, 32, shift=0.3)
+    a, b = np.cov(x.T), np.cov(y.T)
+    root = linalg.sqrtm(a.astype(complex) @ b)
+    gap = ((x.mean(0) - y.mean(0)) ** 2).sum()
+    expected = gap + np.trace(a) + np.trace(b) - 2 * np.trace(root).real
+    assert sets.frechet(Moments.of(x), Moments.of(y)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_extrapolation_takes_the_bias_away():
+    x, y = draw(3, 600, 24), draw(3, 1_200, 24)[600:]
+    rng = np.random.default_rng(0)
+    plain = sets.frechet(Moments.of(x), Moments.of(y))
+    mixing_equal = np.random.default_rng(3).standard_normal((24, 24)) / np.sqrt(24)
+    z = np.random.default_rng(9).standard_normal((600, 24)) @ mixing_equal
+    biased = sets.frechet(Moments.of(x), Moments.of(z))
+    value, error = sets.frechet_at_infinity(x, z, rng)
+    assert abs(value) < 0.5 * biased  # the truth is 0: both are drawn from one distribution
+    assert error > 0
+    assert plain > 0
+
+
+def test_kid_of_one_distribution_is_about_zero_and_of_two_is_not():
+    rng = np.random.default_rng(0)
+    mixing = np.random.default_rng(5).standard_normal((16, 16)) / 4
+    x, y = (np.random.default_rng(i).standard_normal((500, 16)) @ mixing for i in (6, 7))
+    same = sets.kid(x, y, rng, subsets=20, size=400)
+    other = sets.kid(x, y + 0.5, rng, subsets=20, size=400)
+    assert same[1] < 0 < same[2]
+    assert other[1] > 10 * abs(same[0])
+
+
+def test_the_unbiased_kernel_estimate_by_hand():
+    x, y = np.array([[0.0], [2.0]]), np.array([[1.0], [1.0]])
+
+    def k(u: float, v: float) -> float:
+        return (u * v + 1) ** 3
+
+    cross = np.mean([k(u, v) for u in (0, 2) for v in (1, 1)])
+    expected = k(0, 2) + k(1, 1) - 2 * cross
+    value, low, high = sets.kid(x, y, np.random.default_rng(0), subsets=3, size=2)
+    assert value == low == high == pytest.approx(1000 * expected)
+
+
+def test_precision_recall_density_coverage_agree_with_prdc():
+    x, y = draw(1, 300, 8), draw(2, 300, 8, shift=0.4)
+    told = sets.precision_recall(x, y, k=5)
+    expected = compute_prdc(real_features=x, fake_features=y, nearest_k=5)
+    assert told == pytest.approx({name: float(expected[name]) for name in told})
+
+
+def test_too_few_images_are_refused():
+    one = np.zeros((1, 4))
+    with pytest.raises(ArasError, match="at least two"):
+        sets.frechet(Moments.of(one), Moments.of(one))
+    with pytest.raises(ArasError, match="finite"):
+        Moments.of([[np.nan, 1.0]])
+    with pytest.raises(ArasError, match="no features"):
+        sets.moments([])

@@ -1,0 +1,192 @@
+"""The card and its companions: rendered from the data, valid, and true as written."""
+
+import html
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import pytest
+import yaml
+
+from builder.landcover import CLASSES
+from builder.pipeline import Project
+from builder.release import layout
+from builder.release.card import column_type, write_cards
+from builder.schema import BY_NAME, COLUMNS
+from tests.makers.damage import copy_of, restamp
+
+
+@pytest.fixture
+def release(project: Project) -> Path:
+    return project.releases / "0.1.0"
+
+
+@pytest.fixture
+def card(release: Path) -> str:
+    return (release / "README.md").read_text(encoding="utf-8")
+
+
+def front(card: str) -> dict:
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+def tables(card: str) -> list[list[str]]:
+    """Runs of lines that begin with a bar, outside code."""
+    text = re.sub(r"```.*?```", "", card, flags=re.DOTALL)
+    return [block.splitlines() for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)]
+
+
+def test_every_python_snippet_of_the_card_runs_as_written(
+    release: Path, card: str, tmp_path: Path
+) -> None:
+    snippets = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert len(snippets) >= 3
+    code = "\n".join(snippets).replace("someone/tiny", str(release))
+    code += "\nassert row['mask'].mode == 'L' and first['id'] and len(subset['train'])\n"
+    environment = {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PATH": ""}
+    command = [sys.executable, "-W", "error::SyntaxWarning", "-c", code]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_a_repository_the_snippets_name_the_release_directory(
+    release: Path, tmp_path: Path
+) -> None:
+    copy = copy_of(release, tmp_path)
+    restamp(copy, lambda manifest: manifest["facts"]["recipe"]["release"].update(repo=""))
+    write_cards(copy)
+    assert 'load_dataset("release/0.1.0", "real")' in (copy / "README.md").read_text()
+
+
+def test_tables_render_on_github_and_the_hub(card: str) -> None:
+    found = tables(card)
+    assert len(found) >= 8
+    for lines in found:
+        bars = {len(re.findall(r"(?<!\\)\|", line)) for line in lines}
+        assert len(bars) == 1, lines[:3]
+        assert re.fullmatch(r"\|(---\|)+", lines[1]), lines[:3]
+        assert len(lines) >= 3
+        assert all(line.endswith("|") for line in lines)
+    starts = [card.index(lines[0]) for lines in found]
+    assert all(card[start - 2 : start] == "\n\n" for start in starts)
+
+
+def test_headings_stand_alone_and_no_template_is_left(card: str) -> None:
+    body = "\n" + card.split("---\n", 2)[2]
+    assert not re.search(r"\{[{%]|[%}]\}|Undefined|None\b", body)
+    for heading in re.finditer(r"^#+ .*$", re.sub(r"```.*?```", "", body, flags=re.S), re.M):
+        start = body.index(heading.group())
+        assert body[start - 2 : start] == "\n\n"
+        assert body[start + len(heading.group()) :].startswith("\n\n")
+
+
+def test_the_yaml_tells_what_the_files_hold(release: Path, card: str) -> None:
+    told = front(card)
+    configs = layout.read_manifest(release)["configs"]
+    assert [one["config_name"] for one in told["configs"]] == list(layout.CONFIGS)
+    assert [one["config_name"] for one in told["configs"] if one.get("default")] == ["real"]
+    for info in told["dataset_info"]:
+        rows = {one["name"]: one["num_examples"] for one in info["splits"]}
+        assert rows == {s: e["rows"] for s, e in configs[info["config_name"]].items()}
+        assert info["download_size"] == sum(
+            (release / name).stat().st_size
+            for entry in configs[info["config_name"]].values()
+            for name in entry["files"]
+        )
+    assert told["license"] == "cc-by-4.0"
+    assert told["size_categories"] == ["n<1K"]
+    datasets.Features._from_yaml_list(told["dataset_info"][0]["features"])
+
+
+def test_the_card_explains_every_column(card: str) -> None:
+    for column in COLUMNS:
+        assert f"| `{column.name}` | {column_type(column)} | " in card
+        assert column.meaning in html.unescape(card)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("image", "Image"),
+        ("kind", "ClassLabel: real, synthetic"),
+        ("pixels", "uint32 per class"),
+        ("transform", "6 × float64"),
+        ("saturated", "float32"),
+        ("captions", "list of (stream, text, model, revision, prompt_sha256, seed, error)"),
+    ],
+)
+def test_types_are_named_as_readers_know_them(name: str, text: str) -> None:
+    assert column_type(BY_NAME[name]) == text
+
+
+def test_class_shares_of_the_card_are_those_of_the_rows(release: Path, card: str) -> None:
+    census = layout.read_manifest(release)["facts"]["census"]
+    (table,) = [lines for lines in tables(card) if lines[0].startswith("| part | tiles |")]
+    parts = [line.split(" | ")[0].strip("| ") for line in table[2:]]
+    assert parts == ["real/train", "real/validation", "real/test", "synthetic/train"]
+    for line, part in zip(table[2:], parts, strict=True):
+        told = [float(one.removesuffix(" %")) for one in line.strip("| ").split(" | ")[2:]]
+        pixels = [census["pixels"][part][name] for name in CLASSES]
+        assert told == pytest.approx([100 * one / sum(pixels) for one in pixels], abs=0.006)
+        assert f"| {census['rows'][part]} |" in line
+
+
+def test_the_funnel_and_the_distances_stand_in_the_card(project: Project, card: str) -> None:
+    facts = layout.read_manifest(project.releases / "0.1.0")["facts"]
+    cut = facts["counts"]["tiles"]
+    assert cut["candidates"] == cut["kept"] + sum(
+        cut[name] for name in ("black", "partly_black", "no_map", "nodata", "water")
+    )
+    assert f"| {cut['candidates']:,} | {cut['black']:,} |" in card
+    for pair, km in facts["split"]["smallest_distance_km"].items():
+        assert f"| {pair.replace('-', ' and ')} | {km} km |" in card
+
+
+def test_the_licence_and_the_sources_are_named(release: Path, card: str) -> None:
+    for text in (card, (release / "LICENSE").read_text(encoding="utf-8")):
+        assert "CC-BY-4.0" in text
+        assert re.search(r"ontains\s+modified\s+Copernicus\s+Sentinel\s+data", text)
+        assert "ESA WorldCover" in text
+
+
+def test_cffconvert_accepts_the_citation(release: Path) -> None:
+    tool = Path(sys.executable).with_name("cffconvert")
+    command = [tool, "--validate", "--infile", str(release / "CITATION.cff")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "valid" in done.stdout.lower()
+
+
+def test_a_doi_goes_into_card_citation_and_sums(release: Path, tmp_path: Path) -> None:
+    copy = copy_of(release, tmp_path)
+    write_cards(copy, doi="10.5281/zenodo.1", concept_doi="10.5281/zenodo.2")
+    cff = yaml.safe_load((copy / "CITATION.cff").read_text(encoding="utf-8"))
+    assert [one["value"] for one in cff["identifiers"]] == ["10.5281/zenodo.1", "10.5281/zenodo.2"]
+    assert "https://doi.org/10.5281/zenodo.1" in (copy / "README.md").read_text(encoding="utf-8")
+    write_cards(copy)
+    again = yaml.safe_load((copy / "CITATION.cff").read_text(encoding="utf-8"))
+    assert again == cff
+    tool = Path(sys.executable).with_name("cffconvert")
+    subprocess.run([tool, "--validate", "--infile", str(copy / "CITATION.cff")], check=True)
+
+
+def test_the_zenodo_metadata_is_json_with_the_recipe_s_words(release: Path) -> None:
+    told = json.loads((release / ".zenodo.json").read_text(encoding="utf-8"))
+    assert told["upload_type"] == "dataset"
+    assert told["creators"] == [{"name": "The testers"}]
+    assert (told["version"], told["publication_date"]) == ("0.1.0", "2026-01-31")
+
+
+def test_pictures_show_what_they_should(release: Path) -> None:
+    from PIL import Image
+
+    for name in ("contact-sheet", "class-shares", "balance"):
+        with Image.open(release / "pictures" / f"{name}.png") as picture:
+            colours = picture.convert("RGB").getcolors(1 << 24)
+            assert picture.width > 500
+            assert len(colours) > 20

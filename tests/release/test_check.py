@@ -1,0 +1,305 @@
+"""Check: right releases pass, and each invariant broken once is named."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from builder.engine import Engine
+from builder.errors import ArasError
+from builder.pictures import decode_png, encode_png
+from builder.pipeline import Project
+from builder.release import layout
+from builder.release.check import violations
+from tests.makers.damage import copy_of, restamp, rewrite, rows_edited
+
+TRAIN = "real/train-00000-of-00001.parquet"
+TEST = "real/test-00000-of-00001.parquet"
+DRAWN = "synthetic/train-00000-of-00001.parquet"
+LIGHT = "metadata/train-00000-of-00001.parquet"
+
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture
+def release(project: Project, tmp_path: Path) -> Path:
+    return copy_of(project.releases / "0.1.0", tmp_path)
+
+
+def test_a_release_as_packaged_is_right(project: Project) -> None:
+    assert violations(project.releases / "0.1.0") == []
+
+
+def test_processes_find_what_serial_finds(release: Path) -> None:
+    rewrite(release / TRAIN, rows_edited(lambda rows: rows[0]["percent"].update(Tree=200)))
+    restamp(release)
+    found = violations(release)
+    assert found
+    assert violations(release, Engine("processes", 2)) == found
+
+
+def set_row(number: int, **values: Any) -> Callable[[Rows], None]:
+    return lambda rows: rows[number].update(values)
+
+
+def same_id(rows: Rows) -> None:
+    rows[3]["id"] = rows[5]["id"]
+
+
+def wrong_mask(rows: Rows) -> None:
+    ids = decode_png(rows[2]["mask"]["bytes"]).copy()
+    ids[5, 5] = 7
+    rows[2]["mask"]["bytes"] = encode_png(ids)
+
+
+def colour_mask(rows: Rows) -> None:
+    rows[2]["mask"]["bytes"] = rows[2]["image"]["bytes"]
+
+
+def other_mask(rows: Rows) -> None:
+    ids = decode_png(rows[2]["mask"]["bytes"])
+    rows[2]["mask"]["bytes"] = encode_png(np.full_like(ids, (ids[0, 0] + 1) % 7))
+
+
+def smaller_image(rows: Rows) -> None:
+    rows[2]["image"]["bytes"] = encode_png(np.zeros((32, 32, 3), dtype=np.uint8))
+
+
+def cut_image(rows: Rows) -> None:
+    rows[2]["image"]["bytes"] = rows[2]["image"]["bytes"][:500]
+
+
+def no_image(rows: Rows) -> None:
+    rows[2]["image"] = None
+
+
+def percent_off(rows: Rows) -> None:
+    rows[1]["percent"]["Tree"] += 1
+
+
+def percent_moved(rows: Rows) -> None:
+    names = sorted(rows[1]["percent"], key=rows[1]["percent"].__getitem__)
+    rows[1]["percent"][names[-1]] -= 1
+    rows[1]["percent"][names[0]] += 1
+
+
+def dominant_off(rows: Rows) -> None:
+    rows[1]["dominant"] = (rows[1]["dominant"] + 1) % 7
+
+
+def both_text_and_error(rows: Rows) -> None:
+    rows[4]["captions"][0]["error"] = "timed out"
+
+
+def neither_text_nor_error(rows: Rows) -> None:
+    rows[4]["captions"][0]["text"] = None
+
+
+BROKEN_ROWS = [
+    (TRAIN, same_id, r"id real/\S+ stands 2 times"),
+    (TRAIN, set_row(0, id=""), "has no id"),
+    (TRAIN, wrong_mask, "mask holds id 7; ids are 0…6"),
+    (TRAIN, colour_mask, "mask has 3 channels; one of class ids wanted"),
+    (TRAIN, other_mask, "pixels are not the counts of the mask"),
+    (TRAIN, cut_image, "image: not a whole PNG"),
+    (DRAWN, no_image, "image: not a whole PNG"),
+    (TRAIN, smaller_image, r"image is \(32, 32, 3\), mask \(64, 64\)"),
+    (TRAIN, percent_off, "percent does not sum to 100"),
+    (LIGHT, percent_off, "percent does not sum to 100"),
+    (TRAIN, percent_moved, "percent does not follow from pixels"),
+    (TRAIN, dominant_off, "dominant is not the largest class"),
+    (TEST, set_row(0, split=0), "its split is not test"),
+    (TEST, set_row(0, split=None), "its split is not test"),
+    (TRAIN, set_row(0, kind=1), "its kind is not real"),
+    (TRAIN, both_text_and_error, "a caption is neither a text nor an error, or both"),
+    (DRAWN, neither_text_nor_error, "a caption is neither a text nor an error, or both"),
+    (LIGHT, set_row(0, id="real/elsewhere"), "metadata/train: its ids are not those of the data"),
+]
+
+
+@pytest.mark.parametrize(("name", "edit", "message"), BROKEN_ROWS)
+def test_a_row_that_breaks_a_rule_is_named(
+    release: Path, name: str, edit: Callable[[Rows], None], message: str
+) -> None:
+    rewrite(release / name, rows_edited(edit))
+    restamp(release)
+    found = violations(release)
+    assert any(re.search(message, one) for one in found), found
+    assert all(name in one or re.match(r"id |metadata/", one) for one in found)
+
+
+def test_many_broken_rows_are_counted_not_listed(release: Path) -> None:
+    rewrite(release / TRAIN, rows_edited(lambda rows: [row.update(split=2) for row in rows]))
+    restamp(release)
+    found = [one for one in violations(release) if "its split is not train" in one]
+    assert len(found) == 21
+    assert re.search(r"\d+ more rows", found[-1])
+
+
+def test_the_same_id_in_two_splits_is_found(release: Path) -> None:
+    first = pa.parquet.read_table(release / TRAIN).to_pylist()[0]["id"]
+    rewrite(release / TEST, rows_edited(set_row(0, id=first)))
+    restamp(release)
+    assert f"id {first} stands 2 times" in violations(release)
+
+
+def test_a_block_in_two_splits_is_found(release: Path) -> None:
+    block = pa.parquet.read_table(release / TRAIN).to_pylist()[0]["block"]
+    rewrite(release / TEST, rows_edited(set_row(0, block=block)))
+    restamp(release)
+    assert f"block {block} lies in several splits: test, train" in violations(release)
+
+
+def test_a_synthetic_row_outside_train_is_found(release: Path) -> None:
+    held_out = "synthetic/test-00000-of-00001.parquet"
+    (release / DRAWN).rename(release / held_out)
+    rewrite(release / held_out, rows_edited(lambda rows: [row.update(split=2) for row in rows]))
+
+    def move(manifest: dict[str, Any]) -> None:
+        entry = manifest["configs"]["synthetic"].pop("train")
+        manifest["configs"]["synthetic"]["test"] = {**entry, "files": [held_out]}
+
+    restamp(release, move)
+    found = violations(release)
+    assert any("synthetic rows may be in train only" in one for one in found)
+
+
+def less_columns(table: pa.Table) -> pa.Table:
+    return table.drop_columns(["saturated"])
+
+
+def other_type(table: pa.Table) -> pa.Table:
+    place = table.schema.get_field_index("latitude")
+    return table.set_column(place, "latitude", table.column("latitude").cast(pa.float32()))
+
+
+def no_features(table: pa.Table) -> pa.Table:
+    return table.replace_schema_metadata(None)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (less_columns, "schema differs from the published one"),
+        (other_type, "schema differs from the published one"),
+        (no_features, "footer carries other features than the published ones"),
+    ],
+)
+def test_another_schema_in_a_footer_is_found(
+    release: Path, edit: Callable[[pa.Table], pa.Table], message: str
+) -> None:
+    rewrite(release / DRAWN, edit)
+    restamp(release)
+    assert f"{DRAWN}: {message}" in violations(release)
+
+
+def test_a_file_that_is_no_parquet_is_found(release: Path) -> None:
+    (release / TRAIN).write_bytes((release / TRAIN).read_bytes()[:4000])
+    restamp(release)
+    assert any(one.startswith(f"{TRAIN}: cannot be read") for one in violations(release))
+
+
+def test_a_row_too_few_is_found(release: Path) -> None:
+    for name in (TRAIN, LIGHT):
+        rewrite(release / name, lambda table: table.slice(1))
+    restamp(release)
+    found = violations(release)
+    for part in ("real/train", "augmented/train", "metadata/train"):
+        assert any(re.match(rf"{part}: manifest\.json says \d+ rows", one) for one in found)
+
+
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", [TRAIN, "README.md", "pictures/class-shares.png"])
+def test_a_flipped_bit_is_found(release: Path, name: str) -> None:
+    flip_a_bit(release / name)
+    assert f"{name}: checksum does not match manifest.json" in violations(release)
+
+
+@pytest.mark.parametrize("name", [TRAIN, "LICENSE"])
+def test_a_missing_file_is_found(release: Path, name: str) -> None:
+    (release / name).unlink()
+    assert f"{name}: listed in manifest.json but missing" in violations(release)
+
+
+def test_a_stray_file_is_found(release: Path) -> None:
+    (release / "real" / ".DS_Store").write_bytes(b"x")
+    assert "real/.DS_Store: is in the directory but not in manifest.json" in violations(release)
+
+
+@pytest.mark.parametrize("sums", ["SHA256SUMS", "MD5SUMS"])
+@pytest.mark.parametrize("fault", ["a sum", "a line", "the file"])
+def test_wrong_checksum_files_are_found(release: Path, sums: str, fault: str) -> None:
+    path = release / sums
+    lines = path.read_text().splitlines(keepends=True)
+    if fault == "the file":
+        path.unlink()
+    else:
+        lines[1] = lines[1].replace(lines[1][:4], "0bad") if fault == "a sum" else ""
+        path.write_text("".join(lines))
+    assert f"{sums}: does not list the files and sums of manifest.json" in violations(release)
+
+
+def test_a_checksum_file_that_is_wrong_about_the_manifest_is_found(release: Path) -> None:
+    path = release / "SHA256SUMS"
+    told = next(line for line in path.read_text().splitlines() if "manifest.json" in line)
+    path.write_text(path.read_text().replace(told, "0" * 64 + "  manifest.json"))
+    assert "SHA256SUMS: does not list the files and sums of manifest.json" in violations(release)
+
+
+def test_a_garbled_checksum_file_is_found(release: Path) -> None:
+    (release / "MD5SUMS").write_text("nonsense\n")
+    assert "MD5SUMS: does not list the files and sums of manifest.json" in violations(release)
+
+
+def edit_card(release: Path, old: str, new: str) -> None:
+    path = release / "README.md"
+    text = path.read_text(encoding="utf-8")
+    assert re.search(old, text)
+    path.write_text(re.sub(old, new, text, count=1), encoding="utf-8")
+    restamp(release)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (r"num_examples: \d+", "num_examples: 1", "config real: num_examples are not the rows"),
+        (r"- name: saturated\n", "- name: soaked\n", "config real: features are not those"),
+        (r"dtype: float64", "dtype: float32", "config real: features are not those"),
+        (
+            r"synthetic/train-00000-of-00001\.parquet",
+            "real/train-00000-of-00001.parquet",
+            "config synthetic: data_files are not those",
+        ),
+        (r"  default: true\n", "", "exactly one config must be the default"),
+        (r"config_name: metadata", "config_name: extra", "config metadata: data_files are not"),
+        (r"^---\n", "", "its YAML cannot be read"),
+        (r"configs:", "configs: [", "its YAML cannot be read"),
+    ],
+)
+def test_a_card_that_tells_other_facts_than_the_files_is_found(
+    release: Path, old: str, new: str, message: str
+) -> None:
+    edit_card(release, old, new)
+    assert any(f"README.md: {message}" in one for one in violations(release))
+
+
+def test_a_directory_that_is_no_release_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ArasError, match="not a release directory"):
+        violations(tmp_path)
+
+
+def test_restamping_alone_breaks_nothing(release: Path) -> None:
+    """The helper that hides changes from the checksums is honest itself."""
+    rewrite(release / TRAIN, lambda table: table)
+    restamp(release)
+    assert violations(release) == []
+    assert layout.read_manifest(release)["files"]
