@@ -1,0 +1,183 @@
+"""Time `aras diff` on metadata of true size, and see that it finds exactly what was changed.
+
+Example: python scripts/bench_diff.py
+
+Writes config metadata of two releases (400,240 rows with all columns and five captions each), the
+second with rows removed, added and moved, other captions, other pictures and one column less, in
+another order of rows; then compares them in a process of its own.
+"""
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from builder.files import write_json
+from builder.pictures import composition_columns
+from builder.release.writer import SplitWriter
+from builder.schema import CAPTION_SCORES, CAPTIONS, METADATA_NAMES, arrow_schema, arrow_type
+from scripts.measure import peak_mb
+
+ROWS, REAL = 400_240, 100_240
+STREAMS = ("dominant", "composition", "layout", "full", "absence")
+STEP = 4096
+REMOVED, ADDED, MOVED, RECAPTIONED, REDRAWN = 1_000, 1_500, 500, 2_000, 250
+"""Rows of each kind of change, counted from the first row on and not overlapping."""
+
+
+def rows(numbers: np.ndarray, *, changed: bool) -> pa.Table:
+    """Metadata rows of the given numbers; ``changed`` as the second release has them."""
+    recaptioned = changed & (numbers >= REMOVED) & (numbers < REMOVED + RECAPTIONED)
+    redrawn = changed & (numbers >= 10_000) & (numbers < 10_000 + REDRAWN)
+    n = len(numbers)
+    columns: dict[str, Any] = {name: pa.nulls(n, arrow_type(name)) for name in METADATA_NAMES}
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 10_000, (1000, 7))[numbers % 1000]
+    columns |= composition_columns(counts)
+    real = numbers < REAL
+    kinds = np.where(real, "real", "synthetic")
+    columns["id"] = pa.array([f"{k}/{i:08d}" for k, i in zip(kinds, numbers, strict=True)])
+    columns["kind"] = pa.array((~real).astype(np.int64))
+    columns["split"] = pa.array(np.zeros(n, dtype=np.int64))
+    columns["longitude"] = pa.array(26 + numbers / 3e4, mask=~real)
+    columns["gen_seed"] = pa.array(numbers * 2**40, mask=real)
+    columns["mask_agreement"] = pa.array((numbers % 997 / 997).astype(np.float32))
+    for name, told in (("image", redrawn), ("mask", np.zeros(n, dtype=bool))):
+        digests = [
+            hashlib.sha256(f"{name}{i}{again}".encode()).hexdigest()
+            for i, again in zip(numbers, told, strict=True)
+        ]
+        columns[f"{name}_sha256"] = pa.array(digests)
+    columns["captions"] = captions(numbers, recaptioned)
+    columns["caption_scores"] = scores(numbers)
+    return pa.table([columns[name] for name in METADATA_NAMES], arrow_schema(METADATA_NAMES))
+
+
+def captions(numbers: np.ndarray, again: np.ndarray) -> pa.Array:
+    every = np.repeat(numbers, len(STREAMS))
+    ends = ["" if one else "." for one in np.repeat(again, len(STREAMS))]
+    words = "grassland along the northern edge, a few trees and some bare ground in the east"
+    texts = [f"Tile {i} shows {words}{end}" for i, end in zip(every, ends, strict=True)]
+    values = {
+        "stream": list(STREAMS) * len(numbers),
+        "text": texts,
+        "model": ["a-model"] * len(every),
+        "revision": ["0" * 40] * len(every),
+        "prompt_sha256": ["f" * 64] * len(every),
+        "seed": every * 2**30,
+        "error": [None] * len(every),
+    }
+    return per_stream(values, CAPTIONS)
+
+
+def scores(numbers: np.ndarray) -> pa.Array:
+    every = np.repeat(numbers, len(STREAMS))
+    values: dict[str, Any] = {"stream": list(STREAMS) * len(numbers)}
+    for field in CAPTION_SCORES.value_type:
+        if field.name not in values:
+            is_list = pa.types.is_list(field.type)
+            values[field.name] = [["Grass", "Tree"]] * len(every) if is_list else every % 101
+    return per_stream(values, CAPTION_SCORES)
+
+
+def per_stream(values: dict[str, Any], kind: pa.DataType) -> pa.Array:
+    """One list of structs per row, an item per stream."""
+    arrays = [pa.array(values[field.name]).cast(field.type) for field in kind.value_type]
+    items = pa.StructArray.from_arrays(arrays, fields=list(kind.value_type))
+    offsets = pa.array(np.arange(0, len(items) + 1, len(STREAMS), dtype=np.int32))
+    return pa.ListArray.from_arrays(offsets, items)
+
+
+def write_release(folder: Path, total: int, *, changed: bool) -> None:
+    """Config metadata and a manifest of ``total`` rows."""
+    numbers = np.arange(total)
+    parts = {"train": numbers[numbers % 10 < 9], "test": numbers[numbers % 10 == 9]}
+    if changed:
+        movers = parts["train"][-MOVED:]
+        parts["train"] = np.append(parts["train"][:-MOVED], np.arange(total, total + ADDED))[::-1]
+        parts["test"] = np.append(parts["test"], movers)
+    names = [name for name in METADATA_NAMES if not (changed and name == "source")]
+    configs: dict[str, Any] = {}
+    for split, chosen in parts.items():
+        if changed:
+            chosen = chosen[chosen >= REMOVED]
+        writer = SplitWriter(folder / "metadata", split, arrow_schema(names), 512e6)
+        for start in range(0, len(chosen), STEP):
+            writer.add(rows(chosen[start : start + STEP], changed=changed).select(names))
+        files = [path.relative_to(folder).as_posix() for path in writer.close()]
+        configs[split] = {"rows": len(chosen), "files": files}
+    version = "0.2.0" if changed else "0.1.0"
+    told = {"name": "bench", "version": version, "date": "2026-01-31", "files": []}
+    write_json(folder / "manifest.json", {**told, "configs": {"metadata": configs}})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--compare", nargs=2, type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.compare:
+        print(json.dumps(measure(*given.compare)))
+        return
+    if given.rows < 20_000:
+        parser.error("--rows: 20,000 or more, so that the changes do not overlap")
+    with tempfile.TemporaryDirectory() as temporary:
+        old, new = Path(temporary) / "old", Path(temporary) / "new"
+        write_release(old, given.rows, changed=False)
+        write_release(new, given.rows, changed=True)
+        size = sum(path.stat().st_size for path in Path(temporary).rglob("*.parquet")) / 1e6
+        ended = subprocess.run(
+            [sys.executable, __file__, "--compare", str(old), str(new)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    told = {"rows": given.rows, "mb_of_both": round(size), **json.loads(ended.stdout)}
+    if given.json:
+        print(json.dumps(told))
+    else:
+        print("\n".join(f"{name:<16}{value}" for name, value in told.items()))
+    wanted = {
+        "removed": REMOVED,
+        "added": ADDED,
+        "moved": MOVED,
+        "changed": {"captions": RECAPTIONED, "image": REDRAWN},
+        "columns_removed": ["source"],
+        "step": "major",
+    }
+    if wrong := {name: told[name] for name, value in wanted.items() if told[name] != value}:
+        sys.exit(f"not what was changed: {wrong}")
+
+
+def measure(old: Path, new: Path) -> dict[str, Any]:
+    """Compare; counts, seconds, CPU seconds and peak memory of this process."""
+    from builder.release.diff import compare
+
+    wall, cpu = time.perf_counter(), time.process_time()
+    found = compare(old, new)
+    return {
+        "seconds": round(time.perf_counter() - wall, 1),
+        "cpu_seconds": round(time.process_time() - cpu, 1),
+        "peak_mb": round(peak_mb()),
+        "added": sum(found.added.values()),
+        "removed": sum(found.removed.values()),
+        "moved": sum(found.moved.values()),
+        "changed": found.changed,
+        "columns_removed": list(found.columns_removed),
+        "step": found.step,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,276 @@
+"""Measure `aras bench embeddings` against clip-benchmark and against the matrix product alone.
+
+One run on one machine: the same files, each measurement in a process of its own, ratios at the
+end. clip-benchmark goes into a folder of its own, without its dependencies:
+
+    pip install --no-deps --target clipbench clip-benchmark==1.6.2
+    python scripts/bench_retrieval.py --clip-benchmark clipbench            # 12 GB of memory
+    python scripts/bench_retrieval.py --clip-benchmark clipbench --small    # a minute
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+WIDTH, PER_IMAGE = 512, 5
+PEER, FULL = 10_000, 100_240
+PEER_SMALL, FULL_SMALL = 2_000, 10_000
+BATCHES = (64, 512)  # images per batch; 64 is the default of clip-benchmark's program
+KS = (1, 5, 10)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--clip-benchmark", type=Path, metavar="DIR", help="where pip put it")
+    parser.add_argument("--small", action="store_true", help="small sizes, to try the script")
+    parser.add_argument("--skip-full", action="store_true", help="leave the full size out")
+    parser.add_argument("--folder", type=Path, help="where the vectors go (default: temporary)")
+    parser.add_argument("--output", type=Path, help="write the JSON here too")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--batch", type=int, default=0, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        print(json.dumps(CHILDREN[arguments.child](arguments)))
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        report = measure(arguments, arguments.folder or Path(temporary))
+    text = json.dumps(report, indent=2)
+    print(text)
+    if arguments.output:
+        arguments.output.write_text(text + "\n", encoding="utf-8")
+
+
+def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """All measurements, and the ratios that the targets are about."""
+    import torch
+
+    report: dict[str, Any] = {
+        "machine": {
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "load_before": os.getloadavg()[0],
+        },
+        "width": WIDTH,
+    }
+    peer = make(folder / "peer", PEER_SMALL if arguments.small else PEER)
+    ours = child("ours", peer)
+    report["peer_size"] = {"ours": ours}
+    if arguments.clip_benchmark:
+        for batch in BATCHES:
+            theirs = child("theirs", peer, batch, arguments.clip_benchmark)
+            report["peer_size"][f"clip_benchmark_batch_{batch}"] = {
+                **theirs,
+                "times_slower": theirs["seconds"] / ours["seconds"],
+                "times_cpu_time": theirs["cpu_seconds"] / ours["cpu_seconds"],
+                "times_memory": theirs["peak_mb"] / ours["peak_mb"],
+                "times_memory_beyond_vectors_and_libraries": (
+                    theirs["peak_mb"] - theirs["loaded_mb"]
+                )
+                / (ours["peak_mb"] - ours["loaded_mb"]),
+                "equal_recall": equal(ours["recall"], theirs["recall"]),
+            }
+    if not arguments.skip_full:
+        full = make(folder / "full", FULL_SMALL if arguments.small else FULL)
+        report["full_size"] = child("full", full)
+    report["machine"]["load_after"] = os.getloadavg()[0]
+    return report
+
+
+def make(folder: Path, images: int) -> Path:
+    """Vectors of ``images`` images and five texts each, unit rows, with noise that costs recall."""
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = images * PER_IMAGE
+    x = np.lib.format.open_memmap(folder / "x.npy", "w+", np.float32, (images, WIDTH))
+    y = np.lib.format.open_memmap(folder / "y.npy", "w+", np.float32, (texts, WIDTH))
+    owner = np.repeat(np.arange(images), PER_IMAGE)
+    rng = np.random.default_rng(0)
+    for start in range(0, images, 10_000):
+        rows = rng.standard_normal((min(10_000, images - start), WIDTH), dtype=np.float32)
+        x[start : start + len(rows)] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    for start in range(0, texts, 10_000):
+        mine = owner[start : start + 10_000]
+        rows = x[mine] + 0.25 * rng.standard_normal((len(mine), WIDTH), dtype=np.float32)
+        y[start : start + len(rows)] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    np.save(folder / "owner.npy", owner)
+    return folder
+
+
+def child(name: str, folder: Path, batch: int = 0, package: Path | None = None) -> dict[str, Any]:
+    """Run one measurement in a fresh process: its peak memory is its own."""
+    command = [sys.executable, __file__, "--child", name, "--folder", str(folder)]
+    command += ["--batch", str(batch)]
+    if package:
+        command += ["--clip-benchmark", str(package)]
+    # Threads that wait asleep: on a busy machine, spinning ones slow clip-benchmark many times.
+    environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, env=environment)
+    result: dict[str, Any] = json.loads(done.stdout)
+    print(f"{folder.name} {name} {batch or ''}: {result['seconds']:.2f} s", file=sys.stderr)
+    return result
+
+
+def ours(arguments: argparse.Namespace) -> dict[str, Any]:
+    from builder.bench.embeddings import load, load_owner
+    from builder.bench.metrics import summary
+    from builder.bench.ranks import Positives, rank
+
+    folder = arguments.folder
+    images, texts = load(folder / "x.npy"), load(folder / "y.npy")
+    owner = load_owner(folder / "owner.npy", images, texts)
+    loaded, clock = memory_mb("VmRSS"), Clock()
+    t2i, i2t = rank(images.vectors, texts.vectors, Positives.owned(owner))
+    found = summary(t2i, i2t)
+    return {**clock.read(), "loaded_mb": loaded, "peak_mb": memory_mb(), "recall": found}
+
+
+def theirs(arguments: argparse.Namespace) -> dict[str, Any]:
+    """clip-benchmark's own evaluate() with a model that passes vectors through."""
+    import torch
+
+    sys.path.append(str(arguments.clip_benchmark))
+    from clip_benchmark.metrics.zeroshot_retrieval import evaluate
+
+    folder, size = arguments.folder, arguments.batch
+    x, y = (torch.from_numpy(np.load(folder / f"{name}.npy")) for name in "xy")
+
+    class Model:
+        encode_image = encode_text = staticmethod(lambda vectors: vectors)
+
+    def batches() -> Any:
+        for start in range(0, len(x), size):
+            part = x[start : start + size]
+            rows = y[start * PER_IMAGE : (start + len(part)) * PER_IMAGE]
+            yield part, rows.view(len(part), PER_IMAGE, WIDTH)
+
+    loaded, clock = memory_mb("VmRSS"), Clock()
+    found = evaluate(Model(), batches(), torch.stack, "cpu", amp=False, recall_k_list=list(KS))
+    recall = {
+        way: {f"R@{k}": 100 * found[f"{name}_retrieval_recall@{k}"] for k in KS}
+        for way, name in (("t2i", "image"), ("i2t", "text"))
+    }
+    return {**clock.read(), "loaded_mb": loaded, "peak_mb": memory_mb(), "recall": recall}
+
+
+def full(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Ranks and the bare product, strip by strip in turn, so that both see the same machine."""
+    import torch
+
+    from builder.bench.embeddings import load, load_owner
+    from builder.bench.metrics import summary
+    from builder.bench.ranks import Positives, best_positive, count, product_only
+
+    folder = arguments.folder
+    images, texts = load(folder / "x.npy"), load(folder / "y.npy")
+    positives = Positives.owned(load_owner(folder / "owner.npy", images, texts))
+    x, y = images.vectors, texts.vectors
+    size = (x.nbytes + y.nbytes) / 1e6
+    clock = Clock()
+    best = best_positive(x, y, positives)
+    spent = {"ours": clock.read(), "floor": Clock.zero(), "torch_mm": Clock.zero()}
+    total = None
+    edges = np.linspace(0, len(y), 21).astype(int)
+    for begin, end in pairwise(edges):
+        clock = Clock()
+        part = count(x, y, positives, best, text_range=(int(begin), int(end)))
+        spent["ours"] = clock.read(spent["ours"])
+        total = part if total is None else total + part
+        clock = Clock()
+        product_only(x, y, (int(begin), int(end)))
+        spent["floor"] = clock.read(spent["floor"])
+    peak = memory_mb()
+    spent["torch_mm"] = plain_products(torch, x, y)
+    t2i, i2t = total.ranks(positives)
+    return {
+        **spent["ours"],
+        "floor": spent["floor"],
+        "torch_mm_extrapolated": spent["torch_mm"],
+        "times_floor": spent["ours"]["seconds"] / spent["floor"]["seconds"],
+        "times_floor_cpu_time": spent["ours"]["cpu_seconds"] / spent["floor"]["cpu_seconds"],
+        "embeddings_mb": size,
+        "peak_mb": peak,
+        "beyond_embeddings_mb": peak - size,
+        "images": len(x),
+        "texts": len(y),
+        "recall": summary(t2i, i2t),
+    }
+
+
+def plain_products(torch: Any, x: Any, y: Any) -> dict[str, float]:
+    """Time of torch.mm with its own threads, on some texts, scaled to all of them."""
+    rows, columns = 2000, 4000
+    a, b = torch.from_numpy(np.asarray(x)), torch.from_numpy(np.asarray(y[: 6 * columns]))
+    out = torch.empty(rows, columns)
+    done, clock = 0, Clock()
+    for i in range(0, len(a) - rows + 1, rows):
+        for j in range(0, len(b) - columns + 1, columns):
+            torch.mm(a[i : i + rows], b[j : j + columns].T, out=out)
+            done += rows * columns
+    return {key: value * len(x) * len(y) / done for key, value in clock.read().items()}
+
+
+CHILDREN = {"ours": ours, "theirs": theirs, "full": full}
+
+
+class Clock:
+    """Wall and processor seconds since it was made; the latter hardly feel other programs."""
+
+    def __init__(self) -> None:
+        self.wall, self.cpu = time.perf_counter(), time.process_time()
+
+    @staticmethod
+    def zero() -> dict[str, float]:
+        return {"seconds": 0.0, "cpu_seconds": 0.0}
+
+    def read(self, before: dict[str, float] | None = None) -> dict[str, float]:
+        before = before or self.zero()
+        return {
+            "seconds": before["seconds"] + time.perf_counter() - self.wall,
+            "cpu_seconds": before["cpu_seconds"] + time.process_time() - self.cpu,
+        }
+
+
+def memory_mb(field: str = "VmHWM") -> float:
+    """Resident memory of this process, libraries and mapped files included: the highest so far,
+    or with "VmRSS" what it is now. Read from /proc, so this script needs Linux."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1]) * 1024 / 1e6
+
+
+def equal(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    """Whether every recall lies between our bounds for ties, to float32's last digit."""
+    low, high = ours.get("pessimistic", ours), ours.get("optimistic", ours)
+    return all(
+        low[way][name] - 1e-4 <= value <= high[way][name] + 1e-4
+        for way in ("t2i", "i2t")
+        for name, value in theirs[way].items()
+    )
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":")[1].strip()
+    return platform.processor()
+
+
+if __name__ == "__main__":
+    main()

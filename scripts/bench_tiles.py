@@ -1,0 +1,181 @@
+"""Tiles per second and peak memory of `aras tiles` against a plain loop on the same scene.
+
+    python scripts/bench_tiles.py [SCENE] [--workers 2] [--repeat 1]
+
+SCENE holds maps and composites in any folders below it. Both sides cut the same patches, encode
+image and mask as PNG and write them to disk; each runs in a process of its own. Reported are wall
+and CPU seconds and the peak of the proportional memory of that process and its workers together.
+The plain loop is the usual kind: one windowed read per candidate patch from the composite and one
+from the map, PIL for the PNGs.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+SIZE, PATCHES = 256, 46
+SCENE = Path(__file__).parents[2] / "shared" / "data" / "scene"
+
+
+def ours(scene: Path, out: Path, workers: int) -> dict[str, Any]:
+    """Our stage into an empty store: its summary's counts and seconds."""
+    from builder.engine import Engine
+    from builder.plan import run
+    from builder.stages.tiles import Tiles
+    from builder.store import Store
+
+    maps, composites = products(scene)
+    stage = Tiles(maps=maps, composites=composites)
+    engine = Engine("processes", workers) if workers > 1 else Engine("serial")
+    started = time.perf_counter()
+    summary = run(stage, Store(out), engine)
+    seconds = time.perf_counter() - started
+    if summary.failed:
+        sys.exit(f"shards failed: {summary.failed}")
+    return {"tiles": summary.rows, "candidates": summary.counts["candidates"], "seconds": seconds}
+
+
+def plain(scene: Path, out: Path, _: int) -> dict[str, Any]:
+    """The loop that is usually written: every patch of every composite, one after another."""
+    import numpy as np
+    import rasterio
+    from PIL import Image
+    from rasterio.windows import Window
+
+    from builder.landcover import DEFAULT_REMAP, WATER, remap_table
+    from builder.stages.tiles import scale
+
+    maps, composites = products(scene)
+    table = remap_table(DEFAULT_REMAP)
+    opened = [rasterio.open(path) for path in maps]
+    kept = candidates = 0
+    started = time.perf_counter()
+    for path in composites:
+        with rasterio.open(path) as source:
+            west, north = source.transform.c, source.transform.f
+            east = west + source.width / 12_000
+            land = next(
+                one
+                for one in opened
+                if one.bounds.left <= west + 1e-6
+                and one.bounds.right >= east - 1e-6
+                and one.bounds.top >= north - 1e-6
+                and one.bounds.bottom < north - 1e-6
+            )
+            right = round((west - land.transform.c) * 12_000)
+            down = round((land.transform.f - north) * 12_000)
+            for row in range(PATCHES):
+                for column in range(PATCHES):
+                    candidates += 1
+                    x, y = column * SIZE, row * SIZE
+                    dn = source.read([1, 2, 3], window=Window(x, y, SIZE, SIZE))
+                    codes = land.read(1, window=Window(right + x, down + y, SIZE, SIZE))
+                    if (dn == 0).all(axis=0).any() or (codes == 0).any():
+                        continue
+                    ids = table[codes]
+                    if (ids == WATER).mean() > 0.9:
+                        continue
+                    name = f"{path.stem}_{row:03d}_{column:03d}.png"
+                    image = scale(dn, (0.0, 0.275)).transpose(1, 2, 0)
+                    Image.fromarray(np.ascontiguousarray(image)).save(out / f"image_{name}")
+                    Image.fromarray(ids).save(out / f"mask_{name}")
+                    kept += 1
+    return {
+        "tiles": kept,
+        "candidates": candidates,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def products(scene: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Maps and composites below a folder."""
+    maps = tuple(sorted(scene.rglob("*_Map.tif")))
+    composites = tuple(sorted(scene.rglob("*_S2RGBNIR.tif")))
+    if not maps or not composites:
+        sys.exit(f"{scene}: holds no *_Map.tif or no *_S2RGBNIR.tif")
+    return maps, composites
+
+
+def measure(way: str, scene: Path, workers: int) -> dict[str, Any]:
+    """Run one side in a process of its own; its result with the peak memory of its tree in MB."""
+    with tempfile.TemporaryDirectory(prefix="bench-tiles-") as folder:
+        command = [sys.executable, __file__, str(scene), "--way", way, "--out", folder]
+        process = subprocess.Popen(
+            [*command, "--workers", str(workers)], stdout=subprocess.PIPE, text=True
+        )
+        peak, ended = [0], threading.Event()
+        watch = threading.Thread(target=_watch, args=(process.pid, peak, ended))
+        watch.start()
+        text, _ = process.communicate()
+        ended.set()
+        watch.join()
+        if process.returncode:
+            sys.exit(process.returncode)
+        told: dict[str, Any] = json.loads(text.splitlines()[-1])
+        return {**told, "peak_mb": round(peak[0] / 1e6)}
+
+
+def _watch(pid: int, peak: list[int], ended: threading.Event) -> None:
+    """Sum of the memory of a process and its descendants, sampled until it ends."""
+    while not ended.wait(0.05):
+        peak[0] = max(peak[0], sum(_resident(one) for one in _tree(pid)))
+
+
+def _tree(pid: int) -> list[int]:
+    found = [pid]
+    for one in found:
+        try:
+            text = Path(f"/proc/{one}/task/{one}/children").read_text()
+        except OSError:
+            continue
+        found += [int(child) for child in text.split()]
+    return found
+
+
+def _resident(pid: int) -> int:
+    """Proportional set size in bytes: pages that processes share are shared out among them."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return next((int(x.split()[1]) * 1024 for x in text.splitlines() if x.startswith("Pss:")), 0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("scene", type=Path, nargs="?", default=SCENE)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--repeat", type=int, default=1, help="rounds; the fastest of each counts")
+    parser.add_argument("--way", choices=["ours", "plain"], help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.way:
+        told = globals()[options.way](options.scene, options.out, options.workers)
+        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        print(json.dumps({**told, "cpu": sum(one.ru_utime + one.ru_stime for one in used)}))
+        return
+    rounds: dict[str, list[dict[str, Any]]] = {"plain": [], "ours": []}
+    for _ in range(options.repeat):
+        for way, done in rounds.items():
+            done.append(measure(way, options.scene, options.workers))
+    best = {way: min(done, key=lambda one: one["seconds"]) for way, done in rounds.items()}
+    names = {"plain": "plain loop", "ours": f"aras tiles, {options.workers} workers"}
+    for way, one in best.items():
+        rate = one["tiles"] / one["seconds"]
+        print(
+            f"{names[way]:<22} {one['tiles']} tiles of {one['candidates']} candidates, "
+            f"{one['seconds']:.1f} s ({one['cpu']:.1f} s of CPU), {rate:.1f} tiles/s, "
+            f"peak {one['peak_mb']} MB"
+        )
+    print(f"ratio {best['plain']['seconds'] / best['ours']['seconds']:.2f}")
+
+
+if __name__ == "__main__":
+    main()

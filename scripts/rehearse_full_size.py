@@ -1,0 +1,318 @@
+"""Rehearse a release of true size: every row of it, with pictures of a few hundred bytes.
+
+Example: python scripts/rehearse_full_size.py --check
+         python scripts/rehearse_full_size.py --rows 20000 --folder /tmp/rehearsal
+
+Fills the store of a project with stand-in rows (a quarter of them real, on the true grid; the
+others synthetic; five captions each) and then runs what `aras package` runs: the store's own
+verification, the writers, pictures, card, Croissant file, manifest and checksums; with --check
+also all of `aras check`. The rows are made up, their number and everything else is real. Prints
+one line per step, with seconds, CPU seconds and the most memory used so far; --json one object.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+import builder.cli  # noqa: F401 - first, for the settings that `aras` runs with
+from builder import geo, landcover
+from builder.files import write_json, write_text
+from builder.landcover import CLASSES
+from builder.pictures import composition_columns, encode_png, image_column
+from builder.pipeline import Project
+from builder.schema import CAPTION, CAPTION_SCORE, SCORE_PREFIX, SPLITS, STREAM_PREFIX, arrow_type
+from builder.stages.split import block_names
+from scripts.measure import peak_mb
+
+ROWS = 400_240
+"""Rows of ARAS400k: 100,240 real and 300,000 synthetic ones."""
+REAL_SHARE = 100_240 / ROWS
+SIDE = 16
+"""Pixels of a stand-in picture."""
+POOL = 512
+"""Different pictures; rows take turns with them."""
+PER_CELL = geo.PER_DEGREE // 256
+Pictures = tuple[list[bytes], list[bytes], npt.NDArray[np.int64]]
+"""Encoded images, masks, and the masks' pixel counts (n, 7)."""
+Draw = Callable[[npt.NDArray[np.int64]], Pictures]
+"""Numbers of rows → their pictures."""
+STREAMS = ("dominant", "composition", "layout", "full", "absence")
+
+RECIPE = """
+[dataset]
+name = "rehearsal"
+title = "Stand-in rows for a rehearsal at full size"
+version = "{version}"
+date = "2026-01-31"
+authors = ["The maintainers"]
+[split]
+block = 0.1
+buffer_km = 0
+[generator]
+rows = {synthetic}
+[release]
+shard_megabytes = {megabytes}
+"""
+
+
+def make_project(
+    folder: Path,
+    rows: int,
+    *,
+    real: int | None = None,
+    shard_rows: int = 256,
+    version: str = "0.1.0",
+    megabytes: float = 512,
+    draw: Draw | None = None,
+) -> Project:
+    """A project whose store holds ``rows`` made-up rows with all columns of a release.
+
+    ``real`` of them are real, a quarter unless given; ``draw`` makes their pictures.
+    """
+    real = round(rows * REAL_SHARE) if real is None else real
+    draw = draw or drawn_from_pool()
+    recipe = RECIPE.format(version=version, synthetic=rows - real, megabytes=megabytes)
+    styles = "".join(f'[captions.{name}]\nstyle = "{name}"\n' for name in STREAMS)
+    write_text(folder / "dataset.toml", recipe + styles)
+    test = {"macro_f1": 0.5, "mean_iou": 0.4, "tiles": real // 10}
+    settings = {"widths": [32, 64], "crop": 64}
+    for model in ("generator", "segmenter"):
+        record = {"settings": settings, "steps": 1, "weights_sha256": "0" * 64, "test": test}
+        write_json(folder / "models" / model / "record.json", record)
+    project = Project(folder)
+    for start in range(0, real, shard_rows):
+        numbers = np.arange(start, min(start + shard_rows, real))
+        _write_real(project, f"real-{start // shard_rows:05d}", numbers, draw)
+    for start in range(0, rows - real, shard_rows):
+        numbers = np.arange(start, min(start + shard_rows, rows - real))
+        _write_synthetic(project, f"synthetic-a-{start // shard_rows:05d}", numbers, draw)
+    return project
+
+
+def drawn_from_pool() -> Draw:
+    """Pictures of `SIDE` pixels, `POOL` different ones."""
+    rng = np.random.default_rng(0)
+    images, masks, counts = [], [], []
+    for _ in range(POOL):
+        cuts = rng.integers(0, len(CLASSES), (2, 2)).astype(np.uint8)
+        mask = np.kron(cuts, np.ones((SIDE // 2, SIDE // 2), dtype=np.uint8))
+        image = landcover.PALETTE[mask] // 2 + rng.integers(0, 99, dtype=np.uint8)
+        images.append(encode_png(image))
+        masks.append(encode_png(mask))
+        counts.append(landcover.count_pixels(mask))
+    table = np.array(counts, dtype=np.int64)
+
+    def draw(numbers: npt.NDArray[np.int64]) -> Pictures:
+        chosen = numbers * 7919 % POOL
+        return [images[i] for i in chosen], [masks[i] for i in chosen], table[chosen]
+
+    return draw
+
+
+def _pictures(numbers: npt.NDArray[np.int64], draw: Draw, names: list[str]) -> dict[str, Any]:
+    images, masks, counts = draw(numbers)
+    columns = {"image": image_column(images, names), "mask": image_column(masks, names)}
+    return {**columns, **composition_columns(counts)}
+
+
+def _write_real(project: Project, shard: str, numbers: npt.NDArray[np.int64], draw: Draw) -> None:
+    cell, patch = np.divmod(numbers, PER_CELL**2)
+    line, column = np.divmod(patch, PER_CELL)
+    names = [f"N{36 + c % 6:02d}E{27 + c // 6:03d}" for c in cell]
+    corners = np.array([geo.lonlat(*geo.cell_origin(name)) for name in names])
+    pixel = 1 / geo.PER_DEGREE
+    side = 256 * pixel
+    place = corners + np.stack([(column + 0.5) * side, -(line + 0.5) * side], axis=1)
+    stems = [f"{c}_{r:03d}_{k:03d}" for c, r, k in zip(names, line, column, strict=True)]
+    blocks = block_names(place, 0.1)
+    # A block goes to one split, four in five to train.
+    by_block = {one: int(hashlib.sha256(one.encode()).hexdigest(), 16) % 10 for one in set(blocks)}
+    splits = [{8: 1, 9: 2}.get(by_block[one], 0) for one in blocks]
+    n = len(numbers)
+    _write(
+        project,
+        "tiles",
+        shard,
+        {
+            "id": [f"real/{one}" for one in stems],
+            **_pictures(numbers, draw, [f"{one}.png" for one in stems]),
+            "crs": [geo.CRS_NAME] * n,
+            "transform": [[pixel, 0.0, x, 0.0, -pixel, y] for x, y in place],
+            "longitude": place[:, 0],
+            "latitude": place[:, 1],
+            "source": [f"ESA_WorldCover_10m_2021_v200_{one}_S2RGBNIR.tif" for one in names],
+            "saturated": np.zeros(n, dtype=np.float32),
+        },
+        counts={"candidates": n, "kept": n}
+        | dict.fromkeys(("black", "partly_black", "no_map", "nodata", "water"), 0),
+    )
+    chosen = {"split": splits, "block": blocks.tolist()}
+    _write(project, "split", shard, chosen, counts={"set_aside": 0})
+    _write_judged(project, shard, numbers)
+
+
+def _write_synthetic(
+    project: Project, shard: str, numbers: npt.NDArray[np.int64], draw: Draw
+) -> None:
+    ids = [f"synthetic/a/{i:07d}" for i in numbers]
+    n = len(ids)
+    pictures = _pictures(numbers + 1, draw, [f"{one.split('/')[-1]}.png" for one in ids])
+    layouts = {
+        "id": ids,
+        "split": [SPLITS.index("train")] * n,
+        "gen_seed": numbers * 2**40 + 12345,
+        "gen_layout": [f"real/N36E027_000_{i % PER_CELL:03d}" for i in numbers],
+        "gen_transform": ["identity"] * n,
+    }
+    _write(project, "layouts", shard, layouts)
+    told = {"gen_model": "stand-in", "gen_revision": "0" * 64, "gen_config_sha256": "0" * 64}
+    _write(
+        project,
+        "generate",
+        shard,
+        {**pictures, **{name: [value] * n for name, value in told.items()}},
+    )
+    near = {
+        "nearest_real_id": layouts["gen_layout"],
+        "nearest_real_ratio": np.full(n, 0.9, dtype=np.float32),
+        "copy": [False] * n,
+    }
+    _write(project, "memorize", shard, near, counts={"copies": 0})
+    _write_judged(project, shard, numbers)
+
+
+def _write_judged(project: Project, shard: str, numbers: npt.NDArray[np.int64]) -> None:
+    n = len(numbers)
+    _write(project, "segment", shard, {"mask_agreement": np.full(n, 0.75, dtype=np.float32)})
+    for k, stream in enumerate(STREAMS):
+        words = k * " some words about land."
+        digest = hashlib.sha256(stream.encode()).hexdigest()
+        cells = {
+            "text": [f"Stand-in {stream} caption {i}:{words}" for i in numbers],
+            "model": ["stand-in"] * n,
+            "revision": ["1"] * n,
+            "prompt_sha256": [digest] * n,
+            "seed": numbers * 2**40 + k,
+            "error": [None] * n,
+        }
+        column = _struct(cells, CAPTION)
+        _write(project, f"caption-{stream}", shard, {STREAM_PREFIX + stream: column})
+        scores = {one.name: [1] * n for one in CAPTION_SCORE} | {
+            "mentioned": [["Grass", "Tree"]] * n,
+            "contradictions": [[]] * n,
+        }
+        column = _struct(scores, CAPTION_SCORE)
+        _write(project, f"score-{stream}", shard, {SCORE_PREFIX + stream: column})
+
+
+def _struct(values: dict[str, Any], kind: pa.DataType) -> pa.StructArray:
+    arrays = [pa.array(values[one.name], one.type) for one in kind]
+    return pa.StructArray.from_arrays(arrays, fields=list(kind))
+
+
+def _write(
+    project: Project,
+    stage: str,
+    shard: str,
+    columns: dict[str, Any],
+    counts: dict[str, int] | None = None,
+) -> None:
+    arrays = {
+        name: value if isinstance(value, pa.Array) else pa.array(value, arrow_type(name))
+        for name, value in columns.items()
+    }
+    project.store.write(stage, shard, pa.table(arrays), key="rehearsal", counts=counts)
+
+
+class Steps:
+    """Seconds, CPU seconds and peak memory of each step, printed as they end."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, Any]] = []
+        self._start()
+
+    def _start(self) -> None:
+        self.wall, self.cpu = time.perf_counter(), time.process_time()
+
+    def done(self, step: str, **facts: Any) -> None:
+        one = {
+            "step": step,
+            "seconds": round(time.perf_counter() - self.wall, 1),
+            "cpu_seconds": round(time.process_time() - self.cpu, 1),
+            "peak_mb": round(peak_mb()),
+            **facts,
+        }
+        self.told.append(one)
+        more = ", ".join(f"{key} {value:,}" for key, value in facts.items())
+        line = "{step:<10}{seconds:>8} s {cpu_seconds:>8} CPU s, peak {peak_mb} MB".format(**one)
+        print(f"{line}{more and ', ' + more}", file=sys.stderr)
+        self._start()
+
+
+def main() -> None:
+    from builder.release.check import violations
+    from builder.release.layout import read_manifest
+    from builder.release.package import package
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--shard-rows", type=int, default=256)
+    parser.add_argument("--folder", type=Path, help="Keep the project there; a filled one is used")
+    parser.add_argument("--check", action="store_true", help="Run all of `aras check` as well")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    steps = Steps()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        if not (folder / "dataset.toml").exists():
+            make_project(folder, options.rows, shard_rows=options.shard_rows)
+            steps.done("fill", rows=options.rows)
+        project = Project(folder)
+        summary = package(project)
+        release = Path(summary["release"])
+        manifest = read_manifest(release)
+        rows = {config: sum(parts.values()) for config, parts in summary["rows"].items()}
+        captions = count_captions(release, manifest)
+        steps.done("package", files=summary["files"], bytes=summary["bytes"], captions=captions)
+        wanted = {"real": round(options.rows * REAL_SHARE), "metadata": options.rows}
+        wanted["synthetic"] = options.rows - wanted["real"]
+        if {name: rows[name] for name in wanted} != wanted or captions != 5 * options.rows:
+            sys.exit(f"wrong counts: {rows}, {captions} captions")
+        if options.check:
+            found = violations(release)
+            steps.done("check", violations=len(found))
+            if found:
+                sys.exit("\n".join(found[:20]))
+    if options.json:
+        print(json.dumps({"rows": rows, "captions": captions, "steps": steps.told}))
+
+
+def count_captions(release: Path, manifest: dict[str, Any]) -> int:
+    """Captions with a text in the data files, read back."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    total = 0
+    for config in ("real", "synthetic"):
+        for entry in manifest["configs"][config].values():
+            for name in entry["files"]:
+                for batch in pq.ParquetFile(release / name).iter_batches(columns=["captions"]):
+                    cells = batch.column("captions").flatten()
+                    total += len(cells) - pc.struct_field(cells, "text").null_count
+    return total
+
+
+if __name__ == "__main__":
+    main()
