@@ -41,7 +41,7 @@ from scripts.measure import peak_mb
 
 STREAMS = ("dominant", "composition", "layout", "full", "absence")
 LIMIT = 512e6
-BATCH = 256
+BATCH = 128
 """Rows of a shard of the store, as of a table that the writer is given."""
 
 
@@ -149,14 +149,14 @@ def dataset_of(row: Callable[[], Iterator[dict[str, Any]]], out: Path) -> Callab
 
 def split_writer(folder: Path, out: Path, rows: int) -> Callable[[], None]:
     import builder.cli  # noqa: F401 - the allocator's settings that `aras` runs with
-    from builder.release.writer import SplitWriter
+    from builder.release.writer import SplitWriter, prefetch, with_digests
     from builder.schema import COLUMN_NAMES, arrow_schema
 
     schema = arrow_schema(COLUMN_NAMES)
 
     def go() -> None:
         writer = SplitWriter(out, "train", schema, LIMIT)
-        for table in tables(folder, rows):
+        for table in prefetch(map(with_digests, tables(folder, rows))):
             writer.add(table)
         writer.close()
 
@@ -168,24 +168,36 @@ def tables(folder: Path, rows: int) -> Iterator[Any]:
     import pyarrow as pa
 
     from builder.pictures import composition_columns, image_column
-    from builder.schema import CAPTIONS, COLUMN_NAMES, arrow_schema, arrow_type
+    from builder.release.package import gather
+    from builder.schema import CAPTION, CAPTIONS, COLUMN_NAMES, arrow_schema, arrow_type
 
     schema = arrow_schema(COLUMN_NAMES)
     told = {"model": "m", "revision": "r", "prompt_sha256": "0" * 64, "seed": 1, "error": None}
+    kinds = {one.name: one.type for one in CAPTION}
     source = read_files(folder, rows)
     for start in range(0, rows, BATCH):
         names, images, masks, lines = zip(
             *(next(source) for _ in range(min(BATCH, rows - start))), strict=True
         )
         texts = [json.loads(one) for one in lines]
-        captions = [[{"stream": k, "text": one[k], **told} for k in STREAMS] for one in texts]
+        n = len(names)
+        cells = {
+            k: pa.StructArray.from_arrays(
+                [
+                    pa.array([one[k] for one in texts] if name == "text" else [told[name]] * n, kind)
+                    for name, kind in kinds.items()
+                ],
+                fields=list(CAPTION),
+            )
+            for k in STREAMS
+        }
         columns = {name: pa.nulls(len(names), arrow_type(name)) for name in COLUMN_NAMES}
         columns |= composition_columns(np.tile(np.arange(1, 8), (len(names), 1)))
         columns["id"] = pa.array([f"real/{name}" for name in names])
         columns["kind"] = columns["split"] = pa.array([0] * len(names), pa.int64())
         columns["image"] = image_column(images, [f"{name}.png" for name in names])
         columns["mask"] = image_column(masks, [f"{name}.png" for name in names])
-        columns["captions"] = pa.array(captions, CAPTIONS)
+        columns["captions"] = gather(pa.table(cells), "", STREAMS, CAPTIONS)
         yield pa.table([columns[name] for name in COLUMN_NAMES], schema)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,7 +19,7 @@ from builder.release import layout
 from builder.release.card import write_cards
 from builder.release.census import Census
 from builder.release.read import real_rows
-from builder.release.writer import SplitWriter, with_digests
+from builder.release.writer import SplitWriter, prefetch, with_digests
 from builder.schema import (
     BLOB_DIGESTS,
     BLOBS,
@@ -139,14 +140,25 @@ def release_rows(
     return rows.cast(arrow_schema(COLUMN_NAMES))
 
 
-def gather(table: pa.Table, prefix: str, names: Sequence[str], kind: pa.DataType) -> pa.Array:
-    """One column per stream → one list of structs per row, in the recipe's order."""
-    cells = [table.column(prefix + name).to_pylist() for name in names]
-    rows = [
-        [{"stream": name, **cell[i]} for name, cell in zip(names, cells, strict=True)]
-        for i in range(table.num_rows)
+def gather(
+    table: pa.Table, prefix: str, names: Sequence[str], kind: pa.ListType
+) -> pa.ListArray:
+    """One struct column per stream → one list of structs per row, in the recipe's order."""
+    n, width = table.num_rows, len(names)
+    if not width:
+        return pa.array([[]] * n, kind)
+    cells = [table.column(prefix + name).combine_chunks() for name in names]
+    by_row = np.arange(n * width).reshape(width, n).T.ravel()
+    flat = pa.concat_arrays(cells).take(pa.array(by_row))
+    given = {one.name: pc.struct_field(flat, one.name) for one in flat.type}
+    given["stream"] = pa.array(list(names) * n, pa.string())
+    element = kind.value_type
+    fields = [
+        given[one.name].cast(one.type) if one.name in given else pa.nulls(n * width, one.type)
+        for one in element
     ]
-    return pa.array(rows, kind)
+    structs = pa.StructArray.from_arrays(fields, fields=list(element))
+    return pa.ListArray.from_arrays(np.arange(0, n * width + 1, width, np.int32), structs, kind)
 
 
 def write_data(project: Project, folder: Path) -> tuple[dict[str, Any], Census, str]:
@@ -168,21 +180,23 @@ def write_data(project: Project, folder: Path) -> tuple[dict[str, Any], Census, 
     todo = [shard for kind in KINDS for shard in shards(store, (kind,))]
     brought = {kind: imported(project, kind) for kind in KINDS}
 
-    def add(shard: str) -> None:
+    def read(shard: str) -> tuple[str, pa.Table]:
         kind = shard.split("-")[0]
-        rows = release_rows(store, shard, names, brought[kind])
+        return kind, with_digests(release_rows(store, shard, names, brought[kind]))
+
+    def add(kind: str, rows: pa.Table) -> None:
         if project.recipe.memorization.drop_copies:
             rows, census.copies = without_copies(rows, census.copies)
         for split, table in by_split(rows):
             if split is not None:
                 census.see(kind, split, table)
-                told = with_digests(table)
-                writer(kind, split, COLUMN_NAMES).add(told)
-                writer("metadata", split, METADATA_NAMES).add(told.drop_columns(list(BLOBS)))
+                writer(kind, split, COLUMN_NAMES).add(table)
+                writer("metadata", split, METADATA_NAMES).add(table.drop_columns(list(BLOBS)))
 
     with bar("package", len(todo), "shards") as advance:
-        for shard in todo:
-            add(shard)  # leaves nothing of the shard behind
+        for one in prefetch(map(read, todo)):
+            add(*one)
+            del one  # leaves nothing of the shard behind
             advance(1)
     configs: dict[str, Any] = {}
     for (config, split), one in sorted(

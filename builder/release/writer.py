@@ -1,12 +1,11 @@
 """Writing one split of one config: full row groups into files of bounded size."""
 
-import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,8 +15,7 @@ from builder.digest import combine, table_digests
 from builder.parquet import ROW_GROUP, options, rows_per_group
 from builder.schema import BLOB_DIGESTS, BLOBS
 
-THREADS = 4
-"""Threads that hash pictures; hashing leaves Python's lock."""
+T = TypeVar("T")
 
 
 @dataclass
@@ -82,26 +80,27 @@ class SplitWriter:
         return self.writer
 
 
+def prefetch(items: Iterator[T]) -> Iterator[T]:
+    """The same items; while one is used, a thread makes the next."""
+    with ThreadPoolExecutor(1, "prefetch") as thread:
+        coming = thread.submit(next, items, None)
+        while (one := coming.result()) is not None:
+            coming = thread.submit(next, items, None)
+            yield one
+            del one
+
+
 def with_digests(table: pa.Table) -> pa.Table:
     """Rows with the sha256 of every picture beside it, hashed once however often this is called."""
     for name, picture in BLOB_DIGESTS.items():
         if picture in table.column_names and name not in table.column_names:
-            pictures = list(_buffers(table.column(picture)))
-            parts = [pictures[i::THREADS] for i in range(THREADS)]
-            digests: list[str | None] = [None] * len(pictures)
-            for i, found in enumerate(_hashing().map(_digests, parts)):
-                digests[i::THREADS] = found
+            digests = [_digest(one) for one in _buffers(table.column(picture))]
             table = table.append_column(name, pa.array(digests, pa.string()))
     return table
 
 
-@functools.cache
-def _hashing() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(THREADS, "sha256")
-
-
-def _digests(pictures: Sequence[pa.Buffer | None]) -> list[str | None]:
-    return [None if one is None else hashlib.sha256(one).hexdigest() for one in pictures]
+def _digest(picture: pa.Buffer | None) -> str | None:
+    return None if picture is None else hashlib.sha256(picture).hexdigest()
 
 
 def content_digests(table: pa.Table) -> Iterator[str]:

@@ -1,0 +1,198 @@
+"""Two releases compared, and the version step and changelog that follow."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from builder.errors import ArasError
+from builder.pipeline import Project
+from builder.release.changelog import describe, entry, history
+from builder.release.diff import Changes, compare
+from builder.release.layout import read_manifest
+from builder.release.package import package
+from builder.release.versions import bump, parse_version
+from scripts.rehearse_full_size import make_project
+
+ROWS, REAL, SHARD = 24, 12, 6
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of 12 real and 12 synthetic rows, packaged as 0.1.0."""
+    folder = tmp_path_factory.mktemp("filled")
+    package(make_project(folder, ROWS, real=REAL, shard_rows=SHARD))
+    return folder
+
+
+@pytest.fixture
+def folder(filled: Path, tmp_path: Path) -> Path:
+    """A copy of it whose recipe says 0.2.0."""
+    copy = tmp_path / "project"
+    shutil.copytree(filled, copy)
+    recipe = copy / "dataset.toml"
+    recipe.write_text(recipe.read_text().replace('version = "0.1.0"', 'version = "0.2.0"'))
+    return copy
+
+
+def alter(
+    folder: Path, stage: str, shard: str, column: str, change: Callable[[list[Any]], list[Any]]
+) -> None:
+    """Rewrite one column of a stage's shard."""
+    store = Project(folder).store
+    table = store.load(stage, shard)
+    values = change(table.column(column).to_pylist())
+    place = table.column_names.index(column)
+    field = table.schema.field(column)
+    told = store.footer(stage, shard)
+    assert told is not None
+    changed = table.set_column(place, field, pa.array(values, field.type))
+    store.write(stage, shard, changed, key="another", counts=told.counts)
+
+
+def changes_of(folder: Path) -> Changes:
+    package(Project(folder))
+    return compare(folder / "release/0.1.0", folder / "release/0.2.0")
+
+
+def test_the_version_alone_is_a_patch(folder: Path) -> None:
+    changes = changes_of(folder)
+    assert changes.rows == {"old": ROWS, "new": ROWS, "kept": ROWS}
+    assert not (changes.added or changes.removed or changes.moved or changes.changed)
+    assert (changes.step, changes.next_version) == ("patch", "0.1.1")
+    assert describe(changes) == ["the rows and columns are the same"]
+
+
+def test_a_release_differs_in_nothing_from_itself(filled: Path) -> None:
+    release = filled / "release/0.1.0"
+    changes = compare(release, release)
+    assert (changes.step, changes.next_version, changes.texts) == ("none", "0.1.0", [])
+
+
+def test_other_words_are_a_patch_and_are_counted(folder: Path) -> None:
+    def reworded(cells: list[Any]) -> list[Any]:
+        return [{**cells[0], "text": "Other words."}, *cells[1:]]
+
+    alter(folder, "caption-full", "real-00000", "caption_full", reworded)
+    changes = changes_of(folder)
+    assert changes.changed == {"captions": 1}
+    assert len(changes.examples["captions"]) == 1
+    assert changes.step == "patch"
+    assert "`captions` changed in 1 row" in describe(changes)
+
+
+def test_another_judgement_is_a_minor_step(folder: Path) -> None:
+    alter(folder, "segment", "synthetic-a-00001", "mask_agreement", lambda v: [0.5] * len(v))
+    changes = changes_of(folder)
+    assert changes.changed == {"mask_agreement": SHARD}
+    assert (changes.step, changes.next_version) == ("minor", "0.2.0")
+
+
+def test_other_pixels_under_the_same_id_are_a_major_step(folder: Path) -> None:
+    def swapped(cells: list[Any]) -> list[Any]:
+        first, second, *rest = cells
+        return [
+            {**first, "bytes": second["bytes"]},
+            {**second, "bytes": first["bytes"]},
+            *rest,
+        ]
+
+    alter(folder, "tiles", "real-00001", "image", swapped)
+    changes = changes_of(folder)
+    assert changes.changed == {"image": 2}
+    assert (changes.step, changes.next_version) == ("major", "1.0.0")
+
+
+def test_rows_that_come_go_and_move_are_told_by_part(folder: Path, filled: Path) -> None:
+    store = Project(folder).store
+    for stage in store.stages():
+        if "synthetic-a-00001" in store.shards(stage):
+            store.remove(stage, "synthetic-a-00001")
+    before = store.load("split", "real-00000").column("split").to_pylist()
+    alter(folder, "split", "real-00000", "split", lambda v: [2 if v[0] != 2 else 1, *v[1:]])
+    changes = changes_of(folder)
+    assert changes.removed == {"synthetic/train": SHARD}
+    assert changes.added == {}
+    names = ("train", "validation", "test")
+    to = "test" if before[0] != 2 else "validation"
+    assert changes.moved == {f"real/{names[before[0]]} → real/{to}": 1}
+    assert changes.step == "minor"
+    back = compare(folder / "release/0.2.0", filled / "release/0.1.0")
+    assert back.added == {"synthetic/train": SHARD}
+
+
+def test_a_column_less_is_a_major_step_and_one_more_a_minor(filled: Path, tmp_path: Path) -> None:
+    older, newer = filled / "release/0.1.0", tmp_path / "0.2.0"
+    shutil.copytree(older, newer)
+    for path in newer.rglob("*.parquet"):
+        pq.write_table(pq.read_table(path).drop_columns(["saturated"]), path)
+    changes = compare(older, newer)
+    assert changes.columns_removed == {"saturated": "float"}
+    assert changes.step == "major"
+    back = compare(newer, older)
+    assert back.columns_added == {"saturated": "float"}
+    assert back.step == "minor"
+
+
+def test_what_cannot_be_compared_is_told(filled: Path, tmp_path: Path) -> None:
+    release = filled / "release/0.1.0"
+    with pytest.raises(ArasError, match=r"manifest\.json"):
+        compare(release, tmp_path)
+    damaged = tmp_path / "damaged"
+    shutil.copytree(release, damaged)
+    shard = next((damaged / "metadata").glob("train-*.parquet"))
+    shard.write_bytes(shard.read_bytes()[:-9])
+    with pytest.raises(ArasError, match=r"train-00000-of-00001\.parquet: cannot be read"):
+        compare(release, damaged)
+    shard.unlink()
+    with pytest.raises(ArasError, match="is missing"):
+        compare(release, damaged)
+
+
+def test_an_entry_of_the_changelog_and_the_history(folder: Path) -> None:
+    alter(folder, "segment", "real-00000", "mask_agreement", lambda v: [0.5] * len(v))
+    changes = changes_of(folder)
+    text = entry(changes, "2026-02-01")
+    assert text.startswith("## 0.2.0 (2026-02-01)\n\n- since 0.1.0, a minor step\n")
+    release = folder / "release/0.2.0"
+    assert [one["version"] for one in history(release, read_manifest(release))] == [
+        "0.2.0",
+        "0.1.0",
+    ]
+    assert f"`mask_agreement` changed in {SHARD} rows" in (release / "CHANGELOG.md").read_text()
+
+
+def test_the_command_prints_an_entry_a_version_or_one_object(filled: Path) -> None:
+    def run(*options: str) -> str:
+        release = "release/0.1.0"
+        command = [sys.executable, "-m", "builder", "-C", str(filled), "diff", release, release]
+        ended = subprocess.run(
+            [*command, *options], capture_output=True, text=True, check=True, env=os.environ
+        )
+        return ended.stdout
+
+    assert run().startswith("## 0.1.0 (2026-01-31)")
+    assert run("--bump") == "0.1.0\n"
+    assert json.loads(run("--json"))["step"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("step", "after"),
+    [("none", "1.2.3"), ("patch", "1.2.4"), ("minor", "1.3.0"), ("major", "2.0.0")],
+)
+def test_versions_step_as_semver_has_it(step: str, after: str) -> None:
+    assert bump("1.2.3", step) == after
+
+
+@pytest.mark.parametrize("text", ["1.2", "v1.2.3", "1.2.3-rc1", ""])
+def test_what_is_no_version_is_named(text: str) -> None:
+    with pytest.raises(ArasError, match=r"MAJOR\.MINOR\.PATCH"):
+        parse_version(text)
