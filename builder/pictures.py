@@ -1,6 +1,7 @@
 """PNG bytes to arrays and back, and the composition columns that follow from a mask."""
 
 import io
+import struct
 import zlib
 from collections.abc import Sequence
 
@@ -23,11 +24,32 @@ def encode_png(array: Pixels) -> bytes:
     """(H, W, 3) RGB or (H, W) single-channel uint8 → PNG bytes; equal arrays, equal bytes.
 
     Run lengths and Huffman codes alone: on Sentinel-2 tiles 4 times as fast as zlib's search for
-    matches and 0.4 % larger, on masks smaller.
+    matches and 0.4 % larger, on masks smaller. Ids are packed without a filter, for differences
+    between ids say nothing: a third of the time that Pillow takes to choose one.
     """
+    if array.ndim == 2:
+        return _encode_ids(array)
     out = io.BytesIO()
     Image.fromarray(array).save(out, format="PNG", compress_type=zlib.Z_RLE)
     return out.getvalue()
+
+
+def _encode_ids(array: Pixels) -> bytes:
+    """An 8-bit greyscale PNG (PNG specification, third edition) with filter type 0 throughout."""
+    height, width = array.shape
+    lines = np.zeros((height, width + 1), dtype=np.uint8)
+    lines[:, 1:] = array
+    pack = zlib.compressobj(strategy=zlib.Z_RLE)
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0),
+        b"IDAT": pack.compress(lines.tobytes()) + pack.flush(),
+        b"IEND": b"",
+    }
+    framed = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks.items()
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
 
 
 def decode_png(data: bytes, name: str = "picture") -> Pixels:

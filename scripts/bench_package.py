@@ -184,7 +184,9 @@ def tables(folder: Path, rows: int) -> Iterator[Any]:
         cells = {
             k: pa.StructArray.from_arrays(
                 [
-                    pa.array([one[k] for one in texts] if name == "text" else [told[name]] * n, kind)
+                    pa.array(
+                        [one[k] for one in texts] if name == "text" else [told[name]] * n, kind
+                    )
                     for name, kind in kinds.items()
                 ],
                 fields=list(CAPTION),
@@ -228,7 +230,9 @@ def make_store(folder: Path, rows: int) -> None:
         _, images, masks, _ = zip(*(next(files) for _ in numbers), strict=True)
         return images, masks, np.tile(np.arange(1, 8), (len(numbers), 1))
 
-    make_project(store_of(folder, rows), rows, real=rows, shard_rows=BATCH, draw=draw)
+    make_project(
+        store_of(folder, rows), rows, real=rows, shard_rows=BATCH, megabytes=LIMIT / 1e6, draw=draw
+    )
 
 
 WAYS: dict[str, Callable[[Path, Path, int], Callable[[], None]]] = {

@@ -36,6 +36,9 @@ from builder.schema import CAPTION, CAPTION_SCORE, SCORE_PREFIX, SPLITS, STREAM_
 from builder.stages.split import block_names
 from scripts.measure import peak_mb
 
+MEGABYTES = 1.5
+"""Size of a data file: as many rows of stand-ins as 512 MB hold of true ones, about 4,000, because
+what a Parquet writer remembers until it closes a file grows with its rows."""
 ROWS = 400_240
 """Rows of ARAS400k: 100,240 real and 300,000 synthetic ones."""
 REAL_SHARE = 100_240 / ROWS
@@ -74,7 +77,7 @@ def make_project(
     real: int | None = None,
     shard_rows: int = 256,
     version: str = "0.1.0",
-    megabytes: float = 512,
+    megabytes: float = MEGABYTES,
     draw: Draw | None = None,
 ) -> Project:
     """A project whose store holds ``rows`` made-up rows with all columns of a release.
