@@ -140,9 +140,7 @@ def release_rows(
     return rows.cast(arrow_schema(COLUMN_NAMES))
 
 
-def gather(
-    table: pa.Table, prefix: str, names: Sequence[str], kind: pa.ListType
-) -> pa.ListArray:
+def gather(table: pa.Table, prefix: str, names: Sequence[str], kind: pa.ListType) -> pa.ListArray:
     """One struct column per stream → one list of structs per row, in the recipe's order."""
     n, width = table.num_rows, len(names)
     if not width:
