@@ -15,6 +15,7 @@ from builder.engine import Engine
 from builder.errors import ArasError, WorkFailed
 from builder.files import locked, read_json, write_json
 from builder.geo import PER_DEGREE
+from builder.models.pipeline_settings import ask_for
 from builder.plan import Part, Summary, plan, run, survey
 from builder.progress import console
 from builder.stage import Stage
@@ -195,7 +196,8 @@ class Project:
         )
 
     def trainings(self) -> list[Training]:
-        wanted = ["segmenter"] + (["generator"] if self.synthetic_rows else [])
+        ours = self.synthetic_rows and self.recipe.generator.pipeline is None
+        wanted = ["segmenter"] + (["generator"] if ours else [])
         return [self.training(name) for name in wanted]
 
     def training(self, model: str) -> Training:
@@ -230,8 +232,18 @@ class Project:
             sampling_steps=section.sampling_steps or (25 if gpu else 15),
             batch=section.sampling_batch or (64 if gpu else 8),
             model=self.models / "generator",
+            **self._borrowed(),
         )
         return [self.layouts(), draw] if section.rows else [self.layouts()]
+
+    def _borrowed(self) -> dict[str, Any]:
+        """The settings of a diffusers pipeline that stands in for our generator."""
+        section = self.recipe.generator.pipeline
+        if section is None:
+            return {}
+        ask, places = ask_for(section, self.directory)
+        cache = self.store.root / ".models.json"
+        return {"pipeline": ask, "places": dataclasses.replace(places, cache=cache)}
 
     def segments(self) -> list[Segment]:
         model = self.models / "segmenter"

@@ -11,6 +11,7 @@ import pydantic
 from pydantic import Field, Strict, field_validator, model_validator
 
 from builder.balance_target import Target
+from builder.captions import prompts
 from builder.captions import section as caption_keys
 from builder.captions.section import CaptionSection
 from builder.errors import ArasError
@@ -147,6 +148,34 @@ class RetrieverSection(Section):
     learning_rate: Annotated[float, Field(gt=0)] | None = None
 
 
+class PipelineSection(Section):
+    """Any diffusers pipeline in the place of our generator."""
+
+    model: Annotated[str, Field(min_length=1)]
+    revision: str = ""
+    controlnet: str = ""
+    controlnet_revision: str = ""
+    prompt: str = "a satellite image seen from above: {{ composition }}"
+    negative: str = ""
+    steps: Positive = 25
+    guidance: Annotated[float, Field(ge=0)] = 7.5
+    control: Annotated[float, Field(ge=0)] = 1.0
+    size: Crop | None = None
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+
+    @field_validator("prompt", "negative")
+    @classmethod
+    def _prompt(cls, value: str) -> str:
+        try:
+            unknown = prompts.variables(value) - {n for v in prompts.VARIABLES.values() for n in v}
+        except ArasError as error:
+            raise ValueError(str(error)) from error
+        if unknown:
+            known = ", ".join(name for names in prompts.VARIABLES.values() for name in names)
+            raise ValueError(f"uses {{{{ {sorted(unknown)[0]} }}}}; variables are {known}")
+        return value
+
+
 class GeneratorSection(Section):
     profile: Literal["cpu", "gpu"] = "cpu"
     rows: Annotated[int, Field(ge=0)] = 24
@@ -163,6 +192,7 @@ class GeneratorSection(Section):
     sampler: Literal["ddim", "dpm-solver"] | None = None
     sampling_steps: Positive | None = None
     sampling_batch: Positive | None = None
+    pipeline: PipelineSection | None = None
 
     @property
     def target(self) -> Target:
@@ -225,6 +255,18 @@ class Recipe(Section):
                 raise ValueError(
                     f"{name}.crop = {crop} is larger than tiles.size = {self.tiles.size}"
                 )
+        pipeline = self.generator.pipeline
+        ours = {"sampler", "sampling_steps"} & self.generator.model_fields_set
+        if pipeline and ours:
+            raise ValueError(
+                f"generator.{sorted(ours)[0]} belongs to our own generator: a pipeline has its own "
+                "sampler, and steps in [generator.pipeline]"
+            )
+        if pipeline and (pipeline.size or 0) % self.tiles.size:
+            raise ValueError(
+                f"generator.pipeline.size = {pipeline.size} is no whole multiple of tiles.size = "
+                f"{self.tiles.size}, to which its tiles are shrunk"
+            )
         return self
 
 

@@ -156,7 +156,12 @@ COLUMNS: tuple[Column, ...] = (
         "Share of samples above the fixed reflectance range, shown as 255.",
         "fraction",
     ),
-    Column("gen_model", pa.string(), _G, "Generator of a synthetic row."),
+    Column(
+        "gen_model",
+        pa.string(),
+        _G,
+        "Generator of a synthetic row: ours, or a diffusers pipeline with the commits it is at.",
+    ),
     Column("gen_revision", pa.string(), _G, "Content digest of the generator's weights."),
     Column("gen_seed", pa.int64(), "layouts", "Seed of the row's noise."),
     Column(

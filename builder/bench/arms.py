@@ -7,46 +7,27 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from builder import balance
-from builder.balance_target import Target
 from builder.bench.gallery import captions_by_stream
-from builder.bench.ranks import Floats, Ints
+from builder.bench.pools import TrainRows, alike, at_random, balanced, train_rows, train_table
+from builder.bench.ranks import Ints
 from builder.errors import ArasError
 from builder.landcover import CLASSES
-from builder.pictures import per_class
-from builder.release.read import metadata
-from builder.schema import KINDS, SPLITS
 from builder.scores.controls import shuffled
 from builder.scores.grounding import score_captions
 from builder.scores.leakage import without_digits
-from builder.seeds import seed as seed_of
 
 RATIOS = (0.25, 0.5, 1.0, 3.0)
 """Synthetic rows per real row."""
-MAX_REPEATS = 8
 GROUNDED = 0.5
 """Least grounding of a synthetic row's caption in the filtered arm."""
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Train rows that have a caption in one stream: ids, flags (n,), class shares (n, 7), texts."""
+class Rows(TrainRows):
+    """Train rows that have a caption in one stream, and those captions."""
 
-    ids: list[str]
-    synthetic: npt.NDArray[np.bool_]
-    copy: npt.NDArray[np.bool_]
-    shares: Floats
     texts: list[str]
-
-    @property
-    def real(self) -> Ints:
-        return np.flatnonzero(~self.synthetic)
-
-    @property
-    def made(self) -> Ints:
-        return np.flatnonzero(self.synthetic)
 
 
 @dataclass(frozen=True)
@@ -74,28 +55,17 @@ class Design:
 
 def load(release: Path, stream: str) -> Rows:
     """Train rows with a caption in ``stream``. Raises ArasError when either source lacks them."""
-    columns = ("id", "kind", "pixels", "copy", "captions")
-    tables = [table for name, table in metadata(release, columns) if name == SPLITS[0]]
-    table = pa.concat_tables(tables) if tables else None
-    if table is None or not table.num_rows:
-        raise ArasError(f"{release}: has no train rows")
+    table = train_table(release, ("captions",))
     streams = captions_by_stream(table.column("captions"))
     if stream not in streams:
         raise ArasError(f"{release}: no caption stream {stream!r}; it has {', '.join(streams)}")
     keep = [i for i, text in enumerate(streams[stream]) if text is not None]
-    table = table.take(keep)
-    pixels = per_class(table.column("pixels")).astype(np.float64)
-    rows = Rows(
-        table.column("id").to_pylist(),
-        table.column("kind").to_numpy() == KINDS.index("synthetic"),
-        np.array([bool(one) for one in table.column("copy").to_pylist()]),
-        pixels / np.maximum(pixels.sum(1, keepdims=True), 1),
-        [str(streams[stream][i]) for i in keep],
-    )
-    for what, found in (("real", rows.real), ("synthetic", rows.made)):
-        if len(found) < 2:
+    found = train_rows(table.take(keep))
+    rows = Rows(**vars(found), texts=[str(streams[stream][i]) for i in keep])
+    for what, there in (("real", rows.real), ("synthetic", rows.made)):
+        if len(there) < 2:
             raise ArasError(
-                f"{release}: {len(found)} {what} train rows have a caption in stream {stream!r}; "
+                f"{release}: {len(there)} {what} train rows have a caption in stream {stream!r}; "
                 "the experiment compares real with synthetic rows and needs both"
             )
     return rows
@@ -121,10 +91,9 @@ def design(rows: Rows, ratios: Sequence[float] = RATIOS, seed: int = 0) -> Desig
         Arm("real", "real rows", real, rows.texts),
         Arm("synthetic", "synthetic rows only", made, rows.texts),
     ]
-    order = made[np.argsort([seed_of(seed, "imbalance", rows.ids[i]) for i in made])]
     for r in allowed:
         count = min(round(r * len(real)), len(made))
-        some = np.concatenate([real, np.sort(order[:count])])
+        some = np.concatenate([real, at_random(rows, made, count, seed)])
         even = np.concatenate([real, balanced(rows, made, count, seed)])
         arms.append(Arm(f"random-{r:g}", f"real + {count:,} synthetic at random", some, rows.texts))
         arms.append(
@@ -135,7 +104,7 @@ def design(rows: Rows, ratios: Sequence[float] = RATIOS, seed: int = 0) -> Desig
         Arm(
             "oversampled",
             f"real rows repeated towards the class shares of balanced-{main:g}",
-            oversampled(rows, even, seed),
+            alike(rows, real, even, len(even), seed),
             rows.texts,
         )
     )
@@ -162,22 +131,6 @@ def design(rows: Rows, ratios: Sequence[float] = RATIOS, seed: int = 0) -> Desig
     return Design(arms, main, missing)
 
 
-def balanced(rows: Rows, among: Ints, count: int, seed: int) -> Ints:
-    """``count`` rows of ``among``, some repeated, with class shares as even as they allow."""
-    repeats = max(MAX_REPEATS, -(-count // len(among)))
-    return _drawn(rows, among, count, Target.parse("tempered:0"), seed, repeats)
-
-
-def oversampled(rows: Rows, like: Ints, seed: int) -> Ints:
-    """As many real rows as the pool ``like`` has, repeated so as to come near its class shares."""
-    real = rows.real
-    wanted = rows.shares[like].mean(0)
-    wanted = np.where(rows.shares[real].sum(0) > 0, wanted, 0.0)
-    wanted = wanted / wanted.sum()
-    named = dict(zip(CLASSES, (float(one) for one in wanted), strict=True))
-    return _drawn(rows, real, len(like), Target.parse(named), seed, None)
-
-
 def kept(rows: Rows, among: Ints) -> npt.NDArray[np.bool_]:
     """Which of the rows pass the filter: grounded, no percentage given away, no copy."""
     scores = score_captions([rows.texts[i] for i in among], rows.shares[among])
@@ -197,14 +150,3 @@ def describe(rows: Rows, arm: Arm) -> dict[str, Any]:
         "captions": len({arm.texts[i] for i in arm.pool}),
         "class_shares": {n: round(float(s), 4) for n, s in zip(CLASSES, shares, strict=True)},
     }
-
-
-def _drawn(
-    rows: Rows, among: Ints, count: int, target: Target, seed: int, repeats: int | None
-) -> Ints:
-    shares = rows.shares[among]
-    plan = balance.solve(shares, target, rows=count, max_repeats=repeats)
-    ids = [rows.ids[i] for i in among]
-    number = seed_of(seed, "imbalance", str(target))
-    drawn = balance.allocate(plan.weights, count, number, ids=ids, compositions=shares)
-    return np.repeat(among, drawn)

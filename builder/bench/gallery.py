@@ -167,9 +167,9 @@ def captions_by_stream(column: pa.ChunkedArray) -> dict[str, list[str | None]]:
 
 
 def pictures(
-    release: Path, ids: Sequence[str], split: str, batch: int = 64
+    release: Path, ids: Sequence[str], split: str, batch: int = 64, column: str = "image"
 ) -> Iterator[tuple[Ints, list[bytes]]]:
-    """Batches of (positions in ``ids``, PNG bytes), in file order.
+    """Batches of (positions in ``ids``, PNG bytes of ``column``: image or mask), in file order.
 
     Raises ArasError for a missing file and for ids whose pictures the release does not hold.
     """
@@ -185,14 +185,14 @@ def pictures(
                     f"{release / name}: is missing; `aras check {release}` tells what else is"
                 ) from None
             with file:
-                for part in file.iter_batches(batch, columns=["id", "image"]):
+                for part in file.iter_batches(batch, columns=["id", column]):
                     wanted = [i for i, one in enumerate(part["id"].to_pylist()) if one in place]
                     if not wanted:
                         continue
                     some = pa.Table.from_batches([part]).take(wanted)
                     where = np.array([place[one] for one in some["id"].to_pylist()])
                     found += len(where)
-                    yield where, image_bytes(some.column("image"))
+                    yield where, image_bytes(some.column(column))
     if found != len(place):
         raise ArasError(
             f"{release}: holds {found:,} pictures of the {len(place):,} rows of split {split}; "

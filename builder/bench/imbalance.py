@@ -13,20 +13,18 @@ from builder.bench.arms import RATIOS, Design, Rows
 from builder.bench.protocol import About
 from builder.bench.ranks import Positives, Ranks, rank
 from builder.bench.retrieval import libraries
+from builder.bench.trials import Bench as Trials
+from builder.bench.trials import Trial
 from builder.engine import Engine
-from builder.errors import ArasError, WorkFailed
-from builder.files import digest_of, read_json, remove, write_json
+from builder.errors import ArasError
+from builder.files import digest_of, remove, write_json
 from builder.models import retriever
 from builder.models.retriever import Pairs, Settings
 from builder.pictures import decode_png
-from builder.progress import bar
 from builder.scores.leakage import without_digits
 
 VERSION = 1
 SEEDS = 3
-
-Trial = tuple[str, int]
-"""(arm, seed)."""
 
 PRESETS = {
     "small": Settings(
@@ -53,12 +51,12 @@ class Experiment:
         return Bench(self).run
 
 
-class Bench:
+class Bench(Trials[Experiment]):
     """The rows, the design and, once they are needed, the pictures."""
 
     def __init__(self, experiment: Experiment) -> None:
         stream = experiment.settings.stream
-        self.experiment = experiment
+        super().__init__(experiment)
         self.rows: Rows = arms.load(experiment.release, stream)
         self.design: Design = arms.design(self.rows, experiment.ratios)
         test = gallery.load(experiment.release, min_km=experiment.min_km, near=experiment.near)
@@ -72,16 +70,10 @@ class Bench:
         self._pixels: tuple[Any, Any] | None = None
 
     @property
-    def trials(self) -> list[Trial]:
-        """Every arm with one seed, then every arm with the next: halves are comparable too."""
-        seeds = range(self.experiment.seeds)
-        return [(arm.name, seed) for seed in seeds for arm in self.design.arms]
-
-    def path(self, trial: Trial) -> Path:
-        return self.experiment.out / "runs" / f"{trial[0]}-seed{trial[1]}.json"
+    def arms(self) -> list[str]:
+        return [arm.name for arm in self.design.arms]
 
     def key(self, trial: Trial) -> str:
-        """Digest of all that the record of a trial depends on."""
         arm = self.design.arm(trial[0])
         return digest_of(
             {
@@ -94,16 +86,7 @@ class Bench:
             }
         )
 
-    def record(self, trial: Trial) -> dict[str, Any] | None:
-        """The record of a trial that was finished with the same inputs and settings."""
-        try:
-            found: dict[str, Any] = read_json(self.path(trial))
-        except (FileNotFoundError, ValueError):
-            return None
-        return found if found.get("key") == self.key(trial) else None
-
     def run(self, trial: Trial) -> dict[str, Any]:
-        """Train and judge; writes the record in one piece and returns it."""
         if found := self.record(trial):
             return found
         started = time.monotonic()
@@ -177,26 +160,6 @@ def ranks_of(record: dict[str, Any]) -> tuple[Ranks, Ranks]:
 
 
 def run(experiment: Experiment, engine: Engine) -> tuple[Bench, list[dict[str, Any]]]:
-    """Run every trial that has no record yet; returns all records.
-
-    A failed trial does not stop the others. Raises WorkFailed naming those that failed; the same
-    command goes on from the records and checkpoints that are there.
-    """
-    if experiment.seeds < 2:
-        raise ArasError("seeds is below 2: differences between arms need a spread over seeds")
+    """Run every trial that has no record yet; the bench and all records: see `Bench.run_all`."""
     bench = Bench(experiment)
-    todo = [trial for trial in bench.trials if bench.record(trial) is None]
-    failed: list[str] = []
-    with bar("imbalance", len(bench.trials), "runs") as advance:
-        advance(len(bench.trials) - len(todo))
-        for trial, outcome in engine.map(experiment, todo):
-            advance(1, f"{trial[0]}, seed {trial[1]}")
-            if isinstance(outcome, Exception):
-                failed.append(f"{trial[0]}, seed {trial[1]}: {outcome}")
-    if failed:
-        raise WorkFailed(
-            f"{len(failed)} of {len(bench.trials)} runs failed, the others are kept; the same "
-            "command tries these again\n  " + "\n  ".join(failed)
-        )
-    found = [bench.record(trial) for trial in bench.trials]
-    return bench, [one for one in found if one is not None]
+    return bench, bench.run_all(engine, "imbalance")

@@ -7,18 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from builder.bench import contrasts, report
+from builder.bench import arm_plot, contrasts, report
 from builder.bench.arms import GROUNDED, describe
 from builder.bench.imbalance import Bench, ranks_of
 from builder.bench.retrieval import libraries
+from builder.bench.verdicts import between, cell, established, few, nearness, verdict
 from builder.errors import WorkFailed
-from builder.files import atomic, write_json, write_text
+from builder.files import write_json, write_text
 from builder.scores.leakage import source_leak, without_digits
 
-_BLUE, _ORANGE, _GREY = "#0072B2", "#E69F00", "#999999"
-_SIGNIFICANT = 0.05
-FEW = 10
-"""Fewer clusters than this and a bootstrap over them is rough."""
+_EMPTY = "no test tile is dominated by these classes"
 
 
 def write(bench: Bench, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -75,10 +73,7 @@ def write(bench: Bench, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def learned(analysis: Mapping[str, Any]) -> bool:
     """Whether the model trained on real pairs beats the one trained on shuffled captions."""
-    found = _between(analysis, "real", "shuffled")
-    return bool(
-        found and found["mR"]["difference"] > 0 and found["mR"].get("p_holm", 1.0) < _SIGNIFICANT
-    )
+    return established(analysis["contrasts"], "real", contrasts.FLOOR, "mR") > 0
 
 
 def conclusions(analysis: Mapping[str, Any]) -> list[str]:
@@ -95,11 +90,11 @@ def conclusions(analysis: Mapping[str, Any]) -> list[str]:
         )
     for one in analysis["contrasts"]:
         lines += [
-            f"{one['ours']} − {one['theirs']}, {name}: {_verdict(one[name])}"
+            f"{one['ours']} − {one['theirs']}, {name}: {verdict(one[name], _EMPTY)}"
             for name in contrasts.TESTED
         ]
     even = f"balanced-{analysis['ratio']:g}"
-    if learned(analysis) and (found := _between(analysis, even, "real")):
+    if learned(analysis) and (found := between(analysis["contrasts"], even, "real")):
         low = found["mR"]["low"]  # the bootstrap of few seeds and blocks is too narrow for this
         safe = low > -contrasts.MARGIN
         lines.append(
@@ -108,22 +103,6 @@ def conclusions(analysis: Mapping[str, Any]) -> list[str]:
             "95 %)."
         )
     return lines
-
-
-def _verdict(found: Mapping[str, Any]) -> str:
-    if found["difference"] is None:
-        return "no test tile is dominated by these classes; nothing can be said"
-    low, high = found["interval"]
-    text = f"{found['difference']:+.2f} points (95 % {low:+.2f} … {high:+.2f}"
-    text += f", p = {found['p_holm']:.3f})"
-    if not found["cluster_sd"] and not found["seed_sd"]:
-        return f"{text}: the same in every seed and cluster, so its spread cannot be measured"
-    if found["p_holm"] < _SIGNIFICANT:
-        return f"{text}: {'a gain' if found['difference'] > 0 else 'a loss'}"
-    return (
-        f"{text}: no difference established; one below {found['detectable']:.1f} points would "
-        "go unseen (80 % power, before Holm)"
-    )
 
 
 def limits(
@@ -145,15 +124,7 @@ def limits(
         "Equal steps and batch size in all arms: arms with more distinct rows see each of them "
         "less often.",
     ]
-    if units["number"] < FEW:
-        lines.append(
-            f"Only {units['number']} {units['unit']}s: intervals and tests over so few are rough "
-            "and may be too narrow."
-        )
-    if not release["checks"]["distance_checked"]:
-        lines.append("Places of tiles are unknown, so nearness of test to train is unchecked.")
-    elif (near := release["checks"]["near"])["rows"] and near["rule"] == "keep":
-        lines.append(f"{near['rows']} test tiles lie near train tiles and were kept.")
+    lines += few(units) + nearness(release)
     if leak is None:
         lines.append("Too few captions to tell whether words give away the source.")
     else:
@@ -195,7 +166,7 @@ def markdown(told: Mapping[str, Any]) -> str:
     ]
     rows = []
     for arm, figures in analysis["arms"].items():
-        cells = [_cell(figures[name]) for name in ("mR", "head R@10", "tail R@10")]
+        cells = [cell(figures[name]) for name in ("mR", "head R@10", "tail R@10")]
         others = [f"{told['protocols_mR'][arm][name]:.2f}" for name in ("D", "C", "L")]
         rows.append([arm, *cells, *others])
     header = ["arm", "mR", "head R@10", "tail R@10", "mR, D", "mR, C", "mR, L"]
@@ -252,56 +223,22 @@ def _row(one: Mapping[str, Any]) -> list[str]:
     return cells
 
 
-def _cell(figure: Mapping[str, Any]) -> str:
-    if figure["value"] is None:
-        return "–"
-    low, high = figure["interval"]
-    return f"{figure['value']:.2f} ({low:.2f}–{high:.2f})"
-
-
 def _listed(classes: Sequence[str]) -> str:
     return ", ".join(classes) or "none"
 
 
-def _between(analysis: Mapping[str, Any], ours: str, theirs: str) -> Any:
-    for one in analysis["contrasts"]:
-        if (one["ours"], one["theirs"]) == (ours, theirs):
-            return one
-    return None
-
-
 def plot(analysis: Mapping[str, Any], path: Path) -> None:
     """mR of every arm with interval and seeds, beside head and tail R@10, as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    arms = analysis["arms"]
+    figure, (left, right) = arm_plot.panels(10, 1.6 + 0.42 * len(arms), sharey=True)
 
-    arms = list(analysis["arms"])
-    at = np.arange(len(arms))
-    figure = Figure(figsize=(10, 1.6 + 0.42 * len(arms)), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2, sharey=True)
-    series = ((left, "mR", 0.0, _BLUE), (right, "head R@10", -0.15, _GREY),
-              (right, "tail R@10", 0.15, _ORANGE))  # fmt: skip
-    for axes, name, shift, colour in series:
-        for y, arm in zip(at + shift, arms, strict=True):
-            one = analysis["arms"][arm][name]
-            if one["value"] is None:
-                continue
-            axes.plot(one["interval"], [y, y], color=colour, linewidth=2, alpha=0.6)
-            seeds = [x for x in one["seeds"] if x is not None]
-            axes.plot(seeds, [y] * len(seeds), ".", color=colour, markersize=5, alpha=0.6)
-            axes.plot([one["value"]], [y], "o", color=colour, markersize=7)
-        axes.plot([], [], "o", color=colour, label=name)
+    def series(*names: tuple[str, str]) -> dict[str, Any]:
+        return {name: ([one[name] for one in arms.values()], colour) for name, colour in names}
+
+    arm_plot.draw(left, series(("mR", arm_plot.BLUE)), list(arms), "mean recall, %")
     left.axvline(analysis["chance"]["mR"], color="#333333", linestyle=":", label="chance")
-    left.set_yticks(at, arms)
-    left.invert_yaxis()
-    for axes, label in ((left, "mean recall, %"), (right, "macro R@10 over classes, %")):
-        axes.set_xlabel(label)
-        axes.set_xlim(0, None)
-        axes.xaxis.grid(visible=True, color="#dddddd", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.tick_params(axis="y", length=0)
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
-    with atomic(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
+    groups = series(("head R@10", arm_plot.GREY), ("tail R@10", arm_plot.ORANGE))
+    arm_plot.draw(right, groups, list(arms), "macro R@10 over classes, %")
+    for axes in (left, right):
+        arm_plot.legend(axes)
+    arm_plot.save(figure, path)

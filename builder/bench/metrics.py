@@ -143,9 +143,14 @@ def by_class(
     }
 
 
-def tail(dominant: npt.ArrayLike, classes: int, share: float = 0.2) -> list[int]:
-    """The rarest dominant classes that together hold at most ``share`` of the images."""
-    counts = np.bincount(np.asarray(dominant), minlength=classes)
-    order = [c for c in np.argsort(counts, kind="stable") if counts[c] > 0]
-    held = np.cumsum([counts[c] for c in order])
+def tail(dominant: npt.ArrayLike, classes: int) -> list[int]:
+    """The rarest dominant classes that together hold at most a fifth of the images."""
+    return rarest(np.bincount(np.asarray(dominant), minlength=classes))
+
+
+def rarest(counts: npt.ArrayLike, share: float = 0.2) -> list[int]:
+    """The rarest classes that together hold at most ``share`` of the counts, none without any."""
+    amount = np.asarray(counts)
+    order = [c for c in np.argsort(amount, kind="stable") if amount[c] > 0]
+    held = np.cumsum([amount[c] for c in order])
     return sorted(int(c) for c, sum_ in zip(order, held, strict=True) if sum_ <= share * held[-1])

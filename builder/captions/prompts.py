@@ -157,10 +157,7 @@ def render(prompt: str, sees: Sequence[str], request: Request) -> str:
 
 def check(prompt: str, sees: Sequence[str]) -> None:
     """Raise ArasError unless ``prompt`` is Jinja that uses what the stream sees, and only that."""
-    try:
-        used = jinja2.meta.find_undeclared_variables(_ENVIRONMENT.parse(prompt))
-    except jinja2.TemplateSyntaxError as error:
-        raise ArasError(f"line {error.lineno} is not Jinja: {error.message}") from error
+    used = variables(prompt)
     known = {name for what in sees for name in VARIABLES.get(what, ())}
     if unknown := sorted(used - known):
         have = f"it has {', '.join(sorted(known))}" if known else "it has no variables"
@@ -174,6 +171,14 @@ def check(prompt: str, sees: Sequence[str]) -> None:
             raise ArasError(f"the stream sees {what}, but the prompt uses no {wanted}")
     if not prompt.strip():
         raise ArasError("is empty")
+
+
+def variables(prompt: str) -> set[str]:
+    """Names of the variables that a prompt uses. Raises ArasError when it is not Jinja."""
+    try:
+        return set(jinja2.meta.find_undeclared_variables(_ENVIRONMENT.parse(prompt)))
+    except jinja2.TemplateSyntaxError as error:
+        raise ArasError(f"line {error.lineno} is not Jinja: {error.message}") from error
 
 
 _ENVIRONMENT = jinja2.sandbox.ImmutableSandboxedEnvironment(

@@ -12,7 +12,7 @@ from typing import Any
 
 from builder.captions.settings import Ask, Running
 from builder.errors import ArasError
-from builder.files import content_hashes, digest_of, sha256_file
+from builder.models import cached
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _IGNORED = {".md", ".py", ".png", ".jpg", ".gitattributes"}
@@ -48,24 +48,7 @@ def locate(ask: Ask, running: Running) -> Path:
 
 
 def _snapshot(ask: Ask) -> Path:
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    revision = ask.revision or "main"
-    try:
-        config = try_to_load_from_cache(ask.model, "config.json", revision=revision)
-    except HFValidationError as error:
-        raise ArasError(
-            f"model {ask.model!r} is neither a folder, a .gguf file nor ORG/NAME on the Hub"
-        ) from error
-    if not isinstance(config, str):
-        at = f" --revision {revision}" if ask.revision else ""
-        raise ArasError(
-            f"model {ask.model} ({revision}) is not on this machine; fetch it first: "
-            f"hf download {ask.model}{at} (a gated model wants `hf auth login` before), or give "
-            "the path of a folder that holds it (none by this name lies beside dataset.toml)"
-        )
-    return Path(config).parent
+    return cached.snapshot(ask.model, ask.revision, "config.json", "a folder, a .gguf file")
 
 
 def _digest(path: Path, cache: Path | None) -> str:
@@ -82,11 +65,7 @@ def _digest(path: Path, cache: Path | None) -> str:
         )
     if not found:
         raise ArasError(f"{path}: there is no such model folder or GGUF file")
-    base = path.parent if path.is_file() else path
-    hashes = (
-        content_hashes(found, cache) if cache else {str(one): sha256_file(one) for one in found}
-    )
-    return digest_of([[one.relative_to(base).as_posix(), hashes[str(one)]] for one in found])
+    return cached.digest(found, path.parent if path.is_file() else path, cache)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from builder.cli.bench_augmentation import augmentation
 from builder.cli.bench_imbalance import imbalance
 from builder.cli.common import json_option, say
 
@@ -16,7 +17,7 @@ _RULE = click.Choice(["refuse", "leave-out", "keep"])
 
 @click.group()
 def bench() -> None:
-    """Benchmark retrieval between images and captions.
+    """Benchmark retrieval between images and captions, and what synthetic tiles are worth.
 
     \b
     Figures of embeddings computed anywhere:
@@ -28,9 +29,12 @@ def bench() -> None:
       aras bench leaderboard results/*.json
     The project's question, with all its controls:
       aras bench imbalance release/0.1.0 --stream full --small
+    What synthetic tiles do for a segmenter:
+      aras bench augmentation release/0.1.0
     """
 
 
+bench.add_command(augmentation)
 bench.add_command(imbalance)
 
 

@@ -18,10 +18,15 @@ NEEDS = ("id", "image", "mask", "split")
 
 @dataclass(frozen=True)
 class Tiles:
-    """Decoded tiles: ``pixels`` (n, H, W, 4) uint8, RGB and class id, mapped from disk."""
+    """Decoded tiles: ``pixels`` (n, H, W, 4) uint8, RGB and class id, mapped from disk.
+
+    Crops come from the tiles ``pool`` (all unless given); one that stands in it twice is drawn
+    twice as often.
+    """
 
     pixels: npt.NDArray[np.uint8]
     digest: str
+    pool: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -39,7 +44,7 @@ class Tiles:
             )
         out = np.empty((batch, size, size, 4), dtype=np.uint8)
         for i in range(batch):
-            tile = rng.integers(len(self))
+            tile = rng.integers(len(self)) if self.pool is None else rng.choice(self.pool)
             y, x = rng.integers(height - size + 1), rng.integers(width - size + 1)
             patch = self.pixels[tile, y : y + size, x : x + size]
             patch = np.rot90(patch, int(rng.integers(4)))

@@ -91,12 +91,13 @@ def is_fresh(store: Store, folder: Path, settings: Settings) -> bool:
     return bool(found and found["key"] == _key(store, settings))
 
 
-def train(store: Store, folder: Path, settings: Settings) -> dict[str, Any]:
-    """Train unless the model is there already; returns its record with the test report."""
-    if is_fresh(store, folder, settings):
-        return {**training.require(folder, NAME), "made": False}
-    key = _key(store, settings)
-    tiles, held_out = data.load(store, "train"), data.load(store, "test")
+def train_tiles(
+    folder: Path, key: str, tiles: data.Tiles, settings: Settings
+) -> tuple[nn.Module, list[float], training.Job]:
+    """Train on crops of ``tiles``; the same seed gives the same initial weights on any tiles.
+
+    Returns the model, the loss of every step and the job.
+    """
     device = training.device()
     model = build(settings).to(device)
     job = training.Job(folder, key, settings.steps, settings.learning_rate)
@@ -112,6 +113,16 @@ def train(store: Store, folder: Path, settings: Settings) -> dict[str, Any]:
         return nn.functional.cross_entropy(full, target)
 
     losses = training.fit(job, model, loss_at, label=f"train {NAME}")
+    return model, losses, job
+
+
+def train(store: Store, folder: Path, settings: Settings) -> dict[str, Any]:
+    """Train unless the model is there already; returns its record with the test report."""
+    if is_fresh(store, folder, settings):
+        return {**training.require(folder, NAME), "made": False}
+    key = _key(store, settings)
+    tiles, held_out = data.load(store, "train"), data.load(store, "test")
+    model, losses, job = train_tiles(folder, key, tiles, settings)
     remove(folder / "record.json")
     model.save_pretrained(folder)  # type: ignore[operator]
     report = evaluate(model, held_out)

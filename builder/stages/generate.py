@@ -1,15 +1,19 @@
 """Stage: synthetic tiles drawn from the generator on their layouts."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from builder.errors import ArasError
 from builder.files import digest_of
 from builder.landcover import count_pixels
+from builder.models.pipeline_settings import PipelineAsk, Places
 from builder.pictures import (
     COMPOSITION,
     composition_columns,
@@ -21,12 +25,16 @@ from builder.pictures import (
 from builder.stage import Made, Maker, Stage, setting
 from builder.store import Store
 
+Draw = Callable[[npt.NDArray[np.uint8], Sequence[int]], npt.NDArray[np.uint8]]
+"""Layouts (n, H, W) and n seeds → tiles (n, H, W, 3)."""
+
 
 @dataclass(frozen=True)
 class Generate(Stage):
     """Draw one tile per row of `Layouts`. A row's noise depends on its own seed alone.
 
     With ``mask`` = layout the layout is published as the mask; otherwise `Segment` makes it.
+    ``pipeline`` is a diffusers pipeline that draws in the place of our generator.
     """
 
     mask: str = "layout"
@@ -34,6 +42,8 @@ class Generate(Stage):
     sampling_steps: int = 15
     batch: int = setting(16)
     model: Path = setting(Path())
+    pipeline: PipelineAsk | None = None
+    places: Places = setting(Places())
 
     kinds = ("synthetic",)
     needs = ("id", "layout", "gen_seed")
@@ -44,23 +54,68 @@ class Generate(Stage):
         made = ("mask", *COMPOSITION) if self.mask == "layout" else ()
         return ("image", *made, "gen_model", "gen_revision", "gen_config_sha256")
 
+    def config(self) -> dict[str, Any]:
+        told = super().config()
+        if self.pipeline is None:
+            del told["pipeline"]
+        else:
+            del told["sampler"], told["sampling_steps"]
+            told["pipeline"] = self._asked
+        return told
+
+    @property
+    def _asked(self) -> dict[str, Any]:
+        """What the pipeline is asked; its revisions are in `models` as a digest of the weights."""
+        assert self.pipeline is not None
+        return asdict(replace(self.pipeline, revision="", controlnet_revision=""))
+
     def models(self) -> dict[str, str]:
         from builder.models import training
 
+        if self.pipeline is not None:
+            return {"generator": self._found.digest}
         return {"generator": training.require(self.model, "generator")["weights_sha256"]}
 
-    def open(self, store: Store, survey: Any) -> Maker:
+    @cached_property
+    def _found(self) -> Any:
+        from builder.models import pipelines
+
+        assert self.pipeline is not None
+        return pipelines.find(self.pipeline, self.places)
+
+    def _ours(self) -> tuple[Draw, dict[str, str]]:
+        """Our generator, and the columns that say so."""
         from builder.models import generator as model
         from builder.models import training
 
         unet = model.load(self.model)
         found = training.require(self.model, "generator")
         how = model.Sampling(self.sampler, self.sampling_steps)
-        facts = {
+        return lambda layouts, seeds: model.sample(unet, layouts, seeds, how), {
             "gen_model": f"aras UNet2DModel, {found['settings']['widths']}",
             "gen_revision": found["weights_sha256"],
             "gen_config_sha256": digest_of(asdict(how)),
         }
+
+    def _pipeline(self) -> tuple[Draw, dict[str, str]]:
+        """The diffusers pipeline, and the columns that say so."""
+        from builder.models import pipelines
+
+        assert self.pipeline is not None
+        artist = pipelines.load(self.pipeline, self._found)
+        if artist.layout is None and self.mask == "layout":
+            raise ArasError(
+                f"{artist.name} takes no layout, so tiles would not show what their masks say: "
+                'set mask = "segmenter" in [generator], or name a controlnet'
+            )
+        return lambda layouts, seeds: artist.sample(layouts, seeds, self.batch), {
+            "gen_model": f"{artist.name} {self._found.named}",
+            "gen_revision": self._found.digest,
+            "gen_config_sha256": digest_of(self._asked),
+        }
+
+    def open(self, store: Store, survey: Any) -> Maker:
+        draw, facts = self._ours() if self.pipeline is None else self._pipeline()
 
         def make(table: pa.Table) -> Made:
             ids, seeds = table.column("id").to_pylist(), table.column("gen_seed").to_pylist()
@@ -71,7 +126,7 @@ class Generate(Stage):
             if len({mask.shape for mask in layouts}) > 1:
                 raise ArasError(f"layouts of several sizes among {ids[0]} … {ids[-1]}")
             spans = [slice(i, i + self.batch) for i in range(0, len(ids), self.batch)]
-            drawn = [model.sample(unet, np.stack(layouts[s]), seeds[s], how) for s in spans]
+            drawn = [draw(np.stack(layouts[s]), seeds[s]) for s in spans]
             names = [one.split("/")[-1] + ".png" for one in ids]
             columns: dict[str, Any] = {
                 "image": image_column([encode_png(one) for part in drawn for one in part], names),

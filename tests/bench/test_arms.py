@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from builder.bench.arms import Rows, balanced, describe, design, kept, load
+from builder.bench.arms import Rows, describe, design, kept, load
+from builder.bench.pools import balanced
 from builder.errors import ArasError
 from tests.makers.bench_release import bench_release
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from builder.bench.contrasts import FIGURES, analyse, figures, hierarchical, pairs_at, sums
+from builder.bench.contrasts import FIGURES, analyse, figures, pairs_at, sums
 from builder.bench.ranks import Ranks
+from builder.bench.seeded import hierarchical
 
 DOMINANT = np.array([0] * 8 + [1] * 8 + [2] * 4)
 TRAIN = np.array([0] * 50 + [1] * 40 + [2] * 10)

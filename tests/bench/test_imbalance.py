@@ -8,6 +8,7 @@ import pytest
 
 from builder.bench import imbalance, imbalance_report
 from builder.bench.imbalance import Bench, Experiment, run
+from builder.bench.verdicts import verdict
 from builder.engine import Engine
 from builder.errors import ArasError, WorkFailed
 from builder.models import retriever
@@ -27,6 +28,8 @@ TINY = Settings(
     tokens=24,
     vocabulary=320,
 )
+
+EMPTY = "no test tile has these classes"
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +112,12 @@ def test_the_report_says_what_can_and_cannot_be_concluded(done):
 def test_a_gain_and_a_loss_are_named_as_such():
     found = {"difference": 2.0, "interval": [1.0, 3.0], "p_holm": 0.01, "detectable": 1.5,
              "cluster_sd": 1.0, "seed_sd": 0.1}  # fmt: skip
-    assert imbalance_report._verdict(found).endswith("a gain")
-    assert imbalance_report._verdict({**found, "difference": -2.0}).endswith("a loss")
-    unsure = imbalance_report._verdict({**found, "p_holm": 0.2})
+    assert verdict(found, EMPTY).endswith("a gain")
+    assert verdict({**found, "difference": -2.0}, EMPTY).endswith("a loss")
+    unsure = verdict({**found, "p_holm": 0.2}, EMPTY)
     assert "no difference established; one below 1.5 points" in unsure
-    assert "nothing can be said" in imbalance_report._verdict({**found, "difference": None})
+    none = verdict({**found, "difference": None}, EMPTY)
+    assert none == "no test tile has these classes; nothing can be said"
 
 
 def test_test_tiles_near_train_tiles_are_refused(tmp_path):

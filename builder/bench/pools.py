@@ -1,0 +1,93 @@
+"""Train rows of a release, and pools drawn from them towards a class distribution."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from builder import balance
+from builder.balance_target import Target
+from builder.bench.ranks import Floats, Ints
+from builder.errors import ArasError
+from builder.landcover import CLASSES
+from builder.pictures import per_class
+from builder.release.read import metadata
+from builder.schema import KINDS, SPLITS
+from builder.seeds import seed as seed_of
+
+MAX_REPEATS = 8
+COLUMNS = ("id", "kind", "pixels", "copy")
+
+
+@dataclass(frozen=True)
+class TrainRows:
+    """Train rows: ids, flags (n,) and class shares (n, 7)."""
+
+    ids: list[str]
+    synthetic: npt.NDArray[np.bool_]
+    copy: npt.NDArray[np.bool_]
+    shares: Floats
+
+    @property
+    def real(self) -> Ints:
+        return np.flatnonzero(~self.synthetic)
+
+    @property
+    def made(self) -> Ints:
+        return np.flatnonzero(self.synthetic)
+
+
+def train_table(release: Path, columns: Sequence[str] = ()) -> pa.Table:
+    """The train rows' `COLUMNS` and more. Raises ArasError when there are none."""
+    wanted = (*COLUMNS, *columns)
+    tables = [table for name, table in metadata(release, wanted) if name == SPLITS[0]]
+    table = pa.concat_tables(tables) if tables else None
+    if table is None or not table.num_rows:
+        raise ArasError(f"{release}: has no train rows")
+    return table
+
+
+def train_rows(table: pa.Table) -> TrainRows:
+    """The rows of a table of `COLUMNS`."""
+    pixels = per_class(table.column("pixels")).astype(np.float64)
+    return TrainRows(
+        table.column("id").to_pylist(),
+        table.column("kind").to_numpy() == KINDS.index("synthetic"),
+        np.array([bool(one) for one in table.column("copy").to_pylist()]),
+        pixels / np.maximum(pixels.sum(1, keepdims=True), 1),
+    )
+
+
+def at_random(rows: TrainRows, among: Ints, count: int, seed: int) -> Ints:
+    """``count`` rows of ``among`` at random, by their ids, in their order; all if fewer."""
+    order = np.argsort([seed_of(seed, "imbalance", rows.ids[i]) for i in among])
+    return np.sort(among[order[:count]])
+
+
+def balanced(rows: TrainRows, among: Ints, count: int, seed: int) -> Ints:
+    """``count`` rows of ``among``, some repeated, with class shares as even as they allow."""
+    repeats = max(MAX_REPEATS, -(-count // len(among)))
+    return _drawn(rows, among, count, Target.parse("tempered:0"), seed, repeats)
+
+
+def alike(rows: TrainRows, among: Ints, like: Ints, count: int, seed: int) -> Ints:
+    """``count`` rows of ``among``, repeated so as to come near the class shares of ``like``."""
+    wanted = rows.shares[like].mean(0)
+    wanted = np.where(rows.shares[among].sum(0) > 0, wanted, 0.0)
+    wanted = wanted / wanted.sum()
+    named = dict(zip(CLASSES, (float(one) for one in wanted), strict=True))
+    return _drawn(rows, among, count, Target.parse(named), seed, None)
+
+
+def _drawn(
+    rows: TrainRows, among: Ints, count: int, target: Target, seed: int, repeats: int | None
+) -> Ints:
+    shares = rows.shares[among]
+    plan = balance.solve(shares, target, rows=count, max_repeats=repeats)
+    ids = [rows.ids[i] for i in among]
+    number = seed_of(seed, "imbalance", str(target))
+    drawn = balance.allocate(plan.weights, count, number, ids=ids, compositions=shares)
+    return np.repeat(among, drawn)

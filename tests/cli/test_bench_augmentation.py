@@ -1,0 +1,28 @@
+"""``aras bench augmentation`` as a user runs it."""
+
+import json
+
+from click.testing import CliRunner
+
+from builder.cli import cli
+from tests.makers.bench_release import bench_release
+
+
+def test_one_command_runs_it_all_and_a_second_only_reports(tmp_path):
+    bench_release(tmp_path / "release", test=6)
+    words = [
+        "-C", str(tmp_path), "bench", "augmentation", "release", "--small",
+        "--steps", "2", "--batch", "2", "--seeds", "2", "--json",
+    ]  # fmt: skip
+    first = CliRunner().invoke(cli, words)
+    assert first.exit_code == 0, first.output
+    told = json.loads(first.stdout)
+    assert told["analysis"]["seeds"] == 2
+    folder = tmp_path / "reports/augmentation/runs"
+    runs = {one: one.stat().st_mtime_ns for one in folder.iterdir()}
+    second = CliRunner().invoke(cli, words)
+    assert json.loads(second.stdout)["analysis"] == told["analysis"]
+    assert {one: one.stat().st_mtime_ns for one in runs} == runs
+    refused = CliRunner().invoke(cli, [*words, "--runs", "a", "b"])
+    assert refused.exit_code == 2
+    assert "no synthetic train row is of run 'a'" in refused.output
