@@ -156,7 +156,7 @@ def gather(table: pa.Table, prefix: str, names: Sequence[str], kind: pa.ListType
         for one in element
     ]
     structs = pa.StructArray.from_arrays(fields, fields=list(element))
-    return pa.ListArray.from_arrays(np.arange(0, n * width + 1, width, np.int32), structs, kind)
+    return pa.ListArray.from_arrays(np.arange(0, n * width + 1, width, dtype=np.int32), structs, kind)
 
 
 def write_data(project: Project, folder: Path) -> tuple[dict[str, Any], Census, str]:
@@ -192,9 +192,9 @@ def write_data(project: Project, folder: Path) -> tuple[dict[str, Any], Census, 
                 writer("metadata", split, METADATA_NAMES).add(table.drop_columns(list(BLOBS)))
 
     with bar("package", len(todo), "shards") as advance:
-        for one in prefetch(map(read, todo)):
-            add(*one)
-            del one  # leaves nothing of the shard behind
+        for made in prefetch(map(read, todo)):
+            add(*made)
+            del made  # leaves nothing of the shard behind
             advance(1)
     configs: dict[str, Any] = {}
     for (config, split), one in sorted(
