@@ -129,15 +129,17 @@ def front_matter(release: Path, manifest: Mapping[str, Any]) -> str:
 
 def _info(release: Path, config: str, splits: Mapping[str, Any]) -> dict[str, Any]:
     """One entry of dataset_info; columns, rows and sizes as the footers have them."""
-    sizes, names = [], []
+    sizes: list[dict[str, Any]] = []
+    names: list[str] = []
     for split, entry in splits.items():
-        footers = [pq.read_metadata(release / name) for name in entry["files"]]
-        total = sum(
-            one.row_group(i).total_byte_size for one in footers for i in range(one.num_row_groups)
-        )
-        rows = sum(one.num_rows for one in footers)
-        sizes.append({"name": split, "num_bytes": total, "num_examples": rows})
-        names = footers[0].schema.to_arrow_schema().names
+        size = {"num_bytes": 0, "num_examples": 0}
+        for name in entry["files"]:  # one footer at a time: many files have large ones
+            footer = pq.read_metadata(release / name)
+            groups = (footer.row_group(i) for i in range(footer.num_row_groups))
+            size["num_bytes"] += sum(group.total_byte_size for group in groups)
+            size["num_examples"] += footer.num_rows
+            names = footer.schema.to_arrow_schema().names
+        sizes.append({"name": split, **size})
     return {
         "config_name": config,
         "features": features(names)._to_yaml_list(),

@@ -53,6 +53,7 @@ def package(project: Project) -> dict[str, Any]:
     if target.exists():
         return _existing(target, key)
     sweep(project.releases)
+    told = facts(project)
     with atomic(target) as temporary:
         temporary.mkdir()
         configs, census, content = write_data(project, temporary)
@@ -63,7 +64,7 @@ def package(project: Project) -> dict[str, Any]:
             "content_sha256": content,
             "configs": configs,
             "files": [],
-            "facts": {**facts(project), "census": census.as_dict()},
+            "facts": {**told, "census": census.as_dict()},
         }
         layout.write_manifest(temporary, manifest)
         placed = manifest["facts"]["split"] is not None
