@@ -157,7 +157,8 @@ def gather(table: pa.Table, prefix: str, names: Sequence[str], kind: pa.ListType
         for one in element
     ]
     structs = pa.StructArray.from_arrays(fields, fields=list(element))
-    return pa.ListArray.from_arrays(np.arange(0, n * width + 1, width, dtype=np.int32), structs, kind)
+    ends = np.arange(0, n * width + 1, width, dtype=np.int32)
+    return pa.ListArray.from_arrays(ends, structs, kind)
 
 
 def write_data(project: Project, folder: Path) -> tuple[dict[str, Any], Census, str]:
