@@ -130,7 +130,6 @@ def front_matter(release: Path, manifest: Mapping[str, Any]) -> str:
 def _info(release: Path, config: str, splits: Mapping[str, Any]) -> dict[str, Any]:
     """One entry of dataset_info; columns, rows and sizes as the footers have them."""
     sizes: list[dict[str, Any]] = []
-    names: list[str] = []
     for split, entry in splits.items():
         size = {"num_bytes": 0, "num_examples": 0}
         for name in entry["files"]:  # one footer at a time: many files have large ones
@@ -138,8 +137,10 @@ def _info(release: Path, config: str, splits: Mapping[str, Any]) -> dict[str, An
             groups = (footer.row_group(i) for i in range(footer.num_row_groups))
             size["num_bytes"] += sum(group.total_byte_size for group in groups)
             size["num_examples"] += footer.num_rows
-            names = footer.schema.to_arrow_schema().names
         sizes.append({"name": split, **size})
+    first = next(name for entry in splits.values() for name in entry["files"])
+    with pq.ParquetFile(release / first) as file:
+        names = file.schema_arrow.names
     return {
         "config_name": config,
         "features": features(names)._to_yaml_list(),
