@@ -202,9 +202,11 @@ class Project:
 
     def training(self, model: str) -> Training:
         section: Any = getattr(self.recipe, model)
-        keys = ("steps", "batch", "crop", "size", "stream", "learning_rate")
+        keys = ("steps", "batch", "crop", "size", "stream", "learning_rate", "weights", "chunk")
         values = {key: getattr(section, key, None) for key in keys}
         given = {key: value for key, value in values.items() if value is not None}
+        if (name := given.get("weights")) and (self.directory / name).is_dir():
+            given["weights"] = str((self.directory / name).absolute())
         given["seed"] = self.recipe.dataset.seed
         size = self.recipe.tiles.size
         return Training(model, self.models / model, given, section.profile, size)

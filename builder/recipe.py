@@ -146,6 +146,8 @@ class RetrieverSection(Section):
     batch: Positive | None = None
     size: Positive | None = None
     learning_rate: Annotated[float, Field(gt=0)] | None = None
+    weights: str | None = None
+    chunk: Annotated[int, Field(ge=0)] | None = None
 
 
 class PipelineSection(Section):

@@ -1,7 +1,9 @@
 """Markdown of retrieval results and comparisons: what a person reads of the JSON."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from builder.report.document import table
 
 KS = ("R@1", "R@5", "R@10")
 COLUMNS = [f"{way} {k}" for way in ("t→i", "i→t") for k in KS]
@@ -10,13 +12,6 @@ COLUMNS = [f"{way} {k}" for way in ("t→i", "i→t") for k in KS]
 def recalls(figures: Mapping[str, Any]) -> list[str]:
     """The six recalls of one protocol's figures, per cent with two decimals."""
     return [f"{figures[way][k]:.2f}" for way in ("t2i", "i2t") for k in KS]
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is text, the others numbers."""
-    rule = ["---", *("---:" for _ in header[1:])]
-    lines = [header, rule, *rows]
-    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines) + "\n"
 
 
 def result(found: Mapping[str, Any]) -> str:

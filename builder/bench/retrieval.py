@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from builder import __version__
 from builder.bench import baselines, encoders, metrics, protocol
 from builder.bench.gallery import Gallery, Texts
-from builder.bench.protocol import About, Pair
-from builder.bench.ranks import Array, Ints, Positives, rank
+from builder.bench.protocol import About
+from builder.bench.ranks import Array, Ints, Pair, Positives, rank
 from builder.errors import ArasError
 from builder.files import atomic, digest_of, hash_file, read_json, sha256_file, write_json
 from builder.scores.leakage import without_digits

@@ -93,7 +93,7 @@ def embeddings(
         ranks = rank(pictures.vectors, captions.vectors, Positives.owned(belongs), device, advance)
     result = summary(*ranks)
     if intervals:
-        from builder.bench.protocol import spans
+        from builder.bench.uncertainty import spans
 
         result["intervals"] = spans(ranks, belongs)
     click.echo(json.dumps(result) if as_json else _table(result))
