@@ -228,6 +228,11 @@ class MemorizationSection(Section):
     drop_copies: bool = True
 
 
+class BenchSection(Section):
+    embeddings: str = ""
+    splits: list[Literal["train", "validation", "test"]] = ["validation", "test"]
+
+
 class Recipe(Section):
     dataset: DatasetSection = DatasetSection()
     engine: EngineSection = EngineSection()
@@ -238,6 +243,7 @@ class Recipe(Section):
     generator: GeneratorSection = GeneratorSection()
     retriever: RetrieverSection = RetrieverSection()
     memorization: MemorizationSection = MemorizationSection()
+    bench: BenchSection = BenchSection()
     captions: dict[Name, CaptionSection] = {}
     subsets: dict[Name, SubsetSection] = {
         "mini": SubsetSection(rows=1_000),

@@ -16,6 +16,7 @@ from builder.bench.ranks import Array
 from builder.errors import ArasError
 from builder.files import atomic, digest_of, hash_file, sweep
 from builder.pictures import Pixels, decode_png
+from builder.release.layout import read_manifest
 
 BATCH = 64
 
@@ -154,7 +155,7 @@ def from_files(
         ("images", images, gallery.ids, set(gallery.ids)),
         ("texts", texts, asked.ids, known),
     ):
-        found = load_vectors(path)
+        found = load_vectors(path, what)
         notes += [found.note] if found.note else []
         vectors = found.vectors
         if found.ids is None:
@@ -172,6 +173,23 @@ def from_files(
         files[what] = {"file": path.name, **hash_file(path, "sha256")}
     check_pair(*pair)
     return pair[0].vectors, pair[1].vectors, {"source": "files", "vectors": files}, notes
+
+
+def from_release(gallery: Gallery, asked: Texts) -> tuple[Array, Array, dict[str, Any], list[str]]:
+    """The vectors of a release's own config embeddings, in the gallery's order.
+
+    Raises ArasError for a release that has none of this split.
+    """
+    manifest = read_manifest(gallery.release)
+    held = manifest["configs"].get("embeddings", {})
+    if gallery.split not in held:
+        raise ArasError(
+            f"{gallery.release}: holds no embeddings of split {gallery.split}; [bench] embeddings "
+            "in the recipe packages them"
+        )
+    path = gallery.release / held[gallery.split]["files"][0]
+    images, texts, facts, notes = from_files(path, path, gallery, asked)
+    return images, texts, {**facts, **manifest["facts"]["embeddings"]}, notes
 
 
 def _none_of(ids: set[str], path: Path, what: str) -> None:

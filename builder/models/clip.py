@@ -116,6 +116,18 @@ class Dual:
         """Token ids (n, length) → unit vectors (n, d) float32."""
         return _unit(self.model.get_text_features(**ids))
 
+    def image(self, image: Pixels) -> npt.NDArray[np.float32]:
+        """(H, W, 3) uint8 → unit vector (d,), through the model's own image processor."""
+        with torch.inference_mode():
+            ready = self.processor(images=[image], return_tensors="pt")["pixel_values"]
+            return _first(self.image_vectors(ready.to(training.device())))
+
+    def text(self, text: str) -> npt.NDArray[np.float32]:
+        """Unit vector (d,) of a text."""
+        with torch.inference_mode():
+            ids = {name: one.to(training.device()) for name, one in self.ids([text]).items()}
+            return _first(self.text_vectors(ids))
+
     def save(self, folder: Path) -> None:
         """Write a folder that transformers, and so `aras bench retrieval --model`, loads."""
         for part in (self.model, self.tokenizer, self.processor):
@@ -179,13 +191,26 @@ def told(settings: Settings) -> dict[str, Any]:
 
 def identity(name: str, model: Any = None) -> str | None:
     """What tells the weights ``name`` from all others: a digest of the folder's content, or the
-    revision on the Hub that ``model`` came from; None where it cannot be known."""
+    revision on the Hub that ``model`` came from; None where it cannot be known.
+
+    Raises ArasError for a name that transformers has no configuration of.
+    """
     folder = Path(name)
     if folder.is_dir():
         files = sorted(path for kind in _CONTENT for path in folder.glob(kind))
         return digest_of({path.name: hash_file(path, "sha256")["sha256"] for path in files})
-    revision = getattr(getattr(model, "config", None), "_commit_hash", None)
+    revision = getattr(_config(name) if model is None else model.config, "_commit_hash", None)
     return f"{name}@{revision}" if revision else None
+
+
+def _config(name: str) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise ArasError(f"model {name}: transformers cannot load it ({first})") from error
 
 
 _TOWERS = ("text", "vision")
@@ -288,6 +313,10 @@ def contrastive(images: Tensor, texts: Tensor, scale: Tensor, groups: Tensor) ->
     return (
         nn.functional.cross_entropy(logits, right) + nn.functional.cross_entropy(logits.T, right)
     ) / 2
+
+
+def _first(vectors: Tensor) -> npt.NDArray[np.float32]:
+    return np.asarray(vectors[0].cpu().numpy())
 
 
 def _unit(found: Any) -> Tensor:

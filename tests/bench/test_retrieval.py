@@ -6,7 +6,8 @@ import pytest
 
 from builder.bench import report
 from builder.bench.gallery import load
-from builder.bench.retrieval import Model, Settings, run, write
+from builder.bench.models import Model, Settings
+from builder.bench.retrieval import run, write
 from builder.errors import ArasError
 from tests.makers.bench_release import bench_release
 from tests.makers.tiny_clip import tiny_clip
