@@ -169,7 +169,8 @@ def retrieval(
     rows is refused, unless --near or --synthetic say leave-out or keep; the result says which.
 
     Writes a result file with everything that it takes to repeat it, and the ranks beside it for
-    `aras bench compare`; prints a Markdown table. --vectors writes images.parquet and
+    `aras bench compare`; prints a Markdown table, which the .html beside it shows with a plot.
+    --vectors writes images.parquet and
     texts.parquet: put them beside the result and `aras bench leaderboard --check` can re-score it.
 
     \b
@@ -201,8 +202,9 @@ def retrieval(
     name = re.sub(r"[^a-z0-9._-]+", "-", model.label.lower()).strip("-.")
     path = root / (out or f"reports/retrieval-{name}.json")
     result = bench_retrieval.write(found, path, root / vectors if vectors else None)
-    say(f"wrote {path}")
-    click.echo(json.dumps(result, ensure_ascii=False) if as_json else report.result(result))
+    told = report.write(result, path)
+    say(f"wrote {path}, and .html and .png beside it")
+    click.echo(json.dumps(result, ensure_ascii=False) if as_json else told)
 
 
 @bench.command()

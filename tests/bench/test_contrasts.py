@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from builder.bench import conclusions
 from builder.bench.contrasts import (
     FIGURES,
     Groups,
@@ -96,6 +97,29 @@ def test_a_large_difference_is_found_and_none_is_not():
     same = next(one for one in same["contrasts"] if one["theirs"] == "real")
     assert same["mR"]["p_holm"] > 0.05
     assert same["mR"]["detectable"] > abs(same["mR"]["difference"])
+
+
+def test_an_arm_of_one_run_stands_for_all_seeds():
+    ranks_of = arms(real=0.9, shuffled=0.0) | {"zero-shot": [noisy(0.1, 5)]}
+    found = analyse(ranks_of, DOMINANT, None, GROUPS, [], 1.0, resamples=100)
+    gain = next(one for one in found["contrasts"] if one["theirs"] == "zero-shot")
+    assert gain["mR"]["difference"] > 30
+    assert len(set(found["arms"]["zero-shot"]["mR"]["seeds"])) == 1
+
+
+def test_differences_are_told_by_class_and_by_ratio():
+    t2i = [ranks(np.where(DOMINANT == 2, k, 19)) for k in (19, 0)]  # Grass: never, then always
+    told = {"real": [(t2i[0], t2i[0])] * 2, "balanced-0.5": [(t2i[1], t2i[1])] * 2}
+    found = analyse(told, DOMINANT, None, GROUPS, [0.5], 0.5, resamples=100)
+    gain = found["ratios"][0]
+    assert (gain["arm"], gain["tail"]["difference"]) == ("balanced-0.5", 100)
+    assert {n: one["difference"] for n, one in gain["classes"].items()} == {
+        "Tree": 0, "Shrub": 0, "Grass": 100,
+    }  # fmt: skip
+    lines = conclusions._classes(found)
+    assert lines[0].startswith("Classes with a gain")
+    assert "Grass +100.00" in lines[0]
+    assert lines[1].endswith("none.")
 
 
 def test_blocks_are_drawn_whole():

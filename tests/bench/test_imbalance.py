@@ -12,7 +12,7 @@ from builder.bench.material import ReleaseSource
 from builder.bench.verdicts import verdict
 from builder.engine import Engine
 from builder.errors import ArasError, WorkFailed
-from builder.models import retriever
+from builder.models import clip, retriever
 from builder.models.clip import Settings
 from tests.makers.bench_release import SIZE, bench_release
 
@@ -116,6 +116,25 @@ def test_the_report_says_what_can_and_cannot_be_concluded(done):
     figures = told["analysis"]["arms"]["real"]["mR"]
     mean = np.mean([one["figures"]["S"]["mR"] for one in records if one["arm"] == "real"])
     assert figures["value"] == pytest.approx(mean)
+
+
+def test_given_weights_are_judged_untrained_and_go_into_every_arm(release, tmp_path):
+    weights = tmp_path / "clip"
+    source = ReleaseSource(release, "numbers")
+    clip.start(TINY, source.load().rows.texts).save(weights)
+    settings = replace(TINY, weights=str(weights), steps=1)
+    bench = Bench(Experiment(source, tmp_path, settings, (0.5,), 2, zero_shot=str(weights)))
+    assert bench.trials[0] == (imbalance.ZERO_SHOT, 0)
+    bare = bench.run(bench.trials[0])
+    assert bare["model"]["name"] == "clip"
+    assert bench.record(bench.trials[0]) == bare
+    trained = bench.run(("real", 0))
+    assert trained["settings"]["weights"]["name"] == "clip"
+    assert str(tmp_path) not in json.dumps(trained)
+    assert trained["ranks"] != bare["ranks"]
+    key = bench.key(("real", 0))
+    clip.start(replace(TINY, seed=1), source.load().rows.texts).save(weights)
+    assert bench.key(("real", 0)) != key
 
 
 def test_a_gain_and_a_loss_are_named_as_such():

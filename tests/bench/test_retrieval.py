@@ -78,4 +78,4 @@ def test_clip_runs_whole(rows, tmp_path):
     result = run(rows, Model(str(clip)), ["words"], QUICK).result
     assert result["model"]["architecture"] == "CLIPModel"
     assert result["model"]["name"] == "clip"
-    assert "## " in report.result(result)
+    assert "| words, strict |" in report.document(result).markdown()
