@@ -213,6 +213,11 @@ def fractions_of(compositions: npt.ArrayLike) -> FloatArray:
             f"compositions have shape {values.shape}; wanted are one or more rows of "
             f"{len(CLASSES)} classes"
         )
+    return _fractions(values)
+
+
+def _fractions(compositions: npt.ArrayLike) -> FloatArray:
+    values = np.asarray(compositions, dtype=np.float64)
     total = values.sum(axis=1)
     bad = ~np.isfinite(values).all(axis=1) | (values < 0).any(axis=1) | ~(total > 0)
     for row in np.flatnonzero(bad)[:1]:
@@ -250,7 +255,9 @@ def allocate(
         )
     names = [str(i) for i in range(len(share))] if ids is None else ids
     ticket = np.array([seeds.seed(seed, name) for name in names], dtype=np.uint64)
-    keys = [ticket] if compositions is None else [ticket, *_like(fractions_of(compositions))]
+    keys = [ticket]
+    if compositions is not None:
+        keys += _like(_fractions(compositions))
     order = np.lexsort(keys)
     ordered = share[order]
     expected = ordered * (rows / ordered.sum())

@@ -20,6 +20,7 @@ from builder.plan import Part, Summary, plan, run, survey
 from builder.progress import console
 from builder.stage import Stage
 from builder.stages.caption import Caption
+from builder.stages.embed import Embed
 from builder.stages.generate import Generate
 from builder.stages.import_ import Import
 from builder.stages.import_release import ImportRelease, is_release, streams_of
@@ -33,6 +34,9 @@ from builder.store import CorruptShard, Store
 
 RESTARTS = 3
 """Most times that a build starts over because a shard on disk turned out corrupt."""
+
+RETRIEVER = "retriever"
+"""Model whose vectors a release may hold: the one that the recipe trains itself."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,8 @@ class Project:
             judged: list[Step] = []
             if section.segmenter:
                 judged = [*self.trainings(), *self.segments()]
-            return [self.imports(), *blocks, *judged, *self.captions(), *self.scores()]
+            rest = [*self.captions(), *self.scores(), *self.embed()]
+            return [self.imports(), *blocks, *judged, *rest]
         return [
             self.tiles(),
             self.split(),
@@ -141,6 +146,7 @@ class Project:
             *self.memorization(),
             *self.captions(),
             *self.scores(),
+            *self.embed(),
         ]
 
     def imports(self) -> Import | ImportRelease:
@@ -202,9 +208,11 @@ class Project:
 
     def training(self, model: str) -> Training:
         section: Any = getattr(self.recipe, model)
-        keys = ("steps", "batch", "crop", "size", "stream", "learning_rate")
+        keys = ("steps", "batch", "crop", "size", "stream", "learning_rate", "weights", "chunk")
         values = {key: getattr(section, key, None) for key in keys}
         given = {key: value for key, value in values.items() if value is not None}
+        if (name := given.get("weights")) and (self.directory / name).is_dir():
+            given["weights"] = str((self.directory / name).absolute())
         given["seed"] = self.recipe.dataset.seed
         size = self.recipe.tiles.size
         return Training(model, self.models / model, given, section.profile, size)
@@ -258,6 +266,23 @@ class Project:
         section = self.recipe.memorization
         stage = Memorize(copy_ratio=section.copy_ratio, copy_bits=section.copy_bits)
         return [stage] if self.synthetic_rows else []
+
+    @property
+    def baseline(self) -> str:
+        """The model whose vectors a release holds: a folder, or a name on the Hub."""
+        name = self.recipe.bench.embeddings
+        if name == RETRIEVER:
+            return str(self.models / name)
+        return str((self.directory / name).absolute()) if (self.directory / name).is_dir() else name
+
+    def embed(self) -> list[Step]:
+        """The vectors of the baseline, and its training where it is the recipe's own."""
+        section = self.recipe.bench
+        if not section.embeddings:
+            return []
+        stage = Embed(streams=self.streams(), splits=tuple(section.splits), model=self.baseline)
+        own = section.embeddings == RETRIEVER
+        return [self.training(RETRIEVER), stage] if own else [stage]
 
     def captions(self) -> list[Caption]:
         imported = self.imports().streams if self.is_imported else ()

@@ -146,6 +146,8 @@ class RetrieverSection(Section):
     batch: Positive | None = None
     size: Positive | None = None
     learning_rate: Annotated[float, Field(gt=0)] | None = None
+    weights: str | None = None
+    chunk: Annotated[int, Field(ge=0)] | None = None
 
 
 class PipelineSection(Section):
@@ -226,6 +228,11 @@ class MemorizationSection(Section):
     drop_copies: bool = True
 
 
+class BenchSection(Section):
+    embeddings: str = ""
+    splits: list[Literal["train", "validation", "test"]] = ["validation", "test"]
+
+
 class Recipe(Section):
     dataset: DatasetSection = DatasetSection()
     engine: EngineSection = EngineSection()
@@ -236,6 +243,7 @@ class Recipe(Section):
     generator: GeneratorSection = GeneratorSection()
     retriever: RetrieverSection = RetrieverSection()
     memorization: MemorizationSection = MemorizationSection()
+    bench: BenchSection = BenchSection()
     captions: dict[Name, CaptionSection] = {}
     subsets: dict[Name, SubsetSection] = {
         "mini": SubsetSection(rows=1_000),

@@ -216,7 +216,28 @@ COLUMNS: tuple[Column, ...] = (
     ),
 )
 
-WORKING = {"layout": IMAGE, "features": pa.list_(pa.float32()), "phash": pa.uint64()}
+VECTORS = pa.list_(pa.struct([("stream", pa.string()), ("vector", pa.list_(pa.float32()))]))
+"""Vectors of a row in the store: of its image, whose stream is null, and of its captions."""
+
+EMBEDDING_COLUMNS: tuple[Column, ...] = (
+    Column("id", pa.string(), "embed", "Id of a row, for its image, or row#stream for a caption."),
+    Column("owner", pa.string(), "embed", "Id of the row whose caption it is; null for an image."),
+    Column("stream", pa.string(), "embed", "Caption stream; null for an image."),
+    Column(
+        "vector",
+        pa.list_(pa.float32()),
+        "embed",
+        "Unit vector; images and captions share one space, compared by their product.",
+    ),
+)
+"""Columns of config embeddings."""
+
+WORKING = {
+    "layout": IMAGE,
+    "vectors": VECTORS,
+    "features": pa.list_(pa.float32()),
+    "phash": pa.uint64(),
+}
 """Columns of the store that are not published."""
 
 BY_NAME = {column.name: column for column in COLUMNS}
@@ -230,10 +251,27 @@ METADATA_NAMES = tuple(column.name for column in COLUMNS if column.name not in B
 """Columns of config metadata."""
 
 
+OTHERS = {"embeddings": EMBEDDING_COLUMNS}
+"""Configs whose rows are not those of the release."""
+
+_FIELDS = {one.name: one for columns in OTHERS.values() for one in columns} | BY_NAME
+
+
+def columns_of(config: str) -> tuple[Column, ...]:
+    """The columns of a config of a release, in its order."""
+    names = METADATA_NAMES if config == "metadata" else COLUMN_NAMES
+    return OTHERS.get(config) or tuple(BY_NAME[name] for name in names)
+
+
+def names_of(config: str) -> tuple[str, ...]:
+    """Names of the columns of a config of a release."""
+    return tuple(column.name for column in columns_of(config))
+
+
 def arrow_type(name: str) -> pa.DataType:
     """Arrow type of a column in the store and in releases."""
-    if name in BY_NAME:
-        return BY_NAME[name].type
+    if name in _FIELDS:
+        return _FIELDS[name].type
     if name in WORKING:
         return WORKING[name]
     return CAPTION if name.startswith(STREAM_PREFIX) else CAPTION_SCORE
@@ -251,7 +289,7 @@ def features(names: Sequence[str]) -> Any:
         one = datasets.Features.from_arrow_schema(pa.schema([("x", column.type)]))
         return one["x"]
 
-    return datasets.Features({name: feature(BY_NAME[name]) for name in names})
+    return datasets.Features({name: feature(_FIELDS[name]) for name in names})
 
 
 def arrow_schema(names: Sequence[str]) -> pa.Schema:

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from builder.release.card import column_type
-from builder.schema import COLUMNS
+from builder.schema import COLUMNS, OTHERS, Column
 
+HEADER = ("| column | type | unit | made by | meaning |", "|---|---|---|---|---|")
 TARGET = Path(__file__).parents[1] / "docs" / "columns.md"
 
 
@@ -15,13 +16,19 @@ def text() -> str:
         "",
         "Written by `python scripts/write_columns.py` from `builder/schema.py`.",
         "",
-        "| column | type | unit | made by | meaning |",
-        "|---|---|---|---|---|",
+        *HEADER,
     ]
-    for one in COLUMNS:
-        cells = (f"`{one.name}`", column_type(one), one.unit or "–", one.made_by, one.meaning)
-        lines.append(f"| {' | '.join(cells)} |")
+    lines += [row(one) for one in COLUMNS]
+    for config, columns in OTHERS.items():
+        lines += ["", f"Config `{config}` has rows and columns of its own:", "", *HEADER]
+        lines += [row(one) for one in columns]
     return "\n".join(lines) + "\n"
+
+
+def row(one: Column) -> str:
+    """A line of the table."""
+    cells = (f"`{one.name}`", column_type(one), one.unit or "–", one.made_by, one.meaning)
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

@@ -130,6 +130,9 @@ def test_init_writes_a_recipe_that_equals_the_defaults(tmp_path: Path) -> None:
     assert {name: one.style for name, one in found.captions.items()} == {s: s for s in STYLES}
 
 
+TRAINED = ("segmenter", "generator", "retriever")
+
+
 def test_the_commented_keys_show_the_values_that_hold_without_them(tmp_path: Path) -> None:
     """Commented keys are the defaults of the code: of the profile, or of the sampler."""
     text = recipe.write(tmp_path).read_text()
@@ -144,9 +147,9 @@ def test_the_commented_keys_show_the_values_that_hold_without_them(tmp_path: Pat
         for key, value in keys.items()
         if key not in tomllib.loads(text).get(section, {})
     }
-    assert {section for section, _ in extra} >= {"segmenter", "generator"}
     project = Project(tmp_path)
-    holds = {name: project.training(name).settings() for name in ("segmenter", "generator")}
+    assert {section for section, _ in extra} >= set(TRAINED)
+    holds = {name: project.training(name).settings() for name in TRAINED}
     draw = project.synthesis()[-1]
     for (section, key), value in extra.items():
         source = holds[section] if hasattr(holds[section], key) else draw

@@ -15,11 +15,13 @@ BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#999999"
 GREEN, PINK = "#009E73", "#CC79A7"
 
 
-def panels(width: float, height: float, **options: Any) -> tuple[Figure, Sequence[Axes]]:
-    """A figure of two panels side by side that needs no display."""
+def panels(
+    width: float, height: float, count: int = 2, **options: Any
+) -> tuple[Figure, Sequence[Axes]]:
+    """A figure of panels side by side that needs no display."""
     figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, 2, **options)
+    return figure, figure.subplots(1, count, squeeze=False, **options)[0]
 
 
 def draw(

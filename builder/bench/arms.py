@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from builder.bench.gallery import captions_by_stream
-from builder.bench.pools import TrainRows, alike, at_random, balanced, train_rows, train_table
-from builder.bench.ranks import Ints
+from builder.bench.pools import TrainRows, alike, balanced, train_rows, train_table
+from builder.bench.ranks import Floats, Ints
 from builder.errors import ArasError
-from builder.landcover import CLASSES
 from builder.scores.controls import shuffled
 from builder.scores.grounding import score_captions
 from builder.scores.leakage import without_digits
@@ -21,6 +20,8 @@ RATIOS = (0.25, 0.5, 1.0, 3.0)
 """Synthetic rows per real row."""
 GROUNDED = 0.5
 """Least grounding of a synthetic row's caption in the filtered arm."""
+AGREES = 0.25
+"""Quantile of the real rows' agreement between segmenter and mask that the filter asks for."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Rows(TrainRows):
     """Train rows that have a caption in one stream, and those captions."""
 
     texts: list[str]
+    passes: npt.NDArray[np.bool_]
+    """Synthetic rows that the filtered arm takes."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,11 @@ class Arm:
 
 @dataclass(frozen=True)
 class Design:
-    """The arms, the ratio that the contrasts are made at, and why arms are missing."""
+    """The arms, the ratio that contrasts are made at, all ratios, and why arms are missing."""
 
     arms: list[Arm]
     ratio: float
+    ratios: list[float]
     missing: list[str]
 
     def arm(self, name: str) -> Arm:
@@ -55,13 +59,17 @@ class Design:
 
 def load(release: Path, stream: str) -> Rows:
     """Train rows with a caption in ``stream``. Raises ArasError when either source lacks them."""
-    table = train_table(release, ("captions",))
+    table = train_table(release, ("mask_agreement", "captions"))
     streams = captions_by_stream(table.column("captions"))
     if stream not in streams:
         raise ArasError(f"{release}: no caption stream {stream!r}; it has {', '.join(streams)}")
     keep = [i for i, text in enumerate(streams[stream]) if text is not None]
-    found = train_rows(table.take(keep))
-    rows = Rows(**vars(found), texts=[str(streams[stream][i]) for i in keep])
+    table = table.take(keep)
+    found = train_rows(table)
+    texts = [str(streams[stream][i]) for i in keep]
+    seen = agrees(table.column("mask_agreement").to_numpy(), found.synthetic)
+    passes = found.synthetic & told_well(texts, found.shares) & seen & ~found.copy
+    rows = Rows(**vars(found), texts=texts, passes=passes)
     for what, there in (("real", rows.real), ("synthetic", rows.made)):
         if len(there) < 2:
             raise ArasError(
@@ -93,12 +101,11 @@ def design(rows: Rows, ratios: Sequence[float] = RATIOS, seed: int = 0) -> Desig
     ]
     for r in allowed:
         count = min(round(r * len(real)), len(made))
-        some = np.concatenate([real, at_random(rows, made, count, seed)])
+        some = np.concatenate([real, alike(rows, made, real, count, seed)])
         even = np.concatenate([real, balanced(rows, made, count, seed)])
-        arms.append(Arm(f"random-{r:g}", f"real + {count:,} synthetic at random", some, rows.texts))
-        arms.append(
-            Arm(f"balanced-{r:g}", f"real + {count:,} class-balanced synthetic", even, rows.texts)
-        )
+        what = f"real + {count:,} synthetic"
+        arms.append(Arm(f"natural-{r:g}", f"{what} with real class shares", some, rows.texts))
+        arms.append(Arm(f"balanced-{r:g}", f"{what}, class-balanced", even, rows.texts))
     even = next(one.pool for one in arms if one.name == f"balanced-{main:g}")
     arms.append(
         Arm(
@@ -108,7 +115,7 @@ def design(rows: Rows, ratios: Sequence[float] = RATIOS, seed: int = 0) -> Desig
             rows.texts,
         )
     )
-    good = made[kept(rows, made)]
+    good = made[rows.passes[made]]
     if len(good) == len(made):
         missing.append("filtered: the filter drops no synthetic row, so it would equal balanced")
     elif len(good) < 2:
@@ -128,15 +135,26 @@ def design(rows: Rows, ratios: Sequence[float] = RATIOS, seed: int = 0) -> Desig
         missing.append("stripped: captions hold no numbers, so it would equal real")
     else:
         arms.append(Arm("stripped", "real rows, numbers removed from captions", real, plain))
-    return Design(arms, main, missing)
+    return Design(arms, main, allowed, missing)
 
 
-def kept(rows: Rows, among: Ints) -> npt.NDArray[np.bool_]:
-    """Which of the rows pass the filter: grounded, no percentage given away, no copy."""
-    scores = score_captions([rows.texts[i] for i in among], rows.shares[among])
+def told_well(texts: Sequence[str], shares: Floats) -> npt.NDArray[np.bool_]:
+    """Which captions (n,) are grounded in the shares (n, 7) and give no percentage away."""
+    scores = score_captions(list(texts), shares)
     grounding = np.nan_to_num(scores["grounding"].to_numpy(zero_copy_only=False), nan=0.0)
     leak = np.nan_to_num(scores["leak"].to_numpy(zero_copy_only=False), nan=0.0)
-    return np.asarray((grounding >= GROUNDED) & (leak == 0) & ~rows.copy[among])
+    return np.asarray((grounding >= GROUNDED) & (leak == 0))
+
+
+def agrees(agreement: npt.ArrayLike, synthetic: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which rows' agreement of segmenter and mask is not below that of the worst real quarter.
+
+    ``agreement`` is (n,) with NaN where unknown; unknown rows pass.
+    """
+    found = np.asarray(agreement, dtype=np.float64)
+    real = found[~synthetic & ~np.isnan(found)]
+    least = np.quantile(real, AGREES) if len(real) else -np.inf
+    return np.asarray(np.isnan(found) | (found >= least))
 
 
 def describe(rows: Rows, arm: Arm) -> dict[str, Any]:
@@ -148,5 +166,5 @@ def describe(rows: Rows, arm: Arm) -> dict[str, Any]:
         "distinct": len(np.unique(arm.pool)),
         "synthetic": int(rows.synthetic[arm.pool].sum()),
         "captions": len({arm.texts[i] for i in arm.pool}),
-        "class_shares": {n: round(float(s), 4) for n, s in zip(CLASSES, shares, strict=True)},
+        "class_shares": {n: round(float(s), 4) for n, s in zip(rows.classes, shares, strict=True)},
     }

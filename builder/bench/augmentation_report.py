@@ -18,6 +18,7 @@ from builder.errors import WorkFailed
 from builder.files import write_json, write_text
 from builder.landcover import CLASSES
 from builder.release.read import metadata
+from builder.report.document import table
 from builder.schema import KINDS
 
 _EMPTY = "no test tile has pixels of these classes"
@@ -197,7 +198,7 @@ def markdown(told: Mapping[str, Any]) -> str:
         f"hierarchical bootstrap over seeds, then {units['unit']}s. Tail: "
         f"{', '.join(analysis['tail']) or 'none'} (the rarest classes of real train pixels that "
         f"together hold at most a fifth). {FLOOR}: every pixel called the commonest class.\n",
-        report.table(
+        table(
             ["arm", *POOLED],
             [[arm, *(cell(one[n]) for n in POOLED)] for arm, one in analysis["arms"].items()],
         ),
@@ -213,11 +214,9 @@ def markdown(told: Mapping[str, Any]) -> str:
             ]
             for name in CLASSES
         ]
-        parts.append(
-            report.table([f"{figure} of", "test pixels, %", f"{units['unit']}s", *arms], rows)
-        )
+        parts.append(table([f"{figure} of", "test pixels, %", f"{units['unit']}s", *arms], rows))
     parts.append("## Contrasts\n")
-    parts.append(report.table(_HEADER, [_row(one) for one in analysis["contrasts"]]))
+    parts.append(table(_HEADER, [_row(one) for one in analysis["contrasts"]]))
     parts.append(
         "p: Student's t over seeds and clusters, Holm over the contrasts but that with "
         f"{FLOOR}, which must hold before the others count; detectable: the difference found "
@@ -237,7 +236,7 @@ def markdown(told: Mapping[str, Any]) -> str:
         for name, one in told["arms"].items()
     ]
     header = ["arm", "holds", "rows", "distinct", "synthetic", "shares, %", "last loss"]
-    parts.append(report.table(header, rows))
+    parts.append(table(header, rows))
     return "\n".join(parts)
 
 

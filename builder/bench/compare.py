@@ -5,16 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from builder.bench import protocol
-from builder.bench.protocol import Pair
-from builder.bench.ranks import Array, Ranks
+from builder.bench import uncertainty
+from builder.bench.ranks import Array, Pair, Ranks
 from builder.bench.retrieval import PARTS, ranks_path, read
 from builder.errors import ArasError
 from builder.files import sha256_file
 
 
 def compare(ours: Path, theirs: Path, resamples: int = 2_000, seed: int = 0) -> dict[str, Any]:
-    """Differences ours − theirs by stream as in `protocol.compare`, from two result files.
+    """Differences ours − theirs by stream as in `uncertainty.compare`, from two result files.
 
     Raises ArasError unless both answered the same queries: release content, rows and captions.
     """
@@ -34,7 +33,7 @@ def compare(ours: Path, theirs: Path, resamples: int = 2_000, seed: int = 0) -> 
     for name in same:
         pairs = [_pair(part, name) for part in parts]
         blocks = parts[0].get(f"{name}/block")
-        told[name] = protocol.compare(
+        told[name] = uncertainty.compare(
             pairs[0], pairs[1], parts[0][f"{name}/owner"], blocks, resamples, seed
         )
     return {

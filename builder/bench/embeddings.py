@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from builder.bench.ranks import Array, Ints
@@ -32,15 +33,17 @@ class Embeddings:
         return len(self.vectors)
 
 
-def load(path: Path) -> Embeddings:
+def load(path: Path, part: str = "") -> Embeddings:
     """Read a .npy matrix (N, d) of floats, or a Parquet table of ``id`` and ``vector``.
 
+    A file of a release's config embeddings holds images and captions: ``part`` images takes the
+    rows without an ``owner``, texts the others.
     A float32 matrix of unit rows stays a memory map; anything else becomes float32 rows of unit
     length in memory, and ``note`` says so. Raises ArasError naming the row for NaN, infinity and
     zero vectors, ragged rows and repeated ids.
     """
     if path.suffix == ".parquet":
-        ids, raw = _read_parquet(path)
+        ids, raw = _read_parquet(path, part)
     else:
         ids, raw = None, _open_npy(path)
         if raw.ndim != 2 or 0 in raw.shape:
@@ -128,6 +131,7 @@ def _match(path: Path, images: Embeddings, texts: Embeddings) -> npt.NDArray[np.
                 "give all three as Parquet or all three as .npy"
             )
     table = _table(path, "id", "owner")
+    table = table.filter(pc.is_valid(table["owner"]))
     listed = table["id"].cast(pa.string()).to_pylist()
     owners = table["owner"].cast(pa.string()).to_pylist()
     _unique(listed, str(path))
@@ -146,8 +150,11 @@ def _same(difference: set[str], what: str) -> None:
         raise ArasError(f"{what}: {', '.join(some)}{_more(len(difference), len(some))}")
 
 
-def _read_parquet(path: Path) -> tuple[tuple[str, ...], Array]:
-    table = _table(path, "id", "vector")
+def _read_parquet(path: Path, part: str) -> tuple[tuple[str, ...], Array]:
+    table = _table(path, "id", "vector", also="owner" if part else "")
+    if "owner" in table.column_names:
+        is_text = pc.is_valid(table["owner"])
+        table = table.filter(is_text if part == "texts" else pc.invert(is_text))
     ids = table["id"].cast(pa.string()).to_pylist()
     _unique(ids, str(path))
     column = table["vector"].combine_chunks()
@@ -164,10 +171,12 @@ def _read_parquet(path: Path) -> tuple[tuple[str, ...], Array]:
     if not width:
         raise ArasError(f"{path}: row 0 has an empty vector")
     # A null number inside a vector reads as NaN, and is refused as such.
-    return tuple(ids), values.to_numpy(zero_copy_only=False).reshape(len(ids), width)
+    # Copied, because torch wants arrays that it may believe writable.
+    return tuple(ids), np.array(values.to_numpy(zero_copy_only=False)).reshape(len(ids), width)
 
 
-def _table(path: Path, *columns: str) -> pa.Table:
+def _table(path: Path, *columns: str, also: str = "") -> pa.Table:
+    """Some columns of a file, and one more where it is there."""
     try:
         present = pq.read_schema(path).names
         missing = [name for name in columns if name not in present]
@@ -176,7 +185,7 @@ def _table(path: Path, *columns: str) -> pa.Table:
                 f"{path}: no column {', '.join(missing)}; expected {' and '.join(columns)}, "
                 f"found {', '.join(present)}"
             )
-        return pq.read_table(path, columns=list(columns))
+        return pq.read_table(path, columns=[*columns, *({also} & set(present))])
     except (OSError, pa.ArrowInvalid) as error:
         raise ArasError(f"{path}: not a readable Parquet file: {error}") from error
 

@@ -16,9 +16,9 @@ from builder.bench.ranks import Array
 from builder.errors import ArasError
 from builder.files import atomic, digest_of, hash_file, sweep
 from builder.pictures import Pixels, decode_png
+from builder.release.layout import read_manifest
 
 BATCH = 64
-_TEXT_FILES = ("*.json", "*.txt", "*.safetensors", "*.bin", "*.model")
 
 
 @dataclass(frozen=True)
@@ -42,61 +42,30 @@ def transformers_model(name: str, device: str = "cpu") -> Encoder:
     Raises ArasError when there is no such model, or it has no image and text features.
     """
     import torch
-    from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
-    # Without torchvision each processor warns that it falls back to Pillow, which is what we want.
-    logging.set_verbosity_error()
-    try:
-        model: Any = AutoModel.from_pretrained(name)
-        processor: Any = AutoImageProcessor.from_pretrained(name)
-        tokenizer: Any = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
-        first = str(error).splitlines()[0]
-        raise ArasError(
-            f"model {name}: transformers cannot load it ({first}); give a folder made by "
-            "save_pretrained, a name on the Hub, or package:function"
-        ) from error
-    if not hasattr(model, "get_image_features"):
-        kind = type(model).__name__
-        raise ArasError(f"model {name}: a {kind} has no image and text features; give a CLIP")
-    model = model.to(device).eval()
-    config = getattr(model.config, "text_config", model.config)
-    room = int(config.max_position_embeddings)
-    # SigLIP was trained on texts padded to its full length, CLIP on masked ones.
-    padding = "max_length" if "siglip" in model.config.model_type else True
+    from builder.models import clip
 
-    def features(found: Any) -> Array:
-        found = getattr(found, "pooler_output", found)
-        return np.asarray(found.float().cpu().numpy())
+    dual = clip.pretrained(name)
+    dual.model.to(device).eval()
 
     @torch.inference_mode()
     def images(arrays: Sequence[Pixels]) -> Array:
-        ready = processor(images=list(arrays), return_tensors="pt")["pixel_values"]
-        return features(model.get_image_features(pixel_values=ready.to(device)))
+        ready = dual.processor(images=list(arrays), return_tensors="pt")["pixel_values"]
+        return np.asarray(dual.image_vectors(ready.to(device)).cpu().numpy())
 
     @torch.inference_mode()
     def texts(strings: Sequence[str]) -> Array:
-        ready = tokenizer(
-            list(strings), padding=padding, truncation=True, max_length=room, return_tensors="pt"
-        )
-        ready.pop("token_type_ids", None)
-        return features(model.get_text_features(**ready.to(device)))
+        ids = {key: one.to(device) for key, one in dual.ids(strings).items()}
+        return np.asarray(dual.text_vectors(ids).cpu().numpy())
 
-    folder = Path(name)
-    if folder.is_dir():
-        files = sorted(path for kind in _TEXT_FILES for path in folder.glob(kind))
-        identity: str | None = digest_of(
-            {path.name: hash_file(path, "sha256")["sha256"] for path in files}
-        )
-        facts: dict[str, Any] = {"source": "folder", "sha256": identity}
+    known = clip.identity(name, dual.model)
+    facts: dict[str, Any] = {"architecture": type(dual.model).__name__, "max_tokens": dual.tokens}
+    facts["image_size"] = dual.size
+    if Path(name).is_dir():
+        facts |= {"source": "folder", "sha256": known}
     else:
-        revision = getattr(model.config, "_commit_hash", None)
-        identity = f"{name}@{revision}" if revision else None
-        facts = {"source": "hub", "revision": revision}
-    facts |= {"architecture": type(model).__name__, "max_tokens": room}
-    return Encoder(name, images, texts, identity, facts)
+        facts |= {"source": "hub", "revision": getattr(dual.model.config, "_commit_hash", None)}
+    return Encoder(name, images, texts, known, facts)
 
 
 def function_model(spec: str) -> Encoder:
@@ -186,7 +155,7 @@ def from_files(
         ("images", images, gallery.ids, set(gallery.ids)),
         ("texts", texts, asked.ids, known),
     ):
-        found = load_vectors(path)
+        found = load_vectors(path, what)
         notes += [found.note] if found.note else []
         vectors = found.vectors
         if found.ids is None:
@@ -204,6 +173,23 @@ def from_files(
         files[what] = {"file": path.name, **hash_file(path, "sha256")}
     check_pair(*pair)
     return pair[0].vectors, pair[1].vectors, {"source": "files", "vectors": files}, notes
+
+
+def from_release(gallery: Gallery, asked: Texts) -> tuple[Array, Array, dict[str, Any], list[str]]:
+    """The vectors of a release's own config embeddings, in the gallery's order.
+
+    Raises ArasError for a release that has none of this split.
+    """
+    manifest = read_manifest(gallery.release)
+    held = manifest["configs"].get("embeddings", {})
+    if gallery.split not in held:
+        raise ArasError(
+            f"{gallery.release}: holds no embeddings of split {gallery.split}; [bench] embeddings "
+            "in the recipe packages them"
+        )
+    path = gallery.release / held[gallery.split]["files"][0]
+    images, texts, facts, notes = from_files(path, path, gallery, asked)
+    return images, texts, {**facts, **manifest["facts"]["embeddings"]}, notes
 
 
 def _none_of(ids: set[str], path: Path, what: str) -> None:

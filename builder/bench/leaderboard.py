@@ -9,6 +9,7 @@ from builder.bench.encoders import from_files
 from builder.bench.ranks import Positives, rank
 from builder.errors import ArasError
 from builder.files import sha256_file
+from builder.report.document import table
 
 TOLERANCE = 0.005
 """Percentage points by which a claimed figure may differ from the re-scored one: its rounding."""
@@ -51,7 +52,7 @@ def board(results: Sequence[tuple[str, dict[str, Any]]]) -> str:
             f"`{content[:16]}`, rows `{ids[:16]}`; {report.checks(entries[0][1]['release'])}\n"
         )
         header = ["model", *report.COLUMNS, "mR", "95 % of mR", "D mR", "tail", "file"]
-        parts.append(report.table(header, [_row(*entry) for entry in entries]))
+        parts.append(table(header, [_row(*entry) for entry in entries]))
     return "\n".join(parts)
 
 

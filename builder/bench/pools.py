@@ -1,15 +1,14 @@
 """Train rows of a release, and pools drawn from them towards a class distribution."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from builder import balance
-from builder.balance_target import Target
+from builder import balance, maxent
 from builder.bench.ranks import Floats, Ints
 from builder.errors import ArasError
 from builder.landcover import CLASSES
@@ -24,12 +23,13 @@ COLUMNS = ("id", "kind", "pixels", "copy")
 
 @dataclass(frozen=True)
 class TrainRows:
-    """Train rows: ids, flags (n,) and class shares (n, 7)."""
+    """Train rows: ids, flags (n,) and shares (n, K) of ``classes``."""
 
     ids: list[str]
     synthetic: npt.NDArray[np.bool_]
     copy: npt.NDArray[np.bool_]
     shares: Floats
+    classes: tuple[str, ...] = field(default=CLASSES, kw_only=True)
 
     @property
     def real(self) -> Ints:
@@ -69,25 +69,35 @@ def at_random(rows: TrainRows, among: Ints, count: int, seed: int) -> Ints:
 
 def balanced(rows: TrainRows, among: Ints, count: int, seed: int) -> Ints:
     """``count`` rows of ``among``, some repeated, with class shares as even as they allow."""
-    repeats = max(MAX_REPEATS, -(-count // len(among)))
-    return _drawn(rows, among, count, Target.parse("tempered:0"), seed, repeats)
+    there = rows.shares[among].sum(0) > 0
+    return drawn(rows, among, count, there / there.sum(), seed, MAX_REPEATS)
 
 
 def alike(rows: TrainRows, among: Ints, like: Ints, count: int, seed: int) -> Ints:
     """``count`` rows of ``among``, repeated so as to come near the class shares of ``like``."""
     wanted = rows.shares[like].mean(0)
     wanted = np.where(rows.shares[among].sum(0) > 0, wanted, 0.0)
-    wanted = wanted / wanted.sum()
-    named = dict(zip(CLASSES, (float(one) for one in wanted), strict=True))
-    return _drawn(rows, among, count, Target.parse(named), seed, None)
+    return drawn(rows, among, count, wanted / wanted.sum(), seed)
 
 
-def _drawn(
-    rows: TrainRows, among: Ints, count: int, target: Target, seed: int, repeats: int | None
+def drawn(
+    rows: TrainRows,
+    among: Ints,
+    count: int,
+    wanted: Floats,
+    seed: int,
+    repeats: int | None = None,
 ) -> Ints:
+    """``count`` rows of ``among`` whose class shares are (K,) ``wanted``, or as near as can be.
+
+    Of all ways to weight the rows that give these shares the one nearest to uniform is taken, no
+    row more than ``repeats`` times unless there are too few rows for that.
+    """
     shares = rows.shares[among]
-    plan = balance.solve(shares, target, rows=count, max_repeats=repeats)
+    most = count if repeats is None else max(repeats, -(-count // len(among)))
+    cap = np.full(len(among), min(1.0, most / count))
+    weights = maxent.project(shares, wanted, cap).weights
+    number = seed_of(seed, "imbalance", str(np.round(wanted, 6).tolist()))
     ids = [rows.ids[i] for i in among]
-    number = seed_of(seed, "imbalance", str(target))
-    drawn = balance.allocate(plan.weights, count, number, ids=ids, compositions=shares)
-    return np.repeat(among, drawn)
+    times = balance.allocate(weights, count, number, ids=ids, compositions=shares)
+    return np.repeat(among, times)

@@ -1,25 +1,20 @@
-"""One model's retrieval figures under the protocols S, D and C, and two models compared."""
+"""One model's retrieval figures under the protocols S, D and C."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from builder.bench import graded, intervals, metrics
+from builder.bench import graded, intervals, metrics, uncertainty
 from builder.bench.graded import Lists
-from builder.bench.ranks import Array, Floats, Ints, Positives, Ranks, rank
+from builder.bench.ranks import Array, Ints, Pair, Positives, rank
 from builder.landcover import CLASSES
-
-Pair = tuple[Ranks, Ranks]
-"""Ranks of (text→image, image→text)."""
 
 GALLERIES = (1_000, 5_000, 10_000)
 PRESENT = 0.01
 """Share of an image's pixels from which a class counts as present."""
-
-_COLUMNS = [(way, f"R@{k}") for way in ("t2i", "i2t") for k in metrics.KS]
 
 
 @dataclass(frozen=True)
@@ -63,170 +58,134 @@ def evaluate(
     """
     about = about or About()
     own = np.asarray(owner, dtype=np.int64)
+    draw = np.random.default_rng(seed)
+    asked = Asked(_sample(len(texts), queries, draw), _sample(len(images), queries, draw), seed)
+    strict = ranks or rank(images, texts, Positives.owned(own), device, advance)
+
+    def told(pair: Pair) -> dict[str, Any]:
+        return {
+            **metrics.summary(*pair),
+            "intervals": uncertainty.spans(pair, own, about.blocks, resamples, seed),
+        }
+
     cluster, clusters = intervals.codes(
         np.arange(len(images)) if about.blocks is None else about.blocks
     )
-    draw = np.random.default_rng(seed)
-    some_texts = _sample(len(texts), queries, draw)
-    some_images = _sample(len(images), queries, draw)
-
-    def list_metrics(pair: tuple[Lists, Lists], name: str) -> dict[str, float]:
-        return {
-            way: 100 * float(getattr(one, name).mean())
-            for way, one in zip(("t2i", "i2t"), pair, strict=True)
-        }
-
-    def both_ways(gallery: Array, positives: Positives, asked: Ints) -> tuple[Lists, Lists]:
-        as_text = graded.by_pairs(positives, "texts", len(images))
-        as_image = graded.by_pairs(positives, "images", len(gallery))
-        return (
-            graded.lists(gallery, images, as_text, asked, seed=seed),
-            graded.lists(images, gallery, as_image, some_images, seed=seed),
-        )
-
     result: dict[str, Any] = {
         "images": len(images),
         "texts": len(texts),
         "dimension": int(images.shape[1]),
         "clusters": {"unit": "image" if about.blocks is None else "block", "number": clusters},
-        "list_queries": {"t2i": len(some_texts), "i2t": len(some_images)},
+        "list_queries": {"t2i": len(asked.texts), "i2t": len(asked.images)},
         "seed": seed,
         "resamples": resamples,
     }
-
-    positives = Positives.owned(own)
-    strict = ranks or rank(images, texts, positives, device, advance)
     result["S"] = {
-        **metrics.summary(*strict),
-        "intervals": spans(strict, own, about.blocks, resamples, seed),
-        "mAP@R": list_metrics(both_ways(texts, positives, some_texts), "average_precision"),
-        "gallery": {
-            way: metrics.gallery_curve(one, [size for size in (*GALLERIES, limit) if size <= limit])
-            for way, one, limit in (
-                ("t2i", strict[0], len(images)),
-                ("i2t", strict[1], 1 + int(strict[1].negatives.min())),
-            )
-        },
+        **told(strict),
+        "mAP@R": _means(lists_of(images, texts, Positives.owned(own), asked), "average_precision"),
+        "gallery": _galleries(strict, len(images)),
     }
-
     if about.captions is not None or about.groups is not None:
-        group, number = intervals.codes(
-            metrics.groups_of(about.captions or ()) if about.groups is None else about.groups
-        )
-        most = metrics.ceiling(own, group)
+        groups = metrics.groups_of(about.captions or ()) if about.groups is None else about.groups
+        most = metrics.ceiling(own, groups)
         result["S"]["ceiling"] = most
         result["S"]["of_ceiling"] = {
             key: 100 * result["S"]["t2i"][key] / value for key, value in most.items()
         }
-        # The first copy stands for its group; a merged caption belongs to all their images.
-        first = np.full(number, len(texts))
-        np.minimum.at(first, group, np.arange(len(texts)))
-        merged, gallery = Positives.of(own, group), texts[first]
-        by_group, i2t = rank(images, gallery, merged, device)
-        t2i = by_group.take(group)  # every copy is asked, as in S
+        pair, merged, gallery, group = merge(images, texts, own, groups, device)
+        found = lists_of(images, gallery, merged, replace(asked, texts=group[asked.texts]))
         result["D"] = {
-            "captions": number,
-            **metrics.summary(t2i, i2t),
-            "intervals": spans((t2i, i2t), own, about.blocks, resamples, seed),
-            "mAP@R": list_metrics(
-                both_ways(gallery, merged, group[some_texts]), "average_precision"
-            ),
+            "captions": len(gallery),
+            **told(pair),
+            "mAP@R": _means(found, "average_precision"),
         }
-
     if about.compositions is not None:
         share = np.ascontiguousarray(about.compositions, dtype=np.float32)
-        base = graded.chance(share)
-        options: dict[str, Any] = {"positive": graded.POSITIVE, "base": base, "seed": seed}
-        scenes = (
-            graded.lists(
-                texts, images, graded.by_composition(share[own], share), some_texts, **options
-            ),
-            graded.lists(
-                images, texts, graded.by_composition(share, share[own]), some_images, **options
-            ),
-        )
+        scenes, base = by_scene(images, texts, own, share, asked)
         pair = (scenes[0].ranks, scenes[1].ranks)
         result["C"] = {
             "chance_overlap": base,
             **metrics.summary(*pair),
-            "intervals": _intervals(
-                pair, cluster[own[some_texts]], cluster[some_images], clusters, resamples, seed
+            "intervals": uncertainty.over_clusters(
+                pair, cluster[own[asked.texts]], cluster[asked.images], clusters, resamples, seed
             ),
-            "mAP@R": list_metrics(scenes, "average_precision"),
-            "nDCG@10": list_metrics(scenes, "ndcg"),
+            "mAP@R": _means(scenes, "average_precision"),
+            "nDCG@10": _means(scenes, "ndcg"),
         }
         result["S"]["classes"] = _classes(strict, own, share, about.classes)
-
-    result["power"] = power(len(images))
+    result["power"] = uncertainty.power(len(images))
     return result
 
 
-def power(queries: int, discordance: float = 0.10) -> dict[str, Any]:
-    """What difference in R@K a comparison on so many independent queries can find.
+@dataclass(frozen=True)
+class Asked:
+    """Queries of list metrics: places among texts and images; ``seed`` breaks their ties."""
 
-    Images of one spatial block are not independent: the intervals of `spans` and `compare` by
-    block are the ones to trust there, and this figure is the best case.
+    texts: Ints
+    images: Ints
+    seed: int = 0
+
+
+def merge(
+    images: Array, texts: Array, owner: Ints, groups: npt.ArrayLike, device: str = "cpu"
+) -> tuple[Pair, Positives, Array, Ints]:
+    """Protocol D: ranks, its positives, the gallery of merged captions and each text's place in it.
+
+    The first copy of a caption stands for its group, which belongs to all their images; every
+    copy is asked, as in S.
     """
-    points = intervals.detectable(queries, discordance)
+    group, number = intervals.codes(groups)
+    first = np.full(number, len(texts))
+    np.minimum.at(first, group, np.arange(len(texts)))
+    merged, gallery = Positives.of(owner, group), texts[first]
+    by_group, i2t = rank(images, gallery, merged, device)
+    return (by_group.take(group), i2t), merged, gallery, group
+
+
+def by_scene(
+    images: Array, texts: Array, owner: Ints, share: npt.NDArray[np.float32], asked: Asked
+) -> tuple[tuple[Lists, Lists], float]:
+    """Protocol C: lists of (text→image, image→text), and the overlap of two random images.
+
+    ``share`` is (N, K): an image or caption of a tile whose composition overlaps that of the
+    query's tile by `graded.POSITIVE` is found rightly.
+    """
+    base = graded.chance(share)
+    options: dict[str, Any] = {"positive": graded.POSITIVE, "base": base, "seed": asked.seed}
+    to_images = graded.by_composition(share[owner], share)
+    to_texts = graded.by_composition(share, share[owner])
+    found = (
+        graded.lists(texts, images, to_images, asked.texts, **options),
+        graded.lists(images, texts, to_texts, asked.images, **options),
+    )
+    return found, base
+
+
+def lists_of(
+    images: Array, gallery: Array, positives: Positives, asked: Asked
+) -> tuple[Lists, Lists]:
+    """Result lists of (text→image, image→text) where pairs alone are right."""
+    as_text = graded.by_pairs(positives, "texts", len(images))
+    as_image = graded.by_pairs(positives, "images", len(gallery))
+    return (
+        graded.lists(gallery, images, as_text, asked.texts, seed=asked.seed),
+        graded.lists(images, gallery, as_image, asked.images, seed=asked.seed),
+    )
+
+
+def _means(pair: tuple[Lists, Lists], name: str) -> dict[str, float]:
     return {
-        "queries": queries,
-        "discordance": discordance,
-        "detectable_points": points,
-        "statement": (
-            f"With {queries} independent queries, of which two models judge "
-            f"{100 * discordance:.0f} % differently, a difference of {points:.2f} percentage "
-            "points is found with 80 % power at the 5 % level; smaller ones may go unseen."
-        ),
+        way: 100 * float(getattr(one, name).mean())
+        for way, one in zip(("t2i", "i2t"), pair, strict=True)
     }
 
 
-def compare(
-    ours: Pair,
-    theirs: Pair,
-    owner: npt.ArrayLike,
-    blocks: npt.ArrayLike | None = None,
-    resamples: int = intervals.RESAMPLES,
-    seed: int = 0,
-) -> dict[str, dict[str, Any]]:
-    """Differences (ours − theirs) of the six recalls and mR, in percentage points.
-
-    Each has a 95 % paired cluster bootstrap interval, a sign-flip p-value and that p-value after
-    Holm's correction over the seven figures. Both models must have answered the same queries.
-    """
-    own = np.asarray(owner, dtype=np.int64)
-    images = len(ours[1].above)
-    cluster, clusters = intervals.codes(np.arange(images) if blocks is None else blocks)
-    mine, others = (_sums(p, cluster[own], cluster, clusters) for p in (ours, theirs))
-    points, spans = intervals.paired(mine, others, _figures, resamples, seed)
-    # A cluster's share of each figure's difference; that of mR is the mean of the six.
-    share = 100 * (mine - others)[:, [0, 1, 2, 4, 5, 6]]
-    share = share / np.repeat(mine[:, [3, 7]].sum(0), 3)
-    share = np.concatenate([share, share.mean(1, keepdims=True)], axis=1)
-    p = [intervals.sign_flip(column, resamples, seed) for column in share.T]
-    names = [f"{way} {name}" for way, name in _COLUMNS] + ["mR"]
+def _galleries(strict: Pair, images: int) -> dict[str, Any]:
+    limits = (images, 1 + int(strict[1].negatives.min()))
     return {
-        name: {
-            "difference": float(points[n]),
-            "interval": spans[n],
-            "p": p[n],
-            "p_holm": float(adjusted),
-        }
-        for n, (name, adjusted) in enumerate(zip(names, intervals.holm(p), strict=True))
+        way: metrics.gallery_curve(one, [size for size in (*GALLERIES, limit) if size <= limit])
+        for way, one, limit in zip(("t2i", "i2t"), strict, limits, strict=True)
     }
-
-
-def spans(
-    pair: Pair,
-    owner: npt.ArrayLike,
-    blocks: npt.ArrayLike | None = None,
-    resamples: int = intervals.RESAMPLES,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """95 % percentile intervals of the six recalls and mR, over images or spatial blocks."""
-    images = len(pair[1].above)
-    cluster, clusters = intervals.codes(np.arange(images) if blocks is None else blocks)
-    of_text = cluster[np.asarray(owner, dtype=np.int64)]
-    return _intervals(pair, of_text, cluster, clusters, resamples, seed)
 
 
 def _sample(size: int, most: int, rng: np.random.Generator) -> Ints:
@@ -234,36 +193,6 @@ def _sample(size: int, most: int, rng: np.random.Generator) -> Ints:
     if size <= most:
         return np.arange(size)
     return np.sort(rng.choice(size, most, replace=False))
-
-
-def _sums(pair: Pair, of_text: Ints, of_image: Ints, clusters: int) -> Floats:
-    """(C, 8): per cluster the hits at 1, 5, 10 and queries of t2i, then of i2t."""
-    parts = [
-        intervals.cluster_sums(
-            np.stack([metrics.credit(one, k) for k in metrics.KS], axis=1), where, clusters
-        )
-        for one, where in zip(pair, (of_text, of_image), strict=True)
-    ]
-    return np.concatenate(parts, axis=1)
-
-
-def _figures(totals: Floats) -> Floats:
-    """Totals (B, 8) as in `_sums` → the six recalls and mR, (B, 7) in per cent."""
-    t2i = 100 * totals[:, 0:3] / np.maximum(totals[:, 3:4], 1)
-    i2t = 100 * totals[:, 4:7] / np.maximum(totals[:, 7:8], 1)
-    six = np.concatenate([t2i, i2t], axis=1)
-    return np.concatenate([six, six.mean(1, keepdims=True)], axis=1)
-
-
-def _intervals(
-    pair: Pair, of_text: Ints, of_image: Ints, clusters: int, resamples: int, seed: int
-) -> dict[str, Any]:
-    sums = _sums(pair, of_text, of_image, clusters)
-    draws = _figures(intervals.resampled(sums, resamples, seed))
-    spans: dict[str, Any] = {"t2i": {}, "i2t": {}}
-    for (way, name), column in zip(_COLUMNS, draws.T, strict=False):
-        spans[way][name] = intervals.percentile(column)
-    return {**spans, "mR": intervals.percentile(draws[:, 6])}
 
 
 def _classes(

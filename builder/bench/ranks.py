@@ -81,6 +81,10 @@ class Ranks:
         return Ranks(self.above[index], self.level[index], self.negatives[index])
 
 
+Pair = tuple[Ranks, Ranks]
+"""Ranks of (text→image, image→text)."""
+
+
 @dataclass(frozen=True)
 class Counts:
     """Partial counts of a part of the score matrix; those of disjoint parts add up."""

@@ -1,7 +1,11 @@
-"""Markdown of retrieval results and comparisons: what a person reads of the JSON."""
+"""Retrieval results and comparisons as a person reads them: Markdown, HTML and a plot."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from builder.files import write_text
+from builder.report.document import Document, table
 
 KS = ("R@1", "R@5", "R@10")
 COLUMNS = [f"{way} {k}" for way in ("t→i", "i→t") for k in KS]
@@ -12,21 +16,23 @@ def recalls(figures: Mapping[str, Any]) -> list[str]:
     return [f"{figures[way][k]:.2f}" for way in ("t2i", "i2t") for k in KS]
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is text, the others numbers."""
-    rule = ["---", *("---:" for _ in header[1:])]
-    lines = [header, rule, *rows]
-    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines) + "\n"
+def write(found: Mapping[str, Any], path: Path) -> str:
+    """Write the result at ``path`` (.json) as .html and .png beside it; returns its Markdown."""
+    made = document(found, path.with_suffix(".png").name)
+    plot(found, path.with_suffix(".png"))
+    write_text(path.with_suffix(".html"), made.page(path.parent))
+    return document(found).markdown()
 
 
-def result(found: Mapping[str, Any]) -> str:
-    """One result as Markdown: the protocols by stream, the tail, and how to read them."""
+def document(found: Mapping[str, Any], picture: str = "") -> Document:
+    """One result: the protocols by stream, the tail, and how to read them."""
     release, model = found["release"], found["model"]
-    parts = [
-        f"## {model['name']} on {release['name']} {release['version']}, split {release['split']}\n",
-        f"{release['rows']:,} images; content {release['content_sha256'][:16]}…; "
-        f"{checks(release)}\n",
-    ]
+    made = Document(
+        f"{model['name']} on {release['name']} {release['version']}, split {release['split']}"
+    )
+    made.text(
+        f"{release['rows']:,} images; content {release['content_sha256'][:16]}…; {checks(release)}"
+    )
     rows = []
     for stream, one in found["streams"].items():
         for name, label in PROTOCOLS.items():
@@ -35,17 +41,50 @@ def result(found: Mapping[str, Any]) -> str:
                 span = f"{low_high[0]:.2f}–{low_high[1]:.2f}" if low_high else ""
                 cells = [*recalls(one[name]), f"{one[name]['mR']:.2f}", span]
                 rows.append([f"{stream}, {label}", *cells])
-    parts.append(table(["stream, protocol", *COLUMNS, "mR", "95 % of mR"], rows))
-    notes = [f"- {note}" for note in found.get("notes", ())]
+    made.table(["stream, protocol", *COLUMNS, "mR", "95 % of mR"], rows)
+    if picture:
+        made.plot("Mean recall by stream and protocol", picture)
+    notes = list(found.get("notes", ()))
     for stream, one in found["streams"].items():
-        notes += [f"- {stream}: {line}" for line in _remarks(one)]
+        notes += [f"{stream}: {line}" for line in _remarks(one)]
     some = next(iter(found["streams"].values()))
     units = some["clusters"]
     notes.append(
-        f"- Intervals draw {units['number']:,} {units['unit']}s. {some['power']['statement']}"
+        f"Intervals draw {units['number']:,} {units['unit']}s. {some['power']['statement']}"
     )
-    notes.append("- Protocols that give the strict recalls are left out of the table.")
-    return "\n".join([*parts, *notes, ""])
+    notes.append("Protocols that give the strict recalls are left out of the table.")
+    made.items(notes)
+    return made
+
+
+def plot(found: Mapping[str, Any], path: Path) -> None:
+    """mR with its interval by stream, under S, D and C, beside the strict recall at 1, 5, 10."""
+    from builder.bench import arm_plot
+
+    streams = found["streams"]
+    figure, (left, right) = arm_plot.panels(10, 1.6 + 0.5 * len(streams), sharey=True)
+
+    def point(one: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+        value, interval = one, one["intervals"]
+        for key in keys:
+            value, interval = value[key], interval[key]
+        return {"value": value, "interval": interval, "seeds": []}
+
+    colours = (arm_plot.BLUE, arm_plot.ORANGE, arm_plot.GREEN)
+    known = [name for name in "SDC" if all(name in one for one in streams.values())]
+    series = {
+        f"mR, {PROTOCOLS[name]}": ([point(one[name], "mR") for one in streams.values()], colour)
+        for name, colour in zip(known, colours, strict=False)
+    }
+    arm_plot.draw(left, series, list(streams), "%")
+    recall = {
+        f"t→i {k}": ([point(one["S"], "t2i", k) for one in streams.values()], colour)
+        for k, colour in zip(KS, colours, strict=True)
+    }
+    arm_plot.draw(right, recall, list(streams), "strict, %")
+    for axes in (left, right):
+        arm_plot.legend(axes, 3)
+    arm_plot.save(figure, path)
 
 
 PROTOCOLS = {

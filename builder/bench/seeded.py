@@ -61,38 +61,27 @@ def contrast(
     resamples: int = intervals.RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Differences of the ``tested`` figures between two arms, paired by seed and cluster.
+    """Differences of all figures as `differences` tells them, and tests of the ``tested`` ones.
 
     The p-value is Student's t with seeds − 1 degrees of freedom on the difference over
     √(bootstrap variance over clusters + variance over seeds / seeds), and ``low`` the lower end
     of the 95 % interval that follows from the same. ``detectable`` is the difference that this
     test would find with 80 % power, from the same measured variances.
     """
-    width, seeds = ours.shape[2], len(ours)
-    both = np.concatenate([ours, theirs], axis=2)
-
-    def difference(totals: Floats) -> Floats:
-        return statistic(totals[:, :width]) - statistic(totals[:, width:])
-
-    draws = difference(hierarchical(both, resamples, seed))
+    told = differences(ours, theirs, statistic, names, resamples, seed)
+    difference, both = _paired(ours, theirs, statistic)
     over_clusters = difference(intervals.resampled(both.mean(0), resamples, seed))
-    each = difference(both.sum(1))
-    points = difference(both.mean(0).sum(0)[None])[0]
-    told: dict[str, Any] = {}
-    for n, name in enumerate(names):
-        if name not in tested:
-            continue
-        point = number(points[n])
+    each, seeds = difference(both.sum(1)), len(ours)
+    for name in tested:
+        n, point = list(names).index(name), told[name]["difference"]
         if point is None:
-            told[name] = {"difference": None, "interval": None, "p": None}
+            told[name]["p"] = None
             continue
         cluster_sd = float(np.nanstd(over_clusters[:, n]))
         seed_sd = float(np.std(each[:, n], ddof=1))
         error = np.sqrt(cluster_sd**2 + seed_sd**2 / seeds)
         p = float(2 * student.sf(abs(point) / error, seeds - 1)) if error > 0 else 1.0
-        told[name] = {
-            "difference": point,
-            "interval": span(draws[:, n]),
+        told[name] |= {
             "seeds": [number(x) for x in each[:, n]],
             "cluster_sd": cluster_sd,
             "seed_sd": seed_sd,
@@ -101,6 +90,34 @@ def contrast(
             "detectable": intervals.detectable(1, cluster_sd**2 / 1e4, seeds, seed_sd),
         }
     return told
+
+
+def differences(
+    ours: Floats,
+    theirs: Floats,
+    statistic: Statistic,
+    names: Sequence[str],
+    resamples: int = intervals.RESAMPLES,
+    seed: int = 0,
+) -> dict[str, dict[str, Any]]:
+    """Name → difference ours − theirs and its 95 % interval, paired by seed and cluster."""
+    difference, both = _paired(ours, theirs, statistic)
+    points = difference(both.mean(0).sum(0)[None])[0]
+    draws = difference(hierarchical(both, resamples, seed)).T
+    return {
+        name: {"difference": number(point), "interval": span(column)}
+        for name, point, column in zip(names, points, draws, strict=True)
+    }
+
+
+def _paired(ours: Floats, theirs: Floats, statistic: Statistic) -> tuple[Statistic, Floats]:
+    """The difference of a statistic on totals of both arms side by side, and those sums."""
+    width = ours.shape[2]
+
+    def difference(totals: Floats) -> Floats:
+        return statistic(totals[:, :width]) - statistic(totals[:, width:])
+
+    return difference, np.concatenate([ours, theirs], axis=2)
 
 
 def correct(contrasts: Sequence[dict[str, Any]], tested: Sequence[str], floor: str) -> None:

@@ -60,8 +60,8 @@ def embeddings(
     IMAGES and TEXTS are .npy matrices with one vector per row, float16, float32 or float64, and
     OWNER a .npy of integers: the row in IMAGES of each text. Or all three are Parquet: IMAGES
     and TEXTS with the columns id and vector, OWNER with id (of a text) and owner (id of its
-    image). Vectors are compared by cosine; rows that are not of unit length are normalised, and
-    stderr says so.
+    image); a file of a release's config embeddings is all three at once. Vectors are compared
+    by cosine; rows that are not of unit length are normalised, and stderr says so.
 
     The protocol is the strict one of the retrieval literature: a text has one right image, an
     image is found by any of its texts. All figures are exact and in per cent, MedR is 1-based.
@@ -83,7 +83,7 @@ def embeddings(
 
     check_device(device)
     root = directory or Path()
-    pictures, captions = load(root / images), load(root / texts)
+    pictures, captions = load(root / images, "images"), load(root / texts, "texts")
     check_pair(pictures, captions)
     belongs = load_owner(root / owner, pictures, captions)
     for note in (pictures.note, captions.note):
@@ -93,7 +93,7 @@ def embeddings(
         ranks = rank(pictures.vectors, captions.vectors, Positives.owned(belongs), device, advance)
     result = summary(*ranks)
     if intervals:
-        from builder.bench.protocol import spans
+        from builder.bench.uncertainty import spans
 
         result["intervals"] = spans(ranks, belongs)
     click.echo(json.dumps(result) if as_json else _table(result))
@@ -159,6 +159,7 @@ def retrieval(
       composition      knows every tile's class shares: the upper bound of all that reads no more
       bm25, tfidf      search the captions of stream --proxy instead of the images
       sentence:NAME    the same with a sentence encoder (MiniLM), by folder or Hub name
+      embeddings       the vectors that RELEASE itself holds, in its config embeddings
       files            vectors in --images and --texts: Parquet of id and vector, a text's id
                        being ROW#STREAM; or .npy in the order of the release
       package:function a function that returns (images → vectors, texts → vectors)
@@ -168,7 +169,8 @@ def retrieval(
     rows is refused, unless --near or --synthetic say leave-out or keep; the result says which.
 
     Writes a result file with everything that it takes to repeat it, and the ranks beside it for
-    `aras bench compare`; prints a Markdown table. --vectors writes images.parquet and
+    `aras bench compare`; prints a Markdown table, which the .html beside it shows with a plot.
+    --vectors writes images.parquet and
     texts.parquet: put them beside the result and `aras bench leaderboard --check` can re-score it.
 
     \b
@@ -178,7 +180,7 @@ def retrieval(
 
     Exit codes: 0 done; 2 an input was refused, and the message names it.
     """
-    from builder.bench import gallery, report
+    from builder.bench import gallery, models, report
     from builder.bench import retrieval as bench_retrieval
     from builder.bench.ranks import check_device
     from builder.progress import bar
@@ -186,10 +188,10 @@ def retrieval(
     check_device(device)
     root = directory or Path()
     rows = gallery.load(root / release, split, min_km=min_km, near=near, synthetic=synthetic)
-    model = bench_retrieval.Model(
+    model = models.Model(
         spec, proxy, root / images if images else None, root / texts if texts else None
     )
-    settings = bench_retrieval.Settings(
+    settings = models.Settings(
         seed=seed,
         batch=batch,
         device=device,
@@ -200,8 +202,9 @@ def retrieval(
     name = re.sub(r"[^a-z0-9._-]+", "-", model.label.lower()).strip("-.")
     path = root / (out or f"reports/retrieval-{name}.json")
     result = bench_retrieval.write(found, path, root / vectors if vectors else None)
-    say(f"wrote {path}")
-    click.echo(json.dumps(result, ensure_ascii=False) if as_json else report.result(result))
+    told = report.write(result, path)
+    say(f"wrote {path}, and .html and .png beside it")
+    click.echo(json.dumps(result, ensure_ascii=False) if as_json else told)
 
 
 @bench.command()

@@ -20,6 +20,8 @@ _RULE = click.Choice(["refuse", "leave-out", "keep"])
     show_default=True,
     help="Size of the retriever.",
 )
+@click.option("--weights", default="", metavar="MODEL", help="Fine-tune this CLIP in every arm.")
+@click.option("--zero-shot", default="", metavar="MODEL", help="Judge this CLIP untrained as well.")
 @click.option("--steps", type=click.IntRange(1), help="Training steps of every run.")
 @click.option("--batch", type=click.IntRange(2), help="Pairs in a step.")
 @click.option(
@@ -67,6 +69,8 @@ def imbalance(
     stream: str,
     small: bool,
     profile: str,
+    weights: str,
+    zero_shot: str,
     steps: int | None,
     batch: int | None,
     seeds: int,
@@ -80,26 +84,29 @@ def imbalance(
 ) -> None:
     """Does class-balanced synthesis help or hurt retrieval on real tiles?
 
-    Trains a small CLIP from scratch for every arm and seed, with equal steps, batch size, initial
-    weights and caption stream, and judges all on the same real test tiles. Arms:
+    Trains a small CLIP for every arm and seed, from scratch or from --weights, with equal steps,
+    batch size, initial weights and caption stream, and judges all on the same real test tiles.
+    Arms:
 
     \b
       real           real rows
       oversampled    real rows repeated to the class shares of the balanced arm: the control
       synthetic      synthetic rows only
-      random-R       real + R synthetic rows per real one
+      natural-R      real + R synthetic rows per real one, in the real class shares
       balanced-R     the same number, class-balanced
-      filtered       balanced, from grounded synthetic rows that are no copies
+      filtered       balanced, from synthetic rows that pass a quality filter
       shuffled       real rows with captions of other rows: the floor
       stripped       real rows, numbers removed from captions
+      zero-shot      the weights of --weights or --zero-shot as they are
 
     An interrupted experiment goes on where it stopped: finished runs and checkpoints are kept.
-    Writes report.md, report.json and report.png; the report begins with what can be concluded,
-    and says so when nothing can.
+    Writes report.md, report.html, report.json and plots; the report begins with what can be
+    concluded, and says so when nothing can.
 
     \b
-    Example:
+    Examples:
       aras bench imbalance release/0.1.0 --stream full --small
+      aras bench imbalance release/0.1.0 --stream full --weights openai/clip-vit-base-patch32
 
     Exit codes: 0 done; 1 some runs failed, the same command tries them again; 2 refused input.
     """
@@ -108,13 +115,16 @@ def imbalance(
     from builder.bench import imbalance_report
     from builder.bench.arms import RATIOS
     from builder.bench.imbalance import PRESETS, Experiment, run
+    from builder.bench.material import ReleaseSource
     from builder.engine import Engine
 
     root = directory or Path()
     given = {k: v for k, v in (("steps", steps), ("batch", batch)) if v is not None}
-    settings = replace(PRESETS["small" if small else profile], stream=stream, **given)
+    preset = PRESETS["small" if small else profile]
+    settings = replace(preset, stream=stream, weights=weights, **given)
+    source = ReleaseSource(root / release, stream, min_km, near)
     experiment = Experiment(
-        root / release, root / out, settings, ratios or RATIOS, seeds, min_km, near
+        source, root / out, settings, ratios or RATIOS, seeds, zero_shot or weights
     )
     found = imbalance_report.write(*run(experiment, Engine(engine, workers)))
     if as_json:

@@ -59,9 +59,10 @@ def generator(directory: Path, as_json: bool) -> None:
 def retriever(directory: Path, as_json: bool) -> None:
     """Train a compact CLIP on real train tiles and the captions of one stream.
 
-    From scratch, with a tokenizer learnt from the same captions; equal captions in a batch are no
-    negatives of each other. Settings: [retriever] in the recipe (profile, stream, steps, batch,
-    size, learning_rate). Writes models/retriever: a folder that transformers loads.
+    From scratch, with a tokenizer learnt from the same captions, or from the weights of a given
+    CLIP; equal captions in a batch are no negatives of each other. Settings: [retriever] in the
+    recipe (profile, stream, steps, batch, size, learning_rate, weights, chunk). Writes
+    models/retriever: a folder that transformers loads.
 
     \b
     Example:

@@ -60,8 +60,8 @@ class Sampling:
     steps: int = 15
 
 
-def build(settings: Settings) -> nn.Module:
-    """A UNet over noisy RGB and the one-hot layout: (n, 10, H, W) → (n, 3, H, W).
+def build(settings: Settings, classes: int = len(CLASSES)) -> nn.Module:
+    """A UNet over noisy RGB and the one-hot layout: (n, 3 + classes, H, W) → (n, 3, H, W).
 
     Convolutions only, but for one attention at the coarsest level, so that it runs at sizes
     other than the one it was trained at.
@@ -70,7 +70,7 @@ def build(settings: Settings) -> nn.Module:
 
     torch.manual_seed(seed(settings.seed, NAME, "initial weights"))
     model: nn.Module = UNet2DModel(
-        in_channels=3 + len(CLASSES),
+        in_channels=3 + classes,
         out_channels=3,
         block_out_channels=settings.widths,
         layers_per_block=settings.layers,
@@ -98,10 +98,12 @@ def scheduler(sampler: str) -> Any:
     return DDPMScheduler(**common)
 
 
-def one_hot(masks: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
-    """(n, H, W) ids → (n, 7, H, W) float32."""
+def one_hot(
+    masks: npt.NDArray[np.uint8], device: torch.device, classes: int = len(CLASSES)
+) -> Tensor:
+    """(n, H, W) ids → (n, classes, H, W) float32."""
     ids = torch.from_numpy(masks.astype(np.int64)).to(device)
-    return nn.functional.one_hot(ids, len(CLASSES)).permute(0, 3, 1, 2).float()
+    return nn.functional.one_hot(ids, classes).permute(0, 3, 1, 2).float()
 
 
 def _key(store: Store, settings: Settings) -> str:
@@ -115,21 +117,31 @@ def is_fresh(store: Store, folder: Path, settings: Settings) -> bool:
 
 
 def train(store: Store, folder: Path, settings: Settings) -> dict[str, Any]:
-    """Train on crops of real train tiles unless the model is there already; returns its record.
+    """Train on crops of real train tiles unless the model is there already; returns its record."""
+    if is_fresh(store, folder, settings):
+        return {**training.require(folder, NAME), "made": False}
+    key = _key(store, settings)
+    return {**train_tiles(folder, key, data.load(store, "train"), settings), "made": True}
+
+
+def train_tiles(
+    folder: Path,
+    key: str,
+    tiles: data.Tiles,
+    settings: Settings,
+    classes: Sequence[str] = CLASSES,
+) -> dict[str, Any]:
+    """Train on crops of ``tiles``, whose masks hold ids of ``classes``; returns the record.
 
     The saved weights are the exponential moving average.
     """
     from diffusers.training_utils import EMAModel
 
-    if is_fresh(store, folder, settings):
-        return {**training.require(folder, NAME), "made": False}
     halvings = 2 ** (len(settings.widths) - 1)
     if settings.crop % halvings:
         raise ArasError(f"[generator] crop = {settings.crop}: a multiple of {halvings} is wanted")
-    key = _key(store, settings)
-    tiles = data.load(store, "train")
     device = training.device()
-    model = build(settings).to(device)
+    model = build(settings, len(classes)).to(device)
     noise_schedule = scheduler("ddpm")
     ema = EMAModel(model.parameters(), decay=settings.ema, use_ema_warmup=True, power=0.75)
     job = training.Job(folder, key, settings.steps, settings.learning_rate)
@@ -144,7 +156,9 @@ def train(store: Store, folder: Path, settings: Settings) -> dict[str, Any]:
         noisy = noise_schedule.add_noise(clean, noise, times)
         target = noise_schedule.get_velocity(clean, noise, times)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            out = model(torch.cat([noisy, one_hot(masks, device)], dim=1), times).sample
+            out = model(
+                torch.cat([noisy, one_hot(masks, device, len(classes))], dim=1), times
+            ).sample
         return nn.functional.mse_loss(out.float(), target)
 
     losses = training.fit(
@@ -158,17 +172,17 @@ def train(store: Store, folder: Path, settings: Settings) -> dict[str, Any]:
     ema.copy_to(model.parameters())
     remove(folder / "record.json")
     model.save_pretrained(folder)  # type: ignore[operator]
-    facts = {"settings": asdict(settings), "data": tiles.digest, "classes": list(CLASSES)}
-    return {**training.finish(job, WEIGHTS, losses, facts), "made": True}
+    facts = {"settings": asdict(settings), "data": tiles.digest, "classes": list(classes)}
+    return training.finish(job, WEIGHTS, losses, facts)
 
 
-def load(folder: Path) -> nn.Module:
+def load(folder: Path, classes: Sequence[str] = CLASSES) -> nn.Module:
     """The trained generator. Raises ArasError when missing, damaged or of another class list."""
     from diffusers import UNet2DModel
 
     training.verify_weights(folder, WEIGHTS, NAME)
     found = training.require(folder, NAME)
-    if found["classes"] != list(CLASSES):
+    if found["classes"] != list(classes):
         raise ArasError(f"{folder}: was trained for classes {found['classes']}")
     model: nn.Module = UNet2DModel.from_pretrained(folder)
     return model.to(training.device()).eval()
@@ -201,7 +215,8 @@ def _draw(
     shape = (3, *layouts.shape[1:])
     noise = [np.random.default_rng(one).standard_normal(shape, dtype=np.float32) for one in seeds]
     image = torch.from_numpy(np.stack(noise)).to(device)
-    layout = one_hot(layouts, device)
+    classes = model.config.in_channels - shape[0]  # type: ignore[union-attr, operator]
+    layout = one_hot(layouts, device, classes)  # type: ignore[arg-type]
     for time in plan.timesteps:
         scaled = plan.scale_model_input(image, time)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):

@@ -69,6 +69,8 @@ def column_type(column: Column) -> str:
         return f"{kind[0].type} per class"
     if pa.types.is_fixed_size_list(kind):
         return f"{kind.list_size} × {NAMES.get(str(kind.value_type), kind.value_type)}"
+    if pa.types.is_list(kind) and not pa.types.is_struct(kind.value_type):
+        return f"list of {NAMES.get(str(kind.value_type), kind.value_type)}"
     if pa.types.is_list(kind):
         return f"list of ({', '.join(child.name for child in kind.value_type)})"
     return NAMES.get(str(kind), str(kind))

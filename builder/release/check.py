@@ -20,9 +20,9 @@ from builder.files import sha256_file
 from builder.pictures import decode_mask, decode_png, per_class
 from builder.progress import bar
 from builder.publish.journal import publications
-from builder.release import layout
+from builder.release import embeddings, layout
 from builder.release.writer import content_digests
-from builder.schema import COLUMN_NAMES, KINDS, METADATA_NAMES, SPLITS, arrow_schema, features
+from builder.schema import KINDS, SPLITS, arrow_schema, features, names_of
 
 MOST = 20
 """Violations of one rule in one file that are told in full; the rest are counted."""
@@ -104,7 +104,7 @@ def _check_files(release: Path, manifest: dict[str, Any]) -> Iterator[str]:
 def check_file(release: Path, config: str, split: str, name: str) -> Findings:
     """Check one Parquet file against the schema and every row against the invariants."""
     found = Findings(name)
-    columns = METADATA_NAMES if config == "metadata" else COLUMN_NAMES
+    columns = names_of(config)
     with pq.ParquetFile(release / name) as file:
         schema = arrow_schema(columns)
         actual = file.schema_arrow
@@ -116,6 +116,11 @@ def check_file(release: Path, config: str, split: str, name: str) -> Findings:
         for group in range(file.num_row_groups):
             table = file.read_row_group(group)
             found.digests += content_digests(table)
+            if config == embeddings.CONFIG:
+                found.rows += table.num_rows
+                found.ids += table.column("id").to_pylist()
+                found.problems += [f"{name}: {a}: {b}" for a, b in embeddings.violations(table)]
+                continue
             _check_rows(table, config, split, found)
     return found
 
@@ -186,7 +191,7 @@ def _bad_pictures(image: bytes, mask: bytes, pixels: Any) -> str:
 
 def _check_ids(seen: dict[str, list[Findings]]) -> Iterator[str]:
     """Ids are unique over all rows, in one split only, and the same in the metadata config."""
-    data = [f for part, files in seen.items() if not part.startswith("metadata/") for f in files]
+    data = [f for part, files in seen.items() if part.split("/")[0] in KINDS for f in files]
     counts = Counter(one for file in data for one in file.ids)
     twice = [one for one, n in counts.items() if n > 1]
     for one in twice[:MOST]:
@@ -200,6 +205,9 @@ def _check_ids(seen: dict[str, list[Findings]]) -> Iterator[str]:
         of_metadata = {one for file in seen.get(f"metadata/{split}", []) for one in file.ids}
         if of_data != of_metadata:
             yield f"metadata/{split}: its ids are not those of the data files"
+        vectors = {one for file in seen.get(f"embeddings/{split}", []) for one in file.ids}
+        if vectors and {one.partition("#")[0] for one in vectors} - of_data:
+            yield f"embeddings/{split}: holds ids that no row of the split has"
 
 
 def _check_blocks(seen: dict[str, list[Findings]]) -> Iterator[str]:
@@ -270,7 +278,7 @@ def _check_card(release: Path, manifest: dict[str, Any]) -> Iterator[str]:
     if sum(one.get("default", False) for one in card["configs"]) != 1:
         yield "README.md: exactly one config must be the default"
     for config, splits in manifest["configs"].items():
-        names = METADATA_NAMES if config == "metadata" else COLUMN_NAMES
+        names = names_of(config)
         rows = {split: entry["rows"] for split, entry in splits.items()}
         paths = {split: list(entry["files"]) for split, entry in splits.items()}
         info = told.get(config, {"splits": [], "features": None})

@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from builder.schema import BY_NAME, COLUMN_NAMES, METADATA_NAMES, SPLITS, Column
+from builder.schema import BY_NAME, SPLITS, Column, columns_of
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
 CONTEXT: dict[str, Any] = {
@@ -66,6 +66,7 @@ ABOUT = {
     "synthetic": "Generated tiles, in train only.",
     "augmented": "Real and synthetic train tiles, real validation and test tiles.",
     "metadata": "All rows of both kinds, without the pictures.",
+    "embeddings": "Vectors of a baseline, of images and captions of real tiles.",
 }
 PARTS = {"augmented": ("real", "synthetic")}
 """Config → the folders that its files lie in, where that is not its own."""
@@ -188,9 +189,9 @@ def _plain(place: str, kind: str) -> dict[str, Any]:
 
 def _record_set(config: str, splits: Mapping[str, Any]) -> dict[str, Any]:
     rows = ", ".join(f"{split} {entry['rows']:,}" for split, entry in splits.items())
-    names = METADATA_NAMES if config == "metadata" else COLUMN_NAMES
     fields = [
-        _split(config) if name == "split" else _field(config, BY_NAME[name]) for name in names
+        _split(config) if column.name == "split" else _field(config, column)
+        for column in columns_of(config)
     ]
     return {
         "@type": "cr:RecordSet",

@@ -15,7 +15,7 @@ from builder.errors import ArasError
 from builder.files import atomic, digest_of, read_json, sweep
 from builder.pipeline import Project, balance_plan
 from builder.progress import bar
-from builder.release import layout
+from builder.release import embeddings, layout
 from builder.release.card import write_cards
 from builder.release.census import Census
 from builder.release.read import real_rows
@@ -32,8 +32,10 @@ from builder.schema import (
     SPLITS,
     STREAM_PREFIX,
     arrow_schema,
+    names_of,
 )
 from builder.stage import Stage, shards
+from builder.stages import embed
 from builder.store import Store
 
 VERSION = 2
@@ -91,6 +93,8 @@ def content_key(project: Project) -> str:
     store = project.store
     stored = {kind: _stored(streams(project), kind, imported(project, kind)) for kind in KINDS}
     names = [*stored["real"], *stored["synthetic"]]
+    if project.embed():
+        stored["real"] = [*stored["real"], "vectors"]
     found = {
         shard: [digest for _, digest in store.find(shard, stored[kind]).values()]
         for kind in KINDS
@@ -198,6 +202,9 @@ def write_data(project: Project, folder: Path) -> tuple[dict[str, Any], Census, 
             add(*made)
             del made  # leaves nothing of the shard behind
             advance(1)
+    for shard in shards(store, ("real",)) if project.embed() else ():
+        for split, part in embeddings.parts(store.read(shard, ("id", "split", "vectors"))):
+            writer(embeddings.CONFIG, split, names_of(embeddings.CONFIG)).add(part)
     configs: dict[str, Any] = {}
     for (config, split), one in sorted(
         writers.items(), key=lambda item: (item[0][0], SPLITS.index(item[0][1]))
@@ -305,6 +312,9 @@ def facts(project: Project) -> dict[str, Any]:
         "split": project.split().report(store) if has_places(store) else None,
         "models": models,
     }
+    if project.recipe.bench.embeddings:
+        told["embeddings"] = embed.facts(project.baseline)
+        recipe["bench"]["embeddings"] = told["embeddings"]["model"]
     if project.is_imported:
         sources = recipe["imports"]["sources"]
         told["import"] = {"sources": sources, **project.imports().report(store)}

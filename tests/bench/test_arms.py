@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from builder.bench.arms import Rows, describe, design, kept, load
-from builder.bench.pools import balanced
+from builder.bench.arms import Rows, agrees, describe, design, load, told_well
+from builder.bench.pools import TrainRows, balanced, drawn
 from builder.errors import ArasError
 from tests.makers.bench_release import bench_release
 
@@ -32,27 +32,27 @@ def test_rows_are_the_train_rows_with_a_caption(rows):
 def test_every_arm_is_there_at_every_ratio_that_the_rows_allow(rows):
     made = design(rows)
     assert names(made) == [
-        "real", "synthetic", "random-0.25", "balanced-0.25", "random-0.5", "balanced-0.5",
+        "real", "synthetic", "natural-0.25", "balanced-0.25", "natural-0.5", "balanced-0.5",
         "oversampled", "filtered", "shuffled", "stripped",
     ]  # fmt: skip
     assert made.ratio == 0.5
     assert made.missing[0].startswith("ratios 1, 3: 12 synthetic rows beside 24 real ones")
     assert len(made.missing) == 1
-    passed = set(rows.made[kept(rows, rows.made)])
-    drawn = made.arm("filtered").pool
-    assert set(drawn[rows.synthetic[drawn]]) <= passed < set(rows.made)
+    passed = set(rows.made[rows.passes[rows.made]])
+    pool = made.arm("filtered").pool
+    assert set(pool[rows.synthetic[pool]]) <= passed < set(rows.made)
 
 
 def test_arms_to_be_compared_have_as_many_rows(rows):
     made = design(rows)
     sizes = {one.name: len(one.pool) for one in made.arms}
-    assert sizes["random-0.5"] == sizes["balanced-0.5"] == sizes["oversampled"] == 36
+    assert sizes["natural-0.5"] == sizes["balanced-0.5"] == sizes["oversampled"] == 36
     assert sizes["real"] == sizes["shuffled"] == sizes["stripped"] == 24
     for arm in made.arms:
         flags = rows.synthetic[arm.pool]
         if arm.name == "synthetic":
             assert flags.all()
-        elif arm.name.startswith(("random", "balanced")):
+        elif arm.name.startswith(("natural", "balanced")):
             assert flags.sum() == sizes[arm.name] - 24
         elif arm.name != "filtered":
             assert not flags.any()
@@ -88,21 +88,34 @@ def test_without_numbers_there_is_nothing_to_strip(release):
     assert any(one.startswith("stripped: captions hold no numbers") for one in made.missing)
 
 
-def test_the_filter_drops_copies_leaks_and_ungrounded_captions():
-    shares = np.tile([0.6, 0.4, 0, 0, 0, 0, 0], (4, 1))
-    rows = Rows(
-        ["a", "b", "c", "d"],
-        np.ones(4, dtype=bool),
-        np.array([False, True, False, False]),
-        shares,
-        [
-            "Mostly tree cover with some shrubland.",
-            "Mostly tree cover with some shrubland.",
-            "60% tree cover and 40% shrubland.",
-            "A desert of barren sand.",
-        ],
+def test_the_filter_drops_leaks_and_ungrounded_captions():
+    shares = np.tile([0.6, 0.4, 0, 0, 0, 0, 0], (3, 1))
+    texts = [
+        "Mostly tree cover with some shrubland.",
+        "60% tree cover and 40% shrubland.",
+        "A desert of barren sand.",
+    ]
+    assert told_well(texts, shares).tolist() == [True, False, False]
+
+
+def test_the_filter_drops_tiles_whose_mask_the_segmenter_does_not_see():
+    synthetic = np.array([False] * 4 + [True] * 3)
+    agreement = [0.9, 0.8, 0.7, 0.2, 0.6, 0.5, np.nan]
+    # A quarter of the real rows lies below 0.575.
+    assert agrees(agreement, synthetic).tolist() == [True, True, True, False, True, False, True]
+    assert agrees([np.nan] * 7, synthetic).all()
+
+
+def test_rows_are_drawn_to_the_shares_asked_for():
+    pure = np.repeat(np.eye(2), 4, axis=0)
+    rows = TrainRows(
+        list("abcdefgh"), np.ones(8, bool), np.zeros(8, bool), pure, classes=("Dry", "Wet")
     )
-    assert kept(rows, np.arange(4)).tolist() == [True, False, False, False]
+    chosen = drawn(rows, np.arange(8), 16, np.array([0.75, 0.25]), 0)
+    assert rows.shares[chosen].sum(0).tolist() == [12, 4]
+    assert np.bincount(chosen).max() == 3
+    capped = drawn(rows, np.arange(8), 16, np.array([1.0, 0.0]), 0, repeats=3)
+    assert rows.shares[capped].sum(0).tolist() == [12, 4]
 
 
 def test_the_design_depends_on_ids_not_on_order(rows):
@@ -113,13 +126,14 @@ def test_the_design_depends_on_ids_not_on_order(rows):
         rows.copy[order],
         rows.shares[order],
         [rows.texts[i] for i in order],
+        rows.passes[order],
     )
     for a, b in zip(design(rows).arms, design(other).arms, strict=True):
         assert sorted(rows.ids[i] for i in a.pool) == sorted(other.ids[i] for i in b.pool)
 
 
 def test_an_arm_tells_what_it_holds(rows):
-    told = describe(rows, design(rows).arm("random-0.25"))
+    told = describe(rows, design(rows).arm("natural-0.25"))
     assert (told["rows"], told["synthetic"]) == (30, 6)
     assert sum(told["class_shares"].values()) == pytest.approx(1, abs=1e-3)
 
@@ -132,6 +146,7 @@ def test_few_synthetic_rows_are_one_ratio(rows):
         rows.copy[some],
         rows.shares[some],
         [rows.texts[i] for i in some],
+        rows.passes[some],
     )
     assert design(fewer).ratio == 0.125
 

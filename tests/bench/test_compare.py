@@ -6,7 +6,8 @@ import pytest
 from builder.bench import report
 from builder.bench.compare import compare
 from builder.bench.gallery import load
-from builder.bench.retrieval import Model, Settings, ranks_path, run, write
+from builder.bench.models import Model, Settings
+from builder.bench.retrieval import ranks_path, run, write
 from builder.errors import ArasError
 from tests.makers.bench_release import bench_release
 

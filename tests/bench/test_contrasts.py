@@ -3,12 +3,22 @@
 import numpy as np
 import pytest
 
-from builder.bench.contrasts import FIGURES, analyse, figures, pairs_at, sums
+from builder.bench import conclusions
+from builder.bench.contrasts import (
+    FIGURES,
+    Groups,
+    analyse,
+    figures,
+    pairs_at,
+    sums,
+)
 from builder.bench.ranks import Ranks
 from builder.bench.seeded import hierarchical
+from builder.landcover import CLASSES
 
 DOMINANT = np.array([0] * 8 + [1] * 8 + [2] * 4)
 TRAIN = np.array([0] * 50 + [1] * 40 + [2] * 10)
+GROUPS = Groups.of(TRAIN)
 
 
 def ranks(above):
@@ -25,19 +35,20 @@ def noisy(rate, seed):
 def test_figures_of_a_case_worked_by_hand():
     t2i = np.array([0] * 8 + [4] * 8 + [19] * 4)
     i2t = np.array([0] * 10 + [19] * 10)
-    parts = sums((ranks(t2i), ranks(i2t)), DOMINANT, np.arange(20), 20)
-    found = dict(zip(FIGURES, figures(parts.sum(0)[None], [0, 1], [2])[0], strict=True))
+    parts = sums((ranks(t2i), ranks(i2t)), DOMINANT, np.arange(20), 20, GROUPS)
+    found = dict(zip(FIGURES, figures(parts.sum(0)[None], GROUPS)[0], strict=True))
     assert found["t2i R@1"] == 40
     assert found["t2i R@5"] == 80
     assert found["i2t R@10"] == 50
     assert found["mR"] == pytest.approx((40 + 80 + 80 + 50 * 3) / 6)
-    assert found["head R@10"] == pytest.approx((100 + 100 + 100 + 25) / 4)
-    assert found["tail R@10"] == 0
+    assert found["head"] == pytest.approx((100 + 100 + 100 + 25) / 4)
+    assert found["tail"] == 0
 
 
 def test_a_group_without_test_tiles_has_no_figure():
-    parts = sums((ranks([0, 0]), ranks([0, 0])), np.array([0, 0]), np.arange(2), 2)
-    found = figures(parts.sum(0)[None], [0], [6])[0]
+    groups = Groups(CLASSES, [0], [6])
+    parts = sums((ranks([0, 0]), ranks([0, 0])), np.array([0, 0]), np.arange(2), 2, groups)
+    found = figures(parts.sum(0)[None], groups)[0]
     assert found[-2] == 100
     assert np.isnan(found[-1])
 
@@ -62,7 +73,7 @@ def arms(**rates):
 def test_a_large_difference_is_found_and_none_is_not():
     found = analyse(
         arms(real=0.5, shuffled=0.0, balanced_1=1.0, oversampled=0.5),
-        DOMINANT, None, TRAIN, 1.0, resamples=300,
+        DOMINANT, None, GROUPS, [1.0], 1.0, resamples=300,
     )  # fmt: skip
     by_pair = {(one["ours"], one["theirs"]): one for one in found["contrasts"]}
     gain = by_pair["balanced-1", "real"]["mR"]
@@ -75,17 +86,46 @@ def test_a_large_difference_is_found_and_none_is_not():
     assert found["tail"] == ["Grass"]
     assert found["test_tiles"]["Grass"] == 4
     same = analyse(
-        arms(real=0.5, shuffled=0.0, balanced_1=0.5), DOMINANT, None, TRAIN, 1.0, resamples=300
+        arms(real=0.5, shuffled=0.0, balanced_1=0.5),
+        DOMINANT,
+        None,
+        GROUPS,
+        [1.0],
+        1.0,
+        resamples=300,
     )
     same = next(one for one in same["contrasts"] if one["theirs"] == "real")
     assert same["mR"]["p_holm"] > 0.05
     assert same["mR"]["detectable"] > abs(same["mR"]["difference"])
 
 
+def test_an_arm_of_one_run_stands_for_all_seeds():
+    ranks_of = arms(real=0.9, shuffled=0.0) | {"zero-shot": [noisy(0.1, 5)]}
+    found = analyse(ranks_of, DOMINANT, None, GROUPS, [], 1.0, resamples=100)
+    gain = next(one for one in found["contrasts"] if one["theirs"] == "zero-shot")
+    assert gain["mR"]["difference"] > 30
+    assert len(set(found["arms"]["zero-shot"]["mR"]["seeds"])) == 1
+
+
+def test_differences_are_told_by_class_and_by_ratio():
+    t2i = [ranks(np.where(DOMINANT == 2, k, 19)) for k in (19, 0)]  # Grass: never, then always
+    told = {"real": [(t2i[0], t2i[0])] * 2, "balanced-0.5": [(t2i[1], t2i[1])] * 2}
+    found = analyse(told, DOMINANT, None, GROUPS, [0.5], 0.5, resamples=100)
+    gain = found["ratios"][0]
+    assert (gain["arm"], gain["tail"]["difference"]) == ("balanced-0.5", 100)
+    assert {n: one["difference"] for n, one in gain["classes"].items()} == {
+        "Tree": 0, "Shrub": 0, "Grass": 100,
+    }  # fmt: skip
+    lines = conclusions._classes(found)
+    assert lines[0].startswith("Classes with a gain")
+    assert "Grass +100.00" in lines[0]
+    assert lines[1].endswith("none.")
+
+
 def test_blocks_are_drawn_whole():
     two = arms(real=0.5, shuffled=0.0)
     blocks = np.repeat(["a", "b", "c", "d", "e"], 4)
-    found = analyse(two, DOMINANT, blocks, TRAIN, 1.0, resamples=50)
+    found = analyse(two, DOMINANT, blocks, GROUPS, [1.0], 1.0, resamples=50)
     assert found["clusters"] == {"unit": "block", "number": 5}
 
 

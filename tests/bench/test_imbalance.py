@@ -8,11 +8,12 @@ import pytest
 
 from builder.bench import imbalance, imbalance_report
 from builder.bench.imbalance import Bench, Experiment, run
+from builder.bench.material import ReleaseSource
 from builder.bench.verdicts import verdict
 from builder.engine import Engine
 from builder.errors import ArasError, WorkFailed
-from builder.models import retriever
-from builder.models.retriever import Settings
+from builder.models import clip, retriever
+from builder.models.clip import Settings
 from tests.makers.bench_release import SIZE, bench_release
 
 TINY = Settings(
@@ -29,6 +30,7 @@ TINY = Settings(
     vocabulary=320,
 )
 
+
 EMPTY = "no test tile has these classes"
 
 
@@ -39,7 +41,9 @@ def release(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def done(release, tmp_path_factory):
-    experiment = Experiment(release, tmp_path_factory.mktemp("out"), TINY, (0.5,), seeds=2)
+    experiment = Experiment(
+        ReleaseSource(release, "numbers"), tmp_path_factory.mktemp("out"), TINY, (0.5,), seeds=2
+    )
     return run(experiment, Engine("serial"))
 
 
@@ -48,7 +52,7 @@ def test_every_arm_is_run_with_every_seed_for_equal_steps(done):
     assert [(one["arm"], one["seed"]) for one in records] == bench.trials
     assert {one["settings"]["steps"] for one in records} == {4}
     assert {one["settings"]["stream"] for one in records} == {"numbers"}
-    assert len({len(one["ranks"]["t2i"]["above"]) for one in records}) == 1
+    assert {len(one["ranks"][p]["t2i"]["above"]) for one in records for p in "SC"} == {10}
     assert not list((bench.experiment.out / "runs").glob("*/"))
 
 
@@ -62,7 +66,7 @@ def test_a_run_repeated_elsewhere_gives_the_same_ranks(done, tmp_path):
 
 
 def test_finished_runs_are_kept_and_others_resumed(release, tmp_path, monkeypatch):
-    experiment = Experiment(release, tmp_path, TINY, (0.5,), seeds=2)
+    experiment = Experiment(ReleaseSource(release, "numbers"), tmp_path, TINY, (0.5,), seeds=2)
     real = retriever.train_pairs
     trained = []
 
@@ -100,13 +104,37 @@ def test_the_report_says_what_can_and_cannot_be_concluded(done):
     text = (out / "report.md").read_text()
     assert text.index("## What can be concluded") < text.index("## What cannot")
     assert "| real |" in text
-    assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("arms.png", "ratios.png", "classes.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 3
+    assert "<td>real</td>" in page
+    assert told["conclusions"][0] in page
     # Four steps teach nothing, and the report must say so.
     assert told["conclusions"][0].startswith("NO CONCLUSION")
     assert told["release"]["content_sha256"]
     figures = told["analysis"]["arms"]["real"]["mR"]
     mean = np.mean([one["figures"]["S"]["mR"] for one in records if one["arm"] == "real"])
     assert figures["value"] == pytest.approx(mean)
+
+
+def test_given_weights_are_judged_untrained_and_go_into_every_arm(release, tmp_path):
+    weights = tmp_path / "clip"
+    source = ReleaseSource(release, "numbers")
+    clip.start(TINY, source.load().rows.texts).save(weights)
+    settings = replace(TINY, weights=str(weights), steps=1)
+    bench = Bench(Experiment(source, tmp_path, settings, (0.5,), 2, zero_shot=str(weights)))
+    assert bench.trials[0] == (imbalance.ZERO_SHOT, 0)
+    bare = bench.run(bench.trials[0])
+    assert bare["model"]["name"] == "clip"
+    assert bench.record(bench.trials[0]) == bare
+    trained = bench.run(("real", 0))
+    assert trained["settings"]["weights"]["name"] == "clip"
+    assert str(tmp_path) not in json.dumps(trained)
+    assert trained["ranks"] != bare["ranks"]
+    key = bench.key(("real", 0))
+    clip.start(replace(TINY, seed=1), source.load().rows.texts).save(weights)
+    assert bench.key(("real", 0)) != key
 
 
 def test_a_gain_and_a_loss_are_named_as_such():
@@ -123,13 +151,15 @@ def test_a_gain_and_a_loss_are_named_as_such():
 def test_test_tiles_near_train_tiles_are_refused(tmp_path):
     near = bench_release(tmp_path, test_west=30.0 + 24 * SIZE * 1e-4)
     with pytest.raises(ArasError, match="nearer than 1 km"):
-        Bench(Experiment(near, tmp_path / "out", TINY))
-    assert len(Bench(Experiment(near, tmp_path / "out", TINY, near="leave-out")).test) == 6
+        ReleaseSource(near, "numbers").load()
+    assert len(ReleaseSource(near, "numbers", near="leave-out").load().test.ids) == 6
 
 
 def test_one_seed_is_not_enough(release, tmp_path):
     with pytest.raises(ArasError, match="seeds is below 2"):
-        run(Experiment(release, tmp_path, TINY, seeds=1), Engine("serial"))
+        run(
+            Experiment(ReleaseSource(release, "numbers"), tmp_path, TINY, seeds=1), Engine("serial")
+        )
 
 
 def test_the_presets_are_settings():

@@ -6,7 +6,8 @@ import pytest
 
 from builder.bench.gallery import load
 from builder.bench.leaderboard import board, check
-from builder.bench.retrieval import Model, Settings, read, run, write
+from builder.bench.models import Model, Settings
+from builder.bench.retrieval import read, run, write
 from builder.errors import ArasError
 from builder.files import write_json
 from tests.makers.bench_release import bench_release

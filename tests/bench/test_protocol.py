@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from builder.bench import metrics, protocol
-from builder.bench.protocol import About, compare, evaluate, spans
+from builder.bench import metrics, uncertainty
+from builder.bench.protocol import About, evaluate
 from builder.bench.ranks import Positives, rank
+from builder.bench.uncertainty import compare, spans
 from tests.bench.test_ranks import scene, unit
 
 
@@ -203,5 +204,5 @@ def test_blocks_make_a_comparison_more_careful():
 
 
 def test_power_follows_the_number_of_queries():
-    assert protocol.power(10_000)["detectable_points"] == pytest.approx(0.886, abs=0.001)
-    assert "0.89 percentage points" in protocol.power(10_000)["statement"]
+    assert uncertainty.power(10_000)["detectable_points"] == pytest.approx(0.886, abs=0.001)
+    assert "0.89 percentage points" in uncertainty.power(10_000)["statement"]

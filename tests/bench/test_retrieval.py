@@ -6,7 +6,8 @@ import pytest
 
 from builder.bench import report
 from builder.bench.gallery import load
-from builder.bench.retrieval import Model, Settings, run, write
+from builder.bench.models import Model, Settings
+from builder.bench.retrieval import run, write
 from builder.errors import ArasError
 from tests.makers.bench_release import bench_release
 from tests.makers.tiny_clip import tiny_clip
@@ -77,4 +78,4 @@ def test_clip_runs_whole(rows, tmp_path):
     result = run(rows, Model(str(clip)), ["words"], QUICK).result
     assert result["model"]["architecture"] == "CLIPModel"
     assert result["model"]["name"] == "clip"
-    assert "## " in report.result(result)
+    assert "| words, strict |" in report.document(result).markdown()

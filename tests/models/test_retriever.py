@@ -11,8 +11,9 @@ from torch.nn.functional import cross_entropy, normalize
 from builder.bench.encoders import transformers_model
 from builder.cli import cli
 from builder.errors import ArasError, WorkFailed
-from builder.models import retriever, training
-from builder.models.retriever import Pairs, Settings, contrastive
+from builder.models import clip, retriever, training
+from builder.models.clip import Settings, contrastive
+from builder.models.retriever import Pairs
 
 TINY = Settings(
     steps=30,
@@ -41,9 +42,9 @@ def pairs(count: int = 24) -> Pairs:
 
 
 def trained(folder, data, settings=TINY, key="k"):
-    tokenizer = retriever.tokenizer_of(data.texts, settings)
-    model, losses, _ = retriever.train_pairs(folder, key, data, settings, tokenizer)
-    return model, tokenizer, losses
+    dual = clip.start(settings, data.texts)
+    losses, _ = retriever.train_pairs(folder, key, data, settings, dual)
+    return dual, losses
 
 
 def test_without_duplicates_the_loss_is_symmetric_infonce():
@@ -83,16 +84,16 @@ def test_a_batch_of_one_caption_has_nothing_to_learn_and_a_finite_loss():
 
 def test_it_learns_which_caption_fits(tmp_path):
     data = pairs()
-    model, tokenizer, losses = trained(tmp_path, data)
+    dual, losses = trained(tmp_path, data)
     assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
-    images, texts = retriever.embed(model, tokenizer, data.pixels[:3], data.texts[:3], TINY)
+    images, texts = retriever.embed(dual, data.pixels[:3], data.texts[:3])
     assert (images @ texts.T).argmax(1).tolist() == [0, 1, 2]
 
 
 def test_an_interrupted_training_ends_in_the_same_weights(tmp_path, monkeypatch):
     settings = dataclasses.replace(TINY, steps=6)
     monkeypatch.setattr(training.Job, "__init__", _often(training.Job.__init__))
-    whole, _, losses = trained(tmp_path / "whole", pairs(), settings)
+    whole, losses = trained(tmp_path / "whole", pairs(), settings)
     count = iter(range(100))
 
     def breaks(*arguments):
@@ -104,9 +105,9 @@ def test_an_interrupted_training_ends_in_the_same_weights(tmp_path, monkeypatch)
     with pytest.raises(WorkFailed, match="power cut"):
         trained(tmp_path / "cut", pairs(), settings)
     monkeypatch.setattr(retriever, "contrastive", contrastive)
-    resumed, _, again = trained(tmp_path / "cut", pairs(), settings)
+    resumed, again = trained(tmp_path / "cut", pairs(), settings)
     assert again == losses
-    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+    for a, b in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
@@ -120,11 +121,11 @@ def _often(init):
 def test_the_folder_is_a_clip_that_gives_the_same_vectors(tmp_path):
     settings = dataclasses.replace(TINY, steps=2)
     data = pairs(6)
-    model, tokenizer, _ = trained(tmp_path, data, settings)
-    retriever.save(tmp_path, model, tokenizer, settings)
+    dual, _ = trained(tmp_path, data, settings)
+    dual.save(tmp_path)
     big = [np.kron(one, np.ones((2, 2, 1), np.uint8)) for one in data.pixels]
-    small = np.stack([retriever.shrink(one, 16) for one in big])
-    images, texts = retriever.embed(model, tokenizer, small, data.texts, settings)
+    small = np.stack([clip.shrink(one, 16) for one in big])
+    images, texts = retriever.embed(dual, small, data.texts)
     encoder = transformers_model(str(tmp_path))
     for ours, theirs in ((images, encoder.images(big)), (texts, encoder.texts(data.texts))):
         unit = theirs / np.linalg.norm(theirs, axis=1, keepdims=True)
@@ -135,15 +136,66 @@ def test_only_rows_of_the_pool_are_drawn(tmp_path):
     """With only one row in the pool beside a second, no other tile's pixels matter."""
     settings = dataclasses.replace(TINY, steps=2)
     data = pairs(6)
-    tokenizer = retriever.tokenizer_of(data.texts, settings)
     pool = np.array([0, 0, 1])
-    a, _, _ = retriever.train_pairs(tmp_path / "a", "k", data, settings, tokenizer, pool)
+    a, b, c = (clip.start(settings, data.texts) for _ in range(3))
+    retriever.train_pairs(tmp_path / "a", "k", data, settings, a, pool)
     data.pixels[2:] = 0
-    b, _, _ = retriever.train_pairs(tmp_path / "b", "k", data, settings, tokenizer, pool)
-    for one, other in zip(a.parameters(), b.parameters(), strict=True):
+    retriever.train_pairs(tmp_path / "b", "k", data, settings, b, pool)
+    for one, other in zip(a.model.parameters(), b.model.parameters(), strict=True):
         assert torch.equal(one, other)
     with pytest.raises(ArasError, match="at least 2"):
-        retriever.train_pairs(tmp_path / "c", "k", data, settings, tokenizer, pool[:1])
+        retriever.train_pairs(tmp_path / "c", "k", data, settings, c, pool[:1])
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 5])
+def test_a_batch_in_chunks_has_the_gradients_of_the_whole(chunk):
+    data = pairs(8)
+    group = torch.arange(8)[:, None].repeat(1, 2)
+    made = {}
+    for size in (8, chunk):
+        dual = clip.start(TINY, data.texts)
+        ids, pixels = dual.ids(data.texts), dual.pixels(data.pixels)
+
+        def encode(part, dual=dual, ids=ids, pixels=pixels):
+            some = {name: one[part] for name, one in ids.items()}
+            return dual.image_vectors(pixels[part]), dual.text_vectors(some)
+
+        def loss_of(images, texts, dual=dual):
+            return contrastive(images, texts, dual.scale, group)
+
+        loss = retriever.in_chunks(encode, loss_of, 8, size)
+        loss.backward()
+        named = dual.model.named_parameters()
+        made[size] = float(loss.detach()), {n: p.grad for n, p in named if p.grad is not None}
+    assert made[chunk][0] == pytest.approx(made[8][0], rel=1e-6)
+    assert made[chunk][1].keys() == made[8][1].keys()
+    assert "logit_scale" in made[8][1]
+    for name, one in made[8][1].items():
+        torch.testing.assert_close(made[chunk][1][name], one, rtol=1e-4, atol=1e-6)
+
+
+def test_a_chunked_training_learns_the_same(tmp_path):
+    settings = dataclasses.replace(TINY, steps=5)
+    _, whole = trained(tmp_path / "a", pairs(), settings)
+    _, cut = trained(tmp_path / "b", pairs(), dataclasses.replace(settings, chunk=3))
+    np.testing.assert_allclose(cut, whole, rtol=1e-3)
+
+
+def test_training_goes_on_from_given_weights(tmp_path):
+    data = pairs()
+    first, losses = trained(tmp_path / "a", data)
+    first.save(tmp_path / "clip")
+    settings = dataclasses.replace(TINY, weights=str(tmp_path / "clip"), steps=3, size=999)
+    again = clip.start(settings, ["a vocabulary that is not learnt"])
+    assert (again.size, again.tokens) == (16, 16)
+    before = retriever.embed(first, data.pixels, data.texts)
+    after = retriever.embed(again, data.pixels, data.texts)
+    for ours, theirs in zip(before, after, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    _, more = trained(tmp_path / "b", data, settings)
+    assert more[0] < 0.6 * losses[0]
+    with pytest.raises(ArasError, match="cannot load it"):
+        clip.start(dataclasses.replace(TINY, weights=str(tmp_path / "none")), [])
 
 
 def test_the_command_trains_once_and_the_benchmark_reads_it(project, tmp_path, monkeypatch):
