@@ -10,27 +10,38 @@ from typing import Any
 
 from builder import recipe as recipes
 from builder.balance import BalancePlan
-from builder.captions.section import TemplateSection, ask_of
+from builder.captions.section import TemplateSection, ask_of, local_path
 from builder.engine import Engine
 from builder.errors import ArasError, WorkFailed
 from builder.files import locked, read_json, write_json
 from builder.geo import PER_DEGREE
 from builder.models.pipeline_settings import ask_for
+from builder.models.pretrained import Weights
 from builder.plan import Part, Summary, plan, run, survey
 from builder.progress import console
+from builder.schema import KINDS
 from builder.stage import Stage
 from builder.stages.caption import Caption
+from builder.stages.clip_score import ClipScore
+from builder.stages.duplicates import Duplicates
 from builder.stages.embed import Embed
+from builder.stages.encode import Encode
 from builder.stages.generate import Generate
 from builder.stages.import_ import Import
 from builder.stages.import_release import ImportRelease, is_release, streams_of
 from builder.stages.layouts import Layouts
 from builder.stages.memorize import Memorize
+from builder.stages.quality import Quality
+from builder.stages.realism import Realism
+from builder.stages.repeats import Repeats
 from builder.stages.score import Score
 from builder.stages.segment import Segment
 from builder.stages.split import Split
 from builder.stages.tiles import Tiles
 from builder.store import CorruptShard, Store
+
+SEGMENTER = "segmenter"
+"""Features of the segmenter's encoder, which every judged tile has."""
 
 RESTARTS = 3
 """Most times that a build starts over because a shard on disk turned out corrupt."""
@@ -131,23 +142,15 @@ class Project:
         """Every step from input files to captions. `package` comes after them."""
         if self.is_imported:
             section = self.recipe.imports
-            blocks: list[Step] = [self.split()] if section.split == "blocks" else []
-            judged: list[Step] = []
-            if section.segmenter:
-                judged = [*self.trainings(), *self.segments()]
-            rest = [*self.captions(), *self.scores(), *self.embed()]
-            return [self.imports(), *blocks, *judged, *rest]
-        return [
-            self.tiles(),
-            self.split(),
-            *self.trainings(),
-            *self.synthesis(),
-            *self.segments(),
-            *self.memorization(),
-            *self.captions(),
-            *self.scores(),
-            *self.embed(),
-        ]
+            blocks = [self.split()] if section.split == "blocks" else []
+            trained = self.trainings() if section.segmenter else []
+            made: list[Step] = [self.imports(), *self.qualities(), *blocks, *trained]
+        else:
+            real, synthetic = self.qualities()
+            made = [self.tiles(), real, self.split(), *self.trainings(), *self.synthesis()]
+            made.append(synthetic)
+        judged = (*self.judgements(), *self.captions(), *self.scores())
+        return [*made, *judged, *self.embed()]
 
     def imports(self) -> Import | ImportRelease:
         """The stage that brings rows in. Raises ArasError for sources of two kinds."""
@@ -199,6 +202,7 @@ class Project:
             buffer_km=section.buffer_km,
             size=self.recipe.tiles.size / PER_DEGREE,
             seed=self.recipe.dataset.seed,
+            **self.recipe.duplicates.model_dump(),
         )
 
     def trainings(self) -> list[Training]:
@@ -253,6 +257,20 @@ class Project:
         cache = self.store.root / ".models.json"
         return {"pipeline": ask, "places": dataclasses.replace(places, cache=cache)}
 
+    def qualities(self) -> tuple[Quality, Quality]:
+        """What pixels alone tell, of real and of synthetic tiles."""
+        real, synthetic = KINDS
+        return Quality(kind=real), Quality(kind=synthetic)
+
+    def judgements(self) -> list[Stage]:
+        """What the segmenter and all tiles together tell of each tile."""
+        made: list[Stage] = [Duplicates(**self.recipe.duplicates.model_dump())]
+        if model := self.encoder("features"):
+            made.append(Encode("features", model, self.recipe.scores.batch))
+        if self.is_imported and not self.recipe.imports.segmenter:
+            return made
+        return [*self.segments(), Realism(), *self.memorization(), *made]
+
     def segments(self) -> list[Segment]:
         model = self.models / "segmenter"
         if self.recipe.generator.mask == "layout":
@@ -300,8 +318,25 @@ class Project:
             stage, ask=ask, running=dataclasses.replace(running, cache=cache)
         )
 
-    def scores(self) -> list[Score]:
-        return [Score(stream=name) for name in self.streams()]
+    def scores(self) -> list[Stage]:
+        """Every score of every caption stream."""
+        batch = self.recipe.scores.batch
+        clip, words = self.encoder("clip"), self.encoder("tokenizer")
+        made: list[Stage] = [Encode("clip", clip, batch)] if clip else []
+        for name in self.streams():
+            made += [Score(stream=name), Repeats(stream=name)]
+            if clip or words:
+                made.append(ClipScore(name, clip, words, batch))
+        return made
+
+    def encoder(self, key: str) -> Weights | None:
+        """The pretrained model that ``key`` of [scores] names; None for none and for our own."""
+        section: Any = self.recipe.scores
+        model, revision = getattr(section, key), getattr(section, f"{key}_revision")
+        if model in ("", SEGMENTER):
+            return None
+        cache = self.store.root / ".models.json"
+        return Weights(model, revision, local_path(model, self.directory), cache)
 
 
 def balance_plan(project: Project) -> BalancePlan | None:

@@ -233,6 +233,40 @@ class BenchSection(Section):
     splits: list[Literal["train", "validation", "test"]] = ["validation", "test"]
 
 
+class DuplicatesSection(Section):
+    bits: Annotated[int, Field(ge=0, le=16)] = 6
+    rms: Annotated[float, Field(ge=0, le=64)] = 4.0
+
+
+class QualitySection(Section):
+    """Thresholds by column, min_… and max_…; the defaults flag nothing."""
+
+    min_sharpness: Annotated[float, Field(ge=0)] = 0.0
+    min_contrast: Fraction = 0.0
+    max_cloudiness: Fraction = 1.0
+    max_blankness: Fraction = 1.0
+    min_mask_agreement: Fraction = 0.0
+    min_realism: Annotated[float, Field(ge=0)] = 0.0
+    kinds: list[Literal["real", "synthetic"]] = ["real", "synthetic"]
+    drop_flagged: bool = True
+
+
+class ScoresSection(Section):
+    """Models of the scores: ORG/NAME on the Hub or a path; empty for none."""
+
+    clip: str = ""
+    clip_revision: str = ""
+    tokenizer: str = ""
+    tokenizer_revision: str = ""
+    features: Annotated[str, Field(min_length=1)] = "segmenter"
+    features_revision: str = ""
+    batch: Positive = 32
+
+
+class ControlsSection(Section):
+    rows: Annotated[int, Field(ge=0)] = 1_000
+
+
 class Recipe(Section):
     dataset: DatasetSection = DatasetSection()
     engine: EngineSection = EngineSection()
@@ -242,9 +276,13 @@ class Recipe(Section):
     segmenter: SegmenterSection = SegmenterSection()
     generator: GeneratorSection = GeneratorSection()
     retriever: RetrieverSection = RetrieverSection()
+    duplicates: DuplicatesSection = DuplicatesSection()
     memorization: MemorizationSection = MemorizationSection()
     bench: BenchSection = BenchSection()
+    quality: QualitySection = QualitySection()
     captions: dict[Name, CaptionSection] = {}
+    scores: ScoresSection = ScoresSection()
+    controls: ControlsSection = ControlsSection()
     subsets: dict[Name, SubsetSection] = {
         "mini": SubsetSection(rows=1_000),
         "10k": SubsetSection(rows=10_000),

@@ -43,8 +43,29 @@ CAPTION_SCORE = pa.struct(
 )
 """Scores of one caption; docs/caption-scores.md says what each means."""
 
-CAPTION_SCORES = pa.list_(pa.struct([pa.field("stream", pa.string()), *CAPTION_SCORE]))
-SCORE_PREFIX = "score_"
+CAPTION_REPEAT = pa.struct([("near_duplicate_cluster", pa.string())])
+"""Row whose caption of the stream stands for all that nearly repeat it; null for one of its own."""
+
+CLIP_SCORE = pa.struct(
+    [
+        *((name, pa.float32()) for name in ("clip_cosine", "clip_score")),
+        ("clip_tokens", pa.int32()),
+        ("clip_truncated", pa.bool_()),
+    ]
+)
+"""What a CLIP says of one caption and its image; null where no CLIP is asked."""
+
+CAPTION_SCORES = pa.list_(
+    pa.struct([pa.field("stream", pa.string()), *CAPTION_SCORE, *CAPTION_REPEAT, *CLIP_SCORE])
+)
+SCORE_PREFIX, REPEAT_PREFIX, CLIP_PREFIX = "score_", "repeat_", "clip_"
+
+_BY_PREFIX = {
+    STREAM_PREFIX: CAPTION,
+    SCORE_PREFIX: CAPTION_SCORE,
+    REPEAT_PREFIX: CAPTION_REPEAT,
+    CLIP_PREFIX: CLIP_SCORE,
+}
 
 
 @dataclass(frozen=True)
@@ -182,6 +203,69 @@ COLUMNS: tuple[Column, ...] = (
         "fraction",
     ),
     Column(
+        "realism",
+        pa.float32(),
+        "realism",
+        "How deep in the manifold of real train tiles the tile lies, in the segmenter's features "
+        "(Kynkäänniemi et al. 2019): 1 and more is inside, real test tiles show what is usual.",
+    ),
+    Column(
+        "sharpness",
+        pa.float32(),
+        "quality",
+        "Variance of the Laplacian of the luminance; low for blur and for flat land cover.",
+        "level² (of 255)",
+    ),
+    Column(
+        "contrast",
+        pa.float32(),
+        "quality",
+        "Standard deviation of the luminance, over 255.",
+        "fraction",
+    ),
+    Column(
+        "colour_saturation",
+        pa.float32(),
+        "quality",
+        "Mean HSV saturation of the pixels.",
+        "fraction",
+    ),
+    Column(
+        "cloudiness",
+        pa.float32(),
+        "quality",
+        "Share of bright grey pixels (value ≥ 200 of 255, HSV saturation ≤ 0.15): clouds, and "
+        "snow, salt or pale roofs.",
+        "fraction",
+    ),
+    Column(
+        "blankness",
+        pa.float32(),
+        "quality",
+        "Share of 8×8 blocks in which no channel spans more than 3 levels: missing data, and "
+        "calm water.",
+        "fraction",
+    ),
+    Column(
+        "flags",
+        pa.list_(pa.string()),
+        "package",
+        "Measures beyond the recipe's [quality] thresholds; empty for none.",
+    ),
+    Column(
+        "duplicate_cluster",
+        pa.string(),
+        "duplicates",
+        "Rows of equal pixels share it: the first of their ids; null for a row that is alone.",
+    ),
+    Column(
+        "near_duplicate_cluster",
+        pa.string(),
+        "duplicates",
+        "Rows of nearly equal pictures (perceptual hash and thumbnail) share it, in chains; null "
+        "for a row that is alone.",
+    ),
+    Column(
         "nearest_real_id",
         pa.string(),
         "memorize",
@@ -212,7 +296,8 @@ COLUMNS: tuple[Column, ...] = (
         CAPTION_SCORES,
         "score",
         "One entry per entry of captions, in the same order: how far its claims agree with the "
-        "mask (grounding), what it leaves out, invents or gives away in numbers.",
+        "mask (grounding), what it leaves out, invents or gives away in numbers, which row's it "
+        "nearly repeats, and with a CLIP the cosine to the image and whether it was cut.",
     ),
 )
 
@@ -236,9 +321,36 @@ WORKING = {
     "layout": IMAGE,
     "vectors": VECTORS,
     "features": pa.list_(pa.float32()),
+    "pixel_sha256": pa.string(),
     "phash": pa.uint64(),
+    "thumbnail": pa.binary(),
+    "repeats_held_out": pa.bool_(),
+    "image_vector": pa.list_(pa.float32()),
+    "embedding": pa.list_(pa.float32()),
 }
 """Columns of the store that are not published."""
+
+CONTROLS = {
+    "shuffled": "the text of another tile of the same stream",
+    "wrong_class": "the text of a tile with another dominant class, the least alike of some",
+    "digits_masked": "the text with every number as #",
+    "classes_masked": "the text with every word that names land cover as land",
+    "empty": "no words",
+}
+"""Control captions and what they are."""
+
+CONTROL_COLUMNS: tuple[Column, ...] = (
+    Column("id", pa.string(), "package", "Real test tile that the text is given to."),
+    Column("stream", pa.string(), "package", "Caption stream that the text is made from."),
+    Column(
+        "control",
+        pa.string(),
+        "package",
+        f"How it is made: {'; '.join(f'{name} ({what})' for name, what in CONTROLS.items())}.",
+    ),
+    Column("text", pa.string(), "package", "What to give the model in place of the caption."),
+)
+"""Columns of config controls."""
 
 BY_NAME = {column.name: column for column in COLUMNS}
 BLOBS = tuple(column.name for column in COLUMNS if column.is_image)
@@ -249,9 +361,7 @@ COLUMN_NAMES = tuple(column.name for column in COLUMNS if column.name not in BLO
 """Columns of the configs with pictures."""
 METADATA_NAMES = tuple(column.name for column in COLUMNS if column.name not in BLOBS)
 """Columns of config metadata."""
-
-
-OTHERS = {"embeddings": EMBEDDING_COLUMNS}
+OTHERS = {"controls": CONTROL_COLUMNS, "embeddings": EMBEDDING_COLUMNS}
 """Configs whose rows are not those of the release."""
 
 _FIELDS = {one.name: one for columns in OTHERS.values() for one in columns} | BY_NAME
@@ -274,7 +384,7 @@ def arrow_type(name: str) -> pa.DataType:
         return _FIELDS[name].type
     if name in WORKING:
         return WORKING[name]
-    return CAPTION if name.startswith(STREAM_PREFIX) else CAPTION_SCORE
+    return next(kind for prefix, kind in _BY_PREFIX.items() if name.startswith(prefix))
 
 
 def features(names: Sequence[str]) -> Any:

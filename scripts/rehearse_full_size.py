@@ -32,7 +32,17 @@ from builder.files import write_json, write_text
 from builder.landcover import CLASSES
 from builder.pictures import composition_columns, encode_png, image_column
 from builder.pipeline import Project
-from builder.schema import CAPTION, CAPTION_SCORE, SCORE_PREFIX, SPLITS, STREAM_PREFIX, arrow_type
+from builder.quality.pixels import MEASURES
+from builder.schema import (
+    CAPTION,
+    CAPTION_REPEAT,
+    CAPTION_SCORE,
+    REPEAT_PREFIX,
+    SCORE_PREFIX,
+    SPLITS,
+    STREAM_PREFIX,
+    arrow_type,
+)
 from builder.stages.split import block_names
 from scripts.measure import peak_mb
 
@@ -44,7 +54,7 @@ ROWS = 400_240
 REAL_SHARE = 100_240 / ROWS
 SIDE = 16
 """Pixels of a stand-in picture."""
-POOL = 512
+POOL = 513  # a multiple of three, see `_write_real`
 """Different pictures; rows take turns with them."""
 PER_CELL = geo.PER_DEGREE // 256
 Pictures = tuple[list[bytes], list[bytes], npt.NDArray[np.int64]]
@@ -150,7 +160,8 @@ def _write_real(project: Project, shard: str, numbers: npt.NDArray[np.int64], dr
         shard,
         {
             "id": [f"real/{one}" for one in stems],
-            **_pictures(numbers, draw, [f"{one}.png" for one in stems]),
+            # No picture of the pool stands in two splits.
+            **_pictures(3 * numbers + splits, draw, [f"{one}.png" for one in stems]),
             "crs": [geo.CRS_NAME] * n,
             "transform": [[pixel, 0.0, x, 0.0, -pixel, y] for x, y in place],
             "longitude": place[:, 0],
@@ -162,7 +173,7 @@ def _write_real(project: Project, shard: str, numbers: npt.NDArray[np.int64], dr
         | dict.fromkeys(("black", "partly_black", "no_map", "nodata", "water"), 0),
     )
     chosen = {"split": splits, "block": blocks.tolist()}
-    _write(project, "split", shard, chosen, counts={"set_aside": 0})
+    _write(project, "split", shard, chosen, counts={"set_aside": 0, "repeats": 0})
     _write_judged(project, shard, numbers)
 
 
@@ -171,7 +182,7 @@ def _write_synthetic(
 ) -> None:
     ids = [f"synthetic/a/{i:07d}" for i in numbers]
     n = len(ids)
-    pictures = _pictures(numbers + 1, draw, [f"{one.split('/')[-1]}.png" for one in ids])
+    pictures = _pictures(3 * (numbers + 1), draw, [f"{one.split('/')[-1]}.png" for one in ids])
     layouts = {
         "id": ids,
         "split": [SPLITS.index("train")] * n,
@@ -199,6 +210,11 @@ def _write_synthetic(
 def _write_judged(project: Project, shard: str, numbers: npt.NDArray[np.int64]) -> None:
     n = len(numbers)
     _write(project, "segment", shard, {"mask_agreement": np.full(n, 0.75, dtype=np.float32)})
+    _write(project, "realism", shard, {"realism": np.full(n, 1.1, dtype=np.float32)})
+    measures = {name: np.full(n, 0.5, dtype=np.float32) for name in MEASURES}
+    _write(project, f"quality-{shard.split('-')[0]}", shard, measures)
+    clusters = dict.fromkeys(("duplicate_cluster", "near_duplicate_cluster"), [None] * n)
+    _write(project, "duplicates", shard, {**clusters, "repeats_held_out": [False] * n})
     for k, stream in enumerate(STREAMS):
         words = k * " some words about land."
         digest = hashlib.sha256(stream.encode()).hexdigest()
@@ -218,6 +234,8 @@ def _write_judged(project: Project, shard: str, numbers: npt.NDArray[np.int64]) 
         }
         column = _struct(scores, CAPTION_SCORE)
         _write(project, f"score-{stream}", shard, {SCORE_PREFIX + stream: column})
+        column = _struct({"near_duplicate_cluster": [None] * n}, CAPTION_REPEAT)
+        _write(project, f"repeat-{stream}", shard, {REPEAT_PREFIX + stream: column})
 
 
 def _struct(values: dict[str, Any], kind: pa.DataType) -> pa.StructArray:

@@ -164,7 +164,7 @@ def ask_of(
         raise ArasError(f"{place} {key}: {error}") from error
     path = None
     if isinstance(section, TransformersSection):
-        path = _local(section.model, directory)
+        path = local_path(section.model, directory)
         if path and section.revision:
             raise ArasError(
                 f"{place} revision: {section.model} is a local model, known by its content; a "
@@ -220,7 +220,7 @@ def _prompt(place: str, section: ModelSection, directory: Path) -> str:
         raise ArasError(f"{place} prompt_file: {path} cannot be read ({error})") from error
 
 
-def _local(model: str, directory: Path) -> Path | None:
+def local_path(model: str, directory: Path) -> Path | None:
     """The absolute path of a local model; None for the name of one on the Hub."""
     path = (directory / Path(model).expanduser()).absolute()
     is_path = model.startswith((".", "/", "~")) or model.endswith(".gguf") or path.exists()

@@ -113,12 +113,14 @@ def generate(directory: Path, /, **options: Any) -> None:
 @stage_options
 @click.pass_obj
 def segment(directory: Path, /, **options: Any) -> None:
-    """Compare every tile's mask with what the segmenter sees.
+    """Judge every tile: its pixels, its mask, how real it looks, what it repeats.
 
-    Needs a trained segmenter (`aras train segmenter`). With mask = "segmenter" in [generator]
-    it also labels the synthetic tiles.
+    Sharpness, contrast, cloudiness and blankness; agreement of the segmenter with the mask; realism
+    and copies of train tiles in the segmenter's features; duplicates and near-duplicates over all
+    tiles. Needs a trained segmenter (`aras train segmenter`). With mask = "segmenter" in
+    [generator] it also labels the synthetic tiles. [quality] says what `aras package` leaves out.
     """
-    run_command(directory, lambda project: project.segments(), **options)
+    run_command(directory, lambda project: [*project.qualities(), *project.judgements()], **options)
 
 
 @click.command()

@@ -18,13 +18,14 @@ def split(ctx: click.Context, /, **options: Any) -> None:
     """Assign tiles to train, validation and test by Earth-fixed blocks.
 
     Blocks go whole to one split so that each has its share of tiles and of every class; tiles
-    within the buffer of another split are set aside. The summary gives class shares per split
-    and the smallest distance between splits.
+    within the buffer of another split are set aside, and so are tiles that repeat one of a split
+    that they must not see. The summary gives class shares per split and the smallest distance
+    between splits.
 
     `aras split report` measures the split of any release instead.
     """
     if ctx.invoked_subcommand is None:
-        run_command(ctx.obj, lambda project: [project.split()], **options)
+        run_command(ctx.obj, lambda project: [project.qualities()[0], project.split()], **options)
 
 
 @split.command()

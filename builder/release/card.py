@@ -14,7 +14,7 @@ from builder.landcover import CLASSES, PALETTE, WORLDCOVER
 from builder.release import layout
 from builder.release.changelog import history
 from builder.release.croissant import croissant
-from builder.schema import COLUMNS, Column, features
+from builder.schema import COLUMNS, CONTROLS, Column, features
 from builder.templates import environment
 
 TEMPLATES = {
@@ -85,6 +85,7 @@ def card_values(release: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
         "repo": repo,
         "front_matter": front_matter(release, manifest),
         "columns": COLUMNS,
+        "controls": CONTROLS,
         "column_type": column_type,
         "classes": CLASSES,
         "palette": PALETTE.tolist(),

@@ -1,5 +1,6 @@
 """What the card tells of the rows of a release, counted as they pass through `package`."""
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,11 +42,36 @@ class StreamCensus:
 
 
 @dataclass
+class Repeats:
+    """Clusters of duplicate images: of how many rows, in which parts."""
+
+    members: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def see(self, part: str, clusters: pa.ChunkedArray) -> None:
+        for name in clusters.drop_null().to_pylist():
+            self.members.setdefault(name, Counter())[part] += 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Clusters with two members here or more, their rows, and those that span parts."""
+        here = [parts for parts in self.members.values() if parts.total() > 1]
+        spans = Counter(
+            " and ".join(pair)
+            for parts in here
+            for pair in itertools.combinations(sorted(parts), 2)
+        )
+        rows = sum(parts.total() for parts in here)
+        return {"clusters": len(here), "rows": rows, "spans": dict(sorted(spans.items()))}
+
+
+@dataclass
 class Census:
     """What the card tells of the rows, gathered as they pass. A part is ``kind/split``."""
 
     rows: Counter[str] = field(default_factory=Counter)
-    copies: int = 0
+    left_out: dict[str, Counter[str]] = field(default_factory=dict)
+    flags: dict[str, Counter[str]] = field(default_factory=dict)
+    duplicates: Repeats = field(default_factory=Repeats)
+    near_duplicates: Repeats = field(default_factory=Repeats)
     pixels: dict[str, Any] = field(default_factory=dict)
     streams: dict[str, StreamCensus] = field(default_factory=dict)
     agreement: dict[str, float] = field(default_factory=dict)
@@ -59,6 +85,8 @@ class Census:
         if agreement.null_count < table.num_rows:
             seen = float(np.nansum(agreement.to_numpy()))
             self.agreement[part] = self.agreement.get(part, 0.0) + seen
+        self.duplicates.see(part, table.column("duplicate_cluster"))
+        self.near_duplicates.see(part, table.column("near_duplicate_cluster"))
         for name, one in _by_stream(table).items():
             self.streams.setdefault(f"{kind}/{name}", StreamCensus()).see(one)
         if kind not in self.examples:
@@ -71,7 +99,10 @@ class Census:
         parts = [part for part in parts if part in self.rows]
         return {
             "rows": {part: self.rows[part] for part in parts},
-            "copies": self.copies,
+            "left_out": {kind: dict(counts) for kind, counts in self.left_out.items()},
+            "flags": {kind: dict(counts) for kind, counts in self.flags.items()},
+            "duplicates": self.duplicates.as_dict(),
+            "near_duplicates": self.near_duplicates.as_dict(),
             "pixels": {
                 part: dict(zip(CLASSES, self.pixels[part].tolist(), strict=True)) for part in parts
             },

@@ -20,9 +20,14 @@ from builder.files import sha256_file
 from builder.pictures import decode_mask, decode_png, per_class
 from builder.progress import bar
 from builder.publish.journal import publications
-from builder.release import embeddings, layout
+from builder.quality.duplicates import pixel_digest
+from builder.release import controls, embeddings, layout
+from builder.release.funnel import has_official_split
 from builder.release.writer import content_digests
 from builder.schema import KINDS, SPLITS, arrow_schema, features, names_of
+
+OTHERS = {embeddings.CONFIG: embeddings.violations, controls.CONFIG: controls.violations}
+"""Config whose rows are not those of the release → (id, what is wrong) of a table of it."""
 
 MOST = 20
 """Violations of one rule in one file that are told in full; the rest are counted."""
@@ -36,6 +41,10 @@ class Findings:
     rows: int = 0
     ids: list[str] = field(default_factory=list)
     blocks: set[str] = field(default_factory=set)
+    pixels: set[str] = field(default_factory=set)
+    """Digests of the decoded images."""
+    near: set[str] = field(default_factory=set)
+    """Clusters of near-duplicate images."""
     problems: list[str] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
 
@@ -77,6 +86,8 @@ def violations(release: Path, engine: Engine | None = None) -> list[str]:
             advance(1)
     found += _check_ids(seen)
     found += _check_blocks(seen)
+    if not has_official_split(manifest["facts"]["recipe"]):
+        found += _check_duplicates(seen)
     found += _check_counts(manifest, seen)
     found += _check_content(manifest, seen)
     found += _check_published(release, manifest)
@@ -116,12 +127,12 @@ def check_file(release: Path, config: str, split: str, name: str) -> Findings:
         for group in range(file.num_row_groups):
             table = file.read_row_group(group)
             found.digests += content_digests(table)
-            if config == embeddings.CONFIG:
+            if config in OTHERS:
                 found.rows += table.num_rows
                 found.ids += table.column("id").to_pylist()
-                found.problems += [f"{name}: {a}: {b}" for a, b in embeddings.violations(table)]
-                continue
-            _check_rows(table, config, split, found)
+                found.problems += [f"{name}: {a}: {b}" for a, b in OTHERS[config](table)]
+            else:
+                _check_rows(table, config, split, found)
     return found
 
 
@@ -130,6 +141,7 @@ def _check_rows(table: pa.Table, config: str, split: str, found: Findings) -> No
     found.rows += len(ids)
     found.ids += ids
     found.blocks |= {one for one in table.column("block").to_pylist() if one}
+    found.near |= {one for one in table.column("near_duplicate_cluster").to_pylist() if one}
 
     def report(wrong: Any, rule: str) -> None:
         places = np.flatnonzero(np.asarray(wrong))
@@ -162,8 +174,10 @@ def _check_rows(table: pa.Table, config: str, split: str, found: Findings) -> No
             table.column("image").to_pylist(), table.column("mask").to_pylist(), strict=True
         )
         for i, (image, mask) in enumerate(pictures):
-            if problem := _bad_pictures(_encoded(image), _encoded(mask), pixels[i]):
-                found.problems.append(f"{found.path}: {ids[i]}: {problem}")
+            try:
+                found.pixels.add(_checked_pictures(_encoded(image), _encoded(mask), pixels[i]))
+            except ArasError as error:
+                found.problems.append(f"{found.path}: {ids[i]}: {error}")
 
 
 def _encoded(picture: dict[str, Any] | None) -> bytes:
@@ -175,18 +189,15 @@ def _bad_captions(captions: list[dict[str, Any]]) -> bool:
     return any((one["text"] is None) == (one["error"] is None) for one in captions)
 
 
-def _bad_pictures(image: bytes, mask: bytes, pixels: Any) -> str:
-    """What is wrong with one image and mask; empty when both are right."""
-    try:
-        seen = decode_png(image, "image")
-        ids = decode_mask(mask, "mask")
-    except ArasError as error:
-        return str(error)
+def _checked_pictures(image: bytes, mask: bytes, pixels: Any) -> str:
+    """Digest of the decoded image. Raises ArasError saying what is wrong with image or mask."""
+    seen = decode_png(image, "image")
+    ids = decode_mask(mask, "mask")
     if seen.ndim != 3 or seen.shape[:2] != ids.shape:
-        return f"image is {seen.shape}, mask {ids.shape}"
+        raise ArasError(f"image is {seen.shape}, mask {ids.shape}")
     if not np.array_equal(landcover.count_pixels(ids), pixels):
-        return "pixels are not the counts of the mask"
-    return ""
+        raise ArasError("pixels are not the counts of the mask")
+    return pixel_digest(seen)
 
 
 def _check_ids(seen: dict[str, list[Findings]]) -> Iterator[str]:
@@ -208,6 +219,9 @@ def _check_ids(seen: dict[str, list[Findings]]) -> Iterator[str]:
         vectors = {one for file in seen.get(f"embeddings/{split}", []) for one in file.ids}
         if vectors and {one.partition("#")[0] for one in vectors} - of_data:
             yield f"embeddings/{split}: holds ids that no row of the split has"
+        of_controls = {one for file in seen.get(f"controls/{split}", []) for one in file.ids}
+        if unknown := sorted(of_controls - of_data):
+            yield f"controls/{split}: {unknown[0]} and {len(unknown) - 1} more are no rows of it"
 
 
 def _check_blocks(seen: dict[str, list[Findings]]) -> Iterator[str]:
@@ -220,6 +234,21 @@ def _check_blocks(seen: dict[str, list[Findings]]) -> Iterator[str]:
     for block, splits in sorted(where.items()):
         if len(splits) > 1:
             yield f"block {block} lies in several splits: {', '.join(sorted(splits))}"
+
+
+def _check_duplicates(seen: dict[str, list[Findings]]) -> Iterator[str]:
+    """No image stands in two splits, and no cluster of near-duplicates spans two."""
+    for what, name in (("pixels", "image with pixels"), ("near", "near-duplicate cluster")):
+        where: dict[str, set[str]] = {}
+        for part, files in seen.items():
+            if part.split("/")[0] in KINDS:
+                for one in set().union(*(getattr(file, what) for file in files)):
+                    where.setdefault(one, set()).add(part.split("/")[1])
+        wrong = sorted((one, splits) for one, splits in where.items() if len(splits) > 1)
+        for one, splits in wrong[:MOST]:
+            yield f"{name} {one[:40]} lies in several splits: {', '.join(sorted(splits))}"
+        if len(wrong) > MOST:
+            yield f"{len(wrong) - MOST} more {name}s lie in several splits"
 
 
 def _check_counts(manifest: dict[str, Any], seen: dict[str, list[Findings]]) -> Iterator[str]:
@@ -278,7 +307,6 @@ def _check_card(release: Path, manifest: dict[str, Any]) -> Iterator[str]:
     if sum(one.get("default", False) for one in card["configs"]) != 1:
         yield "README.md: exactly one config must be the default"
     for config, splits in manifest["configs"].items():
-        names = names_of(config)
         rows = {split: entry["rows"] for split, entry in splits.items()}
         paths = {split: list(entry["files"]) for split, entry in splits.items()}
         info = told.get(config, {"splits": [], "features": None})
@@ -286,5 +314,5 @@ def _check_card(release: Path, manifest: dict[str, Any]) -> Iterator[str]:
             yield f"README.md: config {config}: num_examples are not the rows of the files"
         if {one["split"]: one["path"] for one in files.get(config, [])} != paths:
             yield f"README.md: config {config}: data_files are not those of the manifest"
-        if info["features"] != features(names)._to_yaml_list():
+        if info["features"] != features(names_of(config))._to_yaml_list():
             yield f"README.md: config {config}: features are not those of the footers"

@@ -67,7 +67,10 @@ ABOUT = {
     "augmented": "Real and synthetic train tiles, real validation and test tiles.",
     "metadata": "All rows of both kinds, without the pictures.",
     "embeddings": "Vectors of a baseline, of images and captions of real tiles.",
+    "controls": "Control captions of real test tiles.",
 }
+KEYS = {"controls": ("id", "stream", "control")}
+"""Config → columns that together name a row, where id alone does not."""
 PARTS = {"augmented": ("real", "synthetic")}
 """Config → the folders that its files lie in, where that is not its own."""
 
@@ -193,12 +196,13 @@ def _record_set(config: str, splits: Mapping[str, Any]) -> dict[str, Any]:
         _split(config) if column.name == "split" else _field(config, column)
         for column in columns_of(config)
     ]
+    key = [{"@id": f"{config}/{name}"} for name in KEYS.get(config, ("id",))]
     return {
         "@type": "cr:RecordSet",
         "@id": config,
         "name": config,
         "description": f"{ABOUT[config]} Rows: {rows}.",
-        "key": {"@id": f"{config}/id"},
+        "key": key if len(key) > 1 else key[0],
         "field": fields,
     }
 

@@ -12,7 +12,7 @@ SUMS = {"sha256": "SHA256SUMS", "md5": "MD5SUMS"}
 UNLISTED = frozenset({MANIFEST, *SUMS.values()})
 """Files that the manifest's list leaves out, because they are made from it."""
 
-CONFIGS = ("real", "synthetic", "augmented", "metadata", "embeddings")
+CONFIGS = ("real", "synthetic", "augmented", "metadata", "controls", "embeddings")
 """Configs of a release; ``real`` is the default one."""
 
 

@@ -1,7 +1,7 @@
 """Package: shards of the store → Parquet files of a release, the only step that drops rows."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,21 @@ from builder.errors import ArasError
 from builder.files import atomic, digest_of, read_json, sweep
 from builder.pipeline import Project, balance_plan
 from builder.progress import bar
-from builder.release import embeddings, layout
+from builder.release import controls, embeddings, layout
 from builder.release.card import write_cards
 from builder.release.census import Census
+from builder.release.funnel import Funnel
 from builder.release.read import real_rows
 from builder.release.writer import SplitWriter, prefetch, with_digests
 from builder.schema import (
-    BLOB_DIGESTS,
     BLOBS,
     BY_NAME,
+    CLIP_PREFIX,
     COLUMN_NAMES,
     COLUMNS,
     KINDS,
     METADATA_NAMES,
+    REPEAT_PREFIX,
     SCORE_PREFIX,
     SPLITS,
     STREAM_PREFIX,
@@ -38,9 +40,16 @@ from builder.stage import Stage, shards
 from builder.stages import embed
 from builder.store import Store
 
-VERSION = 2
-GATHERED = {"captions": STREAM_PREFIX, "caption_scores": SCORE_PREFIX}
-"""Published column → prefix of the stream columns that it is made of."""
+VERSION = 3
+GATHERED = {
+    "captions": (STREAM_PREFIX,),
+    "caption_scores": (SCORE_PREFIX, REPEAT_PREFIX, CLIP_PREFIX),
+}
+"""Published column → prefixes of the stream columns that it is made of."""
+REPEATS = "repeats_held_out"
+"""Working column that decides what is left out."""
+LEAVING_OUT = ("memorization", "quality", "duplicates")
+"""Sections of the recipe that do."""
 
 
 def package(project: Project) -> dict[str, Any]:
@@ -80,62 +89,54 @@ def streams(project: Project) -> tuple[str, ...]:
     return project.streams()
 
 
-def imported(project: Project, kind: str) -> frozenset[str] | None:
-    """Columns that the steps of an imported dataset make for a kind; None for made rows."""
-    if not project.is_imported:
-        return None
-    stages = (step for step in project.steps() if isinstance(step, Stage) and kind in step.kinds)
-    return frozenset(name for stage in stages for name in stage.adds)
-
-
 def content_key(project: Project) -> str:
     """Digest of all that a release is made from: column digests and the recipe's own words."""
     store = project.store
-    stored = {kind: _stored(streams(project), kind, imported(project, kind)) for kind in KINDS}
+    stored = {kind: stored_columns(project, kind) for kind in KINDS}
     names = [*stored["real"], *stored["synthetic"]]
     if project.embed():
         stored["real"] = [*stored["real"], "vectors"]
     found = {
-        shard: [digest for _, digest in store.find(shard, stored[kind]).values()]
+        shard: [digest for _, digest in store.find(shard, [*stored[kind], REPEATS]).values()]
         for kind in KINDS
         for shard in shards(store, (kind,))
     }
     if not found:
         raise ArasError("there are no shards to package: run `aras build` first")
     told = project.recipe.model_dump(
-        include={"dataset", "release", "captions", "subsets", "memorization"}, mode="json"
+        include={"dataset", "release", "captions", "subsets", "controls", *LEAVING_OUT},
+        mode="json",
     )
     return digest_of([VERSION, names, found, told])
 
 
-def _stored(names: Sequence[str], kind: str, imported: Collection[str] | None = None) -> list[str]:
+def stored_columns(project: Project, kind: str) -> list[str]:
     """Columns of the store that a release row of ``kind`` is made from; of imported rows those
     that their steps make."""
-    made_elsewhere = {"kind", *GATHERED, *BLOB_DIGESTS}
-    if imported is not None:
-        plain = [name for name in COLUMN_NAMES if name in imported and name not in made_elsewhere]
-        return [*plain, *(prefix + name for prefix in GATHERED.values() for name in names)]
-    of_other = {"real": ("layouts", "generate", "memorize"), "synthetic": ("tiles",)}[kind]
-    plain = [
-        column.name
-        for column in COLUMNS
-        if column.name not in made_elsewhere and column.made_by not in (*of_other, "import")
-    ]
-    if kind == "synthetic":
-        plain.remove("block")
-    return [*plain, *(prefix + name for prefix in GATHERED.values() for name in names)]
+    if project.is_imported:
+        stages = (one for one in project.steps() if isinstance(one, Stage) and kind in one.kinds)
+        made = {name for stage in stages for name in stage.adds}
+    else:
+        other = {"real": ("layouts", "generate", "memorize"), "synthetic": ("tiles",)}[kind]
+        elsewhere = (*other, "import", "package")
+        made = {column.name for column in COLUMNS if column.made_by not in elsewhere}
+        made -= {*GATHERED, *(("block",) if kind == "synthetic" else ())}
+        made |= {STREAM_PREFIX + stream for stream in streams(project)}
+        made |= {name for stage in project.scores() for name in stage.adds}
+    prefixes = [prefix for some in GATHERED.values() for prefix in some]
+    told = [prefix + stream for prefix in prefixes for stream in streams(project)]
+    return [name for name in (*COLUMN_NAMES, *told) if name in made]
 
 
 def release_rows(
-    store: Store, shard: str, names: Sequence[str], imported: Collection[str] | None = None
+    store: Store, shard: str, stored: Sequence[str], streams: Sequence[str]
 ) -> pa.Table:
     """One shard as release rows, in the published columns and types, whatever their split."""
-    kind = shard.split("-")[0]
-    stored = _stored(names, kind, imported)
     table = store.read(shard, stored)
-    columns: dict[str, Any] = {"kind": pa.array([KINDS.index(kind)] * table.num_rows, pa.int64())}
-    for column, prefix in GATHERED.items():
-        columns[column] = gather(table, prefix, names, BY_NAME[column].type)
+    kind = KINDS.index(shard.split("-")[0])
+    columns: dict[str, Any] = {"kind": pa.array([kind] * table.num_rows, pa.int64())}
+    for column, prefixes in GATHERED.items():
+        columns[column] = gather(table, prefixes, streams, BY_NAME[column].type)
     for name in COLUMN_NAMES:
         if name in stored:
             columns[name] = table.column(name)
@@ -145,16 +146,23 @@ def release_rows(
     return rows.cast(arrow_schema(COLUMN_NAMES))
 
 
-def gather(table: pa.Table, prefix: str, names: Sequence[str], kind: pa.ListType) -> pa.ListArray:
-    """One struct column per stream → one list of structs per row, in the recipe's order."""
+def gather(
+    table: pa.Table, prefixes: Sequence[str], names: Sequence[str], kind: pa.ListType
+) -> pa.ListArray:
+    """The struct columns of each stream → one list of structs per row, in the recipe's order.
+
+    Members that no column of the ``prefixes`` has are null.
+    """
     n, width = table.num_rows, len(names)
     if not width:
         return pa.array([[]] * n, kind)
-    cells = [table.column(prefix + name).combine_chunks() for name in names]
-    by_row = np.arange(n * width).reshape(width, n).T.ravel()
-    flat = pa.concat_arrays(cells).take(pa.array(by_row))
-    given = {one.name: pc.struct_field(flat, one.name) for one in flat.type}
-    given["stream"] = pa.array(list(names) * n, pa.string())
+    by_row = pa.array(np.arange(n * width).reshape(width, n).T.ravel())
+    given = {"stream": pa.array(list(names) * n, pa.string())}
+    for prefix in prefixes:
+        if prefix + names[0] in table.column_names:
+            cells = [table.column(prefix + name).combine_chunks() for name in names]
+            flat = pa.concat_arrays(cells).take(by_row)
+            given |= {one.name: pc.struct_field(flat, one.name) for one in flat.type}
     element = kind.value_type
     fields = [
         given[one.name].cast(one.type) if one.name in given else pa.nulls(n * width, one.type)
@@ -180,28 +188,30 @@ def write_data(project: Project, folder: Path) -> tuple[dict[str, Any], Census, 
 
     store, names = project.store, streams(project)
     limit = project.recipe.release.shard_megabytes * 1e6
-    census = Census()
+    census, funnel = Census(), Funnel(project.recipe)
+    control = controls.Controls(project.recipe.controls.rows, project.recipe.dataset.seed)
     todo = [shard for kind in KINDS for shard in shards(store, (kind,))]
-    brought = {kind: imported(project, kind) for kind in KINDS}
+    stored = {kind: stored_columns(project, kind) for kind in KINDS}
 
-    def read(shard: str) -> tuple[str, pa.Table]:
+    def read(shard: str) -> tuple[str, pa.Table, pa.ChunkedArray]:
         kind = shard.split("-")[0]
-        return kind, with_digests(release_rows(store, shard, names, brought[kind]))
+        rows = with_digests(release_rows(store, shard, stored[kind], names))
+        return kind, rows, store.read(shard, [REPEATS]).column(REPEATS)
 
-    def add(kind: str, rows: pa.Table) -> None:
-        if project.recipe.memorization.drop_copies:
-            rows, census.copies = without_copies(rows, census.copies)
-        for split, table in by_split(rows):
-            if split is not None:
-                census.see(kind, split, table)
-                writer(kind, split, COLUMN_NAMES).add(table)
-                writer("metadata", split, METADATA_NAMES).add(table.drop_columns(list(BLOBS)))
+    def add(kind: str, rows: pa.Table, repeats: pa.ChunkedArray) -> None:
+        for split, table in by_split(funnel.keep(kind, rows, repeats)):
+            census.see(kind, split, table)
+            control.see(kind, split, table)
+            writer(kind, split, COLUMN_NAMES).add(table)
+            writer("metadata", split, METADATA_NAMES).add(table.drop_columns(list(BLOBS)))
 
     with bar("package", len(todo), "shards") as advance:
         for made in prefetch(map(read, todo)):
             add(*made)
             del made  # leaves nothing of the shard behind
             advance(1)
+    if (table := control.table()) is not None:
+        writer(controls.CONFIG, controls.SPLIT, names_of(controls.CONFIG)).add(table)
     for shard in shards(store, ("real",)) if project.embed() else ():
         for split, part in embeddings.parts(store.read(shard, ("id", "split", "vectors"))):
             writer(embeddings.CONFIG, split, names_of(embeddings.CONFIG)).add(part)
@@ -215,6 +225,7 @@ def write_data(project: Project, folder: Path) -> tuple[dict[str, Any], Census, 
         configs.setdefault(config, {})[split] = told | {"content_sha256": one.content.hexdigest()}
     configs["augmented"] = augmented(configs)
     content = combine({f"{c}/{s}": w.content.hexdigest() for (c, s), w in writers.items()})
+    census.left_out, census.flags = funnel.left_out, funnel.flags
     return {name: configs[name] for name in layout.CONFIGS if name in configs}, census, content
 
 
@@ -244,22 +255,15 @@ def augmented(configs: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def without_copies(rows: pa.Table, dropped: int) -> tuple[pa.Table, int]:
-    """Rows that are no copies of train tiles, and ``dropped`` plus how many were."""
-    copies = pc.fill_null(rows.column("copy"), False)
-    kept = rows.filter(pc.invert(copies)) if pc.any(copies).as_py() else rows
-    return kept, dropped + rows.num_rows - kept.num_rows
-
-
-def by_split(table: pa.Table) -> Iterator[tuple[str | None, pa.Table]]:
-    """Rows of each split, and under None those that no split took."""
+def by_split(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+    """Rows of each split. Every row has one."""
     ids = table.column("split").to_pylist()
     values = dict.fromkeys(ids)
     for value in values:
         part = table  # filtering copies pictures
         if len(values) > 1:
             part = table.filter(pa.array([one == value for one in ids]))
-        yield None if value is None else SPLITS[value], part
+        yield SPLITS[value], part
 
 
 def _existing(target: Path, key: str) -> dict[str, Any]:
@@ -305,12 +309,18 @@ def facts(project: Project) -> dict[str, Any]:
     plan = balance_plan(project)
     recipe = project.recipe.model_dump(exclude={"engine"}, mode="json")
     recipe["imports"]["sources"] = [Path(one).name for one in project.recipe.imports.sources]
+    encoders = {}
+    for key in ("clip", "tokenizer", "features"):
+        if weights := project.encoder(key):
+            encoders[key] = {"model": weights.name, "digest": weights.digest()}
+            recipe["scores"][key] = weights.name  # where it lies is nobody's business
     told = {
         "balance": plan.summary() if plan else None,
         "recipe": recipe,
         "counts": {stage: dict(found) for stage, found in counts.items() if found},
         "split": project.split().report(store) if has_places(store) else None,
         "models": models,
+        "encoders": encoders,
     }
     if project.recipe.bench.embeddings:
         told["embeddings"] = embed.facts(project.baseline)

@@ -89,7 +89,7 @@ def control_captions(
 ) -> pa.Table:
     """The five controls of one caption stream: columns id, control, text, n rows of each control.
 
-    Controls: shuffled, wrong_class, digits_masked, classes_masked, empty. A row without caption
+    Controls are those of `schema.CONTROLS`. A row without caption
     has null texts (an empty string for ``empty``).
     """
     lexicon = lexicon or lexicons.load()

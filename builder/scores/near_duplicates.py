@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+
+from builder.clusters import join
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -86,7 +86,7 @@ class NearDuplicates:
 
             parts = self._map(alike, _cuts(len(a), _PAIRS_AT_ONCE))
             same = np.concatenate([np.zeros(0, bool), *parts])
-            label = _join(label, a[same], b[same])
+            label = join(label, a[same], b[same])
             if band < 0:  # one of each set of equals goes on
                 which = which[label[which] == which]
         return label
@@ -234,18 +234,6 @@ def _gather(shingles: U32, starts: I64, sizes: I64, which: I64) -> U64:
     at = np.repeat(starts[which] - total + size, size)
     at += np.arange(len(at))
     return np.asarray(place | shingles[at], dtype=np.uint64)
-
-
-def _join(label: I64, a: I64, b: I64) -> I64:
-    """Labels after joining the clusters of each pair; the smallest member names a cluster."""
-    if not len(a):
-        return label
-    n = len(label)
-    graph = coo_array((np.ones(len(a), np.int32), (label[a], label[b])), shape=(n, n))
-    component = connected_components(graph, directed=False)[1]
-    smallest = np.full(component.max() + 1, n, dtype=np.int64)
-    np.minimum.at(smallest, component, np.arange(n))
-    return np.asarray(smallest[component][label], dtype=np.int64)
 
 
 def _cuts(n: int, size: int) -> list[tuple[int, int]]:

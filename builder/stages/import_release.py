@@ -20,6 +20,8 @@ from builder.store import Store
 
 MISSING = "the imported release has no caption of this stream"
 _OWN = ("kind", "captions", "caption_scores", *BLOB_DIGESTS)
+_REMADE = ("quality", "duplicates", "package")
+"""Makers of columns that are measured again: duplicates are those of the rows that are here."""
 
 
 def is_release(path: Path) -> bool:
@@ -45,7 +47,11 @@ class ImportRelease(Stage):
 
     @property
     def adds(self) -> tuple[str, ...]:
-        plain = (column.name for column in COLUMNS if column.name not in _OWN)
+        plain = (
+            column.name
+            for column in COLUMNS
+            if column.name not in _OWN and column.made_by not in _REMADE
+        )
         return (*plain, *(STREAM_PREFIX + stream for stream in self.streams))
 
     def units(self, store: Store) -> list[Unit]:

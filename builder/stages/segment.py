@@ -18,7 +18,6 @@ from builder.pictures import (
     image_bytes,
     image_column,
 )
-from builder.quality.neighbours import perceptual_hash
 from builder.stage import Made, Maker, Stage, setting
 from builder.store import Store
 
@@ -26,7 +25,7 @@ from builder.store import Store
 @dataclass(frozen=True)
 class Segment(Stage):
     """``mask_agreement``: share of pixels on which the segmenter agrees with the tile's mask.
-    ``features`` (of its encoder) and ``phash`` (64 bits) are working columns for distances.
+    ``features`` (of its encoder) is a working column for distances.
 
     With ``labels`` (synthetic rows whose published mask is the segmenter's) the agreement is
     with the layout that the tile was drawn on, and the segmenter's ids become the mask.
@@ -58,7 +57,7 @@ class Segment(Stage):
     @property
     def adds(self) -> tuple[str, ...]:
         made = ("mask", *COMPOSITION) if self.labels else ()
-        return (*made, "mask_agreement", "features", "phash")
+        return (*made, "mask_agreement", "features")
 
     def models(self) -> dict[str, str]:
         from builder.models import training
@@ -76,7 +75,6 @@ class Segment(Stage):
             masks = image_bytes(table.column(self.reference))
             agreement: list[float] = []
             features: list[Any] = []
-            hashes: list[int] = []
             seen: list[Any] = []
             for start in range(0, len(ids), self.batch):
                 names = ids[start : start + self.batch]
@@ -85,13 +83,11 @@ class Segment(Stage):
                 for i, name in enumerate(names):
                     mask = decode_mask(masks[start + i], name)
                     agreement.append(float((mask == found[i]).mean()))
-                    hashes.append(perceptual_hash(tiles[i]))
                     features.append(vectors[i])
                     seen.append(found[i])
             columns = {
                 "mask_agreement": pa.array(agreement, pa.float32()),
                 "features": pa.array(features, pa.list_(pa.float32())),
-                "phash": pa.array(hashes, pa.uint64()),
             }
             if self.labels:
                 pngs = [one.split("/")[-1] + ".png" for one in ids]

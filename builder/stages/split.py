@@ -13,6 +13,7 @@ from builder import geo
 from builder.errors import ArasError
 from builder.landcover import CLASSES
 from builder.pictures import per_class
+from builder.quality.duplicates import BITS, LOOKS, RMS, Looks
 from builder.schema import SPLITS
 from builder.seeds import generator
 from builder.stage import Made, Maker, Scan, Stage, shards
@@ -20,6 +21,8 @@ from builder.store import Store
 
 PASSES = 20
 """Most rounds of local improvement over all blocks."""
+ASIDE, REPEATS = -1, -2
+"""In place of a split: too near to another split; repeats a tile of another split."""
 SWAPS = 200
 """Most blocks up to which every pair is tried for a swap; beyond, single moves are fine enough."""
 
@@ -32,7 +35,8 @@ class Split(Stage):
     """Blocks of ``block`` degrees go whole to one split, chosen so that every split has its
     share of tiles and of each class's pixels. A train tile nearer than ``buffer_km`` (edge to
     edge) to a validation or test tile, or a validation tile that near to test, is set aside: its
-    ``split`` is null and `package` leaves it out.
+    ``split`` is null and `package` leaves it out. So is one that repeats a tile, exactly or nearly,
+    of a split that it must not see: clusters of duplicates lie in one split.
     """
 
     shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
@@ -40,22 +44,26 @@ class Split(Stage):
     buffer_km: float = 1.0
     size: float = 256 / geo.PER_DEGREE
     seed: int = 0
+    bits: int = BITS
+    rms: float = RMS
 
     kinds = ("real",)
     light = True
     needs = ("id", "longitude", "latitude")
-    surveys = ("id", "longitude", "latitude", "pixels")
+    surveys = ("id", "longitude", "latitude", "pixels", *LOOKS)
     surveyed = ("real",)
     adds = ("split", "block")
 
     def survey(self, scan: Scan) -> dict[str, int]:
-        """Split id (−1 for set aside) of every tile, by row id.
+        """Split id of every tile by row id; `ASIDE` and `REPEATS` for those that are set aside.
 
         Raises ArasError when there are no tiles or train would be empty.
         """
         ids: list[str] = []
         places, pixels = [], []
+        looks = Looks.none()
         for _, table in scan(self.surveys):
+            looks.see(table)
             ids.extend(table.column("id").to_pylist())
             places.append(np.stack([table.column(n).to_numpy() for n in self.needs[1:]], axis=1))
             pixels.append(per_class(table.column("pixels")))
@@ -68,6 +76,7 @@ class Split(Stage):
         np.add.at(weights, member, np.column_stack([counts, np.ones(len(ids))]))
         chosen = assign(weights, np.array(self.shares), list(blocks), self.seed)[member]
         chosen = set_aside(chosen, place, self.size, self.buffer_km)
+        chosen = without_repeats(chosen, looks.clusters(self.bits, self.rms)[1])
         if not (chosen == 0).any():
             raise ArasError(
                 f"no train tile is left ({len(blocks)} blocks of {self.block}°, {len(ids)} tiles): "
@@ -104,7 +113,8 @@ def _look_up(table: pa.Table, chosen: dict[str, int], block: float) -> Made:
         "block": pa.array(block_names(place, block).tolist(), pa.string()),
     }
     counts = {name: ids.count(i) for i, name in enumerate(SPLITS)}
-    return Made(pa.table(columns), {**counts, "set_aside": ids.count(-1)})
+    counts |= {"set_aside": ids.count(ASIDE), "repeats": ids.count(REPEATS)}
+    return Made(pa.table(columns), counts)
 
 
 def block_names(place: Floats, block: float) -> npt.NDArray[np.str_]:
@@ -191,13 +201,21 @@ def _one(split: Any, part: Floats, shape: tuple[int, ...]) -> Floats:
 
 
 def set_aside(chosen: Ints, place: Floats, size: float, buffer_km: float) -> Ints:
-    """Split ids with −1 for every tile nearer than the buffer to a split that it must not see."""
+    """Split ids with `ASIDE` for tiles nearer than the buffer to a split that they must not see."""
     out = chosen.copy()
     for split, protected in ((0, (1, 2)), (1, (2,))):
         guard = np.isin(chosen, protected)
         near = nearest_gap(place[chosen == split], place[guard], size, buffer_km)
-        out[np.flatnonzero(chosen == split)[near < buffer_km]] = -1
+        out[np.flatnonzero(chosen == split)[near < buffer_km]] = ASIDE
     return out
+
+
+def without_repeats(chosen: Ints, cluster: Ints) -> Ints:
+    """Split ids with `REPEATS` for tiles in a cluster with one of a split that they must not see:
+    train sees neither of the others, validation not test. ``cluster`` (n,) numbers clusters."""
+    last = np.full(int(cluster.max(initial=-1)) + 1, ASIDE, dtype=np.int64)
+    np.maximum.at(last, cluster, chosen)
+    return np.where((chosen >= 0) & (chosen < last[cluster]), REPEATS, chosen)
 
 
 def nearest_gap(tiles: Floats, others: Floats, size: float, within_km: float) -> Floats:

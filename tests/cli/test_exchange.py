@@ -34,12 +34,15 @@ def bring(folder: Path, *arguments: str, added: str = "") -> Result:
 def stages(result: Result) -> list[str]:
     """What a build ran, the scores of the imported captions aside."""
     names = [one["stage"] for one in json.loads(result.stdout)["steps"]]
-    return [name for name in names if not name.startswith("score-")]
+    return [name for name in names if not name.startswith(("score-", "repeat-"))]
 
 
 @pytest.fixture(scope="module")
 def layout() -> Layout:
     return official(train=2, val=1, test=1, synth=2)
+
+
+QUALITY = ("quality-real", "quality-synthetic")
 
 
 @pytest.fixture
@@ -57,7 +60,7 @@ def test_from_zips_to_a_checked_release_and_back_to_zips(zips: Path, tmp_path: P
     assert '"train.zip" = "any"' in recipe
     result = aras(folder, "build", "--json")
     assert result.exit_code == 0, result.output
-    assert stages(result) == ["import", "package"]
+    assert stages(result) == ["import", *QUALITY, "duplicates", "package"]
     release = folder / "release" / "0.1.0"
     assert violations(release) == []
     card = (release / "README.md").read_text()
@@ -132,7 +135,7 @@ def test_blocks_replace_the_official_split_where_they_are_asked_for(
     path.write_text(path.read_text().replace('split = "official"', 'split = "blocks"'))
     result = aras(tmp_path / "ds", "build", "--json")
     assert result.exit_code == 0, result.output
-    assert stages(result) == ["import", "split", "package"]
+    assert stages(result) == ["import", *QUALITY, "split", "duplicates", "package"]
     release = tmp_path / "ds" / "release" / "0.1.0"
     assert violations(release) == []
     assert (release / "subsets" / "blocks.csv").is_file()

@@ -1,5 +1,6 @@
 """Check: right releases pass, and each invariant broken once is named."""
 
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from builder.engine import Engine
 from builder.errors import ArasError
 from builder.pictures import decode_png, encode_png
 from builder.pipeline import Project
+from builder.quality.duplicates import pixel_digest
 from builder.release import layout
 from builder.release.check import violations
 from tests.makers.damage import copy_of, restamp, rewrite, rows_edited
@@ -21,6 +24,8 @@ TRAIN = "real/train-00000-of-00001.parquet"
 TEST = "real/test-00000-of-00001.parquet"
 DRAWN = "synthetic/train-00000-of-00001.parquet"
 LIGHT = "metadata/train-00000-of-00001.parquet"
+
+MADE = "controls/test-00000-of-00001.parquet"
 
 Rows = list[dict[str, Any]]
 
@@ -100,6 +105,11 @@ def neither_text_nor_error(rows: Rows) -> None:
 
 
 BROKEN_ROWS = [
+    (MADE, set_row(0, control="upside_down"), "control 'upside_down' is unknown"),
+    (MADE, set_row(0, text=None), "its text is missing"),
+    (MADE, set_row(0, control="empty", text="words"), "not empty where it should be"),
+    (MADE, set_row(0, control="digits_masked", text="at 5 %"), "a digit stands in a text whose"),
+    (MADE, set_row(0, id="real/nowhere"), "controls/test: real/nowhere and 0 more are no rows"),
     (TRAIN, same_id, r"id real/\S+ stands 2 times"),
     (TRAIN, set_row(0, id=""), "has no id"),
     (TRAIN, wrong_mask, "mask holds id 7; ids are 0…6"),
@@ -129,7 +139,7 @@ def test_a_row_that_breaks_a_rule_is_named(
     restamp(release)
     found = violations(release)
     assert any(re.search(message, one) for one in found), found
-    assert all(name in one or re.match(r"id |metadata/", one) for one in found)
+    assert all(name in one or re.match(r"id |metadata/|controls/", one) for one in found)
 
 
 def test_many_broken_rows_are_counted_not_listed(release: Path) -> None:
@@ -152,6 +162,36 @@ def test_a_block_in_two_splits_is_found(release: Path) -> None:
     rewrite(release / TEST, rows_edited(set_row(0, block=block)))
     restamp(release)
     assert f"block {block} lies in several splits: test, train" in violations(release)
+
+
+def first_image(release: Path, name: str, number: int = 0) -> dict[str, Any]:
+    return pa.parquet.read_table(release / name).to_pylist()[number]["image"]
+
+
+def test_equal_pixels_in_two_splits_are_found_whatever_encoded_them(release: Path) -> None:
+    seen = decode_png(first_image(release, TRAIN)["bytes"])
+    again = io.BytesIO()
+    Image.fromarray(seen).save(again, "png", compress_level=1)
+    assert again.getvalue() != first_image(release, TRAIN)["bytes"]
+    rewrite(release / TEST, rows_edited(lambda r: r[0]["image"].update(bytes=again.getvalue())))
+    restamp(release)
+    wanted = f"image with pixels {pixel_digest(seen)[:40]} lies in several splits: test, train"
+    assert wanted in violations(release)
+
+
+def test_a_cluster_of_near_duplicates_in_two_splits_is_found(release: Path) -> None:
+    for name in (TRAIN, TEST):
+        rewrite(release / name, rows_edited(set_row(0, near_duplicate_cluster="real/x")))
+    restamp(release)
+    wanted = "near-duplicate cluster real/x lies in several splits: test, train"
+    assert wanted in violations(release)
+
+
+def test_an_official_split_may_repeat_itself(release: Path) -> None:
+    for name in (TRAIN, TEST):
+        rewrite(release / name, rows_edited(set_row(0, near_duplicate_cluster="real/x")))
+    restamp(release, lambda told: told["facts"]["recipe"]["imports"].update(sources=["a.zip"]))
+    assert not any("several splits" in one for one in violations(release))
 
 
 def test_a_synthetic_row_outside_train_is_found(release: Path) -> None:

@@ -20,8 +20,9 @@ from builder.files import sha256_file
 from builder.landcover import CLASSES, count_pixels
 from builder.pipeline import Project
 from builder.release import layout
-from builder.release.package import COLUMN_NAMES, METADATA_NAMES, package
-from builder.schema import SPLITS, arrow_schema, features
+from builder.release.package import package
+from builder.schema import CONTROLS, SPLITS, arrow_schema, features, names_of
+from builder.scores.controls import digits_masked
 from builder.stage import shards
 from tests.makers.project import RECIPE
 
@@ -96,9 +97,9 @@ def test_augmented_lists_files_of_the_others_and_copies_nothing(release: Path) -
 
 def test_every_footer_carries_the_published_schema_and_features(release: Path) -> None:
     paths = sorted(release.glob("*/*.parquet"))
-    assert len(paths) == 7
+    assert len(paths) == 8
     for path in paths:
-        names = METADATA_NAMES if path.parent.name == "metadata" else COLUMN_NAMES
+        names = names_of(path.parent.name)
         schema = pq.read_schema(path)
         assert schema.equals(arrow_schema(names))
         assert datasets.Features.from_arrow_schema(schema) == features(names)
@@ -206,6 +207,25 @@ def test_load_dataset_gives_pictures_and_class_names(
         assert kinds_of(data["test"]) == {"real"}
     if config == "metadata":
         assert not {"image", "mask"} & set(data["train"].features)
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("streaming", [False, True])
+def test_load_dataset_gives_the_control_captions(release: Path, streaming: bool) -> None:
+    data = datasets.load_dataset(str(release), "controls", split="test", streaming=streaming)
+    rows = list(data)
+    real = datasets.load_dataset(str(release), "real", split="test")
+    texts = {(row["id"], one["stream"]): one["text"] for row in real for one in row["captions"]}
+    assert len(rows) == layout.read_manifest(release)["configs"]["controls"]["test"]["rows"]
+    assert {(row["id"], row["stream"]) for row in rows} == set(texts)
+    assert {row["control"] for row in rows} == set(CONTROLS)
+    for row in rows:
+        own = texts[row["id"], row["stream"]]
+        if row["control"] == "shuffled":
+            others = {text for (one, stream), text in texts.items() if stream == row["stream"]}
+            assert row["text"] in others
+        if row["control"] == "digits_masked":
+            assert row["text"] == digits_masked(own)
 
 
 def check_pictures(row: dict[str, Any]) -> None:

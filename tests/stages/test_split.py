@@ -13,8 +13,17 @@ from builder.errors import ArasError
 from builder.landcover import CLASSES
 from builder.pictures import composition_columns
 from builder.plan import Summary, run
+from builder.quality.duplicates import pixel_digest, thumbnail
+from builder.quality.neighbours import perceptual_hash
 from builder.schema import SPLITS
-from builder.stages.split import Split, assign, block_names, set_aside, smallest_distance
+from builder.stages.split import (
+    Split,
+    assign,
+    block_names,
+    set_aside,
+    smallest_distance,
+    without_repeats,
+)
 from builder.store import Store
 
 SIZE = 256 / geo.PER_DEGREE
@@ -33,9 +42,14 @@ def counts_of(n: int) -> np.ndarray:
 
 
 def split(
-    folder: Path, place: np.ndarray, counts: np.ndarray | None = None, **settings: object
+    folder: Path,
+    place: np.ndarray,
+    counts: np.ndarray | None = None,
+    looks: list[np.ndarray] | None = None,
+    **settings: object,
 ) -> tuple[Summary, list[dict]]:
-    """Run the stage on tiles in two shards: the summary and the rows."""
+    """Run the stage on tiles in two shards: the summary and the rows. Unless ``looks`` gives the
+    pictures, no two are alike."""
     store = Store(folder / "work")
     counts = counts_of(len(place)) if counts is None else counts
     for number, part in enumerate(np.array_split(np.arange(len(place)), 2)):
@@ -45,6 +59,7 @@ def split(
                 "longitude": pa.array(place[part, 0]),
                 "latitude": pa.array(place[part, 1]),
                 **composition_columns(counts[part]),
+                **looks_of(part, looks),
             }
         )
         store.write("tiles", f"real-X-{number}", table, key="k")
@@ -53,6 +68,20 @@ def split(
     return summary, [
         row for _, table in store.scan(["real-X-0", "real-X-1"], names) for row in table.to_pylist()
     ]
+
+
+def looks_of(part: np.ndarray, images: list[np.ndarray] | None) -> dict[str, pa.Array]:
+    """The columns that duplicates are found by, of real pictures or of none that are alike."""
+    shown = [_noise(i) if images is None else images[i] for i in part]
+    return {
+        "pixel_sha256": pa.array([pixel_digest(one) for one in shown], pa.string()),
+        "phash": pa.array([perceptual_hash(one) for one in shown], pa.uint64()),
+        "thumbnail": pa.array([thumbnail(one) for one in shown], pa.binary()),
+    }
+
+
+def _noise(number: int) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (32, 32, 3), np.uint8)
 
 
 def edge_km(a: dict, b: dict) -> float:
@@ -117,6 +146,7 @@ def test_the_counts_say_where_every_tile_went(tmp_path: Path) -> None:
         "validation": told.count(1),
         "test": told.count(2),
         "set_aside": told.count(None),
+        "repeats": 0,
     }
     assert summary.counts["set_aside"] > 0
 
@@ -209,3 +239,28 @@ def test_blocks_are_fixed_to_the_earth() -> None:
     names = dict(zip(map(tuple, place), block_names(place, 0.064), strict=True))
     alone = block_names(place[20:22], 0.064)
     assert alone.tolist() == [names[tuple(one)] for one in place[20:22]]
+
+
+def test_a_tile_that_repeats_one_of_a_split_it_must_not_see_is_set_aside(tmp_path: Path) -> None:
+    place = grid(12, 12)
+    settings = {**SETTINGS, "buffer_km": 0.0}
+    before = [row["split"] for row in split(tmp_path / "apart", place, **settings)[1]]
+    train, validation, test = (before.index(i) for i in range(3))
+    other = before.index(0, train + 1)
+    pictures = [_noise(i) for i in range(len(place))]
+    pictures[train] = pictures[test]  # equal
+    pictures[other] = (pictures[validation] ^ 1).astype(np.uint8)  # nearly
+    summary, rows = split(tmp_path / "alike", place, looks=pictures, **settings)
+    after = [row["split"] for row in rows]
+    assert [i for i, (a, b) in enumerate(zip(before, after, strict=True)) if a != b] == sorted(
+        [train, other]
+    )
+    assert after[train] is None
+    assert after[other] is None
+    assert (summary.counts["repeats"], summary.counts["set_aside"]) == (2, 0)
+
+
+def test_test_tiles_that_repeat_each_other_stay() -> None:
+    cluster = np.array([0, 0, 2, 2, 2, 5, 6])
+    chosen = np.array([2, 2, 0, 1, 0, 0, -1])
+    assert without_repeats(chosen, cluster).tolist() == [2, 2, -2, 1, -2, 0, -1]

@@ -1,0 +1,191 @@
+"""Pretrained encoders by name or path: a CLIP for images and texts, any vision model for features.
+
+Nothing is downloaded: a model is a folder or file of this machine, or lies in the Hub's cache.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from builder.captions import weights as caption_weights
+from builder.captions.settings import Ask, Running
+from builder.errors import ArasError
+from builder.files import sha256_file
+from builder.pictures import Pixels
+
+Vectors = npt.NDArray[np.float32]
+Encode = Callable[[Sequence[Any]], Vectors]
+"""Images (h, w, 3) uint8, or texts → (n, d)."""
+
+SCRIPTED = (".pt", ".torchscript")
+"""Suffixes of a TorchScript module that takes (n, 3, h, w) uint8 and returns (n, d) features."""
+
+INCEPTION = "inception-2015-12-05.pt"
+"""File name of the Inception network that FID is defined with, as a TorchScript module (the weights
+of Szegedy et al. 2015 that Heusel et al. 2017 used, in the form that StyleGAN2-ADA publishes)."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A pretrained model: ORG/NAME and commit on the Hub, or ``path`` on this machine."""
+
+    model: str
+    revision: str = ""
+    path: Path | None = None
+    cache: Path | None = None
+    """Where the digests of a local model's files are remembered."""
+
+    @property
+    def name(self) -> str:
+        """What to call the model, without saying where it lies."""
+        return self.path.name if self.path else self.model
+
+    @property
+    def scripted(self) -> bool:
+        return self.path is not None and self.path.suffix in SCRIPTED
+
+    def digest(self) -> str:
+        """What pins the model. Raises ArasError saying how to get one that is not there."""
+        if self.scripted and self.path is not None:
+            if not self.path.is_file():
+                raise ArasError(f"{self.path}: there is no such file of weights")
+            return f"sha256:{sha256_file(self.path)}"
+        return caption_weights.revision_of(*self._asked())
+
+    def folder(self) -> Path:
+        """Where transformers finds it. Raises ArasError as `digest`, and for what is no model."""
+        return caption_weights.locate(*self._asked())
+
+    def _asked(self) -> tuple[Ask, Running]:
+        asked = Ask(model=self.model, revision=self.revision, prompt="", sees=())
+        return asked, Running(path=self.path, cache=self.cache)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A dual encoder; ``room`` is the most tokens of a text that it reads."""
+
+    images: Encode
+    texts: Encode
+    room: int
+
+
+def clip(weights: Weights) -> Clip:
+    """A CLIP or SigLIP of transformers; its vectors have length 1.
+
+    Raises ArasError when it is not there or has no image and text features.
+    """
+    from builder.bench.encoders import transformers_model
+    from builder.models.training import device
+
+    found = transformers_model(str(weights.folder()), str(device()))
+    return Clip(
+        _steady(lambda some: _unit(found.images(some))),
+        _steady(lambda some: _unit(found.texts(some))),
+        int(found.facts["max_tokens"]),
+    )
+
+
+def tokenizer(weights: Weights) -> tuple[Callable[[str], int], int]:
+    """A function that counts a text's tokens, special ones included, and the most that fit.
+
+    Raises ArasError when there is no tokenizer.
+    """
+    from transformers import AutoTokenizer
+    from transformers.utils import logging
+
+    folder = weights.folder()
+    try:
+        found = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ArasError(f"{folder}: has no tokenizer ({str(error).splitlines()[0]})") from error
+    logging.set_verbosity_error()  # a text that does not fit is what we count
+    return lambda text: len(found(text, truncation=False)["input_ids"]), found.model_max_length
+
+
+def vision(weights: Weights) -> Encode:
+    """Features of images by any vision model: a transformers one (DINOv2, CLIP, SigLIP …) or a
+    TorchScript module such as `INCEPTION`.
+
+    A dual encoder gives its image features, any other model what it pools, or else the mean of
+    its last hidden state. Raises ArasError when it is not there or gives no vectors.
+    """
+    import torch
+
+    from builder.models.training import device
+
+    here = device()
+    if weights.scripted:
+        weights.digest()
+        network = torch.jit.load(str(weights.path), map_location=here).eval()
+
+        def scripted(images: Sequence[Pixels]) -> Vectors:
+            pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(here)
+            # The published module takes this keyword, and gives class scores without it.
+            named = {"return_features": True} if weights.name == INCEPTION else {}
+            return _vectors(network(pixels, **named), weights.name)
+
+        return _steady(scripted)
+    return _steady(_transformers_vision(weights, here))
+
+
+def _transformers_vision(weights: Weights, here: Any) -> Encode:
+    from transformers import AutoImageProcessor, AutoModel
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # without torchvision each processor says that it uses Pillow
+    folder = weights.folder()
+    try:
+        network = AutoModel.from_pretrained(folder, local_files_only=True).to(here).eval()
+        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ArasError(f"{folder}: transformers cannot load {weights.model} ({first})") from error
+
+    def encode(images: Sequence[Pixels]) -> Vectors:
+        ready = processor(images=list(images), return_tensors="pt")["pixel_values"].to(here)
+        if hasattr(network, "get_image_features"):
+            found = network.get_image_features(pixel_values=ready)
+            return _vectors(getattr(found, "pooler_output", found), weights.name)
+        found = network(pixel_values=ready)
+        pooled = getattr(found, "pooler_output", None)
+        if pooled is None:
+            last = found.last_hidden_state  # (n, tokens, d) or (n, d, h, w)
+            pooled = last.mean(dim=1) if last.ndim == 3 else last.flatten(2).mean(dim=2)
+        return _vectors(pooled.flatten(1), weights.name)
+
+    return encode
+
+
+def _steady(encode: Encode) -> Encode:
+    """On the CPU one at a time on one thread, so that batches and engines give the same bytes."""
+    import torch
+
+    from builder.models.training import device, single_thread
+
+    def one_by_one(items: Sequence[Any]) -> Vectors:
+        with torch.inference_mode():
+            if device().type != "cpu":
+                return encode(items)
+            with single_thread():
+                return np.concatenate([encode([one]) for one in items])
+
+    return one_by_one
+
+
+def _unit(vectors: Any) -> Vectors:
+    values = np.asarray(vectors, dtype=np.float32)
+    length = np.linalg.norm(values, axis=1, keepdims=True)
+    return np.asarray(values / np.maximum(length, 1e-12), dtype=np.float32)
+
+
+def _vectors(found: Any, name: str) -> Vectors:
+    values = np.asarray(found.float().cpu().numpy(), dtype=np.float32)
+    if values.ndim != 2:
+        raise ArasError(f"{name}: gives {values.shape} for images; vectors (n, d) are wanted")
+    return values

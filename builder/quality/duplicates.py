@@ -1,0 +1,145 @@
+"""Duplicate images: equal pixels, and near-duplicates by perceptual hash and thumbnail.
+
+No model is asked, so that the split can keep duplicates together before anything is trained. The
+perceptual hash proposes pairs and the thumbnail, which also knows colour and brightness, decides.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from builder.clusters import I64, join
+from builder.errors import ArasError
+from builder.quality.neighbours import hamming
+
+U64 = npt.NDArray[np.uint64]
+U8 = npt.NDArray[np.uint8]
+
+BITS, RMS = 6, 4.0
+"""Near-duplicates differ in at most so many of 64 bits of their perceptual hashes, and their
+thumbnails by at most so many levels of 255, root mean square over samples."""
+
+LOOKS = ("pixel_sha256", "phash", "thumbnail")
+"""Columns that duplicates are found by: digest of the pixels, perceptual hash, thumbnail."""
+
+THUMBNAIL = 16
+"""Side of a thumbnail in pixels."""
+
+WINDOW = 512
+"""Images of one bucket that each image is compared with, ordered by brightness. Only sets with
+larger buckets, of near-equal hashes, can lose a pair, and then the cluster is mostly found."""
+
+_PAIRS_AT_ONCE = 1 << 14
+
+
+def pixel_digest(image: U8) -> str:
+    """sha256, in hex, of an image's shape and samples: equal whatever encoded them."""
+    state = hashlib.sha256(repr(image.shape).encode())
+    state.update(np.ascontiguousarray(image).data)
+    return state.hexdigest()
+
+
+def thumbnail(image: U8) -> bytes:
+    """Block means of an (H, W, 3) uint8 image as 16×16×3 samples, row by row."""
+    height, width = (side // THUMBNAIL * THUMBNAIL for side in image.shape[:2])
+    if not height or not width:
+        raise ArasError(f"an image of {image.shape} is too small for a thumbnail (16×16)")
+    tall, wide = height // THUMBNAIL, width // THUMBNAIL
+    rows = image[:height, :width].reshape(THUMBNAIL, tall, width * 3).sum(axis=1, dtype=np.uint32)
+    total = rows.reshape(THUMBNAIL, THUMBNAIL, wide, 3).sum(axis=2)
+    return bytes(np.rint(total / (tall * wide)).astype(np.uint8))
+
+
+def exact_clusters(digests: Sequence[str]) -> I64:
+    """(n,) the number of the first image with the same digest."""
+    first: dict[str, int] = {}
+    return np.array([first.setdefault(one, i) for i, one in enumerate(digests)], dtype=np.int64)
+
+
+def near_clusters(
+    exact: I64, hashes: U64, thumbnails: Sequence[bytes], bits: int = BITS, rms: float = RMS
+) -> I64:
+    """(n,) the number of the first image of each near-duplicate cluster.
+
+    ``exact`` are the clusters of equal images, which these contain. Clusters are connected
+    components: A ~ B and B ~ C put A and C together.
+    """
+    label = exact.copy()
+    first = np.flatnonzero(exact == np.arange(len(exact)))
+    small = np.frombuffer(b"".join(thumbnails), np.uint8).reshape(-1, THUMBNAIL**2 * 3)
+    brightness = small.mean(axis=1, dtype=np.float64)
+    for a, b in close_pairs(hashes[first], brightness[first], bits):
+        a, b = first[a], first[b]
+        fresh = label[a] != label[b]
+        a, b = a[fresh], b[fresh]
+        gap = small[a].astype(np.int32) - small[b]
+        alike = (gap**2).mean(axis=1) <= rms**2
+        label = join(label, a[alike], b[alike])
+    return label
+
+
+@dataclass
+class Looks:
+    """What duplicates are found by, gathered shard by shard."""
+
+    digests: list[str]
+    hashes: list[int]
+    thumbnails: list[bytes]
+
+    @classmethod
+    def none(cls) -> "Looks":
+        return cls([], [], [])
+
+    def see(self, table: pa.Table) -> None:
+        self.digests += table.column("pixel_sha256").to_pylist()
+        self.hashes += table.column("phash").to_pylist()
+        self.thumbnails += table.column("thumbnail").to_pylist()
+
+    def clusters(self, bits: int, rms: float) -> tuple[I64, I64]:
+        """Exact and near-duplicate clusters: (n,) number of the first member, twice."""
+        exact = exact_clusters(self.digests)
+        hashes = np.array(self.hashes, dtype=np.uint64)
+        return exact, near_clusters(exact, hashes, self.thumbnails, bits, rms)
+
+    def take(self, rows: I64) -> "Looks":
+        return Looks(*([some[i] for i in rows] for some in vars(self).values()))
+
+
+def close_pairs(
+    hashes: U64, order: npt.NDArray[np.float64], bits: int
+) -> Iterator[tuple[I64, I64]]:
+    """Batches of pairs of ``hashes`` that differ in at most ``bits`` bits; some come repeatedly.
+
+    Of ``bits`` + 2 bands at least two are equal in such a pair (pigeonhole), so the buckets of
+    every two bands hold all of them. ``order`` (n,) sorts a bucket, see `WINDOW`.
+    """
+    bands = [sum(1 << int(bit) for bit in part) for part in np.array_split(np.arange(64), bits + 2)]
+    waiting: list[tuple[I64, I64]] = []
+    for one, other in itertools.combinations(bands, 2):
+        keys = hashes & np.uint64(one | other)
+        place = np.lexsort((order, keys))
+        keys = keys[place]
+        here = np.arange(len(keys))
+        for step in range(1, min(WINDOW, len(keys) - 1) + 1):
+            here = here[here < len(keys) - step]
+            here = here[keys[here] == keys[here + step]]
+            if not len(here):
+                break
+            a, b = place[here], place[here + step]
+            close = hamming(hashes[a], hashes[b]) <= bits
+            waiting.append((a[close], b[close]))
+            if sum(len(pair[0]) for pair in waiting) >= _PAIRS_AT_ONCE:
+                yield _joined(waiting)
+                waiting = []
+        if waiting:
+            yield _joined(waiting)
+            waiting = []
+
+
+def _joined(pairs: list[tuple[I64, I64]]) -> tuple[I64, I64]:
+    return np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs])

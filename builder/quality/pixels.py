@@ -1,0 +1,64 @@
+"""Quality of one tile by its pixels alone: sharpness, contrast, colour, cloudiness, blankness."""
+
+import numpy as np
+import numpy.typing as npt
+
+from builder.errors import ArasError
+
+LUMINANCE = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue (ITU-R BT.601)."""
+
+CLOUD_VALUE, CLOUD_SATURATION = 200, 0.15
+"""A cloud-like pixel: its largest sample is at least this bright (of 255) and its HSV saturation
+at most this."""
+
+BLANK_SIDE, BLANK_RANGE = 8, 3
+"""A blank block: this many pixels a side, and no channel spans more levels (of 255) than this."""
+
+MEASURES = ("sharpness", "contrast", "colour_saturation", "cloudiness", "blankness")
+
+
+def measure(image: npt.NDArray[np.uint8]) -> dict[str, float]:
+    """The `MEASURES` of one image, (H, W, 3) uint8 with sides of at least `BLANK_SIDE` pixels.
+
+    - ``sharpness``: variance of the luminance's 4-neighbour Laplacian over the inner pixels, in
+      squared levels of 255 (Pech-Pacheco et al. 2000). Low for blur and for flat land cover alike.
+    - ``contrast``: standard deviation of the luminance over 255 (RMS contrast, Peli 1990), 0…0.5.
+    - ``colour_saturation``: mean HSV saturation, (max − min) / max of each pixel, 0 for black.
+    - ``cloudiness``: share of bright grey pixels (`CLOUD_VALUE`, `CLOUD_SATURATION`): clouds, and
+      snow, salt and pale roofs too. A screening value, not a cloud mask.
+    - ``blankness``: share of whole 8×8 blocks without texture (`BLANK_RANGE`): missing data, what a
+      generator left empty, and calm water.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or min(image.shape[:2]) < BLANK_SIDE:
+        raise ArasError(
+            f"an image of shape {image.shape}; (H, W, 3) of at least {BLANK_SIDE} pixels wanted"
+        )
+    # Planes, because numpy is slow along an axis of three.
+    red, green, blue = np.ascontiguousarray(image.transpose(2, 0, 1))
+    weights = np.array(LUMINANCE, dtype=np.float32)
+    grey = weights[0] * red + weights[1] * green + weights[2] * blue
+    around = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
+    laplacian = around - 4 * grey[1:-1, 1:-1]
+    most = np.maximum(np.maximum(red, green), blue)
+    least = np.minimum(np.minimum(red, green), blue)
+    saturation = (most - least) / np.maximum(most, 1).astype(np.float32)
+    cloudy = (most >= CLOUD_VALUE) & (saturation <= CLOUD_SATURATION)
+    blank = np.logical_and.reduce([_span(plane) <= BLANK_RANGE for plane in (red, green, blue)])
+    return {
+        "sharpness": float(laplacian.var(dtype=np.float64)),
+        "contrast": float(grey.std(dtype=np.float64) / 255),
+        "colour_saturation": float(saturation.mean(dtype=np.float64)),
+        "cloudiness": float(cloudy.mean()),
+        "blankness": float(blank.mean()),
+    }
+
+
+def _span(plane: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Largest less smallest sample of each whole block of a plane."""
+    rows, columns = (side // BLANK_SIDE for side in plane.shape)
+    bands = plane[: rows * BLANK_SIDE, : columns * BLANK_SIDE].reshape(rows, BLANK_SIDE, -1)
+    most, least = (
+        reduce(bands, axis=1).reshape(rows, columns, BLANK_SIDE) for reduce in (np.max, np.min)
+    )
+    return np.asarray(most.max(axis=2) - least.min(axis=2))

@@ -1,0 +1,51 @@
+"""Realism: how deep inside the real manifold a feature vector lies (Kynkäänniemi et al. 2019)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from builder.quality.neighbours import nearest
+
+K = 3
+"""Neighbour whose distance is the radius around a real image, as in the paper."""
+
+MOST = 100.0
+"""Largest realism that is told: a vector at the very place of a real one has no bound."""
+
+Floats = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Manifold:
+    """Balls around real images: their centres (m, d), the distance from each to its k-th nearest
+    other image (m,), and the numbers (m,) of the images.
+
+    The half of the images with the largest radii has no ball, as in the paper: an image in a
+    sparse place does not vouch for everything far around it.
+    """
+
+    centres: Floats
+    radii: npt.NDArray[np.float64]
+    numbers: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, features: Floats, k: int = K) -> "Manifold | None":
+        """None for k or fewer images (n, d), which have no k-th neighbour."""
+        if len(features) <= k:
+            return None
+        radii = nearest(features, features, k + 1)[1][:, k]
+        small = np.flatnonzero(radii <= np.median(radii))
+        return cls(features[small], radii[small], small)
+
+    def realism(self, queries: Floats, own: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """(n,) the largest radius / distance over all balls, at most `MOST`: 1 and more is inside.
+
+        ``own`` (n,) is the number of the image that a query is itself, −1 for none: an image does
+        not vouch for itself.
+        """
+        a, b = np.asarray(queries, np.float64), np.asarray(self.centres, np.float64)
+        square = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
+        gap = np.sqrt(np.maximum(square, 1e-24))
+        gap[self.numbers == own[:, None]] = np.inf
+        return np.asarray(np.minimum((self.radii / gap).max(axis=1, initial=0.0), MOST))

@@ -1,0 +1,77 @@
+"""Which rows a release leaves out, and why: every row of the store is counted."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from builder.recipe import QualitySection, Recipe
+from builder.schema import arrow_type
+
+REASONS = ("set_aside", "copies", "repeats_held_out", "flagged")
+"""Why a row is left out, the first that holds: no split took it; it copies a train tile; it is
+synthetic and repeats a validation or test tile; a measure is beyond the recipe's threshold."""
+
+_BOUNDS = {"min": pc.less, "max": pc.greater}
+
+
+@dataclass
+class Funnel:
+    """Takes the rows that a release is to hold, kind by kind, and counts the others."""
+
+    recipe: Recipe
+    left_out: dict[str, Counter[str]] = field(default_factory=dict)
+    flags: dict[str, Counter[str]] = field(default_factory=dict)
+
+    @property
+    def official(self) -> bool:
+        """The split is the one that rows were imported with: it is reported on, not mended."""
+        return has_official_split(self.recipe.model_dump(include={"imports"}))
+
+    def keep(self, kind: str, rows: pa.Table, repeats: pa.ChunkedArray) -> pa.Table:
+        """The rows to publish, with ``flags`` filled in.
+
+        ``repeats`` is the working column ``repeats_held_out`` of the same rows.
+        """
+        quality = self.recipe.quality
+        flags = flags_of(rows, quality if kind in quality.kinds else QualitySection())
+        told = self.flags.setdefault(kind, Counter())
+        told.update(flag for row in flags for flag in row)
+        place = rows.schema.get_field_index("flags")
+        column = pa.array(flags, arrow_type("flags"))
+        rows = rows.set_column(place, rows.schema.field(place), column)
+        wrong = {
+            "set_aside": _true(rows.column("split").is_null()),
+            "copies": _true(rows.column("copy")) & self.recipe.memorization.drop_copies,
+            "repeats_held_out": _true(repeats) & (not self.official),
+            "flagged": np.array([bool(row) for row in flags], bool) & quality.drop_flagged,
+        }
+        out = np.zeros(rows.num_rows, dtype=bool)
+        counts = self.left_out.setdefault(kind, Counter())
+        for reason in REASONS:
+            counts[reason] += int((wrong[reason] & ~out).sum())
+            out |= wrong[reason]
+        return rows.filter(pa.array(~out)) if out.any() else rows  # filtering copies pictures
+
+
+def has_official_split(recipe: dict[str, dict[str, object]]) -> bool:
+    """Whether rows keep the split that they were imported with, by a recipe as a dictionary."""
+    return bool(recipe["imports"]["sources"]) and recipe["imports"]["split"] == "official"
+
+
+def flags_of(rows: pa.Table, quality: QualitySection) -> list[list[str]]:
+    """For each row the measures beyond their thresholds; a missing value is beyond none."""
+    found: list[list[str]] = [[] for _ in range(rows.num_rows)]
+    for key, limit in quality:
+        bound, _, name = key.partition("_")
+        if bound in _BOUNDS:
+            for i in np.flatnonzero(_true(_BOUNDS[bound](rows.column(name), pa.scalar(limit)))):
+                found[i].append(name)
+    return found
+
+
+def _true(values: pa.ChunkedArray) -> np.ndarray:
+    """Where a boolean column is true; null is not."""
+    return np.asarray(pc.fill_null(values, False).to_numpy(), dtype=bool)

@@ -1,0 +1,78 @@
+"""Which rows have control captions, and what the table holds."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from builder.pictures import composition_columns
+from builder.release.controls import Controls
+from builder.schema import CAPTIONS, CONTROLS, arrow_schema, names_of
+
+
+def rows(start: int, n: int, text: str | None = "Mostly {k} at {i} %.") -> pa.Table:
+    numbers = range(start, start + n)
+    counts = np.zeros((n, 7), np.int64)
+    counts[np.arange(n), [i % 3 for i in numbers]] = 100
+    words = ("trees", "shrubs", "grass")
+    captions = [
+        [{"stream": "s", "text": text and text.format(k=words[i % 3], i=i), "error": None}]
+        for i in numbers
+    ]
+    ids = pa.array([f"real/{i:03d}" for i in numbers])
+    return pa.table(
+        {"id": ids, **composition_columns(counts), "captions": pa.array(captions, CAPTIONS)}
+    )
+
+
+def made(most: int, *parts: pa.Table, kind: str = "real", split: str = "test") -> pa.Table | None:
+    controls = Controls(most, seed=7)
+    for part in parts:
+        controls.see(kind, split, part)
+    return controls.table()
+
+
+def by_control(table: pa.Table) -> dict[str, list[dict[str, Any]]]:
+    return {name: [row for row in table.to_pylist() if row["control"] == name] for name in CONTROLS}
+
+
+def test_every_control_is_made_of_every_chosen_row() -> None:
+    table = made(10, rows(0, 30))
+    assert table.schema.equals(arrow_schema(names_of("controls")))
+    told = by_control(table)
+    assert [len(some) for some in told.values()] == [10] * 5
+    ids = [row["id"] for row in told["empty"]]
+    assert ids == sorted(set(ids))
+    own = {f"real/{i:03d}": i for i in range(30)}
+    for row in told["wrong_class"]:
+        assert row["text"].split()[1] != ("trees", "shrubs", "grass")[own[row["id"]] % 3]
+    assert {row["text"] for row in told["empty"]} == {""}
+    assert all("#" in row["text"] for row in told["digits_masked"])
+    assert all("land" in row["text"] for row in told["classes_masked"])
+
+
+def test_the_choice_depends_on_the_rows_and_the_seed_alone() -> None:
+    whole = rows(0, 40)
+    parts = [whole.slice(30), whole.slice(0, 5), whole.slice(5, 25)]
+    assert made(6, whole).equals(made(6, *parts))
+    fewer, more = (set(made(n, whole).column("id").to_pylist()) for n in (4, 9))
+    assert fewer < more
+    other = Controls(6, seed=8)
+    other.see("real", "test", whole)
+    assert not other.table().equals(made(6, whole))
+
+
+@pytest.mark.parametrize(("kind", "split"), [("real", "train"), ("synthetic", "test")])
+def test_other_parts_have_none(kind: str, split: str) -> None:
+    assert made(5, rows(0, 9), kind=kind, split=split) is None
+
+
+def test_none_are_made_where_none_are_wanted_or_there_is_nothing_to_make_them_of() -> None:
+    assert made(0, rows(0, 9)) is None
+    assert made(5) is None
+
+
+def test_rows_without_a_caption_have_only_the_empty_one() -> None:
+    table = made(5, rows(0, 5, text=None))
+    assert [len(some) for some in by_control(table).values()] == [0, 0, 0, 0, 5]
