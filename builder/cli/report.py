@@ -15,9 +15,10 @@ from builder.cli.common import json_option, print_json, say
 def report(directory: Path, /, release: Path, out: Path | None, as_json: bool) -> None:
     """Write one HTML page and one JSON file on everything that was measured of RELEASE.
 
-    Class shares, captions per stream (redundancy, near-duplicates, grounding against its nulls,
-    leakage, source leak), image scores, distances between real and synthetic images in the
-    segmenter's features, and the best and worst captions with their tiles.
+    Rows and what was left out, class shares, captions per stream (grounding against its nulls and
+    by class, leakage beside that of the images, redundancy, CLIP scores), image measures,
+    duplicates, distances between real and synthetic images in every space of features that is
+    there, and the best and worst captions and synthetic tiles.
 
     \b
       aras report release/0.1.0

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from builder.errors import ArasError
+from builder.scores.ridge import cross_validated_r2
 
 _DIGITS = re.compile(r"\d+(?:[.,]\d+)*\s*%?")
 
@@ -29,15 +30,13 @@ def structural_leakage(
     """How well the composition is recovered from the text with digits removed.
 
     Ridge regression on hashed word uni- and bigrams (2¹⁶ columns, tf-idf), ``folds``-fold
-    cross-validated; ``compositions`` is (n, 7) shares. ``image_features`` is (n, d), the
-    benchmark: what can be recovered from the image. ``groups`` (n labels, as tile ids) keeps
-    captions of one tile in one fold. Returns R² weighted by the variance of each class
-    (``r2_text``, ``r2_image``, at most 1; 0 is no better than the mean) and n; None where there
-    are fewer than two rows or groups a fold.
+    cross-validated, its penalty chosen within each fold; ``compositions`` is (n, 7) shares.
+    ``image_features`` is (n, d), the benchmark: what the same regression recovers from the
+    image. ``groups`` (n labels, as tile ids) keeps captions of one tile in one fold. Returns R²
+    weighted by the variance of each class (``r2_text``, ``r2_image``, at most 1; 0 is no better
+    than the mean) and n; None where there are fewer than two rows or groups a fold.
     """
     from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
-    from sklearn.linear_model import Ridge
-    from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     target = np.asarray(compositions, dtype=np.float64)
@@ -56,13 +55,13 @@ def structural_leakage(
     fold = np.random.default_rng(seed).permutation(labels.max() + 1)[labels] % folds
     words = HashingVectorizer(n_features=1 << 16, ngram_range=(1, 2), alternate_sign=False)
     hashed = words.transform([without_digits(text) for text in texts])
-    text_model = make_pipeline(TfidfTransformer(), Ridge(alpha=1.0, solver="sparse_cg"))
-    result["r2_text"] = _cross_validated_r2(text_model, hashed, target, fold)
+    weighted = TfidfTransformer().fit_transform(hashed)
+    result["r2_text"] = cross_validated_r2(weighted, target, fold)
     if image_features is not None:
         features = np.asarray(image_features, dtype=np.float64)
         _same_length(len(texts), len(features), "image_features")
-        image_model = make_pipeline(StandardScaler(), Ridge(alpha=1.0))
-        result["r2_image"] = _cross_validated_r2(image_model, features, target, fold)
+        scaled = StandardScaler().fit_transform(features)
+        result["r2_image"] = cross_validated_r2(scaled, target, fold)
     return result
 
 
@@ -119,19 +118,6 @@ def source_leak(
             ],
         },
     }
-
-
-def _cross_validated_r2(
-    model: Any, features: Any, target: npt.NDArray[np.float64], fold: npt.NDArray[np.int64]
-) -> float:
-    """1 − residual / total variance of the held-out predictions, summed over the classes."""
-    residual = total = 0.0
-    for k in np.unique(fold):
-        train, test = fold != k, fold == k
-        guess = model.fit(features[train], target[train]).predict(features[test])
-        residual += float(((target[test] - guess) ** 2).sum())
-        total += float(((target[test] - target[train].mean(axis=0)) ** 2).sum())
-    return 1 - residual / total if total > 0 else 0.0
 
 
 def _same_length(n: int, m: int, name: str) -> None:

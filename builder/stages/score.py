@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from builder.landcover import CLASSES
 from builder.pictures import decode_mask, image_bytes, per_class
 from builder.schema import CAPTION_SCORE, SCORE_PREFIX, STREAM_PREFIX
 from builder.stage import Made, Maker, Stage
@@ -14,7 +16,8 @@ from builder.store import Store
 
 @dataclass(frozen=True)
 class Score(Stage):
-    """One struct of scores per caption; null values where there is no caption to score."""
+    """One struct of scores per caption; null values where there is no caption to score, and where
+    there is no composition or mask that a value needs."""
 
     stream: str = "full"
 
@@ -46,10 +49,11 @@ class Score(Stage):
         def make(table: pa.Table) -> Made:
             names = table.column("id").to_pylist()
             texts = [one["text"] for one in table.column(self.needs[-1]).to_pylist()]
-            counts = per_class(table.column("pixels")).astype(np.float64)
-            shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-            data = image_bytes(table.column("mask"))
-            masks = [decode_mask(one, name) for one, name in zip(data, names, strict=True)]
+            shares = _shares(table.column("pixels"))
+            masks = [
+                decode_mask(one, name) if one else None
+                for one, name in zip(image_bytes(table.column("mask")), names, strict=True)
+            ]
             scores = score_captions(texts, shares, masks, lexicon=words)
             cells = [scores.column(field.name).combine_chunks() for field in CAPTION_SCORE]
             column = pa.StructArray.from_arrays(
@@ -59,3 +63,12 @@ class Score(Stage):
             return Made(pa.table({self.adds[0]: column}))
 
         return make
+
+
+def _shares(pixels: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    """(n, 7) shares; NaN where there are no pixel counts."""
+    known = pixels.is_valid().to_numpy()
+    counts = np.full((len(pixels), len(CLASSES)), np.nan)
+    counts[known] = per_class(pixels.filter(pa.array(known)))
+    total = counts.sum(axis=1, keepdims=True)
+    return np.asarray(counts / np.where(total > 0, total, np.nan))

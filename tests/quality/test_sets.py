@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from prdc import compute_prdc
 from scipy import linalg
 
 from builder.errors import ArasError
@@ -77,9 +76,10 @@ def test_the_unbiased_kernel_estimate_by_hand():
 
 
 def test_precision_recall_density_coverage_agree_with_prdc():
+    prdc = pytest.importorskip("prdc", reason="the package prdc is not installed")
     x, y = draw(1, 300, 8), draw(2, 300, 8, shift=0.4)
     told = sets.precision_recall(x, y, k=5)
-    expected = compute_prdc(real_features=x, fake_features=y, nearest_k=5)
+    expected = prdc.compute_prdc(real_features=x, fake_features=y, nearest_k=5)
     assert told == pytest.approx({name: float(expected[name]) for name in told})
 
 
@@ -91,3 +91,11 @@ def test_too_few_images_are_refused():
         Moments.of([[np.nan, 1.0]])
     with pytest.raises(ArasError, match="no features"):
         sets.moments([])
+
+
+@pytest.mark.parametrize("cuts", [[1, 2], [500], [3, 400, 401, 999]])
+def test_the_frechet_distance_of_merged_moments_is_that_of_the_whole(cuts):
+    x, y = draw(1, 1_000, 16, shift=100), draw(2, 1_000, 16, shift=100.5)
+    whole = sets.frechet(Moments.of(x), Moments.of(y))
+    merged = sets.frechet(sets.moments(np.split(x, cuts)), sets.moments(np.split(y, cuts)))
+    assert merged == pytest.approx(whole, rel=1e-9)

@@ -1,0 +1,125 @@
+"""Distances between the real and the synthetic images of a store, in a space of features."""
+
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from builder.errors import ArasError
+from builder.quality import sets
+from builder.schema import KINDS, SPLITS
+from builder.seeds import generator, seed
+from builder.stage import shards
+from builder.stages.segment import matrix
+from builder.store import Store
+
+SAMPLE = 5_000
+"""Most images of a side that are compared one by one, by hash of the id."""
+LEAST = 16
+"""Fewer images on a side are not compared."""
+PARTS = ("test", "train", "synthetic")
+
+
+@dataclass
+class Side:
+    """One set of images: moments of all of them, merged shard by shard, and a sample."""
+
+    moments: sets.Moments | None = None
+    kept: list[tuple[int, str, npt.NDArray[np.float32]]] = field(default_factory=list)
+
+    def see(self, ids: list[str], features: npt.NDArray[np.float32]) -> None:
+        if not ids:
+            return
+        here = sets.Moments.of(features)
+        self.moments = here if self.moments is None else self.moments.merge(here)
+        self.kept += [(seed("report", one), one, v) for one, v in zip(ids, features, strict=True)]
+        if len(self.kept) > 2 * SAMPLE:
+            self.kept = self._chosen(SAMPLE)
+
+    def __len__(self) -> int:
+        return 0 if self.moments is None else self.moments.n
+
+    def sample(self, n: int) -> npt.NDArray[np.float32]:
+        """(n, d) features, the same ones in whatever order the shards came."""
+        return np.stack([one[2] for one in self._chosen(n)])
+
+    def _chosen(self, n: int) -> list[tuple[int, str, npt.NDArray[np.float32]]]:
+        return heapq.nsmallest(n, self.kept, key=lambda one: one[:2])
+
+
+def distances(store: Store, column: str = "features", seed_: int = 0) -> dict[str, Any]:
+    """Real test tiles against synthetic ones and, as the floor, against real train tiles.
+
+    Working column ``column`` holds the features. ``frechet_all`` is of the moments of all images;
+    the other figures are at equal numbers of images, `SAMPLE` at most, because all of them depend
+    on the number. Raises ArasError when a shard has no features.
+    """
+    sides = _sides(store, column)
+    sizes = {name: len(side) for name, side in sides.items()}
+    n = min(*sizes.values(), SAMPLE)
+    if n < LEAST:
+        return {
+            "images": sizes,
+            "note": f"too few images on one side: at least {LEAST} are needed",
+        }
+    rng = generator(seed_, "report")
+    equal = {name: side.sample(n) for name, side in sides.items()}
+    told: dict[str, Any] = {"images": sizes, "compared": n}
+    for name in PARTS[1:]:
+        a, b = equal["test"], equal[name]
+        value, error = sets.frechet_at_infinity(a, b, rng)
+        mean, low, high = sets.kid(a, b, rng, size=max(2, n // 2))
+        told[name] = {
+            "frechet": round(sets.frechet(sets.Moments.of(a), sets.Moments.of(b)), 4),
+            "frechet_at_infinity": [round(value, 4), round(error, 4)],
+            "frechet_all": round(_frechet(sides["test"], sides[name]), 4),
+            "kid_x1000": [round(mean, 4), round(low, 4), round(high, 4)],
+            **{k: round(v, 4) for k, v in sets.precision_recall(a, b, k=min(5, n - 1)).items()},
+        }
+    return told
+
+
+def features_of(
+    store: Store, ids: Iterable[str], column: str
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Features of some rows by id. Raises ArasError naming one that the store does not have."""
+    wanted, found = set(ids), {}
+    for _, table in store.scan(shards(store, KINDS), ("id", column)):
+        for i, one in enumerate(table.column("id").to_pylist()):
+            if one in wanted:
+                found[one] = np.array(table.column(column)[i].as_py(), dtype=np.float32)
+    if missing := sorted(wanted - found.keys()):
+        raise ArasError(f"{store.root}: has no row {missing[0]}, which the release has")
+    return found
+
+
+def has_column(store: Store, column: str) -> bool:
+    """Whether every shard of the store has a column."""
+    try:
+        return bool([store.find(one, [column]) for one in shards(store, KINDS)])
+    except ArasError:
+        return False
+
+
+def _sides(store: Store, column: str) -> dict[str, Side]:
+    sides = {name: Side() for name in PARTS}
+    for shard, table in store.scan(shards(store, KINDS), ("id", "split", column)):
+        features = matrix(table.column(column))
+        splits = np.array([-1 if s is None else s for s in table.column("split").to_pylist()])
+        ids = np.array(table.column("id").to_pylist(), dtype=object)
+        if shard.startswith("synthetic"):
+            sides["synthetic"].see(ids.tolist(), features)
+        elif len(ids):
+            for name in PARTS[:2]:
+                here = splits == SPLITS.index(name)
+                sides[name].see(ids[here].tolist(), features[here])
+    return sides
+
+
+def _frechet(a: Side, b: Side) -> float:
+    assert a.moments is not None  # both sides have images, see `distances`
+    assert b.moments is not None
+    return sets.frechet(a.moments, b.moments)

@@ -1,0 +1,111 @@
+"""Figures of caption streams and of image measures, on rows made up for the purpose."""
+
+import numpy as np
+import pytest
+
+from builder.report import images as image_figures
+from builder.report import streams as stream_figures
+from builder.report.gather import CLIP, MEASURES, SCORES, Images, Stream
+from builder.report.measure import examples
+
+
+def stream(texts: list[str | None], clusters: list[str | None] | None = None) -> Stream:
+    n = len(texts)
+    rng = np.random.default_rng(0)
+    scored = [None if text is None else i / n for i, text in enumerate(texts)]
+    return Stream(
+        ids=[f"real/{i:03d}" for i in range(n)],
+        texts=texts,
+        kinds=[i % 2 for i in range(n)],
+        dominant=[i % 7 for i in range(n)],
+        shares=list(rng.dirichlet(np.ones(7), n)),
+        clusters=clusters or [None] * n,
+        scores=dict.fromkeys(SCORES, scored) | {name: [None] * n for name in CLIP},
+    )
+
+
+def test_near_duplicates_count_a_cluster_once_and_loners_each() -> None:
+    one = stream(["a", "b", "c", "d", None], ["x", "x", None, "y", "y"])
+    assert stream_figures.near_duplicates(one) == 1 - 3 / 4
+    assert stream_figures.near_duplicates(stream([None])) is None
+
+
+def test_missing_captions_and_scores_are_missing_not_zero() -> None:
+    told = stream_figures.figures(stream([None, "trees", None, "water"]))
+    assert (told["captions"], told["failed"]) == (2, 2)
+    assert told["means"]["real"]["grounding"] is None
+    assert told["means"]["synthetic"]["grounding"] == pytest.approx(0.5)
+    assert sum(told["grounding_histogram"]) == 2
+    assert "clip" not in told
+
+
+def test_a_stream_without_any_caption_goes_through() -> None:
+    told = stream_figures.figures(stream([None, None]))
+    assert told["redundancy"]["raw"]["redundancy"] is None
+    assert told["null_grounding"]["own"] is None
+    assert told["source_leak"]["auc"] is None
+
+
+def test_structural_leakage_is_compared_with_that_of_the_image() -> None:
+    """The image is the composition itself; the words have nothing to do with it."""
+    one = stream([f"word{i % 5} here" for i in range(200)])
+    seen = {name: np.float32(share) for name, share in zip(one.ids, one.shares, strict=True)}
+    told = stream_figures.figures(one, seen)["structural_leakage"]
+    assert told["r2_image"] > 0.99
+    assert told["r2_text"] < 0.1
+
+
+def test_the_sample_is_of_the_same_rows_in_every_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_figures, "SAMPLE", 7)
+    a, b = stream([f"a{i}" for i in range(40)]), stream([f"b{i}" for i in range(40)])
+    assert stream_figures.sample(a) == stream_figures.sample(b)
+    assert len(stream_figures.sample(a)) == 7
+
+
+def test_examples_take_each_stream_in_its_turn() -> None:
+    given = {"s": stream(["one", "two", None]), "t": stream(["three", "four", "five"])}
+    told = examples(given)
+    assert [(one["stream"], one["text"]) for one in told["lowest"]] == [
+        ("s", "one"),
+        ("t", "three"),
+        ("s", "two"),
+        ("t", "four"),
+        ("t", "five"),
+    ]
+    assert [one["text"] for one in told["highest"]][:2] == ["two", "five"]
+    assert told["highest"][1]["grounding"] == pytest.approx(2 / 3)
+
+
+def images(**measures: list[float | None]) -> Images:
+    n = len(next(iter(measures.values())))
+    parts = ["real test", "synthetic train"] * (n // 2) + ["real train"] * (n % 2)
+    made = Images([f"r{i}" for i in range(n)], parts, [None] * n)
+    made.measures.update({name: [None] * n for name in MEASURES} | measures)
+    return made
+
+
+def test_distributions_show_real_test_beside_synthetic_and_leave_missing_out() -> None:
+    told = image_figures.distributions(images(sharpness=[1.0, 5.0, 2.0, None, 1e9]))
+    assert list(told) == ["sharpness"]
+    parts = told["sharpness"]["parts"]
+    assert parts["real test"]["mean"] == 1.5
+    assert parts["synthetic"] == {"images": 1, "mean": 5.0, "histogram": [0] * 23 + [1]}
+    assert told["sharpness"]["bins"][0] == 1.0
+
+
+def test_one_value_has_a_distribution_too() -> None:
+    told = image_figures.distributions(images(contrast=[0.5, 0.5]))
+    assert sum(told["contrast"]["parts"]["synthetic"]["histogram"]) == 1
+
+
+def test_the_ends_are_of_synthetic_tiles_and_do_not_overlap() -> None:
+    told = image_figures.ends(images(realism=[9.0, 1.0, 9.0, 2.0, 9.0, 3.0]))
+    assert [one["id"] for one in told["realism"]["lowest"]] == ["r1", "r3"]
+    assert [one["id"] for one in told["realism"]["highest"]] == ["r5", "r3"]
+    assert image_figures.ends(images(sharpness=[1.0, 1.0])) == {}
+
+
+def test_clusters_are_shown_by_two_of_their_members() -> None:
+    made = images(sharpness=[1.0] * 6)
+    made.clusters = ["b", "a", "b", "b", "alone", "a"]
+    assert image_figures.repeated(made) == [["r0", "r2"], ["r1", "r5"]]

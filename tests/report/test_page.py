@@ -1,0 +1,97 @@
+"""The report of a whole release, and what a phone sees of its page."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builder.files import write_text
+from builder.landcover import CLASSES
+from builder.pipeline import Project
+from builder.report.measure import measure, shown_ids
+from builder.report.page import render
+from tests.makers.browser import browser, look
+
+needs_browser = pytest.mark.skipif(
+    browser() is None, reason="no Chromium here (apt-get install chromium)"
+)
+
+
+@pytest.fixture(scope="module")
+def told(project: Project) -> dict[str, Any]:
+    return measure(project.releases / "0.1.0", project.store)
+
+
+@pytest.fixture(scope="module")
+def page(project: Project, told: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "0.1.0.html"
+    write_text(path, render(project.releases / "0.1.0", told))
+    return path
+
+
+def test_every_stream_and_measure_is_in_the_figures(told: dict[str, Any]) -> None:
+    assert list(told["streams"]) == ["dominant", "composition", "layout", "full", "absence"]
+    assert told["leakage_features"] == "segmenter's encoder"
+    for one in told["streams"].values():
+        assert one["means"]["real"]["grounding"] is not None
+        assert one["structural_leakage"]["r2_image"] is not None
+    assert {"realism", "sharpness", "mask_agreement", "cloudiness"} <= set(told["images"])
+    assert told["left_out"]["real"]["set_aside"] > 0
+    assert told["duplicates"]["duplicates"]["spans"] == {}
+    assert json.dumps(told)
+
+
+def test_without_the_store_only_what_needs_it_is_missing(
+    project: Project, told: dict[str, Any]
+) -> None:
+    alone = measure(project.releases / "0.1.0", None)
+    assert alone["distances"] == []
+    assert alone["leakage_features"] is None
+    assert all(o["structural_leakage"]["r2_image"] is None for o in alone["streams"].values())
+    assert alone["images"] == told["images"]
+    assert render(project.releases / "0.1.0", alone)
+
+
+def test_the_page_is_the_same_bytes_again(project: Project, told: dict[str, Any]) -> None:
+    assert render(project.releases / "0.1.0", told) == render(project.releases / "0.1.0", told)
+
+
+@needs_browser
+def test_a_phone_shows_the_page_without_overflow_broken_images_or_errors(
+    page: Path, told: dict[str, Any], tmp_path: Path
+) -> None:
+    found = look(page, tmp_path)
+    assert found["scroll_width"] <= found["width"] <= 390
+    assert found["broken"] == []
+    assert found["console"] == []
+    shown = len(shown_ids(told))
+    assert found["images"] >= 2 * shown > 0  # each tile with its mask, and the plots
+    for text in ("Tiny: tiles for tests", "Left out", "composition", *CLASSES):
+        assert text in found["text"]
+
+
+@needs_browser
+def test_the_look_finds_what_is_wrong(tmp_path: Path) -> None:
+    page = tmp_path / "bad.html"
+    page.write_text(
+        '<meta name="viewport" content="width=device-width"><div style="width:700px">wide</div>'
+        '<img alt="gone" src="gone.png"><script>console.error("oh no"); nothing();</script>'
+    )
+    (tmp_path / "seen").mkdir()
+    found = look(page, tmp_path / "seen")
+    assert found["scroll_width"] > 690
+    assert found["broken"] == ["gone"]
+    assert found["console"][0] == "oh no"
+    assert "nothing is not defined" in found["console"][1]
+
+
+def test_the_command_writes_page_and_figures(project: Project, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "builder", "-C", str(project.directory), "report"]
+    command += ["release/0.1.0", "--out", str(tmp_path / "r.html")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
+    assert json.loads((tmp_path / "r.json").read_text())["kind"] == "report"
