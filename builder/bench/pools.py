@@ -19,6 +19,8 @@ from builder.schema import KINDS, SPLITS
 from builder.seeds import seed as seed_of
 
 MAX_REPEATS = 8
+EVEN = "tempered:0"
+"""The same share for every class that there is."""
 COLUMNS = ("id", "kind", "pixels", "copy")
 
 
@@ -67,10 +69,23 @@ def at_random(rows: TrainRows, among: Ints, count: int, seed: int) -> Ints:
     return np.sort(among[order[:count]])
 
 
-def balanced(rows: TrainRows, among: Ints, count: int, seed: int) -> Ints:
-    """``count`` rows of ``among``, some repeated, with class shares as even as they allow."""
+def balanced(
+    rows: TrainRows,
+    among: Ints,
+    count: int,
+    seed: int,
+    target: str = EVEN,
+    natural: Floats | None = None,
+) -> Ints:
+    """``count`` rows of ``among``, some repeated, as near to ``target`` as they allow.
+
+    The target is a recipe's balance, relative to the shares ``natural`` (7,), those of ``among``
+    unless given; of it, classes that ``among`` lacks are left out.
+    """
     repeats = max(MAX_REPEATS, -(-count // len(among)))
-    return _drawn(rows, among, count, Target.parse("tempered:0"), seed, repeats)
+    if natural is not None:
+        natural = np.where(rows.shares[among].sum(0) > 0, natural, 0.0)
+    return _drawn(rows, among, count, Target.parse(target), seed, repeats, natural)
 
 
 def alike(rows: TrainRows, among: Ints, like: Ints, count: int, seed: int) -> Ints:
@@ -79,14 +94,20 @@ def alike(rows: TrainRows, among: Ints, like: Ints, count: int, seed: int) -> In
     wanted = np.where(rows.shares[among].sum(0) > 0, wanted, 0.0)
     wanted = wanted / wanted.sum()
     named = dict(zip(CLASSES, (float(one) for one in wanted), strict=True))
-    return _drawn(rows, among, count, Target.parse(named), seed, None)
+    return _drawn(rows, among, count, Target.parse(named), seed, None, None)
 
 
 def _drawn(
-    rows: TrainRows, among: Ints, count: int, target: Target, seed: int, repeats: int | None
+    rows: TrainRows,
+    among: Ints,
+    count: int,
+    target: Target,
+    seed: int,
+    repeats: int | None,
+    natural: Floats | None,
 ) -> Ints:
     shares = rows.shares[among]
-    plan = balance.solve(shares, target, rows=count, max_repeats=repeats)
+    plan = balance.solve(shares, target, rows=count, max_repeats=repeats, natural=natural)
     ids = [rows.ids[i] for i in among]
     number = seed_of(seed, "imbalance", str(target))
     drawn = balance.allocate(plan.weights, count, number, ids=ids, compositions=shares)
