@@ -24,7 +24,7 @@ from builder.bench.imbalance import PRESETS, Experiment
 from builder.bench.material import Material, Test
 from builder.engine import Engine
 from builder.files import atomic, digest_of, sha256_file
-from builder.models import clip, training
+from builder.models import compact_clip, training
 from builder.models import generator as generators
 from builder.models.data import Tiles
 from builder.progress import bar
@@ -182,7 +182,7 @@ def material(tar: Path, out: Path, steps: int, sampling: int) -> Material:
 
     def pictures(size: int) -> tuple[Pixels, Pixels]:
         both = (np.concatenate([pixels[train], made]), pixels[test])
-        a, b = (np.stack([clip.shrink(one, size) for one in part]) for part in both)
+        a, b = (np.stack([compact_clip.shrink(one, size) for one in part]) for part in both)
         return a, b
 
     return Material(facts, rows, asked, pictures, judged="C", depth=1)
@@ -204,7 +204,7 @@ def main() -> None:
     print("\n".join([*told["conclusions"], *told["limits"]]))
 
 
-def settings_of(steps: int) -> clip.Settings:
+def settings_of(steps: int) -> compact_clip.Settings:
     return replace(PRESETS["cpu"], stream="class", steps=steps, tokens=24, vocabulary=400)
 
 

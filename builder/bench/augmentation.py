@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from builder.bench import gallery, pools
-from builder.bench.pools import TrainRows
+from builder.bench.pools import EVEN, TrainRows
 from builder.bench.ranks import Floats, Ints
 from builder.bench.retrieval import libraries
 from builder.bench.trials import Bench as Trials
@@ -37,16 +37,12 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Experiment:
-    """All that the figures depend on; picklable, and what an engine's worker opens.
-
-    ``runs`` names the generator runs of the natural and of the balanced arm; left out, both are
-    drawn from all synthetic rows by their composition.
-    """
+    """All that the figures depend on; picklable, and what an engine's worker opens."""
 
     release: Path
     out: Path
     settings: Settings
-    runs: tuple[str, str] | None = None
+    balance: str = EVEN
     ratio: float = RATIO
     seeds: int = SEEDS
     min_km: float = gallery.MIN_KM
@@ -77,25 +73,17 @@ def load(release: Path) -> TrainRows:
     return rows
 
 
-def design(
-    rows: TrainRows, runs: tuple[str, str] | None = None, ratio: float = RATIO, seed: int = 0
-) -> list[Arm]:
-    """The arms; those that are compared have as many synthetic rows.
+def design(rows: TrainRows, balance: str = EVEN, ratio: float = RATIO, seed: int = 0) -> list[Arm]:
+    """The arms; those that are compared have as many synthetic rows, of one generator.
 
-    Raises ArasError for a run that the rows do not have.
+    The natural and the balanced arm draw theirs from all synthetic rows by their composition:
+    towards the class shares of the real rows, and towards ``balance`` of these.
     """
     real, made = rows.real, rows.made
-    wanted = max(1, round(ratio * len(real)))
-    if runs:
-        parts = [_of_run(rows, name) for name in runs]
-        count = min(wanted, *(len(part) for part in parts))
-        plain, even = (pools.at_random(rows, part, count, seed) for part in parts)
-        how = [f"of run {name}" for name in runs]
-    else:
-        count = min(wanted, len(made))
-        plain = pools.alike(rows, made, real, count, seed)
-        even = pools.balanced(rows, made, count, seed)
-        how = ["drawn to the class shares of the real rows", "drawn to the most even class shares"]
+    count = min(max(1, round(ratio * len(real))), len(made))
+    natural = rows.shares[real].mean(0)
+    plain = pools.balanced(rows, made, count, seed, "natural", natural)
+    even = pools.balanced(rows, made, count, seed, balance, natural)
     mixed = np.concatenate([real, even])
     return [
         Arm("real", "real rows", real),
@@ -104,19 +92,14 @@ def design(
             "real rows repeated towards the class shares of arm balanced",
             pools.alike(rows, real, mixed, len(mixed), seed),
         ),
-        Arm("synthetic", f"the {count:,} synthetic rows of arm natural alone", plain),
-        Arm("natural", f"real + {count:,} synthetic {how[0]}", np.concatenate([real, plain])),
-        Arm("balanced", f"real + {count:,} synthetic {how[1]}", mixed),
+        Arm("synthetic", "the synthetic rows of arm natural alone", plain),
+        Arm(
+            "natural",
+            f"real + {count:,} synthetic towards the class shares of real rows",
+            np.concatenate([real, plain]),
+        ),
+        Arm("balanced", f"real + {count:,} synthetic towards balance {balance}", mixed),
     ]
-
-
-def _of_run(rows: TrainRows, name: str) -> Ints:
-    made = rows.made
-    run_of = np.array([rows.ids[i].split("/")[1] for i in made])
-    if name not in run_of:
-        there = ", ".join(sorted(set(run_of)))
-        raise ArasError(f"no synthetic train row is of run {name!r}; the release has {there}")
-    return np.asarray(made[run_of == name])
 
 
 class Bench(Trials[Experiment]):
@@ -125,7 +108,7 @@ class Bench(Trials[Experiment]):
     def __init__(self, experiment: Experiment) -> None:
         super().__init__(experiment)
         self.rows = load(experiment.release)
-        self.design = design(self.rows, experiment.runs, experiment.ratio)
+        self.design = design(self.rows, experiment.balance, experiment.ratio)
         self.test = gallery.load(experiment.release, min_km=experiment.min_km, near=experiment.near)
 
     @property

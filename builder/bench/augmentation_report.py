@@ -56,7 +56,7 @@ def write(bench: Bench, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "kind": "augmentation",
         "release": test.facts,
         "settings": asdict(experiment.settings),
-        "runs": experiment.runs,
+        "balance": experiment.balance,
         "train": {"real": len(rows.real), "synthetic": len(rows.made)},
         "synthetic": made,
         "arms": {one.name: describe(rows, one) for one in bench.design},
@@ -160,6 +160,8 @@ def limits(
         "better or worse generator may help or hurt.",
         "Equal steps and batch size in all arms: arms with more distinct rows see each of them "
         "less often.",
+        "Both mixtures draw from the same synthetic rows by composition: a generator's run made "
+        "for either would repeat fewer of them.",
         "All classes count alike in macro F1, and the rarest have few test pixels.",
         *few(units),
         *nearness(release),

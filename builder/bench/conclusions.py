@@ -25,7 +25,7 @@ def conclusions(analysis: Mapping[str, Any]) -> list[str]:
         ]
     else:
         lines = ["The models learnt from captions: real beats shuffled captions."]
-        lines += [*_answer(analysis), _ratios(analysis), *_classes(analysis)]
+        lines += [*_answer(analysis), _ratios(analysis), *gains_and_losses(analysis)]
     lines += [
         f"{one['ours']} − {one['theirs']}, {name}: {verdict(one[name], _EMPTY)}"
         for one in analysis["contrasts"]
@@ -77,7 +77,8 @@ def _apart(found: Mapping[str, Any]) -> str:
     return "below 0" if high < 0 else "above 0" if low > 0 else "interval holds 0"
 
 
-def _classes(analysis: Mapping[str, Any]) -> list[str]:
+def gains_and_losses(analysis: Mapping[str, Any]) -> list[str]:
+    """Classes whose interval, balanced against real at the main ratio, leaves 0 out."""
     found = between(analysis["contrasts"], f"balanced-{analysis['ratio']:g}", "real")
     if not found:
         return []

@@ -21,7 +21,7 @@ from builder.bench.trials import Trial
 from builder.engine import Engine
 from builder.files import digest_of, remove, write_json
 from builder.models import clip, retriever
-from builder.models.clip import Settings
+from builder.models.compact_clip import PROFILES, Settings
 from builder.models.retriever import Pairs
 from builder.scores.leakage import without_digits
 
@@ -43,7 +43,7 @@ PRESETS = {
     "cpu": Settings(
         steps=150, size=64, patch=8, width=64, layers=3, text_layers=2, projection=64,
     ),
-    "gpu": clip.PROFILES["gpu"],
+    "gpu": PROFILES["gpu"],
 }  # fmt: skip
 
 

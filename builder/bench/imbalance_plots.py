@@ -16,8 +16,7 @@ def by_arm(analysis: Mapping[str, Any], path: Path) -> None:
         return {name: ([one[name] for one in arms.values()], c) for name, c in colours.items()}
 
     draw(left, series(mR=BLUE), list(arms), "mean recall, %")
-    if analysis["chance"]["mR"] is not None:
-        left.axvline(analysis["chance"]["mR"], color="#333333", linestyle=":", label="chance")
+    left.axvline(analysis["chance"]["mR"], color="#333333", linestyle=":", label="chance")
     label = f"mean of R@{analysis['depth']} over classes, %"
     draw(right, series(head=GREY, tail=ORANGE), list(arms), label)
     for axes in (left, right):

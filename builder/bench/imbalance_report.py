@@ -10,6 +10,7 @@ from builder.bench.arms import AGREES, GROUNDED, describe
 from builder.bench.conclusions import conclusions, limits
 from builder.bench.contrasts import Groups
 from builder.bench.imbalance import JUDGED, ZERO_SHOT, Bench, ranks_of
+from builder.bench.ranks import Pair
 from builder.bench.retrieval import libraries
 from builder.bench.verdicts import cell
 from builder.errors import WorkFailed
@@ -51,7 +52,7 @@ def write(bench: Bench, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
     for name, one in found.items():
         one["protocol"] = name
-        one["chance"] = {"mR": chance(len(test.ids)) if name == "S" else None}
+        one["chance"] = {"mR": chance(ranks_of(records[0], name))}
     leak = source_leak(rows.texts, rows.synthetic)
     dominant = rows.shares[rows.real].argmax(1)
     told: dict[str, Any] = {
@@ -95,9 +96,17 @@ def write(bench: Bench, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return told
 
 
-def chance(images: int) -> float:
-    """Mean recall of a random order under the strict protocol, per cent."""
-    return float(np.mean([min(100.0, 100 * k / images) for k in metrics.KS]))
+def chance(pair: Pair) -> float:
+    """Mean recall, per cent, of a random order with as many positives: a hit among the first k is
+    missed with the probability that k draws are all negatives."""
+    found = []
+    for ranks in pair:
+        gallery = len(ranks.above)
+        for k in metrics.KS:
+            drawn = np.arange(min(k, gallery))[:, None]
+            missed = np.maximum(ranks.negatives[None] - drawn, 0) / (gallery - drawn)
+            found.append(100 * float(1 - missed.prod(0).mean()))
+    return float(np.mean(found))
 
 
 def document(told: Mapping[str, Any]) -> Document:
@@ -105,7 +114,6 @@ def document(told: Mapping[str, Any]) -> Document:
     analysis, settings, facts = told["analysis"], told["settings"], told["release"]
     made = Document(f"Class imbalance and retrieval: {facts['name']} {facts['version']}")
     checked = f" ({report.checks(facts)})" if "checks" in facts else ""
-    base = analysis["chance"]["mR"]
     made.text(
         "Does class-balanced synthesis help or hurt image–text retrieval on real tiles? "
         f"{len(analysis['arms'])} arms × {analysis['seeds']} seeds, {settings['steps']} steps of "
@@ -113,7 +121,7 @@ def document(told: Mapping[str, Any]) -> Document:
         f"`{settings['stream']}` in all arms; {told['train']['real']:,} real and "
         f"{told['train']['synthetic']:,} synthetic train rows; {analysis['images']:,} real test "
         f"tiles{checked}, {told['distinct_test_captions']:,} distinct captions. Protocol "
-        f"{analysis['protocol']}{'' if base is None else f', chance mR {base:.2f}'}."
+        f"{analysis['protocol']}, chance mR {analysis['chance']['mR']:.2f}."
     )
     made.heading("What can be concluded")
     made.items(told["conclusions"])

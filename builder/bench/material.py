@@ -12,7 +12,7 @@ from builder.bench import arms, contrasts, gallery
 from builder.bench.arms import Rows
 from builder.bench.ranks import Floats
 from builder.errors import ArasError
-from builder.models import clip
+from builder.models.compact_clip import shrink
 from builder.pictures import Pixels, decode_png
 
 
@@ -82,5 +82,5 @@ class ReleaseSource:
         out = np.empty((len(ids), size, size, 3), np.uint8)
         for where, data in gallery.pictures(self.release, ids, split):
             for i, one in zip(where, data, strict=True):
-                out[i] = clip.shrink(decode_png(one, ids[i]), size)
+                out[i] = shrink(decode_png(one, ids[i]), size)
         return out

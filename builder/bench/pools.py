@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from builder import balance, maxent
+from builder.balance_target import Target
 from builder.bench.ranks import Floats, Ints
 from builder.errors import ArasError
 from builder.landcover import CLASSES
@@ -18,6 +19,8 @@ from builder.schema import KINDS, SPLITS
 from builder.seeds import seed as seed_of
 
 MAX_REPEATS = 8
+EVEN = "tempered:0"
+"""The same share for every class that there is."""
 COLUMNS = ("id", "kind", "pixels", "copy")
 
 
@@ -67,10 +70,23 @@ def at_random(rows: TrainRows, among: Ints, count: int, seed: int) -> Ints:
     return np.sort(among[order[:count]])
 
 
-def balanced(rows: TrainRows, among: Ints, count: int, seed: int) -> Ints:
-    """``count`` rows of ``among``, some repeated, with class shares as even as they allow."""
-    there = rows.shares[among].sum(0) > 0
-    return drawn(rows, among, count, there / there.sum(), seed, MAX_REPEATS)
+def balanced(
+    rows: TrainRows,
+    among: Ints,
+    count: int,
+    seed: int,
+    target: str = EVEN,
+    natural: Floats | None = None,
+) -> Ints:
+    """``count`` rows of ``among``, some repeated, whose class shares come near ``target``.
+
+    The target is a recipe's balance, relative to the shares ``natural`` (K,), those of ``among``
+    unless given; of it, classes that ``among`` lacks are left out.
+    """
+    shares = rows.shares[among]
+    natural = shares.mean(0) if natural is None else natural
+    wanted = Target.parse(target).shares(np.where(shares.sum(0) > 0, natural, 0.0))
+    return drawn(rows, among, count, wanted / wanted.sum(), seed, MAX_REPEATS)
 
 
 def alike(rows: TrainRows, among: Ints, like: Ints, count: int, seed: int) -> Ints:

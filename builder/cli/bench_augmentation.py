@@ -7,6 +7,7 @@ import click
 
 from builder.cli.common import json_option, print_json, say
 
+EVEN = "tempered:0"
 _RULE = click.Choice(["refuse", "leave-out", "keep"])
 
 
@@ -38,10 +39,11 @@ _RULE = click.Choice(["refuse", "leave-out", "keep"])
     help="Synthetic rows per real one; fewer where there are fewer.",
 )
 @click.option(
-    "--runs",
-    nargs=2,
-    metavar="NATURAL BALANCED",
-    help="Generator runs of the two arms; left out, both are drawn by composition.",
+    "--balance",
+    default=EVEN,
+    show_default=True,
+    metavar="TARGET",
+    help="Class shares of the balanced rows, as in [generator].",
 )
 @click.option("--min-km", default=1.0, show_default=True, help="As in `aras bench retrieval`.")
 @click.option(
@@ -78,7 +80,7 @@ def augmentation(
     crop: int | None,
     seeds: int,
     ratio: float,
-    runs: tuple[str, str] | None,
+    balance: str,
     min_km: float,
     near: str,
     out: Path,
@@ -96,10 +98,10 @@ def augmentation(
       oversampled    real rows repeated to the class shares of arm balanced: the control
       synthetic      the synthetic rows of arm natural alone
       natural        real + synthetic rows with the class shares of real ones
-      balanced       real + as many synthetic rows, with class shares as even as they allow
+      balanced       real + as many synthetic rows, with the class shares of --balance
 
-    The synthetic rows of the last two are drawn from all of the release by their composition,
-    some repeated; with --runs they are those of two generator runs, as synthetic/RUN/… names them.
+    The synthetic rows of natural and balanced are drawn from all of the release by their
+    composition, some repeated, so that they differ in nothing else.
 
     An interrupted experiment goes on where it stopped: finished runs and checkpoints are kept.
     Writes report.md, report.json and report.png; the report begins with what can be concluded,
@@ -108,7 +110,7 @@ def augmentation(
     \b
     Example:
       aras bench augmentation release/0.1.0
-      aras bench augmentation release/0.1.0 --runs natural balanced --steps 400
+      aras bench augmentation release/0.1.0 --balance tempered:0.5 --steps 400
 
     Exit codes: 0 done; 1 some runs failed, the same command tries them again; 2 refused input.
     """
@@ -122,7 +124,9 @@ def augmentation(
     asked = {"steps": steps, "batch": batch, "crop": crop}
     given: dict[str, Any] = {name: n for name, n in asked.items() if n is not None}
     settings = replace(PRESETS["small" if small else profile], **given)
-    experiment = Experiment(root / release, root / out, settings, runs, ratio, seeds, min_km, near)
+    experiment = Experiment(
+        root / release, root / out, settings, balance, ratio, seeds, min_km, near
+    )
     found = augmentation_report.write(*run(experiment, Engine(engine, workers)))
     if as_json:
         print_json(found)

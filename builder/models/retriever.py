@@ -9,29 +9,20 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from builder.errors import ArasError
 from builder.files import digest_of, remove
 from builder.models import training
-from builder.models.clip import (
-    NAME,
-    PROFILES,
-    Dual,
-    Pixels,
-    Settings,
-    contrastive,
-    shrink,
-    start,
-    told,
-)
+from builder.models.clip import Dual, start, told
+from builder.models.compact_clip import NAME, PROFILES, Pixels, Settings, shrink
 from builder.pictures import decode_png, image_bytes
 from builder.schema import SPLITS, STREAM_PREFIX
 from builder.seeds import generator, seed
 from builder.stage import shards
 from builder.store import Store
 
-__all__ = ["NAME", "PROFILES", "Pairs", "Settings", "embed", "is_fresh", "train", "train_pairs"]
+__all__ = ["NAME", "PROFILES", "Settings"]
 
 WEIGHTS = "model.safetensors"
 VERSION = 2
@@ -44,6 +35,22 @@ class Pairs:
     ids: Sequence[str]
     pixels: Pixels
     texts: Sequence[str]
+
+
+def contrastive(images: Tensor, texts: Tensor, scale: Tensor, groups: Tensor) -> Tensor:
+    """Symmetric InfoNCE of unit vectors (B, d) whose duplicates are no negatives.
+
+    ``groups`` (B, g) holds numbers that mark what is the same (caption, tile): two pairs that
+    share any of them are left out of each other's denominator.
+    """
+    logits = scale * images @ texts.T
+    same = (groups[:, None] == groups[None]).any(-1)
+    same.fill_diagonal_(False)
+    logits = logits.masked_fill(same, -torch.inf)
+    right = torch.arange(len(logits), device=logits.device)
+    return (
+        nn.functional.cross_entropy(logits, right) + nn.functional.cross_entropy(logits.T, right)
+    ) / 2
 
 
 def train_pairs(

@@ -67,16 +67,16 @@ def test_balanced_rows_are_more_even_and_natural_ones_like_real(rows):
     assert np.abs(oversampled - mixed).sum() < np.abs(real - mixed).sum()
 
 
-def test_runs_of_the_generator_can_be_the_arms(rows):
-    ids = [one.replace("synthetic/", f"synthetic/{'ab'[i % 2]}/") for i, one in enumerate(rows.ids)]
-    named = replace(rows, ids=ids)
-    arms = design(named, runs=("a", "b"))
-    for name, run_name in (("natural", "a"), ("synthetic", "a"), ("balanced", "b")):
-        made = [ids[i] for i in arm_of(arms, name).pool if named.synthetic[i]]
-        assert len(made) == 6
-        assert all(one.startswith(f"synthetic/{run_name}/") for one in made)
-    with pytest.raises(ArasError, match=r"no synthetic train row is of run 'c'.*has a, b"):
-        design(named, runs=("a", "c"))
+def test_the_balance_is_the_recipes_and_relative_to_real_rows(rows):
+    arms = {one: design(rows, one) for one in ("natural", "tempered:0.5", "Water=0.5")}
+    spread = [np.std(rows.shares[arm_of(made, "balanced").pool].mean(0)) for made in arms.values()]
+    assert spread[1] < spread[0]
+    water = CLASSES.index("Water")
+    pools = [arm_of(made, "balanced").pool for made in arms.values()]
+    assert rows.shares[pools[2]].mean(0)[water] > rows.shares[pools[0]].mean(0)[water]
+    np.testing.assert_array_equal(pools[0], arm_of(arms["natural"], "natural").pool)
+    with pytest.raises(ArasError, match="balance target 'even' is unknown"):
+        design(rows, "even")
 
 
 def test_both_sources_are_needed(tmp_path):

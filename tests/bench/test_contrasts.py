@@ -116,7 +116,7 @@ def test_differences_are_told_by_class_and_by_ratio():
     assert {n: one["difference"] for n, one in gain["classes"].items()} == {
         "Tree": 0, "Shrub": 0, "Grass": 100,
     }  # fmt: skip
-    lines = conclusions._classes(found)
+    lines = conclusions.gains_and_losses(found)
     assert lines[0].startswith("Classes with a gain")
     assert "Grass +100.00" in lines[0]
     assert lines[1].endswith("none.")

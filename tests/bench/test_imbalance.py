@@ -9,11 +9,12 @@ import pytest
 from builder.bench import imbalance, imbalance_report
 from builder.bench.imbalance import Bench, Experiment, run
 from builder.bench.material import ReleaseSource
+from builder.bench.ranks import Ranks
 from builder.bench.verdicts import verdict
 from builder.engine import Engine
 from builder.errors import ArasError, WorkFailed
 from builder.models import clip, retriever
-from builder.models.clip import Settings
+from builder.models.compact_clip import Settings
 from tests.makers.bench_release import SIZE, bench_release
 
 TINY = Settings(
@@ -116,6 +117,17 @@ def test_the_report_says_what_can_and_cannot_be_concluded(done):
     figures = told["analysis"]["arms"]["real"]["mR"]
     mean = np.mean([one["figures"]["S"]["mR"] for one in records if one["arm"] == "real"])
     assert figures["value"] == pytest.approx(mean)
+
+
+def test_chance_is_what_a_random_order_earns():
+    def ranks(negatives):
+        zero = np.zeros(10, dtype=np.int64)
+        return Ranks(zero, zero, np.full(10, negatives))
+
+    one, three = (ranks(9), ranks(9)), (ranks(7), ranks(7))
+    assert imbalance_report.chance(one) == pytest.approx(100 * (0.1 + 0.5 + 1) / 3)
+    missed = 7 * 6 * 5 * 4 * 3 / (10 * 9 * 8 * 7 * 6)
+    assert imbalance_report.chance(three) == pytest.approx(100 * (0.3 + 1 - missed + 1) / 3)
 
 
 def test_given_weights_are_judged_untrained_and_go_into_every_arm(release, tmp_path):

@@ -23,6 +23,6 @@ def test_one_command_runs_it_all_and_a_second_only_reports(tmp_path):
     second = CliRunner().invoke(cli, words)
     assert json.loads(second.stdout)["analysis"] == told["analysis"]
     assert {one: one.stat().st_mtime_ns for one in runs} == runs
-    refused = CliRunner().invoke(cli, [*words, "--runs", "a", "b"])
+    refused = CliRunner().invoke(cli, [*words, "--balance", "even"])
     assert refused.exit_code == 2
-    assert "no synthetic train row is of run 'a'" in refused.output
+    assert "balance target 'even' is unknown" in refused.output

@@ -12,8 +12,8 @@ from builder.bench.encoders import transformers_model
 from builder.cli import cli
 from builder.errors import ArasError, WorkFailed
 from builder.models import clip, retriever, training
-from builder.models.clip import Settings, contrastive
-from builder.models.retriever import Pairs
+from builder.models.compact_clip import Settings, shrink
+from builder.models.retriever import Pairs, contrastive
 
 TINY = Settings(
     steps=30,
@@ -124,7 +124,7 @@ def test_the_folder_is_a_clip_that_gives_the_same_vectors(tmp_path):
     dual, _ = trained(tmp_path, data, settings)
     dual.save(tmp_path)
     big = [np.kron(one, np.ones((2, 2, 1), np.uint8)) for one in data.pixels]
-    small = np.stack([clip.shrink(one, 16) for one in big])
+    small = np.stack([shrink(one, 16) for one in big])
     images, texts = retriever.embed(dual, small, data.texts)
     encoder = transformers_model(str(tmp_path))
     for ours, theirs in ((images, encoder.images(big)), (texts, encoder.texts(data.texts))):
