@@ -23,6 +23,10 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 
+CROWDED = 5
+"""More rows than this for every effective layout, and a plan says that layouts are few."""
+
+
 @dataclass(frozen=True, eq=False)
 class BalancePlan:
     """Sampling weights over layouts and what they achieve; shares are fractions, in class order."""
@@ -110,6 +114,11 @@ class BalancePlan:
             "are expected" + (f", and {self.capped:,} are at the cap" if self.capped else "")
         )
         lines.append(self.verdict)
+        if self.rows > CROWDED * self.effective_layouts:
+            lines.append(
+                f"few layouts: {self.rows / self.effective_layouts:.0f} rows for each that counts; "
+                "a milder balance (tempered:0.5) or more variants draw on more of them"
+            )
         return "\n".join(lines)
 
     @property

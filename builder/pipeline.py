@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -125,8 +125,20 @@ class Project:
         return Engine(kind or section.kind, section.workers if workers is None else workers)
 
     def report(self, name: str, summary: dict[str, Any]) -> None:
-        """Keep the last summary of a step under reports/."""
+        """Keep the last summary of a step under reports/, and in it, as ``last_made``, that of
+        the last run that made rows, where this one found them made."""
+        if summary.get("rows_made") == 0 and (earlier := self.last_made(name)):
+            summary = {**summary, "last_made": earlier}
         write_json(self.directory / "reports" / f"{name}.json", summary)
+
+    def last_made(self, name: str) -> dict[str, Any] | None:
+        """Rows and seconds of the last run of a stage that made any; None before the first."""
+        try:
+            told = read_json(self.directory / "reports" / f"{name}.json")
+        except FileNotFoundError:
+            return None
+        found: dict[str, Any] = told if told["rows_made"] else told.get("last_made", {})
+        return {key: found[key] for key in ("rows_made", "seconds")} if found else None
 
     @property
     def is_imported(self) -> bool:
@@ -348,14 +360,20 @@ def balance_plan(project: Project) -> BalancePlan | None:
 
 def sampling_rate(project: Project) -> float | None:
     """Tiles per second of the last `generate` that made any; None before the first."""
-    try:
-        told = read_json(project.directory / "reports" / "generate.json")
-    except FileNotFoundError:
-        return None
-    return told["rows_made"] / told["seconds"] if told["rows_made"] else None
+    last = project.last_made("generate")
+    return last["rows_made"] / max(last["seconds"], 1e-3) if last else None
 
 
-def preview(project: Project, steps: list[Step], part: Part = (1, 1)) -> list[dict[str, Any]]:
+def rows_to_draw(project: Project, steps: list[dict[str, Any]]) -> int:
+    """Synthetic rows that are still to be drawn, by a `preview` of the layouts and the drawing."""
+    rows = project.synthetic_rows
+    if not all("stale" in step for step in steps) or steps[0]["stale"]:
+        return rows
+    stale, shards = int(steps[-1]["stale"]), int(steps[-1]["shards"])
+    return round(rows * stale / max(1, shards))
+
+
+def preview(project: Project, steps: Sequence[Step], part: Part = (1, 1)) -> list[dict[str, Any]]:
     """What a run would do, step by step; a step whose inputs are not there yet says so."""
     told = []
     for step in steps:

@@ -213,6 +213,16 @@ def test_the_plan_prints_as_a_table_and_as_json():
     assert "weights" not in summary
 
 
+def test_a_plan_that_draws_on_few_layouts_says_so():
+    pool = np.vstack([tiles(200) * [1, 1, 1, 1, 1, 1, 0], np.eye(7)[[6]]])
+    rare = solve(pool, Target.parse("Water=0.5"), rows=100)
+    assert rare.feasible
+    assert rare.effective_layouts < 30
+    assert str(solve(pool, Target.parse("natural"), rows=100)).count("few layouts") == 0
+    crowded = solve(pool, Target.parse("Water=0.9"), rows=100)
+    assert "few layouts" in str(crowded).splitlines()[-1]
+
+
 @pytest.mark.parametrize("rows", [0, 1, 7, 399, 400, 401, 5000])
 def test_repeats_sum_to_the_rows_and_round_the_expectation(rows):
     pool = tiles(400)

@@ -104,8 +104,8 @@ def augmentation(
     composition, some repeated, so that they differ in nothing else.
 
     An interrupted experiment goes on where it stopped: finished runs and checkpoints are kept.
-    Writes report.md, report.json and report.png; the report begins with what can be concluded,
-    and says so when nothing can.
+    Writes report.md, report.html, report.json and report.png; the report begins with what can be
+    concluded, and says so when nothing can.
 
     \b
     Example:

@@ -39,23 +39,44 @@ def run_command(
 
 
 def print_balance(directory: Path, as_json: bool) -> None:
-    """The balance plan of a project, and what drawing it costs by the last measured rate."""
-    from builder.pipeline import Project, balance_plan, sampling_rate
+    """The balance plan of a project, what is still to be drawn, and what that costs by the last
+    measured rate."""
+    from builder import pipeline
 
-    project = Project(directory)
-    plan = balance_plan(project)
-    rate = sampling_rate(project)
-    rows = project.recipe.generator.rows
-    hours = None if rate is None else rows / rate / 3600
+    project = pipeline.Project(directory)
+    plan = pipeline.balance_plan(project)
+    steps = pipeline.preview(project, project.synthesis()) if plan else []
+    rate = pipeline.sampling_rate(project)
+    left = pipeline.rows_to_draw(project, steps) if plan else 0
+    hours = None if rate is None else left / rate / 3600
     if as_json:
         summary = {} if plan is None else plan.summary()
-        print_json({"kind": "balance", **summary, "tiles_per_second": rate, "hours": hours})
+        cost = {"rows_to_draw": left, "tiles_per_second": rate, "hours": hours}
+        print_json({"kind": "balance", **summary, "steps": steps, **cost})
         return
-    click.echo("no synthetic rows are asked for" if plan is None else str(plan))
-    if hours is None:
-        click.echo("no sampling rate is known yet: the first `aras generate` measures it")
+    if plan is None:
+        click.echo("no synthetic rows are asked for")
+        return
+    click.echo(f"{plan}\n")
+    print_plan(steps, as_json)
+    if not left:
+        click.echo("nothing to draw: all rows are there")
+    elif hours is None:
+        click.echo(f"{left:,} rows to draw; the first `aras generate` measures how fast it is")
     else:
-        click.echo(f"about {hours:.2f} hours on this machine at the last {rate:.2f} tiles/s")
+        click.echo(
+            f"{left:,} rows to draw: about {duration(hours)} on this machine at the {rate:.3g} "
+            "tiles/s of the last run"
+        )
+
+
+def duration(hours: float) -> str:
+    """Hours as a person says them: 40 seconds, 12 minutes, 3.5 hours, 4.2 days."""
+    for unit, size in (("days", 24.0), ("hours", 1.0), ("minutes", 1 / 60)):
+        count = hours / size
+        if count >= 2:
+            return f"{count:.2g} {unit}" if count < 10 else f"{count:.0f} {unit}"
+    return f"{3600 * hours:.0f} seconds"
 
 
 def print_plan(told: list[dict[str, Any]], as_json: bool) -> None:
@@ -100,8 +121,8 @@ def generate(directory: Path, /, **options: Any) -> None:
     Needs a trained generator (`aras train generator`). Layouts are those of train tiles, drawn
     so that their classes meet `balance` in [generator]; the noise of a row depends on the run
     seed and its id alone, so the same recipe gives the same bytes on any engine. The dry run
-    shows the plan: class shares before and after, repeats, and the time by the last measured
-    rate.
+    shows the plan: class shares before and after, how diverse the layouts are, what is still to
+    be drawn, and the time by the last measured rate (a worker with a GPU: GPU time).
     """
     if options["dry_run"]:
         print_balance(directory, options["as_json"])

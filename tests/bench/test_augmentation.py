@@ -162,6 +162,7 @@ def test_the_report_says_what_can_and_cannot_be_concluded(done):
     assert json.loads((out / "report.json").read_text())["conclusions"] == told["conclusions"]
     text = (out / "report.md").read_text()
     assert text.index("## What can be concluded") < text.index("## What cannot")
+    assert "data:image/png;base64," in (out / "report.html").read_text()
     assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
     # Four steps teach nothing, and the report must say so.
     assert told["conclusions"][0].startswith("NO CONCLUSION")

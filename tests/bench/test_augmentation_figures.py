@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from builder.bench.augmentation_conclusions import conclusions
 from builder.bench.augmentation_figures import FIGURES, analyse, scores
-from builder.bench.augmentation_report import conclusions
 from builder.models import segmenter
 
 SHARES = np.array([0.5, 0.3, 0.1, 0.05, 0.05, 0, 0])
