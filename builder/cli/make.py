@@ -51,7 +51,11 @@ def print_balance(directory: Path, as_json: bool) -> None:
         summary = {} if plan is None else plan.summary()
         print_json({"kind": "balance", **summary, "tiles_per_second": rate, "hours": hours})
         return
-    click.echo("no synthetic rows are asked for" if plan is None else str(plan))
+    if plan is None:
+        drawn = "are drawn without layouts" if rows else "are not asked for"
+        click.echo(f"synthetic rows {drawn}: there is no balance plan")
+    else:
+        click.echo(str(plan))
     if hours is None:
         click.echo("no sampling rate is known yet: the first `aras generate` measures it")
     else:

@@ -42,6 +42,9 @@ VERSION = 2
 GATHERED = {"captions": STREAM_PREFIX, "caption_scores": SCORE_PREFIX}
 """Published column → prefix of the stream columns that it is made of."""
 
+TOLD = ("settings", "steps", "stopped", "best", "final_loss", "weights_sha256", "test", "libraries")
+"""What a release tells of a model's record."""
+
 
 def package(project: Project) -> dict[str, Any]:
     """Write release/<version>; returns the summary.
@@ -300,8 +303,7 @@ def facts(project: Project) -> dict[str, Any]:
     models = {}
     for folder in sorted(project.models.glob("*/record.json")):
         told = read_json(folder)
-        keep = ("settings", "steps", "final_loss", "weights_sha256", "test", "libraries")
-        models[folder.parent.name] = {name: told[name] for name in keep if name in told}
+        models[folder.parent.name] = {name: told[name] for name in TOLD if name in told}
     plan = balance_plan(project)
     recipe = project.recipe.model_dump(exclude={"engine"}, mode="json")
     recipe["imports"]["sources"] = [Path(one).name for one in project.recipe.imports.sources]
