@@ -55,7 +55,9 @@ def print_balance(directory: Path, as_json: bool) -> None:
         print_json({"kind": "balance", **summary, "steps": steps, **cost})
         return
     if plan is None:
-        click.echo("no synthetic rows are asked for")
+        rows = project.recipe.generator.rows
+        drawn = "are drawn without layouts" if rows else "are not asked for"
+        click.echo(f"synthetic rows {drawn}: there is no balance plan")
         return
     click.echo(f"{plan}\n")
     print_plan(steps, as_json)
