@@ -14,7 +14,7 @@ import numpy.typing as npt
 from builder.captions import weights as caption_weights
 from builder.captions.settings import Ask, Running
 from builder.errors import ArasError
-from builder.files import sha256_file
+from builder.files import content_hashes, sha256_file
 from builder.pictures import Pixels
 
 Vectors = npt.NDArray[np.float32]
@@ -53,7 +53,8 @@ class Weights:
         if self.scripted and self.path is not None:
             if not self.path.is_file():
                 raise ArasError(f"{self.path}: there is no such file of weights")
-            return f"sha256:{sha256_file(self.path)}"
+            known = content_hashes([self.path], self.cache) if self.cache else {}
+            return f"sha256:{known.get(str(self.path)) or sha256_file(self.path)}"
         return caption_weights.revision_of(*self._asked())
 
     def folder(self) -> Path:

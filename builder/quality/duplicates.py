@@ -115,13 +115,13 @@ def close_pairs(
 ) -> Iterator[tuple[I64, I64]]:
     """Batches of pairs of ``hashes`` that differ in at most ``bits`` bits; some come repeatedly.
 
-    Of ``bits`` + 2 bands at least two are equal in such a pair (pigeonhole), so the buckets of
-    every two bands hold all of them. ``order`` (n,) sorts a bucket, see `WINDOW`.
+    Of ``bits`` + 3 bands at least three are equal in such a pair (pigeonhole), so the buckets of
+    every three bands hold all of them. ``order`` (n,) sorts a bucket, see `WINDOW`.
     """
-    bands = [sum(1 << int(bit) for bit in part) for part in np.array_split(np.arange(64), bits + 2)]
+    bands = [sum(1 << int(bit) for bit in part) for part in np.array_split(np.arange(64), bits + 3)]
     waiting: list[tuple[I64, I64]] = []
-    for one, other in itertools.combinations(bands, 2):
-        keys = hashes & np.uint64(one | other)
+    for some in itertools.combinations(bands, 3):
+        keys = hashes & np.uint64(sum(some))
         place = np.lexsort((order, keys))
         keys = keys[place]
         here = np.arange(len(keys))

@@ -72,6 +72,8 @@ def hamming(
 ) -> npt.NDArray[np.int64]:
     """Bits in which 64-bit hashes differ, broadcast."""
     differ = np.bitwise_xor(hashes, others)
+    if hasattr(np, "bitwise_count"):  # from numpy 2 on, and ten times as fast
+        return np.asarray(np.bitwise_count(differ), np.int64)
     return np.asarray(
         np.unpackbits(differ[..., None].view(np.uint8), axis=-1).sum(axis=-1), np.int64
     )

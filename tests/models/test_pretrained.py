@@ -1,5 +1,6 @@
 """Pretrained encoders against transformers itself, on tiny random models saved to disk."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,17 @@ def test_the_digest_is_that_of_the_content(clip: Path, tmp_path: Path) -> None:
     other = tiny_clip(tmp_path / "other", ["trees and water", "a field"], seed=1)
     assert of(again).digest() == of(clip).digest() != of(other).digest()
     assert of(clip).name == clip.name
+
+
+def test_the_digest_of_a_file_is_remembered_and_looked_up_again_when_it_changes(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / INCEPTION
+    path.write_bytes(b"one")
+    kept = Weights(INCEPTION, path=path, cache=tmp_path / "cache.json")
+    assert kept.digest() == f"sha256:{hashlib.sha256(b'one').hexdigest()}" == kept.digest()
+    path.write_bytes(b"other")
+    assert kept.digest() == of(path).digest() == f"sha256:{hashlib.sha256(b'other').hexdigest()}"
 
 
 def test_tokens_are_counted_whole(clip: Path) -> None:

@@ -8,9 +8,11 @@ import pytest
 from scipy import linalg
 
 from builder.errors import ArasError
+from builder.models.pretrained import INCEPTION
 from builder.quality import sets
 from builder.report import distances as module
 from builder.report.distances import distances, features_of, has_column
+from builder.report.measure import spaces
 from builder.store import Store
 
 
@@ -111,6 +113,24 @@ def test_features_are_found_by_id(store: Store) -> None:
     assert len(found) == 2
     with pytest.raises(ArasError, match="has no row real/x, which the release has"):
         features_of(store, ["real/x"], "features")
+
+
+@pytest.mark.parametrize(
+    ("model", "distance"), [(INCEPTION, "FID"), ("dinov2-base", "Fréchet distance")]
+)
+def test_a_distance_is_called_fid_in_inceptions_features_only(
+    store: Store, model: str, distance: str
+) -> None:
+    for shard in ("real-a", "real-b", "real-c", "synthetic-a-00000"):
+        rows = store.read(shard, ["features"]).rename_columns(["embedding"])
+        store.write("encode-features", shard, rows, key="k")
+    told = spaces(Store(store.root), {"features": {"model": model, "digest": "sha256:0"}})
+    assert list(told) == ["features", "embedding"]
+    assert told["features"]["distance"] == "Fréchet distance"
+    assert told["embedding"]["distance"] == distance
+    assert told["embedding"]["name"] == model
+    assert list(spaces(Store(store.root), {})) == ["features"]
+    assert spaces(None, {}) == {}
 
 
 def test_a_column_is_there_only_where_every_shard_has_it(store: Store, tmp_path: Path) -> None:

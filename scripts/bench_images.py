@@ -1,0 +1,130 @@
+"""Cost and yield of image quality and near-duplicates on a folder of real tiles.
+
+    python scripts/bench_images.py FOLDER [--altered 500] [--crops 100000]
+
+FOLDER holds RGB pictures of one size, such as EuroSAT's. Prints, in CPU seconds of one thread, what
+the quality stage costs per 256×256 tile; the near-duplicates among the tiles, against brute force;
+how many altered copies are found again; and the cost of clustering as many crops of the tiles.
+"""
+
+import argparse
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from builder.clusters import join
+from builder.pictures import decode_png, encode_png
+from builder.quality import pixels
+from builder.quality.duplicates import (
+    BITS,
+    RMS,
+    exact_clusters,
+    near_clusters,
+    pixel_digest,
+    thumbnail,
+)
+from builder.quality.neighbours import hamming, perceptual_hash
+
+Pixels = npt.NDArray[np.uint8]
+Change = Callable[[Pixels, np.random.Generator], npt.NDArray[np.generic]]
+
+
+def jpeg(image: Pixels, quality: int) -> Pixels:
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, "jpeg", quality=quality)
+    return np.asarray(Image.open(out))
+
+
+def halved(image: Pixels) -> Pixels:
+    height, width = image.shape[:2]
+    small = Image.fromarray(image).resize((width // 2, height // 2), Image.Resampling.BOX)
+    return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
+
+
+CHANGES: dict[str, Change] = {
+    "JPEG of quality 75": lambda one, rng: jpeg(one, 75),
+    "JPEG of quality 50": lambda one, rng: jpeg(one, 50),
+    "3 levels brighter": lambda one, rng: one + 3.0,
+    "noise of 3 levels": lambda one, rng: one + rng.normal(0, 3, one.shape),
+    "halved and enlarged": lambda one, rng: halved(one),
+    "shifted by a pixel": lambda one, rng: np.roll(one, 1, axis=1),
+}
+
+
+def looks(images: list[Pixels]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float64]]:
+    """Perceptual hashes (n,) and thumbnails (n, 768)."""
+    hashes = np.array([perceptual_hash(one) for one in images], np.uint64)
+    small = np.array([np.frombuffer(thumbnail(one), np.uint8) for one in images], np.float64)
+    return hashes, small
+
+
+def cost(image: Pixels) -> None:
+    tile = np.tile(image, (256 // image.shape[0] + 1, 256 // image.shape[1] + 1, 1))[:256, :256]
+    encoded = encode_png(tile)
+    for work in (pixels.measure, perceptual_hash, thumbnail, pixel_digest):
+        started = time.process_time()
+        for _ in range(50):
+            work(tile)
+        print(f"  {work.__name__:<16} {(time.process_time() - started) * 20:.2f} ms")
+    started = time.process_time()
+    for _ in range(50):
+        decode_png(encoded)
+    print(f"  {'decode_png':<16} {(time.process_time() - started) * 20:.2f} ms")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--altered", type=int, default=500, help="Tiles to alter and find again")
+    parser.add_argument("--crops", type=int, default=100_000, help="Crops to cluster")
+    options = parser.parse_args()
+    paths = sorted(p for p in options.folder.rglob("*") if p.suffix in (".jpg", ".png", ".tif"))
+    images = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
+    rng = np.random.default_rng(0)
+
+    print("one 256×256 tile:")
+    cost(images[0])
+
+    hashes, small = looks(images)
+    exact = exact_clusters([pixel_digest(one) for one in images])
+    found = near_clusters(exact, hashes, [one.astype(np.uint8).tobytes() for one in small])
+    brute = exact
+    for i in range(len(images)):
+        close = hamming(hashes[i], hashes) <= BITS
+        near = np.flatnonzero(close & (((small - small[i]) ** 2).mean(axis=1) <= RMS**2))
+        brute = join(brute, np.full(len(near), i), near)
+    size = np.bincount(found, minlength=len(found))
+    print(f"{len(images):,} tiles: {len(images) - len(np.unique(exact))} equal to another;")
+    print(f"  {int(size[size > 1].sum())} nearly, in {int((size > 1).sum())} clusters;", end=" ")
+    print(f"as brute force: {np.array_equal(found, brute)}")
+
+    chosen = images[:: max(1, len(images) // options.altered)][: options.altered]
+    hashes, small = looks(chosen)
+    print(f"found again of {len(chosen)} tiles:")
+    for name, change in CHANGES.items():
+        altered = [np.clip(change(one, rng), 0, 255).astype(np.uint8) for one in chosen]
+        others, thumbs = looks(altered)
+        again = (hamming(hashes, others) <= BITS) & (((small - thumbs) ** 2).mean(1) <= RMS**2)
+        print(f"  {name:<20} {again.mean():.1%}")
+
+    crops = []
+    for _ in range(options.crops):
+        one = np.rot90(images[rng.integers(len(images))], rng.integers(4))
+        y, x = rng.integers(0, (one.shape[0] // 2 + 1, one.shape[1] // 2 + 1))
+        crops.append(one[y : y + one.shape[0] // 2, x : x + one.shape[1] // 2])
+    hashes, small = looks(crops)
+    started = time.process_time()
+    thumbs_ = [one.astype(np.uint8).tobytes() for one in small]
+    label = near_clusters(np.arange(len(crops)), hashes, thumbs_)
+    size = np.bincount(label)
+    print(f"{len(crops):,} crops: {int((size > 1).sum()):,} clusters in", end=" ")
+    print(f"{time.process_time() - started:.1f} CPU s")
+
+
+if __name__ == "__main__":
+    main()

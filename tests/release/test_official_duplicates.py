@@ -1,0 +1,38 @@
+"""Duplicates across the splits of the official layout are reported, and nothing is moved."""
+
+from pathlib import Path
+
+from builder.release.check import violations
+from builder.release.layout import read_manifest
+from builder.release.read import metadata
+from tests.makers.official import official, release
+
+
+def test_an_official_split_that_repeats_itself_is_told_and_kept(tmp_path: Path) -> None:
+    layout = official(train=2, test=1, synth=1)
+    (train, _), (test,), (synth,) = (
+        [path for path in layout.files if path.startswith(f"{split}/images/")]
+        for split in ("train", "test", "synth")
+    )
+    for path in (train, synth):
+        layout.files[path] = layout.files[test]
+    made = release(layout, tmp_path)
+    assert violations(made) == []
+    census = read_manifest(made)["facts"]["census"]
+    assert census["duplicates"] == {
+        "clusters": 1,
+        "rows": 3,
+        "spans": {
+            "real/test and real/train": 1,
+            "real/test and synthetic/train": 1,
+            "real/train and synthetic/train": 1,
+        },
+    }
+    assert all(n == 0 for out in census["left_out"].values() for n in out.values())
+    columns = ("split", "duplicate_cluster")
+    rows = [row for _, table in metadata(made, columns) for row in table.to_pylist()]
+    assert len(rows) == 5
+    assert len({row["duplicate_cluster"] for row in rows} - {None}) == 1
+    card = " ".join((made / "README.md").read_text().split())
+    assert "3 rows are in 1 clusters of equal pixels, of which 1 span real/test and" in card
+    assert "clusters that span splits are reported and not mended" in card
