@@ -5,6 +5,7 @@ from typing import Any
 
 from builder.bench.augmentation_figures import FLOOR, TESTED
 from builder.bench.verdicts import established, few, nearness, verdict
+from builder.landcover import CLASSES
 from builder.schema import KINDS
 
 _EMPTY = "no test tile has pixels of these classes"
@@ -13,6 +14,12 @@ _EMPTY = "no test tile has pixels of these classes"
 def learned(analysis: Mapping[str, Any]) -> bool:
     """Whether the model trained on real rows beats calling everything the commonest class."""
     return established(analysis["contrasts"], "real", FLOOR, "macro F1") > 0
+
+
+def unfound(analysis: Mapping[str, Any]) -> list[str]:
+    """Classes of the test tiles of which no trained arm gets any pixel right."""
+    arms = [one for name, one in analysis["arms"].items() if name != FLOOR]
+    return [k for k in CLASSES if all(one[f"F1 {k}"]["value"] == 0 for one in arms)]
 
 
 def conclusions(analysis: Mapping[str, Any]) -> list[str]:
@@ -26,6 +33,11 @@ def conclusions(analysis: Mapping[str, Any]) -> list[str]:
         )
     else:
         lines += [_answer(analysis, figure) for figure in TESTED]
+    if lost := unfound(analysis):
+        lines.append(
+            f"No arm finds {', '.join(lost)} at all: their F1 is 0 everywhere, and whether "
+            "synthetic tiles help them is not known. Train longer or a larger model."
+        )
     for one in analysis["contrasts"]:
         lines += [
             f"{one['ours']} − {one['theirs']}, {name}: {verdict(one[name], _EMPTY)}"

@@ -13,6 +13,7 @@ from builder import subsets
 from builder.digest import combine
 from builder.errors import ArasError
 from builder.files import atomic, digest_of, read_json, sweep
+from builder.models.pipeline_settings import ask_for
 from builder.pipeline import Project, balance_plan
 from builder.progress import bar
 from builder.release import controls, embeddings, layout
@@ -316,6 +317,9 @@ def facts(project: Project) -> dict[str, Any]:
         if weights := project.encoder(key):
             encoders[key] = {"model": weights.name, "digest": weights.digest()}
             recipe["scores"][key] = weights.name  # where it lies is nobody's business
+    if section := project.recipe.generator.pipeline:
+        ask, _ = ask_for(section, project.directory)
+        recipe["generator"]["pipeline"] |= {"model": ask.model, "controlnet": ask.controlnet}
     told = {
         "balance": plan.summary() if plan else None,
         "recipe": recipe,

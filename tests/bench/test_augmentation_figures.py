@@ -77,3 +77,10 @@ def test_the_answer_asks_for_more_than_oversampling_gives(given, answer):
 def test_a_model_that_learned_nothing_allows_no_conclusion():
     nothing = dict.fromkeys(("real", "oversampled", "synthetic", "natural"), (0.0, 0.0))
     assert conclusions(case(**nothing, balanced=(0.9, 0.9)))[0].startswith("NO CONCLUSION")
+
+
+def test_classes_that_no_arm_finds_are_named():
+    arms = ("real", "oversampled", "synthetic", "natural", "balanced")
+    told = conclusions(case(**dict.fromkeys(arms, (0.6, -1.0))))
+    assert sum("No arm finds Grass, Crop, Built-up at all" in line for line in told) == 1
+    assert not any("No arm finds" in line for line in conclusions(case()))

@@ -11,8 +11,9 @@ import pytest
 from builder.engine import Engine
 from builder.errors import ArasError
 from builder.pictures import decode_png
-from builder.pipeline import Project
+from builder.pipeline import Project, run_steps
 from builder.plan import plan, run
+from builder.release.package import package
 from builder.stage import shards
 from builder.stages.generate import Generate
 from builder.store import Store
@@ -113,6 +114,25 @@ def test_a_pipeline_without_layout_needs_the_segmenters_masks(
     pictures = [decode_png(row["image"]["bytes"]) for row in rows]
     assert len(np.unique(np.stack(pictures), axis=0)) == 10
     assert "mask" not in stage.adds
+
+
+def test_a_release_says_on_its_card_which_pipeline_drew_it(
+    project: Project, folder: Path, tmp_path: Path
+) -> None:
+    whole = Project(Path(shutil.copytree(project.directory, tmp_path / "whole")))
+    text = RECIPE.replace("sampling_steps = 2\n", SECTION.replace("./", f"{folder}/"))
+    (whole.directory / "dataset.toml").write_text(text)
+    shutil.rmtree(whole.models / "generator")
+    shutil.rmtree(whole.releases)
+    made = Project(whole.directory)
+    run_steps(made, made.steps(), Engine("serial"))
+    package(made)
+    release = next(made.releases.iterdir())
+    card = " ".join((release / "README.md").read_text().split())
+    assert "The diffusers pipeline `tiny-sd` drew them in 2 steps" in card
+    assert "`{{ composition }}`" in card
+    assert "A diffusion UNet" not in card
+    assert str(folder) not in card + (release / "manifest.json").read_text()
 
 
 def test_no_generator_is_trained_beside_a_pipeline(folder: Path) -> None:
