@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from builder.bench.contrasts import FLOOR, MARGIN, TESTED
-from builder.bench.verdicts import between, established, few, nearness, verdict
+from builder.bench.verdicts import FEW, between, established, few, nearness, verdict
 
 _EMPTY = "no test tile is dominated by these classes"
 
@@ -118,8 +118,15 @@ def limits(told: Mapping[str, Any]) -> list[str]:
         lines.append("Too few captions to tell whether words give away the source.")
     else:
         lines.append(
-            f"Words tell synthetic from real captions with AUC {leak:.2f} (0.5 or less: not at all)"
-            + ("; the stream leaks the source." if leak > 0.6 else ".")
+            f"Words tell synthetic from real captions of like class shares with AUC {leak:.2f} "
+            "(0.5 or less: not at all)" + ("; the stream leaks the source." if leak > 0.6 else ".")
+        )
+    counts = analysis["test_tiles"]
+    scarce = [f"{n} ({counts[n]})" for n in analysis["tail"] if 0 < counts[n] < FEW]
+    if scarce:
+        lines.append(
+            f"Few test tiles are dominated by {', '.join(scarce)}: the tail is the mean over "
+            "classes, so it hangs on these, and their intervals are too narrow."
         )
     empty = [name for name in analysis["tail"] if not analysis["test_tiles"][name]]
     if not analysis["tail"]:

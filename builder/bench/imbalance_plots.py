@@ -55,7 +55,7 @@ def by_class(analysis: Mapping[str, Any], path: Path) -> None:
         for one in analysis["contrasts"]
         if one["theirs"] == "real" and one["ours"] != "synthetic"
     }
-    names = [*analysis["head"], *analysis["tail"]]
+    names = [n for n in (*analysis["head"], *analysis["tail"]) if analysis["test_tiles"][n]]
     figure, (axes,) = panels(8, 1.4 + 0.45 * len(names), 1)
     axes.axvline(0, color="#333333", linewidth=0.8)
     colours = (BLUE, GREEN, GREY)
