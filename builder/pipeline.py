@@ -1,5 +1,6 @@
 """From a recipe to the steps that build its dataset, in the order in which the data flows."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from builder.plan import Part, Summary, plan, run, survey
 from builder.progress import console
 from builder.schema import KINDS
 from builder.stage import Stage
+from builder.stages.blanks import Blanks
 from builder.stages.caption import Caption
 from builder.stages.clip_score import ClipScore
 from builder.stages.duplicates import Duplicates
@@ -52,7 +54,7 @@ RETRIEVER = "retriever"
 
 @dataclass(frozen=True)
 class Training:
-    """A model to train: ``segmenter``, ``generator`` or ``retriever``."""
+    """A model to train: ``segmenter``, ``autoencoder``, ``generator`` or ``retriever``."""
 
     model: str
     folder: Path
@@ -71,25 +73,34 @@ class Training:
         return importlib.import_module(f"builder.models.{self.model}")
 
     def settings(self) -> Any:
-        """The profile with the recipe's own values in place."""
-        made = dataclasses.replace(self._module().PROFILES[self.profile], **self.overrides)
+        """The profile with those of the recipe's own values in place that it has."""
+        profile = self._module().PROFILES[self.profile]
+        known = {one.name for one in dataclasses.fields(profile)}
+        own = {name: value for name, value in self.overrides.items() if name in known}
+        made = dataclasses.replace(profile, **own)
         cut = hasattr(made, "crop")
         return dataclasses.replace(made, crop=min(made.crop, self.tile)) if cut else made
 
     def stale(self, store: Store) -> bool:
         return not self._module().is_fresh(store, self.folder, self.settings())
 
+    def _follows(self) -> bool:
+        """Whether another of the processes that were launched together holds the lock."""
+        from builder.models import team
+
+        return bool(team.rank()) and getattr(self._module(), "SHARED", False)
+
     def run(self, store: Store) -> dict[str, Any]:
         """Train, or resume, or find it done; returns the summary.
 
-        One process trains; another one in the same directory waits and then finds it done.
+        One process trains, or those of one `accelerate launch`; another one in the same directory
+        waits and then finds it done.
         """
         started = time.monotonic()
-        with locked(
-            self.folder, lambda: console.print(f"{self.name}: waiting for another process")
-        ):
+        waiting = lambda: console.print(f"{self.name}: waiting for another process")  # noqa: E731
+        with contextlib.nullcontext() if self._follows() else locked(self.folder, waiting):
             told: dict[str, Any] = self._module().train(store, self.folder, self.settings())
-        keep = ("made", "steps", "final_loss", "weights_sha256", "test")
+        keep = ("made", "steps", "final_loss", "stopped", "best", "weights_sha256", "test")
         facts = {name: told[name] for name in keep if name in told}
         seconds = round(time.monotonic() - started, 2)
         return {"kind": "training", "stage": self.name, **facts, "seconds": seconds}
@@ -218,20 +229,40 @@ class Project:
         )
 
     def trainings(self) -> list[Training]:
-        ours = self.synthetic_rows and self.recipe.generator.pipeline is None
-        wanted = ["segmenter"] + (["generator"] if ours else [])
+        wanted = ["segmenter"]
+        if self.synthetic_rows and self.recipe.generator.pipeline is None:
+            wanted += ["autoencoder"] * self.trains_autoencoder + ["generator"]
         return [self.training(name) for name in wanted]
+
+    @property
+    def trains_autoencoder(self) -> bool:
+        """Whether the generator works on latents of an autoencoder that is trained here."""
+        section = self.recipe.generator
+        return section.kind == "latent" and not section.autoencoder
 
     def training(self, model: str) -> Training:
         section: Any = getattr(self.recipe, model)
-        keys = ("steps", "batch", "crop", "size", "stream", "learning_rate", "weights", "chunk")
-        values = {key: getattr(section, key, None) for key in keys}
-        given = {key: value for key, value in values.items() if value is not None}
+        given = section.model_dump(exclude={"profile"}, exclude_none=True)
         if (name := given.get("weights")) and (self.directory / name).is_dir():
             given["weights"] = str((self.directory / name).absolute())
         given["seed"] = self.recipe.dataset.seed
         size = self.recipe.tiles.size
         return Training(model, self.models / model, given, section.profile, size)
+
+    @property
+    def draws_blanks(self) -> bool:
+        """Whether our generator draws without layouts; the segmenter then makes every mask."""
+        section = self.recipe.generator
+        return section.condition == "none" and section.pipeline is None
+
+    def blanks(self) -> Blanks:
+        section = self.recipe.generator
+        return Blanks(
+            rows=self.synthetic_rows,
+            run=section.run,
+            seed=self.recipe.dataset.seed,
+            shard_rows=256 if section.profile == "gpu" else 8,
+        )
 
     def layouts(self) -> Layouts:
         section = self.recipe.generator
@@ -250,15 +281,18 @@ class Project:
         """The layouts of the synthetic rows, then the tiles drawn on them."""
         section = self.recipe.generator
         gpu = section.profile == "gpu"
+        source = self.blanks() if self.draws_blanks else self.layouts()
         draw = Generate(
-            mask=section.mask,
+            mask=self.mask_origin,
+            size=self.recipe.tiles.size if self.draws_blanks else 0,
             sampler=section.sampler or "dpm-solver",
             sampling_steps=section.sampling_steps or (25 if gpu else 15),
+            guidance=section.guidance,
             batch=section.sampling_batch or (64 if gpu else 8),
             model=self.models / "generator",
             **self._borrowed(),
         )
-        return [self.layouts(), draw] if section.rows else [self.layouts()]
+        return [source, draw] if section.rows else [source]
 
     def _borrowed(self) -> dict[str, Any]:
         """The settings of a diffusers pipeline that stands in for our generator."""
@@ -283,12 +317,17 @@ class Project:
             return made
         return [*self.segments(), Realism(), *self.memorization(), *made]
 
+    @property
+    def mask_origin(self) -> str:
+        """Where the masks of synthetic rows come from: layout or segmenter."""
+        return "segmenter" if self.draws_blanks else self.recipe.generator.mask
+
     def segments(self) -> list[Segment]:
         model = self.models / "segmenter"
-        if self.recipe.generator.mask == "layout":
+        if self.mask_origin == "layout":
             return [Segment(model=model)]
         return [
-            Segment(model=model, labels=True, rows=("synthetic",)),
+            Segment(model=model, labels=True, blanks=self.draws_blanks, rows=("synthetic",)),
             Segment(model=model, rows=("real",)),
         ]
 
@@ -352,7 +391,9 @@ class Project:
 
 
 def balance_plan(project: Project) -> BalancePlan | None:
-    """The plan behind the synthetic rows, met or not; None when there are none."""
+    """The plan behind the synthetic rows, met or not; None when there are none or no layouts."""
+    if project.draws_blanks:
+        return None
     stage = dataclasses.replace(project.layouts(), nearest=True)
     found = survey(stage, project.store) if stage.rows else None
     return found.plan if found else None

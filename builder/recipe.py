@@ -33,6 +33,7 @@ Balance = TypeVar("Balance", str, str | dict[str, float])
 Range = Annotated[tuple[float, float], Strict(False)]  # TOML has lists only
 Code = Annotated[int, Strict(False)]  # and its keys are strings
 Patterns = Annotated[list[str], Field(min_length=1)]
+Precision = Literal["auto", "float32", "bf16"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 
 
@@ -178,8 +179,25 @@ class PipelineSection(Section):
         return value
 
 
+class AutoencoderSection(Section):
+    profile: Literal["cpu", "gpu"] = "cpu"
+    steps: Positive | None = None
+    batch: Positive | None = None
+    crop: Crop | None = None
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    precision: Precision | None = None
+    evaluate_every: Annotated[int, Field(ge=0)] | None = None
+    evaluation_tiles: Positive | None = None
+    patience: Annotated[int, Field(ge=0)] | None = None
+    accumulate: Positive | None = None
+    fused: bool | None = None
+
+
 class GeneratorSection(Section):
     profile: Literal["cpu", "gpu"] = "cpu"
+    kind: Literal["pixel", "latent"] | None = None
+    condition: Literal["layout", "none"] | None = None
+    autoencoder: str | None = None
     rows: Annotated[int, Field(ge=0)] = 24
     run: Name = "a"
     mask: Literal["layout", "segmenter"] = "layout"
@@ -191,6 +209,21 @@ class GeneratorSection(Section):
     batch: Positive | None = None
     crop: Crop | None = None
     learning_rate: Annotated[float, Field(gt=0)] | None = None
+    layout_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    prediction: Literal["velocity", "noise"] | None = None
+    min_snr: Annotated[float, Field(ge=0)] | None = None
+    precision: Precision | None = None
+    evaluate_every: Annotated[int, Field(ge=0)] | None = None
+    evaluation_tiles: Annotated[int, Field(ge=2)] | None = None
+    evaluation_steps: Positive | None = None
+    watch: Literal["frechet", "loss"] | None = None
+    patience: Annotated[int, Field(ge=0)] | None = None
+    accumulate: Positive | None = None
+    checkpointing: bool | None = None
+    channels_last: bool | None = None
+    compile: bool | None = None
+    fused: bool | None = None
+    guidance: Annotated[float, Field(gt=0)] = 1.0
     sampler: Literal["ddim", "dpm-solver"] | None = None
     sampling_steps: Positive | None = None
     sampling_batch: Positive | None = None
@@ -274,6 +307,7 @@ class Recipe(Section):
     tiles: TilesSection = TilesSection()
     split: SplitSection = SplitSection()
     segmenter: SegmenterSection = SegmenterSection()
+    autoencoder: AutoencoderSection = AutoencoderSection()
     generator: GeneratorSection = GeneratorSection()
     retriever: RetrieverSection = RetrieverSection()
     duplicates: DuplicatesSection = DuplicatesSection()
@@ -295,18 +329,25 @@ class Recipe(Section):
         drawn = "rows" in self.generator.model_fields_set and self.generator.rows
         if self.imports.sources and drawn:
             raise ValueError("rows of [generator] must be 0 or left out beside [import]")
-        for name in ("segmenter", "generator"):
+        for name in ("segmenter", "autoencoder", "generator"):
             crop = getattr(self, name).crop
             if crop and crop > self.tiles.size:
                 raise ValueError(
                     f"{name}.crop = {crop} is larger than tiles.size = {self.tiles.size}"
                 )
+        plain = {"balance": "natural", "variants": 0, "guidance": 1.0}
+        odd = [key for key, value in plain.items() if getattr(self.generator, key) != value]
+        if self.generator.condition == "none" and odd:
+            raise ValueError(
+                f"generator.{odd[0]} = {getattr(self.generator, odd[0])!r} is about layouts, and "
+                'condition = "none" draws without them'
+            )
         pipeline = self.generator.pipeline
-        ours = {"sampler", "sampling_steps"} & self.generator.model_fields_set
+        ours = {"sampler", "sampling_steps", "guidance"} & self.generator.model_fields_set
         if pipeline and ours:
             raise ValueError(
                 f"generator.{sorted(ours)[0]} belongs to our own generator: a pipeline has its own "
-                "sampler, and steps in [generator.pipeline]"
+                "sampler, and its steps and guidance stand in [generator.pipeline]"
             )
         if pipeline and (pipeline.size or 0) % self.tiles.size:
             raise ValueError(

@@ -186,7 +186,10 @@ COLUMNS: tuple[Column, ...] = (
     Column("gen_revision", pa.string(), _G, "Content digest of the generator's weights."),
     Column("gen_seed", pa.int64(), "layouts", "Seed of the row's noise."),
     Column(
-        "gen_layout", pa.string(), "layouts", "Id of the real train tile whose layout was used."
+        "gen_layout",
+        pa.string(),
+        "layouts",
+        "Id of the real train tile whose layout was used; null without one.",
     ),
     Column(
         "gen_transform",
@@ -194,12 +197,20 @@ COLUMNS: tuple[Column, ...] = (
         "layouts",
         "How that layout was changed: identity, or crop, recombine, flip-lr, rot90 … joined by +.",
     ),
+    Column(
+        "gen_mask",
+        pa.string(),
+        _G,
+        "Where the mask of a synthetic row comes from: layout (it was drawn on it) or segmenter "
+        "(what that sees in the tile).",
+    ),
     Column("gen_config_sha256", pa.string(), _G, "Digest of the sampling settings."),
     Column(
         "mask_agreement",
         pa.float32(),
         "segment",
-        "Share of pixels on which the segmenter agrees with the mask.",
+        "Share of pixels on which the segmenter agrees with the mask, or with the layout where the "
+        "mask is its own; null without either.",
         "fraction",
     ),
     Column(

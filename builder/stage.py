@@ -117,6 +117,14 @@ class Stage:
         return {}
 
 
+def spans(run: str, rows: int, shard_rows: int) -> list[Unit]:
+    """Shards of the synthetic rows of a run; the payload is the span of their numbers."""
+    return [
+        Unit(f"synthetic-{run}-{i:05d}", (start, min(start + shard_rows, rows)))
+        for i, start in enumerate(range(0, rows, shard_rows))
+    ]
+
+
 SOURCES = ("tiles", "import", "layouts")
 """Stages that make rows; every other one adds columns to theirs."""
 

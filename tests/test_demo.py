@@ -15,7 +15,9 @@ from builder.landcover import CLASSES, DEFAULT_REMAP, count_pixels
 
 SMALL = {
     "steps = 120\n\n[generator]": "steps = 2\nbatch = 2\ncrop = 64\n\n[generator]",
-    "steps = 120\nsampling_steps = 12": "steps = 2\nbatch = 2\ncrop = 64\nsampling_steps = 1",
+    "steps = 120\nevaluate_every = 60\nsampling_steps = 12": (
+        "steps = 2\nbatch = 2\ncrop = 64\nevaluation_tiles = 2\nsampling_steps = 1"
+    ),
     "rows = 16": "rows = 2",
     'kind = "processes"': 'kind = "serial"',
 }

@@ -228,6 +228,38 @@ def test_settings_of_the_recipe_reach_the_steps(tmp_path: Path) -> None:
     assert (made.seed, made.learning_rate) == (5, 0.5)
 
 
+def test_a_latent_generator_trains_its_autoencoder_unless_it_names_one(tmp_path: Path) -> None:
+    project = recipe(tmp_path)
+    plain = project.directory.joinpath(FILE).read_text()
+
+    def trained(lines: str) -> list[str]:
+        text = plain.replace("[generator]\n", f"[generator]\n{lines}\n")
+        project.directory.joinpath(FILE).write_text(text)
+        return [one.model for one in Project(tmp_path).trainings()]
+
+    assert trained('kind = "pixel"') == ["segmenter", "generator"]
+    assert trained('kind = "latent"') == ["segmenter", "autoencoder", "generator"]
+    assert trained('kind = "latent"\nautoencoder = "own"') == ["segmenter", "generator"]
+    assert Project(tmp_path).training("generator").settings().autoencoder == "own"
+
+
+def test_without_layouts_every_step_finds_what_it_needs(tmp_path: Path) -> None:
+    project = recipe(tmp_path)
+    text = project.directory.joinpath(FILE).read_text()
+    project.directory.joinpath(FILE).write_text(
+        text.replace("[generator]\n", '[generator]\ncondition = "none"\n')
+    )
+    project = Project(tmp_path)
+    made: dict[str, set[str]] = {"real": set(), "synthetic": set()}
+    for stage in (step for step in project.steps() if isinstance(step, Stage)):
+        for kind in stage.kinds:
+            assert set(stage.needs) <= made[kind], stage.name
+            made[kind] |= set(stage.adds)
+    assert {"mask", "gen_mask", "pixels"} <= made["synthetic"]
+    assert "layout" not in made["synthetic"]
+    assert project.training("generator").settings().condition == "none"
+
+
 def test_a_crop_is_never_larger_than_the_tiles(tmp_path: Path) -> None:
     assert recipe(tmp_path).training("segmenter").settings().crop == 64  # the profile says 128
 

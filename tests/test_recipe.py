@@ -130,7 +130,7 @@ def test_init_writes_a_recipe_that_equals_the_defaults(tmp_path: Path) -> None:
     assert {name: one.style for name, one in found.captions.items()} == {s: s for s in STYLES}
 
 
-TRAINED = ("segmenter", "generator", "retriever")
+TRAINED = ("segmenter", "autoencoder", "generator", "retriever")
 
 
 def test_the_commented_keys_show_the_values_that_hold_without_them(tmp_path: Path) -> None:

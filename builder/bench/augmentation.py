@@ -136,7 +136,8 @@ class Bench(Trials[Experiment]):
         settings, key = self._settings(trial), self.key(trial)
         tiles = replace(self.train_tiles, pool=self.arm(trial[0]).pool)
         folder = self.path(trial).with_suffix("")
-        model, losses, _ = segmenter.train_tiles(folder, key, tiles, settings)
+        model, history, _ = segmenter.train_tiles(folder, key, tiles, settings)
+        losses = history.losses
         counted = np.concatenate(
             [
                 counts(part[..., 3], segmenter.look(model.eval(), part[..., :3])[0])

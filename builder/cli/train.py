@@ -1,4 +1,4 @@
-"""Commands that train models: train segmenter, train generator, train retriever."""
+"""Commands that train models: segmenter, autoencoder, generator, retriever."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from builder.cli.common import describe, json_option, print_json, say
 
 @click.group()
 def train() -> None:
-    """Train the segmenter, the generator or the retriever on real train tiles.
+    """Train the segmenter, autoencoder, generator or retriever on real train tiles.
 
     A finished model is kept as long as its settings and tiles are the same. An interrupted
     training goes on from its last checkpoint and ends in the same weights.
@@ -18,11 +18,14 @@ def train() -> None:
 
 
 def _run(directory: Path, model: str, as_json: bool) -> None:
+    from builder.models import team
     from builder.pipeline import Project
 
     project = Project(directory)
     training = project.training(model)
     summary: dict[str, Any] = training.run(project.store)
+    if team.rank():  # of processes launched together the first one reports
+        return
     project.report(training.name, summary)
     if as_json:
         print_json(summary)
@@ -45,10 +48,33 @@ def segmenter(directory: Path, as_json: bool) -> None:
 @train.command()
 @json_option
 @click.pass_obj
-def generator(directory: Path, as_json: bool) -> None:
-    """Train the layout-conditioned diffusion model on crops of real train tiles.
+def autoencoder(directory: Path, as_json: bool) -> None:
+    """Train the autoencoder of a latent generator on crops of real train tiles.
 
-    Writes models/generator: EMA weights, record.json and loss.csv.
+    Needed where [generator] has kind = "latent" and names no autoencoder of its own. Settings:
+    [autoencoder]. Writes models/autoencoder: a folder that diffusers loads as AutoencoderKL,
+    record.json and the curves. Several processes train it together as they do the generator.
+    """
+    _run(directory, "autoencoder", as_json)
+
+
+@train.command()
+@json_option
+@click.pass_obj
+def generator(directory: Path, as_json: bool) -> None:
+    """Train the diffusion model on crops of real train tiles.
+
+    Judged every evaluate_every steps by loss and Fréchet distance (in the segmenter's features)
+    on validation tiles; it ends after `patience` evaluations without a better one, and the best
+    model is kept. Writes models/generator: EMA weights, record.json, loss.csv, evaluations.csv,
+    curves.png and a grid of samples per evaluation.
+
+    On several GPUs accelerate starts it, one process for each; without GPUs the same command
+    shares the work among processes of the CPU.
+
+    \b
+      aras train generator
+      accelerate launch --multi_gpu --num_processes 4 -m builder -C DIR train generator
     """
     _run(directory, "generator", as_json)
 

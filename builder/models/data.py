@@ -1,6 +1,10 @@
 """Training data: decoded tiles of a split in a memory-mapped file, made once, flat in memory."""
 
+import contextlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +16,8 @@ from builder.progress import bar
 from builder.schema import SPLITS
 from builder.stage import shards
 from builder.store import Store
+
+Item = TypeVar("Item")
 
 NEEDS = ("id", "image", "mask", "split")
 
@@ -100,3 +106,17 @@ def _fill(store: Store, names: list[str], wanted: int, rows: int, path: object) 
                 out[place, ..., :3], out[place, ..., 3] = image, mask
                 place += 1
                 advance(1)
+
+
+@contextlib.contextmanager
+def ahead(make: Callable[[int], Item]) -> Iterator[Callable[[int], Item]]:
+    """Yield ``make``, with the result for step + 1 computed in a thread while step is worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting: dict[int, Future[Item]] = {}
+
+        def take(step: int) -> Item:
+            found = (waiting.pop(step, None) or pool.submit(make, step)).result()
+            waiting[step + 1] = pool.submit(make, step + 1)
+            return found
+
+        yield take

@@ -1,127 +1,119 @@
-"""The generator: a diffusion UNet conditioned on the land-cover layout, after DDPM (Ho 2020)."""
+"""The generator: a diffusion model conditioned on the land-cover layout, after DDPM (Ho 2020)."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from builder.errors import ArasError
-from builder.files import remove
+from builder.files import digest_of, sha256_file
 from builder.landcover import CLASSES
-from builder.models import data, training
+from builder.models import autoencoder, data, segmenter, training
+from builder.models.average import Average
+from builder.models.codec import Codec, LatentCodec, PixelCodec, load_autoencoder
+from builder.models.drawing import Generator, Sampling, sample
+from builder.models.generator_files import NAME, WEIGHTS, autoencoder_digest, load, save
+from builder.models.generator_settings import PROFILES, Settings
+from builder.models.objective import LEVELS, Batch, Objective
+from builder.models.team import ALONE, Team
 from builder.seeds import generator, seed
 from builder.store import Store
 
-NAME = "generator"
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-VERSION = 1
-TRAINING_STEPS = 1000
-"""Noise levels of the training schedule."""
+if TYPE_CHECKING:
+    from builder.models.unet import LayoutUNet
+
+__all__ = [
+    "NAME",
+    "PROFILES",
+    "WEIGHTS",
+    "Generator",
+    "Sampling",
+    "Settings",
+    "build",
+    "is_fresh",
+    "load",
+    "sample",
+    "train",
+    "train_tiles",
+]
+
+Crops = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[Any], npt.NDArray[Any]]
+"""Images, masks, noise levels and which layouts are dropped."""
+
+Judging = Callable[[int], dict[str, float]] | None
+"""Measures after so many steps; see `training.fit`."""
+
+VERSION = 2
+SHARED = True
+"""Processes that are launched together train one generator together."""
+LOWER = (
+    "set checkpointing = true or a higher accumulate in [generator], and the training goes on; or "
+    "lower batch or crop, and it starts anew"
+)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a training depends on; the profiles are ready-made ones."""
-
-    steps: int = 250
-    batch: int = 16
-    crop: int = 64
-    learning_rate: float = 1e-3
-    widths: tuple[int, ...] = (16, 32, 64, 64)
-    layers: int = 1
-    ema: float = 0.98
-    seed: int = 0
-
-
-PROFILES = {
-    "cpu": Settings(),
-    "gpu": Settings(
-        steps=200_000,
-        batch=64,
-        crop=256,
-        learning_rate=1e-4,
-        widths=(128, 256, 384, 512),
-        layers=2,
-        ema=0.9999,
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How tiles are drawn from a trained generator."""
-
-    sampler: str = "dpm-solver"
-    steps: int = 15
-
-
-def build(settings: Settings, classes: int = len(CLASSES)) -> nn.Module:
-    """A UNet over noisy RGB and the one-hot layout: (n, 3 + classes, H, W) → (n, 3, H, W).
-
-    Convolutions only, but for one attention at the coarsest level, so that it runs at sizes
-    other than the one it was trained at.
-    """
-    from diffusers import UNet2DModel
+def build(settings: Settings, codec: Codec, classes: Sequence[str] = CLASSES) -> "LayoutUNet":
+    """The network of these settings for what ``codec`` makes of tiles, weights from the seed."""
+    from builder.models.unet import LayoutUNet
 
     torch.manual_seed(seed(settings.seed, NAME, "initial weights"))
-    model: nn.Module = UNet2DModel(
-        in_channels=3 + classes,
-        out_channels=3,
-        block_out_channels=settings.widths,
-        layers_per_block=settings.layers,
-        down_block_types=("DownBlock2D",) * len(settings.widths),
-        up_block_types=("UpBlock2D",) * len(settings.widths),
-        norm_num_groups=min(16, settings.widths[0] // 2),
-        attention_head_dim=min(32, settings.widths[-1]),
+    made: LayoutUNet = LayoutUNet(
+        channels=codec.channels,
+        widths=settings.widths,
+        layers=settings.layers,
+        cell=codec.cell,
+        classes=tuple(classes) if settings.condition == "layout" else (),
+        prediction_type={"velocity": "v_prediction", "noise": "epsilon"}[settings.prediction],
     )
-    return model
-
-
-def scheduler(sampler: str) -> Any:
-    """A diffusers scheduler on our noise schedule: cosine, v-prediction (Salimans & Ho 2022)."""
-    from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
-
-    common = {
-        "num_train_timesteps": TRAINING_STEPS,
-        "beta_schedule": "squaredcos_cap_v2",
-        "prediction_type": "v_prediction",
-    }
-    if sampler == "ddim":
-        return DDIMScheduler(**common, clip_sample=True)
-    if sampler == "dpm-solver":
-        return DPMSolverMultistepScheduler(**common)
-    return DDPMScheduler(**common)
-
-
-def one_hot(
-    masks: npt.NDArray[np.uint8], device: torch.device, classes: int = len(CLASSES)
-) -> Tensor:
-    """(n, H, W) ids → (n, classes, H, W) float32."""
-    ids = torch.from_numpy(masks.astype(np.int64)).to(device)
-    return nn.functional.one_hot(ids, classes).permute(0, 3, 1, 2).float()
-
-
-def _key(store: Store, settings: Settings) -> str:
-    return training.key_of(NAME, VERSION, asdict(settings), data.digest(store, "train"))
+    return made
 
 
 def is_fresh(store: Store, folder: Path, settings: Settings) -> bool:
-    """True when the model in ``folder`` was made from these settings and these tiles."""
+    """True when the model in ``folder`` was made from these settings, tiles and models."""
     found = training.record(folder)
-    return bool(found and found["key"] == _key(store, settings))
+    return bool(found and found["key"] == _key(store, folder, settings))
+
+
+def _key(store: Store, folder: Path, settings: Settings) -> str:
+    """Raises no error where a model that it depends on is still to be trained: `train` does."""
+    needs = {name: training.record(folder.parent / name) for name in _needs(settings)}
+    models = {name: found and found["weights_sha256"] for name, found in needs.items()}
+    source = _source(folder, settings)
+    if isinstance(source, Path):
+        weights = sorted(source.rglob("*.safetensors"))
+        models["own autoencoder"] = digest_of([sha256_file(one) for one in weights])
+    what = {**training.identity(settings), "models": models}
+    return training.key_of(NAME, VERSION, what, data.digest(store, "train"))
+
+
+def _needs(settings: Settings) -> list[str]:
+    """Models beside this one that its training reads."""
+    judged = settings.evaluate_every and settings.watch == "frechet"
+    latent = settings.kind == "latent" and not settings.autoencoder
+    return [segmenter.NAME] * bool(judged) + [autoencoder.NAME] * latent
 
 
 def train(store: Store, folder: Path, settings: Settings) -> dict[str, Any]:
-    """Train on crops of real train tiles unless the model is there already; returns its record."""
-    if is_fresh(store, folder, settings):
+    """Train on crops of real train tiles unless the model is there already; returns its record.
+
+    The saved weights are the exponential moving average at the best evaluation on validation
+    tiles. Needs the segmenter beside ``folder`` where the Fréchet distance is watched.
+    """
+    team = Team.join()
+    if team.agree(is_fresh(store, folder, settings)):
         return {**training.require(folder, NAME), "made": False}
-    key = _key(store, settings)
-    return {**train_tiles(folder, key, data.load(store, "train"), settings), "made": True}
+    key = _key(store, folder, settings)
+    with team.leader_first():
+        tiles = data.load(store, "train")
+    judge_of = functools.partial(_judge, store, folder, settings, team)
+    told = train_tiles(folder, key, tiles, settings, judge_of=judge_of, team=team)
+    return {**told, "made": True}
 
 
 def train_tiles(
@@ -130,97 +122,153 @@ def train_tiles(
     tiles: data.Tiles,
     settings: Settings,
     classes: Sequence[str] = CLASSES,
+    *,
+    judge_of: Callable[[Generator, Objective], Judging] = lambda model, objective: None,
+    team: Team = ALONE,
 ) -> dict[str, Any]:
     """Train on crops of ``tiles``, whose masks hold ids of ``classes``; returns the record.
 
-    The saved weights are the exponential moving average.
+    Without a judge the last weights are saved.
     """
-    from diffusers.training_utils import EMAModel
-
-    halvings = 2 ** (len(settings.widths) - 1)
-    if settings.crop % halvings:
-        raise ArasError(f"[generator] crop = {settings.crop}: a multiple of {halvings} is wanted")
-    device = training.device()
-    model = build(settings, len(classes)).to(device)
-    noise_schedule = scheduler("ddpm")
-    ema = EMAModel(model.parameters(), decay=settings.ema, use_ema_warmup=True, power=0.75)
-    job = training.Job(folder, key, settings.steps, settings.learning_rate)
-
-    def loss_at(step: int) -> Tensor:
-        rng = generator(settings.seed, NAME, step)
-        images, masks = tiles.crops(rng, settings.batch, settings.crop)
-        clean = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-        clean = clean.to(device).float() / 127.5 - 1
-        noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32)).to(device)
-        times = torch.from_numpy(rng.integers(0, TRAINING_STEPS, len(clean))).to(device)
-        noisy = noise_schedule.add_noise(clean, noise, times)
-        target = noise_schedule.get_velocity(clean, noise, times)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            out = model(
-                torch.cat([noisy, one_hot(masks, device, len(classes))], dim=1), times
-            ).sample
-        return nn.functional.mse_loss(out.float(), target)
-
-    losses = training.fit(
-        job,
-        model,
-        loss_at,
-        after_step=lambda: ema.step(model.parameters()),
-        extra=ema,
-        label=f"train {NAME}",
+    parts = team.world * settings.accumulate
+    if settings.batch % parts:
+        raise ArasError(
+            f"[generator] batch = {settings.batch} cannot be shared by {team.world} processes in "
+            f"{settings.accumulate} parts each: a multiple of {parts} is wanted"
+        )
+    codec = _codec(folder, settings)
+    model = build(settings, codec, classes).to(training.device())
+    if settings.crop % model.multiple:
+        raise ArasError(
+            f"[generator] crop = {settings.crop}: a multiple of {model.multiple} is wanted"
+        )
+    objective = Objective(
+        codec.encode,
+        model.config.prediction_type,
+        settings.min_snr,
+        settings.precision,
+        len(model.config.classes),
     )
-    ema.copy_to(model.parameters())
-    remove(folder / "record.json")
-    model.save_pretrained(folder)  # type: ignore[operator]
-    facts = {"settings": asdict(settings), "data": tiles.digest, "classes": list(classes)}
-    return training.finish(job, WEIGHTS, losses, facts)
+    with team.leader_first():
+        judge = judge_of(Generator(model, codec, settings.layout_dropout), objective)
+    if settings.channels_last:
+        model.to(memory_format=torch.channels_last)
+    if settings.checkpointing:
+        model.enable_gradient_checkpointing()
+    if settings.compile:
+        model.compile()
+    shared = team.share(model)
+    average = Average(model, settings.ema)
+    job = training.Job(
+        folder,
+        key,
+        settings.steps,
+        settings.learning_rate,
+        accumulate=settings.accumulate,
+        fused=settings.fused,
+        evaluate_every=settings.evaluate_every,
+        watch=settings.watch,
+        patience=settings.patience,
+    )
+
+    with data.ahead(functools.partial(_crops, settings, tiles)) as crops_at:
+
+        @functools.lru_cache(maxsize=1)
+        def batch_at(step: int) -> Batch:
+            return _batch(settings, crops_at, codec, step)
+
+        def loss_at(step: int, part: int) -> Tensor:
+            return objective(shared, batch_at(step).part(part, parts))
+
+        history = training.fit(
+            job,
+            shared,
+            loss_at,
+            average=average,
+            judge=judge,
+            team=team,
+            label=f"train {NAME}",
+            lower=LOWER,
+        )
+    if team.leads:
+        model.to(memory_format=torch.contiguous_format)
+        save(folder, model, codec, history)
+        facts = {
+            "settings": asdict(settings),
+            "data": tiles.digest,
+            "classes": list(classes),
+            "autoencoder_sha256": autoencoder_digest(folder, codec),
+            "processes": team.world,
+        }
+        training.finish(job, WEIGHTS, history, facts)
+    team.wait()
+    return training.require(folder, NAME)
 
 
-def load(folder: Path, classes: Sequence[str] = CLASSES) -> nn.Module:
-    """The trained generator. Raises ArasError when missing, damaged or of another class list."""
-    from diffusers import UNet2DModel
-
-    training.verify_weights(folder, WEIGHTS, NAME)
-    found = training.require(folder, NAME)
-    if found["classes"] != list(classes):
-        raise ArasError(f"{folder}: was trained for classes {found['classes']}")
-    model: nn.Module = UNet2DModel.from_pretrained(folder)
-    return model.to(training.device()).eval()
+def _codec(folder: Path, settings: Settings) -> Codec:
+    if settings.kind == "pixel":
+        return PixelCodec()
+    if settings.autoencoder:
+        return LatentCodec(load_autoencoder(_source(folder, settings)))
+    return LatentCodec(autoencoder.load(folder.parent / autoencoder.NAME))
 
 
-@torch.inference_mode()
-def sample(
-    model: nn.Module, layouts: npt.NDArray[np.uint8], seeds: Sequence[int], how: Sampling
-) -> npt.NDArray[np.uint8]:
-    """Draw one tile per layout: (n, H, W) ids and n seeds → (n, H, W, 3) uint8.
+def _source(folder: Path, settings: Settings) -> str | Path:
+    """Where the recipe's own autoencoder is: a folder beside the recipe, or a name on the Hub."""
+    local = folder.absolute().parents[1] / settings.autoencoder
+    return local if settings.autoencoder and local.is_dir() else settings.autoencoder
 
-    The noise of a tile depends on its own seed only. On the CPU tiles are drawn one at a time on
-    one thread, so the bytes are the same at any batch size and in any engine; on a GPU kernels
-    may differ by batch size within the tolerance that docs/results.md states.
-    """
+
+def _judge(
+    store: Store,
+    folder: Path,
+    settings: Settings,
+    team: Team,
+    model: Generator,
+    objective: Objective,
+) -> Judging:
+    """What judges the model on validation tiles; None where nothing does."""
+    from builder.models.judging import Judge
+
+    if not settings.evaluate_every:
+        return None
+    held_out = data.load(store, "validation")
+    rng = generator(settings.seed, NAME, "validation")
+    images, masks = held_out.crops(rng, settings.evaluation_tiles, settings.crop)
+    drawn = settings.watch == "frechet"
+    return Judge(
+        model,
+        objective,
+        images,
+        masks,
+        Sampling(steps=settings.evaluation_steps),
+        settings.batch,
+        settings.seed,
+        folder,
+        segmenter.load(folder.parent / segmenter.NAME) if drawn else None,
+        team,
+    )
+
+
+def _crops(settings: Settings, tiles: data.Tiles, step: int) -> Crops:
+    """What a step draws on the CPU: it depends on the seed and the step alone."""
+    rng = generator(settings.seed, NAME, step)
+    images, masks = tiles.crops(rng, settings.batch, settings.crop)
+    times = rng.integers(0, LEVELS, settings.batch)
+    return images, masks, times, rng.random(settings.batch) < settings.layout_dropout
+
+
+def _batch(settings: Settings, crops_at: Callable[[int], Crops], codec: Codec, step: int) -> Batch:
+    """The crops of a step with their noise, which is drawn where it is used."""
+    images, masks, times, dropped = crops_at(step)
     device = training.device()
-    if device.type == "cpu":
-        with training.single_thread():
-            drawn = [_draw(model, layouts[i : i + 1], [one], how) for i, one in enumerate(seeds)]
-        return np.concatenate(drawn)
-    return _draw(model, layouts, seeds, how)
-
-
-def _draw(
-    model: nn.Module, layouts: npt.NDArray[np.uint8], seeds: Sequence[int], how: Sampling
-) -> npt.NDArray[np.uint8]:
-    device = training.device()
-    plan = scheduler(how.sampler)
-    plan.set_timesteps(how.steps, device=device)
-    shape = (3, *layouts.shape[1:])
-    noise = [np.random.default_rng(one).standard_normal(shape, dtype=np.float32) for one in seeds]
-    image = torch.from_numpy(np.stack(noise)).to(device)
-    classes = model.config.in_channels - shape[0]  # type: ignore[union-attr, operator]
-    layout = one_hot(layouts, device, classes)  # type: ignore[arg-type]
-    for time in plan.timesteps:
-        scaled = plan.scale_model_input(image, time)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            out = model(torch.cat([scaled, layout], dim=1), time).sample
-        image = plan.step(out.float(), time, image).prev_sample
-    pixels = ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return np.asarray(pixels.permute(0, 2, 3, 1).cpu().numpy())
+    source = torch.Generator(device).manual_seed(seed(settings.seed, NAME, "noise", step))
+    side = settings.crop // codec.cell
+    shape = (settings.batch, codec.channels, side, side)
+    return Batch(
+        images,
+        masks,
+        torch.randn(shape, generator=source, device=device),
+        torch.from_numpy(times).to(device),
+        torch.from_numpy(dropped).to(device),
+    )

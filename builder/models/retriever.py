@@ -16,6 +16,7 @@ from builder.files import digest_of, remove
 from builder.models import training
 from builder.models.clip import Dual, start, told
 from builder.models.compact_clip import NAME, PROFILES, Pixels, Settings, shrink
+from builder.models.history import History
 from builder.pictures import decode_png, image_bytes
 from builder.schema import SPLITS, STREAM_PREFIX
 from builder.seeds import generator, seed
@@ -75,7 +76,7 @@ def train_pairs(
     group = torch.from_numpy(np.stack(list(columns), axis=1))
     job = training.Job(folder, key, settings.steps, settings.learning_rate)
 
-    def loss_at(step: int) -> Tensor:
+    def loss_at(step: int, part: int) -> Tensor:
         rng = generator(settings.seed, NAME, step)
         drawn = rows[rng.choice(len(rows), settings.batch, replace=len(rows) < settings.batch)]
 
@@ -92,7 +93,7 @@ def train_pairs(
 
         return in_chunks(encode, loss_of, len(drawn), settings.chunk or len(drawn))
 
-    return training.fit(job, dual.model, loss_at, label=f"train {NAME}"), job
+    return training.fit(job, dual.model, loss_at, label=f"train {NAME}").losses, job
 
 
 def in_chunks(
@@ -156,7 +157,7 @@ def train(store: Store, folder: Path, settings: Settings) -> dict[str, Any]:
     remove(folder / "record.json")
     dual.save(folder)
     facts = {"settings": told(settings), "pairs": len(pairs.texts)}
-    return {**training.finish(job, WEIGHTS, losses, facts), "made": True}
+    return {**training.finish(job, WEIGHTS, History(losses), facts), "made": True}
 
 
 def load_texts(store: Store, stream: str) -> dict[str, str]:

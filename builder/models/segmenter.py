@@ -14,6 +14,7 @@ from builder.errors import ArasError
 from builder.files import remove, write_json
 from builder.landcover import CLASSES
 from builder.models import data, training
+from builder.models.history import History
 from builder.seeds import generator, seed
 from builder.store import Store
 
@@ -93,16 +94,16 @@ def is_fresh(store: Store, folder: Path, settings: Settings) -> bool:
 
 def train_tiles(
     folder: Path, key: str, tiles: data.Tiles, settings: Settings
-) -> tuple[nn.Module, list[float], training.Job]:
+) -> tuple[nn.Module, History, training.Job]:
     """Train on crops of ``tiles``; the same seed gives the same initial weights on any tiles.
 
-    Returns the model, the loss of every step and the job.
+    Returns the model, what its training saw and the job.
     """
     device = training.device()
     model = build(settings).to(device)
     job = training.Job(folder, key, settings.steps, settings.learning_rate)
 
-    def loss_at(step: int) -> Tensor:
+    def loss_at(step: int, part: int) -> Tensor:
         rng = generator(settings.seed, NAME, step)
         torch.manual_seed(seed(settings.seed, NAME, "dropout", step))
         images, masks = tiles.crops(rng, settings.batch, settings.crop)
@@ -112,8 +113,8 @@ def train_tiles(
         full = upsample(out.float(), masks.shape[1:])
         return nn.functional.cross_entropy(full, target)
 
-    losses = training.fit(job, model, loss_at, label=f"train {NAME}")
-    return model, losses, job
+    history = training.fit(job, model, loss_at, label=f"train {NAME}")
+    return model, history, job
 
 
 def train(store: Store, folder: Path, settings: Settings) -> dict[str, Any]:
@@ -122,13 +123,13 @@ def train(store: Store, folder: Path, settings: Settings) -> dict[str, Any]:
         return {**training.require(folder, NAME), "made": False}
     key = _key(store, settings)
     tiles, held_out = data.load(store, "train"), data.load(store, "test")
-    model, losses, job = train_tiles(folder, key, tiles, settings)
+    model, history, job = train_tiles(folder, key, tiles, settings)
     remove(folder / "record.json")
     model.save_pretrained(folder)  # type: ignore[operator]
     report = evaluate(model, held_out)
     write_json(folder / "test.json", report)
     facts = {"settings": asdict(settings), "data": tiles.digest, "test": report}
-    return {**training.finish(job, WEIGHTS, losses, facts), "made": True}
+    return {**training.finish(job, WEIGHTS, history, facts), "made": True}
 
 
 def load(folder: Path) -> nn.Module:

@@ -1,12 +1,9 @@
-"""The training loop: seeded by step, resumable to the step, stopped at the first bad loss."""
+"""The training loop: seeded by step, resumable to the step, judged, ended when it should."""
 
 import contextlib
-import csv
-import hashlib
-import io
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from builder.errors import ArasError, WorkFailed
-from builder.files import atomic, digest_of, read_json, sha256_file, sweep, write_json
+from builder.files import digest_of, read_json, sha256_file, sweep, write_json
+from builder.models import checkpoint
+from builder.models.average import Average
+from builder.models.history import History
+from builder.models.team import ALONE, Team
 from builder.progress import bar
 
 WARMUP = 0.05
@@ -23,17 +24,31 @@ WARMUP = 0.05
 
 @dataclass(frozen=True)
 class Job:
-    """Where a model goes, what it is made from (``key``) and for how many steps."""
+    """Where a model goes, what it is made from (``key``) and how it is trained.
+
+    Each step's batch is computed in ``accumulate`` parts, which changes memory and rounding
+    only. Every ``evaluate_every`` steps (0: never) and after the last the model is judged by the
+    measure ``watch``; ``patience`` evaluations without a better one end it (0: they never do).
+    """
 
     folder: Path
     key: str
     steps: int
     learning_rate: float
     checkpoint_every: int = 100
+    accumulate: int = 1
+    fused: bool = False
+    evaluate_every: int = 0
+    watch: str = "loss"
+    patience: int = 0
 
     @property
     def checkpoint(self) -> Path:
         return self.folder / "checkpoint.pt"
+
+    def is_due(self, done: int) -> bool:
+        """Whether the model is judged once ``done`` steps are made."""
+        return bool(self.evaluate_every) and (done % self.evaluate_every == 0 or done == self.steps)
 
 
 def device() -> torch.device:
@@ -51,6 +66,27 @@ def single_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def autocast(precision: str = "auto") -> torch.autocast:
+    """bfloat16 where it is sound, inside: ``auto`` on a GPU that has it; or float32, bf16."""
+    where = device().type
+    auto = where == "cuda" and torch.cuda.is_bf16_supported()
+    on = auto if precision == "auto" else precision == "bf16"
+    return torch.autocast(where, torch.bfloat16, enabled=on)
+
+
+@contextlib.contextmanager
+def enough_memory(label: str, lower: str) -> Iterator[None]:
+    """Turn running out of memory into an error that says which settings to ``lower``."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        told = str(error).split("\n")[0]
+        known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        if not known and "allocate memory" not in told:  # the CPU's allocator has no own error
+            raise
+        raise WorkFailed(f"{label}: out of memory ({told}); {lower}") from error
+
+
 def record(folder: Path) -> dict[str, Any] | None:
     """The training record of a finished model; None when there is none."""
     try:
@@ -66,6 +102,15 @@ def record(folder: Path) -> dict[str, Any] | None:
 
 def key_of(name: str, version: int, settings: Mapping[str, Any], data: str) -> str:
     return digest_of({"model": name, "version": version, "settings": settings, "data": data})
+
+
+def identity(settings: Any) -> dict[str, Any]:
+    """The settings that decide what is learnt: all but those made by `builder.stage.setting`."""
+    return {
+        one.name: getattr(settings, one.name)
+        for one in fields(settings)
+        if one.metadata.get("identity", True)
+    }
 
 
 def require(folder: Path, what: str) -> dict[str, Any]:
@@ -90,62 +135,80 @@ def verify_weights(folder: Path, weights: str, what: str) -> None:
 def fit(
     job: Job,
     model: nn.Module,
-    loss_at: Callable[[int], Tensor],
+    loss_at: Callable[[int, int], Tensor],
     *,
-    after_step: Callable[[], None] | None = None,
-    extra: Any = None,
+    average: Average | None = None,
+    judge: Callable[[int], dict[str, float]] | None = None,
+    team: Team = ALONE,
     label: str = "train",
-) -> list[float]:
-    """Train ``model`` in place; returns the loss of every step.
+    lower: str = "lower batch in the recipe",
+) -> History:
+    """Train ``model`` in place; it ends with the weights to publish: the best ones that were
+    judged, else the average, else the last. Returns what it saw on its way.
 
-    ``loss_at(step)`` must depend on nothing but the weights and the step, so that a training
-    that was interrupted and resumed ends in the same weights. ``extra`` is anything with
-    state_dict/load_state_dict that belongs to the state (an EMA). Raises WorkFailed at a loss
-    that is not finite; the last checkpoint stays.
+    ``loss_at(step, part)`` is the loss of one of ``job.accumulate`` × ``team.world`` equal parts
+    of the step's batch. It and ``judge`` (measures after so many steps, of the averaged weights)
+    must depend on nothing but weights and step: a training that was interrupted and resumed then
+    ends in the same weights. Raises WorkFailed at a loss or gradient that is not finite, before
+    it reaches the weights, and when memory runs out; the last checkpoint stays.
     """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=job.learning_rate, weight_decay=0.01)
-    losses: list[float] = []
-    sweep(job.folder)
-    if job.checkpoint.exists():
-        losses = _resume(job, model, optimizer, extra)
-    model.train()
-    with bar(label, job.steps, "steps") as advance:
-        advance(len(losses))
-        for step in range(len(losses), job.steps):
+    bare = team.bare(model)
+    optimizer = torch.optim.AdamW(
+        bare.parameters(), lr=job.learning_rate, weight_decay=0.01, fused=job.fused or None
+    )
+    history = History(watch=job.watch)
+    parts: dict[str, Any] = {"model": bare, "optimizer": optimizer, "history": history}
+    if average:
+        parts["average"] = average
+    if team.leads:
+        sweep(job.folder)
+    best = _resume(job, parts)
+    with bar(label, job.steps, "steps") as advance, enough_memory(label, lower):
+        advance(len(history.losses))
+        model.train()
+        while len(history.losses) < job.steps and not history.stalled(job.patience):
+            step = len(history.losses)
             for group in optimizer.param_groups:
                 group["lr"] = job.learning_rate * _schedule(step, job.steps)
-            optimizer.zero_grad(set_to_none=True)
-            loss = loss_at(step)
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                raise WorkFailed(
-                    f"{label}: the loss is {value} at step {step}; the last checkpoint is kept: "
-                    "lower learning_rate in the recipe and run the same command again"
-                )
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            value = _gradients(job, model, optimizer, loss_at, team, step)
+            norm = float(nn.utils.clip_grad_norm_(bare.parameters(), 1.0))
+            if not math.isfinite(value + norm):
+                raise WorkFailed(f"{label}: {_bad(job, step, value, norm)}")
             optimizer.step()
-            if after_step:
-                after_step()
-            losses.append(value)
+            if average:
+                average.step()
+            history.losses.append(value)
             advance(1, f"loss {value:.4f}")
-            if (step + 1) % job.checkpoint_every == 0 and step + 1 < job.steps:
-                _save_checkpoint(job, model, optimizer, extra, losses)
-    return losses
+            done = step + 1
+            judged = judge is not None and job.is_due(done)
+            if judge is not None and judged:
+                with average.applied() if average else contextlib.nullcontext():
+                    history.evaluations.append({"step": done, **team.agree(judge(done))})
+                    if history.best is history.evaluations[-1]:
+                        best = _copy(bare)
+                model.train()
+            if team.leads and done < job.steps and (judged or done % job.checkpoint_every == 0):
+                states = {name: one.state_dict() for name, one in parts.items()}
+                checkpoint.save(job.checkpoint, {"key": job.key, "best": best, **states})
+    if best is not None:
+        bare.load_state_dict(best)
+    elif average:
+        average.publish()
+    return history
 
 
-def finish(job: Job, weights: str, losses: list[float], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Write loss.csv and record.json, the mark of a whole model, and drop the checkpoint."""
-    with atomic(job.folder / "loss.csv") as path, path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["step", "loss"])
-        writer.writerows((i, f"{loss:.6f}") for i, loss in enumerate(losses))
+def finish(job: Job, weights: str, history: History, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the curves and record.json, the mark of a whole model, and drop the checkpoint."""
+    history.write(job.folder)
+    losses = history.losses
     told = {
         "key": job.key,
         "weights": weights,
         "weights_sha256": sha256_file(job.folder / weights),
         "steps": len(losses),
         "final_loss": sum(losses[-20:]) / max(1, len(losses[-20:])),
+        "stopped": _reason(job, history),
+        "best": history.best,
         "libraries": {"torch": torch.__version__},
         **facts,
     }
@@ -154,49 +217,66 @@ def finish(job: Job, weights: str, losses: list[float], facts: Mapping[str, Any]
     return told
 
 
+def sample_name(step: int) -> str:
+    """File name of the grid of samples drawn after ``step`` steps."""
+    return f"step-{step:07d}.png"
+
+
+def _reason(job: Job, history: History) -> str:
+    if history.stalled(job.patience):
+        since = int(history.best["step"]) if history.best else 0
+        return f"no better {job.watch} in {job.patience} evaluations after step {since}"
+    return f"all {job.steps} steps are made"
+
+
+def _gradients(
+    job: Job,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss_at: Callable[[int, int], Tensor],
+    team: Team,
+    step: int,
+) -> float:
+    """Gradients of the step's whole batch; returns its mean loss over the team."""
+    optimizer.zero_grad(set_to_none=True)
+    total = torch.zeros((), device=device())
+    for i in range(job.accumulate):
+        last = i + 1 == job.accumulate
+        with contextlib.nullcontext() if last else team.quiet(model):
+            loss = loss_at(step, team.rank * job.accumulate + i) / job.accumulate
+            loss.backward()
+        total += loss.detach()
+    return team.mean(total)
+
+
+def _bad(job: Job, step: int, value: float, norm: float) -> str:
+    kept = "there is no checkpoint yet"
+    if (found := checkpoint.load(job.checkpoint, job.key, torch.device("cpu"))) is not None:
+        kept = f"the last good checkpoint, after step {len(found['history']['losses'])}, is kept"
+    what = f"the loss is {value}" if not math.isfinite(value) else f"the gradient's norm is {norm}"
+    return (
+        f"{what} at step {step}; {kept}. The same settings come to the same place: lower "
+        "learning_rate in the recipe and run the command again"
+    )
+
+
+def _resume(job: Job, parts: Mapping[str, Any]) -> dict[str, Tensor] | None:
+    """Load the checkpoint where it belongs to this job; returns its best weights."""
+    state = checkpoint.load(job.checkpoint, job.key, device())
+    if state is None:
+        return None
+    for name, one in parts.items():
+        one.load_state_dict(state[name])
+    best: dict[str, Tensor] | None = state["best"]
+    return best
+
+
+def _copy(model: nn.Module) -> dict[str, Tensor]:
+    return {name: one.detach().cpu().clone() for name, one in model.state_dict().items()}
+
+
 def _schedule(step: int, steps: int) -> float:
     warm = max(1, int(steps * WARMUP))
     if step < warm:
         return (step + 1) / warm
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
-
-
-def _save_checkpoint(
-    job: Job, model: nn.Module, optimizer: Any, extra: Any, losses: list[float]
-) -> None:
-    state = {
-        "key": job.key,
-        "losses": losses,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "extra": extra.state_dict() if extra is not None else None,
-    }
-    body = io.BytesIO()
-    torch.save(state, body)
-    with atomic(job.checkpoint) as temporary, temporary.open("wb") as file:
-        file.write(_sha256(body.getbuffer()))
-        file.write(body.getbuffer())
-
-
-def _sha256(body: Any) -> bytes:
-    """What a checkpoint begins with, so that no damaged one is ever used."""
-    return hashlib.sha256(body).digest()
-
-
-def _resume(job: Job, model: nn.Module, optimizer: Any, extra: Any) -> list[float]:
-    """Load the checkpoint if it belongs to this job; returns no losses for another job's one.
-
-    Raises ArasError when it is damaged.
-    """
-    data = memoryview(job.checkpoint.read_bytes())
-    digest, body = data[:32], data[32:]
-    if digest != _sha256(body):
-        raise ArasError(f"{job.checkpoint}: is damaged; remove it to train from the start")
-    state = torch.load(io.BytesIO(body), map_location=device(), weights_only=True)
-    if state["key"] != job.key:
-        return []
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    if extra is not None:
-        extra.load_state_dict(state["extra"])
-    return list(state["losses"])

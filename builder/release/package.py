@@ -51,6 +51,9 @@ REPEATS = "repeats_held_out"
 LEAVING_OUT = ("memorization", "quality", "duplicates")
 """Sections of the recipe that do."""
 
+TOLD = ("settings", "steps", "stopped", "best", "final_loss", "weights_sha256", "test", "libraries")
+"""What a release tells of a model's record."""
+
 
 def package(project: Project) -> dict[str, Any]:
     """Write release/<version>; returns the summary.
@@ -304,8 +307,7 @@ def facts(project: Project) -> dict[str, Any]:
     models = {}
     for folder in sorted(project.models.glob("*/record.json")):
         told = read_json(folder)
-        keep = ("settings", "steps", "final_loss", "weights_sha256", "test", "libraries")
-        models[folder.parent.name] = {name: told[name] for name in keep if name in told}
+        models[folder.parent.name] = {name: told[name] for name in TOLD if name in told}
     plan = balance_plan(project)
     recipe = project.recipe.model_dump(exclude={"engine"}, mode="json")
     recipe["imports"]["sources"] = [Path(one).name for one in project.recipe.imports.sources]

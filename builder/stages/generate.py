@@ -34,24 +34,30 @@ class Generate(Stage):
     """Draw one tile per row of `Layouts`. A row's noise depends on its own seed alone.
 
     With ``mask`` = layout the layout is published as the mask; otherwise `Segment` makes it.
+    With ``size`` the rows are those of `Blanks`: tiles of that side are drawn without a layout.
     ``pipeline`` is a diffusers pipeline that draws in the place of our generator.
     """
 
     mask: str = "layout"
     sampler: str = "dpm-solver"
     sampling_steps: int = 15
+    guidance: float = 1.0
+    size: int = 0
     batch: int = setting(16)
     model: Path = setting(Path())
     pipeline: PipelineAsk | None = None
     places: Places = setting(Places())
 
     kinds = ("synthetic",)
-    needs = ("id", "layout", "gen_seed")
     gpus = 1
 
     @property
+    def needs(self) -> tuple[str, ...]:
+        return ("id", "gen_seed") if self.size else ("id", "layout", "gen_seed")
+
+    @property
     def adds(self) -> tuple[str, ...]:
-        made = ("mask", *COMPOSITION) if self.mask == "layout" else ()
+        made = ("mask", *COMPOSITION, "gen_mask") if self.mask == "layout" else ()
         return ("image", *made, "gen_model", "gen_revision", "gen_config_sha256")
 
     def config(self) -> dict[str, Any]:
@@ -59,7 +65,7 @@ class Generate(Stage):
         if self.pipeline is None:
             del told["pipeline"]
         else:
-            del told["sampler"], told["sampling_steps"]
+            del told["sampler"], told["sampling_steps"], told["guidance"]
             told["pipeline"] = self._asked
         return told
 
@@ -88,11 +94,17 @@ class Generate(Stage):
         from builder.models import generator as model
         from builder.models import training
 
-        unet = model.load(self.model)
+        ours = model.load(self.model)
         found = training.require(self.model, "generator")
-        how = model.Sampling(self.sampler, self.sampling_steps)
-        return lambda layouts, seeds: model.sample(unet, layouts, seeds, how), {
-            "gen_model": f"aras UNet2DModel, {found['settings']['widths']}",
+        if ours.takes_layout == bool(self.size):
+            raise ArasError(
+                f"{self.model}: was trained {'with' if self.size else 'without'} layouts, and the "
+                "recipe says otherwise: run `aras train generator`"
+            )
+        told = found["settings"]
+        how = model.Sampling(self.sampler, self.sampling_steps, self.guidance)
+        return lambda layouts, seeds: model.sample(ours, layouts, seeds, how), {
+            "gen_model": f"aras {told['kind']} UNet2DModel, {told['widths']}",
             "gen_revision": found["weights_sha256"],
             "gen_config_sha256": digest_of(asdict(how)),
         }
@@ -114,26 +126,35 @@ class Generate(Stage):
             "gen_config_sha256": digest_of(self._asked),
         }
 
+    def _layouts(self, table: pa.Table, ids: list[str]) -> list[npt.NDArray[np.uint8]]:
+        if self.size:
+            return [np.zeros((self.size, self.size), dtype=np.uint8)] * len(ids)
+        layouts = [
+            decode_mask(data, f"layout of {one}")
+            for data, one in zip(image_bytes(table.column("layout")), ids, strict=True)
+        ]
+        if len({mask.shape for mask in layouts}) > 1:
+            raise ArasError(f"layouts of several sizes among {ids[0]} … {ids[-1]}")
+        return layouts
+
     def open(self, store: Store, survey: Any) -> Maker:
         draw, facts = self._ours() if self.pipeline is None else self._pipeline()
 
         def make(table: pa.Table) -> Made:
             ids, seeds = table.column("id").to_pylist(), table.column("gen_seed").to_pylist()
-            masks = image_bytes(table.column("layout"))
-            layouts = [
-                decode_mask(data, f"layout of {one}") for data, one in zip(masks, ids, strict=True)
-            ]
-            if len({mask.shape for mask in layouts}) > 1:
-                raise ArasError(f"layouts of several sizes among {ids[0]} … {ids[-1]}")
+            layouts = self._layouts(table, ids)
             spans = [slice(i, i + self.batch) for i in range(0, len(ids), self.batch)]
             drawn = [draw(np.stack(layouts[s]), seeds[s]) for s in spans]
             names = [one.split("/")[-1] + ".png" for one in ids]
             columns: dict[str, Any] = {
                 "image": image_column([encode_png(one) for part in drawn for one in part], names),
-                "mask": table.column("layout"),
-                **composition_columns(np.stack([count_pixels(mask) for mask in layouts])),
                 **{name: pa.array([value] * len(ids)) for name, value in facts.items()},
             }
+            if self.mask == "layout":
+                columns["mask"] = table.column("layout")
+                columns["gen_mask"] = pa.array(["layout"] * len(ids))
+                counts = np.stack([count_pixels(mask) for mask in layouts])
+                columns.update(composition_columns(counts))
             return Made(pa.table({name: columns[name] for name in self.adds}))
 
         return make

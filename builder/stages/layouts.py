@@ -15,7 +15,7 @@ from builder.layouts import Mask, Transform
 from builder.pictures import decode_mask, encode_png, image_bytes, image_column, per_class
 from builder.schema import SPLITS
 from builder.seeds import generator, seed
-from builder.stage import Made, Maker, Scan, Stage, Unit
+from builder.stage import Made, Maker, Scan, Stage, Unit, spans
 from builder.store import Store
 
 TRAIN = SPLITS.index("train")
@@ -69,11 +69,7 @@ class Layouts(Stage):
     adds = ("id", "split", "layout", "gen_seed", "gen_layout", "gen_transform")
 
     def units(self, store: Store) -> list[Unit]:
-        starts = range(0, self.rows, self.shard_rows)
-        return [
-            Unit(f"synthetic-{self.run}-{i:05d}", (start, min(start + self.shard_rows, self.rows)))
-            for i, start in enumerate(starts)
-        ]
+        return spans(self.run, self.rows, self.shard_rows)
 
     def survey(self, scan: Scan) -> Found:
         """Solve the plan over all train tiles; masks are read only where variants are wanted.

@@ -28,10 +28,12 @@ class Segment(Stage):
     ``features`` (of its encoder) is a working column for distances.
 
     With ``labels`` (synthetic rows whose published mask is the segmenter's) the agreement is
-    with the layout that the tile was drawn on, and the segmenter's ids become the mask.
+    with the layout that the tile was drawn on, null for ``blanks`` that have none, and the
+    segmenter's ids become the mask.
     """
 
     labels: bool = False
+    blanks: bool = False
     rows: tuple[str, ...] = setting(("real", "synthetic"))
     model: Path = setting(Path())
     batch: int = setting(16)
@@ -52,11 +54,11 @@ class Segment(Stage):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return ("id", "image", self.reference)
+        return ("id", "image") if self.blanks else ("id", "image", self.reference)
 
     @property
     def adds(self) -> tuple[str, ...]:
-        made = ("mask", *COMPOSITION) if self.labels else ()
+        made = ("mask", *COMPOSITION, "gen_mask") if self.labels else ()
         return (*made, "mask_agreement", "features")
 
     def models(self) -> dict[str, str]:
@@ -72,8 +74,8 @@ class Segment(Stage):
         def make(table: pa.Table) -> Made:
             ids = table.column("id").to_pylist()
             images = image_bytes(table.column("image"))
-            masks = image_bytes(table.column(self.reference))
-            agreement: list[float] = []
+            masks = [] if self.blanks else image_bytes(table.column(self.reference))
+            agreement: list[float | None] = []
             features: list[Any] = []
             seen: list[Any] = []
             for start in range(0, len(ids), self.batch):
@@ -81,8 +83,11 @@ class Segment(Stage):
                 tiles = np.stack([decode_png(images[start + i], n) for i, n in enumerate(names)])
                 found, vectors = segmenter.look(model, tiles)
                 for i, name in enumerate(names):
-                    mask = decode_mask(masks[start + i], name)
-                    agreement.append(float((mask == found[i]).mean()))
+                    if self.blanks:
+                        agreement.append(None)
+                    else:
+                        mask = decode_mask(masks[start + i], name)
+                        agreement.append(float((mask == found[i]).mean()))
                     features.append(vectors[i])
                     seen.append(found[i])
             columns = {
@@ -93,6 +98,7 @@ class Segment(Stage):
                 pngs = [one.split("/")[-1] + ".png" for one in ids]
                 counts = np.array([count_pixels(one) for one in seen]).reshape(-1, 7)
                 columns["mask"] = image_column([encode_png(one) for one in seen], pngs)
+                columns["gen_mask"] = pa.array(["segmenter"] * len(ids))
                 columns.update(composition_columns(counts))
             return Made(pa.table(columns))
 

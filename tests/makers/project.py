@@ -45,6 +45,8 @@ rows = 10
 steps = 3
 batch = 2
 crop = 32
+evaluation_tiles = 4
+evaluation_steps = 2
 sampling_steps = 2
 [memorization]
 drop_copies = false

@@ -1,5 +1,6 @@
 """Training data: exactly the tiles of a split, decoded once, cropped without tearing."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -109,3 +110,29 @@ def test_a_crop_larger_than_the_tiles_names_the_setting(tmp_path: Path) -> None:
     tiles = data.load(make_store(tmp_path, ["train"]), "train")
     with pytest.raises(ArasError, match=r"crop = 128 is larger than the tiles of 64×64 pixels"):
         tiles.crops(np.random.default_rng(0), 1, 128)
+
+
+def test_what_is_made_ahead_is_what_would_have_been_made() -> None:
+    """Each step once, in any order that a training asks for, and not in the asking thread."""
+    asked: list[tuple[int, str]] = []
+
+    def make(step: int) -> int:
+        asked.append((step, threading.current_thread().name))
+        return step * step
+
+    with data.ahead(make) as take:
+        assert [take(step) for step in (3, 4, 5, 9)] == [9, 16, 25, 81]
+    assert [step for step, _ in asked] == [3, 4, 5, 6, 9, 10]
+    assert all(name != threading.current_thread().name for _, name in asked)
+
+
+def test_an_error_ahead_comes_when_its_step_is_taken() -> None:
+    def make(step: int) -> int:
+        if step == 2:
+            raise ArasError("no second step")
+        return step
+
+    with data.ahead(make) as take:
+        assert take(1) == 1
+        with pytest.raises(ArasError, match="no second step"):
+            take(2)

@@ -1,44 +1,88 @@
 """The generator: learns what its layout says, draws the same bytes at any batch size, resumes."""
 
-import functools
+import dataclasses
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from builder.errors import ArasError
+from builder.files import read_json, sha256_file, write_json
 from builder.landcover import CLASSES
-from builder.models import data, generator, training
+from builder.models import data, generator, segmenter, training
+from builder.models.codec import PixelCodec
+from builder.models.judging import Judge
+from builder.models.objective import Objective
+from builder.models.team import ALONE
+from builder.pictures import decode_png
 from builder.pipeline import Project
 from builder.store import Store
 from tests.makers.products import land
 from tests.makers.tiles import make_store
 
-SMALL = generator.Settings(steps=4, batch=2, crop=32, widths=(8, 16, 16, 16))
+SMALL = generator.Settings(
+    steps=4,
+    batch=2,
+    crop=32,
+    widths=(8, 16, 16, 16),
+    evaluate_every=2,
+    evaluation_tiles=4,
+    evaluation_steps=2,
+)
 FEW = generator.Sampling(steps=2)
 BARREN, WATER = CLASSES.index("Barren"), CLASSES.index("Water")
+JUDGE = segmenter.Settings(steps=2, batch=2, crop=32, widths=(8, 8, 16, 16), decoder=16)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Tiles, and the segmenter that judges what is trained beside it."""
+    home = tmp_path_factory.mktemp("home")
+    made = make_store(home / "work", ["train"] * 8 + ["validation"] * 2 + ["test"] * 2)
+    segmenter.train(made, home / "models" / "segmenter", JUDGE)
+    return made
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return make_store(tmp_path / "work", ["train"] * 8)
+def folder(store: Store, request: pytest.FixtureRequest) -> Path:
+    """Where a test's generator goes, beside the segmenter."""
+    name = request.node.name.split("[")[0]
+    return store.root.parent / "models" / f"{name}-{abs(hash(request.node.name))}"
 
 
-def test_what_it_draws_follows_the_layout(store: Store, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def trained(store: Store) -> Path:
+    """A generator that is trained for a few steps; tests must not change it."""
+    path = store.root.parent / "models" / "trained"
+    (path / "samples").mkdir(parents=True)
+    (path / "samples" / "step-0000009.png").touch()  # of an earlier training
+    generator.train(store, path, SMALL)
+    return path
+
+
+def test_what_it_draws_follows_the_layout(store: Store, folder: Path) -> None:
     """Water is dark and bare ground bright in the tiles, so they must be in what it draws."""
     settings = generator.Settings(
-        steps=100, batch=8, crop=32, widths=(8, 16, 16, 32), learning_rate=3e-3
+        steps=100,
+        batch=8,
+        crop=32,
+        widths=(8, 16, 16, 32),
+        learning_rate=3e-3,
+        evaluate_every=0,
     )
-    told = generator.train(store, tmp_path / "model", settings)
+    told = generator.train(store, folder, settings)
     layout = np.full((64, 64), WATER, dtype=np.uint8)
     layout[:, 32:] = BARREN
-    model = generator.load(tmp_path / "model")
+    model = generator.load(folder)
     for mask in (layout, layout[:, ::-1]):
         seeds = [1, 2]
         drawn = generator.sample(model, np.stack([mask] * 2), seeds, generator.Sampling(steps=8))
         for one in drawn.astype(float):
             assert one[mask == BARREN].mean() > one[mask == WATER].mean() + 20
-    losses = np.loadtxt(tmp_path / "model" / "loss.csv", delimiter=",", skiprows=1)[:, 1]
+    losses = np.loadtxt(folder / "loss.csv", delimiter=",", skiprows=1)[:, 1]
     assert told["final_loss"] < 0.6 * losses[:5].mean()
 
 
@@ -64,36 +108,146 @@ def test_it_draws_at_sizes_that_it_was_not_trained_at(project: Project) -> None:
     assert drawn.shape == (1, 128, 96, 3)
 
 
-def test_an_interrupted_training_resumes_to_the_same_weights(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_training_resumes_to_the_same_model(
+    store: Store, folder: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The moving average and the optimiser are resumed too, or the weights would differ."""
-    whole = generator.train(store, tmp_path / "whole", SMALL)
-    monkeypatch.setattr(training, "Job", functools.partial(training.Job, checkpoint_every=2))
+    """Weights, history and pictures; the moving average and the optimiser are resumed too."""
     with monkeypatch.context() as patch:
-        crops, calls = data.Tiles.crops, iter(range(100))
+        draw, calls = generator._batch, iter(range(100))
 
-        def interrupted(*args: object) -> object:
+        def interrupted(*args: Any) -> Any:
             if next(calls) == 3:
                 raise KeyboardInterrupt
-            return crops(*args)  # type: ignore[arg-type]
+            return draw(*args)
 
-        patch.setattr(data.Tiles, "crops", interrupted)
+        patch.setattr(generator, "_batch", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            generator.train(store, tmp_path / "cut", SMALL)
-    assert not generator.is_fresh(store, tmp_path / "cut", SMALL)
-    resumed = generator.train(store, tmp_path / "cut", SMALL)
-    assert resumed["steps"] == 4
-    assert resumed["weights_sha256"] == whole["weights_sha256"]
+            generator.train(store, folder, SMALL)
+    assert not generator.is_fresh(store, folder, SMALL)
+    steps: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(generator, "_batch", lambda *args: [steps.append(args[-1]), draw(*args)][1])
+        generator.train(store, folder, SMALL)
+    assert steps == [2, 3]
+    files = {path.relative_to(trained) for path in trained.rglob("*") if path.is_file()}
+    assert len(files) >= 7
+    assert files == {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    for file in files:
+        assert (folder / file).read_bytes() == (trained / file).read_bytes(), file
 
 
-def test_the_saved_weights_are_the_moving_average(store: Store, tmp_path: Path) -> None:
-    slow = generator.train(store, tmp_path / "slow", SMALL)
-    fast = generator.Settings(**{**SMALL.__dict__, "ema": 0.0})
-    assert (
-        generator.train(store, tmp_path / "fast", fast)["weights_sha256"]
-        != (slow["weights_sha256"])
+def test_it_is_judged_on_fixed_validation_tiles(trained: Path, store: Store) -> None:
+    found = training.require(trained, "generator")
+    lines = (trained / "evaluations.csv").read_text().splitlines()
+    assert lines[0] == "step,loss,frechet"
+    assert [line.split(",")[0] for line in lines[1:]] == ["2", "4"]
+    best = min(lines[1:], key=lambda line: float(line.split(",")[2])).split(",")
+    assert found["best"]["step"] == int(best[0])
+    assert found["best"]["frechet"] == pytest.approx(float(best[2]), abs=1e-5)
+    assert found["stopped"] == "all 4 steps are made"
+    assert not list((trained / "samples").glob("*9.png"))
+    grids = sorted((trained / "samples").iterdir())
+    assert [path.name for path in grids] == ["step-0000002.png", "step-0000004.png"]
+    grid = decode_png(grids[0].read_bytes())
+    assert grid.shape == (3 * 32, 4 * 32, 3)
+    tiles = data.load(store, "validation").pixels
+    windows = np.lib.stride_tricks.sliding_window_view(tiles[..., :3], (32, 32), axis=(1, 2))
+    real = grid[32:64, :32].transpose(2, 0, 1)
+    turned = [np.rot90(one, k, axes=(1, 2)) for one in (real, real[..., ::-1]) for k in range(4)]
+    assert any((windows == one).all(axis=(3, 4, 5)).any() for one in turned)
+    assert (trained / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_published_model_is_the_average_at_the_best_evaluation(
+    trained: Path, store: Store
+) -> None:
+    """Judged again, the model in the folder has the values of the best row."""
+    best = training.require(trained, "generator")["best"]
+    model = generator.load(trained)
+    encode, kind = model.codec.encode, model.unet.config.prediction_type
+    objective = Objective(encode, kind, SMALL.min_snr, SMALL.precision)
+    judge = generator._judge(store, trained, SMALL, ALONE, model, objective)
+    assert isinstance(judge, Judge)
+    told = dataclasses.replace(judge, folder=trained.parent / "again")(best["step"])
+    assert told["loss"] == pytest.approx(best["loss"], rel=1e-5)
+    assert told["frechet"] == pytest.approx(best["frechet"], rel=1e-3)
+
+
+def test_without_a_segmenter_the_frechet_distance_cannot_be_watched(
+    store: Store, tmp_path: Path
+) -> None:
+    with pytest.raises(ArasError, match="run `aras train segmenter` first"):
+        generator.train(store, tmp_path / "models" / "generator", SMALL)
+    alone = dataclasses.replace(SMALL, steps=2, watch="loss")
+    told = generator.train(store, tmp_path / "models" / "generator", alone)
+    assert told["best"].keys() == {"step", "loss"}
+
+
+def test_another_segmenter_makes_it_stale(store: Store, trained: Path, tmp_path: Path) -> None:
+    assert generator.is_fresh(store, trained, SMALL)
+    shutil.copytree(trained.parent, tmp_path / "models")
+    segmenter.train(
+        store, tmp_path / "models" / "segmenter", dataclasses.replace(JUDGE, learning_rate=1e-3)
     )
+    assert not generator.is_fresh(store, tmp_path / "models" / "trained", SMALL)
+
+
+@pytest.mark.parametrize(
+    "change", [{"layout_dropout": 0.9}, {"min_snr": 0.0}, {"prediction": "noise"}, {"ema": 0.0}]
+)
+def test_a_setting_changes_what_is_learnt(
+    store: Store, folder: Path, trained: Path, change: dict[str, Any]
+) -> None:
+    settings = dataclasses.replace(SMALL, **change)
+    assert not generator.is_fresh(store, trained, settings)
+    told = generator.train(store, folder, settings)
+    before = training.require(trained, "generator")
+    assert told["weights_sha256"] != before["weights_sha256"]
+    drawn = generator.sample(generator.load(folder), land((32, 32))[None], [1], FEW)
+    assert drawn.shape == (1, 32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"accumulate": 2},
+        {"checkpointing": True},
+        {"channels_last": True},
+        {"fused": True},
+    ],
+)
+def test_a_setting_of_speed_or_memory_changes_rounding_only(
+    store: Store, folder: Path, trained: Path, change: dict[str, Any]
+) -> None:
+    """So the model stays as fresh as it was, and an interrupted training may go on under it."""
+    settings = dataclasses.replace(SMALL, **change)
+    assert generator.is_fresh(store, trained, settings)
+    generator.train(store, folder, settings)
+    one, two = (np.loadtxt(at / "loss.csv", delimiter=",", skiprows=1) for at in (trained, folder))
+    np.testing.assert_allclose(one, two, rtol=2e-3)
+
+
+def test_compile_compiles_the_network(store: Store, folder: Path) -> None:
+    """Told to refuse any compilation, torch refuses this one; compiling takes minutes here."""
+    torch.compiler.set_stance("fail_on_recompile")
+    try:
+        with pytest.raises(RuntimeError, match="recompile"):
+            generator.train(store, folder, dataclasses.replace(SMALL, compile=True))
+    finally:
+        torch.compiler.set_stance("default")
+
+
+def test_bf16_is_another_precision(store: Store, folder: Path, trained: Path) -> None:
+    generator.train(store, folder, dataclasses.replace(SMALL, precision="bf16"))
+    one, two = (np.loadtxt(at / "loss.csv", delimiter=",", skiprows=1) for at in (trained, folder))
+    assert (one != two).any()
+    np.testing.assert_allclose(one, two, rtol=0.05)
+
+
+def test_a_batch_that_cannot_be_parted_is_refused(store: Store, folder: Path) -> None:
+    message = r"\[generator\] batch = 2 cannot be shared by 1 processes in 3 parts each"
+    with pytest.raises(ArasError, match=message):
+        generator.train(store, folder, dataclasses.replace(SMALL, accumulate=3))
 
 
 def test_the_record_tells_what_the_model_was_made_from(project: Project) -> None:
@@ -103,10 +257,25 @@ def test_the_record_tells_what_the_model_was_made_from(project: Project) -> None
     assert found["classes"] == list(CLASSES)
 
 
-def test_a_crop_that_cannot_be_halved_is_refused(store: Store, tmp_path: Path) -> None:
+def test_it_learns_layouts_of_other_classes_too(tmp_path: Path) -> None:
+    """Without a store, and so without a judge: the last weights are kept."""
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 4), dtype=np.uint8)
+    pixels[..., 3] %= 2
+    told = generator.train_tiles(tmp_path, "k", data.Tiles(pixels, ""), SMALL, ("Land", "Sea"))
+    assert (told["classes"], told["best"], told["steps"]) == (["Land", "Sea"], None, 4)
+    model = generator.load(tmp_path, ("Land", "Sea"))
+    drawn = generator.sample(model, pixels[:1, ..., 3], [1], FEW)
+    assert drawn.shape == (1, 32, 32, 3)
+    with pytest.raises(ArasError, match="a layout holds id 2; ids are 0…1"):
+        generator.sample(model, pixels[:1, ..., 3] + 1, [1], FEW)
+    with pytest.raises(ArasError, match=r"classes \['Land', 'Sea'\], not \['Tree'"):
+        generator.load(tmp_path)
+
+
+def test_a_crop_that_cannot_be_halved_is_refused(store: Store, folder: Path) -> None:
     odd = generator.Settings(steps=1, crop=36)
     with pytest.raises(ArasError, match=r"\[generator\] crop = 36: a multiple of 8 is wanted"):
-        generator.train(store, tmp_path / "model", odd)
+        generator.train(store, folder, odd)
 
 
 def test_a_missing_model_names_the_command_that_makes_it(tmp_path: Path) -> None:
@@ -114,9 +283,43 @@ def test_a_missing_model_names_the_command_that_makes_it(tmp_path: Path) -> None
         generator.load(tmp_path)
 
 
-def test_damaged_weights_are_never_used(store: Store, tmp_path: Path) -> None:
-    generator.train(store, tmp_path, SMALL)
-    weights = tmp_path / generator.WEIGHTS
+@pytest.fixture
+def copy(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the trained generator that may be damaged."""
+    return Path(shutil.copytree(trained, tmp_path / "generator"))
+
+
+def test_damaged_weights_are_never_used(copy: Path) -> None:
+    weights = copy / generator.WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(ArasError, match=r"not the weights that record\.json .*describes"):
-        generator.load(tmp_path)
+        generator.load(copy)
+
+
+def rewrite(folder: Path, name: str, **changes: Any) -> None:
+    write_json(folder / name, {**read_json(folder / name), **changes})
+
+
+def test_a_model_of_other_classes_is_refused(copy: Path) -> None:
+    rewrite(copy, "record.json", classes=["Land", "Sea"])
+    with pytest.raises(ArasError, match=r"trained for classes \['Land', 'Sea'\], not \['Tree'"):
+        generator.load(copy)
+
+
+def test_a_model_of_another_architecture_is_refused(copy: Path) -> None:
+    rewrite(copy, "config.json", _class_name="UNet2DModel")
+    with pytest.raises(ArasError, match="holds a UNet2DModel, and LayoutUNet is wanted"):
+        generator.load(copy)
+
+
+@pytest.mark.parametrize("change", [{"widths": (8, 16, 16, 32)}, {"layers": 2}, {"layers": 0}])
+def test_weights_that_do_not_fit_their_configuration_are_refused(
+    copy: Path, change: dict[str, Any]
+) -> None:
+    other = generator.build(dataclasses.replace(SMALL, **change), PixelCodec())
+    config = (copy / "config.json").read_bytes()
+    other.save_pretrained(copy)
+    (copy / "config.json").write_bytes(config)
+    rewrite(copy, "record.json", weights_sha256=sha256_file(copy / generator.WEIGHTS))
+    with pytest.raises(ArasError, match=r"weights are of another architecture .*first: "):
+        generator.load(copy)

@@ -1,12 +1,14 @@
 """A training that was interrupted ends in the weights of one that was not."""
 
+import dataclasses
 import functools
 import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +17,8 @@ from torch import Tensor, nn
 from builder.errors import ArasError, WorkFailed
 from builder.files import sha256_file
 from builder.models import training
+from builder.models.average import Average
+from builder.models.history import History
 from builder.models.training import Job, fit
 from builder.seeds import seed
 from tests.makers.toy import BELL, ROOT, environment, listening
@@ -22,41 +26,41 @@ from tests.makers.toy import BELL, ROOT, environment, listening
 STEPS = 12
 
 
-class Average:
-    """A moving average of the weights: state beside the model, as an EMA has it."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.value = torch.zeros(5)
-
-    def step(self) -> None:
-        self.value = 0.9 * self.value + 0.1 * next(self.model.parameters()).detach().ravel()[:5]
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {"value": self.value}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.value = state["value"]
+Trained = tuple[dict[str, Tensor], History]
 
 
 def train(
-    folder: Path, key: str = "k", at: Callable[[int], None] = lambda step: None, rate: float = 0.1
-) -> tuple[dict[str, Tensor], Tensor, list[float]]:
-    """A small regression, with dropout: (weights, average, losses). ``at(step)`` may interrupt."""
+    folder: Path,
+    key: str = "k",
+    at: Callable[[int], None] = lambda step: None,
+    curve: Sequence[float] | None = None,
+    **job: Any,
+) -> Trained:
+    """A small regression, with dropout: (published weights, history). ``at(step)`` may interrupt.
+
+    With ``curve`` its values are what the evaluations after 2, 4, 6 … steps find.
+    """
     torch.manual_seed(1)
     model = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.2), nn.Linear(8, 1))
-    average = Average(model)
 
-    def loss_at(step: int) -> Tensor:
+    def loss_at(step: int, part: int) -> Tensor:
         at(step)
         torch.manual_seed(seed("batch", step))
         data = torch.randn(16, 5)
-        loss: Tensor = nn.functional.mse_loss(model(data)[:, 0], data.sum(1))
+        parts = data.chunk(job.get("accumulate", 1))
+        loss: Tensor = nn.functional.mse_loss(model(parts[part])[:, 0], parts[part].sum(1))
         return loss
 
-    job = Job(folder, key, STEPS, rate, checkpoint_every=3)
-    losses = fit(job, model, loss_at, after_step=average.step, extra=average)
-    return model.state_dict(), average.value, losses
+    def judge(step: int) -> dict[str, float]:
+        assert curve
+        return {"loss": curve[step // 2 - 1]}
+
+    made = Job(folder, key, **{"steps": STEPS, "learning_rate": 0.1, "checkpoint_every": 3, **job})
+    if curve:
+        made = dataclasses.replace(made, evaluate_every=2)
+    average = Average(model, 0.9)
+    history = fit(made, model, loss_at, average=average, judge=judge if curve else None)
+    return model.state_dict(), history
 
 
 def same(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
@@ -73,30 +77,30 @@ def interrupt(step: int, when: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Tensor], Tensor, list]:
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return train(tmp_path_factory.mktemp("straight"))
 
 
-def test_training_learns(straight: tuple[dict[str, Tensor], Tensor, list[float]]) -> None:
-    losses = straight[2]
+def test_training_learns(straight: Trained) -> None:
+    losses = straight[1].losses
     assert len(losses) == STEPS
     assert sum(losses[-3:]) < sum(losses[:3])
 
 
 @pytest.mark.parametrize("when", [0, 1, 3, 7, 11])
 def test_interrupted_at_any_step_and_resumed_it_ends_in_the_same_weights(
-    tmp_path: Path, straight: tuple[dict[str, Tensor], Tensor, list[float]], when: int
+    tmp_path: Path, straight: Trained, when: int
 ) -> None:
     with pytest.raises(Interrupted):
         train(tmp_path, at=functools.partial(interrupt, when=when))
     steps: list[int] = []
-    weights, average, losses = train(tmp_path, at=steps.append)
+    weights, history = train(tmp_path, at=steps.append)
     assert same(weights, straight[0])
-    assert torch.equal(average, straight[1])
-    assert losses == straight[2]
+    assert history == straight[1]
     assert steps[0] == when // 3 * 3  # from the last checkpoint, not from the start
 
 
+CURVE = [5.0, 3.0, 4.0, 2.0, 3.0, 3.5]
 KILLED = f"""
 import sys, threading
 from pathlib import Path
@@ -107,13 +111,11 @@ def hang(step):
     if step == 8:
         (folder / {BELL!r}).open("w").write("here\\n")
         threading.Event().wait(120)
-train(folder, at=hang)
+train(folder, at=hang, curve={CURVE})
 """
 
 
-def test_killed_and_resumed_it_ends_in_the_same_weights(
-    tmp_path: Path, straight: tuple[dict[str, Tensor], Tensor, list[float]]
-) -> None:
+def test_killed_and_resumed_it_ends_in_the_same_weights(tmp_path: Path, straight: Trained) -> None:
     with listening(tmp_path) as bell:
         process = subprocess.Popen([sys.executable, "-c", KILLED, tmp_path], env=environment())
         try:
@@ -123,11 +125,13 @@ def test_killed_and_resumed_it_ends_in_the_same_weights(
             process.wait()
     (tmp_path / f".checkpoint.pt.{_host()}.{process.pid}.0.tmp").write_bytes(b"torn")
     steps: list[int] = []
-    weights, average, losses = train(tmp_path, at=steps.append)
-    assert steps[0] == 6
-    assert same(weights, straight[0])
-    assert torch.equal(average, straight[1])
-    assert losses == straight[2]
+    weights, history = train(tmp_path, at=steps.append, curve=CURVE)
+    assert steps[0] == 8  # an evaluation leaves a checkpoint
+    whole = train(tmp_path / "whole", curve=CURVE)
+    assert same(weights, whole[0])
+    assert history == whole[1]
+    (tmp_path / "whole" / "checkpoint.pt").unlink()
+    (tmp_path / "whole").rmdir()
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
@@ -138,7 +142,7 @@ def _host() -> str:
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(
     tmp_path: Path,
-    straight: tuple[dict[str, Tensor], Tensor, list[float]],
+    straight: Trained,
     monkeypatch: pytest.MonkeyPatch,
     value: float,
 ) -> None:
@@ -150,7 +154,10 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(
         return real(*arguments) * (value if len(calls) == 8 else 1)
 
     monkeypatch.setattr(nn.functional, "mse_loss", spoiled)
-    message = rf"the loss is {value} at step 7; .*checkpoint .*kept: lower learning_rate"
+    message = (
+        rf"the loss is {value} at step 7; the last good checkpoint, after step 6, is kept\..*"
+        "lower learning_rate"
+    )
     with pytest.raises(WorkFailed, match=message):
         train(tmp_path)
     monkeypatch.undo()
@@ -160,15 +167,110 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(
 
 
 def test_a_training_of_other_settings_starts_from_the_start(
-    tmp_path: Path, straight: tuple[dict[str, Tensor], Tensor, list[float]]
+    tmp_path: Path, straight: Trained
 ) -> None:
     with pytest.raises(Interrupted):
         train(tmp_path, key="other", at=functools.partial(interrupt, when=7))
     steps: list[int] = []
-    weights, _, losses = train(tmp_path, at=steps.append)
+    weights, history = train(tmp_path, at=steps.append)
     assert steps == list(range(STEPS))
     assert same(weights, straight[0])
-    assert losses == straight[2]
+    assert history == straight[1]
+
+
+def test_a_gradient_that_is_no_number_never_reaches_the_weights(
+    tmp_path: Path, straight: Trained
+) -> None:
+    """The loss is finite still; the next one would not be."""
+    model = nn.Linear(1, 1, bias=False)
+    before = model.weight.detach().clone()
+
+    def loss_at(step: int, part: int) -> Tensor:
+        return (model.weight * 0).sqrt().sum() + 1  # sqrt has no finite slope at 0
+
+    with pytest.raises(WorkFailed, match=r"norm is nan at step 0; there is no checkpoint yet"):
+        fit(Job(tmp_path, "k", 5, 0.1), model, loss_at)
+    assert torch.equal(model.weight, before)
+
+
+def test_the_published_weights_are_those_of_the_best_evaluation(tmp_path: Path) -> None:
+    """The best one is after 8 steps, so it equals the average of a training of that many, but
+    for the schedule, which is that of 12: the training is cut there by its patience."""
+    weights, history = train(tmp_path / "a", curve=CURVE)
+    assert history.best == {"step": 8, "loss": 2.0}
+    assert len(history.losses) == STEPS
+    falling = [5.0, 4.0, 3.0, 2.0, 9.0, 9.0]
+    cut, shorter = train(tmp_path / "b", curve=falling, patience=1)
+    assert len(shorter.losses) == 10
+    assert same(weights, cut)
+    other, _ = train(tmp_path / "c", curve=[1.0, *CURVE[1:]])
+    assert not same(weights, other)
+
+
+def test_a_plateau_ends_the_training_and_the_record_says_so(tmp_path: Path) -> None:
+    _, history = train(tmp_path, curve=[3.0, 2.0, 2.0, 2.5, 2.1, 1.0], patience=3)
+    assert [int(one["step"]) for one in history.evaluations] == [2, 4, 6, 8, 10]
+    (tmp_path / "w").write_bytes(b"weights")
+    job = Job(tmp_path, "k", STEPS, 0.1, patience=3)
+    told = training.finish(job, "w", history, {})
+    assert told["stopped"] == "no better loss in 3 evaluations after step 4"
+    assert told["best"] == {"step": 4, "loss": 2.0}
+    assert told["steps"] == 10
+
+
+def test_a_training_that_was_stopped_by_its_plateau_stays_stopped(tmp_path: Path) -> None:
+    curve = [1.0, 2.0, 2.0, 0.5, 0.5, 0.5]
+    weights, history = train(tmp_path, curve=curve, patience=2)
+    steps: list[int] = []
+    again = train(tmp_path, at=steps.append, curve=curve, patience=2)
+    assert steps == []
+    assert same(weights, again[0])
+    assert history == again[1]
+
+
+def test_evaluations_that_are_no_numbers_are_never_the_best(tmp_path: Path) -> None:
+    curve = [float("nan"), 4.0, float("nan"), 5.0, 5.0, 5.0]
+    _, history = train(tmp_path, curve=curve, patience=3)
+    assert history.best == {"step": 4, "loss": 4.0}
+    assert len(history.evaluations) == 5
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_a_batch_in_parts_trains_as_the_whole_one_does(tmp_path: Path, accumulate: int) -> None:
+    """Up to rounding, where nothing is drawn inside the model."""
+    torch.manual_seed(3)
+    start = nn.Linear(5, 1).state_dict()
+    found = []
+    for parts in (1, accumulate):
+        model = nn.Linear(5, 1)
+        model.load_state_dict(start)
+
+        def loss_at(step: int, part: int, model: nn.Module = model, of: int = parts) -> Tensor:
+            torch.manual_seed(step)
+            data = torch.randn(8, 5).chunk(of)[part]
+            return nn.functional.mse_loss(model(data)[:, 0], data.sum(1))
+
+        job = Job(tmp_path / f"{parts}", "k", 20, 0.1, accumulate=parts)
+        found.append((fit(job, model, loss_at).losses, model.weight.detach()))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-4)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=1e-5)
+
+
+def test_out_of_memory_says_which_settings_to_lower(tmp_path: Path) -> None:
+    model = nn.Linear(1, 1)
+
+    def loss_at(step: int, part: int) -> Tensor:
+        return model(torch.empty(1 << 60, 1)).sum()  # more than any machine has
+
+    message = r"train: out of memory \(.*allocate.*\); lower batch or crop"
+    with pytest.raises(WorkFailed, match=message):
+        fit(Job(tmp_path, "k", 1, 0.1), model, loss_at, lower="lower batch or crop")
+
+
+def test_other_runtime_errors_are_told_as_they_are(tmp_path: Path) -> None:
+    model = nn.Linear(1, 1)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        fit(Job(tmp_path, "k", 1, 0.1), model, lambda step, part: model(torch.ones(1, 2)).sum())
 
 
 def test_a_damaged_checkpoint_is_a_clear_error_and_never_used(tmp_path: Path) -> None:
@@ -199,9 +301,10 @@ def test_the_record_is_the_mark_of_a_whole_model(tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(b"weights")
     (tmp_path / "checkpoint.pt").write_bytes(b"state")
     job = Job(tmp_path, "k", 3, 0.1)
-    told = training.finish(job, "w", [3.0, 2.0, 1.0], {"settings": {"batch": 8}})
+    told = training.finish(job, "w", History([3.0, 2.0, 1.0]), {"settings": {"batch": 8}})
     assert training.record(tmp_path) == told == training.require(tmp_path, "segmenter")
-    assert (told["steps"], told["final_loss"]) == (3, 2.0)
+    assert (told["steps"], told["final_loss"], told["best"]) == (3, 2.0, None)
+    assert told["stopped"] == "all 3 steps are made"
     assert told["weights_sha256"] == sha256_file(tmp_path / "w")
     assert (tmp_path / "loss.csv").read_text().splitlines() == [
         "step,loss",
@@ -214,7 +317,7 @@ def test_the_record_is_the_mark_of_a_whole_model(tmp_path: Path) -> None:
 
 def test_weights_that_are_not_those_of_the_record_are_refused(tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(b"weights")
-    training.finish(Job(tmp_path, "k", 1, 0.1), "w", [1.0], {})
+    training.finish(Job(tmp_path, "k", 1, 0.1), "w", History([1.0]), {})
     training.verify_weights(tmp_path, "w", "segmenter")
     message = r"w: not the weights that record\.json.*run `aras train segmenter` again"
     (tmp_path / "w").write_bytes(b"weightz")

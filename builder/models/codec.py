@@ -1,0 +1,90 @@
+"""What the diffusion runs on: the pixels of a tile, or the latents of an autoencoder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from builder.errors import ArasError
+from builder.models import training
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class PixelCodec:
+    """Pixels themselves, scaled to −1…1."""
+
+    channels: int = 3
+    cell: int = 1
+    """Pixels per side of one cell of the tensors."""
+
+    def encode(self, images: Pixels) -> Tensor:
+        """(n, H, W, 3) uint8 → (n, 3, H, W) float32."""
+        ready = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+        return ready.to(training.device()).float() / 127.5 - 1
+
+    def decode(self, tensors: Tensor) -> Pixels:
+        """The way back; what is beyond −1…1 is cut."""
+        pixels = ((tensors.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        return np.asarray(pixels.permute(0, 2, 3, 1).cpu().numpy())
+
+
+@dataclass(frozen=True)
+class LatentCodec:
+    """Latents of a diffusers AutoencoderKL, shifted and scaled to about unit variance."""
+
+    autoencoder: Any
+
+    @property
+    def channels(self) -> int:
+        return int(self.autoencoder.config.latent_channels)
+
+    @property
+    def cell(self) -> int:
+        return int(2 ** (len(self.autoencoder.config.block_out_channels) - 1))
+
+    @property
+    def _shift(self) -> float:
+        return float(self.autoencoder.config.shift_factor or 0)
+
+    @torch.no_grad()
+    def encode(self, images: Pixels) -> Tensor:
+        """(n, H, W, 3) uint8 → (n, channels, H/cell, W/cell) float32: means of the posterior."""
+        with training.autocast():
+            found: Tensor = self.autoencoder.encode(PixelCodec().encode(images)).latent_dist.mode()
+        return (found.float() - self._shift) * float(self.autoencoder.config.scaling_factor)
+
+    @torch.no_grad()
+    def decode(self, tensors: Tensor) -> Pixels:
+        """The way back, through the decoder."""
+        found = tensors / float(self.autoencoder.config.scaling_factor) + self._shift
+        with training.autocast():
+            return PixelCodec().decode(self.autoencoder.decode(found).sample.float())
+
+
+Codec = PixelCodec | LatentCodec
+
+
+def load_autoencoder(source: str | Path) -> Any:
+    """An AutoencoderKL over RGB from a folder or by name on the Hub, frozen; of a whole pipeline
+    its part ``vae``. Raises ArasError when there is none."""
+    from diffusers import AutoencoderKL
+
+    for where in ({}, {"subfolder": "vae"}):
+        try:
+            found = AutoencoderKL.from_pretrained(source, **where)
+            break
+        except (OSError, ValueError) as error:
+            reason = str(error).split("\n")[0]
+    else:
+        raise ArasError(f"{source}: no AutoencoderKL of diffusers can be loaded: {reason}")
+    if (found.config.in_channels, found.config.out_channels) != (3, 3):
+        raise ArasError(
+            f"{source}: an autoencoder of {found.config.in_channels} channels; RGB is wanted"
+        )
+    return found.to(training.device()).eval().requires_grad_(False)

@@ -1,0 +1,112 @@
+"""Drawing tiles from a trained diffusion model: the same seed and layout, the same tile."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from builder.errors import ArasError
+from builder.models import training
+from builder.models.codec import Codec
+from builder.models.objective import one_hot, scheduler
+
+if TYPE_CHECKING:
+    from builder.models.unet import LayoutUNet
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tiles are drawn from a trained generator.
+
+    ``guidance`` is the scale of classifier-free guidance (Ho & Salimans 2022): 1 draws from the
+    model as it is, more follows the layout harder at twice the time.
+    """
+
+    sampler: str = "dpm-solver"
+    steps: int = 15
+    guidance: float = 1.0
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A denoising network and what it runs on; ``drop`` is the share of layouts that it was
+    trained without."""
+
+    unet: "LayoutUNet"
+    codec: Codec
+    drop: float = 0.0
+
+    @property
+    def classes(self) -> int:
+        """How many classes a layout may have; 0 of one that takes none."""
+        return len(self.unet.config.classes)
+
+    @property
+    def takes_layout(self) -> bool:
+        return self.classes > 0
+
+
+@torch.inference_mode()
+def sample(generator: Generator, layouts: Pixels, seeds: Sequence[int], how: Sampling) -> Pixels:
+    """Draw one tile per layout: (n, H, W) ids and n seeds → (n, H, W, 3) uint8.
+
+    Of the layouts of an unconditional generator only the size counts. The noise of a tile
+    depends on its own seed only. On the CPU tiles are drawn one at a time on one thread, so the
+    bytes are the same at any batch size and in any engine; on a GPU kernels may differ by batch
+    size. Raises ArasError for layouts of a wrong size or with ids outside 0…6, and for guidance
+    of a generator that never saw a tile without its layout.
+    """
+    _check(generator, layouts, how)
+    lower = "lower sampling_batch in [generator], or batch where it happens in training"
+    with training.enough_memory("generate", lower):
+        if training.device().type != "cpu":
+            return _draw(generator, layouts, seeds, how)
+        with training.single_thread():
+            parts = [
+                _draw(generator, layouts[i : i + 1], [one], how) for i, one in enumerate(seeds)
+            ]
+    return np.concatenate(parts)
+
+
+def _draw(generator: Generator, layouts: Pixels, seeds: Sequence[int], how: Sampling) -> Pixels:
+    device, codec = training.device(), generator.codec
+    plan = scheduler(how.sampler, generator.unet.config.prediction_type, clip=codec.cell == 1)
+    plan.set_timesteps(how.steps, device=device)
+    shape = (codec.channels, *(side // codec.cell for side in layouts.shape[1:]))
+    noise = [np.random.default_rng(one).standard_normal(shape, dtype=np.float32) for one in seeds]
+    tiles = torch.from_numpy(np.stack(noise)).to(device)
+    layout = one_hot(layouts, device, generator.classes) if generator.takes_layout else None
+    guided = layout is not None and how.guidance != 1
+    if layout is not None and guided:
+        layout = torch.cat([layout, torch.zeros_like(layout)])
+    for time in plan.timesteps:
+        scaled = plan.scale_model_input(tiles, time)
+        with training.autocast():
+            out = generator.unet(torch.cat([scaled] * 2) if guided else scaled, time, layout)
+        out = out.float()
+        if guided:
+            given, null = out.chunk(2)
+            out = null + how.guidance * (given - null)
+        tiles = plan.step(out, time, tiles).prev_sample
+    return codec.decode(tiles)
+
+
+def _check(generator: Generator, layouts: Pixels, how: Sampling) -> None:
+    multiple = generator.unet.multiple
+    if layouts.ndim != 3 or any(not side or side % multiple for side in layouts.shape[1:]):
+        size = "×".join(map(str, layouts.shape[:0:-1]))
+        raise ArasError(
+            f"layouts of {size} pixels: width and height must be multiples of {multiple}"
+        )
+    if (highest := int(layouts.max(initial=0))) >= generator.classes > 0:
+        raise ArasError(f"a layout holds id {highest}; ids are 0…{generator.classes - 1}")
+    if how.guidance != 1 and not (generator.takes_layout and generator.drop):
+        raise ArasError(
+            f"[generator] guidance = {how.guidance}: this generator was never trained without a "
+            "layout beside one with it; set guidance = 1, or layout_dropout above 0 and train again"
+        )

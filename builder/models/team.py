@@ -1,0 +1,96 @@
+"""The processes that train one model together, one per GPU, as `accelerate launch` starts them."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+
+
+def rank() -> int:
+    """This process's number among those that were launched together; 0 for one alone."""
+    return int(os.environ.get("RANK", "0"))
+
+
+@dataclass(frozen=True)
+class Team:
+    """``world`` processes of which this is number ``rank``; each takes its part of every batch.
+
+    Number 0 leads: it alone writes files. Without an accelerator it is a process alone.
+    """
+
+    rank: int = 0
+    world: int = 1
+    accelerator: Any = None
+
+    @classmethod
+    def join(cls) -> "Team":
+        """The team that this process was launched into; a team of one where it was not."""
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return ALONE
+        import torch
+        from accelerate import Accelerator
+
+        one = Accelerator(cpu=not torch.cuda.is_available())
+        return cls(one.process_index, one.num_processes, one)
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def share(self, model: Any) -> Any:
+        """The model to call: its gradients are averaged over the team (DDP)."""
+        return self.accelerator.prepare(model) if self.accelerator else model
+
+    def bare(self, model: Any) -> Any:
+        """The model inside a shared one: its weights have the names that are saved."""
+        return self.accelerator.unwrap_model(model) if self.accelerator else model
+
+    def quiet(self, model: Any) -> AbstractContextManager[Any]:
+        """Gradients inside stay in this process: more of them are to be added."""
+        if self.accelerator:
+            return self.accelerator.no_sync(model)  # type: ignore[no-any-return]
+        return contextlib.nullcontext()
+
+    def mean(self, value: Any) -> float:
+        """Mean of a scalar tensor over the team."""
+        if self.accelerator:
+            value = self.accelerator.reduce(value, "mean")
+        return float(value)
+
+    def map(self, work: Callable[[int], Item], n: int) -> list[Item]:
+        """``work(i)`` for i in 0…n-1, shared among the team; every member gets all, in order."""
+        own = [(i, work(i)) for i in range(self.rank, n, self.world)]
+        if self.accelerator:
+            from accelerate.utils import gather_object
+
+            own = gather_object(own)
+        return [found for _, found in sorted(own, key=lambda one: one[0])]
+
+    def agree(self, value: Item) -> Item:
+        """The leader's value, for all: what decides must be the same number everywhere."""
+        if not self.accelerator:
+            return value
+        from accelerate.utils import broadcast_object_list
+
+        return broadcast_object_list([value])[0]  # type: ignore[no-any-return]
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.accelerator:
+            self.accelerator.wait_for_everyone()
+
+    @contextlib.contextmanager
+    def leader_first(self) -> Iterator[None]:
+        """The leader does the block before the others: they find what it has written."""
+        if not self.leads:
+            self.wait()
+        yield
+        if self.leads:
+            self.wait()
+
+
+ALONE = Team()

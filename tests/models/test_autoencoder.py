@@ -1,0 +1,182 @@
+"""Latents: an autoencoder trained here, and a generator that works on them."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+
+from builder.errors import ArasError
+from builder.files import read_json, sha256_file, write_json
+from builder.models import autoencoder, data, generator, segmenter, training
+from builder.models.codec import LatentCodec, PixelCodec, load_autoencoder
+from builder.store import Store
+from tests.makers.products import land
+from tests.makers.tiles import make_store
+
+SMALL = autoencoder.Settings(
+    steps=18,
+    batch=2,
+    crop=32,
+    learning_rate=4e-3,
+    widths=(8, 16, 16),
+    evaluate_every=6,
+    evaluation_tiles=4,
+)
+LATENT = generator.Settings(
+    kind="latent",
+    steps=4,
+    batch=2,
+    crop=32,
+    widths=(8, 16),
+    evaluate_every=2,
+    evaluation_tiles=4,
+    evaluation_steps=2,
+)
+JUDGE = segmenter.Settings(steps=2, batch=2, crop=32, widths=(8, 8, 16, 16), decoder=16)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Tiles with a segmenter, an autoencoder and a latent generator in models/."""
+    home = tmp_path_factory.mktemp("home")
+    made = make_store(home / "work", ["train"] * 8 + ["validation"] * 2 + ["test"] * 2)
+    segmenter.train(made, home / "models" / "segmenter", JUDGE)
+    autoencoder.train(made, home / "models" / "autoencoder", SMALL)
+    generator.train(made, home / "models" / "generator", LATENT)
+    return made
+
+
+@pytest.fixture
+def models(store: Store, tmp_path: Path) -> Path:
+    """A copy of models/ that may be changed."""
+    return Path(shutil.copytree(store.root.parent / "models", tmp_path / "models"))
+
+
+def test_it_learns_to_bring_a_tile_back(store: Store) -> None:
+    folder = store.root.parent / "models" / "autoencoder"
+    lines = (folder / "evaluations.csv").read_text().splitlines()[1:]
+    errors = [float(line.split(",")[1]) for line in lines]
+    assert len(errors) == 3
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.97 * errors[0]
+    found = training.require(folder, "autoencoder")
+    assert found["reconstruction_error"] == pytest.approx(min(errors) * 127.5, abs=0.01)
+
+
+def test_its_latents_have_zero_mean_and_unit_variance(store: Store) -> None:
+    codec = LatentCodec(autoencoder.load(store.root.parent / "models" / "autoencoder"))
+    images, _ = data.load(store, "train").crops(np.random.default_rng(5), 32, 32)
+    latents = codec.encode(images)
+    assert latents.shape == (32, 4, 8, 8)
+    assert abs(float(latents.mean())) < 0.3
+    assert 0.7 < float(latents.std()) < 1.4
+
+
+def test_the_loss_is_the_papers_without_what_is_left_out() -> None:
+    model = autoencoder.build(SMALL).eval()
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    clean = PixelCodec().encode(images)
+    with torch.no_grad():
+        posterior = model.encode(clean).latent_dist
+        again = model.decode(posterior.mean).sample
+        divergence = posterior.kl().mean() / posterior.mean[0].numel()
+        found = autoencoder._Loss(model, 0.25)(clean, torch.zeros(2, 4, 4, 4))
+    expected = (again - clean).abs().mean() + 0.25 * divergence
+    torch.testing.assert_close(found, expected)
+
+
+def test_an_interrupted_training_resumes_to_the_same_weights(
+    store: Store, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = training.require(models / "autoencoder", "autoencoder")
+    with monkeypatch.context() as patch:
+        crops, calls = data.Tiles.crops, iter(range(100))
+
+        def interrupted(*args: object) -> object:
+            if next(calls) == 10:
+                raise KeyboardInterrupt
+            return crops(*args)  # type: ignore[arg-type]
+
+        patch.setattr(data.Tiles, "crops", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            autoencoder.train(store, models / "cut", SMALL)
+    assert (models / "cut" / "checkpoint.pt").exists()
+    resumed = autoencoder.train(store, models / "cut", SMALL)
+    assert resumed["weights_sha256"] == whole["weights_sha256"]
+    assert resumed["best"] == whole["best"]
+
+
+def test_a_latent_generator_draws_at_full_resolution_and_carries_its_autoencoder(
+    models: Path, tmp_path: Path
+) -> None:
+    """The folder alone is enough; a tile is the same at any batch size."""
+    shutil.move(models / "generator", tmp_path / "elsewhere")
+    found = generator.load(tmp_path / "elsewhere")
+    assert found.unet.config.cell == 4
+    layouts = np.stack([land((64, 64), seed=i) for i in range(2)])
+    drawn = generator.sample(found, layouts, [1, 2], generator.Sampling(steps=2))
+    assert drawn.shape == (2, 64, 64, 3)
+    single = generator.sample(found, layouts[1:], [2], generator.Sampling(steps=2))
+    np.testing.assert_array_equal(single[0], drawn[1])
+    other = layouts[1:].copy()
+    other[0, 5, 7] = (other[0, 5, 7] + 3) % 7  # one pixel of the full resolution is seen
+    again = generator.sample(found, other, [2], generator.Sampling(steps=2))
+    assert (again != single).any()
+
+
+def test_an_autoencoder_that_is_not_its_own_is_refused(models: Path) -> None:
+    folder = models / "generator"
+    other = autoencoder.build(dataclasses.replace(SMALL, seed=9))
+    other.save_pretrained(folder / "vae")
+    with pytest.raises(ArasError, match=r"vae: not the autoencoder that record\.json tells of"):
+        generator.load(folder)
+
+
+def test_without_an_autoencoder_the_command_that_trains_it_is_named(
+    store: Store, models: Path
+) -> None:
+    shutil.rmtree(models / "autoencoder")
+    with pytest.raises(ArasError, match="run `aras train autoencoder` first"):
+        generator.train(store, models / "other", LATENT)
+
+
+def test_another_autoencoder_makes_the_generator_stale(store: Store, models: Path) -> None:
+    assert generator.is_fresh(store, models / "generator", LATENT)
+    record = models / "autoencoder" / "record.json"
+    write_json(record, {**read_json(record), "weights_sha256": "0" * 64})
+    assert not generator.is_fresh(store, models / "generator", LATENT)
+
+
+@pytest.mark.parametrize("place", ["", "vae"])
+def test_an_autoencoder_of_ones_own_is_loaded_from_its_folder(
+    store: Store, models: Path, place: str
+) -> None:
+    """Named relative to the recipe; of a whole pipeline it is the part ``vae``."""
+    own = models.parent / "own" / place
+    autoencoder.build(dataclasses.replace(SMALL, seed=4, channels=2)).save_pretrained(own)
+    shutil.rmtree(models / "autoencoder")
+    settings = dataclasses.replace(LATENT, autoencoder="own")
+    told = generator.train(store, models / "other", settings)
+    assert told["autoencoder_sha256"] == sha256_file(own / autoencoder.WEIGHTS)
+    assert generator.load(models / "other").codec.channels == 2
+    assert generator.is_fresh(store, models / "other", settings)
+    autoencoder.build(dataclasses.replace(SMALL, seed=5, channels=2)).save_pretrained(own)
+    assert not generator.is_fresh(store, models / "other", settings)
+
+
+def test_what_is_no_autoencoder_of_rgb_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArasError, match=r"nothing: no AutoencoderKL of diffusers can be loaded"):
+        load_autoencoder(tmp_path / "nothing")
+    AutoencoderKL(in_channels=1, out_channels=1).save_pretrained(tmp_path / "grey")
+    with pytest.raises(ArasError, match="grey: an autoencoder of 1 channels; RGB is wanted"):
+        load_autoencoder(tmp_path / "grey")
+
+
+def test_a_crop_that_does_not_fit_its_cells_is_refused(store: Store, tmp_path: Path) -> None:
+    odd = dataclasses.replace(SMALL, crop=30)
+    with pytest.raises(ArasError, match=r"\[autoencoder\] .*crop = 30: multiples of 1 and 4"):
+        autoencoder.train(store, tmp_path, odd)

@@ -1,0 +1,125 @@
+"""Drawing: guidance is what the paper says, bad layouts are refused, latents are decoded."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+
+from builder.errors import ArasError
+from builder.models import generator
+from builder.models.autoencoder import Settings as AutoencoderSettings
+from builder.models.autoencoder import build as build_autoencoder
+from builder.models.codec import Codec, LatentCodec, PixelCodec
+from builder.models.drawing import Generator, Sampling, sample
+from tests.makers.products import land
+
+TINY = generator.Settings(widths=(8, 16), crop=16)
+LAYOUTS = np.stack([land((32, 32), seed=i) for i in range(3)])
+SEEDS = [1, 2, 3]
+FEW = Sampling(steps=3)
+
+
+def made(codec: Codec | None = None, drop: float = 0.1, **changes: str) -> Generator:
+    """An untrained generator: how it is drawn from does not depend on what it knows."""
+    codec = codec or PixelCodec()
+    unet = generator.build(dataclasses.replace(TINY, **changes), codec)
+    return Generator(unet.eval(), codec, drop)
+
+
+def latents() -> LatentCodec:
+    found = build_autoencoder(AutoencoderSettings(widths=(8, 8, 8), channels=2)).eval()
+    assert isinstance(found, AutoencoderKL)
+    found.register_to_config(scaling_factor=2.0, shift_factor=0.5)
+    return LatentCodec(found)
+
+
+@pytest.fixture(scope="module", params=["pixel", "latent", "none"])
+def one(request: pytest.FixtureRequest) -> Generator:
+    if request.param == "none":
+        return made(condition="none")
+    return made(latents() if request.param == "latent" else None)
+
+
+def test_a_tile_is_the_same_at_any_batch_size(one: Generator) -> None:
+    whole = sample(one, LAYOUTS, SEEDS, FEW)
+    assert (whole.shape, whole.dtype) == ((3, 32, 32, 3), np.uint8)
+    for i in (2, 0):
+        single = sample(one, LAYOUTS[i : i + 1], SEEDS[i : i + 1], FEW)
+        np.testing.assert_array_equal(single[0], whole[i])
+    other = sample(one, LAYOUTS[:1], [9], FEW)
+    assert (other[0] != whole[0]).any()
+
+
+def test_it_depends_on_its_layout_unless_it_takes_none(one: Generator) -> None:
+    first = sample(one, LAYOUTS[:1], [1], FEW)
+    second = sample(one, LAYOUTS[1:2], [1], FEW)
+    assert bool((first != second).any()) == one.takes_layout
+
+
+@pytest.mark.parametrize("codec", [PixelCodec(), latents()], ids=["pixel", "latent"])
+def test_guidance_leads_from_the_null_layout_through_the_given_one(codec: Codec) -> None:
+    """Scale 0 is the model without a layout, 1 with it, 2 as far again beyond."""
+    model = made(codec)
+    seen: list[torch.Tensor] = []
+    real = model.unet.forward
+
+    def forward(noisy: torch.Tensor, time: torch.Tensor, layout: torch.Tensor) -> torch.Tensor:
+        seen.append(layout)
+        return real(noisy, time, layout)
+
+    model.unet.forward = forward  # type: ignore[method-assign]
+    null = [sample(model, LAYOUTS[i : i + 1], [1], Sampling(steps=2, guidance=0)) for i in (0, 1)]
+    np.testing.assert_array_equal(null[0], null[1])
+    assert all(len(layout) == 2 and not layout[1].any() for layout in seen)
+    seen.clear()
+    sample(model, LAYOUTS[:1], [1], Sampling(steps=2))
+    assert [len(layout) for layout in seen] == [1, 1]  # no second pass where none is needed
+    drawn = [
+        sample(model, LAYOUTS[:1], [1], Sampling("ddim", 1, guidance=g)).astype(float)
+        for g in (0, 1, 2)
+    ]
+    inside = (drawn[2] > 0) & (drawn[2] < 255)
+    if codec.cell == 1:  # one step is linear in the prediction, until the clipping
+        np.testing.assert_allclose((drawn[0] + drawn[2])[inside], 2 * drawn[1][inside], atol=2)
+
+
+def test_guidance_of_a_generator_that_never_missed_its_layout_is_refused() -> None:
+    for model in (made(drop=0.0), made(condition="none")):
+        with pytest.raises(ArasError, match=r"guidance = 2: .*set guidance = 1, or layout_dropout"):
+            sample(model, LAYOUTS[:1], [1], Sampling(guidance=2))
+
+
+@pytest.mark.parametrize(
+    ("shape", "told"), [((1, 32, 31), "31×32"), ((1, 0, 32), "32×0"), ((32, 32), "32")]
+)
+def test_a_layout_of_a_wrong_size_is_refused(shape: tuple[int, ...], told: str) -> None:
+    message = rf"layouts of {told} pixels: width and height must be multiples of 2"
+    with pytest.raises(ArasError, match=message):
+        sample(made(), np.zeros(shape, dtype=np.uint8), [1], FEW)
+    with pytest.raises(ArasError, match="must be multiples of 8"):  # 4 pixels a cell, one halving
+        sample(made(latents()), np.zeros((1, 36, 32), dtype=np.uint8), [1], FEW)
+
+
+def test_an_id_that_is_no_class_is_refused() -> None:
+    layout = LAYOUTS[:1].copy()
+    layout[0, 3, 4] = 7
+    with pytest.raises(ArasError, match="a layout holds id 7; ids are 0…6"):
+        sample(made(), layout, [1], FEW)
+
+
+def test_latents_are_scaled_on_the_way_in_and_back_on_the_way_out() -> None:
+    codec = latents()
+    assert (codec.channels, codec.cell) == (2, 4)
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    found = codec.encode(images)
+    assert found.shape == (2, 2, 4, 4)
+    with torch.no_grad():
+        raw = codec.autoencoder.encode(PixelCodec().encode(images)).latent_dist.mode()
+        again = codec.autoencoder.decode(raw).sample
+    torch.testing.assert_close(found, (raw - 0.5) * 2)
+    np.testing.assert_allclose(
+        codec.decode(found).astype(int), PixelCodec().decode(again).astype(int), atol=1
+    )
+    np.testing.assert_array_equal(PixelCodec().decode(PixelCodec().encode(images)), images)
