@@ -45,21 +45,20 @@ def print_balance(directory: Path, as_json: bool) -> None:
 
     project = pipeline.Project(directory)
     plan = pipeline.balance_plan(project)
-    steps = pipeline.preview(project, project.synthesis()) if plan else []
+    asked = project.synthetic_rows
+    steps = pipeline.preview(project, project.synthesis()) if asked else []
     rate = pipeline.sampling_rate(project)
-    left = pipeline.rows_to_draw(project, steps) if plan else 0
+    left = pipeline.rows_to_draw(project, steps) if asked else 0
     hours = None if rate is None else left / rate / 3600
     if as_json:
         summary = {} if plan is None else plan.summary()
         cost = {"rows_to_draw": left, "tiles_per_second": rate, "hours": hours}
         print_json({"kind": "balance", **summary, "steps": steps, **cost})
         return
-    if plan is None:
-        rows = project.recipe.generator.rows
-        drawn = "are drawn without layouts" if rows else "are not asked for"
-        click.echo(f"synthetic rows {drawn}: there is no balance plan")
+    if not asked:
+        click.echo("no synthetic rows are asked for")
         return
-    click.echo(f"{plan}\n")
+    click.echo(f"{plan or 'tiles are drawn without layouts: there is no balance plan'}\n")
     print_plan(steps, as_json)
     if not left:
         click.echo("nothing to draw: all rows are there")
