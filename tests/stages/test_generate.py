@@ -54,7 +54,7 @@ def test_a_row_is_published_on_its_layout_with_its_provenance(project: Project) 
         assert list(row["pixels"].values()) == count_pixels(mask).tolist()
         assert decode_png(row["image"]["bytes"]).shape == (*mask.shape, 3)
         assert row["gen_revision"] == sha256_file(weights)
-        assert row["gen_model"].startswith("aras UNet2DModel")
+        assert row["gen_model"].startswith("aras pixel UNet2DModel")
     assert len({row["gen_config_sha256"] for row in rows}) == 1
     assert len({row["image"]["bytes"] for row in rows}) == 10
 
