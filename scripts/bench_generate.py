@@ -11,6 +11,8 @@ take at the measured rate; the report ends with the hours for 300,000 tiles and 
 Writes JSON to --out.
 """
 
+import builder.models  # noqa: F401, I001 - before torch: it says how OpenMP's threads wait
+
 import argparse
 import dataclasses
 import json
@@ -49,7 +51,9 @@ def tiles_of(folder: Path) -> Store:
     recipe.write(folder, demo=True)
     make_scene(folder / "inputs")
     project = Project(folder)
-    run_steps(project, [project.tiles(), project.split()], Engine("serial"))
+    steps = project.steps()
+    first = next(i for i, step in enumerate(steps) if step.name == "split")
+    run_steps(project, steps[: first + 1], Engine("serial"))
     return project.store
 
 
@@ -88,7 +92,7 @@ def train(store: Store, folder: Path, settings: generator.Settings, steps: int) 
         "steps": steps,
         "batch": settings.batch,
         "crop": settings.crop,
-        "steps_per_second": steps / (many - few),
+        "steps_per_second": steps / max(many - few, 1e-3),
         "busy_percent": busy[0] if busy else None,
         "peak_mb": peak_memory(),
     }
@@ -234,7 +238,7 @@ def main() -> None:
     cuda = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", choices=list(generator.PROFILES), default="gpu")
-    parser.add_argument("--steps", type=int, default=90 if cuda else 4, help="that are timed")
+    parser.add_argument("--steps", type=int, default=90 if cuda else 12, help="that are timed")
     parser.add_argument("--batch", type=int, help="crops of a training step; the profile's")
     parser.add_argument("--crop", type=int, help="side of a crop; the profile's")
     parser.add_argument("--tiles", type=int, default=1024 if cuda else 4, help="that are drawn")
