@@ -5,32 +5,16 @@ from typing import Any
 
 import click
 
-from builder.cli.common import json_option, print_json, say
+from builder.cli.common import experiment_options, print_findings
 
 EVEN = "tempered:0"
-_RULE = click.Choice(["refuse", "leave-out", "keep"])
 
 
 @click.command()
 @click.argument("release", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--small", is_flag=True, help="20 steps of a tiny model, for trials.")
-@click.option(
-    "--profile",
-    type=click.Choice(["cpu", "gpu"]),
-    default="cpu",
-    show_default=True,
-    help="Size of the segmenter.",
-)
-@click.option("--steps", type=click.IntRange(1), help="Training steps of every run.")
 @click.option("--batch", type=click.IntRange(1), help="Crops in a step.")
 @click.option("--crop", type=click.IntRange(8), help="Side of a crop in pixels.")
-@click.option(
-    "--seeds",
-    type=click.IntRange(2),
-    default=3,
-    show_default=True,
-    help="Seeds of every arm; at least three for a result.",
-)
 @click.option(
     "--ratio",
     type=click.FloatRange(0, min_open=True),
@@ -45,30 +29,7 @@ _RULE = click.Choice(["refuse", "leave-out", "keep"])
     metavar="TARGET",
     help="Class shares of the balanced rows, as in [generator].",
 )
-@click.option("--min-km", default=1.0, show_default=True, help="As in `aras bench retrieval`.")
-@click.option(
-    "--near",
-    type=_RULE,
-    default="refuse",
-    show_default=True,
-    help="Nearer test tiles.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default="reports/augmentation",
-    show_default=True,
-    help="Folder of runs and report.",
-)
-@click.option(
-    "--engine",
-    type=click.Choice(["serial", "processes", "ray"]),
-    default="serial",
-    show_default=True,
-    help="Where runs are made.",
-)
-@click.option("--workers", type=click.IntRange(0), default=0, help="Runs at once; 0: one a core.")
-@json_option
+@experiment_options("reports/augmentation", "segmenter")
 @click.pass_obj
 def augmentation(
     directory: Path | None,
@@ -128,8 +89,4 @@ def augmentation(
         root / release, root / out, settings, balance, ratio, seeds, min_km, near
     )
     found = augmentation_report.write(*run(experiment, Engine(engine, workers)))
-    if as_json:
-        print_json(found)
-    else:
-        click.echo("\n".join([*found["conclusions"], *found["limits"]]))
-    say(f"wrote {experiment.out / 'report.md'}")
+    print_findings(found, experiment.out / "report.md", as_json)

@@ -4,33 +4,16 @@ from pathlib import Path
 
 import click
 
-from builder.cli.common import json_option, print_json, say
-
-_RULE = click.Choice(["refuse", "leave-out", "keep"])
+from builder.cli.common import experiment_options, print_findings
 
 
 @click.command()
 @click.argument("release", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--stream", required=True, metavar="NAME", help="Captions of all arms.")
 @click.option("--small", is_flag=True, help="60 steps of a tiny model, for trials.")
-@click.option(
-    "--profile",
-    type=click.Choice(["cpu", "gpu"]),
-    default="cpu",
-    show_default=True,
-    help="Size of the retriever.",
-)
 @click.option("--weights", default="", metavar="MODEL", help="Fine-tune this CLIP in every arm.")
 @click.option("--zero-shot", default="", metavar="MODEL", help="Judge this CLIP untrained as well.")
-@click.option("--steps", type=click.IntRange(1), help="Training steps of every run.")
 @click.option("--batch", type=click.IntRange(2), help="Pairs in a step.")
-@click.option(
-    "--seeds",
-    type=click.IntRange(2),
-    default=3,
-    show_default=True,
-    help="Seeds of every arm; at least three for a result.",
-)
 @click.option(
     "--ratio",
     "ratios",
@@ -38,30 +21,7 @@ _RULE = click.Choice(["refuse", "leave-out", "keep"])
     type=click.FloatRange(0, min_open=True),
     help="Synthetic rows per real one; repeatable; default 0.25, 0.5, 1 and 3 as rows allow.",
 )
-@click.option("--min-km", default=1.0, show_default=True, help="As in `aras bench retrieval`.")
-@click.option(
-    "--near",
-    type=_RULE,
-    default="refuse",
-    show_default=True,
-    help="Nearer test tiles.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default="reports/imbalance",
-    show_default=True,
-    help="Folder of runs and report.",
-)
-@click.option(
-    "--engine",
-    type=click.Choice(["serial", "processes", "ray"]),
-    default="serial",
-    show_default=True,
-    help="Where runs are made.",
-)
-@click.option("--workers", type=click.IntRange(0), default=0, help="Runs at once; 0: one a core.")
-@json_option
+@experiment_options("reports/imbalance", "retriever")
 @click.pass_obj
 def imbalance(
     directory: Path | None,
@@ -127,8 +87,4 @@ def imbalance(
         source, root / out, settings, ratios or RATIOS, seeds, zero_shot or weights
     )
     found = imbalance_report.write(*run(experiment, Engine(engine, workers)))
-    if as_json:
-        print_json(found)
-    else:
-        click.echo("\n".join([*found["conclusions"], *found["limits"]]))
-    say(f"wrote {experiment.out / 'report.md'}")
+    print_findings(found, experiment.out / "report.md", as_json)

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -68,6 +69,71 @@ def print_json(value: Any) -> None:
 def say(text: str) -> None:
     """A line for the reader, on stderr, so that stdout stays clean for --json."""
     console.print(text, markup=False, soft_wrap=True)
+
+
+def experiment_options(out: str, model: str) -> Callable[[F], F]:
+    """The options of a benchmark that trains ``model`` for every arm and seed, into ``out``."""
+    options = (
+        click.option(
+            "--profile",
+            type=click.Choice(["cpu", "gpu"]),
+            default="cpu",
+            show_default=True,
+            help=f"Size of the {model}.",
+        ),
+        click.option("--steps", type=click.IntRange(1), help="Training steps of every run."),
+        click.option(
+            "--seeds",
+            type=click.IntRange(2),
+            default=3,
+            show_default=True,
+            help="Seeds of every arm; at least three for a result.",
+        ),
+        click.option(
+            "--min-km", default=1.0, show_default=True, help="As in `aras bench retrieval`."
+        ),
+        click.option(
+            "--near",
+            type=click.Choice(["refuse", "leave-out", "keep"]),
+            default="refuse",
+            show_default=True,
+            help="Nearer test tiles.",
+        ),
+        click.option(
+            "--out",
+            type=click.Path(path_type=Path),
+            default=out,
+            show_default=True,
+            help="Folder of runs and report.",
+        ),
+        click.option(
+            "--engine",
+            type=click.Choice(["serial", "processes", "ray"]),
+            default="serial",
+            show_default=True,
+            help="Where runs are made.",
+        ),
+        click.option(
+            "--workers", type=click.IntRange(0), default=0, help="Runs at once; 0: one a core."
+        ),
+        json_option,
+    )
+
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def print_findings(found: dict[str, Any], report: Path, as_json: bool) -> None:
+    """What an experiment concludes and what it cannot, and where its report is."""
+    if as_json:
+        print_json(found)
+    else:
+        click.echo("\n".join([*found["conclusions"], *found["limits"]]))
+    say(f"wrote {report}")
 
 
 def describe(summary: dict[str, Any]) -> str:
