@@ -100,7 +100,7 @@ def make_project(
     styles = "".join(f'[captions.{name}]\nstyle = "{name}"\n' for name in STREAMS)
     write_text(folder / "dataset.toml", recipe + styles)
     test = {"macro_f1": 0.5, "mean_iou": 0.4, "tiles": real // 10}
-    settings = {"widths": [32, 64], "crop": 64}
+    settings = {"widths": [32, 64], "crop": 64, "kind": "pixel", "condition": "layout"}
     for model in ("generator", "segmenter"):
         record = {"settings": settings, "steps": 1, "weights_sha256": "0" * 64, "test": test}
         write_json(folder / "models" / model / "record.json", record)
@@ -192,6 +192,7 @@ def _write_synthetic(
     }
     _write(project, "layouts", shard, layouts)
     told = {"gen_model": "stand-in", "gen_revision": "0" * 64, "gen_config_sha256": "0" * 64}
+    told["gen_mask"] = "layout"
     _write(
         project,
         "generate",
