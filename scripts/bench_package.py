@@ -29,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +153,7 @@ def split_writer(folder: Path, out: Path, rows: int) -> Callable[[], None]:
     from builder.schema import COLUMN_NAMES, arrow_schema
 
     schema = arrow_schema(COLUMN_NAMES)
+    next(tables(folder, 1))  # imports
 
     def go() -> None:
         writer = SplitWriter(out, "train", schema, LIMIT)
@@ -167,18 +168,17 @@ def tables(folder: Path, rows: int) -> Iterator[Any]:
     """The rows as tables of `BATCH` rows with all columns of a release."""
     import pyarrow as pa
 
-    from builder.pictures import composition_columns, image_column
+    from builder.pictures import composition_columns
     from builder.release.package import gather
     from builder.schema import CAPTION, CAPTIONS, COLUMN_NAMES, arrow_schema, arrow_type
 
     schema = arrow_schema(COLUMN_NAMES)
     told = {"model": "m", "revision": "r", "prompt_sha256": "0" * 64, "seed": 1, "error": None}
     kinds = {one.name: one.type for one in CAPTION}
-    source = read_files(folder, rows)
+    source = (folder / "captions.jsonl").read_text().splitlines()
     for start in range(0, rows, BATCH):
-        names, images, masks, lines = zip(
-            *(next(source) for _ in range(min(BATCH, rows - start))), strict=True
-        )
+        lines = source[start : start + min(BATCH, rows - start)]
+        names = [f"{i:06d}" for i in range(start, start + len(lines))]
         texts = [json.loads(one) for one in lines]
         n = len(names)
         cells = {
@@ -197,18 +197,38 @@ def tables(folder: Path, rows: int) -> Iterator[Any]:
         columns |= composition_columns(np.tile(np.arange(1, 8), (len(names), 1)))
         columns["id"] = pa.array([f"real/{name}" for name in names])
         columns["kind"] = columns["split"] = pa.array([0] * len(names), pa.int64())
-        columns["image"] = image_column(images, [f"{name}.png" for name in names])
-        columns["mask"] = image_column(masks, [f"{name}.png" for name in names])
+        for kind in ("image", "mask"):
+            columns[kind] = pictures([folder / f"{kind}s/{name}.png" for name in names])
         columns["captions"] = gather(pa.table(cells), "", STREAMS, CAPTIONS)
         yield pa.table([columns[name] for name in COLUMN_NAMES], schema)
+
+
+def pictures(paths: Sequence[Path]) -> Any:
+    """An Image column of the files, read straight into the memory of the column."""
+    import pyarrow as pa
+
+    from builder.schema import IMAGE
+
+    ends = np.cumsum([0, *(path.stat().st_size for path in paths)], dtype=np.int32)
+    held = pa.allocate_buffer(int(ends[-1]))
+    view = memoryview(held)
+    for path, start, end in zip(paths, ends, ends[1:], strict=False):
+        with path.open("rb", buffering=0) as file:
+            file.readinto(view[start:end])
+    data = pa.Array.from_buffers(pa.binary(), len(paths), [None, pa.py_buffer(ends), held])
+    return pa.StructArray.from_arrays(
+        [data, pa.array([path.name for path in paths])], fields=list(IMAGE)
+    )
 
 
 def aras_package(folder: Path, out: Path, rows: int) -> Callable[[], None]:
     import builder.cli  # noqa: F401 - as above
     from builder.pipeline import Project
     from builder.release.package import write_data
+    from builder.schema import COLUMN_NAMES, arrow_schema
 
     project = Project(store_of(folder, rows))
+    arrow_schema(COLUMN_NAMES)  # imports
 
     def go() -> None:
         write_data(project, out)
