@@ -160,8 +160,8 @@ def _alive(pid: str) -> bool:
     try:
         os.kill(int(pid), 0)
         status = Path(f"/proc/{pid}/stat").read_text()
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's process, or a system without /proc
-        return True
+    except (ProcessLookupError, PermissionError) as error:
+        return isinstance(error, PermissionError)  # another user's process lives
+    except FileNotFoundError:  # it ended just now, or this system has no /proc
+        return not Path("/proc/self/stat").exists()
     return status.rpartition(")")[2].split()[0] != "Z"  # ended, but nobody has asked how

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from builder.captions import prompts
+from builder.captions import prefix, prompts
 from builder.captions.base import Answer, Request, flaw, tidy
 from builder.captions.decoding import (
     Decoding,
@@ -99,7 +99,7 @@ class Local:
     def _batch(self, chats: list[Chat], seeds: list[int]) -> list[Answer | None]:
         """Answers of one batch; None for the last few rows, which another batch shall write."""
         try:
-            new, padding = self._generate(chats, seeds)
+            new, lengths = self._generate(chats, seeds)
         except Exception as error:
             if not out_of_memory(error):
                 raise
@@ -110,7 +110,7 @@ class Local:
             ) from error
         return [
             self._answer(row, used)
-            for row, used in zip(new.tolist(), padding.tolist(), strict=True)
+            for row, used in zip(new.tolist(), lengths.tolist(), strict=True)
         ]
 
     @torch.inference_mode()
@@ -131,7 +131,8 @@ class Local:
             else value.to(self.device)
             for name, value in batch.items()
         }
-        prompt = batch["input_ids"].shape[1]
+        prompt, lengths = batch["input_ids"].shape[1], batch["attention_mask"].sum(1).cpu()
+        batch = prefix.read_once(self.network, batch)
         steps = self.ask.max_new_tokens
         sampler = []
         if self.decoding != Decoding():
@@ -146,7 +147,7 @@ class Local:
             logits_processor=sampler,
             stopping_criteria=[FewLeft(self.ends, prompt, len(chats) // STRAGGLERS)],
         )
-        return out[:, prompt:].cpu(), batch["attention_mask"].sum(1).cpu()
+        return out[:, prompt:].cpu(), lengths
 
     def _answer(self, new: list[int], prompt: int) -> Answer | None:
         tokens = answer_tokens(new, self.ends)

@@ -58,9 +58,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "model": "Qwen/Qwen3-4B-Instruct-2507",
         "sees": ["composition"],
         "system": "You are an expert in remote sensing who describes land cover and land use.",
-        "prompt": "A satellite image tile has this land cover: {{ percentages }}.\n"
-        "Describe its dominant land use in one or two concise sentences. Answer with the "
-        "description only.",
+        "prompt": "Describe the dominant land use of a satellite image tile in one or two "
+        "concise sentences. Answer with the description only.\n"
+        "Land cover of the tile: {{ percentages }}.",
         "decoding": "sample",
         "temperature": 0.7,
         "top_p": 0.8,
