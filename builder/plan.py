@@ -180,6 +180,7 @@ def run(
     whole = [task.unit.shard for task in todo.tasks if task.unit.shard not in summary.failed]
     store.claim(stage.name, stage.adds, whole, spare=SOURCES)
     _total(summary, todo, store)
+    store.remember(stage.name, todo.names)
     if part == (1, 1) and not summary.failed:
         summary.report = stage.report(store)
     summary.seconds = time.monotonic() - started

@@ -15,8 +15,11 @@ import pyarrow.parquet as pq
 
 from builder.digest import combine, table_digests
 from builder.errors import ArasError, CorruptFile
-from builder.files import atomic, remove, sweep
+from builder.files import atomic, read_json, remove, sweep, write_json
 from builder.parquet import ROW_GROUP, options
+
+INDEX = ".footers"
+"""Folder under work/ with what the footers of each stage said when its files were last opened."""
 
 _FOOTER, _FOOTER_SHA256 = b"aras", b"aras_sha256"
 
@@ -61,17 +64,26 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._footers: dict[Path, tuple[tuple[int, int, int], Footer]] = {}
+        self._footers: dict[str, dict[str, tuple[list[int], Footer]]] = {}
+        self._unsaved: set[str] = set()
         self._columns: dict[str, set[str]] = {}
+        self._stages: tuple[int, list[str]] = (-1, [])
+        self._makers: dict[frozenset[str], list[str]] = {}
 
     def path(self, stage: str, shard: str) -> Path:
         return self.root / stage / f"{shard}.parquet"
 
     def stages(self) -> list[str]:
-        if not self.root.is_dir():
+        """Names of the folders of stages; listed again only when one came or went."""
+        try:
+            changed = self.root.stat().st_mtime_ns
+        except FileNotFoundError:
             return []
-        with os.scandir(self.root) as entries:
-            return sorted(one.name for one in entries if one.is_dir() and one.name[0] != ".")
+        if self._stages[0] != changed:
+            with os.scandir(self.root) as entries:
+                names = sorted(one.name for one in entries if one.is_dir() and one.name[0] != ".")
+            self._stages, self._makers = (changed, names), {}
+        return self._stages[1]
 
     def shards(self, stage: str) -> list[str]:
         """Names of the shards under ``stage``, sorted."""
@@ -82,22 +94,48 @@ class Store:
 
         Raises CorruptShard when the file is there but truncated or altered.
         """
-        path = self.path(stage, shard)
-        known = self._footers.get(path)
+        path = f"{self.root}/{stage}/{shard}.parquet"  # planning asks for tens of thousands
+        index = self._index(stage)
+        known = index.get(shard)
         try:
-            if known and known[0] == _identity(path.stat()):
+            if known and known[0] == _identity(os.stat(path)):
                 return known[1]
             # One open file throughout: another process may replace the path at any moment.
-            with _corruption(stage, shard), path.open("rb") as file:
+            with _corruption(stage, shard), open(path, "rb") as file:
                 parquet = pq.ParquetFile(file)
                 footer = _parse(parquet.metadata)
                 if os.fstat(file.fileno()).st_mtime_ns != footer.written * 10**9:
                     _verify(parquet.read(), footer)
                     _stamp(file.fileno(), footer.written)
-                self._footers[path] = (_identity(os.fstat(file.fileno())), footer)
+                index[shard] = (_identity(os.fstat(file.fileno())), footer)
+                self._unsaved.add(stage)
         except FileNotFoundError:
             return None
         return footer
+
+    def _index(self, stage: str) -> dict[str, tuple[list[int], Footer]]:
+        """Footers of a stage by shard, as they were when its files were last opened."""
+        if stage not in self._footers:
+            try:
+                told = read_json(self.root / INDEX / f"{stage}.json")
+                found = {one: (seen, Footer(**footer)) for one, (seen, footer) in told.items()}
+            except (OSError, ValueError, TypeError, AttributeError):
+                found = {}  # none yet, or not ours: the files themselves tell
+            self._footers[stage] = found
+        return self._footers[stage]
+
+    def remember(self, stage: str, shards: Iterable[str]) -> None:
+        """Keep what the footers of these shards say, so that the next plan opens no file.
+
+        Like git's index: an entry counts only while inode, size and times of its file are the
+        same, and the index may be deleted at any time.
+        """
+        if stage in self._unsaved:
+            index = self._index(stage)
+            told = {one: (index[one][0], index[one][1].__dict__) for one in shards if one in index}
+            with contextlib.suppress(OSError):  # a full disk or a read-only one costs speed alone
+                write_json(self.root / INDEX / f"{stage}.json", told, indent=None)
+            self._unsaved.discard(stage)
 
     def fresh(self, stage: str, shard: str) -> Footer | None:
         """Like `footer`, but a corrupt file counts as missing: whoever makes it replaces it."""
@@ -113,9 +151,7 @@ class Store:
         """
         found: dict[str, tuple[str, str]] = {}
         corrupt: CorruptShard | None = None
-        every, wanted = self.stages(), set(columns)
-        likely = [stage for stage in every if not wanted.isdisjoint(self._adds(stage))]
-        for stages in (likely, every):  # all of them only when the likely ones lack some
+        for stages in (self._likely(columns), self.stages()):  # all only when the first lack some
             for stage in stages:
                 try:
                     footer = self.footer(stage, shard)
@@ -123,8 +159,9 @@ class Store:
                     corrupt = error  # no matter, if nothing is needed of it
                     continue
                 if footer:
-                    found.update({name: (stage, one) for name, one in footer.digests.items()})
-            if found.keys() >= wanted:
+                    here = footer.digests
+                    found.update({one: (stage, here[one]) for one in columns if one in here})
+            if len(found) == len(set(columns)):
                 break
         missing = [name for name in columns if name not in found]
         if missing and corrupt:
@@ -199,6 +236,13 @@ class Store:
     def remove(self, stage: str, shard: str) -> None:
         remove(self.path(stage, shard))
 
+    def _likely(self, columns: Sequence[str]) -> list[str]:
+        """Stages of which one file holds one of the columns."""
+        stages, wanted = self.stages(), frozenset(columns)
+        if wanted not in self._makers:
+            self._makers[wanted] = [one for one in stages if not wanted.isdisjoint(self._adds(one))]
+        return self._makers[wanted]
+
     def _adds(self, stage: str) -> set[str]:
         """Columns that a stage adds, as one of its files says."""
         if stage not in self._columns:
@@ -256,8 +300,9 @@ def _stamp(file: Path | int, seconds: int) -> None:
     os.utime(file, ns=(seconds * 10**9, seconds * 10**9))
 
 
-def _identity(stat: os.stat_result) -> tuple[int, int, int]:
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+def _identity(stat: os.stat_result) -> list[int]:
+    """A file that was replaced or touched since differs in the time of its last change at least."""
+    return [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
 @contextlib.contextmanager

@@ -2,9 +2,11 @@
 
     python scripts/bench_plan.py [--shards 1000]
 
-Writes the shard files of tiles, split and five caption streams with their scores, one row each
-and with the keys that they should have, then plans those stages in a fresh process, with the
-files in the page cache.
+Writes the shard files of every stage that the default recipe runs on real tiles without a model
+(tiles, quality, split, duplicates, five caption streams, their scores and repeats), one row each
+and with the keys that they should have, then plans those stages in two fresh processes, with the
+files in the page cache: one opens every file, the other finds what the first one kept of their
+footers, as a rerun does.
 """
 
 import argparse
@@ -21,15 +23,21 @@ from builder.plan import plan
 from builder.schema import arrow_type
 from builder.stage import Stage
 from builder.stages.caption import Caption
+from builder.stages.duplicates import Duplicates
+from builder.stages.quality import Quality
+from builder.stages.repeats import Repeats
 from builder.stages.score import Score
 from builder.stages.split import Split
 from builder.stages.tiles import Tiles
 from builder.store import Store
 
 STAGES: list[Stage] = [
+    Quality(kind="real"),
     Split(),
+    Duplicates(),
     *(Caption(stream=style, style=style) for style in STYLES),
     *(Score(stream=style) for style in STYLES),
+    *(Repeats(stream=style) for style in STYLES),
 ]
 
 
@@ -45,7 +53,8 @@ def fill(store: Store, shards: int) -> None:
             store.write(stage.name, task.unit.shard, row(stage), key=task.key)
 
 
-def measure(store: Store) -> None:
+def measure(store: Store, title: str) -> None:
+    print(title, flush=True)
     started, total = clocks(), 0
     for stage in STAGES:
         before = clocks()
@@ -54,6 +63,8 @@ def measure(store: Store) -> None:
         total += len(todo.tasks)
         tell(stage.name, len(todo.tasks), before)
     tell("together", total, started)
+    for name in store.stages():
+        store.remember(name, store.shards(name))
 
 
 def clocks() -> tuple[float, float]:
@@ -62,20 +73,21 @@ def clocks() -> tuple[float, float]:
 
 def tell(name: str, shards: int, since: tuple[float, float]) -> None:
     wall, cpu = (now - then for now, then in zip(clocks(), since, strict=True))
-    print(f"{name:<20} {shards:>6} shards {wall:7.3f} s, {cpu:7.3f} s of CPU")
+    print(f"{name:<20} {shards:>6} shards {wall:7.3f} s, {cpu:7.3f} s of CPU", flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shards", type=int, default=1000)
-    parser.add_argument("--plan", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--plan", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.plan:
-        measure(Store(given.plan))
+        measure(Store(Path(given.plan[0])), given.plan[1])
         return
     with tempfile.TemporaryDirectory() as folder:
         fill(Store(Path(folder)), given.shards)
-        subprocess.run([sys.executable, __file__, "--plan", folder], check=True)
+        for title in ("every file opened", "rerun"):
+            subprocess.run([sys.executable, __file__, "--plan", folder, title], check=True)
 
 
 if __name__ == "__main__":

@@ -227,3 +227,43 @@ def test_footer_says_nothing_that_was_not_measured(store: Store) -> None:
     assert isinstance(footer, Footer)
     assert footer.rows == pq.read_metadata(store.path("tiles", "real-0")).num_rows
     assert all(re.fullmatch("[0-9a-f]{64}", one) for one in footer.digests.values())
+
+
+def test_what_footers_say_is_kept_so_that_the_next_plan_opens_no_file(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    footer = store.footer("tiles", "real-0")
+    store.remember("tiles", ["real-0"])
+    opened = []
+    real = pq.ParquetFile
+    monkeypatch.setattr(pq, "ParquetFile", lambda *told, **more: opened.append(1) or real(*told))
+    assert again(store).footer("tiles", "real-0") == footer
+    assert opened == []
+    os.utime(store.path("tiles", "real-0"))  # touched: its content is looked at again
+    assert again(store).footer("tiles", "real-0") == footer
+    assert opened
+
+
+def test_a_kept_footer_is_not_believed_of_a_file_that_was_replaced(store: Store) -> None:
+    store.footer("tiles", "real-0")
+    store.remember("tiles", ["real-0"])
+    again(store).write("tiles", "real-0", table(word="new"), key="new")
+    footer = again(store).footer("tiles", "real-0")
+    assert footer is not None
+    assert footer.key == "new"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"real-0": [[1, 2, 3, 4], {"key": "x"}]}'])
+def test_kept_footers_that_are_damaged_are_passed_over(store: Store, text: str) -> None:
+    footer = store.footer("tiles", "real-0")
+    store.remember("tiles", ["real-0"])
+    (store.root / ".footers/tiles.json").write_text(text)
+    assert again(store).footer("tiles", "real-0") == footer
+
+
+def test_kept_footers_are_no_stage_and_forget_what_is_gone(store: Store) -> None:
+    store.footer("tiles", "real-0")
+    store.remember("tiles", ["real-0"])
+    store.remove("tiles", "real-0")
+    assert again(store).footer("tiles", "real-0") is None
+    assert again(store).stages() == ["tiles"]

@@ -20,11 +20,11 @@ def digests(store: Store) -> dict[str, str]:
 
 
 def marks(folder: Path) -> dict[str, tuple[int, int]]:
-    """Inode and time of every file in a folder: equal ones were not written again."""
+    """Inode and time of every shard file in a folder, finished or not: equal ones were not written
+    again."""
     return {
         path.relative_to(folder).as_posix(): (path.stat().st_ino, path.stat().st_mtime_ns)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        for path in sorted(folder.rglob("*.parquet*"))
     }
 
 
