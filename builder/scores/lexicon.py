@@ -101,12 +101,13 @@ class Lexicon:
     def phrases_in(self, words: Sequence[str]) -> list[tuple[int, int, Token]]:
         """Phrases of two and more of ``words``, as (start, end, token); the longest wins."""
         phrases = self.phrases
-        done, last = 0, len(words) - 1
+        done = 0
         found: list[tuple[int, int, Token]] = []
-        for i in [i for i, word in enumerate(words) if word in phrases]:
-            if i < done or i == last:
+        for i in [i for i, word in enumerate(words[:-1]) if word in phrases]:
+            following = phrases[words[i]].get(words[i + 1])
+            if following is None or i < done:
                 continue
-            for rest, token in phrases[words[i]].get(words[i + 1], ()):
+            for rest, token in following:
                 end = i + 2 + len(rest)
                 if words[i + 2 : end] == rest:
                     found.append((i, end, token))

@@ -108,7 +108,7 @@ def _find(kinds: list[int], values: list[Any], words: list[str]) -> list[Mention
         mention = Mention(i, bits, words[i])
         if mentions:
             mention.link, mention.joined = _link(kinds, end, i)
-            mention.choice = not _CHOICES.isdisjoint(words[end:i])
+            mention.choice = mention.joined and not _CHOICES.isdisjoint(words[end:i])
         mention.place = len(mentions)
         mentions.append(mention)
         end = i + 1

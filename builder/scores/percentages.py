@@ -26,6 +26,7 @@ from builder.scores.tokens import (
 )
 
 _IN_NOUN_PHRASE = frozenset((OTHER, OF, DETERMINER, STRONG, PART_CUE, PART, DOMINANT))
+_LISTS = frozenset((COMMA, JOIN, BOUND))
 
 
 def percentage(scan: Scan, i: int, lexicon: Lexicon) -> tuple[float, float, int]:
@@ -38,11 +39,11 @@ def percentage(scan: Scan, i: int, lexicon: Lexicon) -> tuple[float, float, int]
         previous -= 1
     bracketed = previous >= 0 and kinds[previous] == OPEN
     found: list[Mention | None] = [last]
-    if _shared_out(scan, i, lexicon):
+    if kinds[i + 1] in _LISTS and _shared_out(scan, i, lexicon):
         return *bounds, 0
     if kinds[i + 1] == EACH or (last is not None and EACH in kinds[last.at : i]):
         found = list(subjects(scan))
-    elif _noun_ahead(scan, i) is None and is_sum(scan, previous, i):
+    elif is_sum(scan, previous, i) and _noun_ahead(scan, i) is None:
         together = union(subjects(scan))
         scan.sums.append((together, bounds, scan.words[i]))
         return *bounds, together
@@ -65,7 +66,7 @@ def _shared_out(scan: Scan, i: int, lexicon: Lexicon) -> bool:
     """
     kinds, run = scan.kinds, [i]
     j = i + 1
-    while kinds[j] in (COMMA, JOIN, BOUND):
+    while kinds[j] in _LISTS:
         if kinds[j + 1] == PERCENT:
             run.append(j + 1)
             j += 1

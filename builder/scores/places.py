@@ -35,13 +35,13 @@ _PLACING = ("in ", "to ", "on ", "at ", "near ", "along ", "around ", "toward ",
 
 def qualify(scan: Scan, one: Mention) -> None:
     """Attach the words right beside a class: "northern forest", "tree-free"."""
-    for j in (one.at - 1, one.at - 2):
-        if j < 0 or scan.kinds[j] not in (OTHER, STRONG):
-            break
-        if type(scan.values[j]) is int:
-            one.regions.append((scan.values[j], scan.words[j]))
-    if scan.values[one.at + 1] == ABSENT_BEFORE:
-        one.negated, one.negated_after = scan.words[one.at + 1], True
+    kinds, values, at = scan.kinds, scan.values, one.at
+    if at and kinds[at - 1] in (OTHER, STRONG):
+        for j in (at - 1, at - 2):
+            if kinds[j] == OTHER and type(values[j]) is int:
+                one.regions.append((values[j], scan.words[j]))
+    if values[at + 1] is ABSENT_BEFORE:
+        one.negated, one.negated_after = scan.words[at + 1], True
 
 
 def is_relative(scan: Scan, i: int) -> bool:
