@@ -139,11 +139,12 @@ def _claims(text: Scan, lexicon: Lexicon) -> dict[Claim, str]:
             cue = None
         if one.negated:
             said = f"{one.word} {one.negated}" if one.negated_after else f"{one.negated} {one.word}"
-            if one.regions:
+            if cue is not None and cue.low > lexicon.presence / 2:  # "no significant water"
+                if not one.regions:
+                    add((QUANTITY, bits, 0.0, cue.low), f"{one.negated} {one.words}")
+            elif one.regions:
                 for region, words in one.regions:
                     add((LOCAL_ABSENCE, bits, region, 0.0), f"{said} {words}")
-            elif cue is not None and cue.low > lexicon.presence / 2:  # "no significant water"
-                add((QUANTITY, bits, 0.0, cue.low), f"{one.negated} {one.words}")
             else:
                 add((ABSENCE, bits, 0.0, 0.0), said)
             continue

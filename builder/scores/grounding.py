@@ -169,7 +169,8 @@ def _values(
     for i in np.flatnonzero((kind == LAYOUT) | (kind == LOCAL_ABSENCE)):
         mask = masks[claims.row[i]] if masks is not None else None
         if mask is not None:
-            is_class = np.isin(mask, np.flatnonzero(inside[i]))
+            classes = np.flatnonzero(inside[i])
+            is_class = mask == classes[0] if len(classes) == 1 else np.isin(mask, classes)
             _, box = lexicon.regions[int(claims.low[i])]
             if kind[i] == LOCAL_ABSENCE:
                 seen[i] = _inside(is_class, box).mean()
