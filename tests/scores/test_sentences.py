@@ -231,6 +231,12 @@ def test_the_places_that_the_template_backend_names_are_checked(box, words):
         ("The southern part has no trees.", 1, []),
         ("There are no trees or crops in the lower right corner.", 1, []),
         ("No water in the upper left.", 1, []),
+        ("No significant water in the southeast.", None, []),
+        (
+            "No vegetation in the centre.",
+            0,
+            ["vegetation 88.9 % there, but “no vegetation in the centre”"],
+        ),
         (
             "No water in the southeast.",
             0,
