@@ -366,7 +366,9 @@ class Project:
         ask, running = ask_of(stream, section, self.directory)
         cache = self.store.root / ".models.json"
         return dataclasses.replace(
-            stage, ask=ask, running=dataclasses.replace(running, cache=cache)
+            stage,
+            ask=ask,
+            running=dataclasses.replace(running, cache=cache, lexicon=self.lexicon),
         )
 
     def scores(self) -> list[Stage]:
@@ -375,10 +377,16 @@ class Project:
         clip, words = self.encoder("clip"), self.encoder("tokenizer")
         made: list[Stage] = [Encode("clip", clip, batch)] if clip else []
         for name in self.streams():
-            made += [Score(stream=name), Repeats(stream=name)]
+            made += [Score(stream=name, lexicon=self.lexicon), Repeats(stream=name)]
             if clip or words:
                 made.append(ClipScore(name, clip, words, batch))
         return made
+
+    @property
+    def lexicon(self) -> Path | None:
+        """The file that [scores] lays over the built-in lexicon."""
+        name = self.recipe.scores.lexicon
+        return (self.directory / name).absolute() if name else None
 
     def encoder(self, key: str) -> Weights | None:
         """The pretrained model that ``key`` of [scores] names; None for none and for our own."""

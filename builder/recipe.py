@@ -285,8 +285,10 @@ class QualitySection(Section):
 
 
 class ScoresSection(Section):
-    """Models of the scores: ORG/NAME on the Hub or a path; empty for none."""
+    """What captions and images are scored with: models are ORG/NAME on the Hub or a path, the
+    lexicon is a path; empty for none, and for the built-in lexicon."""
 
+    lexicon: str = ""
     clip: str = ""
     clip_revision: str = ""
     tokenizer: str = ""

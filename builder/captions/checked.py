@@ -4,6 +4,7 @@ import importlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from builder.captions.base import Answer, Backend, Request
 from builder.seeds import seed
@@ -87,21 +88,26 @@ class Checked:
         ]
 
 
-def grounding(requests: Sequence[Request], texts: Sequence[str]) -> list[float | None]:
-    """Grounding of each text in the composition and layout of its tile, by builder.scores."""
+def grounding(
+    requests: Sequence[Request], texts: Sequence[str], lexicon: Path | None = None
+) -> list[float | None]:
+    """Grounding of each text in the composition and layout of its tile, by builder.scores with
+    the file ``lexicon`` laid over the built-in one."""
     scores = importlib.import_module("builder.scores.grounding")
+    words = importlib.import_module("builder.scores.lexicon").load(lexicon)
     shares = [
         [0.0] * 7 if one.pixels is None else one.pixels / max(1, one.pixels.sum())
         for one in requests
     ]
-    table = scores.score_captions(list(texts), shares, [one.mask for one in requests])
+    masks = [one.mask for one in requests]
+    table = scores.score_captions(list(texts), shares, masks, lexicon=words)
     found: list[float | None] = table.column("grounding").to_pylist()
     return found
 
 
-def lexicon_version() -> str:
+def lexicon_version(path: Path | None = None) -> str:
     """What the grounding score depends on beside its code, for the key of a stage that uses it."""
-    return str(importlib.import_module("builder.scores.lexicon").load().sha256)
+    return str(importlib.import_module("builder.scores.lexicon").load(path).sha256)
 
 
 def _again(request: Request, attempt: int) -> Request:

@@ -55,5 +55,7 @@ class Running:
     image_tokens: int = 258
     price: tuple[float, float] | None = None
     """Of a million tokens, input and output, in any currency."""
+    lexicon: Path | None = None
+    """Laid over the built-in lexicon that a text's grounding is judged with."""
     answers: tuple[Path, ...] = ()
     """Result files of an offline batch, read instead of asking the server."""

@@ -4,6 +4,7 @@ import heapq
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow as pa
 from builder.landcover import CLASSES
 from builder.pictures import per_class
 from builder.schema import CONTROLS, arrow_schema, names_of
+from builder.scores import lexicon as lexicons
 from builder.scores.controls import control_captions
 from builder.seeds import seed
 
@@ -23,10 +25,12 @@ KIND, SPLIT = "real", "test"
 @dataclass
 class Controls:
     """Picks at most ``rows`` real test tiles by hash of their ids as they pass: the same ones in
-    any order, and a smaller number is part of a larger one."""
+    any order, and a smaller number is part of a larger one. ``lexicon`` is laid over the built-in
+    one, whose words of land cover are masked."""
 
     rows: int
     seed: int
+    lexicon: Path | None = None
     kept: list[tuple[int, str, Any, dict[str, str | None]]] = field(default_factory=list)
 
     def see(self, kind: str, split: str, table: pa.Table) -> None:
@@ -49,10 +53,11 @@ class Controls:
         ids = [one[1] for one in chosen]
         pixels = np.array([one[2] for one in chosen], dtype=np.float64).reshape(-1, len(CLASSES))
         shares = pixels / np.maximum(pixels.sum(axis=1, keepdims=True), 1)
+        words = lexicons.load(self.lexicon)
         parts = []
         for stream in chosen[0][3] if chosen else ():
             texts = [one[3].get(stream) for one in chosen]
-            made = control_captions(ids, texts, shares, seed=self.seed)
+            made = control_captions(ids, texts, shares, seed=self.seed, lexicon=words)
             made = made.append_column("stream", pa.array([stream] * made.num_rows))
             parts.append(made.select(names_of(CONFIG)).filter(made.column("text").is_valid()))
         return pa.concat_tables(parts).cast(arrow_schema(names_of(CONFIG))) if parts else None

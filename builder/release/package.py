@@ -37,6 +37,7 @@ from builder.schema import (
     arrow_schema,
     names_of,
 )
+from builder.scores import lexicon as lexicons
 from builder.stage import Stage, shards
 from builder.stages import embed
 from builder.store import Store
@@ -111,6 +112,8 @@ def content_key(project: Project) -> str:
         include={"dataset", "release", "captions", "subsets", "controls", *LEAVING_OUT},
         mode="json",
     )
+    if project.lexicon and project.recipe.controls.rows:
+        told["lexicon"] = lexicons.load(project.lexicon).sha256
     return digest_of([VERSION, names, found, told])
 
 
@@ -193,7 +196,9 @@ def write_data(project: Project, folder: Path) -> tuple[dict[str, Any], Census, 
     store, names = project.store, streams(project)
     limit = project.recipe.release.shard_megabytes * 1e6
     census, funnel = Census(), Funnel(project.recipe)
-    control = controls.Controls(project.recipe.controls.rows, project.recipe.dataset.seed)
+    control = controls.Controls(
+        project.recipe.controls.rows, project.recipe.dataset.seed, project.lexicon
+    )
     todo = [shard for kind in KINDS for shard in shards(store, (kind,))]
     stored = {kind: stored_columns(project, kind) for kind in KINDS}
 
@@ -312,6 +317,7 @@ def facts(project: Project) -> dict[str, Any]:
     plan = balance_plan(project)
     recipe = project.recipe.model_dump(exclude={"engine"}, mode="json")
     recipe["imports"]["sources"] = [Path(one).name for one in project.recipe.imports.sources]
+    recipe["scores"]["lexicon"] = Path(project.recipe.scores.lexicon).name
     encoders = {}
     for key in ("clip", "tokenizer", "features"):
         if weights := project.encoder(key):

@@ -2,13 +2,15 @@
 
 A caption is read without a grammar library: its words become tokens (lexicon.py), class mentions
 are found and linked into lists (mentions.py), and every cue looks ahead or back for the mention
-it is about (cues.py).
+it is about (cues.py; percentages.py and places.py for those two).
 """
 
 from dataclasses import dataclass, field
 
-from builder.scores import cues
-from builder.scores.lexicon import (
+from builder.scores import cues, percentages, places
+from builder.scores.lexicon import Lexicon
+from builder.scores.mentions import DERIVED, FAR, Mention, Scan, scan, spread, subjects, union
+from builder.scores.tokens import (
     ABSENT,
     AFTER,
     DOMINANT,
@@ -23,11 +25,9 @@ from builder.scores.lexicon import (
     PERCENT,
     REGION,
     STRONG,
-    Lexicon,
 )
-from builder.scores.mentions import DERIVED, FAR, Mention, Scan, scan, spread, subjects
 
-PRESENCE, ABSENCE, QUANTITY, DOMINANCE, LAYOUT = range(5)
+PRESENCE, ABSENCE, QUANTITY, DOMINANCE, LAYOUT, LOCAL_ABSENCE = range(6)
 """Kinds of claims."""
 
 
@@ -35,8 +35,11 @@ Claim = tuple[int, int, float, float]
 """(kind, bits, low, high): a claim about the classes in ``bits`` (bit k is class k).
 
 QUANTITY: their share lies in [low, high]. DOMINANCE: each is among the ``low`` largest. LAYOUT:
-their pixels lie in the lexicon's region number ``low``.
+their pixels lie in the lexicon's region number ``low``. LOCAL_ABSENCE: none lies there.
 """
+
+ZERO = 0.005
+"""Largest share that "0 %" rounds."""
 
 _ACTS = [False] * 32
 for _kind in (MENTION, END, STRONG, PART_CUE, LINK, AFTER, DOMINANT, DOMINATES, DOMINANT_USE, NO,
@@ -47,12 +50,13 @@ for _kind in (MENTION, END, STRONG, PART_CUE, LINK, AFTER, DOMINANT, DOMINATES, 
 @dataclass
 class Reading:
     """One caption read: claims and the words that make them, classes in order of mention,
-    numbers, percentages (intervals of shares), fraction words and length in words."""
+    numbers, percentages (intervals of shares, and the classes whose sum they are said to be, else
+    0), fraction words and length in words."""
 
     claims: dict[Claim, str] = field(default_factory=dict)
     mentioned: list[int] = field(default_factory=list)
     numbers: list[float] = field(default_factory=list)
-    percentages: list[tuple[float, float]] = field(default_factory=list)
+    percentages: list[tuple[float, float, int]] = field(default_factory=list)
     fraction_words: int = 0
     words: int = 0
 
@@ -74,6 +78,7 @@ def _attach(text: Scan, lexicon: Lexicon, reading: Reading) -> None:
     """Walk over the tokens and give every cue to its mention."""
     kinds, values, words = text.kinds, text.values, text.words
     waiting: int | None = None  # a region that comes before its class
+    denied = -1  # the dominance word of "is not dominant"
     for i, kind in enumerate(kinds):
         if not _ACTS[kind]:
             continue
@@ -81,31 +86,39 @@ def _attach(text: Scan, lexicon: Lexicon, reading: Reading) -> None:
             text.last = None
         if kind == MENTION:
             if i in text.at:
-                text.last = text.at[i]
+                one = text.at[i]
+                places.qualify(text, one)
                 if waiting is not None:
-                    text.last.regions.append((values[waiting], words[waiting]))
+                    one.regions.append((values[waiting], words[waiting]))
                     waiting = None
+                if not one.aside:
+                    text.last = one
         elif kind == END:
             text.last, waiting = None, None
         elif kind in (STRONG, PART_CUE, LINK, AFTER):
             reading.fraction_words += values[i].fraction
             cues.quantity(text, i)
         elif kind in (DOMINANT, DOMINATES, DOMINANT_USE):
-            cues.dominance(text, i)
+            if i != denied:
+                cues.dominance(text, i)
         elif kind == NO:
-            target = cues.ahead(text, i)
+            denied = cues.not_dominant(text, i)
+            target = None if denied >= 0 else cues.ahead(text, i)
             if target:
-                target.negated = words[i]
+                gap = "" if target.at == i + 1 else " …"
+                target.negated, target.aside = words[i] + gap, bool(values[i])
         elif kind == ABSENT:
             for one in subjects(text):
                 one.negated, one.negated_after = words[i], True
         elif kind == PERCENT:
             reading.numbers.extend(sorted({*values[i][:2]}))
-            reading.percentages.append(cues.percentage(text, i, lexicon))
+            reading.percentages.append(percentages.percentage(text, i, lexicon))
         elif kind == NUMBER:
             reading.numbers.append(values[i][0])
         elif kind == REGION:
-            if text.last is not None and cues.is_behind(text, i):
+            if places.is_relative(text, i):
+                continue
+            if text.last is not None and places.is_behind(text, i):
                 text.last.regions.append((values[i], words[i]))
             else:
                 waiting = i
@@ -119,13 +132,21 @@ def _claims(text: Scan, lexicon: Lexicon) -> dict[Claim, str]:
     for one in text.mentions:
         cue, bits = one.cue, one.bits
         group = bits & (bits - 1)
+        if one.aside:
+            continue
+        if one.percent is not None and one.percent[0] <= 0 and one.percent[1] <= ZERO:
+            one.negated = one.negated or one.percent_words  # "0 % water"
+            cue = None
         if one.negated:
+            said = f"{one.word} {one.negated}" if one.negated_after else f"{one.negated} {one.word}"
             if cue is not None and cue.low > lexicon.presence / 2:  # "no significant water"
-                add((QUANTITY, bits, 0.0, cue.low), f"{one.negated} {one.words}")
-            elif one.negated_after:
-                add((ABSENCE, bits, 0.0, 0.0), f"{one.word} {one.negated}")
+                if not one.regions:
+                    add((QUANTITY, bits, 0.0, cue.low), f"{one.negated} {one.words}")
+            elif one.regions:
+                for region, words in one.regions:
+                    add((LOCAL_ABSENCE, bits, region, 0.0), f"{said} {words}")
             else:
-                add((ABSENCE, bits, 0.0, 0.0), f"{one.negated} {one.word}")
+                add((ABSENCE, bits, 0.0, 0.0), said)
             continue
         named = not group and not (cue is not None and cue.nearly_none)
         if named:
@@ -140,11 +161,12 @@ def _claims(text: Scan, lexicon: Lexicon) -> dict[Claim, str]:
         if named:
             for region, words in one.regions:
                 add((LAYOUT, bits, region, 0.0), words)
+    for bits, interval, words in text.sums:
+        add((QUANTITY, bits, *interval), words)
     for at, together in dominant.items():
-        union = 0
         for one in together:
-            union |= one.bits
             add((DOMINANCE, one.bits, len(together), 0.0), text.words[at])
         if any(one.strength == DERIVED for one in together):  # "A and B dominate": their sum does
-            add((QUANTITY, union, lexicon.dominant.low, lexicon.dominant.high), text.words[at])
+            low, high = lexicon.dominant.low, lexicon.dominant.high
+            add((QUANTITY, union(together), low, high), text.words[at])
     return claims

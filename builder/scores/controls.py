@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from builder.scores import lexicon as lexicons
 from builder.scores.grounding import shares_of
-from builder.scores.lexicon import MENTION, TOKEN, Lexicon
+from builder.scores.lexicon import Lexicon
+from builder.scores.tokens import MENTION, NUMERAL, TOKEN
 
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_NUMBER = re.compile(NUMERAL)
 
 MASKED_DIGITS = "#"
 MASKED_CLASS = "land"
@@ -121,20 +122,8 @@ def _order(ids: Sequence[str], seed: int) -> list[int]:
 def _class_spans(text: str, lexicon: Lexicon) -> list[tuple[int, int]]:
     """Where the class phrases stand in ``text``; plain lower case, so that places hold."""
     lower = text.lower() if len(text.lower()) == len(text) else text
-    found = [(match.group(), match.start(), match.end()) for match in TOKEN.finditer(lower)]
-    spans: list[tuple[int, int]] = []
-    i = 0
-    while i < len(found):
-        word, start, stop = found[i]
-        token = lexicon.single.get(word)
-        length = 1
-        following = found[i + 1][0] if i + 1 < len(found) else ""
-        for rest, phrase in lexicon.phrases.get(word, {}).get(following, ()):
-            if [one for one, _, _ in found[i + 2 : i + 2 + len(rest)]] == rest:
-                token, length = phrase, 2 + len(rest)
-                stop = found[i + length - 1][2]
-                break
-        if token is not None and token[0] == MENTION:
-            spans.append((start, stop))
-        i += length
-    return spans
+    found = list(TOKEN.finditer(lower))
+    tokens = [(lexicon.single.get(one.group()), one.start(), one.end()) for one in found]
+    for i, end, token in reversed(lexicon.phrases_in([one.group() for one in found])):
+        tokens[i:end] = [(token, tokens[i][1], tokens[end - 1][2])]
+    return [(start, end) for token, start, end in tokens if token and token[0] == MENTION]

@@ -1,6 +1,8 @@
 """Cues of a caption ("limited", "dominates", "42 %") and the mention that each is about."""
 
-from builder.scores.lexicon import (
+from builder.scores.lexicon import Quantity
+from builder.scores.mentions import DERIVED, OWN, REACH, Mention, Scan, subjects, union
+from builder.scores.tokens import (
     AFTER,
     BOUND,
     CLOSE,
@@ -27,18 +29,15 @@ from builder.scores.lexicon import (
     SCENE,
     STOP,
     STRONG,
-    Lexicon,
 )
-from builder.scores.mentions import DERIVED, OWN, REACH, Mention, Scan, subjects
 
 _CLAUSE = frozenset((END, COMMA, JOIN, STOP, PREPOSITION, OPEN))
-_IN_NOUN_PHRASE = frozenset((OTHER, OF, DETERMINER, STRONG, PART_CUE, PART, DOMINANT))
 _TRANSPARENT = frozenset((OF, PERCENT, BOUND, STRONG, PART_CUE, DOMINANT, CLOSE))
 _ADVERBS = frozenset(
     ("very", "only", "quite", "relatively", "fairly", "rather", "extremely", "mostly", "just",
      "still", "also")
 )  # fmt: skip
-_PLACING = ("in ", "to ", "on ", "at ", "near ", "along ", "around ", "toward ", "towards ")
+_TOGETHER = frozenset(("together", "combined", "jointly", "collectively"))
 
 
 def ahead(scan: Scan, i: int, *, adverb: bool = False) -> Mention | None:
@@ -87,11 +86,14 @@ def quantity(scan: Scan, i: int) -> None:
     """Attach "limited", "patches of", "interspersed with", "more than half"."""
     kinds, cue = scan.kinds, scan.values[i]
     strength = OWN if kinds[i] == STRONG else DERIVED
-    before, after = _before(scan, i), kinds[i + 1]
+    at, after = _before(scan, i), kinds[i + 1]
+    before = kinds[at]
     predicate = kinds[i] == AFTER or (before in (COPULA, MENTION) and after in _CLAUSE)
     target = None if predicate else ahead(scan, i, adverb=cue.low >= 0.8)
     if target:
         target.claim(cue, strength, scan.words[i])
+    elif (cue.fraction or cue.low >= 0.5) and is_sum(scan, at, i):
+        scan.sums.append((union(subjects(scan)), (cue.low, cue.high), scan.words[i]))
     elif predicate or before in (COPULA, COVERAGE, DOMINATES) or after == PREPOSITION:
         for one in subjects(scan):
             if not one.strength or (one is scan.last and one.strength < strength):
@@ -109,7 +111,11 @@ def dominance(scan: Scan, i: int) -> None:
         found = [ahead(scan, i + 1, adverb=True) if kinds[i + 1] == COPULA else last]
     else:
         found = [ahead(scan, i, adverb=True)]
-        if found == [None] and _before(scan, i) == COPULA and scan.words[i].endswith("dominant"):
+        if (
+            found == [None]
+            and kinds[_before(scan, i)] == COPULA
+            and scan.words[i].endswith("dominant")
+        ):
             found = list(subjects(scan))
     for one in found:
         if one is not None:
@@ -117,83 +123,46 @@ def dominance(scan: Scan, i: int) -> None:
             one.claim(scan.values[i], DERIVED, scan.words[i])
 
 
-def percentage(scan: Scan, i: int, lexicon: Lexicon) -> tuple[float, float]:
-    """Attach "79 %", "(79%)", "covering 79 % of the area"; the interval of shares it claims."""
-    kinds, last = scan.kinds, scan.last
-    bounds = _bounds(scan, i, lexicon)
-    previous = i - 1
-    while previous > 0 and kinds[previous] in (BOUND, PREPOSITION) and i - previous < 3:
-        previous -= 1
-    bracketed = previous >= 0 and kinds[previous] == OPEN
-    found: list[Mention | None] = [last]
-    if kinds[i + 1] == EACH:
-        found = list(subjects(scan))
-    elif not bracketed or kinds[i + 1 : i + 3] == [CLOSE, OF]:
-        told = last is not None and (
-            last.at == previous or (last.at == previous - 1 and kinds[previous] == COPULA)
-        )  # "grass: 79%"
-        start = i + 1 if bracketed else i
-        found = [last if told else _noun_ahead(scan, start) or last]
-    for one in found:
-        if one is not None and one.percent is None and not one.negated:
-            one.percent, one.percent_words = bounds, scan.words[i]
-    return bounds
+def not_dominant(scan: Scan, i: int) -> int:
+    """Attach "is not dominant", "does not dominate"; the place of the denied word, −1 for none.
 
-
-def is_behind(scan: Scan, i: int) -> bool:
-    """Whether the region at ``i`` speaks of the last mention, not of one to come."""
-    kinds, last = scan.kinds, scan.last
-    if last is None:
-        return False
-    between = kinds[last.at + 1 : i]
-    if STOP in between or RELATIVE in between:
-        return False
-    placed = PREPOSITION in kinds[max(0, i - 2) : i] or scan.words[i].startswith(_PLACING)
-    opens = COMMA in between or not placed  # "the northern half is …"
-    return not (opens and kinds[i + 1] in (COPULA, COVERAGE, DOMINATES, PASSIVE))
+    Who is not dominant is there all the same; "not dominated by forest" speaks of what follows.
+    """
+    kinds = scan.kinds
+    at = i + 2 if kinds[i + 1] == DETERMINER else i + 1
+    said = i > 0 and kinds[i - 1] == COPULA
+    if not (
+        kinds[at] == DOMINATES
+        or (said and kinds[at] == DOMINANT_USE)
+        or (said and kinds[at] == DOMINANT and kinds[at + 1] in _CLAUSE)
+    ):
+        return -1
+    for one in subjects(scan):
+        cue = Quantity("not dominant", 0.0, scan.values[at].low)
+        one.claim(cue, OWN, f"{scan.words[i]} {scan.words[at]}")
+    return at
 
 
 def _before(scan: Scan, i: int) -> int:
-    """Kind of the token before ``i``, articles and adverbs skipped."""
+    """The token before ``i``, articles, bounds and adverbs skipped; −1, an END, for none."""
     j = i - 1
     while (
         j >= 0 and i - j < 4 and (scan.kinds[j] in (DETERMINER, BOUND) or scan.words[j] in _ADVERBS)
     ):
         j -= 1
-    return scan.kinds[j] if j >= 0 else END
+    return j
 
 
-def _bounds(scan: Scan, i: int, lexicon: Lexicon) -> tuple[float, float]:
-    """Shares that a percentage claims, its rounding, "over", "about" and "up to" included."""
-    low, high, half = scan.values[i]
-    bound = scan.values[i - 1] if i and isinstance(scan.values[i - 1], str) else ""
-    if bound == "about":
-        half = max(half, 100 * lexicon.about)
-    if bound == "more":
-        return max(0.0, (low - half) / 100), 1.0
-    if bound == "less":
-        return 0.0, (high + half) / 100
-    return (low - half) / 100, (high + half) / 100
+def is_sum(scan: Scan, before: int, i: int) -> bool:
+    """Whether the share at ``i`` is of several classes: "trees and shrubs together cover 40 %".
 
-
-def _noun_ahead(scan: Scan, i: int) -> Mention | None:
-    """The mention that a percentage at ``i`` introduces: "79 % grassland"."""
-    kinds = scan.kinds
-    noun = False
-    for j in range(i + 1, min(i + 1 + REACH // 2, len(kinds) - 1)):
-        kind, after = kinds[j], kinds[j + 1]
-        if kind == MENTION:
-            return scan.at.get(j)
-        if kind == SCENE:
-            noun = True
-            if after not in (OF, PASSIVE, COPULA, SCENE):
-                return None
-        elif kind in (COPULA, PASSIVE):
-            if not noun and not (j == i + 1 and after == MENTION):
-                return None
-        elif kind == PREPOSITION:
-            if kinds[j - 1] != PASSIVE:
-                return None
-        elif kind not in _IN_NOUN_PHRASE:
-            return None
-    return None
+    ``before`` is the token before it and its bound. "A and B, covering 40 %" is said of B, "A and
+    B each cover 40 %" of both.
+    """
+    last = scan.last
+    if last is None or last.link != JOIN or before <= last.at:
+        return False
+    if EACH in scan.kinds[last.at : i + 2]:
+        return False
+    verb = scan.kinds[before] == COVERAGE and not scan.words[before].endswith("ing")
+    return verb or not _TOGETHER.isdisjoint(scan.words[last.at : i])

@@ -1,7 +1,6 @@
 """Grounding: how far a caption's claims agree with the land cover of its tile."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -10,14 +9,24 @@ import pyarrow as pa
 from builder.errors import ArasError
 from builder.landcover import CLASSES
 from builder.scores import lexicon as lexicons
-from builder.scores.claims import ABSENCE, DOMINANCE, LAYOUT, PRESENCE, QUANTITY, read
+from builder.scores.claim_table import Claims, Floats, read_claims
+from builder.scores.claims import (
+    ABSENCE,
+    DOMINANCE,
+    LAYOUT,
+    LOCAL_ABSENCE,
+    PRESENCE,
+    QUANTITY,
+)
 from builder.scores.lexicon import Lexicon
 
-Floats = npt.NDArray[np.float64]
-
 _BITS = (np.arange(1 << len(CLASSES))[:, None] >> np.arange(len(CLASSES)) & 1).astype(bool)
-_TYPES = np.array([0, 0, 1, 2, 3])  # presence and absence are one type of claim
+_TYPES = np.array([0, 0, 1, 2, 3, 0])  # presence and absence, anywhere, are one type of claim
 _PAIRS = np.triu_indices(len(CLASSES), 1)
+
+Box = tuple[float, float, float, float]
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+HALVES: tuple[Box, ...] = ((0, 0, 0.5, 1), (0.5, 0, 1, 1), (0, 0, 1, 0.5), (0, 0.5, 1, 1))
 
 SCORES = pa.schema(
     [
@@ -41,78 +50,6 @@ SCORES = pa.schema(
     ]
 )
 """Columns of `score_captions`; docs/caption-scores.md says what each means."""
-
-
-@dataclass(frozen=True)
-class Claims:
-    """The claims of n captions as flat arrays, m claims in all.
-
-    ``row``, ``kind``, ``bits`` (m,) integers; ``low``, ``high`` (m,) float64; ``words`` m strings.
-    ``order`` (n, 7) int8: place of the class among the mentions, −1 where it is not mentioned.
-    ``number_row``/``number`` every numeral; ``percent_row``/``percent`` (…, 2) intervals of
-    shares. ``fractions``, ``length`` (n,) counts of fraction words and of words. ``readable``
-    (n,) bool is false where there is no text.
-    """
-
-    row: npt.NDArray[np.int64]
-    kind: npt.NDArray[np.int64]
-    bits: npt.NDArray[np.int64]
-    low: Floats
-    high: Floats
-    words: list[str]
-    order: npt.NDArray[np.int8]
-    number_row: npt.NDArray[np.int64]
-    number: Floats
-    percent_row: npt.NDArray[np.int64]
-    percent: Floats
-    fractions: npt.NDArray[np.int64]
-    length: npt.NDArray[np.int64]
-    readable: npt.NDArray[np.bool_]
-
-
-def read_claims(texts: Sequence[str | None], lexicon: Lexicon | None = None) -> Claims:
-    """Read n captions; None and blank texts are unreadable (their scores are missing)."""
-    lexicon = lexicon or lexicons.load()
-    rows: list[int] = []
-    flat: list[tuple[int, int, float, float]] = []
-    words: list[str] = []
-    numbers: list[tuple[int, float]] = []
-    percents: list[tuple[int, float, float]] = []
-    order = np.full((len(texts), len(CLASSES)), -1, dtype=np.int8)
-    counts = np.zeros((2, len(texts)), dtype=np.int64)
-    readable = np.zeros(len(texts), dtype=bool)
-    for i, text in enumerate(texts):
-        if text is None or not text.strip(" \t\r\n\0"):
-            continue
-        reading = read(text, lexicon)
-        readable[i] = True
-        counts[:, i] = reading.fraction_words, reading.words
-        rows += [i] * len(reading.claims)
-        flat += reading.claims
-        words += reading.claims.values()
-        for place, k in enumerate(reading.mentioned):
-            order[i, k] = place
-        numbers += [(i, number) for number in reading.numbers]
-        percents += [(i, *interval) for interval in reading.percentages]
-    table = np.array(flat, dtype=np.float64).reshape(-1, 4)
-    numeral = np.array(numbers, dtype=np.float64).reshape(-1, 2)
-    percent = np.array(percents, dtype=np.float64).reshape(-1, 3)
-    return Claims(
-        row=np.array(rows, dtype=np.int64),
-        kind=table[:, 0].astype(np.int64),
-        bits=table[:, 1].astype(np.int64),
-        low=table[:, 2],
-        high=table[:, 3],
-        words=words,
-        order=order,
-        number_row=numeral[:, 0].astype(np.int64),
-        number=numeral[:, 1],
-        percent_row=percent[:, 0].astype(np.int64),
-        percent=percent[:, 1:],
-        fractions=counts[0],
-        length=counts[1],
-        readable=readable,
-    )
 
 
 def score_captions(
@@ -229,18 +166,42 @@ def _values(
         (DOMINANCE, (larger < claims.low).astype(float)),
     ):
         value[kind == one] = score[kind == one]
-    for i in np.flatnonzero(kind == LAYOUT):
+    for i in np.flatnonzero((kind == LAYOUT) | (kind == LOCAL_ABSENCE)):
         mask = masks[claims.row[i]] if masks is not None else None
         if mask is not None:
-            _, (top, left, bottom, right) = lexicon.regions[int(claims.low[i])]
-            height, width = mask.shape
-            is_class = mask == int(claims.bits[i]).bit_length() - 1
-            rows = slice(round(top * height), round(bottom * height))
-            columns = slice(round(left * width), round(right * width))
-            area = is_class[rows, columns].size / mask.size
-            seen[i] = is_class[rows, columns].sum() / max(1, is_class.sum())
-            value[i] = min(1.0, seen[i] / (2 * area))
+            classes = np.flatnonzero(inside[i])
+            is_class = mask == classes[0] if len(classes) == 1 else np.isin(mask, classes)
+            _, box = lexicon.regions[int(claims.low[i])]
+            if kind[i] == LOCAL_ABSENCE:
+                seen[i] = _inside(is_class, box).mean()
+                value[i] = max(0.0, 1 - seen[i] / (5 * lexicon.presence))
+            else:
+                value[i], seen[i] = _layout(is_class, box)
     return value, seen
+
+
+def _layout(is_class: npt.NDArray[np.bool_], box: Box) -> tuple[float, float]:
+    """How true it is that a class lies in ``box``, and the share of it that does.
+
+    "Spread over the whole tile" is true when every half holds a quarter of it at least, and the
+    less true the less the emptiest half holds.
+    """
+    total = max(1, is_class.sum())
+    if box == WHOLE:
+        most = max(_inside(is_class, half).sum() / total for half in HALVES)
+        return min(1.0, 4 * (1 - most)), float(most)
+    part = _inside(is_class, box)
+    share = part.sum() / total
+    return min(1.0, share * is_class.size / (2 * part.size)), share
+
+
+def _inside(pixels: npt.NDArray[np.bool_], box: Box) -> npt.NDArray[np.bool_]:
+    """The part of (H, W) ``pixels`` in the box of a region, one row and column at least."""
+    height, width = pixels.shape
+    top, left, bottom, right = box
+    rows = slice(round(top * height), max(round(bottom * height), round(top * height) + 1))
+    columns = slice(round(left * width), max(round(right * width), round(left * width) + 1))
+    return pixels[rows, columns]
 
 
 def _numerals(
@@ -254,7 +215,9 @@ def _numerals(
     with np.errstate(invalid="ignore", divide="ignore"):
         leak = (told & present).sum(axis=1) / present.sum(axis=1)
     groups = [shares[:, _BITS[bits]].sum(axis=1, keepdims=True) for bits in lexicon.groups]
-    known = np.nan_to_num(np.hstack([shares, *groups]))[claims.percent_row]
+    said = np.where(_BITS[claims.percent_bits], shares[claims.percent_row], 0).sum(axis=1)
+    known = np.hstack([np.hstack([shares, *groups])[claims.percent_row], said[:, None]])
+    known = np.nan_to_num(known)
     low, high = claims.percent[:, :1] - 0.005, claims.percent[:, 1:] + 0.005
     fits = ((known > low) & (known < high)).any(axis=1)
     fabricated = np.bincount(claims.percent_row[~fits], minlength=len(shares))
@@ -298,7 +261,10 @@ def _contradictions(
         name = lexicon.groups.get(bits) or "+".join(
             c for k, c in enumerate(CLASSES) if bits >> k & 1
         )
-        place = " of it there" if claims.kind[i] == LAYOUT else ""
+        place = " there" if claims.kind[i] == LOCAL_ABSENCE else ""
+        if claims.kind[i] == LAYOUT:
+            whole = lexicon.regions[int(claims.low[i])][1] == WHOLE
+            place = " of it in one half" if whole else " of it there"
         row, said = (
             found[claims.row[i]],
             f"{name} {100 * seen[i]:.3g} %{place}, but “{claims.words[i]}”",

@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from builder.errors import ArasError
 from builder.scores.ridge import cross_validated_r2
+from builder.scores.tokens import NUMERAL
 
-_DIGITS = re.compile(r"\d+(?:[.,]\d+)*\s*%?")
+_DIGITS = re.compile(rf"{NUMERAL}\s*%?")
 
 
 def without_digits(text: str) -> str:

@@ -4,8 +4,7 @@ import functools
 import itertools
 import re
 import sys
-import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from typing import Any
 from builder.errors import ArasError
 from builder.files import digest_of
 from builder.landcover import CLASSES
+from builder.scores import tokens as t
+from builder.scores.tokens import Token
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -21,61 +22,33 @@ else:
 
 BUILT_IN = Path(__file__).with_name("lexicon.toml")
 
-# What a token is to the parser (builder/scores/claims.py).
-(
-    OTHER, MENTION, STRONG, PART_CUE, LINK, AFTER, DOMINANT, DOMINATES, DOMINANT_USE, NO, PREFIX,
-    ABSENT, REGION, COMMA, JOIN, STOP, RELATIVE, PREPOSITION, DETERMINER, COPULA, COVERAGE, SCENE,
-    PART, PASSIVE, EACH, OF, OPEN, CLOSE, END, PERCENT, NUMBER, BOUND,
-) = range(32)  # fmt: skip
+ABSENT_BEFORE = "absent"
+"""Value of a word (OTHER) that denies the class right before it: "tree-free"."""
 
 _GRAMMAR = {
-    "join": JOIN,
-    "stop": STOP,
-    "relative": RELATIVE,
-    "preposition": PREPOSITION,
-    "determiner": DETERMINER,
-    "copula": COPULA,
-    "coverage": COVERAGE,
-    "scene": SCENE,
-    "part": PART,
-    "passive": PASSIVE,
-    "each": EACH,
+    "join": t.JOIN,
+    "stop": t.STOP,
+    "relative": t.RELATIVE,
+    "preposition": t.PREPOSITION,
+    "determiner": t.DETERMINER,
+    "copula": t.COPULA,
+    "coverage": t.COVERAGE,
+    "scene": t.SCENE,
+    "part": t.PART,
+    "passive": t.PASSIVE,
+    "each": t.EACH,
 }
-_QUANTITY = {"words": STRONG, "part": PART_CUE, "link": LINK, "after": AFTER}
-_NEGATION = {"before": NO, "prefix": PREFIX, "after": ABSENT}
-_PUNCTUATION = {
-    ",": COMMA, "–": COMMA, "—": COMMA, "/": JOIN, "(": OPEN, ")": CLOSE, "[": OPEN, "]": CLOSE,
-    ".": END, ";": END, "!": END, "?": END, "|": END, "\n": END, ":": COPULA,
-}  # fmt: skip
-
-_UNITS = (
-    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
-    "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
-)  # fmt: skip
-_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-NUMBER_WORDS = {
-    **{word: i + 1 for i, word in enumerate(_UNITS)},
-    **{word: 10 * (i + 2) for i, word in enumerate(_TENS)},
-    "hundred": 100,
+_QUANTITY = {"words": t.STRONG, "part": t.PART_CUE, "link": t.LINK, "after": t.AFTER}
+_DOMINANCE = {"before": t.DOMINANT, "verbs": t.DOMINATES, "nouns": t.DOMINANT_USE}
+_NEGATION: dict[str, Token] = {
+    "before": (t.NO, False),
+    "aside": (t.NO, True),
+    "prefix": (t.PREFIX, None),
+    "suffix": (t.OTHER, ABSENT_BEFORE),
+    "after": (t.ABSENT, None),
 }
-
-_NUMBER = r"\d+(?:[.,]\d+)?"
-_WORDED = "|".join(sorted(NUMBER_WORDS, key=len, reverse=True))
-TOKEN = re.compile(
-    rf"{_NUMBER}(?:\s?%?\s?(?:-|–|to)\s?{_NUMBER})?\s?(?:%|percent\b|per\s?cent\b|pct\b)"
-    rf"|{_NUMBER}"
-    rf"|(?:(?:{_WORDED})[\s-])+per\s?cent\b"
-    r"|[^\W\d_]+(?:['’]t\b)?"
-    r"|[,–—/()\[\];!?|:&<>~≈≤≥]"
-    r"|\.(?!\d)"
-    r"|\n(?=\s*(?:\n|[-*#•]|\d+[.)]\s))"
-)
-"""One pass over a caption in lower case: percentages and ranges, numbers, words, punctuation."""
-
-_WORD = re.compile(r"[^\W\d_]+(?:['’]t\b)?|[&<>~≈≤≥]")
 _BRACES = re.compile(r"\{([^{}]*)\}")
-
-Token = tuple[int, Any]
+_LIST = re.compile(r"<(\w+)>")
 
 
 @dataclass(frozen=True)
@@ -113,40 +86,52 @@ class Lexicon:
 
         Three lists of equal length. The value is a class bitmask for MENTION, a `Quantity` for
         cues, the index into `regions` for REGION, (low, high, half-width of the rounding) for
-        PERCENT and NUMBER, "more", "less" or "about" for words that bound one, else None.
+        PERCENT and NUMBER, "more", "less" or "about" for words that bound one, and for NO whether
+        it only sets its class aside ("instead of"). OTHER has the index of a region where it is an
+        adjective of place ("northern"), `ABSENT_BEFORE`, or None, as all else has.
         """
-        words: list[str] = TOKEN.findall(_plain(text))
-        single, phrases = self.single, self.phrases
-        tokens = [single.get(word) or _other(word) for word in words]
-        starts = [i for i, word in enumerate(words) if word in phrases]
-        done = 0
-        merged: list[tuple[int, int, Token]] = []
-        for i in starts:
-            if i < done or i + 1 == len(words):
-                continue
-            for rest, token in phrases[words[i]].get(words[i + 1], ()):
-                end = i + 2 + len(rest)
-                if words[i + 2 : end] == rest:
-                    merged.append((i, end, token))
-                    done = end
-                    break
-        for i, end, token in reversed(merged):
+        words: list[str] = t.TOKEN.findall(t.plain(text))
+        single = self.single
+        tokens = [single.get(word) or t.other(word) for word in words]
+        for i, end, token in reversed(self.phrases_in(words)):
             tokens[i:end] = [token]
             words[i:end] = [" ".join(words[i:end])]
         return [kind for kind, _ in tokens], [value for _, value in tokens], words
 
+    def phrases_in(self, words: Sequence[str]) -> list[tuple[int, int, Token]]:
+        """Phrases of two and more of ``words``, as (start, end, token); the longest wins."""
+        phrases = self.phrases
+        done = 0
+        found: list[tuple[int, int, Token]] = []
+        for i in [i for i, word in enumerate(words[:-1]) if word in phrases]:
+            following = phrases[words[i]].get(words[i + 1])
+            if following is None or i < done:
+                continue
+            for rest, token in following:
+                end = i + 2 + len(rest)
+                if words[i + 2 : end] == rest:
+                    found.append((i, end, token))
+                    done = end
+                    break
+        return found
 
-@functools.lru_cache(maxsize=8)
+
 def load(path: Path | None = None) -> Lexicon:
     """The built-in lexicon, or the file ``path`` laid over it.
 
     Raises ArasError that names the file and the key when the file cannot be read or understood.
     """
-    tables = _read(BUILT_IN)
+    return _load(path, _read(path) if path else "")
+
+
+@functools.lru_cache(maxsize=8)
+def _load(path: Path | None, text: str) -> Lexicon:
+    """The lexicon by the words of its file, so that a file that changed is read again."""
+    tables = _parse(BUILT_IN, _read(BUILT_IN))
     place = BUILT_IN
     if path is not None:
         place = path
-        own = _read(path)
+        own = _parse(path, text)
         if not isinstance(own.get("version"), str) or own["version"] == tables["version"]:
             raise ArasError(
                 f'{path}: give the lexicon a version of its own, as in version = "1-harbour"'
@@ -158,10 +143,17 @@ def load(path: Path | None = None) -> Lexicon:
         raise ArasError(f"{place}: not a caption lexicon: {error}; see {BUILT_IN}") from error
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> str:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArasError(f"{path}: cannot read the lexicon: {error}") from error
+
+
+def _parse(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise ArasError(f"{path}: cannot read the lexicon: {error}") from error
 
 
@@ -194,21 +186,15 @@ def _compile(tables: dict[str, Any]) -> Lexicon:
     for name, box in regions:
         if len(box) != 4 or not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
             raise ValueError(f"[regions.{name}] box {list(box)} is not top, left, bottom, right")
-    groups = {
-        sum(1 << CLASSES.index(one) for one in entry["classes"]): name
-        for name, entry in tables["groups"].items()
-    }
     scoring = tables["scoring"]
     table: dict[tuple[str, ...], Token] = {}
+    lists = tables.get("lists", {})
     for phrase, token in _entries(tables, quantities):
-        for one in _expand(phrase):
-            words = tuple(_WORD.findall(one.lower()))
-            if not words:
-                raise ValueError(f"the phrase {phrase!r} holds no word")
+        for words in _expand(phrase, lists):
             table[words] = token
     for phrase in tables.get("remove", ()):
-        for one in _expand(phrase):
-            table.pop(tuple(_WORD.findall(one.lower())), None)
+        for words in _expand(phrase, lists):
+            table.pop(words, None)
     phrases: dict[str, dict[str, tuple[tuple[list[str], Token], ...]]] = {}
     for words in sorted(table, key=len, reverse=True):
         if len(words) > 1:
@@ -222,11 +208,15 @@ def _compile(tables: dict[str, Any]) -> Lexicon:
         about=float(scoring["about"]),
         dominant=quantities[tables["dominance"]["quantity"]],
         regions=regions,  # type: ignore[arg-type]
-        groups=groups,
+        groups={_bits(entry["classes"]): name for name, entry in tables["groups"].items()},
         single={words[0]: token for words, token in table.items() if len(words) == 1}
-        | {mark: (kind, None) for mark, kind in _PUNCTUATION.items()},
+        | {mark: (kind, None) for mark, kind in t.PUNCTUATION.items()},
         phrases=phrases,
     )
+
+
+def _bits(classes: Sequence[str]) -> int:
+    return sum(1 << CLASSES.index(one) for one in classes)
 
 
 def _entries(
@@ -234,78 +224,70 @@ def _entries(
 ) -> Iterator[tuple[str, Token]]:
     """Every phrase and what it is; a later one replaces an earlier one of the same words."""
     grammar = tables["grammar"]
-    yield "of", (OF, None)
+    yield "of", (t.OF, None)
     for name, kind in _GRAMMAR.items():
         for phrase in grammar[name]:
             yield phrase, (kind, None)
     for bound in ("more", "less", "about"):
         for phrase in grammar[bound]:
-            yield phrase, (BOUND if phrase not in grammar["preposition"] else PREPOSITION, bound)
+            yield (
+                phrase,
+                (t.BOUND if phrase not in grammar["preposition"] else t.PREPOSITION, bound),
+            )
     for name, entry in tables["quantities"].items():
         for key, kind in _QUANTITY.items():
             for phrase in entry.get(key, ()):
                 yield phrase, (kind, quantities[name])
+    for phrase, quantity in _fractions(tables):
+        yield phrase, (t.STRONG, quantity)
     dominance = tables["dominance"]
-    for key, kind in (("before", DOMINANT), ("verbs", DOMINATES), ("nouns", DOMINANT_USE)):
+    for key, kind in _DOMINANCE.items():
         for phrase in dominance[key]:
             yield phrase, (kind, quantities[dominance["quantity"]])
-    for key, kind in _NEGATION.items():
+    for key, token in _NEGATION.items():
         for phrase in tables["negation"][key]:
-            yield phrase, (kind, None)
+            yield phrase, token
     least = quantities["negligible"]
     for phrase in tables["negation"]["nearly"]:
         nearly = Quantity("nearly none", least.low, least.high, nearly_none=True)
-        yield phrase, (STRONG, nearly)
+        yield phrase, (t.STRONG, nearly)
     for index, entry in enumerate(tables["regions"].values()):
+        for phrase in entry.get("adjectives", ()):
+            yield phrase, (t.OTHER, index)
         for phrase in entry["words"]:
-            yield phrase, (REGION, index)
+            yield phrase, (t.REGION, index)
     for name, words in tables["classes"].items():
         for phrase in words:
-            yield phrase, (MENTION, 1 << CLASSES.index(name))
+            yield phrase, (t.MENTION, _bits([name]))
     for entry in tables["groups"].values():
-        bits = sum(1 << CLASSES.index(one) for one in entry["classes"])
         for phrase in entry["words"]:
-            yield phrase, (MENTION, bits)
+            yield phrase, (t.MENTION, _bits(entry["classes"]))
     for phrase in tables["neutral"]["words"]:
-        yield phrase, (OTHER, None)
+        yield phrase, (t.OTHER, None)
 
 
-def _expand(phrase: str) -> Iterator[str]:
-    """``forest{|s}`` → forest, forests."""
-    parts = _BRACES.split(phrase)
+def _fractions(tables: dict[str, Any]) -> Iterator[tuple[str, Quantity]]:
+    """Fraction words, alone and after a bound: "a third", "about a third", "over a third"."""
+    half, least = float(tables["scoring"]["fraction"]), float(tables["scoring"]["some"])
+    for phrase, share in tables["fractions"].items():
+        if not 0 < share < 1:
+            raise ValueError(f"[fractions] {phrase!r} is {share}, not between 0 and 1")
+        around = (max(0.0, share - half), min(1.0, share + half))
+        bounds = {"more": (share, 1.0), "less": (least, share), "about": around}
+        yield phrase, Quantity(phrase, *around, fraction=True)
+        for bound, interval in bounds.items():
+            for word in tables["grammar"][bound]:
+                yield f"{word} {phrase}", Quantity(phrase, *interval, fraction=True)
+
+
+def _expand(phrase: str, lists: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
+    """``forest{|s}`` → the words of forest and of forests; ``<name>`` is one of ``lists``."""
+    if unknown := set(_LIST.findall(phrase)) - set(lists):
+        raise ValueError(f"the phrase {phrase!r} uses <{unknown.pop()}>, which is not in [lists]")
+    parts = _BRACES.split(_LIST.sub(lambda found: lists[found[1]], phrase))
     choices = [part.split("|") if i % 2 else [part] for i, part in enumerate(parts)]
     for choice in itertools.product(*choices):
-        yield "".join(choice)
-
-
-def _plain(text: str) -> str:
-    """Lower case, compatibility forms folded (full-width digits, NBSP), NULs as spaces."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-    return text.replace("\0", " ").lower()
-
-
-_NOTHING: Token = (OTHER, None)
-
-
-def _other(word: str) -> Token:
-    """The token of a word that the lexicon does not hold: a number, or nothing."""
-    if word[0].isdigit():
-        return _number(word)
-    if word.endswith("cent") and not word.isalpha():
-        return _worded(word)
-    return _NOTHING
-
-
-@functools.lru_cache(maxsize=4096)
-def _number(word: str) -> Token:
-    """Value(s) of a token that starts with a digit, with the half-width of their rounding."""
-    numbers = [part.replace(",", ".") for part in re.findall(_NUMBER, word)]
-    decimals = max(len(part.partition(".")[2]) for part in numbers)
-    low, high = sorted((float(numbers[0]), float(numbers[-1])))
-    return NUMBER if word[-1].isdigit() else PERCENT, (low, high, 0.5 * 10.0**-decimals)
-
-
-def _worded(word: str) -> Token:
-    value = float(sum(NUMBER_WORDS.get(part, 0) for part in re.findall(r"[a-z]+", word)))
-    return PERCENT, (value, value, 0.5)
+        words = tuple(t.WORD.findall("".join(choice).lower()))
+        if not words:
+            raise ValueError(f"the phrase {phrase!r} holds no word")
+        yield words

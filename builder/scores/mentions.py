@@ -1,9 +1,12 @@
 """Class mentions of a caption and the lists they form: "crop, built-up and barren areas"."""
 
-from dataclasses import dataclass
+import functools
+import operator
+from dataclasses import dataclass, field
 from typing import Any
 
-from builder.scores.lexicon import (
+from builder.scores.lexicon import Lexicon, Quantity
+from builder.scores.tokens import (
     BOUND,
     CLOSE,
     COMMA,
@@ -19,8 +22,6 @@ from builder.scores.lexicon import (
     PREFIX,
     SCENE,
     STRONG,
-    Lexicon,
-    Quantity,
 )
 
 REACH = 12
@@ -29,6 +30,8 @@ REACH = 12
 FAR = 40
 """Tokens after which a mention is no longer what a verb or a number speaks of."""
 
+_CHOICES = frozenset(("or", "nor"))
+
 DERIVED, OWN = 1, 2
 """Strength of a quantity: from a dominance word or a list ("interspersed with"), or of its own."""
 
@@ -36,21 +39,23 @@ DERIVED, OWN = 1, 2
 class Mention:
     """A class in the text, and the cues that found it."""
 
-    __slots__ = ("at", "bits", "cue", "dominance_at", "joined", "link", "negated",
-                 "negated_after", "percent", "percent_words", "place", "regions", "strength",
-                 "word", "words")  # fmt: skip
+    __slots__ = ("aside", "at", "bits", "choice", "cue", "dominance_at", "joined", "link",
+                 "negated", "negated_after", "percent", "percent_words", "place", "regions",
+                 "strength", "word", "words")  # fmt: skip
 
     def __init__(self, at: int, bits: int, word: str) -> None:
         self.at, self.bits, self.word = at, bits, word
         self.place = 0  # index among the mentions
         self.link = OTHER  # how it hangs on the mention before: OTHER (not at all), COMMA or JOIN
         self.joined = False  # an article opens it, so that adjectives do not reach it
+        self.choice = False  # "or" or "nor" is before it, so that a denial reaches it all the same
         self.cue: Quantity | None = None
         self.strength = 0
         self.words = ""
         self.dominance_at = -1  # token of the dominance word, shared over a list
         self.negated = ""  # the words that deny it
         self.negated_after = False
+        self.aside = False  # "instead of forest": neither there nor denied
         self.percent: tuple[float, float] | None = None
         self.percent_words = ""
         self.regions: list[tuple[int, str]] = []
@@ -71,6 +76,8 @@ class Scan:
     mentions: list[Mention]
     at: dict[int, Mention]
     last: Mention | None = None
+    sums: list[tuple[int, tuple[float, float], str]] = field(default_factory=list)
+    """Classes, their share together and its words: "trees and shrubs together cover 40 %"."""
 
 
 def scan(text: str, lexicon: Lexicon) -> Scan:
@@ -101,6 +108,7 @@ def _find(kinds: list[int], values: list[Any], words: list[str]) -> list[Mention
         mention = Mention(i, bits, words[i])
         if mentions:
             mention.link, mention.joined = _link(kinds, end, i)
+            mention.choice = mention.joined and not _CHOICES.isdisjoint(words[end:i])
         mention.place = len(mentions)
         mentions.append(mention)
         end = i + 1
@@ -133,7 +141,8 @@ def _link(kinds: list[int], start: int, stop: int) -> tuple[int, bool]:
 
 
 def subjects(scan: Scan) -> list[Mention]:
-    """What a verb speaks of: the last mention and those joined to it ("A, B and C are …")."""
+    """What a verb speaks of: the last mention and those joined to it ("A, B and C are …"), in
+    the order of the text."""
     if scan.last is None:
         return []
     found = [scan.last]
@@ -142,7 +151,12 @@ def subjects(scan: Scan) -> list[Mention]:
         while index and scan.mentions[index].link != OTHER:
             index -= 1
             found.append(scan.mentions[index])
-    return found
+    return found[::-1]
+
+
+def union(mentions: list[Mention]) -> int:
+    """The classes of ``mentions`` as one bitmask."""
+    return functools.reduce(operator.or_, (one.bits for one in mentions), 0)
 
 
 def spread(mentions: list[Mention]) -> None:
@@ -153,9 +167,15 @@ def spread(mentions: list[Mention]) -> None:
             continue
         if one.link == COMMA and not _closed(mentions, i):
             continue
-        if source.bits == one.bits or (one.joined and (source.strength == OWN or source.negated)):
+        if one.joined and (source.strength == OWN or (source.negated and not one.choice)):
+            continue
+        if source.bits == one.bits and not source.negated:
             continue
         one.negated, one.negated_after = source.negated, source.negated_after
+        one.aside = source.aside
+        if one.negated:  # "no trees or water in the south" denies both there
+            source.regions.extend(one.regions)
+            one.regions = source.regions
         one.cue, one.strength, one.words = source.cue, source.strength, source.words
         one.dominance_at = source.dominance_at
 

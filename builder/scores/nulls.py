@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from builder.landcover import CLASSES
 from builder.scores import lexicon as lexicons
-from builder.scores.grounding import read_claims, score_claims, shares_of
+from builder.scores.claim_table import read_claims
+from builder.scores.grounding import score_claims, shares_of
 from builder.scores.lexicon import Lexicon
 
 

@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import pyarrow as pa
@@ -94,7 +94,7 @@ class Caption(Stage):
         if self.ask.min_grounding:
             from builder.captions.checked import lexicon_version
 
-            found["lexicon"] = lexicon_version()
+            found["lexicon"] = lexicon_version(self.running.lexicon)
         return found
 
     def report(self, store: Store) -> dict[str, Any]:
@@ -255,6 +255,6 @@ def _with_checks(made: Backend, ask: Ask, running: Running) -> Backend:
         made,
         attempts=1 if running.answers else ask.attempts,  # a file says the same every time
         threshold=ask.min_grounding,
-        score=grounding if ask.min_grounding else None,
+        score=partial(grounding, lexicon=running.lexicon) if ask.min_grounding else None,
         fallback=Template(ask.fallback) if ask.fallback else None,
     )

@@ -1,6 +1,7 @@
 """Stage: how grounded one caption stream is in the tiles' land cover, and what it gives away."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,20 @@ import pyarrow as pa
 from builder.landcover import CLASSES
 from builder.pictures import decode_mask, image_bytes, per_class
 from builder.schema import CAPTION_SCORE, SCORE_PREFIX, STREAM_PREFIX
-from builder.stage import Made, Maker, Stage
+from builder.stage import Made, Maker, Stage, setting
 from builder.store import Store
 
 
 @dataclass(frozen=True)
 class Score(Stage):
     """One struct of scores per caption; null values where there is no caption to score, and where
-    there is no composition or mask that a value needs."""
+    there is no composition or mask that a value needs.
+
+    ``lexicon`` is laid over the built-in one; its content, not its path, is in the key.
+    """
 
     stream: str = "full"
+    lexicon: Path | None = setting(None)
 
     light = True
 
@@ -38,13 +43,13 @@ class Score(Stage):
     def models(self) -> dict[str, str]:
         from builder.scores import lexicon
 
-        return {"lexicon": lexicon.load().sha256}
+        return {"lexicon": lexicon.load(self.lexicon).sha256}
 
     def open(self, store: Store, survey: Any) -> Maker:
         from builder.scores import lexicon
         from builder.scores.grounding import score_captions
 
-        words = lexicon.load()
+        words = lexicon.load(self.lexicon)
 
         def make(table: pa.Table) -> Made:
             names = table.column("id").to_pylist()

@@ -5,13 +5,41 @@ import pytest
 from builder.errors import ArasError
 from builder.landcover import CLASSES
 from builder.scores import lexicon as lexicons
-from builder.scores.lexicon import MENTION, NUMBER, OTHER, PERCENT, REGION, STRONG
+from builder.scores.tokens import MENTION, NUMBER, OTHER, PERCENT, REGION, STRONG
 
 LEXICON = lexicons.load()
 
 
 def kinds_of(text):
     return dict(zip(*reversed(LEXICON.tokens(text)[::2]), strict=True))
+
+
+def test_a_fraction_claims_its_surroundings_and_after_a_bound_the_side_of_it():
+    quantities = {
+        one: LEXICON.tokens(one)[1][0] for one in ("a third", "over a third", "< a third")
+    }
+    intervals = {one: (found.low, found.high) for one, found in quantities.items()}
+    assert intervals["a third"] == pytest.approx((0.233, 0.433))
+    assert intervals["over a third"] == pytest.approx((0.333, 1))
+    assert intervals["< a third"] == pytest.approx((0.001, 0.333))
+    assert all(found.fraction for found in quantities.values())
+
+
+def test_a_list_is_named_once_and_used_by_many_phrases(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('version = "1-x"\n[lists]\nwhole = "{chip|tile}"\n')
+    mine = lexicons.load(file)
+    said = "forest spread over the chip"
+    assert (REGION in LEXICON.tokens(said)[0], REGION in mine.tokens(said)[0]) == (False, True)
+
+
+def test_a_file_that_changed_is_read_again(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('version = "1-x"\n[classes]\nWater = ["wadi"]\n')
+    before = lexicons.load(file)
+    file.write_text('version = "1-x"\n[classes]\nWater = ["creek"]\n')
+    assert "creek" in lexicons.load(file).single
+    assert "creek" not in before.single
 
 
 def test_every_class_has_words():
@@ -39,6 +67,10 @@ def test_hyphens_and_case_do_not_matter():
         ("10-15%", (10, 15, 0.5)),
         ("30% to 40%", (30, 40, 0.5)),
         ("57 per cent", (57, 57, 0.5)),
+        ("between 20% and 30%", (20, 30, 0.5)),
+        ("between 20 and 30 percent", (20, 30, 0.5)),
+        ("zero percent", (0, 0, 0.5)),
+        ("one hundred percent", (100, 100, 0.5)),
         ("seventy-nine percent", (79, 79, 0.5)),
         ("\uff18\uff16\uff05", (86, 86, 0.5)),
     ],
@@ -63,7 +95,7 @@ def test_another_file_is_laid_over_the_built_in_one(tmp_path):
     assert mine.single["wadi"] == mine.single["lake"]
     assert "river" not in mine.single
     assert mine.single["limited"][1].high == 0.1
-    assert (mine.version, LEXICON.version) == ("1-coast", "1")
+    assert (mine.version, LEXICON.version) == ("1-coast", "2")
     assert mine.sha256 != LEXICON.sha256
 
 
@@ -71,9 +103,11 @@ def test_another_file_is_laid_over_the_built_in_one(tmp_path):
     ("text", "complaint"),
     [
         ('[classes]\nWater = ["wadi"]\n', "version of its own"),
-        ('version = "2"\n[classes]\nForest = ["wood"]\n', "Forest"),
-        ('version = "2"\n[quantities.limited]\ninterval = [0.5, 0.1]\n', "interval"),
-        ('version = "2"\n[regions.upper]\nbox = [0, 0, 2, 1]\n', "box"),
+        ('version = "1-x"\n[classes]\nForest = ["wood"]\n', "Forest"),
+        ('version = "1-x"\n[quantities.limited]\ninterval = [0.5, 0.1]\n', "interval"),
+        ('version = "1-x"\n[regions.upper]\nbox = [0, 0, 2, 1]\n', "box"),
+        ('version = "1-x"\n[classes]\nWater = ["<deep> pond"]\n', "<deep>, which is not in"),
+        ('version = "1-x"\n[fractions]\n"twice" = 2.0\n', "twice"),
         ("version = \n", "cannot read the lexicon"),
     ],
 )

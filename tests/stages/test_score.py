@@ -7,17 +7,21 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from builder.captions.base import Request
 from builder.engine import Engine
 from builder.landcover import count_pixels
 from builder.pictures import composition_columns, encode_png
-from builder.plan import run
+from builder.pipeline import Project
+from builder.plan import plan, run
 from builder.schema import CAPTION, IMAGE
+from builder.stages.caption import load_backend
 from builder.stages.repeats import Repeats
 from builder.stages.score import Score
 from builder.store import Store
 
 MASK = np.zeros((16, 16), np.uint8)  # trees in the north, water in the south
 MASK[9:] = 6
+SCORE = Score("full")
 TEXT = "Mostly forest in the north and water in the south."
 NEED_COMPOSITION = {"grounding", "accuracy", "coverage", "chair_i", "f1", "tau_b", "leak"}
 
@@ -27,6 +31,7 @@ def scored(
     texts: list[str | None],
     masks: list[np.ndarray | None] | None = None,
     known: list[bool] | None = None,
+    score: Score = SCORE,
 ) -> list[dict[str, Any]]:
     store = Store(folder / "work")
     n = len(texts)
@@ -44,7 +49,7 @@ def scored(
         "caption_full": pa.array(captions, CAPTION),
     }
     store.write("tiles", "real-0", pa.table(table), key="k")
-    for stage in (Score("full"), Repeats("full")):
+    for stage in (score, Repeats("full")):
         assert not run(stage, store, Engine()).failed
     both = store.read("real-0", ["score_full", "repeat_full"]).to_pylist()
     return [{**one["score_full"], **one["repeat_full"]} for one in both]
@@ -90,3 +95,63 @@ def test_nuls_and_ten_thousand_words_are_read(tmp_path: Path) -> None:
 
 def test_an_empty_shard_has_no_scores(tmp_path: Path) -> None:
     assert scored(tmp_path, []) == []
+
+
+RECIPE = """
+[captions.full]
+style = "full"
+[captions.judged]
+backend = "openai"
+model = "any"
+base_url = "http://127.0.0.1:1/v1"
+sees = ["composition"]
+prompt = "Describe {{ composition }}."
+min_grounding = 0.5
+[scores]
+lexicon = "words/coast.toml"
+"""
+COAST = 'version = "coast-1"\n[classes]\nWater = ["wadi"]\n'
+
+
+def project_with_lexicon(folder: Path) -> Project:
+    (folder / "words").mkdir(parents=True)
+    (folder / "words" / "coast.toml").write_text(COAST)
+    (folder / "dataset.toml").write_text(RECIPE)
+    return Project(folder)
+
+
+def test_the_recipes_lexicon_is_laid_over_the_built_in_one(tmp_path: Path) -> None:
+    score = next(one for one in project_with_lexicon(tmp_path).scores() if isinstance(one, Score))
+    (told,) = scored(tmp_path, ["Forest in the north, a wadi in the south."], score=score)
+    assert told["mentioned"] == ["Tree", "Water"]
+    assert told["layout"] > 0.8
+    (without,) = scored(tmp_path / "plain", ["Forest in the north, a wadi in the south."])
+    assert without["mentioned"] == ["Tree"]
+
+
+def test_scores_are_stale_when_the_lexicon_says_something_else_not_when_it_moves(
+    tmp_path: Path,
+) -> None:
+    project = project_with_lexicon(tmp_path)
+    score = next(one for one in project.scores() if isinstance(one, Score))
+    scored(tmp_path, [TEXT], score=score)
+    store = Store(tmp_path / "work")
+    assert plan(score, store).stale == []
+    file = tmp_path / "words" / "coast.toml"
+    moved = file.rename(tmp_path / "moved.toml")
+    assert plan(Score("full", lexicon=moved), store).stale == []
+    moved.write_text(COAST.replace("wadi", "creek"))
+    assert len(plan(Score("full", lexicon=moved), store).stale) == 1
+
+
+def test_the_threshold_of_a_caption_stream_is_judged_with_the_recipes_lexicon(
+    tmp_path: Path,
+) -> None:
+    project = project_with_lexicon(tmp_path)
+    stage = project.caption("judged")
+    before = stage.models()["lexicon"]
+    backend: Any = load_backend(stage.stream, stage.backend, "", stage.ask, stage.running)
+    water = Request(id="a", seed=0, pixels=np.array([0, 0, 0, 0, 0, 0, 9]), mask=None, image=None)
+    assert backend.score([water], ["A wadi."]) == [1]
+    (tmp_path / "words" / "coast.toml").write_text(COAST.replace("wadi", "creek"))
+    assert project.caption("judged").models()["lexicon"] != before
