@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from rasterio.crs import CRS
-from rasterio.enums import Resampling
+from rasterio.enums import Interleaving, Resampling
 from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform_bounds
@@ -199,16 +199,22 @@ def stored(source: Any, raster: Raster, row: int, height: int) -> tuple[int, int
 
     A sparse GeoTIFF leaves out blocks of nothing but its no-data value; outside this range every
     sample is 0. The whole width where that cannot be told (resampled, no blocks, no data ≠ 0).
+    Bands that are stored apart are looked at one by one.
     """
     whole = (raster.column, raster.column + raster.width)
     if raster.warp or source.nodata not in (None, 0):
         return whole
     high, wide = source.block_shapes[0]
     lines = range((row - raster.row) // high, (row - raster.row + height - 1) // high + 1)
+    bands = (1,) if source.interleaving is Interleaving.pixel else source.indexes
     there = [
         x
         for x in range(-(-raster.width // wide))
-        if any(source.get_tag_item(f"BLOCK_OFFSET_{x}_{y}", "TIFF", bidx=1) for y in lines)
+        if any(
+            source.get_tag_item(f"BLOCK_OFFSET_{x}_{y}", "TIFF", bidx=band)
+            for y in lines
+            for band in bands
+        )
     ]
     if not there:
         return raster.column, raster.column

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from builder import recipe as recipes
 from builder.balance import BalancePlan
 from builder.captions.section import TemplateSection, ask_of, local_path
 from builder.engine import Engine
-from builder.errors import ArasError, WorkFailed
+from builder.errors import ArasError, NotMade, WorkFailed
 from builder.files import locked, read_json, write_json
 from builder.geo import PER_DEGREE
 from builder.models.pipeline_settings import ask_for
@@ -423,20 +423,47 @@ def rows_to_draw(project: Project, steps: list[dict[str, Any]]) -> int:
 
 
 def preview(project: Project, steps: Sequence[Step], part: Part = (1, 1)) -> list[dict[str, Any]]:
-    """What a run would do, step by step; a step whose inputs are not there yet says so."""
+    """What a run would do, step by step; one that looks at what an earlier one is still to make
+    waits for it."""
     told = []
+    coming: dict[tuple[str, str], str] = {}  # (kind of row, column) or ("model", name) → its step
     for step in steps:
         line: dict[str, Any] = {"stage": step.name}
+        waits = list(dict.fromkeys(coming[one] for one in _inputs(step) if one in coming))
         try:
-            if isinstance(step, Training):
+            if waits:
+                line["waits_for"] = waits
+            elif isinstance(step, Training):
                 line["todo"] = "train" if step.stale(project.store) else "nothing: it is trained"
             else:
                 todo = plan(step, project.store, part)
                 line |= {"shards": len(todo.tasks), "stale": len(todo.stale)}
         except ArasError as error:
             line["todo"] = f"cannot be planned yet: {error}"
+        if waits or line.get("stale") or not line.get("todo", "nothing").startswith("nothing"):
+            coming |= dict.fromkeys(_outputs(step), step.name)
         told.append(line)
     return told
+
+
+def _inputs(step: Step) -> Iterator[tuple[str, str]]:
+    """What a step looks at, as (kind of row, column), or as ("model", name)."""
+    if isinstance(step, Training):
+        yield from (("real", column) for column in ("image", "mask", "split"))
+        if step.model == "generator":
+            yield from (("model", one) for one in ("segmenter", "autoencoder"))
+        return
+    yield from ((kind, column) for kind in step.kinds for column in step.needs)
+    yield from ((kind, column) for kind in step.surveyed for column in step.surveys)
+    if isinstance(folder := getattr(step, "model", None), Path):
+        yield "model", folder.name
+
+
+def _outputs(step: Step) -> Iterator[tuple[str, str]]:
+    if isinstance(step, Training):
+        yield "model", step.model
+    else:
+        yield from ((kind, column) for kind in step.kinds for column in step.adds)
 
 
 def run_steps(
@@ -451,7 +478,7 @@ def run_steps(
 
     When a shard turns out corrupt on reading, the steps start over, at most `RESTARTS` times:
     planning then sees it as missing. Raises WorkFailed naming the failed shards; what succeeded
-    is kept.
+    is kept. In one part of several, a step that needs what the other parts are to make waits.
     """
     for _ in range(RESTARTS):
         try:
@@ -468,11 +495,23 @@ def _run_once(
     project: Project, steps: list[Step], engine: Engine, part: Part, tell: Any
 ) -> list[dict[str, Any]]:
     told: list[dict[str, Any]] = []
+    made: set[str] = set()
     for step in steps:
         if isinstance(step, Training):
             summary = step.run(project.store)
         else:
-            done = run(step, project.store, engine, part)
+            try:
+                done = run(step, project.store, engine, part)
+            except NotMade as error:
+                if part[1] == 1 or made.isdisjoint(error.columns):
+                    raise
+                summary = {"kind": "waiting", "stage": step.name, "for": list(error.columns)}
+                told.append(summary)
+                if tell:
+                    tell(summary)
+                continue
+            finally:
+                made.update(step.adds)
             for stage, shard in (one.split("/") for one in done.corrupt):
                 if _makes(steps, stage):
                     raise CorruptShard(stage, shard, "found on reading")
@@ -482,7 +521,9 @@ def _run_once(
         if tell:
             tell(summary)
         if summary.get("failed"):
-            raise WorkFailed(failure(done))
+            failed = WorkFailed(failure(done))
+            failed.told = told
+            raise failed
     return told
 
 

@@ -14,6 +14,7 @@ from builder.engine import Engine, Outcome
 from builder.errors import ArasError
 from builder.files import digest_of
 from builder.progress import bar
+from builder.schema import KINDS
 from builder.stage import SOURCES, Made, Maker, Stage, Unit, shards
 from builder.store import CorruptShard, Store
 
@@ -68,10 +69,12 @@ class Summary:
 def plan(stage: Stage, store: Store, part: Part = (1, 1)) -> Plan:
     """Compare every shard's key with what its file says. Costs one footer per file.
 
-    Raises ArasError when a needed column is missing.
+    Raises NotMade when a needed column is missing, ArasError when there are no rows at all.
     """
     base = {"stage": stage.name, "version": stage.version, **stage.config()}
     base["models"] = stage.models()
+    if (stage.needs or stage.surveys) and not shards(store, KINDS):
+        raise ArasError("there are no tiles yet: run `aras tiles` (or `aras import`) first")
 
     if stage.surveys:
         found = {s: store.find(s, stage.surveys) for s in shards(store, stage.surveyed)}

@@ -42,7 +42,8 @@ class _Count(MofNCompleteColumn):
 
 @contextlib.contextmanager
 def bar(label: str, total: float | None, unit: str = "it") -> Iterator[Advance]:
-    """Show a bar; yields ``advance(n=1, note="")``. Nothing is drawn when stderr is no terminal."""
+    """Show a bar; yields ``advance(n=1, note="")``. Nothing is drawn when stderr is no
+    terminal, or when there is nothing to do."""
     with Progress(
         TextColumn("{task.description:<18}"),
         BarColumn(bar_width=28),
@@ -53,7 +54,7 @@ def bar(label: str, total: float | None, unit: str = "it") -> Iterator[Advance]:
         TextColumn("{task.fields[note]}"),
         console=console,
         transient=False,
-        disable=not console.is_terminal,
+        disable=not console.is_terminal or total == 0,
     ) as progress:
         task = progress.add_task(label, total=total, unit=unit, note="")
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from builder.digest import combine, table_digests
-from builder.errors import ArasError, CorruptFile
+from builder.errors import CorruptFile, NotMade
 from builder.files import atomic, read_json, remove, sweep, write_json
 from builder.parquet import ROW_GROUP, options
 
@@ -147,7 +147,7 @@ class Store:
     def find(self, shard: str, columns: Sequence[str]) -> dict[str, tuple[str, str]]:
         """Where each column of ``shard`` is: column → (stage, content digest).
 
-        Raises ArasError when no stage has made a column, CorruptShard when its file is damaged.
+        Raises NotMade when no stage has made a column, CorruptShard when its file is damaged.
         """
         found: dict[str, tuple[str, str]] = {}
         corrupt: CorruptShard | None = None
@@ -167,10 +167,7 @@ class Store:
         if missing and corrupt:
             raise corrupt
         if missing:
-            raise ArasError(
-                f"shard {shard} has no column {', '.join(missing)} yet: run the stage that makes "
-                "it first (`aras status` shows what is missing, `aras build` runs everything)"
-            )
+            raise NotMade(shard, missing)
         return {name: found[name] for name in columns}
 
     def read(self, shard: str, columns: Sequence[str]) -> pa.Table:

@@ -10,10 +10,10 @@ import pytest
 
 from builder import pipeline
 from builder.engine import Engine
-from builder.errors import ArasError, WorkFailed
+from builder.errors import ArasError, NotMade, WorkFailed
 from builder.pipeline import Project, Training, preview, run_steps
 from builder.recipe import FILE
-from builder.stage import Stage
+from builder.stage import Scan, Stage
 from builder.store import CorruptShard, Store
 from tests.makers.shards import damage, digests
 from tests.makers.toy import Caption, Halves, Score, Source
@@ -157,14 +157,52 @@ def test_the_preview_tells_what_a_run_would_do_and_does_nothing(built: Project) 
     steps = [Source(shards=6), Caption(word="spot"), Missing(), reader()]
     lines = preview(built, steps)
     assert lines[0] == {"stage": "tiles", "shards": 6, "stale": 2}
-    assert lines[1] == {"stage": "caption-toy", "shards": 4, "stale": 4}
+    assert lines[1] == {"stage": "caption-toy", "waits_for": ["tiles"]}
     assert lines[2]["todo"].startswith("cannot be planned yet: shard real-00000 has no column crs")
     assert lines[3]["todo"] == "train"
     assert digests(built.store) == before
 
 
+def test_the_preview_of_a_fresh_project_says_what_waits_for_what(project: Project) -> None:
+    lines = preview(project, [Source(), Caption(), Score(), Halves()])
+    assert [line.get("waits_for") for line in lines] == [
+        None,
+        ["tiles"],
+        ["tiles", "caption-toy"],
+        ["tiles"],
+    ]
+    run_steps(project, [Source(), Caption()], Engine())
+    lines = preview(project, [Source(), Caption(), Score(), Halves()])
+    assert [line.get("stale") for line in lines] == [0, 0, 4, 4]
+
+
+def test_in_parts_a_step_that_looks_at_all_shards_waits_for_the_others(project: Project) -> None:
+    run_steps(project, [Source()], Engine())
+    steps = [Caption(), Counted()]
+    for i in (1, 2):
+        told = run_steps(project, steps, Engine(), part=(i, 3))
+        assert told[1] == {"kind": "waiting", "stage": "segment", "for": ["caption_toy"]}
+    assert [one["made"] for one in run_steps(project, steps, Engine(), part=(3, 3))] == [1, 1]
+    assert [one["made"] for one in run_steps(project, steps, Engine())] == [0, 3]
+
+
+def test_a_part_does_not_wait_for_what_no_step_of_the_command_makes(project: Project) -> None:
+    run_steps(project, [Source()], Engine())
+    with pytest.raises(NotMade, match="has no column caption_toy yet"):
+        run_steps(project, [Counted()], Engine(), part=(1, 3))
+
+
+class Counted(Score):
+    """A score that looks at the captions of all shards first."""
+
+    surveys = ("caption_toy",)
+
+    def survey(self, scan: Scan) -> int:
+        return sum(table.num_rows for _, table in scan(self.surveys))
+
+
 class Missing(Score):
-    needs = ("id", "crs")
+    needs = ("crs",)
 
 
 def test_a_part_makes_its_own_shards_only(project: Project) -> None:

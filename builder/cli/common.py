@@ -138,7 +138,10 @@ def print_findings(found: dict[str, Any], report: Path, as_json: bool) -> None:
 
 def describe(summary: dict[str, Any]) -> str:
     """One summary as the line that a person reads."""
-    name, seconds = summary["stage"], summary["seconds"]
+    name = summary["stage"]
+    if summary["kind"] == "waiting":
+        return f"{name}: waits for the other parts; once they are done, run this without --part"
+    seconds = summary["seconds"]
     if summary["kind"] == "training":
         if not summary["made"]:
             return f"{name}: trained already, nothing to do"

@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from builder.cli.common import describe, print_json, run_options, say, stage_options
+from builder.errors import WorkFailed
 
 
 def run_command(
@@ -33,9 +34,18 @@ def run_command(
         print_plan(told, as_json)
         return
     hear = None if as_json else lambda summary: say(describe(summary))
-    told = pipeline.run_steps(project, steps, project.engine(engine, workers), part, hear)
+    try:
+        told = pipeline.run_steps(project, steps, project.engine(engine, workers), part, hear)
+    except WorkFailed as error:
+        if as_json and error.told:
+            print_steps(error.told)
+        raise
     if as_json:
-        print_json(told[0] if len(told) == 1 else {"kind": "steps", "steps": told})
+        print_steps(told)
+
+
+def print_steps(told: Sequence[dict[str, Any]]) -> None:
+    print_json(told[0] if len(told) == 1 else {"kind": "steps", "steps": list(told)})
 
 
 def print_balance(directory: Path, as_json: bool) -> None:
@@ -85,11 +95,15 @@ def print_plan(told: list[dict[str, Any]], as_json: bool) -> None:
         print_json({"kind": "plan", "steps": told})
         return
     for line in told:
-        todo = line.get("todo") or (
-            f"{line['stale']} of {line['shards']} shards to make"
-            if line["stale"]
-            else f"nothing: {line['shards']} shards are fresh"
-        )
+        if waits := line.get("waits_for"):
+            todo = f"waits for {', '.join(waits)}"
+        elif "todo" in line:
+            todo = line["todo"]
+        elif line["stale"]:
+            todo = f"{line['stale']} of {line['shards']} shards to make"
+        else:
+            shards = line["shards"]
+            todo = f"nothing: {shards} shards are fresh" if shards else "nothing: it has no rows"
         click.echo(f"{line['stage']:<22} {todo}")
         if note := line.get("note"):
             click.echo(f"  {note}")
@@ -215,7 +229,9 @@ def build(
 
     Runs tiles, split, both trainings, generate, segment, every caption stream, package and
     check. Interrupt it at any time and run it again: finished shards and checkpoints are kept.
-    To share the work among the jobs of a Slurm array, run the stages one by one with --part.
+    To share the work among the jobs of a Slurm array, run the stages one by one with --part: a
+    step that looks at all shards (split, duplicates, realism, memorisation) waits for the other
+    parts, and the same command without --part then makes it.
 
     \b
       aras build --dry-run

@@ -71,6 +71,8 @@ def load(store: Store, split: str) -> Tiles:
     """
     wanted = SPLITS.index(split)
     names = shards(store, ("real",))
+    if not names:
+        raise ArasError("there are no real tiles yet: run `aras tiles` (or `aras import`) first")
     key = digest(store, split)
     path = store.root / ".cache" / f"{split}-{key[:16]}.npy"
     if not path.exists():

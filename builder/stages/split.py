@@ -87,7 +87,7 @@ class Split(Stage):
     def report(self, store: Store) -> dict[str, Any]:
         """Class shares per split in per cent and the smallest distance between splits in km."""
         columns = ("split", "pixels", "longitude", "latitude")
-        places, chosen, counts = [], [], []
+        places, chosen, counts = [np.zeros((0, 2))], [], [np.zeros((0, len(CLASSES)), np.int64)]
         for _, table in store.scan(shards(store, self.kinds), columns):
             places.append(np.stack([table.column(n).to_numpy() for n in columns[2:]], axis=1))
             chosen += [-1 if one is None else one for one in table.column("split").to_pylist()]
