@@ -79,7 +79,7 @@ def no_caption(text: str) -> str | None:
         return "an error message"
     if _REFUSAL.match(text):
         return "a refusal"
-    if _THINKING.search(text):
+    if "<" in text and _THINKING.search(text):
         return "a model's thinking, not its answer"
     return None
 

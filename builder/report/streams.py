@@ -42,7 +42,9 @@ def figures(one: Stream, features: Features | None = None) -> dict[str, Any]:
         "grounding_histogram": histogram(one.scores["grounding"], BINS),
         "null_grounding": null_grounding(texts, shares),
         "structural_leakage": structural_leakage(texts, shares, seen, groups=ids),
-        "source_leak": source_leak(texts, np.array([one.kinds[i] for i in chosen]) == 1),
+        "source_leak": source_leak(
+            texts, np.array([one.kinds[i] for i in chosen]) == 1, groups=ids
+        ),
     }
     if any(n is not None for n in one.scores["clip_tokens"]):
         told["clip"] = {name: mean(one.scores[name]) for name in CLIP}
