@@ -167,6 +167,7 @@ class Caption(Stage):
             counted = table.column("pixels").is_valid().to_pylist()
             known = iter(per_class(table.column("pixels").drop_null()))
             pixels = [next(known) if one else None for one in counted]
+            pixels = [one if one is not None and one.any() else None for one in pixels]
         for i in todo:
             yield Request(
                 id=ids[i],

@@ -140,6 +140,14 @@ def test_a_row_without_mask_and_composition_fails_alone_and_is_scored_as_missing
     assert all(one["grounding"] > 0.5 for i, one in enumerate(scores) if i != 2)
 
 
+def test_a_composition_of_no_pixels_is_none(store: Store) -> None:
+    table = store.read(SHARD, ("id", "mask", "pixels"))
+    empty = composition_columns(np.zeros((6, 7), dtype=np.int64))["pixels"]
+    store.write("tiles", SHARD, table.set_column(2, "pixels", empty), key="empty")
+    assert run(Caption(), store, Engine("serial")).counts == {"captions": 0, "failed": 6}
+    assert entries(store)[0]["error"] == "real/0: has no pixels, which this stream needs"
+
+
 @pytest.mark.parametrize("text", [None, "", "  \n"])
 def test_an_empty_text_is_an_error_not_a_caption(text: str | None) -> None:
     made = entry(Template("full"), 1, Answer(text))
