@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from PIL import Image, UnidentifiedImageError
 
 from builder import landcover
@@ -86,10 +87,10 @@ def image_column(data: Sequence[bytes], names: Sequence[str]) -> pa.Array:
 
 
 def image_bytes(column: pa.ChunkedArray) -> list[bytes]:
-    """The encoded bytes of an Image column."""
+    """The encoded bytes of an Image column; None where there is no picture."""
     values: list[bytes] = []
     for chunk in column.chunks:
-        values.extend(chunk.field("bytes").to_pylist())
+        values.extend(pc.struct_field(chunk, "bytes").to_pylist())
     return values
 
 

@@ -537,7 +537,9 @@ def failure(summary: Summary) -> str:
     for shard, why in summary.failed.items():
         reasons.setdefault(why, []).append(shard)
     lines = [f"{', '.join(shards)}: {why}" for why, shards in reasons.items()]
+    failed = len(summary.failed)
+    kept = "the others are kept; " if failed < summary.shards else ""
     return (
-        f"{summary.stage}: {len(summary.failed)} of {summary.shards} shards failed, the others "
-        "are kept; the same command tries these again\n  " + "\n  ".join(lines)
+        f"{summary.stage}: {failed} of {summary.shards} shards failed, {kept}the same command "
+        "tries these again\n  " + "\n  ".join(lines)
     )

@@ -8,6 +8,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from builder.captions.error_texts import no_caption, without_thinking
+
 
 @dataclass(frozen=True)
 class Request:
@@ -58,22 +60,13 @@ class Backend(Protocol):
 MAX_WORDS = 400
 """More words than any caption has: beyond it a model is rambling."""
 
-_ERROR = re.compile(
-    r"^\W*(error\b|exception\b|traceback \(most recent|failed to (generate|caption|describe)"
-    r"|internal server error|\d{3} (bad|too many|internal|service)\b)",
-    re.IGNORECASE,
-)
-_REFUSAL = re.compile(
-    r"^\W*(i['’]?m sorry|sorry,|i am sorry|as an ai\b"
-    r"|i can(no|['’])t (see|view|describe|assist|help)|i(['’]m| am) (unable|not able) to)",
-    re.IGNORECASE,
-)
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffd]")
+"""Control characters, halves of surrogate pairs and what stands for undecodable bytes."""
 
 
 def tidy(text: str) -> str:
-    """A model's text as one line: runs of white space become one space."""
-    return " ".join(text.split())
+    """A model's text as one line, without its thinking: runs of white space become one space."""
+    return " ".join(without_thinking(text).split())
 
 
 def flaw(text: str) -> str | None:
@@ -90,8 +83,6 @@ def flaw(text: str) -> str | None:
         return f"the text has {words:,} words; a caption has at most {MAX_WORDS}"
     if not re.search(r"[^\W\d_]{2}", text):
         return f"the text holds no word: {shown}"
-    if _ERROR.search(text):
-        return f"the text is an error message: {shown}"
-    if _REFUSAL.search(text):
-        return f"the text is a refusal: {shown}"
+    if what := no_caption(text):
+        return f"the text is {what}: {shown}"
     return None

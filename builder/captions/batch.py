@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.captions.base import Answer, Request
-from builder.captions.openai import body, read_answer
+from builder.captions.openai import body, read_answer, short
 from builder.captions.settings import Ask
 from builder.errors import ArasError
 from builder.files import atomic, digest_of
@@ -101,12 +101,10 @@ class Results:
     def _read(self, told: dict[str, Any]) -> Answer:
         response = told.get("response")
         if told.get("error") or not isinstance(response, dict):
-            return Answer(None, f"the batch says: {json.dumps(told.get('error'))[:200]}")
+            return Answer(None, f"the batch says: {short(told.get('error'))}")
         status = response.get("status_code", 200)
         if status != 200:
-            return Answer(
-                None, f"the batch answers {status}: {json.dumps(response.get('body'))[:200]}"
-            )
+            return Answer(None, f"the batch answers {short(status)}: {short(response.get('body'))}")
         return read_answer(response.get("body"), self.ask.max_new_tokens)
 
 
@@ -129,5 +127,5 @@ def _lines(files: Sequence[Path]) -> Iterator[tuple[Path, int, Any]]:
                         yield path, number, json.loads(line)
             except UnicodeDecodeError as error:
                 raise ArasError(f"{path}: is not UTF-8 text ({error})") from error
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise ArasError(f"{path}, line {number}: is not JSON ({error})") from error

@@ -26,6 +26,9 @@ _FATAL = {401, 403, 404}
 
 _SEEDS = 1 << 31
 
+MAX_TOKENS = 10_000_000
+"""More tokens than one answer costs: a usage beyond it, or below 0, is nonsense and not counted."""
+
 
 def body(ask: Ask, request: Request) -> dict[str, Any]:
     """The chat completion request of one tile. Raises ArasError when the tile lacks what the
@@ -67,27 +70,27 @@ def read_answer(told: Any, limit: int) -> Answer:
         choice = told["choices"][0]
         text, finish = choice["message"]["content"], choice["finish_reason"]
     except (KeyError, IndexError, TypeError):
-        return Answer(None, f"the server's answer is no chat completion: {_short(told)}")
+        return Answer(None, f"the server's answer is no chat completion: {short(told)}")
     used = told.get("usage")
     used = used if isinstance(used, dict) else {}
     counts = {
         name: used[key]
         for name, key in (("prompt_tokens", "prompt_tokens"), ("new_tokens", "completion_tokens"))
-        if isinstance(used.get(key), int)
+        if type(used.get(key)) is int and 0 <= used[key] <= MAX_TOKENS
     }
     if finish == "length":
         why: str | None = f"cut at max_new_tokens = {limit}, before an end token"
     elif finish not in WHOLE:
-        why = f"the server ended the text with finish_reason = {finish!r}"
+        why = f"the server ended the text with finish_reason = {(finish and short(finish))!r}"
     elif text is not None and not isinstance(text, str):
-        why = f"the server's answer is no text: {_short(text)}"
+        why = f"the server's answer is no text: {short(text)}"
     else:
         text = tidy(text or "")
         why = flaw(text)
     if why:
         return Answer(None, why, flawed=True, counts=counts)
     name = told.get("model")
-    return Answer(text, revision=name if isinstance(name, str) else None, counts=counts)
+    return Answer(text, revision=short(name) if isinstance(name, str) else None, counts=counts)
 
 
 class Server:
@@ -162,8 +165,8 @@ class Server:
         answer.raise_for_status()
         try:
             return answer.json()
-        except ValueError as error:
-            raise ArasError(f"the server's answer is not JSON: {_short(answer.text)}") from error
+        except (ValueError, RecursionError) as error:
+            raise ArasError(f"the server's answer is not JSON: {short(answer.text)}") from error
 
     def _authorise(self, request: http.PreparedRequest) -> http.PreparedRequest:
         # As an auth object, so that an entry in ~/.netrc does not replace it.
@@ -226,12 +229,16 @@ def _server_words(response: http.Response) -> str:
         told = response.json()
         inner = told.get("error", told)
         text = inner["message"] if isinstance(inner, dict) else inner
-    except (ValueError, KeyError, AttributeError):
+    except (ValueError, KeyError, AttributeError, RecursionError):
         text = response.text
-    return _short(text)
+    return short(text)
 
 
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = tidy(text)
+def short(value: Any) -> str:
+    """At most 200 characters of what a server said, whatever it is, as valid Unicode."""
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        text = "something nested too deeply"
+    text = tidy(text).encode("utf-8", "replace").decode()
     return text if len(text) <= 200 else f"{text[:199]}…"

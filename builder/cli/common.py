@@ -149,9 +149,11 @@ def describe(summary: dict[str, Any]) -> str:
         if test := summary.get("test"):
             text += f"; test macro F1 {test['macro_f1']}, mIoU {test['mean_iou']}"
         return f"{text} ({seconds:.1f} s)"
-    made, shards = summary["made"], summary["shards"]
-    work = "nothing to do" if not made else f"{made} of {shards} shards made"
-    text = f"{name}: {summary['rows']:,} rows in {shards} shards, {work} ({seconds:.1f} s)"
+    made, shards, failed = summary["made"], summary["shards"], len(summary["failed"])
+    work = f"{made} of {shards} shards made" if made or failed else "nothing to do"
+    if failed:
+        work += f", {failed} failed"
+    text = f"{name}: {summary['rows']:,} rows in {shards - failed} shards, {work} ({seconds:.1f} s)"
     if counts := summary["counts"]:
         parts = [f"{value:,} {key.replace('_', ' ')}" for key, value in counts.items() if value]
         text += f"\n  {', '.join(parts)}" if parts else ""
@@ -169,6 +171,11 @@ def _describe_report(report: dict[str, Any]) -> str:
         text += f"\n  {elsewhere:,} captions of splits without pictures were not asked for"
     if differs := report.get("percent_differs"):
         text += f"\n  {differs:,} rows were published with percentages that their masks do not have"
+    if model := report.get("unpinned"):
+        text += (
+            f"\n  {model['model']} is not pinned: this run used commit {model['commit']}; "
+            f'revision = "{model["commit"]}" in the recipe keeps it'
+        )
     if lists := report.get("lists"):
         text += f"\n  listed in {', '.join(lists)}"
     for error, rows in report.get("row_errors", {}).items():

@@ -135,6 +135,7 @@ def _lines(summary: dict[str, Any]) -> list[str]:
     row("grounding, shuffled", "null_grounding", "shuffled", form="{:.3f}")
     row("  same dominant class", "null_grounding", "shuffled_same_dominant", form="{:.3f}")
     row("R² without digits", "structural_leakage", "r2_text", form="{:.3f}")
+    row("  on captions", "structural_leakage", "n", form="{:,}")
     row("AUC real/synthetic", "source_leak", "auc", form="{:.3f}")
     widths = [max(len(cells[i]) for _, cells in table) for i in range(len(streams))]
     left = max(len(label) for label, _ in table)

@@ -27,6 +27,8 @@ SCRIPTED = (".pt", ".torchscript")
 INCEPTION = "inception-2015-12-05.pt"
 """File name of the Inception network that FID is defined with, as a TorchScript module (the weights
 of Szegedy et al. 2015 that Heusel et al. 2017 used, in the form that StyleGAN2-ADA publishes)."""
+INCEPTION_DIGEST = "sha256:f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
+"""Digest of that file, by which k-diffusion and others check their download of it."""
 
 
 @dataclass(frozen=True)

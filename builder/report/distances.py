@@ -71,9 +71,11 @@ def distances(store: Store, column: str = "features", seed_: int = 0) -> dict[st
     for name in PARTS[1:]:
         a, b = equal["test"], equal[name]
         value, error = sets.frechet_at_infinity(a, b, rng)
+        interval = sets.frechet_interval(a, b, groups=min(10, n // 2))
         mean, low, high = sets.kid(a, b, rng, size=max(2, n // 2))
         told[name] = {
             "frechet": round(sets.frechet(sets.Moments.of(a), sets.Moments.of(b)), 4),
+            "frechet_interval": [round(one, 4) for one in interval],
             "frechet_at_infinity": [round(value, 4), round(error, 4)],
             "frechet_all": round(_frechet(sides["test"], sides[name]), 4),
             "kid_x1000": [round(mean, 4), round(low, 4), round(high, 4)],

@@ -1,5 +1,7 @@
 """Captions and image measures of a release, read once, without its pictures."""
 
+import re
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,19 @@ from builder.pictures import per_class
 from builder.release.read import metadata
 from builder.schema import KINDS
 
-SCORES = ("grounding", "accuracy", "coverage", "chair_i", "f1", "leak")
+SCORES = (
+    *("grounding", "accuracy", "coverage", "f1", "chair_i", "layout", "tau_b", "leak"),
+    *("percentages", "fabricated"),
+)
 CLIP = ("clip_cosine", "clip_score", "clip_tokens", "clip_truncated")
 MEASURES = (
     *("mask_agreement", "realism", "nearest_real_ratio", "sharpness", "contrast"),
     *("colour_saturation", "cloudiness", "blankness", "saturated"),
 )
 """Columns of numbers about the image that the report shows the distribution of."""
+
+_SHARE = re.compile(r" [\d.e+-]+ %")
+"""The tile's own share in a contradiction, without which like claims can be counted."""
 
 
 @dataclass
@@ -31,6 +39,8 @@ class Stream:
     shares: list[npt.NDArray[np.float64]] = field(default_factory=list)
     clusters: list[str | None] = field(default_factory=list)
     scores: dict[str, list[float | None]] = field(default_factory=dict)
+    contradictions: dict[str, Counter[str]] = field(default_factory=dict)
+    """By kind, how many captions contradict the land cover in these words."""
 
 
 @dataclass
@@ -76,3 +86,5 @@ def _add(one: Stream, row: dict[str, Any], share: Any, text: str | None, score: 
     one.clusters.append(score["near_duplicate_cluster"])
     for name in (*SCORES, *CLIP):
         one.scores.setdefault(name, []).append(score[name])
+    said = {_SHARE.sub("", claim, count=1) for claim in score["contradictions"] or ()}
+    one.contradictions.setdefault(KINDS[row["kind"]], Counter()).update(said)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import ArasError
-from builder.models.pretrained import INCEPTION
+from builder.models.pretrained import INCEPTION_DIGEST
 from builder.release.layout import read_manifest
 from builder.report import images as image_figures
 from builder.report.distances import distances, features_of, has_column
@@ -57,15 +57,15 @@ def measure(release: Path, store: Store | None) -> dict[str, Any]:
 def spaces(store: Store | None, encoders: dict[str, Any]) -> dict[str, dict[str, str]]:
     """Working column of features → what its space is and what a Fréchet distance in it is called.
 
-    Only in the features of the standard Inception network is that FID.
+    Only in the features of the standard Inception network, known by its digest, is that FID.
     """
     told: dict[str, dict[str, str]] = {}
     if store is not None and has_column(store, "features"):
         told["features"] = {"name": "segmenter's encoder", "distance": "Fréchet distance"}
     if store is not None and "features" in encoders and has_column(store, "embedding"):
-        name = encoders["features"]["model"]
-        distance = "FID" if name == INCEPTION else "Fréchet distance"
-        told["embedding"] = {"name": name, "distance": distance, **encoders["features"]}
+        encoder = encoders["features"]
+        distance = "FID" if encoder["digest"] == INCEPTION_DIGEST else "Fréchet distance"
+        told["embedding"] = {"name": encoder["model"], "distance": distance, **encoder}
     return told
 
 

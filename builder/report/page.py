@@ -33,7 +33,7 @@ def render(release: Path, told: Mapping[str, Any]) -> str:
     streams = told["streams"]
     drawn = {"classes": plots.class_shares(told["pixels"])}
     if streams:
-        drawn["grounding"] = plots.grounding(streams)
+        drawn["scores"] = plots.scores(streams)
         drawn["grounding_by_class"] = plots.grounding_by_class(streams)
     template = environment().get_template("report.html.j2")
     return template.render(

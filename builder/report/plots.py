@@ -10,12 +10,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from builder.landcover import CLASSES
-from builder.report.streams import BINS
+from builder.report.streams import BINS, HISTOGRAMS
+from builder.schema import KINDS
 
 WIDTH, DPI = 4.2, 160
 """Inches and dots per inch: at 390 CSS pixels a point is about a pixel high."""
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999")
 """Okabe & Ito's palette (2008), told apart with every common colour vision deficiency."""
+SHORT = dict(zip(KINDS, ("real", "syn."), strict=True))
 PART_COLOURS = {"real test": "#0072B2", "synthetic": "#E69F00"}
 
 
@@ -44,15 +46,16 @@ def class_shares(pixels: Mapping[str, Mapping[str, int]]) -> str:
 
 
 def grounding_by_class(streams: Mapping[str, Any]) -> str:
-    """Mean grounding of each stream on tiles of each dominant class, as colours and numbers."""
-    figure, axes = _drawing(0.9 + 0.36 * len(streams))
-    values = np.array(
-        [
-            [np.nan if v is None else v for v in one["grounding_by_class"].values()]
-            for one in streams.values()
-        ],
-        dtype=float,
-    ).reshape(len(streams), len(CLASSES))
+    """Mean grounding of each stream on tiles of each dominant class, as colours and numbers; a row
+    for each kind of rows that has any."""
+    named = [
+        (f"{_short(name, 16)} {SHORT[kind]}", list(means.values()))
+        for name, one in streams.items()
+        for kind, means in one["grounding_by_class"].items()
+        if any(value is not None for value in means.values())
+    ] or [("", [None] * len(CLASSES))]
+    figure, axes = _drawing(0.9 + 0.3 * len(named))
+    values = np.array([means for _, means in named], dtype=float).reshape(-1, len(CLASSES))
     axes.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         told = "–" if np.isnan(value) else f"{value:.2f}"
@@ -60,27 +63,42 @@ def grounding_by_class(streams: Mapping[str, Any]) -> str:
         axes.text(
             column, row, told, ha="center", va="center", fontsize=8, color="k" if dark else "w"
         )
-    axes.set_xticks(range(len(CLASSES)), CLASSES, fontsize=8)
-    axes.set_yticks(range(len(streams)), [_short(name) for name in streams], fontsize=8)
+    axes.set_xticks(range(len(CLASSES)), CLASSES, fontsize=7)
+    axes.set_yticks(range(len(named)), [label for label, _ in named], fontsize=8)
     axes.tick_params(length=0, top=False)
     axes.spines[:].set_visible(False)
     return _png(figure)
 
 
-def grounding(streams: Mapping[str, Any]) -> str:
-    """Distribution of grounding, a row for each stream, with its mean and that of its nulls."""
-    figure, every = _drawing(0.8 + 0.62 * len(streams), rows=len(streams))
-    for axes, (name, one) in zip(every, streams.items(), strict=True):
-        counts = np.array(one["grounding_histogram"], dtype=float)
-        axes.stairs(counts / max(1.0, counts.max()), BINS, fill=True, color="#56B4E9")
+def scores(streams: Mapping[str, Any]) -> str:
+    """Distributions of grounding, coverage and leak, a row for each stream: real rows filled,
+    synthetic ones outlined; with the means of grounding and of its null."""
+    figure, every = _drawing(0.9 + 0.62 * len(streams), len(streams), len(HISTOGRAMS))
+    for row, (name, one) in zip(every, streams.items(), strict=True):
+        for axes, score in zip(row, HISTOGRAMS, strict=True):
+            for kind, counts in one["histograms"][score].items():
+                shares = np.array(counts, dtype=float) / max(1, max(counts))
+                if any(counts):
+                    real = kind == KINDS[0]
+                    colour = PART_COLOURS["real test" if real else "synthetic"]
+                    axes.stairs(
+                        shares, BINS, fill=real, color=colour, alpha=0.5 if real else 1, label=kind
+                    )
+            axes.set(xlim=(0, 1), yticks=[], xticks=[0, 0.5, 1])
+            axes.set_xticklabels(["0", "½", "1"])
+            axes.spines["left"].set_visible(False)
         nulls = one["null_grounding"]
         for value, style in ((nulls["own"], "-"), (nulls["shuffled"], ":")):
             if value is not None:
-                axes.axvline(value, color="#222222", linestyle=style, linewidth=1.5)
-        axes.set_title(_short(name), loc="left", fontsize=8, pad=2)
-        axes.set(xlim=(0, 1), yticks=[])
-        axes.spines["left"].set_visible(False)
-    every[-1].set_xlabel("grounding (solid: mean, dotted: mean on shuffled tiles)", fontsize=8)
+                row[0].axvline(value, color="#222222", linestyle=style, linewidth=1.5)
+        row[0].set_title(_short(name), loc="left", fontsize=8, pad=2)
+    for axes, score in zip(every[-1], HISTOGRAMS, strict=True):
+        axes.set_xlabel(score, fontsize=8)
+    shown = [axes.get_legend_handles_labels() for axes in every[:, 0]]
+    legend = {label: handle for one in shown for handle, label in zip(*one, strict=True)}
+    figure.legend(
+        legend.values(), legend, loc="outside upper center", ncols=2, frameon=False, fontsize=8
+    )
     return _png(figure)
 
 
@@ -101,15 +119,15 @@ def measure(told: Mapping[str, Any]) -> str:
     return _png(figure)
 
 
-def _drawing(height: float, rows: int = 0) -> tuple[Figure, Any]:
-    """A figure and its axes; with ``rows`` a list of axes one below the other."""
+def _drawing(height: float, rows: int = 0, columns: int = 1) -> tuple[Figure, Any]:
+    """A figure and its axes; with ``rows`` a (rows, columns) grid of them."""
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    every = figure.subplots(max(1, rows), 1, sharex=True, squeeze=False)[:, 0]
-    for axes in every:
+    every = figure.subplots(max(1, rows), columns, sharex=True, squeeze=False)
+    for axes in every.flat:
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
-    return figure, every if rows else every[0]
+    return figure, every if rows else every[0, 0]
 
 
 def _png(figure: Figure) -> str:

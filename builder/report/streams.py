@@ -1,5 +1,6 @@
 """Figures of one caption stream: repetition, grounding against nulls, leakage."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,10 @@ from builder.seeds import seed
 SAMPLE = 5_000
 """Most captions of a stream that the leakage models and nulls are fitted on, by hash of the id."""
 BINS = np.linspace(0, 1, 21)
+HISTOGRAMS = ("grounding", "coverage", "leak")
+"""Scores whose distribution is shown."""
+CONTRADICTIONS = 5
+"""Most contradictions told of each kind of rows."""
 
 Features = Mapping[str, npt.NDArray[np.float32]]
 """Row id → image features."""
@@ -38,11 +43,20 @@ def figures(one: Stream, features: Features | None = None) -> dict[str, Any]:
         "redundancy": repeats.summary(),
         "near_duplicates": near_duplicates(one),
         "means": {kind: _means(one, k) for k, kind in enumerate(KINDS)},
-        "grounding_by_class": _by_class(one),
-        "grounding_histogram": histogram(one.scores["grounding"], BINS),
+        "grounding_by_class": {kind: _by_class(one, k) for k, kind in enumerate(KINDS)},
+        "histograms": {
+            name: {kind: histogram(_of(one, name, k), BINS) for k, kind in enumerate(KINDS)}
+            for name in HISTOGRAMS
+        },
+        "contradictions": {
+            kind: [[claim, n] for claim, n in _commonest(one.contradictions.get(kind, Counter()))]
+            for kind in KINDS
+        },
         "null_grounding": null_grounding(texts, shares),
         "structural_leakage": structural_leakage(texts, shares, seen, groups=ids),
-        "source_leak": source_leak(texts, np.array([one.kinds[i] for i in chosen]) == 1),
+        "source_leak": source_leak(
+            texts, np.array([one.kinds[i] for i in chosen]) == 1, groups=ids
+        ),
     }
     if any(n is not None for n in one.scores["clip_tokens"]):
         told["clip"] = {name: mean(one.scores[name]) for name in CLIP}
@@ -75,13 +89,22 @@ def histogram(values: Sequence[float | None], bins: npt.NDArray[np.float64]) -> 
 
 
 def _means(one: Stream, kind: int) -> dict[str, float | None]:
-    places = [i for i, k in enumerate(one.kinds) if k == kind]
-    return {name: mean([one.scores[name][i] for i in places]) for name in SCORES}
+    return {name: mean(_of(one, name, kind)) for name in SCORES}
 
 
-def _by_class(one: Stream) -> dict[str, float | None]:
+def _of(one: Stream, name: str, kind: int) -> list[float | None]:
+    """A score of the captions of one kind of rows."""
+    return [v for v, k in zip(one.scores[name], one.kinds, strict=True) if k == kind]
+
+
+def _by_class(one: Stream, kind: int) -> dict[str, float | None]:
     values = one.scores["grounding"]
+    rows = list(zip(values, one.dominant, one.kinds, strict=True))
     return {
-        name: mean([v for v, d in zip(values, one.dominant, strict=True) if d == k])
+        name: mean([v for v, dominant, own in rows if (dominant, own) == (k, kind)])
         for k, name in enumerate(CLASSES)
     }
+
+
+def _commonest(claims: Counter[str]) -> list[tuple[str, int]]:
+    return sorted(claims.items(), key=lambda one: (-one[1], one[0]))[:CONTRADICTIONS]

@@ -12,39 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from builder.captions.error_texts import no_caption
 from builder.errors import ArasError
 from builder.landcover import CLASSES
+from builder.scores.caption_columns import Columns, Row, find_columns, fold
 
-OFFICIAL_STREAMS = (
-    "hybrid_gemma3-4b",
-    "hybrid_qwen3-vl-8b",
-    "text_qwen3-4b",
-    "vision_gemma3-4b",
-    "vision_qwen3-vl-8b",
-)
-"""Caption columns of the published captions.csv."""
-
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-_TEXT_NAMES = ("caption", "captions", "text", "sentence", "sentences", "description")
-_ID_NAMES = ("id", "filename", "file_name", "image_id")
-_FAILED = "ERROR:"
+JSON = (".jsonl", ".ndjson")
+SUFFIXES = (".csv", ".tsv", *JSON, ".parquet")
 _SYNTHETIC = {"synthetic", "synth", "1"}
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Columns:
-    """What a file holds: its text columns, and where ids, compositions and sources stand."""
-
-    texts: tuple[str, ...]
-    id: str | None
-    composition: tuple[str, ...]  # the seven class columns, or one struct column, or none
-    source: str | None
-
-    @property
-    def all(self) -> list[str]:
-        return [*self.texts, *self.composition, *(c for c in (self.id, self.source) if c)]
 
 
 @dataclass
@@ -77,13 +52,36 @@ class Reader:
         self.failed = self.repeated_headers = 0
         rows = _open(self.path, self)
         number = 0
+        seen: Row = {}
         while chunk := list(itertools.islice(rows, size)):
-            if self.columns is None:
-                self.columns = find_columns(self.path, list(chunk[0][1]), self.text, chunk[0][1])
+            if self.columns is None or (seen and self.path.suffix in JSON):
+                self._find(chunk, seen)
             yield self._batch(number, chunk)
             number += len(chunk)
         if not number:
             raise ArasError(f"{self.path}: holds no rows; it needs one caption a row")
+
+    def _find(self, chunk: list[tuple[str, Row]], seen: Row) -> None:
+        """Find the columns among the keys of a whole batch, for lines of JSON need not agree.
+
+        ``seen`` is every key so far, with a value if one was there. Raises ArasError for a key of
+        a later batch that changes which columns there are.
+        """
+        new: dict[str, str] = {}
+        for place, row in chunk:
+            for key, value in row.items():
+                if seen.get(key) is None:
+                    if value is not None or key not in seen:
+                        new.setdefault(key, place)
+                    seen[key] = value
+        found = find_columns(self.path, list(seen), self.text, seen)
+        if self.columns is not None and found != self.columns:
+            key = next(one for one in new if one in {*found.all} - {*self.columns.all})
+            raise ArasError(
+                f"{self.path}: {new[key]} has {key!r}, which no row of the batches before has; "
+                "give it to the first row too, null where it is not known, or leave it out"
+            )
+        self.columns = found
 
     def _batch(self, first: int, chunk: list[tuple[str, Row]]) -> Batch:
         columns = self.columns
@@ -95,7 +93,7 @@ class Reader:
                     if stream not in texts:
                         texts[stream] = [None] * len(chunk)
                         self.streams.append(stream)
-                    if text is not None and text.startswith(_FAILED):
+                    if text is not None and no_caption(text):
                         self.failed += 1
                         text = None
                     texts[stream][i] = text
@@ -104,7 +102,7 @@ class Reader:
             shares = np.array([self._shares(place, row) for place, row in chunk])
         return Batch(
             first=first,
-            ids=[None if columns.id is None else str(row.get(columns.id)) for _, row in chunk],
+            ids=[_id(columns.id, row) for _, row in chunk],
             texts=texts,
             shares=shares,
             synthetic=[_synthetic(columns.source, row) for _, row in chunk],
@@ -116,7 +114,8 @@ class Reader:
         names: tuple[str, ...] = columns.composition
         if len(names) == 1:
             struct = row.get(names[0])
-            row = struct if isinstance(struct, dict) else {}
+            folded = {fold(k): v for k, v in struct.items()} if isinstance(struct, dict) else {}
+            row = {name: folded.get(fold(name)) for name in CLASSES}
             names = CLASSES
         raw = [row.get(name) for name in names]
         blank = [value is None or value == "" or value != value for value in raw]
@@ -146,34 +145,6 @@ class Reader:
         return [value / unit for value in values]
 
 
-def find_columns(path: Path, names: Sequence[str], text: Sequence[str], row: Row) -> Columns:
-    """The columns to read: ``text`` if given, else the official streams, else a usual name."""
-    listed = ", ".join(names)
-    for wanted in text:
-        if wanted not in names:
-            raise ArasError(f"{path}: no column {wanted!r}; its columns are {listed}")
-    texts = tuple(text) or tuple(name for name in OFFICIAL_STREAMS if name in names)
-    texts = texts or tuple(name for name in names if name.startswith("caption_"))
-    texts = texts or tuple(name for name in _TEXT_NAMES if name in names)[:1]
-    if not texts:
-        raise ArasError(f"{path}: no caption column found among {listed}; name it with --text")
-    found = [name for name in CLASSES if name in names]
-    if 1 < len(found) < len(CLASSES):
-        missing = ", ".join(name for name in CLASSES if name not in names)
-        raise ArasError(
-            f"{path}: has class columns {', '.join(found)}, but not {missing}; give all seven "
-            "or none"
-        )
-    structs = [name for name in ("pixels", "percent") if isinstance(row.get(name), dict)]
-    composition = CLASSES if len(found) == len(CLASSES) else tuple(structs[:1])
-    return Columns(
-        texts=texts,
-        id=next((name for name in _ID_NAMES if name in names), None),
-        composition=composition,
-        source=next((name for name in ("kind", "split") if name in names), None),
-    )
-
-
 def _open(path: Path, reader: Reader) -> Iterator[tuple[str, Row]]:
     """(place in words, row) of a file by its suffix."""
     if path.suffix not in SUFFIXES:
@@ -185,7 +156,7 @@ def _open(path: Path, reader: Reader) -> Iterator[tuple[str, Row]]:
         raise ArasError(f"{path}: no such file; check the path")
     if path.suffix == ".parquet":
         return _parquet_rows(path, reader)
-    if path.suffix in (".jsonl", ".ndjson"):
+    if path.suffix in JSON:
         return _json_rows(path)
     return _csv_rows(path, "\t" if path.suffix == ".tsv" else ",", reader)
 
@@ -206,10 +177,15 @@ def _lines(path: Path) -> Iterator[str]:
 
 def _csv_rows(path: Path, delimiter: str, reader: Reader) -> Iterator[tuple[str, Row]]:
     csv.field_size_limit(1 << 28)
-    lines = csv.reader((line.replace("\0", " ") for line in _lines(path)), delimiter=delimiter)
+    text = (line.replace("\0", " ") for line in _lines(path))
+    # strict, because a quote that never closes would swallow the rows after it
+    lines = csv.reader(text, delimiter=delimiter, strict=True)
+    start = 1
     try:
         names = next(lines, [])
+        start = lines.line_num + 1
         for values in lines:
+            start = lines.line_num + 1
             if not values:
                 continue
             if values == names:  # a second header, as resumed jobs write it
@@ -223,7 +199,10 @@ def _csv_rows(path: Path, delimiter: str, reader: Reader) -> Iterator[tuple[str,
                 )
             yield f"line {lines.line_num}", dict(zip(names, values, strict=True))
     except csv.Error as error:
-        raise ArasError(f"{path}: line {lines.line_num}: {error}; is it a CSV file?") from error
+        raise ArasError(
+            f"{path}: the row that begins at line {start} is no CSV: {error}; a quote that opens a "
+            "field must close it, and quotes inside such a field are doubled"
+        ) from error
 
 
 def _json_rows(path: Path) -> Iterator[tuple[str, Row]]:
@@ -249,7 +228,7 @@ def _parquet_rows(path: Path, reader: Reader) -> Iterator[tuple[str, Row]]:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
             row: Row = {
-                field.name: {} if pa.types.is_struct(field.type) else None
+                field.name: {} if pa.types.is_struct(field.type) else ""
                 for field in file.schema_arrow
             }
             reader.columns = reader.columns or find_columns(path, names, reader.text, row)
@@ -280,11 +259,17 @@ def _texts(column: str, value: Any, where: str) -> Iterator[tuple[str, str | Non
                     f"{where}, column {column}: character {error.start + 1} is half of a surrogate "
                     "pair; write the text as valid Unicode"
                 ) from error
-        yield column, value if value.strip(" \t\r\n\0") else None
+        value = value.replace("\0", " ")  # as in a CSV file
+        yield column, value if value.strip(" \t\r\n") else None
     else:
         raise ArasError(
             f"{where}, column {column}: {value!r} is no text; name the caption column with --text"
         )
+
+
+def _id(column: str | None, row: Row) -> str | None:
+    value = row.get(column) if column else None
+    return None if value is None else str(value)
 
 
 def _number(value: Any, where: str) -> float:

@@ -146,6 +146,7 @@ class _Sample:
         self.texts: dict[str, list[str | None]] = collections.defaultdict(list)
         self.shares: list[npt.NDArray[np.float64]] = []
         self.synthetic: list[bool | None] = []
+        self.tiles: list[str | int] = []
 
     def add(self, batch: Batch) -> None:
         some = np.flatnonzero(self.chosen[batch.first : batch.first + len(batch.ids)])
@@ -154,6 +155,8 @@ class _Sample:
         if batch.shares is not None:
             self.shares.append(batch.shares[some])
         self.synthetic += [batch.synthetic[i] for i in some]
+        # a row without an id is a tile of its own
+        self.tiles += [batch.first + int(i) if (id_ := batch.ids[i]) is None else id_ for i in some]
 
     def leakage(self, stream: str, lexicon: lexicons.Lexicon, seed: int) -> dict[str, Any]:
         """Nulls, structural leakage and source leak of one stream, as far as the file allows."""
@@ -164,12 +167,20 @@ class _Sample:
             result["null_grounding"] = null_grounding(texts, shares, seed=seed, lexicon=lexicon)
             kept = [i for i, one in enumerate(texts) if one and not np.isnan(shares[i]).any()]
             result["structural_leakage"] = structural_leakage(
-                [texts[i] or "" for i in kept], shares[kept], seed=seed
+                [texts[i] or "" for i in kept],
+                shares[kept],
+                groups=[self.tiles[i] for i in kept],
+                seed=seed,
             )
         kept = [i for i, one in enumerate(texts) if one and self.synthetic[i] is not None]
         source = [bool(self.synthetic[i]) for i in kept]
         if any(source) and not all(source):
-            result["source_leak"] = source_leak([texts[i] or "" for i in kept], source, seed=seed)
+            result["source_leak"] = source_leak(
+                [texts[i] or "" for i in kept],
+                source,
+                groups=[self.tiles[i] for i in kept],
+                seed=seed,
+            )
         return result
 
 

@@ -98,14 +98,22 @@ class Caption(Stage):
         return found
 
     def report(self, store: Store) -> dict[str, Any]:
-        """The most frequent errors of rows that have no caption, with how many have each."""
+        """The most frequent errors of rows that have no caption, with how many have each; and the
+        commit that a model of the Hub was found at, where the recipe does not pin it."""
         errors: Counter[str] = Counter()
         for shard in store.shards(self.name):
             footer = store.footer(self.name, shard)
             if footer is not None and footer.errors:
                 cells = store.load(self.name, shard, self.adds).column(0).to_pylist()
                 errors.update(one["error"] for one in cells if one["error"])
-        return {"row_errors": dict(errors.most_common(SHOWN_ERRORS))} if errors else {}
+        told: dict[str, Any] = {}
+        if errors:
+            told["row_errors"] = dict(errors.most_common(SHOWN_ERRORS))
+        if self.ask and self.backend == "transformers" and not self.running.path:
+            commit = self._models["model"]
+            if commit != self.ask.revision:
+                told["unpinned"] = {"model": self.ask.model, "commit": commit}
+        return told
 
     def open(self, store: Store, survey: Any) -> Maker:
         backend = load_backend(self.stream, self.backend, self.style, self.ask, self.running)
@@ -119,10 +127,18 @@ class Caption(Stage):
     def _caption(self, table: pa.Table, backend: Backend) -> Made:
         column = self.adds[0]
         earlier, todo = self._todo(table)
-        requests = list(self._requests(table, todo))
+        requests = dict(zip(todo, self._requests(table, todo), strict=True))
+        whole = {i: one for i, one in requests.items() if not self._lacks(one)}
+        answers = {
+            i: Answer(None, f"{one.id}: has no {' and no '.join(lacks)}, which this stream needs")
+            for i, one in requests.items()
+            if (lacks := self._lacks(one))
+        }
+        if whole:
+            answers |= zip(whole, backend.caption(list(whole.values())), strict=True)
         counts: Counter[str] = Counter()
-        for i, request, answer in zip(todo, requests, backend.caption(requests), strict=True):
-            earlier[i] = entry(backend, request.seed, answer)
+        for i, answer in answers.items():
+            earlier[i] = entry(backend, requests[i].seed, answer)
             counts.update(answer.counts)
         failed = sum(one["error"] is not None for one in earlier)
         made = pa.table({column: pa.array(earlier, CAPTION)})
@@ -139,7 +155,7 @@ class Caption(Stage):
         ]
 
     def _requests(self, table: pa.Table, todo: list[int]) -> Iterator[Request]:
-        """Requests of the rows ``todo``, with what the stream needs of each."""
+        """Requests of the rows ``todo``, with what is there of the stream's needs."""
         table = table.select(list(self.needs))
         ids = table.column("id").to_pylist()
         images, masks, pixels = None, None, None
@@ -148,15 +164,22 @@ class Caption(Stage):
         if "mask" in self.needs:
             masks = image_bytes(table.column("mask"))
         if "pixels" in self.needs:
-            pixels = per_class(table.column("pixels"))
+            counted = table.column("pixels").is_valid().to_pylist()
+            known = iter(per_class(table.column("pixels").drop_null()))
+            pixels = [next(known) if one else None for one in counted]
+            pixels = [one if one is not None and one.any() else None for one in pixels]
         for i in todo:
             yield Request(
                 id=ids[i],
                 seed=seed(self.seed, ids[i], self.name),
                 pixels=None if pixels is None else pixels[i],
-                mask=None if masks is None else decode_mask(masks[i], ids[i]),
+                mask=None if masks is None or masks[i] is None else decode_mask(masks[i], ids[i]),
                 image=None if images is None else images[i],
             )
+
+    def _lacks(self, request: Request) -> list[str]:
+        """The columns that the stream needs and this row has not."""
+        return [name for name in self.needs[1:] if getattr(request, name) is None]
 
     def remaining(self, store: Store, todo: Plan) -> int:
         """How many rows a run of the plan would ask the backend for; reads no image."""
@@ -165,7 +188,8 @@ class Caption(Stage):
     def outstanding(self, store: Store, todo: Plan) -> Iterator[Request]:
         """Requests of all rows that a run of the plan would ask the backend for, shard by shard."""
         for table in self._stale(store, todo, self.needs):
-            yield from self._requests(table, self._todo(table)[1])
+            asked = self._requests(table, self._todo(table)[1])
+            yield from (one for one in asked if not self._lacks(one))
 
     def _stale(self, store: Store, todo: Plan, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Stale shards with those columns, and with the stream's own where only rows failed."""

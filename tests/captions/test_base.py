@@ -9,6 +9,24 @@ from builder.captions.base import flaw, tidy
         "Cropland covers most of the tile.",
         "Erroneous ploughing marks cross the fields.",
         "Sorry fields of maize lie along the river.",
+        "Error-prone terrain with forest.",
+        "Sorry, no water is seen.",
+        "Exceptional forest covers the hills.",
+        "None of the tile is water; it is all cropland.",
+        "404 houses stand by the river.",
+        "500 service buildings stand among the fields.",
+        "The image is dominated by forest.",
+        "The image is missing water, but fields are everywhere.",
+        "The picture shows an unavailable road and a forest.",
+        "No water, only grassland.",
+        "No image detail is lost over the fields.",
+        "It appears that the forest is dense.",
+        "Unable to grow here, trees leave room for shrubs.",
+        "Crops unable to access water give way to bare ground.",
+        "The connection of two lakes is a narrow river.",
+        "Unknown crops cover the tile.",
+        "False-colour fields and a village.",
+        "I see a forest and a lake.",
     ],
 )
 def test_a_plain_sentence_may_stand_as_a_caption(text: str) -> None:
@@ -29,7 +47,37 @@ def test_a_plain_sentence_may_stand_as_a_caption(text: str) -> None:
         ("Failed to generate caption.", "error message"),
         ("Traceback (most recent call last): …", "error message"),
         ("500 Internal Server Error", "error message"),
+        ("Unable to generate a caption", "error message"),
+        ("The model was unable to describe the image.", "error message"),
+        ("Could not load image.", "error message"),
+        ("null", "error message"),
+        ("None.", "error message"),
+        ("undefined", "error message"),
+        ("Request timed out", "error message"),
+        ("The request has timed out.", "error message"),
+        ("Timeout", "error message"),
+        ("404 not found", "error message"),
+        ("Error 429: slow down", "error message"),
+        ("HTTP 503", "error message"),
+        ("Service temporarily unavailable", "error message"),
+        ("Rate limit exceeded.", "error message"),
+        ("The image is unavailable.", "error message"),
+        ("Image could not be loaded", "error message"),
+        ("No image provided.", "error message"),
+        ("An unexpected error occurred.", "error message"),
+        ("ValueError: too many values", "error message"),
+        ('{"error": {"message": "overloaded"}}', "error message"),
+        ('{"detail": "Not Found"}', "error message"),
+        ("<html><body>Bad Gateway</body></html>", "error message"),
+        ("<think>let me see</think>A forest here.", "thinking"),
+        ("<think>let me see", "thinking"),
+        ("A forest \ud800 here", "control"),
         ("I'm sorry, but I can't view images.", "refusal"),
+        ("Sorry, but I cannot do that.", "refusal"),
+        ("I apologize, there is nothing to see.", "refusal"),
+        ("I don't have access to the image.", "refusal"),
+        ("Please provide an image.", "refusal"),
+        ("It seems like you forgot to attach the image.", "refusal"),
         ("I’m sorry, I can’t help with that.", "refusal"),
         ("I cannot see the image you mention.", "refusal"),
         ("As an AI language model, I have no eyes.", "refusal"),
@@ -41,3 +89,19 @@ def test_what_is_no_caption_is_told_apart_with_its_reason(text: str, word: str) 
 
 def test_tidy_makes_one_line() -> None:
     assert tidy("  Fields.\n\n Water\tbelow ") == "Fields. Water below"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>\nThe user wants\n</think>\n\nA forest here.",
+        "so the tile is forest.</think> A forest here.",
+        "<think></think>A forest here.",
+    ],
+)
+def test_a_model_s_thinking_is_not_part_of_its_caption(text: str) -> None:
+    assert tidy(text) == "A forest here."
+
+
+def test_thinking_that_never_ends_is_not_taken_for_a_caption() -> None:
+    assert "thinking" in (flaw(tidy("<think> A forest here.")) or "")

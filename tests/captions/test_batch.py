@@ -77,6 +77,21 @@ def test_results_answer_rows_in_any_order_and_missing_ones_say_so(tmp_path: Path
     assert all(one.text is None for one in found[1:])
 
 
+def test_nonsense_in_a_result_is_an_error_of_its_row(tmp_path: Path) -> None:
+    lines = written(tmp_path)
+    path = tmp_path / "results.jsonl"
+    path.write_text(
+        result(lines[0], completion("A forest \ud800 here"))
+        + result(lines[1], {"error": "\ud800"}, status=400)
+        + result(lines[2])
+    )
+    first, second, third = batch.Results(ASK, [path]).caption(requests(3))
+    assert (first.text, first.flawed) == (None, True)
+    assert "undecodable characters" in str(first.error)
+    assert str(second.error).encode()
+    assert third.text == TEXT
+
+
 def test_results_of_another_prompt_are_not_taken(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     path.write_text("".join(map(result, written(tmp_path))))
@@ -91,6 +106,8 @@ def test_results_of_another_prompt_are_not_taken(tmp_path: Path) -> None:
         ('{"custom_id": "x:1", "method": "POST", "body": {}}\n', "line 1: is no result"),
         ("\n[1]\n", "line 2: is no result"),
         ("{broken\n", "line 1: is not JSON"),
+        ("[" * 100_000, "line 1: is not JSON"),
+        ("9" * 5_000, "line 1: is not JSON"),
         ("\ufeff", "is not JSON"),
     ],
 )

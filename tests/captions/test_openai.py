@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from builder.captions.base import Answer
 from builder.captions.openai import Server, body, read_answer
 from builder.captions.settings import Ask, Running
 from builder.errors import ArasError, WorkFailed
@@ -113,6 +114,11 @@ def test_a_fault_that_lasts_is_the_error_of_its_row_alone(server: OpenAIServer) 
         (Fault(raw='{"hello": 1}'), "is no chat completion", False),
         (Fault(raw='{"choices": []}'), "is no chat completion", False),
         (Fault(raw="null"), "is no chat completion", False),
+        (Fault(raw="[" * 100_000), "is not JSON: [[[", False),
+        (Fault(raw='{"nonsense \\ud800": 1}'), 'is no chat completion: {"nonsense ?"', False),
+        (Fault(text="A forest \ud800 here"), "undecodable characters", True),
+        (Fault(finish="\ud800"), "finish_reason = '?'", True),
+        (Fault(status=400, raw="[" * 100_000), "400 Bad Request ([[[", False),
         (Fault(text=""), "empty text", True),
         (Fault(text=None), "empty text", True),
         (Fault(text=["Fields."]), "is no text", True),
@@ -140,6 +146,22 @@ def test_nonsense_is_an_error_of_its_row_and_never_a_caption(
 def test_tokens_of_a_flawed_answer_are_counted_too() -> None:
     answer = read_answer(completion("", "stop"), 100)
     assert (answer.text, answer.counts) == (None, {"prompt_tokens": 50, "new_tokens": 12})
+
+
+@pytest.mark.parametrize("count", [-1, 10**30, True, 1.5, "50", None, [1]])
+def test_a_count_of_tokens_that_cannot_be_is_not_counted(count: Any) -> None:
+    told = completion() | {"usage": {"prompt_tokens": count, "completion_tokens": 12}}
+    assert read_answer(told, 100) == Answer(
+        TEXT, revision="tiny-2026-01-05", counts={"new_tokens": 12}
+    )
+
+
+def test_the_name_of_a_model_is_kept_as_valid_text() -> None:
+    assert read_answer(completion() | {"model": "tiny \ud800"}, 100).revision == "tiny ?"
+
+
+def test_thinking_is_cut_off_an_answer() -> None:
+    assert read_answer(completion(f"<think>well, well</think>\n{TEXT}"), 100).text == TEXT
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])

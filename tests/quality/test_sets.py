@@ -41,16 +41,39 @@ def test_the_frechet_distance_agrees_with_scipys_matrix_root(n):
 
 
 def test_extrapolation_takes_the_bias_away():
-    x, y = draw(3, 600, 24), draw(3, 1_200, 24)[600:]
-    rng = np.random.default_rng(0)
-    plain = sets.frechet(Moments.of(x), Moments.of(y))
-    mixing_equal = np.random.default_rng(3).standard_normal((24, 24)) / np.sqrt(24)
-    z = np.random.default_rng(9).standard_normal((600, 24)) @ mixing_equal
-    biased = sets.frechet(Moments.of(x), Moments.of(z))
-    value, error = sets.frechet_at_infinity(x, z, rng)
-    assert abs(value) < 0.5 * biased  # the truth is 0: both are drawn from one distribution
-    assert error > 0
-    assert plain > 0
+    """N(0, I) against N(0.1, 1.44 I) in 24 dimensions: 24 (0.1² + 0.2²) apart."""
+    truth = 24 * (0.1**2 + 0.2**2)
+    plain, extrapolated = [], []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        x, y = rng.standard_normal((300, 24)), 1.2 * rng.standard_normal((300, 24)) + 0.1
+        plain.append(sets.frechet(Moments.of(x), Moments.of(y)))
+        value, error = sets.frechet_at_infinity(x, y, rng)
+        extrapolated.append(value)
+        assert error > 0
+    assert min(plain) > truth
+    assert abs(np.mean(extrapolated) - truth) < 0.5 * (np.mean(plain) - truth)
+
+
+def test_the_interval_of_the_distance_is_as_wide_as_its_spread_over_other_images():
+    found, reach = [], []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        x, y = rng.standard_normal((400, 4)), 1.5 * rng.standard_normal((400, 4)) + 1
+        found.append(sets.frechet(Moments.of(x), Moments.of(y)))
+        low, high = sets.frechet_interval(x, y)
+        assert low < found[-1] < high
+        reach.append((high - low) / 2)
+    assert np.mean(reach) == pytest.approx(2.26 * np.std(found), rel=0.3)
+    covered = np.abs(np.array(found) - 4 * (1 + 0.5**2)) < reach
+    assert covered.mean() >= 0.85
+
+
+def test_an_interval_of_equal_sides_ends_at_zero_and_needs_enough_images():
+    x = draw(3, 200, 4)
+    assert sets.frechet_interval(x, x[::-1])[0] == 0
+    with pytest.raises(ArasError, match="at least 20 images"):
+        sets.frechet_interval(x[:19], x)
 
 
 def test_kid_of_one_distribution_is_about_zero_and_of_two_is_not():

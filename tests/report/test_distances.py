@@ -8,7 +8,7 @@ import pytest
 from scipy import linalg
 
 from builder.errors import ArasError
-from builder.models.pretrained import INCEPTION
+from builder.models.pretrained import INCEPTION, INCEPTION_DIGEST
 from builder.quality import sets
 from builder.report import distances as module
 from builder.report.distances import distances, features_of, has_column
@@ -100,6 +100,8 @@ def test_the_figures_are_those_of_the_plain_functions_when_all_images_are_taken(
     write_features(one, "real-a", np.concatenate([train, test]), [0] * 30 + [2] * 30)
     write_features(one, "synthetic-a-00000", fake, [0] * 30)
     told = distances(one)["synthetic"]
+    low, high = told["frechet_interval"]
+    assert low < told["frechet"] < high
     a, b = test.astype(np.float32), fake.astype(np.float32)
     wanted = sets.frechet(sets.Moments.of(a), sets.Moments.of(b))
     assert told["frechet"] == told["frechet_all"] == pytest.approx(wanted, abs=1e-3)
@@ -116,15 +118,21 @@ def test_features_are_found_by_id(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "distance"), [(INCEPTION, "FID"), ("dinov2-base", "Fréchet distance")]
+    ("model", "digest", "distance"),
+    [
+        (INCEPTION, INCEPTION_DIGEST, "FID"),
+        ("renamed.pt", INCEPTION_DIGEST, "FID"),
+        (INCEPTION, "sha256:0", "Fréchet distance"),
+        ("dinov2-base", "sha256:0", "Fréchet distance"),
+    ],
 )
 def test_a_distance_is_called_fid_in_inceptions_features_only(
-    store: Store, model: str, distance: str
+    store: Store, model: str, digest: str, distance: str
 ) -> None:
     for shard in ("real-a", "real-b", "real-c", "synthetic-a-00000"):
         rows = store.read(shard, ["features"]).rename_columns(["embedding"])
         store.write("encode-features", shard, rows, key="k")
-    told = spaces(Store(store.root), {"features": {"model": model, "digest": "sha256:0"}})
+    told = spaces(Store(store.root), {"features": {"model": model, "digest": digest}})
     assert list(told) == ["features", "embedding"]
     assert told["features"]["distance"] == "Fréchet distance"
     assert told["embedding"]["distance"] == distance

@@ -1,9 +1,12 @@
 """Figures of caption streams and of image measures, on rows made up for the purpose."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from builder.report import images as image_figures
+from builder.report import plots
 from builder.report import streams as stream_figures
 from builder.report.gather import CLIP, MEASURES, SCORES, Images, Stream
 from builder.report.measure import examples
@@ -35,8 +38,23 @@ def test_missing_captions_and_scores_are_missing_not_zero() -> None:
     assert (told["captions"], told["failed"]) == (2, 2)
     assert told["means"]["real"]["grounding"] is None
     assert told["means"]["synthetic"]["grounding"] == pytest.approx(0.5)
-    assert sum(told["grounding_histogram"]) == 2
+    assert sum(told["histograms"]["grounding"]["synthetic"]) == 2
+    assert sum(told["histograms"]["grounding"]["real"]) == 0
+    assert told["grounding_by_class"]["synthetic"]["Shrub"] == 0.25
+    assert set(told["grounding_by_class"]["real"].values()) == {None}
     assert "clip" not in told
+
+
+def test_the_commonest_contradictions_are_told_by_kind() -> None:
+    one = stream(["trees"])
+    one.contradictions = {
+        "real": Counter({"Water, but “lake”": 2, "Crop, but “fields”": 2, "a": 9})
+    }
+    told = stream_figures.figures(one)["contradictions"]
+    assert told == {
+        "real": [["a", 9], ["Crop, but “fields”", 2], ["Water, but “lake”", 2]],
+        "synthetic": [],
+    }
 
 
 def test_a_stream_without_any_caption_goes_through() -> None:
@@ -74,6 +92,12 @@ def test_examples_take_each_stream_in_its_turn() -> None:
     ]
     assert [one["text"] for one in told["highest"]][:2] == ["two", "five"]
     assert told["highest"][1]["grounding"] == pytest.approx(2 / 3)
+
+
+def test_streams_without_scores_are_drawn_too() -> None:
+    told = {"s": stream_figures.figures(stream([None, None]))}
+    for draw in (plots.scores, plots.grounding_by_class):
+        assert draw(told).startswith("data:image/png;base64,")
 
 
 def images(**measures: list[float | None]) -> Images:

@@ -11,6 +11,7 @@ import pytest
 from builder.files import write_text
 from builder.landcover import CLASSES
 from builder.pipeline import Project
+from builder.report.gather import SCORES
 from builder.report.measure import measure, shown_ids
 from builder.report.page import render
 from tests.makers.browser import browser, look
@@ -37,6 +38,7 @@ def test_every_stream_and_measure_is_in_the_figures(told: dict[str, Any]) -> Non
     assert told["leakage_features"] == "segmenter's encoder"
     for one in told["streams"].values():
         assert one["means"]["real"]["grounding"] is not None
+        assert one["means"]["real"].keys() == set(SCORES)
         assert one["structural_leakage"]["r2_image"] is not None
     assert {"realism", "sharpness", "mask_agreement", "cloudiness"} <= set(told["images"])
     assert told["left_out"]["real"]["set_aside"] > 0
@@ -59,6 +61,22 @@ def test_the_page_is_the_same_bytes_again(project: Project, told: dict[str, Any]
     assert render(project.releases / "0.1.0", told) == render(project.releases / "0.1.0", told)
 
 
+def test_contradictions_and_intervals_stand_on_the_page(
+    project: Project, told: dict[str, Any]
+) -> None:
+    one = {"frechet": 1.5, "frechet_interval": [1.25, 1.75], "frechet_at_infinity": [1.4, 0.01],
+           "frechet_all": 1.5, "kid_x1000": [3.0, 2.0, 4.0], "precision": 0.5, "recall": 0.5,
+           "density": 0.5, "coverage": 0.5}  # fmt: skip
+    space = {"name": "dino", "distance": "Fréchet distance", "compared": 40}
+    said = {"real": [["Water, but “lake <b>”", 3]], "synthetic": []}
+    streams = {**told["streams"], "full": {**told["streams"]["full"], "contradictions": said}}
+    distances = [{**space, "train": one, "synthetic": one}]
+    text = render(project.releases / "0.1.0", {**told, "streams": streams, "distances": distances})
+    assert "<b>full</b>, real: Water, but “lake &lt;b&gt;” (3)." in text
+    assert "1.500 (1.250 to 1.750)" in text
+    assert "95 % intervals" in text
+
+
 @needs_browser
 def test_a_phone_shows_the_page_without_overflow_broken_images_or_errors(
     page: Path, told: dict[str, Any], tmp_path: Path
@@ -69,7 +87,8 @@ def test_a_phone_shows_the_page_without_overflow_broken_images_or_errors(
     assert found["console"] == []
     shown = len(shown_ids(told))
     assert found["images"] >= 2 * shown > 0  # each tile with its mask, and the plots
-    for text in ("Tiny: tiles for tests", "Left out", "composition", *CLASSES):
+    said = ("Tiny: tiles for tests", "Left out", "composition", "fabri-", "Contradictions")
+    for text in (*said, "Lowest grounding of each stream", *CLASSES):
         assert text in found["text"]
 
 

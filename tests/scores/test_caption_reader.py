@@ -103,6 +103,71 @@ def test_fractions_are_told_from_per_cent(tmp_path):
     assert batch.shares[0][:3].tolist() == [0.25, 0, 0.75]
 
 
+def json_lines(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+WATER = dict.fromkeys(CLASSES, 0) | {"Water": 100}
+
+
+def test_rows_of_json_need_not_agree_in_their_keys(tmp_path):
+    file = json_lines(
+        tmp_path / "x.jsonl", {"note": "x"}, {"text": "a lake"} | WATER, {"text": "b"}
+    )
+    _, (batch,) = read(file)
+    assert batch.texts == {"text": [None, "a lake", "b"]}
+    assert batch.shares[1].tolist() == [0, 0, 0, 0, 0, 0, 1]
+    assert np.isnan(batch.shares[[0, 2]]).all()
+
+
+def test_a_key_that_comes_too_late_to_be_read_is_refused(tmp_path):
+    file = json_lines(tmp_path / "x.jsonl", *[{"text": "a"}] * 3, {"text": "b"} | WATER)
+    with pytest.raises(ArasError, match="line 4 has 'Tree', which no row of the batches before"):
+        read(file, size=2)
+    file = json_lines(tmp_path / "y.jsonl", {"text": "a", "pixels": None}, {"text": "b", "note": 1},
+                      {"text": "c", "pixels": WATER})  # fmt: skip
+    assert read(file, size=1)[1][2].shares.tolist() == [[0, 0, 0, 0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize("change", [str.lower, str.upper, lambda name: name.replace("-", "_"),
+                                    lambda name: name.lower().replace("-", " ")])  # fmt: skip
+def test_class_columns_are_known_in_any_case(tmp_path, change):
+    header = ["text", *map(change, CLASSES)]
+    file = write_csv(tmp_path / "x.csv", header, [["x", 0, 0, 0, 0, 0.75, 0.25, 0]])
+    assert read(file)[1][0].shares[0].tolist() == [0, 0, 0, 0, 0.75, 0.25, 0]
+    pixels = {change(name): int(name == "Built-up") for name in CLASSES}
+    file = json_lines(tmp_path / "x.jsonl", {"text": "x", "pixels": pixels})
+    assert read(file)[1][0].shares[0].tolist() == [0, 0, 0, 0, 1, 0, 0]
+
+
+def test_a_column_that_happens_to_be_called_like_a_class_is_no_composition(tmp_path):
+    file = write_csv(tmp_path / "x.csv", ["text", "water"], [["x", "yes"]])
+    assert read(file)[1][0].shares is None
+
+
+def test_nuls_are_spaces_in_every_format(tmp_path):
+    (tmp_path / "x.csv").write_bytes(b"text\na\x00b c\n")
+    of_csv = read(tmp_path / "x.csv")[1][0].texts
+    assert read(json_lines(tmp_path / "x.jsonl", {"text": "a\0b c"}))[1][0].texts == of_csv
+    pq.write_table(pa.table({"text": ["a\0b c"]}), tmp_path / "x.parquet")
+    assert read(tmp_path / "x.parquet")[1][0].texts == of_csv
+
+
+def test_what_is_no_caption_is_told_as_the_caption_stage_tells_it(tmp_path):
+    texts = ["A forest.", "404 not found", "I cannot see the image.", "<think>so</think>A forest.",
+             "null", "Error-prone terrain with forest."]  # fmt: skip
+    reader, (batch,) = read(json_lines(tmp_path / "x.jsonl", *({"text": one} for one in texts)))
+    assert batch.texts["text"] == [texts[0], None, None, None, None, texts[5]]
+    assert reader.failed == 4
+
+
+def test_the_tile_of_a_caption_is_its_image_not_its_own_number(tmp_path):
+    file = json_lines(tmp_path / "x.jsonl", {"id": 7, "image_id": 3, "caption": "a"},
+                      {"id": 8, "caption": "b"})  # fmt: skip
+    assert read(file)[1][0].ids == ["3", None]
+
+
 BAD = {
     "sum.csv": (b"text,Tree,Shrub,Grass,Crop,Built-up,Barren,Water\nx,50,0,40,0,0,0,0\n",
                 "line 2: the class columns sum to 90, not 100"),
@@ -118,6 +183,10 @@ BAD = {
     "names.csv": (b"a,b\n1,2\n", "no caption column found among a, b; name it with --text"),
     "empty.csv": (b"text\n", "holds no rows"),
     "nothing.csv": (b"", "holds no rows"),
+    "quote.csv": (b'id,text\n1,"a\n2,b\n3,c\n', "row that begins at line 2 is no CSV"),
+    "quotes.csv": (b'id,text\n1,ok\n2,"a\n3,"b"\n4,"c"\n', "row that begins at line 3 is no CSV"),
+    "alike.csv": (b"text,tree,TREE,Shrub,Grass,Crop,Built-up,Barren,Water\nx,0,0,0,0,0,0,0,1\n",
+                  "columns tree and TREE are both Tree; rename one"),
     "notes.txt": (b"text\nx\n", "cannot tell its format from the suffix '.txt'"),
     "broken.jsonl": (b'{"text": "x"}\n{text\n', "line 2 is no JSON"),
     "list.jsonl": (b'["x"]\n', "line 1 holds list, not an object"),

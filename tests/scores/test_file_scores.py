@@ -3,6 +3,7 @@
 import csv
 import json
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -91,6 +92,26 @@ def test_a_source_column_lets_the_source_leak_show(tmp_path):
     leak = score_file(file)["streams"]["text"]["source_leak"]
     assert leak["auc"] == 1
     assert (leak["n_real"], leak["n_synthetic"]) == (30, 30)
+
+
+def test_captions_of_one_tile_stand_in_one_fold(tmp_path):
+    """Each tile has a word of its own in its five captions: it tells the tile, not its cover."""
+    draw = np.random.default_rng(0)
+    rows = []
+    for i in range(100):
+        shares = dict(zip(CLASSES, draw.dirichlet(np.full(7, 0.3)).tolist(), strict=True))
+        word = f"{chr(97 + i // 26)}{chr(97 + i % 26)}" * 3
+        kind = "synthetic" if i % 2 else "real"
+        rows += [{"filename": f"{i}.png", "kind": kind, "text": f"Scene {word}", **shares}] * 5
+    file = tmp_path / "c.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    apart = score_file(file)["streams"]["text"]
+    file.write_text("".join(json.dumps({**row, "filename": None}) + "\n" for row in rows))
+    mixed = score_file(file)["streams"]["text"]
+    assert mixed["structural_leakage"]["r2_text"] > 0.9
+    assert apart["structural_leakage"]["r2_text"] < 0.1
+    assert mixed["source_leak"]["auc"] > 0.95
+    assert apart["source_leak"]["auc"] < 0.65
 
 
 def test_the_input_is_not_overwritten_and_nothing_to_score_is_an_error(tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from builder.errors import ArasError
+from builder.scores import leakage
 from builder.scores.leakage import source_leak, structural_leakage, without_digits
 
 WORDS = ("forest", "shrubs", "grass", "crops", "houses", "rock", "water")
@@ -47,6 +48,29 @@ def test_captions_of_one_tile_do_not_stand_on_both_sides_of_a_fold():
     apart = structural_leakage(texts, shares, groups=list(names))
     mixed = structural_leakage(texts, shares)
     assert mixed["r2_text"] > 0.5 > 0.1 > apart["r2_text"]
+
+
+def test_a_large_set_is_measured_on_a_draw_of_it(monkeypatch):
+    shares = tiles(600)
+    texts = [" ".join(WORDS[k] for k in np.argsort(-p)[:3]) for p in shares]
+    whole = structural_leakage(texts, shares, shares)
+    monkeypatch.setattr(leakage, "MOST", 300)
+    drawn = structural_leakage(texts, shares, shares)
+    assert (whole["n"], drawn["n"]) == (600, 300)
+    assert drawn["r2_text"] == pytest.approx(whole["r2_text"], abs=0.1)
+    assert drawn["r2_image"] > 0.99
+    assert structural_leakage(texts, shares, seed=1)["r2_text"] != drawn["r2_text"]
+
+
+def test_captions_of_one_tile_tell_its_source_on_one_side_of_a_fold_only():
+    draw = np.random.default_rng(3)
+    names = np.repeat([f"{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(60)], 4)
+    source = np.repeat(draw.random(60) < 0.5, 4)
+    texts = [f"Landscape {name * 3}" for name in names]
+    assert source_leak(texts, source)["auc"] > 0.95
+    assert source_leak(texts, source, groups=list(names))["auc"] < 0.6
+    few = source_leak(texts[:40], source[:40], groups=list(names[:40]))
+    assert few["auc"] is None  # ten tiles, in forty captions
 
 
 def test_an_opening_formula_tells_the_source_and_is_listed():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from builder.captions.base import Answer, Request
@@ -14,10 +15,11 @@ from builder.engine import Engine
 from builder.errors import ArasError
 from builder.landcover import count_pixels
 from builder.pictures import composition_columns, encode_png, image_column
-from builder.plan import run
+from builder.plan import plan, run
 from builder.seeds import seed
 from builder.stages import caption
 from builder.stages.caption import Caption, entry
+from builder.stages.score import Score
 from builder.store import Store
 from tests.makers.products import land
 
@@ -113,6 +115,37 @@ def test_only_failed_rows_are_tried_again(store: Store, monkeypatch: pytest.Monk
     monkeypatch.setattr(Moody, "bad", frozenset())
     run(Caption(), store, Engine("serial"))
     assert run(Caption(), store, Engine("serial")).made == 0
+
+
+def test_a_row_without_mask_and_composition_fails_alone_and_is_scored_as_missing(
+    store: Store,
+) -> None:
+    table = store.read(SHARD, ("id", "mask", "pixels"))
+    gone = pa.array([i == 2 for i in range(6)])
+    for i, name in ((1, "mask"), (2, "pixels")):
+        holes = pc.if_else(gone, None, table.column(name).combine_chunks())
+        table = table.set_column(i, name, holes)
+    store.write("tiles", SHARD, table, key="holes")
+    stage = Caption()
+    summary = run(stage, store, Engine("serial"))
+    assert (summary.failed, summary.counts) == ({}, {"captions": 5, "failed": 1})
+    assert entries(store)[2]["text"] is None
+    assert entries(store)[2]["error"] == (
+        "real/2: has no mask and no pixels, which this stream needs"
+    )
+    assert list(stage.outstanding(store, plan(stage, store))) == []
+    run(Score(), store, Engine("serial"))
+    scores = store.read(SHARD, ("score_full",)).column(0).to_pylist()
+    assert scores[2]["grounding"] is None
+    assert all(one["grounding"] > 0.5 for i, one in enumerate(scores) if i != 2)
+
+
+def test_a_composition_of_no_pixels_is_none(store: Store) -> None:
+    table = store.read(SHARD, ("id", "mask", "pixels"))
+    empty = composition_columns(np.zeros((6, 7), dtype=np.int64))["pixels"]
+    store.write("tiles", SHARD, table.set_column(2, "pixels", empty), key="empty")
+    assert run(Caption(), store, Engine("serial")).counts == {"captions": 0, "failed": 6}
+    assert entries(store)[0]["error"] == "real/0: has no pixels, which this stream needs"
 
 
 @pytest.mark.parametrize("text", [None, "", "  \n"])

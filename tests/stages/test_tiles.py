@@ -152,6 +152,18 @@ def test_a_pixel_that_is_dark_in_some_bands_only_is_not_black(tmp_path: Path) ->
     assert cut(tmp_path)[0].counts["kept"] == 1
 
 
+@pytest.mark.parametrize("interleave", ["band", "pixel"])
+def test_a_sparse_block_of_one_band_hides_nothing_of_the_others(
+    tmp_path: Path, interleave: str
+) -> None:
+    dn = np.full((4, SIZE, 2 * SIZE), 900, dtype=np.uint16)
+    dn[0, :, SIZE:] = 0  # nothing is stored there of red, where the bands lie apart
+    write_map(tmp_path, codes_of(patches(1, 2, GRASS)), LEFT, TOP)
+    blocks = {"tiled": True, "blockxsize": SIZE, "blockysize": SIZE, "sparse_ok": True}
+    write_composite(tmp_path, dn, LEFT, TOP, interleave=interleave, **blocks)
+    assert cut(tmp_path)[0].counts["kept"] == 2
+
+
 def test_every_worldcover_code_becomes_the_class_of_the_remap(tmp_path: Path) -> None:
     codes = np.array(sorted(landcover.WORLDCOVER), dtype=np.uint8)
     field = codes[np.arange(SIZE**2).reshape(SIZE, SIZE) % len(codes)]
