@@ -11,6 +11,8 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
 from typing import Any, Protocol
 
 from builder.errors import ArasError, WorkFailed
@@ -36,7 +38,9 @@ class Engine:
 
     kind: str = "serial"
     workers: int = 0
-    """Workers at once; 0 means one per core (per GPU on Ray, for a stage that wants GPUs)."""
+    """Workers at once; 0 means one per core, or per GPU for a stage that wants GPUs."""
+    devices: tuple[str, ...] | None = None
+    """GPUs as CUDA_VISIBLE_DEVICES names them; None means those that this process sees."""
 
     def map(
         self, opener: Opener, tasks: Sequence[Any], gpus: float = 0, light: bool = False
@@ -48,11 +52,21 @@ class Engine:
         if not tasks:
             return
         if self.kind == "processes" and not (light and len(tasks) <= FEW):
-            yield from _processes(opener, tasks, self.workers or os.cpu_count() or 1)
+            devices = () if not gpus else _visible() if self.devices is None else self.devices
+            slots = int(len(devices) / gpus) if devices else os.cpu_count()
+            yield from _processes(opener, tasks, self.workers or slots or 1, devices)
         elif self.kind == "ray":
             yield from _ray(opener, tasks, self.workers, gpus)
         else:
             yield from _serial(opener, tasks)
+
+
+def _visible() -> tuple[str, ...]:
+    """The CUDA devices of this process, found without loading CUDA."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return tuple(str(i) for i, _ in enumerate(Path("/dev").glob("nvidia[0-9]*")))
+    return tuple(one for one in named.split(",") if one not in ("", "-1"))
 
 
 class _Lazy:
@@ -87,8 +101,13 @@ def _serial(opener: Opener, tasks: Sequence[Any]) -> Iterator[tuple[Any, Outcome
 _worker: _Lazy
 
 
-def _start(opener: Opener, leash: multiprocessing.connection.Connection) -> None:
+def _start(
+    opener: Opener, leash: multiprocessing.connection.Connection, seats: "SimpleQueue[str]"
+) -> None:
+    """Set up a worker; where there are ``seats`` it takes one, the GPU that it is to see alone."""
     global _worker
+    if not seats.empty():
+        os.environ["CUDA_VISIBLE_DEVICES"] = seats.get()
     _worker = _Lazy(opener)
     threading.Thread(target=_follow, args=(leash,), daemon=True).start()
 
@@ -103,29 +122,35 @@ def _work(task: Any) -> Outcome:
     return _worker(task)
 
 
-def _processes(opener: Opener, tasks: Sequence[Any], workers: int) -> Iterator[tuple[Any, Outcome]]:
-    """A process pool that survives the death of a worker.
+def _processes(
+    opener: Opener, tasks: Sequence[Any], workers: int, devices: Sequence[str]
+) -> Iterator[tuple[Any, Outcome]]:
+    """A process pool that survives the death of a worker; the workers share the ``devices``.
 
     When a worker dies (out of memory, a crash in C) the pool breaks and takes every task in
     flight with it. Those are tried once more, each alone, so that only the guilty one fails.
     """
     queue, suspects = deque(tasks), deque[Any]()
     while queue:
-        yield from _until_broken(opener, queue, min(workers, len(queue)), suspects)
+        yield from _until_broken(opener, queue, min(workers, len(queue)), suspects, devices)
     for task in suspects:
         guilty = deque[Any]()
-        yield from _until_broken(opener, deque([task]), 1, guilty)
+        yield from _until_broken(opener, deque([task]), 1, guilty, devices)
         if guilty:
             yield task, WorkFailed("its worker process died (out of memory, or a crash)")
 
 
 def _until_broken(
-    opener: Opener, queue: deque[Any], size: int, suspects: deque[Any]
+    opener: Opener,
+    queue: deque[Any],
+    size: int,
+    suspects: deque[Any],
+    devices: Sequence[str],
 ) -> Iterator[tuple[Any, Outcome]]:
     """Work through ``queue`` with one pool; what was in flight when it broke goes to suspects."""
     flying: dict[Future[Outcome], Any] = {}
     broken = False
-    with _pool(opener, size) as pool:
+    with _pool(opener, size, devices) as pool:
         while flying or (queue and not broken):
             while queue and not broken and len(flying) < 2 * size:
                 task = queue.popleft()
@@ -145,11 +170,14 @@ def _until_broken(
 
 
 @contextlib.contextmanager
-def _pool(opener: Opener, size: int) -> Iterator[ProcessPoolExecutor]:
+def _pool(opener: Opener, size: int, devices: Sequence[str]) -> Iterator[ProcessPoolExecutor]:
     """A pool whose workers end with it, however it ends: the kernel closes a killed one's pipe."""
     context = multiprocessing.get_context("spawn")
     leash, hand = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(size, context, initializer=_start, initargs=(opener, leash))
+    seats = context.SimpleQueue()
+    for i in range(size if devices else 0):
+        seats.put(devices[i % len(devices)])
+    pool = ProcessPoolExecutor(size, context, initializer=_start, initargs=(opener, leash, seats))
     try:
         yield pool
     except BaseException:

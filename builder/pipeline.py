@@ -16,6 +16,7 @@ from builder.engine import Engine
 from builder.errors import ArasError, NotMade, WorkFailed
 from builder.files import locked, read_json, write_json
 from builder.geo import PER_DEGREE
+from builder.models import generator_settings
 from builder.models.pipeline_settings import ask_for
 from builder.models.pretrained import Weights
 from builder.plan import Part, Summary, plan, run, survey
@@ -75,9 +76,7 @@ class Training:
     def settings(self) -> Any:
         """The profile with those of the recipe's own values in place that it has."""
         profile = self._module().PROFILES[self.profile]
-        known = {one.name for one in dataclasses.fields(profile)}
-        own = {name: value for name, value in self.overrides.items() if name in known}
-        made = dataclasses.replace(profile, **own)
+        made = _own(profile, self.overrides)
         cut = hasattr(made, "crop")
         return dataclasses.replace(made, crop=min(made.crop, self.tile)) if cut else made
 
@@ -104,6 +103,12 @@ class Training:
         facts = {name: told[name] for name in keep if name in told}
         seconds = round(time.monotonic() - started, 2)
         return {"kind": "training", "stage": self.name, **facts, "seconds": seconds}
+
+
+def _own(profile: Any, values: dict[str, Any]) -> Any:
+    """A model's profile with those of the recipe's own ``values`` in place that it has."""
+    known = {one.name for one in dataclasses.fields(profile)}
+    return dataclasses.replace(profile, **{k: v for k, v in values.items() if k in known})
 
 
 Step = Stage | Training
@@ -237,8 +242,19 @@ class Project:
     @property
     def trains_autoencoder(self) -> bool:
         """Whether the generator works on latents of an autoencoder that is trained here."""
+        settings = self._generator
+        return settings.kind == "latent" and not settings.autoencoder
+
+    @property
+    def _generator(self) -> generator_settings.Settings:
         section = self.recipe.generator
-        return section.kind == "latent" and not section.autoencoder
+        profile = generator_settings.PROFILES[section.profile]
+        made: generator_settings.Settings = _own(profile, section.model_dump(exclude_none=True))
+        return made
+
+    @property
+    def _drawing(self) -> generator_settings.Drawing:
+        return generator_settings.DRAWING[self.recipe.generator.profile]
 
     def training(self, model: str) -> Training:
         section: Any = getattr(self.recipe, model)
@@ -247,7 +263,8 @@ class Project:
             given["weights"] = str((self.directory / name).absolute())
         given["seed"] = self.recipe.dataset.seed
         size = self.recipe.tiles.size
-        return Training(model, self.models / model, given, section.profile, size)
+        profile = section.profile or self.recipe.generator.profile
+        return Training(model, self.models / model, given, profile, size)
 
     @property
     def draws_blanks(self) -> bool:
@@ -261,7 +278,7 @@ class Project:
             rows=self.synthetic_rows,
             run=section.run,
             seed=self.recipe.dataset.seed,
-            shard_rows=256 if section.profile == "gpu" else 8,
+            shard_rows=self._drawing.shard_rows,
         )
 
     def layouts(self) -> Layouts:
@@ -274,21 +291,22 @@ class Project:
             max_repeats=section.max_repeats,
             variants=section.variants,
             nearest=section.nearest,
-            shard_rows=256 if section.profile == "gpu" else 8,
+            shard_rows=self._drawing.shard_rows,
         )
 
     def synthesis(self) -> list[Stage]:
         """The layouts of the synthetic rows, then the tiles drawn on them."""
         section = self.recipe.generator
-        gpu = section.profile == "gpu"
         source = self.blanks() if self.draws_blanks else self.layouts()
         draw = Generate(
             mask=self.mask_origin,
             size=self.recipe.tiles.size if self.draws_blanks else 0,
             sampler=section.sampler or "dpm-solver",
-            sampling_steps=section.sampling_steps or (25 if gpu else 15),
+            sampling_steps=section.sampling_steps or self._drawing.steps,
             guidance=section.guidance,
-            batch=section.sampling_batch or (64 if gpu else 8),
+            batch=section.sampling_batch or self._drawing.batch,
+            compile=self._generator.compile,
+            channels_last=self._generator.channels_last,
             model=self.models / "generator",
             **self._borrowed(),
         )

@@ -28,6 +28,9 @@ FILE = "dataset.toml"
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
+Widths = Annotated[
+    tuple[Annotated[int, Field(gt=0, multiple_of=16)], ...], Strict(False), Field(min_length=2)
+]
 Crop = Annotated[int, Field(gt=0, multiple_of=8)]
 Balance = TypeVar("Balance", str, str | dict[str, float])
 Range = Annotated[tuple[float, float], Strict(False)]  # TOML has lists only
@@ -180,7 +183,7 @@ class PipelineSection(Section):
 
 
 class AutoencoderSection(Section):
-    profile: Literal["cpu", "gpu"] = "cpu"
+    profile: Literal["cpu", "gpu"] | None = None
     steps: Positive | None = None
     batch: Positive | None = None
     crop: Crop | None = None
@@ -209,6 +212,9 @@ class GeneratorSection(Section):
     batch: Positive | None = None
     crop: Crop | None = None
     learning_rate: Annotated[float, Field(gt=0)] | None = None
+    widths: Widths | None = None
+    layers: Positive | None = None
+    ema: Annotated[float, Field(ge=0, lt=1)] | None = None
     layout_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     prediction: Literal["velocity", "noise"] | None = None
     min_snr: Annotated[float, Field(ge=0)] | None = None
@@ -221,7 +227,7 @@ class GeneratorSection(Section):
     accumulate: Positive | None = None
     checkpointing: bool | None = None
     channels_last: bool | None = None
-    compile: bool | None = None
+    compile: bool | Annotated[str, Field(min_length=1)] | None = None
     fused: bool | None = None
     guidance: Annotated[float, Field(gt=0)] = 1.0
     sampler: Literal["ddim", "dpm-solver"] | None = None

@@ -2,14 +2,21 @@
 
     python scripts/bench_generate.py                      # on a GPU: the gpu profile
     python scripts/bench_generate.py --profile cpu        # small enough for a CPU
+    python scripts/bench_generate.py --kind pixel         # instead of the profile's latents
 
-Trains the profile on a made-up scene, draws tiles of 256×256 pixels on its layouts with the
-profile's solver steps, and measures: training steps/s, tiles/s, peak memory, how busy the device
-was, its matrix-multiply rate, and the model's floating-point operations (matrix products and
-convolutions, as torch.utils.flop_counter counts them). The floor is the time that those operations
-take at the measured rate; the report ends with the hours for 300,000 tiles and their ratio to it.
-Writes JSON to --out.
+Trains the profile on a made-up scene (for latents its autoencoder too, for as many steps), draws
+tiles of 256×256 pixels on its layouts with the profile's solver steps, and measures: training
+steps/s, tiles/s, peak memory, how busy the device was, its matrix-multiply rate, and the model's
+floating-point operations (matrix products and convolutions, as torch.utils.flop_counter counts
+them). Of a training only steps count that are made once it runs: no set-up, compiling or saving.
+The floor is the time that those operations take at the measured rate; the report ends with the
+hours for 300,000 tiles and their ratio to it. Writes JSON to --out.
 """
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import builder.models  # noqa: F401, I001 - before torch: it says how OpenMP's threads wait
 
@@ -22,28 +29,29 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from measure import peak_mb
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from builder import recipe
 from builder.demo import make_scene
 from builder.engine import Engine
-from builder.models import data, generator, training
+from builder.models import autoencoder, data, generator, training
+from builder.models.generator_settings import DRAWING
 from builder.pipeline import Project, run_steps
 from builder.store import Store
+from scripts.measure import peak_mb
 
 ROWS = 300_000
-STEPS = {"cpu": 15, "gpu": 25}
-"""Solver steps that the recipe takes for each profile."""
 WARM = 3
 """Training steps before those that count: compiling, choosing kernels. With them fewer than 100
 are made, so that no checkpoint is written meanwhile."""
+
+Settings = TypeVar("Settings", generator.Settings, autoencoder.Settings)
 
 
 def tiles_of(folder: Path) -> Store:
@@ -57,13 +65,13 @@ def tiles_of(folder: Path) -> Store:
     return project.store
 
 
-def settings_of(options: argparse.Namespace) -> generator.Settings:
-    """The profile as it is, never judged on its way, with the batch and crop asked for."""
-    made = generator.PROFILES[options.profile]
-    known = {one.name for one in dataclasses.fields(made)}
-    asked = {"evaluate_every": 0, "batch": options.batch, "crop": options.crop}
+def asked_for(profile: Settings, options: argparse.Namespace) -> Settings:
+    """The profile as it is, never judged on its way, but for what the options say."""
+    known = {one.name for one in dataclasses.fields(profile)}
+    asked = {"evaluate_every": 0, "steps": WARM + options.steps}
+    asked |= {name: getattr(options, name) for name in ("batch", "crop", "kind")}
     given: dict[str, Any] = {k: v for k, v in asked.items() if k in known and v is not None}
-    return dataclasses.replace(made, **given)
+    return dataclasses.replace(profile, **given)
 
 
 def clock() -> float:
@@ -75,34 +83,36 @@ def clock() -> float:
     return time.perf_counter()
 
 
-def train(store: Store, folder: Path, settings: generator.Settings, steps: int) -> dict[str, Any]:
-    """Seconds per training step: the difference between a longer and a shorter training."""
+def train(module: Any, store: Store, folder: Path, settings: Any) -> dict[str, Any]:
+    """Train ``module``'s model; how fast, how busy and how large from step `WARM` to the last."""
+    timed, made = settings.steps - WARM, 0
+    found: dict[str, Any] = {"steps": timed, "batch": settings.batch, "crop": settings.crop}
+    watch = ExitStack()
 
-    def seconds(count: int) -> float:
-        started = clock()
-        some = dataclasses.replace(settings, steps=count)
-        generator.train(store, folder / f"{count}", some)
-        return clock() - started
+    def after_step(*_: Any) -> None:
+        nonlocal made
+        made += 1
+        if made == WARM:
+            peak_memory()
+            found["busy"], found["started"] = watch.enter_context(watching()), clock()
+        elif made == settings.steps:
+            found["steps_per_second"] = timed / max(clock() - found.pop("started"), 1e-3)
+            watch.close()
+            found["peak_mb"] = peak_memory()
 
-    seconds(WARM - 1)  # builds kernels and caches
-    few = seconds(WARM)
-    with watching() as busy:
-        many = seconds(WARM + steps)
-    return {
-        "steps": steps,
-        "batch": settings.batch,
-        "crop": settings.crop,
-        "steps_per_second": steps / max(many - few, 1e-3),
-        "busy_percent": busy[0] if busy else None,
-        "peak_mb": peak_memory(),
-    }
+    hook = register_optimizer_step_post_hook(after_step)
+    with watch:
+        module.train(store, folder, settings)
+    hook.remove()
+    busy = found.pop("busy")
+    return {**found, "busy_percent": busy[0] if busy else None}
 
 
-def flops(work: Callable[[], Any]) -> float | None:
-    """Operations of matrix products and convolutions; None where compiled code hides them."""
+def flops(work: Callable[[], Any]) -> float:
+    """Operations of matrix products and convolutions."""
     with FlopCounterMode(display=False) as counter:
         work()
-    return float(counter.get_total_flops()) or None
+    return float(counter.get_total_flops())
 
 
 def matmul_rate(seconds: float = 3.0) -> dict[str, Any]:
@@ -170,10 +180,12 @@ def peak_memory() -> int:
 
 
 def draw(
-    folder: Path, layouts: Any, tiles: int, batch: int, how: generator.Sampling
+    folder: Path, settings: generator.Settings, layouts: Any, tiles: int, batch: int, steps: int
 ) -> dict[str, Any]:
     """Tiles per second in batches of ``batch``, and operations per tile."""
-    model = generator.load(folder)
+    how = generator.Sampling(steps=steps)
+    fast = {"compiled": settings.compile, "channels_last": settings.channels_last}
+    model = generator.load(folder, **fast)
     rows = np.resize(np.arange(len(layouts)), max(tiles, batch))
     first = layouts[rows[:batch]]
     generator.sample(model, first, range(len(first)), how)  # kernels are chosen
@@ -184,7 +196,8 @@ def draw(
             generator.sample(model, layouts[some], range(start, start + len(some)), how)
         seconds = clock() - started
     memory = peak_memory()
-    counted = flops(lambda: generator.sample(model, layouts[:1], [0], how))
+    plain = generator.load(folder)  # compiled code hides its operations
+    counted = flops(lambda: generator.sample(plain, layouts[:1], [0], how))
     return {
         "tiles": tiles,
         "batch": batch,
@@ -206,23 +219,24 @@ def report(told: dict[str, Any]) -> str:
         return f"device busy {busy}, peak memory {one['peak_mb']:,} MB"
 
     lines = [
-        f"{told['device']}; torch {torch.__version__}; profile {told['profile']}, "
-        f"{told['parameters'] / 1e6:.1f} M parameters",
+        f"{told['device']}; torch {torch.__version__}; profile {told['profile']}, on "
+        f"{told['settings']['kind']}s, {told['parameters'] / 1e6:.1f} M parameters",
         f"matrix product {rate['side']}² in {rate['dtype']}: {rate['flops'] / 1e12:.3f} TFLOP/s"
         + ("" if told["cuda"] else "; all seconds are CPU seconds, summed over threads"),
-        f"training  {trained['steps_per_second']:.3f} steps/s of {trained['batch']} crops of "
-        f"{trained['crop']} pixels; {use(trained)}",
+        *(
+            f"training  {one['steps_per_second']:.3f} steps/s of {one['batch']} crops of "
+            f"{one['crop']} pixels{what}; {use(one)}"
+            for one, what in ((trained, ""), (told["autoencoder"], " (autoencoder)"))
+            if one
+        ),
         f"sampling  {made['tiles_per_second']:.3f} tiles/s of {made['side']}×{made['side']}, "
         f"{made['solver_steps']} solver steps, {made['batch']} at once; {use(made)}",
     ]
-    hours = f"{ROWS:,} tiles: {told['hours']:.1f} {'' if told['cuda'] else 'CPU '}hours"
-    if told["floor_hours"] is None:
-        lines.append(f"{hours}; operations could not be counted, so there is no floor")
-    else:
-        lines.append(
-            f"{hours}; floor {told['floor_hours']:.2f} hours at "
-            f"{made['flops_per_tile'] / 1e9:.1f} GFLOP a tile: {told['ratio']:.2f}×"
-        )
+    lines.append(
+        f"{ROWS:,} tiles: {told['hours']:.1f} {'' if told['cuda'] else 'CPU '}hours; floor "
+        f"{told['floor_hours']:.2f} hours at {made['flops_per_tile'] / 1e9:.1f} GFLOP a tile: "
+        f"{told['ratio']:.2f}×"
+    )
     return "\n".join(lines)
 
 
@@ -234,46 +248,60 @@ def device_name() -> str:
     return f"{names[0] if names else 'CPU'}, {torch.get_num_threads()} threads"
 
 
-def main() -> None:
+def measure(
+    store: Store, folder: Path, options: argparse.Namespace, rate: dict[str, Any]
+) -> dict[str, Any]:
+    """All that is told, of models that are trained in ``folder``; ``rate`` is `matmul_rate`'s."""
     cuda = torch.cuda.is_available()
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", choices=list(generator.PROFILES), default="gpu")
-    parser.add_argument("--steps", type=int, default=90 if cuda else 12, help="that are timed")
-    parser.add_argument("--batch", type=int, help="crops of a training step; the profile's")
-    parser.add_argument("--crop", type=int, help="side of a crop; the profile's")
-    parser.add_argument("--tiles", type=int, default=1024 if cuda else 4, help="that are drawn")
-    parser.add_argument("--at-once", type=int, default=64 if cuda else 1, help="tiles in a batch")
-    parser.add_argument("--solver-steps", type=int, help="of sampling; the recipe's")
-    parser.add_argument("--out", type=Path, default=Path("bench-generate.json"))
-    options = parser.parse_args()
-    settings = settings_of(options)
-    how = generator.Sampling(steps=options.solver_steps or STEPS[options.profile])
-    with tempfile.TemporaryDirectory(prefix="bench-generate-") as name:
-        folder = Path(name)
-        store = tiles_of(folder)
-        layouts = np.array(data.load(store, "train").pixels[..., 3])
-        trained = train(store, folder / "models", settings, options.steps)
-        last = folder / "models" / f"{WARM + options.steps}"
-        made = draw(last, layouts, options.tiles, options.at_once, how)
-        weights = (last / generator.WEIGHTS).stat().st_size / 4
-    rate = matmul_rate()
-    counted = made["flops_per_tile"]
+    settings = asked_for(generator.PROFILES[options.profile], options)
+    own = None
+    if settings.kind == "latent":
+        coder = asked_for(autoencoder.PROFILES[options.profile], options)
+        own = train(autoencoder, store, folder / autoencoder.NAME, coder)
+    trained = train(generator, store, folder / generator.NAME, settings)
+    layouts = np.array(data.load(store, "train").pixels[..., 3])
+    steps = options.solver_steps or DRAWING[options.profile].steps
+    last = folder / generator.NAME
+    made = draw(last, settings, layouts, options.tiles, options.at_once, steps)
     hours = ROWS / made["tiles_per_second"] / 3600
-    floor = counted and ROWS * counted / rate["flops"] / 3600
-    told = {
+    floor = ROWS * made["flops_per_tile"] / rate["flops"] / 3600
+    return {
         "device": device_name(),
         "cuda": cuda,
         "torch": torch.__version__,
         "profile": options.profile,
         "settings": dataclasses.asdict(settings),
-        "parameters": weights,
+        "parameters": (last / generator.WEIGHTS).stat().st_size / 4,
         "training": trained,
+        "autoencoder": own,
         "sampling": made,
         "matmul": rate,
         "hours": hours,
         "floor_hours": floor,
-        "ratio": floor and hours / floor,
+        "ratio": hours / floor,
     }
+
+
+def parser() -> argparse.ArgumentParser:
+    cuda = torch.cuda.is_available()
+    made = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    made.add_argument("--profile", choices=list(generator.PROFILES), default="gpu")
+    made.add_argument("--kind", choices=["pixel", "latent"], help="the profile's")
+    made.add_argument("--steps", type=int, default=90 if cuda else 12, help="that are timed")
+    made.add_argument("--batch", type=int, help="crops of a training step; the profile's")
+    made.add_argument("--crop", type=int, help="side of a crop; the profile's")
+    made.add_argument("--tiles", type=int, default=1024 if cuda else 4, help="that are drawn")
+    made.add_argument("--at-once", type=int, default=64 if cuda else 1, help="tiles in a batch")
+    made.add_argument("--solver-steps", type=int, help="of sampling; the profile's")
+    made.add_argument("--out", type=Path, default=Path("bench-generate.json"))
+    return made
+
+
+def main() -> None:
+    options = parser().parse_args()
+    with tempfile.TemporaryDirectory(prefix="bench-generate-") as name:
+        store = tiles_of(Path(name))
+        told = measure(store, Path(name) / "models", options, matmul_rate())
     options.out.write_text(json.dumps(told, indent=2) + "\n")
     print(report(told))
 

@@ -64,6 +64,28 @@ def test_when_every_task_kills_its_worker_all_of_them_fail(tmp_path: Path) -> No
     assert all("its worker process died" in str(outcome) for _, outcome in found)
 
 
+def test_processes_that_want_gpus_are_as_many_as_these_and_see_one_each(tmp_path: Path) -> None:
+    """Two tasks that wait for each other are in two processes."""
+    os.mkfifo(tmp_path / "meeting")
+    engine = Engine("processes", devices=("3", "5"))
+    found = dict(engine.map(Squares(tmp_path), ["give", "take"], gpus=1))
+    assert set(found.values()) == {"3", "5"}
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    one = Engine("processes", devices=("7",)).map(Squares(alone), ["gpu"] * 8, gpus=1)
+    assert [gpu for _, gpu in one] == ["7"] * 8
+    assert len((alone / "opened").read_text().split()) == 1
+
+
+def test_processes_that_want_no_gpu_see_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    found = dict(POOL.map(Squares(tmp_path), ["gpu"]))
+    assert found == {"gpu": "3,5"}
+    assert dict(POOL.map(Squares(tmp_path), ["gpu"], gpus=1)) == {"gpu": "3"}
+
+
 @pytest.fixture
 def bell(tmp_path: Path) -> Iterator[Bell]:
     with listening(tmp_path) as found:

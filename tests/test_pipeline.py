@@ -14,6 +14,8 @@ from builder.errors import ArasError, NotMade, WorkFailed
 from builder.pipeline import Project, Training, preview, run_steps
 from builder.recipe import FILE
 from builder.stage import Scan, Stage
+from builder.stages.generate import Generate
+from builder.stages.layouts import Layouts
 from builder.store import CorruptShard, Store
 from tests.makers.shards import damage, digests
 from tests.makers.toy import Caption, Halves, Score, Source
@@ -279,6 +281,24 @@ def test_a_latent_generator_trains_its_autoencoder_unless_it_names_one(tmp_path:
     assert trained('kind = "latent"') == ["segmenter", "autoencoder", "generator"]
     assert trained('kind = "latent"\nautoencoder = "own"') == ["segmenter", "generator"]
     assert Project(tmp_path).training("generator").settings().autoencoder == "own"
+    assert trained('profile = "gpu"') == ["segmenter", "autoencoder", "generator"]
+    assert trained('profile = "gpu"\nkind = "pixel"') == ["segmenter", "generator"]
+
+
+def test_the_profile_decides_what_the_recipe_leaves_out(tmp_path: Path) -> None:
+    project = recipe(tmp_path)
+    text = project.directory.joinpath(FILE).read_text()
+    lines = '[generator]\nprofile = "gpu"\nwidths = [32, 64]\nema = 0.9\ncompile = false\n'
+    project.directory.joinpath(FILE).write_text(text.replace("[generator]\n", lines))
+    project = Project(tmp_path)
+    made = project.training("generator").settings()
+    assert (made.widths, made.layers, made.ema, made.compile) == ((32, 64), 2, 0.9, False)
+    assert project.training("autoencoder").profile == "gpu"  # as its generator's
+    source, draw = project.synthesis()
+    assert isinstance(source, Layouts)
+    assert isinstance(draw, Generate)
+    assert (source.shard_rows, draw.batch, draw.sampling_steps) == (256, 64, 25)
+    assert (draw.compile, draw.channels_last) == (False, True)
 
 
 def test_without_layouts_every_step_finds_what_it_needs(tmp_path: Path) -> None:

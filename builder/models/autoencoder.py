@@ -45,7 +45,7 @@ class Settings:
     precision: str = "auto"
     evaluate_every: int = 50
     evaluation_tiles: int = 16
-    patience: int = 5
+    patience: int = setting(5)
     seed: int = 0
     accumulate: int = setting(1)
     fused: bool = setting(False)
@@ -58,7 +58,7 @@ PROFILES = {
         batch=32,
         crop=256,
         learning_rate=1e-4,
-        widths=(128, 256, 512, 512),
+        widths=(64, 128, 256, 256),
         layers=2,
         evaluate_every=5_000,
         evaluation_tiles=256,
@@ -103,8 +103,8 @@ class _Loss(nn.Module):
 
 def is_fresh(store: Store, folder: Path, settings: Settings) -> bool:
     """True when the model in ``folder`` was made from these settings and these tiles."""
-    found = training.record(folder)
-    return bool(found and found["key"] == _key(store, settings))
+    key = _key(store, settings)
+    return training.is_done(training.record(folder), key, settings.steps, settings.patience)
 
 
 def _key(store: Store, settings: Settings) -> str:

@@ -1,5 +1,6 @@
 """What the diffusion runs on: the pixels of a tile, or the latents of an autoencoder."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from builder.errors import ArasError
 from builder.models import training
@@ -22,6 +23,7 @@ class PixelCodec:
     channels: int = 3
     cell: int = 1
     """Pixels per side of one cell of the tensors."""
+    networks: tuple[nn.Module, ...] = ()
 
     def encode(self, images: Pixels) -> Tensor:
         """(n, H, W, 3) uint8 → (n, 3, H, W) float32."""
@@ -36,9 +38,18 @@ class PixelCodec:
 
 @dataclass(frozen=True)
 class LatentCodec:
-    """Latents of a diffusers AutoencoderKL, shifted and scaled to about unit variance."""
+    """Latents of a diffusers AutoencoderKL, shifted and scaled to about unit variance.
+
+    It runs in ``precision``; see `training.autocast`.
+    """
 
     autoencoder: Any
+    precision: str = "auto"
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """What may be compiled: nearly all of its work is in these two."""
+        return self.autoencoder.encoder, self.autoencoder.decoder
 
     @property
     def channels(self) -> int:
@@ -55,7 +66,7 @@ class LatentCodec:
     @torch.no_grad()
     def encode(self, images: Pixels) -> Tensor:
         """(n, H, W, 3) uint8 → (n, channels, H/cell, W/cell) float32: means of the posterior."""
-        with training.autocast():
+        with training.autocast(self.precision):
             found: Tensor = self.autoencoder.encode(PixelCodec().encode(images)).latent_dist.mode()
         return (found.float() - self._shift) * float(self.autoencoder.config.scaling_factor)
 
@@ -63,7 +74,7 @@ class LatentCodec:
     def decode(self, tensors: Tensor) -> Pixels:
         """The way back, through the decoder."""
         found = tensors / float(self.autoencoder.config.scaling_factor) + self._shift
-        with training.autocast():
+        with training.autocast(self.precision):
             return PixelCodec().decode(self.autoencoder.decode(found).sample.float())
 
 
@@ -77,7 +88,9 @@ def load_autoencoder(source: str | Path) -> Any:
 
     for where in ({}, {"subfolder": "vae"}):
         try:
-            found = AutoencoderKL.from_pretrained(source, **where)
+            with warnings.catch_warnings():  # of how diffusers asks the Hub, not of what we ask
+                warnings.filterwarnings("ignore", message=".*local_dir_use_symlinks")
+                found = AutoencoderKL.from_pretrained(source, **where)
             break
         except (OSError, ValueError) as error:
             reason = str(error).split("\n")[0]

@@ -14,7 +14,7 @@ from torch import Tensor
 from builder.errors import ArasError
 from builder.files import digest_of, sha256_file
 from builder.landcover import CLASSES
-from builder.models import autoencoder, data, segmenter, training
+from builder.models import autoencoder, data, segmenter, speed, training
 from builder.models.average import Average
 from builder.models.codec import Codec, LatentCodec, PixelCodec, load_autoencoder
 from builder.models.drawing import Generator, Sampling, sample
@@ -76,8 +76,8 @@ def build(settings: Settings, codec: Codec, classes: Sequence[str] = CLASSES) ->
 
 def is_fresh(store: Store, folder: Path, settings: Settings) -> bool:
     """True when the model in ``folder`` was made from these settings, tiles and models."""
-    found = training.record(folder)
-    return bool(found and found["key"] == _key(store, folder, settings))
+    key = _key(store, folder, settings)
+    return training.is_done(training.record(folder), key, settings.steps, settings.patience)
 
 
 def _key(store: Store, folder: Path, settings: Settings) -> str:
@@ -111,7 +111,7 @@ def train(store: Store, folder: Path, settings: Settings) -> dict[str, Any]:
     key = _key(store, folder, settings)
     with team.leader_first():
         tiles = data.load(store, "train")
-    judge_of = functools.partial(_judge, store, folder, settings, team)
+    judge_of = functools.partial(_judge, store=store, folder=folder, settings=settings, team=team)
     told = train_tiles(folder, key, tiles, settings, judge_of=judge_of, team=team)
     return {**told, "made": True}
 
@@ -150,13 +150,12 @@ def train_tiles(
         len(model.config.classes),
     )
     with team.leader_first():
-        judge = judge_of(Generator(model, codec, settings.layout_dropout), objective)
-    if settings.channels_last:
-        model.to(memory_format=torch.channels_last)
+        judged = Generator(model, codec, settings.layout_dropout, settings.precision)
+        judge = judge_of(judged, objective)
+    networks = (model, *codec.networks)
+    speed.speed_up(networks, settings.compile, settings.channels_last)
     if settings.checkpointing:
         model.enable_gradient_checkpointing()
-    if settings.compile:
-        model.compile()
     shared = team.share(model)
     average = Average(model, settings.ema)
     job = training.Job(
@@ -191,7 +190,8 @@ def train_tiles(
             lower=LOWER,
         )
     if team.leads:
-        model.to(memory_format=torch.contiguous_format)
+        for one in networks:
+            one.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         save(folder, model, codec, history)
         facts = {
             "settings": asdict(settings),
@@ -209,8 +209,8 @@ def _codec(folder: Path, settings: Settings) -> Codec:
     if settings.kind == "pixel":
         return PixelCodec()
     if settings.autoencoder:
-        return LatentCodec(load_autoencoder(_source(folder, settings)))
-    return LatentCodec(autoencoder.load(folder.parent / autoencoder.NAME))
+        return LatentCodec(load_autoencoder(_source(folder, settings)), settings.precision)
+    return LatentCodec(autoencoder.load(folder.parent / autoencoder.NAME), settings.precision)
 
 
 def _source(folder: Path, settings: Settings) -> str | Path:
@@ -220,12 +220,13 @@ def _source(folder: Path, settings: Settings) -> str | Path:
 
 
 def _judge(
+    model: Generator,
+    objective: Objective,
+    *,
     store: Store,
     folder: Path,
     settings: Settings,
     team: Team,
-    model: Generator,
-    objective: Objective,
 ) -> Judging:
     """What judges the model on validation tiles; None where nothing does."""
     from builder.models.judging import Judge
@@ -237,16 +238,16 @@ def _judge(
     images, masks = held_out.crops(rng, settings.evaluation_tiles, settings.crop)
     drawn = settings.watch == "frechet"
     return Judge(
-        model,
-        objective,
-        images,
-        masks,
-        Sampling(steps=settings.evaluation_steps),
-        settings.batch,
-        settings.seed,
-        folder,
-        segmenter.load(folder.parent / segmenter.NAME) if drawn else None,
-        team,
+        generator=model,
+        objective=objective,
+        images=images,
+        masks=masks,
+        how=Sampling(steps=settings.evaluation_steps),
+        batch=settings.batch,
+        seed=settings.seed,
+        folder=folder,
+        segmenter=segmenter.load(folder.parent / segmenter.NAME) if drawn else None,
+        team=team,
     )
 
 

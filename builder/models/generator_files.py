@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from builder.errors import ArasError
 from builder.files import read_json, remove, sha256_file
 from builder.landcover import CLASSES
-from builder.models import training
+from builder.models import speed, training
 from builder.models.codec import Codec, LatentCodec, PixelCodec, load_autoencoder
 from builder.models.drawing import Generator
 from builder.models.history import History
@@ -34,10 +34,17 @@ def save(folder: Path, model: "LayoutUNet", codec: Codec, history: History) -> N
         codec.autoencoder.save_pretrained(folder / AUTOENCODER)
 
 
-def load(folder: Path, classes: Sequence[str] = CLASSES) -> Generator:
-    """The trained generator of layouts of ``classes``.
+def load(
+    folder: Path,
+    classes: Sequence[str] = CLASSES,
+    *,
+    compiled: bool | str = False,
+    channels_last: bool = False,
+) -> Generator:
+    """The trained generator of layouts of ``classes``, in the precision it was trained in.
 
-    Raises ArasError when it is missing, damaged, of another architecture or of other classes.
+    ``compiled`` and ``channels_last`` are for speed; see `speed.speed_up`. Raises ArasError when
+    it is missing, damaged, of another architecture or of other classes.
     """
     training.verify_weights(folder, WEIGHTS, NAME)
     found = training.require(folder, NAME)
@@ -48,14 +55,16 @@ def load(folder: Path, classes: Sequence[str] = CLASSES) -> Generator:
         )
     codec: Codec = PixelCodec()
     if found["settings"]["kind"] == "latent":
-        codec = LatentCodec(load_autoencoder(folder / AUTOENCODER))
+        codec = LatentCodec(load_autoencoder(folder / AUTOENCODER), found["settings"]["precision"])
         if autoencoder_digest(folder, codec) != found["autoencoder_sha256"]:
             raise ArasError(
                 f"{folder / AUTOENCODER}: not the autoencoder that record.json tells of; remove "
                 f"{folder} and run `aras train generator` again"
             )
-    drop = found["settings"]["layout_dropout"]
-    return Generator(_network(folder).to(training.device()).eval(), codec, drop)
+    unet = _network(folder).to(training.device()).eval()
+    speed.speed_up((unet, *codec.networks), compiled, channels_last, graphs=True)
+    told = found["settings"]
+    return Generator(unet, codec, told["layout_dropout"], told["precision"])
 
 
 def autoencoder_digest(folder: Path, codec: Codec) -> str | None:

@@ -10,7 +10,8 @@ class Settings:
     """What a training depends on; the profiles are ready-made ones.
 
     Fields made by `setting` change speed, memory and rounding only, and a training that was
-    interrupted goes on under other ones.
+    interrupted goes on under other ones. So it does with another ``patience``, which says only
+    when a training ends. ``compile`` is true, or the name of a backend of torch.compile.
     """
 
     kind: str = "pixel"
@@ -31,18 +32,19 @@ class Settings:
     evaluation_tiles: int = 16
     evaluation_steps: int = 10
     watch: str = "frechet"
-    patience: int = 5
+    patience: int = setting(5)
     seed: int = 0
     accumulate: int = setting(1)
     checkpointing: bool = setting(False)
     channels_last: bool = setting(False)
-    compile: bool = setting(False)
+    compile: bool | str = setting(False)
     fused: bool = setting(False)
 
 
 PROFILES = {
     "cpu": Settings(),
     "gpu": Settings(
+        kind="latent",
         steps=200_000,
         batch=64,
         crop=256,
@@ -58,4 +60,20 @@ PROFILES = {
         compile=True,
         fused=True,
     ),
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How a profile draws where the recipe does not say: solver steps, tiles at once, and rows
+    per shard."""
+
+    steps: int
+    batch: int
+    shard_rows: int
+
+
+DRAWING = {
+    "cpu": Drawing(steps=15, batch=8, shard_rows=8),
+    "gpu": Drawing(steps=25, batch=64, shard_rows=256),
 }

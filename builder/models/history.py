@@ -33,10 +33,13 @@ class History:
 
     def stalled(self, patience: int) -> bool:
         """Whether the last ``patience`` evaluations brought nothing better; never for 0."""
-        since = len(self.evaluations)
-        if self.best is not None:
-            since -= self.evaluations.index(self.best) + 1
-        return bool(patience) and since >= patience
+        return 0 < patience <= self.waited
+
+    @property
+    def waited(self) -> int:
+        """Evaluations since the best one."""
+        best = 0 if self.best is None else self.evaluations.index(self.best) + 1
+        return len(self.evaluations) - best
 
     def state_dict(self) -> dict[str, Any]:
         return {"losses": self.losses, "evaluations": self.evaluations}

@@ -27,7 +27,7 @@ COLUMNS = 8
 Pixels = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Judge:
     """Measures a generator on fixed validation crops (n, H, W, 3) with masks (n, H, W).
 

@@ -16,7 +16,7 @@ from builder.models import checkpoint
 from builder.models.average import Average
 from builder.models.history import History
 from builder.models.team import ALONE, Team
-from builder.progress import bar
+from builder.progress import bar, console
 
 WARMUP = 0.05
 """Share of the steps in which the learning rate rises; it falls by a cosine after that."""
@@ -26,6 +26,8 @@ WARMUP = 0.05
 class Job:
     """Where a model goes, what it is made from (``key``) and how it is trained.
 
+    ``key`` holds all that decides the weights and which of them are the best, ``steps`` included,
+    as the learning rate depends on them; not ``patience``, which decides only when it ends.
     Each step's batch is computed in ``accumulate`` parts, which changes memory and rounding
     only. Every ``evaluate_every`` steps (0: never) and after the last the model is judged by the
     measure ``watch``; ``patience`` evaluations without a better one end it (0: they never do).
@@ -113,6 +115,14 @@ def identity(settings: Any) -> dict[str, Any]:
     }
 
 
+def is_done(told: Mapping[str, Any] | None, key: str, steps: int, patience: int) -> bool:
+    """Whether a record is of the training of ``key``, and nothing is left to do: all ``steps`` are
+    made, or ``patience`` is at its end too."""
+    if not told or told["key"] != key:
+        return False
+    return bool(told["steps"] >= steps or 0 < patience <= told["waited"])
+
+
 def require(folder: Path, what: str) -> dict[str, Any]:
     """The record of a model that must be there. Raises ArasError with the command that makes it."""
     found = record(folder)
@@ -160,9 +170,12 @@ def fit(
     parts: dict[str, Any] = {"model": bare, "optimizer": optimizer, "history": history}
     if average:
         parts["average"] = average
-    if team.leads:
-        sweep(job.folder)
-    best = _resume(job, parts)
+    with team.leader_first():
+        if team.leads:
+            sweep(job.folder)
+            if other := checkpoint.claim(job.checkpoint, job.key):
+                console.print(f"{label}: {other}", soft_wrap=True)
+        best = _resume(job, parts)
     with bar(label, job.steps, "steps") as advance, enough_memory(label, lower):
         advance(len(history.losses))
         model.train()
@@ -198,7 +211,8 @@ def fit(
 
 
 def finish(job: Job, weights: str, history: History, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the curves and record.json, the mark of a whole model, and drop the checkpoint."""
+    """Write the curves and record.json, the mark of a whole model, and drop the checkpoint, unless
+    more ``patience`` could go on from it."""
     history.write(job.folder)
     losses = history.losses
     told = {
@@ -208,12 +222,14 @@ def finish(job: Job, weights: str, history: History, facts: Mapping[str, Any]) -
         "steps": len(losses),
         "final_loss": sum(losses[-20:]) / max(1, len(losses[-20:])),
         "stopped": _reason(job, history),
+        "waited": history.waited,
         "best": history.best,
         "libraries": {"torch": torch.__version__},
         **facts,
     }
     write_json(job.folder / "record.json", told)
-    job.checkpoint.unlink(missing_ok=True)
+    if len(losses) >= job.steps:
+        job.checkpoint.unlink(missing_ok=True)
     return told
 
 
@@ -252,11 +268,12 @@ def _gradients(
 def _bad(job: Job, step: int, value: float, norm: float) -> str:
     kept = "there is no checkpoint yet"
     if (found := checkpoint.load(job.checkpoint, job.key, torch.device("cpu"))) is not None:
-        kept = f"the last good checkpoint, after step {len(found['history']['losses'])}, is kept"
+        good = len(found["history"]["losses"])
+        kept = f"the last good checkpoint, after step {good}, is kept: {job.checkpoint}"
     what = f"the loss is {value}" if not math.isfinite(value) else f"the gradient's norm is {norm}"
     return (
         f"{what} at step {step}; {kept}. The same settings come to the same place: lower "
-        "learning_rate in the recipe and run the command again"
+        "learning_rate in the recipe and run the command again, which starts anew"
     )
 
 

@@ -44,6 +44,8 @@ class Generate(Stage):
     guidance: float = 1.0
     size: int = 0
     batch: int = setting(16)
+    compile: bool | str = setting(False)
+    channels_last: bool = setting(False)
     model: Path = setting(Path())
     pipeline: PipelineAsk | None = None
     places: Places = setting(Places())
@@ -94,7 +96,7 @@ class Generate(Stage):
         from builder.models import generator as model
         from builder.models import training
 
-        ours = model.load(self.model)
+        ours = model.load(self.model, compiled=self.compile, channels_last=self.channels_last)
         found = training.require(self.model, "generator")
         if ours.takes_layout == bool(self.size):
             raise ArasError(

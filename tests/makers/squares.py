@@ -41,7 +41,9 @@ class Squares:
             raise CorruptShard("tiles", "real-0", "told to")
         if task == "odd":
             raise Unpicklable(threading.Lock())
-        if task == "gpu":
+        if task in ("give", "take"):  # each ends only when another process has the other one
+            (self.folder / "meeting").open("w" if task == "give" else "r").close()
+        if task in ("gpu", "give", "take"):
             return os.environ.get("CUDA_VISIBLE_DEVICES")
         return task**2
 

@@ -8,11 +8,11 @@ import torch
 from diffusers import AutoencoderKL
 
 from builder.errors import ArasError
-from builder.models import generator
+from builder.models import generator, training
 from builder.models.autoencoder import Settings as AutoencoderSettings
 from builder.models.autoencoder import build as build_autoencoder
 from builder.models.codec import Codec, LatentCodec, PixelCodec
-from builder.models.drawing import Generator, Sampling, sample
+from builder.models.drawing import TOLERANCE, Generator, Sampling, sample
 from tests.makers.products import land
 
 TINY = generator.Settings(widths=(8, 16), crop=16)
@@ -25,14 +25,14 @@ def made(codec: Codec | None = None, drop: float = 0.1, **changes: str) -> Gener
     """An untrained generator: how it is drawn from does not depend on what it knows."""
     codec = codec or PixelCodec()
     unet = generator.build(dataclasses.replace(TINY, **changes), codec)
-    return Generator(unet.eval(), codec, drop)
+    return Generator(unet.to(training.device()).eval(), codec, drop)
 
 
 def latents() -> LatentCodec:
     found = build_autoencoder(AutoencoderSettings(widths=(8, 8, 8), channels=2)).eval()
     assert isinstance(found, AutoencoderKL)
     found.register_to_config(scaling_factor=2.0, shift_factor=0.5)
-    return LatentCodec(found)
+    return LatentCodec(found.to(training.device()))
 
 
 @pytest.fixture(scope="module", params=["pixel", "latent", "none"])
@@ -42,6 +42,7 @@ def one(request: pytest.FixtureRequest) -> Generator:
     return made(latents() if request.param == "latent" else None)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="exact on the CPU")
 def test_a_tile_is_the_same_at_any_batch_size(one: Generator) -> None:
     whole = sample(one, LAYOUTS, SEEDS, FEW)
     assert (whole.shape, whole.dtype) == ((3, 32, 32, 3), np.uint8)
@@ -50,6 +51,21 @@ def test_a_tile_is_the_same_at_any_batch_size(one: Generator) -> None:
         np.testing.assert_array_equal(single[0], whole[i])
     other = sample(one, LAYOUTS[:1], [9], FEW)
     assert (other[0] != whole[0]).any()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+def test_a_tile_is_nearly_the_same_at_any_batch_size_on_a_gpu(
+    one: Generator, precision: str
+) -> None:
+    how = dataclasses.replace(FEW, steps=15)
+    model = dataclasses.replace(one, precision=precision)
+    layouts = np.stack([land((32, 32), seed=i) for i in range(8)])
+    whole = sample(model, layouts, range(8), how).astype(int)
+    single = np.concatenate([sample(model, layouts[i : i + 1], [i], how) for i in range(8)])
+    off = np.abs(whole - single)
+    assert off.max() <= TOLERANCE[0]
+    assert off.mean() <= TOLERANCE[1]
 
 
 def test_it_depends_on_its_layout_unless_it_takes_none(one: Generator) -> None:
@@ -83,6 +99,27 @@ def test_guidance_leads_from_the_null_layout_through_the_given_one(codec: Codec)
     inside = (drawn[2] > 0) & (drawn[2] < 255)
     if codec.cell == 1:  # one step is linear in the prediction, until the clipping
         np.testing.assert_allclose((drawn[0] + drawn[2])[inside], 2 * drawn[1][inside], atol=2)
+
+
+@pytest.mark.parametrize("codec", [PixelCodec(), latents()], ids=["pixel", "latent"])
+def test_precision_reaches_what_is_drawn(codec: Codec) -> None:
+    drawn = {
+        name: sample(dataclasses.replace(made(codec), precision=name), LAYOUTS, SEEDS, FEW)
+        for name in ("auto", "float32", "bf16")
+    }
+    assert (drawn["bf16"] != drawn["float32"]).any()
+    if not torch.cuda.is_available():
+        np.testing.assert_array_equal(drawn["auto"], drawn["float32"])
+
+
+def test_the_autoencoder_runs_in_its_precision_too() -> None:
+    plain = latents()
+    low = LatentCodec(plain.autoencoder, "bf16")
+    images = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), dtype=np.uint8)
+    found = plain.encode(images)
+    assert not torch.equal(found, low.encode(images))
+    torch.testing.assert_close(found, low.encode(images), rtol=0.1, atol=0.1)
+    assert (plain.decode(found) != low.decode(found)).any()
 
 
 def test_guidance_of_a_generator_that_never_missed_its_layout_is_refused() -> None:

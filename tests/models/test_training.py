@@ -155,8 +155,8 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(
 
     monkeypatch.setattr(nn.functional, "mse_loss", spoiled)
     message = (
-        rf"the loss is {value} at step 7; the last good checkpoint, after step 6, is kept\..*"
-        "lower learning_rate"
+        rf"the loss is {value} at step 7; the last good checkpoint, after step 6, is kept: "
+        rf"{tmp_path}/checkpoint\.pt\. .*lower learning_rate in the recipe and run the command"
     )
     with pytest.raises(WorkFailed, match=message):
         train(tmp_path)
@@ -176,6 +176,43 @@ def test_a_training_of_other_settings_starts_from_the_start(
     assert steps == list(range(STEPS))
     assert same(weights, straight[0])
     assert history == straight[1]
+
+
+def test_a_checkpoint_of_other_settings_is_kept_told_of_and_gone_on_from(
+    tmp_path: Path, straight: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(Interrupted):
+        train(tmp_path, at=functools.partial(interrupt, when=7))
+    assert capsys.readouterr().err == ""
+    with pytest.raises(Interrupted):
+        train(tmp_path, key="other", at=functools.partial(interrupt, when=10))
+    told = capsys.readouterr().err
+    assert f"after step 6; it is kept as {tmp_path}/checkpoint-k.pt" in told
+    steps: list[int] = []
+    assert same(train(tmp_path, at=steps.append)[0], straight[0])
+    assert steps == list(range(6, STEPS))
+    assert f"after step 9; it is kept as {tmp_path}/checkpoint-other.pt" in capsys.readouterr().err
+
+
+def test_more_patience_goes_on_where_less_has_ended(tmp_path: Path) -> None:
+    """The finished model keeps its checkpoint, and ends as one that had the patience at once."""
+    curve = [2.0, 3.0, 3.0, 1.0, 2.0, 2.0]
+    whole = train(tmp_path / "whole", curve=curve, patience=3)
+    _, history = train(tmp_path, curve=curve, patience=2)
+    assert len(history.losses) == 6
+    (tmp_path / "w").write_bytes(b"weights")
+    told = training.finish(Job(tmp_path, "k", STEPS, 0.1, patience=2), "w", history, {})
+    done = {p: training.is_done(told, "k", STEPS, p) for p in (0, 1, 2, 3)}
+    assert done == {0: False, 1: True, 2: True, 3: False}
+    steps: list[int] = []
+    weights, longer = train(tmp_path, at=steps.append, curve=curve, patience=3)
+    assert steps[0] == 6
+    assert longer == whole[1]
+    assert same(weights, whole[0])
+    told = training.finish(Job(tmp_path, "k", STEPS, 0.1, patience=3), "w", longer, {})
+    assert all(training.is_done(told, "k", STEPS, p) for p in (0, 9))  # all its steps are made
+    assert not training.is_done(told, "other", STEPS, 3)
+    assert not (tmp_path / "checkpoint.pt").exists()
 
 
 def test_a_gradient_that_is_no_number_never_reaches_the_weights(
