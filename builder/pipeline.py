@@ -40,6 +40,7 @@ from builder.stages.score import Score
 from builder.stages.segment import Segment
 from builder.stages.split import Split
 from builder.stages.tiles import Tiles
+from builder.stages.turned import Turned
 from builder.store import CorruptShard, Store
 
 SEGMENTER = "segmenter"
@@ -331,10 +332,12 @@ class Project:
             Segment(model=model, rows=("real",)),
         ]
 
-    def memorization(self) -> list[Memorize]:
-        section = self.recipe.memorization
-        stage = Memorize(copy_ratio=section.copy_ratio, copy_bits=section.copy_bits)
-        return [stage] if self.synthetic_rows else []
+    def memorization(self) -> list[Stage]:
+        if not self.synthetic_rows:
+            return []
+        section, model = self.recipe.memorization, self.models / "segmenter"
+        turned = [Turned(kind=kind, model=model) for kind in KINDS]
+        return [*turned, Memorize(copy_ratio=section.copy_ratio, copy_bits=section.copy_bits)]
 
     @property
     def baseline(self) -> str:
