@@ -1,8 +1,6 @@
 """From a recipe to the steps that build its dataset, in the order in which the data flows."""
 
-import contextlib
 import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,12 +12,11 @@ from builder.balance import BalancePlan
 from builder.captions.section import TemplateSection, ask_of, local_path
 from builder.engine import Engine
 from builder.errors import ArasError, WorkFailed
-from builder.files import locked, read_json, write_json
+from builder.files import read_json, write_json
 from builder.geo import PER_DEGREE
 from builder.models.pipeline_settings import ask_for
 from builder.models.pretrained import Weights
 from builder.plan import Part, Summary, plan, run, survey
-from builder.progress import console
 from builder.schema import KINDS
 from builder.stage import Stage
 from builder.stages.blanks import Blanks
@@ -42,6 +39,7 @@ from builder.stages.split import Split
 from builder.stages.tiles import Tiles
 from builder.stages.turned import Turned
 from builder.store import CorruptShard, Store
+from builder.trainings import Training
 
 SEGMENTER = "segmenter"
 """Features of the segmenter's encoder, which every judged tile has."""
@@ -51,60 +49,6 @@ RESTARTS = 3
 
 RETRIEVER = "retriever"
 """Model whose vectors a release may hold: the one that the recipe trains itself."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """A model to train: ``segmenter``, ``autoencoder``, ``generator`` or ``retriever``."""
-
-    model: str
-    folder: Path
-    overrides: dict[str, Any]
-    profile: str
-    tile: int
-    """Side of the tiles in pixels, the largest crop that can be trained on."""
-
-    @property
-    def name(self) -> str:
-        return f"train-{self.model}"
-
-    def _module(self) -> Any:
-        import importlib
-
-        return importlib.import_module(f"builder.models.{self.model}")
-
-    def settings(self) -> Any:
-        """The profile with those of the recipe's own values in place that it has."""
-        profile = self._module().PROFILES[self.profile]
-        known = {one.name for one in dataclasses.fields(profile)}
-        own = {name: value for name, value in self.overrides.items() if name in known}
-        made = dataclasses.replace(profile, **own)
-        cut = hasattr(made, "crop")
-        return dataclasses.replace(made, crop=min(made.crop, self.tile)) if cut else made
-
-    def stale(self, store: Store) -> bool:
-        return not self._module().is_fresh(store, self.folder, self.settings())
-
-    def _follows(self) -> bool:
-        """Whether another of the processes that were launched together holds the lock."""
-        from builder.models import team
-
-        return bool(team.rank()) and getattr(self._module(), "SHARED", False)
-
-    def run(self, store: Store) -> dict[str, Any]:
-        """Train, or resume, or find it done; returns the summary.
-
-        One process trains, or those of one `accelerate launch`; another one in the same directory
-        waits and then finds it done.
-        """
-        started = time.monotonic()
-        waiting = lambda: console.print(f"{self.name}: waiting for another process")  # noqa: E731
-        with contextlib.nullcontext() if self._follows() else locked(self.folder, waiting):
-            told: dict[str, Any] = self._module().train(store, self.folder, self.settings())
-        keep = ("made", "steps", "final_loss", "stopped", "best", "weights_sha256", "test")
-        facts = {name: told[name] for name in keep if name in told}
-        seconds = round(time.monotonic() - started, 2)
-        return {"kind": "training", "stage": self.name, **facts, "seconds": seconds}
 
 
 Step = Stage | Training

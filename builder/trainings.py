@@ -1,0 +1,66 @@
+"""A step that trains a model: what the recipe asks of it, and whether it is there."""
+
+import contextlib
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from builder.files import locked
+from builder.progress import console
+from builder.store import Store
+
+
+@dataclass(frozen=True)
+class Training:
+    """A model to train: ``segmenter``, ``autoencoder``, ``generator`` or ``retriever``."""
+
+    model: str
+    folder: Path
+    overrides: dict[str, Any]
+    profile: str
+    tile: int
+    """Side of the tiles in pixels, the largest crop that can be trained on."""
+
+    @property
+    def name(self) -> str:
+        return f"train-{self.model}"
+
+    def _module(self) -> Any:
+        import importlib
+
+        return importlib.import_module(f"builder.models.{self.model}")
+
+    def settings(self) -> Any:
+        """The profile with those of the recipe's own values in place that it has."""
+        profile = self._module().PROFILES[self.profile]
+        known = {one.name for one in dataclasses.fields(profile)}
+        own = {name: value for name, value in self.overrides.items() if name in known}
+        made = dataclasses.replace(profile, **own)
+        cut = hasattr(made, "crop")
+        return dataclasses.replace(made, crop=min(made.crop, self.tile)) if cut else made
+
+    def stale(self, store: Store) -> bool:
+        return not self._module().is_fresh(store, self.folder, self.settings())
+
+    def _follows(self) -> bool:
+        """Whether another of the processes that were launched together holds the lock."""
+        from builder.models import team
+
+        return bool(team.rank()) and getattr(self._module(), "SHARED", False)
+
+    def run(self, store: Store) -> dict[str, Any]:
+        """Train, or resume, or find it done; returns the summary.
+
+        One process trains, or those of one `accelerate launch`; another one in the same directory
+        waits and then finds it done.
+        """
+        started = time.monotonic()
+        waiting = lambda: console.print(f"{self.name}: waiting for another process")  # noqa: E731
+        with contextlib.nullcontext() if self._follows() else locked(self.folder, waiting):
+            told: dict[str, Any] = self._module().train(store, self.folder, self.settings())
+        keep = ("made", "steps", "final_loss", "stopped", "best", "weights_sha256", "test")
+        facts = {name: told[name] for name in keep if name in told}
+        seconds = round(time.monotonic() - started, 2)
+        return {"kind": "training", "stage": self.name, **facts, "seconds": seconds}
