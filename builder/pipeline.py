@@ -235,15 +235,16 @@ class Project:
             guidance=section.guidance,
             batch=section.sampling_batch or (64 if gpu else 8),
             model=self.models / "generator",
-            **self._borrowed(),
+            **self._drawn_by(),
         )
         return [source, draw] if section.rows else [source]
 
-    def _borrowed(self) -> dict[str, Any]:
-        """The settings of a diffusers pipeline that stands in for our generator."""
+    def _drawn_by(self) -> dict[str, Any]:
+        """The settings of a diffusers pipeline that stands in for our generator, or how ours is
+        to have been trained."""
         section = self.recipe.generator.pipeline
         if section is None:
-            return {}
+            return {"training": self.training("generator")}
         ask, places = ask_for(section, self.directory)
         cache = self.store.root / ".models.json"
         return {"pipeline": ask, "places": dataclasses.replace(places, cache=cache)}

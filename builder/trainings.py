@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from builder.errors import ArasError
 from builder.files import locked
 from builder.progress import console
 from builder.store import Store
@@ -44,6 +46,27 @@ class Training:
     def stale(self, store: Store) -> bool:
         return not self._module().is_fresh(store, self.folder, self.settings())
 
+    def refuse_other(self) -> None:
+        """Raises ArasError when the model that is there was trained with other settings.
+
+        A later stage would use it as well, and say nothing. One that is not there is for others
+        to miss.
+        """
+        from builder.models import training
+
+        if (found := training.record(self.folder)) is None:
+            return
+        told = found["settings"]
+        wanted = json.loads(json.dumps(training.identity(self.settings())))  # as in a record
+        other = [name for name in wanted if name in told and told[name] != wanted[name]]
+        if other:
+            trained, asked = ({name: one[name] for name in other} for one in (told, wanted))
+            raise ArasError(
+                f"{self.folder} is stale: it was trained with {_assigned(trained)}, and the recipe "
+                f"says {_assigned(asked)}. Run `aras train {self.model}`, or write in "
+                f"[{self.model}] what it was trained with"
+            )
+
     def _follows(self) -> bool:
         """Whether another of the processes that were launched together holds the lock."""
         from builder.models import team
@@ -64,3 +87,7 @@ class Training:
         facts = {name: told[name] for name in keep if name in told}
         seconds = round(time.monotonic() - started, 2)
         return {"kind": "training", "stage": self.name, **facts, "seconds": seconds}
+
+
+def _assigned(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{name} = {value!r}" for name, value in settings.items())
