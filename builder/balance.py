@@ -138,7 +138,7 @@ class BalancePlan:
                 f"the cap on repeats forbids it: max_repeats {self.repeats_needed} is enough; or "
                 "lower rows, ask for less, or add recombined layouts"
             )
-        return f"target {self.kind} is NOT met ({short}); the nearest shares are planned; {why}"
+        return f"target {self.kind} is NOT met ({short}); planned are the nearest shares; {why}"
 
 
 def solve(

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from builder import recipe as recipes
-from builder.balance import BalancePlan
 from builder.captions.section import TemplateSection, ask_of, local_path
 from builder.engine import Engine
 from builder.errors import ArasError, WorkFailed
 from builder.files import read_json, write_json
+from builder.forecast import setup_of
 from builder.geo import PER_DEGREE
 from builder.models.pipeline_settings import ask_for
 from builder.models.pretrained import Weights
-from builder.plan import Part, Summary, plan, run, survey
+from builder.plan import Part, Summary, plan, run
 from builder.schema import KINDS
 from builder.stage import Stage
 from builder.stages.blanks import Blanks
@@ -88,13 +88,15 @@ class Project:
         write_json(self.directory / "reports" / f"{name}.json", summary)
 
     def last_made(self, name: str) -> dict[str, Any] | None:
-        """Rows and seconds of the last run of a stage that made any; None before the first."""
+        """Rows, seconds and, of a stage with a model, setup of the last run of a stage that made
+        any; None before the first."""
         try:
             told = read_json(self.directory / "reports" / f"{name}.json")
         except FileNotFoundError:
             return None
         found: dict[str, Any] = told if told["rows_made"] else told.get("last_made", {})
-        return {key: found[key] for key in ("rows_made", "seconds")} if found else None
+        keep = ("rows_made", "seconds", "setup")
+        return {key: found[key] for key in keep if key in found} or None
 
     @property
     def is_imported(self) -> bool:
@@ -338,30 +340,6 @@ class Project:
         return Weights(model, revision, local_path(model, self.directory), cache)
 
 
-def balance_plan(project: Project) -> BalancePlan | None:
-    """The plan behind the synthetic rows, met or not; None when there are none or no layouts."""
-    if project.draws_blanks:
-        return None
-    stage = dataclasses.replace(project.layouts(), nearest=True)
-    found = survey(stage, project.store) if stage.rows else None
-    return found.plan if found else None
-
-
-def sampling_rate(project: Project) -> float | None:
-    """Tiles per second of the last `generate` that made any; None before the first."""
-    last = project.last_made("generate")
-    return last["rows_made"] / max(last["seconds"], 1e-3) if last else None
-
-
-def rows_to_draw(project: Project, steps: list[dict[str, Any]]) -> int:
-    """Synthetic rows that are still to be drawn, by a `preview` of the layouts and the drawing."""
-    rows = project.synthetic_rows
-    if not all("stale" in step for step in steps) or steps[0]["stale"]:
-        return rows
-    stale, shards = int(steps[-1]["stale"]), int(steps[-1]["shards"])
-    return round(rows * stale / max(1, shards))
-
-
 def preview(project: Project, steps: Sequence[Step], part: Part = (1, 1)) -> list[dict[str, Any]]:
     """What a run would do, step by step; a step whose inputs are not there yet says so."""
     told = []
@@ -417,6 +395,8 @@ def _run_once(
                 if _makes(steps, stage):
                     raise CorruptShard(stage, shard, "found on reading")
             summary = done.as_dict()
+            if step.gpus:
+                summary["setup"] = setup_of(step, engine)
         told.append(summary)
         project.report(step.name, summary)
         if tell:
