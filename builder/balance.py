@@ -17,6 +17,7 @@ from builder import seeds
 from builder.balance_target import Target
 from builder.errors import ArasError
 from builder.landcover import CLASSES
+from builder.layouts import MOST_REPEATS
 from builder.maxent import TOLERANCE, project
 
 FloatArray = npt.NDArray[np.float64]
@@ -132,11 +133,14 @@ class BalancePlan:
             for name in self.short_classes
         )
         if self.repeats_needed is None:
-            why = "no mixture of the layouts reaches it: ask for less, or add layouts of the class"
+            why = (
+                "no mixture of the layouts reaches it: ask for less, add layouts of the class, or "
+                "set variants in [generator], which adds crops and recombined ones"
+            )
         else:
             why = (
-                f"the cap on repeats forbids it: max_repeats {self.repeats_needed} is enough; or "
-                "lower rows, ask for less, or add recombined layouts"
+                f"the cap on repeats forbids it: {_advice(self.repeats_needed)} lower rows or ask "
+                "for less"
             )
         return f"target {self.kind} is NOT met ({short}); planned are the nearest shares; {why}"
 
@@ -321,6 +325,16 @@ def _like(fractions: FloatArray) -> list[npt.NDArray[Any]]:
     return [fractions[np.arange(len(fractions)), first], second, first]
 
 
+def _advice(repeats: int) -> str:
+    """How so many repeats of a layout come about, as the beginning of a list of ways out."""
+    if repeats <= MOST_REPEATS:
+        return f"set max_repeats to {repeats}, which is enough,"
+    return (
+        f"it takes {repeats} repeats of one layout, of which {MOST_REPEATS} at most differ; set "
+        "variants in [generator], which adds crops and recombined layouts,"
+    )
+
+
 def _caps(n: int, rows: int, max_repeats: npt.ArrayLike | None) -> FloatArray:
     if max_repeats is None:
         return np.ones(n)
@@ -331,6 +345,6 @@ def _caps(n: int, rows: int, max_repeats: npt.ArrayLike | None) -> FloatArray:
     if room < rows:
         raise ArasError(
             f"{n:,} layouts make {room:,} rows with max_repeats, and {rows:,} rows are asked for: "
-            f"raise max_repeats to {-(-rows // n)} or more, or lower rows"
+            f"{_advice(-(-rows // n))} or lower rows"
         )
     return np.minimum(repeats / rows, 1.0)
