@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from builder.balance import BalancePlan
+from builder.balance_plan import BalancePlan
 from builder.engine import Engine
 from builder.errors import ArasError
 from builder.files import digest_of

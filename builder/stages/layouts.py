@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from builder import balance, layouts
+from builder.balance_plan import BalancePlan
 from builder.balance_target import Target
 from builder.errors import ArasError
 from builder.landcover import CLASSES, count_pixels
@@ -38,7 +39,7 @@ class Candidate:
 class Found:
     """What the survey found: the plan, and for every row its candidate and repeat number."""
 
-    plan: balance.BalancePlan
+    plan: BalancePlan
     candidates: list[Candidate]
     rows: list[tuple[int, int]]
     donors: dict[str, Mask]
