@@ -1,6 +1,6 @@
 """The target of a balance plan: which class shares the synthetic rows are to have."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,7 +79,7 @@ class Target:
         every = len(named) == len(CLASSES)
         if not named or total > 1 + ROUNDING or (every and total < 1 - ROUNDING):
             raise ArasError(
-                f"balance target {value!r}: the shares sum to {total:g}, and "
+                f"balance target {_written(named)!r}: the shares sum to {total:g}, and "
                 f"{'must sum to 1' if every else 'may sum to 1 at most'}"
             )
         return cls("shares", named=tuple(sorted(named, key=lambda one: CLASSES.index(one[0]))))
@@ -115,8 +115,12 @@ class Target:
         if self.kind == "tempered":
             return f"tempered:{self.exponent!r}"
         if self.kind == "shares":
-            return ",".join(f"{name}={share!r}" for name, share in self.named)
+            return _written(self.named)
         return self.kind
+
+
+def _written(named: Sequence[tuple[str, float]]) -> str:
+    return ",".join(f"{name}={share!r}" for name, share in named)
 
 
 def _number(value: object) -> float:

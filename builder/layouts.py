@@ -57,6 +57,9 @@ class Transform:
 DIHEDRAL = tuple(Transform(flip=flip, turns=turns) for flip in (False, True) for turns in range(4))
 """The eight symmetries of a square, identity first."""
 
+MOST_REPEATS = len(DIHEDRAL)
+"""Uses of a layout that its turns and flips can tell apart."""
+
 
 def parse(text: str) -> Transform:
     """The transform that ``str`` wrote as ``text``; each has one spelling.
@@ -167,10 +170,9 @@ def apply(
 def symmetries(mask: Mask) -> int:
     """How many of the eight turns and flips of ``mask`` look different: 1, 2, 4 or 8.
 
-    Repeats of a layout differ up to this number, which can serve as its max_repeats: a mask of
-    one class looks the same under all.
+    Repeats of a layout differ up to this number: a mask of one class looks the same under all.
     """
-    return len({apply(transform, mask).tobytes() for transform in DIHEDRAL})
+    return len({_turned(turn, mask) for turn in DIHEDRAL})
 
 
 def variants(
@@ -195,25 +197,41 @@ def variants(
     return (Transform(), *(changed[i] for i in order))
 
 
-def choose(seed: int, layout: str, repeat: int, *, base: Transform | None = None) -> Transform:
+def choose(
+    seed: int, layout: str, repeat: int, mask: Mask, *, base: Transform | None = None
+) -> Transform:
     """The transform for the ``repeat``-th use, 0…7, of ``base`` (one of the layout's `variants`).
 
     Repeat 0 is ``base`` as it is (the layout itself when None), 1…7 are its other turns and
-    flips, in an order drawn from (seed, layout, base). No two are the same, none depends on how
-    many repeats there are, and all have the composition that the plan counted on.
+    flips, in an order drawn from (seed, layout, base): first those under which ``mask``, what
+    ``base`` makes of the layout, looks different, `symmetries` in all. No two are the same, none
+    depends on how many repeats there are, and all have the composition that the plan counted on.
 
     Raises ArasError beyond the eighth use.
     """
     base = base or Transform()
-    if not 0 <= repeat < len(DIHEDRAL):
+    if not 0 <= repeat < MOST_REPEATS:
         raise ArasError(
             f"repeat {repeat} of layout {layout} ({base}) has no transform of its own: there are "
-            f"{len(DIHEDRAL)}, 0…{len(DIHEDRAL) - 1}; lower max_repeats to {len(DIHEDRAL)}, and "
+            f"{MOST_REPEATS}, 0…{MOST_REPEATS - 1}; lower max_repeats to {MOST_REPEATS}, and "
             "plan with crops or recombined layouts too where that is not enough"
         )
-    order = generator(seed, layout, str(base)).permutation(len(DIHEDRAL) - 1)
-    turn: Transform = DIHEDRAL[1 + order[repeat - 1]] if repeat else DIHEDRAL[0]
+    if not repeat:
+        return base
+    order = generator(seed, layout, str(base)).permutation(MOST_REPEATS - 1)
+    fresh: list[Transform] = []
+    alike: list[Transform] = []
+    seen: set[bytes] = set()
+    for one in (DIHEDRAL[0], *(DIHEDRAL[1 + i] for i in order)):
+        look = _turned(one, mask)
+        (alike if look in seen else fresh).append(one)
+        seen.add(look)
+    turn = [*fresh, *alike][repeat]
     return replace(base, flip=turn.flip, turns=turn.turns)
+
+
+def _turned(turn: Transform, mask: Mask) -> bytes:
+    return apply(turn, mask).tobytes()
 
 
 def _offsets(size: int) -> list[tuple[int, int]]:

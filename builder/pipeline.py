@@ -1,8 +1,6 @@
 """From a recipe to the steps that build its dataset, in the order in which the data flows."""
 
-import contextlib
 import dataclasses
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from builder import recipe as recipes
-from builder.balance import BalancePlan
 from builder.captions.section import TemplateSection, ask_of, local_path
 from builder.engine import Engine
 from builder.errors import ArasError, NotMade, WorkFailed
-from builder.files import locked, read_json, write_json
+from builder.files import read_json, write_json
+from builder.forecast import setup_of
 from builder.geo import PER_DEGREE
 from builder.models import generator_settings
 from builder.models.pipeline_settings import ask_for
 from builder.models.pretrained import Weights
-from builder.plan import Part, Summary, plan, run, survey
-from builder.progress import console
+from builder.plan import Part, Summary, plan, run
 from builder.schema import KINDS
 from builder.stage import Stage
 from builder.stages.blanks import Blanks
@@ -41,7 +38,9 @@ from builder.stages.score import Score
 from builder.stages.segment import Segment
 from builder.stages.split import Split
 from builder.stages.tiles import Tiles
+from builder.stages.turned import Turned
 from builder.store import CorruptShard, Store
+from builder.trainings import Training, own
 
 SEGMENTER = "segmenter"
 """Features of the segmenter's encoder, which every judged tile has."""
@@ -51,64 +50,6 @@ RESTARTS = 3
 
 RETRIEVER = "retriever"
 """Model whose vectors a release may hold: the one that the recipe trains itself."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """A model to train: ``segmenter``, ``autoencoder``, ``generator`` or ``retriever``."""
-
-    model: str
-    folder: Path
-    overrides: dict[str, Any]
-    profile: str
-    tile: int
-    """Side of the tiles in pixels, the largest crop that can be trained on."""
-
-    @property
-    def name(self) -> str:
-        return f"train-{self.model}"
-
-    def _module(self) -> Any:
-        import importlib
-
-        return importlib.import_module(f"builder.models.{self.model}")
-
-    def settings(self) -> Any:
-        """The profile with those of the recipe's own values in place that it has."""
-        profile = self._module().PROFILES[self.profile]
-        made = _own(profile, self.overrides)
-        cut = hasattr(made, "crop")
-        return dataclasses.replace(made, crop=min(made.crop, self.tile)) if cut else made
-
-    def stale(self, store: Store) -> bool:
-        return not self._module().is_fresh(store, self.folder, self.settings())
-
-    def _follows(self) -> bool:
-        """Whether another of the processes that were launched together holds the lock."""
-        from builder.models import team
-
-        return bool(team.rank()) and getattr(self._module(), "SHARED", False)
-
-    def run(self, store: Store) -> dict[str, Any]:
-        """Train, or resume, or find it done; returns the summary.
-
-        One process trains, or those of one `accelerate launch`; another one in the same directory
-        waits and then finds it done.
-        """
-        started = time.monotonic()
-        waiting = lambda: console.print(f"{self.name}: waiting for another process")  # noqa: E731
-        with contextlib.nullcontext() if self._follows() else locked(self.folder, waiting):
-            told: dict[str, Any] = self._module().train(store, self.folder, self.settings())
-        keep = ("made", "steps", "final_loss", "stopped", "best", "weights_sha256", "test")
-        facts = {name: told[name] for name in keep if name in told}
-        seconds = round(time.monotonic() - started, 2)
-        return {"kind": "training", "stage": self.name, **facts, "seconds": seconds}
-
-
-def _own(profile: Any, values: dict[str, Any]) -> Any:
-    """A model's profile with those of the recipe's own ``values`` in place that it has."""
-    known = {one.name for one in dataclasses.fields(profile)}
-    return dataclasses.replace(profile, **{k: v for k, v in values.items() if k in known})
 
 
 Step = Stage | Training
@@ -148,13 +89,15 @@ class Project:
         write_json(self.directory / "reports" / f"{name}.json", summary)
 
     def last_made(self, name: str) -> dict[str, Any] | None:
-        """Rows and seconds of the last run of a stage that made any; None before the first."""
+        """Rows, seconds and, of a stage with a model, setup of the last run of a stage that made
+        any; None before the first."""
         try:
             told = read_json(self.directory / "reports" / f"{name}.json")
         except FileNotFoundError:
             return None
         found: dict[str, Any] = told if told["rows_made"] else told.get("last_made", {})
-        return {key: found[key] for key in ("rows_made", "seconds")} if found else None
+        keep = ("rows_made", "seconds", "setup")
+        return {key: found[key] for key in keep if key in found} or None
 
     @property
     def is_imported(self) -> bool:
@@ -249,7 +192,7 @@ class Project:
     def _generator(self) -> generator_settings.Settings:
         section = self.recipe.generator
         profile = generator_settings.PROFILES[section.profile]
-        made: generator_settings.Settings = _own(profile, section.model_dump(exclude_none=True))
+        made: generator_settings.Settings = own(profile, section.model_dump(exclude_none=True))
         return made
 
     @property
@@ -308,15 +251,16 @@ class Project:
             compile=self._generator.compile,
             channels_last=self._generator.channels_last,
             model=self.models / "generator",
-            **self._borrowed(),
+            **self._drawn_by(),
         )
         return [source, draw] if section.rows else [source]
 
-    def _borrowed(self) -> dict[str, Any]:
-        """The settings of a diffusers pipeline that stands in for our generator."""
+    def _drawn_by(self) -> dict[str, Any]:
+        """The settings of a diffusers pipeline that stands in for our generator, or how ours is
+        to have been trained."""
         section = self.recipe.generator.pipeline
         if section is None:
-            return {}
+            return {"training": self.training("generator")}
         ask, places = ask_for(section, self.directory)
         cache = self.store.root / ".models.json"
         return {"pipeline": ask, "places": dataclasses.replace(places, cache=cache)}
@@ -349,10 +293,12 @@ class Project:
             Segment(model=model, rows=("real",)),
         ]
 
-    def memorization(self) -> list[Memorize]:
-        section = self.recipe.memorization
-        stage = Memorize(copy_ratio=section.copy_ratio, copy_bits=section.copy_bits)
-        return [stage] if self.synthetic_rows else []
+    def memorization(self) -> list[Stage]:
+        if not self.synthetic_rows:
+            return []
+        section, model = self.recipe.memorization, self.models / "segmenter"
+        turned = [Turned(kind=kind, model=model) for kind in KINDS]
+        return [*turned, Memorize(copy_ratio=section.copy_ratio, copy_bits=section.copy_bits)]
 
     @property
     def baseline(self) -> str:
@@ -414,30 +360,6 @@ class Project:
             return None
         cache = self.store.root / ".models.json"
         return Weights(model, revision, local_path(model, self.directory), cache)
-
-
-def balance_plan(project: Project) -> BalancePlan | None:
-    """The plan behind the synthetic rows, met or not; None when there are none or no layouts."""
-    if project.draws_blanks:
-        return None
-    stage = dataclasses.replace(project.layouts(), nearest=True)
-    found = survey(stage, project.store) if stage.rows else None
-    return found.plan if found else None
-
-
-def sampling_rate(project: Project) -> float | None:
-    """Tiles per second of the last `generate` that made any; None before the first."""
-    last = project.last_made("generate")
-    return last["rows_made"] / max(last["seconds"], 1e-3) if last else None
-
-
-def rows_to_draw(project: Project, steps: list[dict[str, Any]]) -> int:
-    """Synthetic rows that are still to be drawn, by a `preview` of the layouts and the drawing."""
-    rows = project.synthetic_rows
-    if not all("stale" in step for step in steps) or steps[0]["stale"]:
-        return rows
-    stale, shards = int(steps[-1]["stale"]), int(steps[-1]["shards"])
-    return round(rows * stale / max(1, shards))
 
 
 def preview(project: Project, steps: Sequence[Step], part: Part = (1, 1)) -> list[dict[str, Any]]:
@@ -534,6 +456,8 @@ def _run_once(
                 if _makes(steps, stage):
                     raise CorruptShard(stage, shard, "found on reading")
             summary = done.as_dict()
+            if step.gpus:
+                summary["setup"] = setup_of(step, engine)
         told.append(summary)
         project.report(step.name, summary)
         if tell:

@@ -17,6 +17,7 @@ from builder.captions.section import CaptionSection
 from builder.errors import ArasError
 from builder.files import write_text
 from builder.landcover import CLASSES, DEFAULT_REMAP, WORLDCOVER
+from builder.layouts import MOST_REPEATS
 from builder.templates import environment
 
 if sys.version_info >= (3, 11):
@@ -205,7 +206,7 @@ class GeneratorSection(Section):
     run: Name = "a"
     mask: Literal["layout", "segmenter"] = "layout"
     balance: str | dict[str, float] = "natural"
-    max_repeats: Annotated[int, Field(ge=1, le=8)] = 8
+    max_repeats: Positive = 8
     variants: Annotated[int, Field(ge=0, le=32)] = 0
     nearest: bool = False
     steps: Positive | None = None
@@ -243,6 +244,16 @@ class GeneratorSection(Section):
     @classmethod
     def _target(cls, value: str | dict[str, float]) -> str | dict[str, float]:
         return _known_target(value)
+
+    @field_validator("max_repeats")
+    @classmethod
+    def _repeats(cls, value: int) -> int:
+        if value > MOST_REPEATS:
+            raise ValueError(
+                f"at most {MOST_REPEATS}, because a layout has so many turns and flips to tell "
+                "repeats apart; set variants for more layouts"
+            )
+        return value
 
 
 class SubsetSection(Section):

@@ -280,20 +280,21 @@ COLUMNS: tuple[Column, ...] = (
         "nearest_real_id",
         pa.string(),
         "memorize",
-        "The real train tile that a synthetic one is nearest to, in the segmenter's features.",
+        "The real train tile that a synthetic one, turned and flipped as fits best, is nearest to "
+        "in the segmenter's features; for a copy that the perceptual hash alone shows, its tile.",
     ),
     Column(
         "nearest_real_ratio",
         pa.float32(),
         "memorize",
-        "Distance to that tile over the usual one, the median from a real test tile to its "
-        "nearest train tile: far below 1 means a copy.",
+        "Distance to the nearest train tile in features, the smallest over turns and flips, over "
+        "the usual one, the median of the same from real test tiles: far below 1 means a copy.",
     ),
     Column(
         "copy",
         pa.bool_(),
         "memorize",
-        "The generator copied that tile: ratio or difference of perceptual hashes below the "
+        "The generator copied that tile: ratio or difference of perceptual hashes is below the "
         "recipe's thresholds.",
     ),
     Column(
@@ -332,6 +333,8 @@ WORKING = {
     "layout": IMAGE,
     "vectors": VECTORS,
     "features": pa.list_(pa.float32()),
+    "turned_features": pa.list_(pa.float32()),
+    "turned_hashes": pa.list_(pa.uint64()),
     "pixel_sha256": pa.string(),
     "phash": pa.uint64(),
     "thumbnail": pa.binary(),

@@ -110,11 +110,22 @@ def test_a_cap_too_low_is_reported_with_a_cap_that_is_enough():
     assert plan.distance - plan.distance_bound < 1e-4
     assert plan.shortfall[1] == pytest.approx(1 / 7 - plan.shares_planned[1])
     assert plan.repeats_needed is not None
-    assert f"max_repeats {plan.repeats_needed} is enough" in plan.verdict
+    assert plan.repeats_needed > 8
+    assert f"it takes {plan.repeats_needed} repeats of one layout, of which 8" in plan.verdict
+    assert "set variants in [generator]" in plan.verdict
+    assert "max_repeats" not in plan.verdict
     enough = solve(pool, Target.parse("uniform"), rows=6000, max_repeats=plan.repeats_needed)
     assert enough.feasible
     less = int(0.85 * plan.repeats_needed)
     assert not solve(pool, Target.parse("uniform"), rows=6000, max_repeats=less).feasible
+
+
+def test_a_cap_that_the_recipe_may_raise_is_the_advice_where_it_is_enough():
+    pool = tiles(2000)
+    plan = solve(pool, Target.parse("tempered:0.8"), rows=4000, max_repeats=2)
+    assert not plan.feasible
+    assert plan.repeats_needed in range(3, 9)
+    assert f"set max_repeats to {plan.repeats_needed}, which is enough, lower" in plan.verdict
 
 
 def test_a_target_outside_the_hull_is_reported_with_the_nearest_shares():
@@ -127,6 +138,7 @@ def test_a_target_outside_the_hull_is_reported_with_the_nearest_shares():
     assert plan.short_classes == ("Shrub",)
     assert plan.shortfall[1] == pytest.approx(0.5, abs=1e-4)
     assert "no mixture of the layouts reaches it" in plan.verdict
+    assert "set variants in [generator]" in plan.verdict
     assert "Shrub 30.00 % of 80.00 %" in plan.verdict
 
 
@@ -192,8 +204,12 @@ def test_bad_compositions_are_refused_by_row(pool, words):
 
 
 def test_rows_that_the_cap_cannot_fill_are_refused_with_the_cap_that_can():
-    with pytest.raises(ArasError, match=r"make 20 rows with max_repeats, and 35 .* to 4 or more"):
+    with pytest.raises(
+        ArasError, match=r"make 20 rows with max_repeats, and 35 .* max_repeats to 4"
+    ):
         solve(tiles(10), Target.parse("natural"), rows=35, max_repeats=2)
+    with pytest.raises(ArasError, match=r"it takes 9 repeats .* set variants in \[generator\]"):
+        solve(tiles(10), Target.parse("natural"), rows=81, max_repeats=8)
     for wrong in (0, 1.5, -1):
         with pytest.raises(ArasError, match="whole number, 1 or more"):
             solve(tiles(10), Target.parse("natural"), rows=5, max_repeats=wrong)

@@ -65,6 +65,7 @@ def test_a_targets_text_reads_back_as_the_same_target(value):
         ({"Tree": -0.1}, "fractions of 1"),
         ({"Tree": None}, "fractions of 1"),
         ({"Tree": 0.7, "Crop": 0.5}, "sum to 1.2, and may sum to 1 at most"),
+        ("Tree=0.7, Crop=0.5", "balance target 'Tree=0.7,Crop=0.5': the shares sum to 1.2, and"),
         ("Tree=.1,Shrub=.1,Grass=.1,Crop=.1,Built-up=.1,Barren=.1,Water=.1", "must sum to 1"),
     ],
 )

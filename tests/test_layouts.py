@@ -182,19 +182,28 @@ def test_symmetric_masks_look_the_same_under_some_turns():
 
 
 def test_repeats_begin_with_the_layout_itself_then_its_seven_turns():
-    first = [choose(3, "real/a", k) for k in range(8)]
+    first = [choose(3, "real/a", k, mask()) for k in range(8)]
     assert first[0] == Transform()
     assert set(first) == set(DIHEDRAL)
-    assert [choose(3, "real/a", k) for k in range(8)] == first
-    orders = {tuple(choose(3, f"real/{name}", k) for k in range(8)) for name in "abcdef"}
+    assert [choose(3, "real/a", k, mask()) for k in range(8)] == first
+    orders = {tuple(choose(3, f"real/{name}", k, mask()) for k in range(8)) for name in "abcdef"}
     assert len(orders) > 3
-    assert any(choose(4, "real/a", k) != first[k] for k in range(8))
+    assert any(choose(4, "real/a", k, mask()) != first[k] for k in range(8))
+
+
+def test_repeats_look_different_as_far_as_the_mask_has_different_turns():
+    half = np.zeros((4, 4), np.uint8)
+    half[:2] = 1
+    for name in "abcdefgh":
+        chosen = [choose(0, name, k, half) for k in range(8)]
+        assert set(chosen) == set(DIHEDRAL)
+        assert len({apply(one, half).tobytes() for one in chosen[:4]}) == symmetries(half) == 4
 
 
 def test_the_repeats_of_a_variant_keep_its_change_and_its_composition():
     layout, other = mask(0), mask(1)
     base = parse("recombine:real/b:Water")
-    chosen = [choose(3, "real/a", k, base=base) for k in range(8)]
+    chosen = [choose(3, "real/a", k, apply(base, layout, other=other), base=base) for k in range(8)]
     assert chosen[0] == base
     assert len(set(chosen)) == 8
     counted = count_pixels(apply(base, layout, other=other))
@@ -208,7 +217,7 @@ def test_a_ninth_repeat_is_refused_with_the_way_out(repeat):
     with pytest.raises(
         ArasError, match=rf"repeat {repeat} of layout real/a \(rot90\).*there are 8"
     ):
-        choose(0, "real/a", repeat, base=parse("rot90"))
+        choose(0, "real/a", repeat, mask(), base=parse("rot90"))
 
 
 def test_variants_are_the_layout_then_all_its_crops_and_recombinations():

@@ -126,8 +126,9 @@ def load(
         if count and rule == "refuse":
             raise ArasError(
                 f"{release}: {count:,} of {len(ids):,} rows of split {split} {what}, such as "
-                f"{ids[int(np.argmax(bad))]}; figures on them do not measure retrieval of unseen "
-                f"places. --{option} leave-out leaves them out, --{option} keep scores them too"
+                f"{ids[int(np.argmax(bad))]}; figures on them do not tell how a model does on "
+                f"unseen places. --{option} leave-out leaves them out, --{option} keep scores "
+                "them too"
             )
         if rule == "leave-out":
             keep &= ~bad

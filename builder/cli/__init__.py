@@ -81,7 +81,8 @@ class LazyGroup(click.Group):
             text = f"{error}; what is finished is kept: mend this and run the same command again"
             raise Failure(WorkFailed(text)) from error
         except KeyboardInterrupt:
-            click.echo("interrupted: finished shards are kept, the same command goes on", err=True)
+            kept = "finished shards and the last checkpoint of a training are kept"
+            click.echo(f"interrupted: {kept}, the same command goes on", err=True)
             ctx.exit(130)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from builder.cli.common import describe, print_json, run_options, say, stage_options
+from builder.cli.foretell import print_balance, print_plan
 from builder.errors import WorkFailed
 
 
@@ -48,67 +49,6 @@ def print_steps(told: Sequence[dict[str, Any]]) -> None:
     print_json(told[0] if len(told) == 1 else {"kind": "steps", "steps": list(told)})
 
 
-def print_balance(directory: Path, as_json: bool) -> None:
-    """The balance plan of a project, what is still to be drawn, and what that costs by the last
-    measured rate."""
-    from builder import pipeline
-
-    project = pipeline.Project(directory)
-    plan = pipeline.balance_plan(project)
-    asked = project.synthetic_rows
-    steps = pipeline.preview(project, project.synthesis()) if asked else []
-    rate = pipeline.sampling_rate(project)
-    left = pipeline.rows_to_draw(project, steps) if asked else 0
-    hours = None if rate is None else left / rate / 3600
-    if as_json:
-        summary = {} if plan is None else plan.summary()
-        cost = {"rows_to_draw": left, "tiles_per_second": rate, "hours": hours}
-        print_json({"kind": "balance", **summary, "steps": steps, **cost})
-        return
-    if not asked:
-        click.echo("no synthetic rows are asked for")
-        return
-    click.echo(f"{plan or 'tiles are drawn without layouts: there is no balance plan'}\n")
-    print_plan(steps, as_json)
-    if not left:
-        click.echo("nothing to draw: all rows are there")
-    elif hours is None:
-        click.echo(f"{left:,} rows to draw; the first `aras generate` measures how fast it is")
-    else:
-        click.echo(
-            f"{left:,} rows to draw: about {duration(hours)} on this machine at the {rate:.3g} "
-            "tiles/s of the last run"
-        )
-
-
-def duration(hours: float) -> str:
-    """Hours as a person says them: 40 seconds, 12 minutes, 3.5 hours, 4.2 days."""
-    for unit, size in (("days", 24.0), ("hours", 1.0), ("minutes", 1 / 60)):
-        count = hours / size
-        if count >= 2:
-            return f"{count:.2g} {unit}" if count < 10 else f"{count:.0f} {unit}"
-    return f"{3600 * hours:.0f} seconds"
-
-
-def print_plan(told: list[dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        print_json({"kind": "plan", "steps": told})
-        return
-    for line in told:
-        if waits := line.get("waits_for"):
-            todo = f"waits for {', '.join(waits)}"
-        elif "todo" in line:
-            todo = line["todo"]
-        elif line["stale"]:
-            todo = f"{line['stale']} of {line['shards']} shards to make"
-        else:
-            shards = line["shards"]
-            todo = f"nothing: {shards} shards are fresh" if shards else "nothing: it has no rows"
-        click.echo(f"{line['stage']:<22} {todo}")
-        if note := line.get("note"):
-            click.echo(f"  {note}")
-
-
 @click.command()
 @stage_options
 @click.pass_obj
@@ -137,10 +77,12 @@ def generate(directory: Path, /, **options: Any) -> None:
     so that their classes meet `balance` in [generator]; the noise of a row depends on the run
     seed and its id alone, so the same recipe gives the same bytes on any engine. The dry run
     shows the plan: class shares before and after, how diverse the layouts are, what is still to
-    be drawn, and the time by the last measured rate (a worker with a GPU: GPU time).
+    be drawn, and the time and GPU-hours (CPU-hours) by the rate of the last run with the same
+    generator, settings, device and workers.
     """
     if options["dry_run"]:
-        print_balance(directory, options["as_json"])
+        how = options["engine"], options["workers"]
+        print_balance(directory, *how, as_json=options["as_json"])
         return
     run_command(directory, lambda project: project.synthesis(), **options)
 

@@ -83,7 +83,7 @@ gives {", ".join(f"{split} {part.num_rows}" for split, part in data.items())} ro
 @click.pass_obj
 def status(directory: Path, as_json: bool) -> None:
     """Show what is made, what is stale, and which releases there are."""
-    from builder.cli.make import print_plan
+    from builder.cli.foretell import print_plan
     from builder.pipeline import Project, preview
 
     project = Project(directory)

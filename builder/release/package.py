@@ -13,8 +13,9 @@ from builder import subsets
 from builder.digest import combine
 from builder.errors import ArasError
 from builder.files import atomic, digest_of, read_json, sweep
+from builder.forecast import balance_plan
 from builder.models.pipeline_settings import ask_for
-from builder.pipeline import Project, balance_plan
+from builder.pipeline import Project
 from builder.progress import bar
 from builder.release import controls, embeddings, layout
 from builder.release.card import write_cards

@@ -24,6 +24,7 @@ from builder.pictures import (
 )
 from builder.stage import Made, Maker, Stage, setting
 from builder.store import Store
+from builder.trainings import Training
 
 Draw = Callable[[npt.NDArray[np.uint8], Sequence[int]], npt.NDArray[np.uint8]]
 """Layouts (n, H, W) and n seeds → tiles (n, H, W, 3)."""
@@ -35,6 +36,7 @@ class Generate(Stage):
 
     With ``mask`` = layout the layout is published as the mask; otherwise `Segment` makes it.
     With ``size`` the rows are those of `Blanks`: tiles of that side are drawn without a layout.
+    A generator that was not trained as ``training`` says, where given, is refused.
     ``pipeline`` is a diffusers pipeline that draws in the place of our generator.
     """
 
@@ -47,6 +49,7 @@ class Generate(Stage):
     compile: bool | str = setting(False)
     channels_last: bool = setting(False)
     model: Path = setting(Path())
+    training: Training | None = setting(None)
     pipeline: PipelineAsk | None = None
     places: Places = setting(Places())
 
@@ -82,6 +85,8 @@ class Generate(Stage):
 
         if self.pipeline is not None:
             return {"generator": self._found.digest}
+        if self.training is not None:
+            self.training.refuse_other()
         return {"generator": training.require(self.model, "generator")["weights_sha256"]}
 
     @cached_property
@@ -98,11 +103,6 @@ class Generate(Stage):
 
         ours = model.load(self.model, compiled=self.compile, channels_last=self.channels_last)
         found = training.require(self.model, "generator")
-        if ours.takes_layout == bool(self.size):
-            raise ArasError(
-                f"{self.model}: was trained {'with' if self.size else 'without'} layouts, and the "
-                "recipe says otherwise: run `aras train generator`"
-            )
         told = found["settings"]
         how = model.Sampling(self.sampler, self.sampling_steps, self.guidance)
         return lambda layouts, seeds: model.sample(ours, layouts, seeds, how), {

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from builder import balance, layouts
+from builder.balance_plan import BalancePlan
 from builder.balance_target import Target
 from builder.errors import ArasError
 from builder.landcover import CLASSES, count_pixels
@@ -38,7 +39,7 @@ class Candidate:
 class Found:
     """What the survey found: the plan, and for every row its candidate and repeat number."""
 
-    plan: balance.BalancePlan
+    plan: BalancePlan
     candidates: list[Candidate]
     rows: list[tuple[int, int]]
     donors: dict[str, Mask]
@@ -50,8 +51,12 @@ class Layouts(Stage):
 
     Weights are those nearest to uniform that meet it (maximum entropy). Repeats of a layout are
     told apart by turns and flips, which keep its composition; with ``variants`` > 0 up to that
-    many crops and recombinations per tile are candidates of their own.
+    many crops and recombinations per tile are candidates of their own. A symmetric mask has fewer
+    turns that differ, one of a single class none: what is repeated beyond them is counted in the
+    summary (``repeats_that_look_alike``), and only the noise that tiles are drawn from differs.
     """
+
+    version = 2
 
     rows: int = 24
     run: str = "a"
@@ -114,14 +119,17 @@ class Layouts(Stage):
     def _make(self, store: Store, found: Found, span: tuple[int, int]) -> Made:
         ids, seeds, tiles, transforms, masks = [], [], [], [], []
         cache: dict[str, dict[str, Mask]] = {}
+        alike = 0
         for number in range(*span):
             place, repeat = found.rows[number]
             one = found.candidates[place]
             if one.shard not in cache:
                 cache = {one.shard: _masks(store.read(one.shard, ("id", "mask")))}
-            change = layouts.choose(self.seed, one.tile, repeat, base=one.change)
+            mask = _apply(one.change, one.tile, cache[one.shard], found.donors)
+            change = layouts.choose(self.seed, one.tile, repeat, mask, base=one.change)
+            alike += repeat >= layouts.symmetries(mask) if repeat else 0
             name = f"synthetic/{self.run}/{number:07d}"
-            masks.append(_apply(change, one.tile, cache[one.shard], found.donors))
+            masks.append(layouts.apply(Transform(flip=change.flip, turns=change.turns), mask))
             ids.append(name)
             seeds.append(seed(self.seed, name, "generate"))
             tiles.append(one.tile)
@@ -135,7 +143,7 @@ class Layouts(Stage):
             "gen_layout": pa.array(tiles, pa.string()),
             "gen_transform": pa.array(transforms, pa.string()),
         }
-        return Made(pa.table(columns))
+        return Made(pa.table(columns), {"repeats_that_look_alike": alike})
 
 
 def _place(one: Candidate) -> tuple[str, str, bool, str]:

@@ -1,7 +1,9 @@
 """Stage: how near every synthetic tile comes to a real train tile, against what is usual.
 
 A generator that copies its training data betrays itself by synthetic tiles nearer to a train
-tile than unseen real tiles are. Distances are Euclidean in `Segment`'s features, and exact.
+tile than unseen real tiles are. Distances are Euclidean in `Segment`'s features, differences are
+bits of perceptual hashes; both are exact, over all train tiles, and the smallest over the turns
+and flips of the tile that is compared (`Turned`), because a turned copy is a copy.
 """
 
 from dataclasses import dataclass
@@ -12,13 +14,16 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from builder.errors import ArasError
-from builder.quality.neighbours import hamming, nearest
+from builder.quality.neighbours import nearest, nearest_hash
 from builder.schema import SPLITS
 from builder.stage import Made, Maker, Scan, Stage
 from builder.stages.segment import matrix
+from builder.stages.turned import SYMMETRIES
 from builder.store import Store
 
 TRAIN, TEST = SPLITS.index("train"), SPLITS.index("test")
+LOOKS = ("features", "turned_features", "phash", "turned_hashes")
+"""Columns that a tile is compared by."""
 
 
 @dataclass(frozen=True)
@@ -36,55 +41,91 @@ class Memorize(Stage):
     """``nearest_real_ratio``: distance to the nearest train tile over the usual distance.
 
     A tile is a ``copy`` when its ratio is below ``copy_ratio``, or when its perceptual hash
-    differs from that of its nearest train tile in at most ``copy_bits`` bits.
+    differs from that of any train tile in at most ``copy_bits`` bits. ``nearest_real_id`` is the
+    nearest tile in features, and where the hash alone marks the copy, the tile that it marks.
     """
+
+    version = 2
 
     copy_ratio: float = 0.3
     copy_bits: int = 4
 
     kinds = ("synthetic",)
     light = True
-    needs = ("id", "features", "phash")
-    surveys = ("id", "split", "features", "phash")
+    needs = ("id", *LOOKS)
+    surveys = ("id", "split", *LOOKS)
     surveyed = ("real",)
     adds = ("nearest_real_id", "nearest_real_ratio", "copy")
 
     def survey(self, scan: Scan) -> Gallery:
         """Raises ArasError when there are no train or no test tiles to calibrate with."""
         ids: list[str] = []
-        train, test, hashes = [], [], []
-        for _, table in scan(self.surveys):
-            splits = np.array([-1 if s is None else s for s in table.column("split").to_pylist()])
-            features = matrix(table.column("features"))
-            names = np.array(table.column("id").to_pylist(), dtype=object)
-            if not len(names):
-                continue
-            ids += names[splits == TRAIN].tolist()
-            train.append(features[splits == TRAIN])
-            test.append(features[splits == TEST])
-            hashes.append(table.column("phash").to_numpy()[splits == TRAIN])
-        if not ids or not any(len(one) for one in test):
+        features, hashes = [], []
+        for _, table in scan(("id", "split", "features", "phash")):
+            if (train := _of(table, TRAIN)).num_rows:
+                ids += train.column("id").to_pylist()
+                features.append(matrix(train.column("features")))
+                hashes.append(train.column("phash").to_numpy())
+        gaps = []
+        if ids:
+            gallery = np.concatenate(features)
+            tests = (_of(table, TEST) for _, table in scan(("split", *LOOKS)))
+            gaps = [_nearest(test, gallery)[1] for test in tests if test.num_rows]
+        if not gaps:
             raise ArasError(
                 "memorisation is measured against real train and test tiles, and one of them is "
                 "empty: change shares, block or buffer_km in [split]"
             )
-        gallery = np.concatenate(train)
-        usual = float(np.median(nearest(np.concatenate(test), gallery)[1]))
+        usual = float(np.median(np.concatenate(gaps)))
         if usual == 0:
             raise ArasError("half of the real test tiles are the same as a train tile: check them")
         return Gallery(ids, gallery, np.concatenate(hashes), usual)
 
     def open(self, store: Store, survey: Gallery) -> Maker:
         def make(table: pa.Table) -> Made:
-            places, gap = nearest(matrix(table.column("features")), survey.features)
-            ratio = gap[:, 0] / survey.usual
-            bits = hamming(table.column("phash").to_numpy(), survey.hashes[places[:, 0]])
-            copy = (ratio < self.copy_ratio) | (bits <= self.copy_bits)
+            places, gap = _nearest(table, survey.features)
+            ratio = gap / survey.usual
+            alike, bits = _nearest_hash(table, survey.hashes)
+            by_ratio, by_hash = ratio < self.copy_ratio, bits <= self.copy_bits
+            named = np.where(by_hash & ~by_ratio, alike, places)
             columns: dict[str, Any] = {
-                "nearest_real_id": pa.array([survey.ids[i] for i in places[:, 0]], pa.string()),
+                "nearest_real_id": pa.array([survey.ids[i] for i in named], pa.string()),
                 "nearest_real_ratio": pa.array(ratio, pa.float32()),
-                "copy": pa.array(copy),
+                "copy": pa.array(by_ratio | by_hash),
             }
-            return Made(pa.table(columns), {"copies": int(copy.sum())})
+            return Made(pa.table(columns), {"copies": int((by_ratio | by_hash).sum())})
 
         return make
+
+
+def _of(table: pa.Table, split: int) -> pa.Table:
+    mask = [one == split for one in table.column("split").to_pylist()]
+    return table.filter(pa.array(mask, pa.bool_()))
+
+
+def _nearest(
+    table: pa.Table, gallery: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """The nearest gallery row of each row in any of its symmetries: positions and distances."""
+    upright = matrix(table.column("features"))
+    turned = matrix(table.column("turned_features"))
+    every = np.concatenate([upright, turned], axis=1).reshape(-1, upright.shape[1])
+    places, gaps = (one.reshape(-1, SYMMETRIES) for one in nearest(every, gallery))
+    return _smallest(places, gaps)
+
+
+def _nearest_hash(
+    table: pa.Table, gallery: npt.NDArray[np.uint64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The gallery row of the nearest hash, in any symmetry: positions and differing bits."""
+    upright = table.column("phash").to_numpy()[:, None]
+    turned = table.column("turned_hashes").combine_chunks().flatten().to_numpy()
+    every = np.concatenate([upright, turned.reshape(len(upright), -1)], axis=1).ravel()
+    places, bits = (one.reshape(-1, SYMMETRIES) for one in nearest_hash(every, gallery))
+    return _smallest(places, bits)
+
+
+def _smallest(places: Any, gaps: Any) -> tuple[Any, Any]:
+    best = np.argmin(gaps, axis=1)[:, None]
+    take = np.take_along_axis
+    return take(places, best, axis=1)[:, 0], take(gaps, best, axis=1)[:, 0]

@@ -1,6 +1,7 @@
 """The augmentation experiment from end to end on a tiny release, interrupted and resumed."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -162,6 +163,8 @@ def test_the_report_says_what_can_and_cannot_be_concluded(done):
     assert json.loads((out / "report.json").read_text())["conclusions"] == told["conclusions"]
     text = (out / "report.md").read_text()
     assert text.index("## What can be concluded") < text.index("## What cannot")
+    for name in CLASSES:  # a line of F1 and one of IoU, with intervals
+        assert len(re.findall(rf"^\| {name} \|.*\(\d", text, re.MULTILINE)) == 2
     assert "data:image/png;base64," in (out / "report.html").read_text()
     assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
     # Four steps teach nothing, and the report must say so.

@@ -26,3 +26,12 @@ def test_one_command_runs_it_all_and_a_second_only_reports(tmp_path):
     refused = CliRunner().invoke(cli, [*words, "--balance", "even"])
     assert refused.exit_code == 2
     assert "balance target 'even' is unknown" in refused.output
+
+
+def test_test_tiles_near_train_tiles_are_refused_in_words_that_fit_a_segmenter(tmp_path):
+    bench_release(tmp_path / "release", test=6, test_west=30.0)
+    words = ["-C", str(tmp_path), "bench", "augmentation", "release", "--small"]
+    refused = CliRunner().invoke(cli, words)
+    assert refused.exit_code == 2
+    assert "lie nearer than 1 km to a train tile" in refused.output
+    assert "retrieval" not in refused.output

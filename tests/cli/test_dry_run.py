@@ -5,10 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from builder.cli import cli
-from builder.cli.make import duration
+from builder.cli.foretell import duration
+from builder.forecast import cost_of
 from tests.makers.project import built_project
 
 
@@ -31,15 +33,88 @@ def test_it_shows_shares_and_that_all_rows_are_there(directory: Path) -> None:
     assert told.splitlines()[-1] == "nothing to draw: all rows are there"
 
 
+def forget_one_shard(directory: Path) -> None:
+    sorted((directory / "work" / "generate").glob("*.parquet"))[0].unlink()
+
+
 def test_rows_to_draw_are_costed_by_the_last_run_that_drew_any(directory: Path) -> None:
     again = CliRunner().invoke(cli, ["-C", str(directory), "generate", "--engine", "serial"])
     assert "nothing to do" in again.stderr  # and yet the rate of the run before is kept
-    sorted((directory / "work" / "generate").glob("*.parquet"))[0].unlink()
+    forget_one_shard(directory)
     told = json.loads(dry_run(directory, "--json"))
     assert told["steps"][-1] == {"stage": "generate", "shards": 2, "stale": 1}
     assert told["rows_to_draw"] == 5
     assert told["hours"] == pytest.approx(5 / told["tiles_per_second"] / 3600)
     assert "5 rows to draw: about " in dry_run(directory)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a device without a GPU is meant")
+def test_without_a_gpu_the_cost_is_in_cpu_hours(directory: Path) -> None:
+    forget_one_shard(directory)
+    told = json.loads(dry_run(directory, "--json"))
+    assert (told["device"], told["gpu_hours"], told["cpu_hours"]) == ("cpu", None, told["hours"])
+    assert "CPU-hours) at the " in dry_run(directory)
+
+
+@pytest.mark.parametrize(
+    ("device", "engine", "workers", "hours", "unit"),
+    [
+        ("cpu", "processes", 4, 8.0, "CPU-hours"),
+        ("cpu", "ray", 0, None, "CPU-hours"),  # how many cores the cluster has is not known
+        ("NVIDIA H100", "serial", 1, 2.0, "GPU-hours"),
+        ("NVIDIA H100", "processes", 4, 2.0, "GPU-hours"),  # they share the machine's first GPU
+        ("NVIDIA H100", "ray", 4, 8.0, "GPU-hours"),
+    ],
+)
+def test_hours_are_counted_per_core_or_gpu(
+    device: str, engine: str, workers: int, hours: float | None, unit: str
+) -> None:
+    setup = {"device": device, "engine": engine, "workers": workers}
+    cost = cost_of(7_200, {"rows_made": 10, "seconds": 10.0, "setup": setup}, setup)
+    assert (cost.rate, cost.hours, cost.processor_hours, cost.unit) == (1.0, 2.0, hours, unit)
+    other = {**setup, "stage": "of another generator"}
+    assert cost_of(7_200, {"rows_made": 10, "seconds": 10.0, "setup": setup}, other).hours is None
+
+
+@pytest.mark.parametrize(
+    ("options", "lines"),
+    [
+        (("--engine", "processes", "--workers", "2"), ""),
+        (("--engine", "serial"), "sampler = 'ddim'"),
+        (("--engine", "serial"), "sampling_batch = 3"),
+    ],
+)
+def test_a_rate_of_other_settings_is_not_used(
+    directory: Path, options: tuple[str, ...], lines: str
+) -> None:
+    recipe = directory / "dataset.toml"
+    recipe.write_text(recipe.read_text().replace("rows = 10\n", f"rows = 10\n{lines}\n", 1))
+    forget_one_shard(directory)
+    assert json.loads(dry_run(directory, "--json", *options))["tiles_per_second"] is None
+    told = dry_run(directory, *options).splitlines()[-1]
+    assert told.endswith("rows to draw; no rate measured for these settings yet")
+
+
+@pytest.mark.parametrize(("nearest", "refused"), [("false", True), ("true", False)])
+def test_a_target_out_of_reach_is_said_to_be_refused_unless_nearest(
+    directory: Path, nearest: str, refused: bool
+) -> None:
+    recipe = directory / "dataset.toml"
+    more = f'rows = 10\nbalance = "Shrub=0.99"\nnearest = {nearest}'
+    recipe.write_text(recipe.read_text().replace("rows = 10", more, 1))
+    assert ("`aras generate` will refuse this" in dry_run(directory)) == refused
+    assert json.loads(dry_run(directory, "--json"))["refused"] == refused
+    done = CliRunner().invoke(cli, ["-C", str(directory), "generate", "--engine", "serial"])
+    assert done.exit_code == (2 if refused else 0), done.output
+
+
+def test_before_layouts_are_chosen_drawing_waits_for_them(directory: Path) -> None:
+    for stage in ("layouts", "generate"):
+        shutil.rmtree(directory / "work" / stage)
+    told = dry_run(directory)
+    assert "generate               waits for layouts" in told
+    assert "fresh" not in told
+    assert "10 rows to draw" in told
 
 
 def test_changed_layouts_make_all_rows_stale(directory: Path) -> None:
@@ -53,7 +128,7 @@ def test_without_a_rate_or_a_generator_it_says_what_is_missing(directory: Path) 
     shutil.rmtree(directory / "models" / "generator")
     told = dry_run(directory)
     assert "run `aras train generator` first" in told
-    assert told.splitlines()[-1].startswith("10 rows to draw; the first")
+    assert told.splitlines()[-1] == "10 rows to draw; no rate measured for these settings yet"
 
 
 @pytest.mark.parametrize(

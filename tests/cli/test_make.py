@@ -134,7 +134,8 @@ def test_ctrl_c_keeps_what_is_finished_and_exits_130(
             process.kill()
             process.wait()
     assert process.returncode == 130
-    assert told == "interrupted: finished shards are kept, the same command goes on\n"
+    kept = "finished shards and the last checkpoint of a training are kept"
+    assert told == f"interrupted: {kept}, the same command goes on\n"
     assert have_ended(processes)
     assert hidden(directory) == []
     before = marks(directory / "work")

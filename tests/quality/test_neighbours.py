@@ -58,3 +58,22 @@ def test_hamming_counts_bits():
     a = np.array([0, 2**63], dtype=np.uint64)
     b = np.array([0b1011, 2**63 + 1], dtype=np.uint64)
     assert neighbours.hamming(a, b).tolist() == [3, 1]
+
+
+@pytest.mark.parametrize("block", [7, 10_000])
+def test_the_nearest_hash_is_that_of_a_plain_search_in_any_blocking(monkeypatch, block):
+    monkeypatch.setattr(neighbours, "BLOCK", block)
+    rng = np.random.default_rng(2)
+    queries, gallery = (rng.integers(0, 2**63, n, dtype=np.uint64) for n in (70, 90))
+    gallery[50] = gallery[20]  # of equal ones the first
+    queries[3] = gallery[50]
+    differ = neighbours.hamming(queries[:, None], gallery[None])
+    places, bits = neighbours.nearest_hash(queries, gallery)
+    assert places.tolist() == differ.argmin(axis=1).tolist()
+    assert bits.tolist() == differ.min(axis=1).tolist()
+    assert (places[3], bits[3]) == (20, 0)
+
+
+def test_an_empty_gallery_of_hashes_is_refused():
+    with pytest.raises(ArasError, match="gallery is empty"):
+        neighbours.nearest_hash(np.zeros(1, np.uint64), np.zeros(0, np.uint64))

@@ -33,6 +33,16 @@ def draw_stage(project: Project, **changes: object) -> Generate:
     return dataclasses.replace(stage, **changes)
 
 
+def under(project: Project, folder: Path, lines: str) -> Project:
+    """The same models and shards under a recipe with more ``lines`` in [generator]."""
+    recipe = (project.directory / "dataset.toml").read_text()
+    text = recipe.replace("[generator]\n", f"[generator]\n{lines}\n")
+    (folder / "dataset.toml").write_text(text)
+    for name in ("models", "work", "inputs"):
+        (folder / name).symlink_to(project.directory / name)
+    return Project(folder)
+
+
 def layouts_alone(project: Project, root: Path) -> Store:
     """A store in which only the layouts are chosen."""
     shutil.copytree(project.store.root / "layouts", root / "layouts")
@@ -125,3 +135,33 @@ def test_the_recipe_chooses_between_layout_and_segmenter(tmp_path: Path) -> None
 def test_without_a_generator_the_command_that_trains_it_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArasError, match="run `aras train generator` first"):
         plan(Generate(model=tmp_path / "none"), Store(tmp_path / "work"))
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            'prediction = "noise"',
+            "prediction = 'velocity', and the recipe says prediction = 'noise'",
+        ),
+        ('kind = "latent"', "kind = 'pixel', and the recipe says kind = 'latent'"),
+        ("learning_rate = 0.5", r"learning_rate = 0.001, and the recipe says learning_rate = 0.5"),
+    ],
+)
+def test_a_generator_of_another_recipe_is_refused_and_the_dry_run_says_so(
+    project: Project, tmp_path: Path, line: str, told: str
+) -> None:
+    changed = under(project, tmp_path, line)
+    message = rf"is stale: it was trained with {told}\. Run `aras train generator`"
+    with pytest.raises(ArasError, match=message):
+        plan(draw_stage(changed), changed.store)
+    lines = pipeline.preview(changed, changed.synthesis())
+    assert "is stale" in lines[1]["todo"]
+    assert not plan(draw_stage(project), project.store).stale
+
+
+def test_settings_that_only_change_speed_keep_the_generator(
+    project: Project, tmp_path: Path
+) -> None:
+    changed = under(project, tmp_path, "accumulate = 2\nchannels_last = true")
+    assert not plan(draw_stage(changed), changed.store).stale

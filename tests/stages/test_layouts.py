@@ -76,6 +76,35 @@ def test_layouts_come_from_train_tiles_only_and_say_how_they_were_changed(store)
     assert len({row["gen_seed"] for row in rows}) == 20
 
 
+def write_tiles(store: Store, masks: list[np.ndarray]) -> None:
+    """Train tiles of one shard."""
+    ids = [f"real/N00E000_000_{i:03d}" for i in range(len(masks))]
+    table = {
+        "id": pa.array(ids),
+        "mask": image_column([encode_png(one) for one in masks], ids),
+        **composition_columns(np.stack([count_pixels(one) for one in masks])),
+        "split": pa.array([0] * len(ids), pa.int64()),
+    }
+    store.write("tiles", "real-N00E000-00", pa.table(table), key="k")
+
+
+@pytest.mark.parametrize(("shape", "looks"), [("one class", 1), ("halves", 4), ("every class", 8)])
+def test_repeats_differ_as_far_as_masks_do_and_the_others_are_counted(tmp_path, shape, looks):
+    made = Store(tmp_path / "work")
+    plain = [np.full((256, 256), k, dtype=np.uint8) for k in range(3)]
+    for k, mask in enumerate(plain):
+        mask[:128] = k + (shape == "halves")
+        if shape == "every class":
+            mask[0] = np.arange(256) % 7
+    write_tiles(made, plain)
+    summary = run(Layouts(rows=24), made, Engine())
+    rows = rows_of(made)
+    assert len({row["gen_seed"] for row in rows}) == 24  # the noise differs anyway
+    assert len({(row["gen_layout"], row["gen_transform"]) for row in rows}) == 24
+    assert len({row["layout"]["bytes"] for row in rows}) == 3 * looks
+    assert summary.counts == {"repeats_that_look_alike": 24 - 3 * looks}
+
+
 def test_a_target_is_met_in_the_layouts_that_are_written(store):
     target = "Water=0.15"
     run(Layouts(rows=40, target=target, seed=3), store, Engine())
