@@ -11,13 +11,14 @@ from typing import Any
 
 from builder import recipe as recipes
 from builder.balance import BalancePlan
-from builder.captions.section import TemplateSection, ask_of, local_path
+from builder.captions.section import TemplateSection, ask_of
 from builder.engine import Engine
 from builder.errors import ArasError, WorkFailed
 from builder.files import locked, read_json, write_json
 from builder.geo import PER_DEGREE
 from builder.models.pipeline_settings import ask_for
 from builder.models.pretrained import Weights
+from builder.places import local_path
 from builder.plan import Part, Summary, plan, run, survey
 from builder.progress import console
 from builder.schema import KINDS
