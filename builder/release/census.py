@@ -65,6 +65,7 @@ class Repeats:
 
 YEAR = r"_10m_(?P<year>\d{4})_"
 """The year in the name of a WorldCover product."""
+SIDES = ("west", "south", "east", "north")
 
 
 @dataclass
@@ -97,9 +98,6 @@ class Extent:
             return None
         box = {name: round(float(getattr(self, name)), 4) for name in SIDES}
         return {**box, "cells": len(self.cells), "years": sorted(self.years)}
-
-
-SIDES = ("west", "south", "east", "north")
 
 
 @dataclass

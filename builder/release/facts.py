@@ -7,7 +7,6 @@ from builder.captions.section import TemplateSection, ask_of
 from builder.files import read_json
 from builder.pipeline import Project, balance_plan
 from builder.places import Place, published
-from builder.release.sources import sources
 from builder.stage import shards
 from builder.stages import embed
 from builder.store import Store
@@ -16,8 +15,8 @@ TOLD = ("settings", "steps", "stopped", "best", "final_loss", "weights_sha256", 
 """What a release tells of a model's record."""
 
 
-def facts(project: Project, census: dict[str, Any]) -> dict[str, Any]:
-    """What the manifest keeps under ``facts`` and the card is rendered from.
+def facts(project: Project) -> dict[str, Any]:
+    """What the manifest keeps under ``facts``, beside the census and the sources of the rows.
 
     Nothing in it says where files or models lie. Raises ArasError for a model or a prompt that
     the recipe names and that is not there.
@@ -33,9 +32,8 @@ def facts(project: Project, census: dict[str, Any]) -> dict[str, Any]:
     del recipe["engine"]
     for stream, section in project.recipe.captions.items():
         if not isinstance(section, TemplateSection):
-            recipe["captions"][stream]["prompt"] = ask_of(stream, section, project.directory)[
-                0
-            ].prompt
+            ask, _ = ask_of(stream, section, project.directory)
+            recipe["captions"][stream]["prompt"] = ask.prompt
     encoders = {}
     for key in ("clip", "tokenizer", "features"):
         if weights := project.encoder(key):
@@ -47,8 +45,6 @@ def facts(project: Project, census: dict[str, Any]) -> dict[str, Any]:
         "split": project.split().report(store) if has_places(store) else None,
         "models": models(project),
         "encoders": encoders,
-        "census": census,
-        "sources": sources(project, census["extent"]),
     }
     if project.recipe.bench.embeddings:
         told["embeddings"] = embed.facts(project.baseline)

@@ -20,6 +20,7 @@ from builder.release.facts import facts
 from builder.release.funnel import Funnel
 from builder.release.read import real_rows
 from builder.release.rows import by_split, release_rows, stored_columns
+from builder.release.sources import sources
 from builder.release.writer import SplitWriter, prefetch, with_digests
 from builder.schema import (
     BLOBS,
@@ -53,9 +54,12 @@ def package(project: Project) -> dict[str, Any]:
     if target.exists():
         return _existing(target, key)
     sweep(project.releases)
+    told = facts(project)  # first: what it finds missing costs no packaging
     with atomic(target) as temporary:
         temporary.mkdir()
-        configs, census, content = write_data(project, temporary)
+        configs, rows, content = write_data(project, temporary)
+        census = rows.as_dict()
+        told |= {"census": census, "sources": sources(project, census["extent"])}
         manifest: dict[str, Any] = {
             "format": 1,
             **recipe.dataset.model_dump(exclude={"seed"}),
@@ -63,7 +67,7 @@ def package(project: Project) -> dict[str, Any]:
             "content_sha256": content,
             "configs": configs,
             "files": [],
-            "facts": facts(project, census.as_dict()),
+            "facts": told,
         }
         layout.write_manifest(temporary, manifest)
         placed = manifest["facts"]["split"] is not None
