@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from builder import recipe as recipes
-from builder.captions.section import TemplateSection, ask_of, local_path
+from builder.captions.section import TemplateSection, ask_of
 from builder.engine import Engine
 from builder.errors import ArasError, NotMade, WorkFailed
 from builder.files import read_json, write_json
@@ -17,6 +17,7 @@ from builder.geo import PER_DEGREE
 from builder.models import generator_settings
 from builder.models.pipeline_settings import ask_for
 from builder.models.pretrained import Weights
+from builder.places import local_path
 from builder.plan import Part, Summary, plan, run
 from builder.schema import KINDS
 from builder.stage import Stage

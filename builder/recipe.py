@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import pydantic
 from pydantic import Field, Strict, field_validator, model_validator
 
+from builder.authors import Author, AuthorField
 from builder.balance_target import Target
 from builder.captions import prompts
 from builder.captions import section as caption_keys
@@ -18,6 +19,7 @@ from builder.errors import ArasError
 from builder.files import write_text
 from builder.landcover import CLASSES, DEFAULT_REMAP, WORLDCOVER
 from builder.layouts import MOST_REPEATS
+from builder.places import Place
 from builder.templates import environment
 
 if sys.version_info >= (3, 11):
@@ -36,7 +38,8 @@ Crop = Annotated[int, Field(gt=0, multiple_of=8)]
 Balance = TypeVar("Balance", str, str | dict[str, float])
 Range = Annotated[tuple[float, float], Strict(False)]  # TOML has lists only
 Code = Annotated[int, Strict(False)]  # and its keys are strings
-Patterns = Annotated[list[str], Field(min_length=1)]
+Patterns = Annotated[list[str], Field(min_length=1), Place.FILE]
+Model = Annotated[str, Place.MODEL]
 Precision = Literal["auto", "float32", "bf16"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 
@@ -63,7 +66,9 @@ class DatasetSection(Section):
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = "0.1.0"
     date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")] = "2026-01-01"
     seed: int = 0
-    authors: list[str] = ["The dataset's maintainers"]
+    authors: Annotated[list[AuthorField], Field(min_length=1)] = [
+        Author(name="The dataset's maintainers")
+    ]
     license: str = "CC-BY-4.0"
 
     @field_validator("date", mode="before")
@@ -84,7 +89,7 @@ class EngineSection(Section):
 
 
 class ImportSection(Section):
-    sources: list[str] = []
+    sources: Annotated[list[str], Place.FILE] = []
     md5: dict[str, Annotated[str, Field(pattern=r"^([0-9a-fA-F]{32}|any)$")]] = {}
     run: Name = "official"
     split: Literal["official", "blocks"] = "official"
@@ -151,16 +156,16 @@ class RetrieverSection(Section):
     batch: Positive | None = None
     size: Positive | None = None
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    weights: str | None = None
+    weights: Annotated[str | None, Place.MODEL] = None
     chunk: Annotated[int, Field(ge=0)] | None = None
 
 
 class PipelineSection(Section):
     """Any diffusers pipeline in the place of our generator."""
 
-    model: Annotated[str, Field(min_length=1)]
+    model: Annotated[str, Field(min_length=1), Place.MODEL]
     revision: str = ""
-    controlnet: str = ""
+    controlnet: Model = ""
     controlnet_revision: str = ""
     prompt: str = "a satellite image seen from above: {{ composition }}"
     negative: str = ""
@@ -201,7 +206,7 @@ class GeneratorSection(Section):
     profile: Literal["cpu", "gpu"] = "cpu"
     kind: Literal["pixel", "latent"] | None = None
     condition: Literal["layout", "none"] | None = None
-    autoencoder: str | None = None
+    autoencoder: Annotated[str | None, Place.MODEL] = None
     rows: Annotated[int, Field(ge=0)] = 24
     run: Name = "a"
     mask: Literal["layout", "segmenter"] = "layout"
@@ -266,10 +271,21 @@ class SubsetSection(Section):
         return _known_target(value)
 
 
+class SourceSection(Section):
+    """Data of others that the release is made from."""
+
+    name: Annotated[str, Field(min_length=1)]
+    license: str = ""
+    notice: str = ""
+    doi: Annotated[str, Field(pattern=r"^(10\.\d{4,9}/\S+)?$")] = ""
+    url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
+
+
 class ReleaseSection(Section):
     shard_megabytes: Annotated[float, Field(gt=0)] = 512
     repo: str = ""
     description: str = ""
+    sources: list[SourceSection] | None = None
 
 
 class MemorizationSection(Section):
@@ -279,7 +295,7 @@ class MemorizationSection(Section):
 
 
 class BenchSection(Section):
-    embeddings: str = ""
+    embeddings: Model = ""
     splits: list[Literal["train", "validation", "test"]] = ["validation", "test"]
 
 
@@ -305,12 +321,12 @@ class ScoresSection(Section):
     """What captions and images are scored with: models are ORG/NAME on the Hub or a path, the
     lexicon is a path; empty for none, and for the built-in lexicon."""
 
-    lexicon: str = ""
-    clip: str = ""
+    lexicon: Annotated[str, Place.FILE] = ""
+    clip: Model = ""
     clip_revision: str = ""
-    tokenizer: str = ""
+    tokenizer: Model = ""
     tokenizer_revision: str = ""
-    features: Annotated[str, Field(min_length=1)] = "segmenter"
+    features: Annotated[str, Field(min_length=1), Place.MODEL] = "segmenter"
     features_revision: str = ""
     batch: Positive = 32
 
@@ -430,8 +446,12 @@ def _known_keys(place: list[str], backend: str) -> list[str]:
 
 
 def _plain(annotation: Any) -> Any:
-    """The section in an optional one or in a table of them."""
-    return next((one for one in get_args(annotation) if hasattr(one, "model_fields")), annotation)
+    """The section in an optional one, in a list or in a table of them."""
+    for one in get_args(annotation):
+        inner = one if hasattr(one, "model_fields") else _plain(one)
+        if hasattr(inner, "model_fields"):
+            return inner
+    return annotation
 
 
 def files(directory: Path, patterns: list[str], key: str) -> tuple[Path, ...]:

@@ -169,7 +169,7 @@ def tables(folder: Path, rows: int) -> Iterator[Any]:
     import pyarrow as pa
 
     from builder.pictures import composition_columns
-    from builder.release.package import gather
+    from builder.release.rows import gather
     from builder.schema import CAPTION, CAPTIONS, COLUMN_NAMES, arrow_schema, arrow_type
 
     schema = arrow_schema(COLUMN_NAMES)

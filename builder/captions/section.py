@@ -12,6 +12,7 @@ from builder.captions import prompts
 from builder.captions.settings import Ask, Running
 from builder.captions.template import STYLES
 from builder.errors import ArasError
+from builder.places import Place, local_path
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(gt=0)]
@@ -33,12 +34,12 @@ class ModelSection(_Section):
     """What the streams of all model backends have in common."""
 
     preset: str | None = None
-    model: Annotated[str, Field(min_length=1)]
+    model: Annotated[str, Field(min_length=1), Place.MODEL]
     revision: str = ""
     sees: Annotated[list[Literal[prompts.SEES]], Field(min_length=1)]  # type: ignore[valid-type]
     system: str = ""
     prompt: str | None = None
-    prompt_file: str | None = None
+    prompt_file: Annotated[str | None, Place.FILE] = None
     decoding: Literal["greedy", "sample", "model"] = "greedy"
     temperature: Annotated[float, Field(gt=0, le=5)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -218,10 +219,3 @@ def _prompt(place: str, section: ModelSection, directory: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ArasError(f"{place} prompt_file: {path} cannot be read ({error})") from error
-
-
-def local_path(model: str, directory: Path) -> Path | None:
-    """The absolute path of a local model; None for the name of one on the Hub."""
-    path = (directory / Path(model).expanduser()).absolute()
-    is_path = model.startswith((".", "/", "~")) or model.endswith(".gguf") or path.exists()
-    return path if is_path else None

@@ -20,9 +20,10 @@ def diff(directory: Path, old: Path, new: Path, bump: bool, as_json: bool) -> No
     their digests; only config metadata is read, whatever the order of the rows.
 
     \b
-    major   a config or column is gone, a column has another type or other classes, or a row
-            that was there has other pixels, another mask, place or generator
-    minor   rows added, removed or moved between splits; configs or columns added; a column of
+    major   a config, column or caption stream is gone, rows are gone or in another split, a
+            column has another type or other classes, or a row that was there has other pixels,
+            another mask, place or generator
+    minor   rows, configs, columns or caption streams added; vectors of a baseline, or a column of
             the split or of a judge (block, mask_agreement, copy …) made anew
     patch   texts only: captions, the card and its pictures; or nothing but the version
     none    every file is the same

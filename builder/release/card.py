@@ -1,5 +1,7 @@
 """The texts of a release, rendered from its manifest and Parquet footers: nothing typed in."""
 
+import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,14 @@ import pyarrow.parquet as pq
 import yaml
 
 from builder import __version__
+from builder.authors import citation, creator
 from builder.files import write_json
 from builder.landcover import CLASSES, PALETTE, WORLDCOVER
 from builder.release import layout
 from builder.release.changelog import history
-from builder.release.croissant import croissant
-from builder.schema import COLUMNS, CONTROLS, Column, features
+from builder.release.croissant import cite, croissant, keywords, shows_worldcover
+from builder.release.licences import licence
+from builder.schema import COLUMNS, CONTROLS, KINDS, Column, features
 from builder.templates import environment
 
 TEMPLATES = {
@@ -32,7 +36,8 @@ SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_
 def write_cards(release: Path, *, doi: str | None = None, concept_doi: str | None = None) -> None:
     """(Re)write every text and picture of a release, its manifest's file list and checksums.
 
-    ``doi`` and ``concept_doi`` go into card, citation and Zenodo metadata where they are known.
+    ``doi`` and ``concept_doi`` go into card, citation, croissant.json and manifest where they are
+    known; .zenodo.json has none, because Zenodo keeps the one it reserved.
     """
     from builder.release.pictures import contact_sheet, plot_balance, plot_classes
 
@@ -91,7 +96,43 @@ def card_values(release: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
         "palette": PALETTE.tolist(),
         "worldcover": WORLDCOVER,
         "class_shares": class_shares(manifest["facts"]["census"]["pixels"]),
+        "extremes": extremes(manifest["facts"]["census"]["pixels"]),
+        "creators": [creator(one) for one in manifest["authors"]],
+        "citation_authors": [citation(one) for one in manifest["authors"]],
+        "bibtex": cite(manifest),
+        "keywords": keywords(manifest),
+        "licence": licence(manifest["license"]),
+        "worldcover_tiles": shows_worldcover(manifest),
+        "fenced": fenced,
     }
+
+
+def fenced(text: str, kind: str = "text") -> str:
+    """A block of code in Markdown, in a fence longer than any in the text."""
+    runs = [len(run) for run in re.findall("`+", text)]
+    fence = "`" * max(3, 1 + max(runs, default=0))
+    return f"{fence}{kind}\n{text.rstrip()}\n{fence}"
+
+
+def extremes(pixels: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, Any]]:
+    """Kind of rows → its largest and smallest class, their shares, and how often one is in the
+    other: None where the smallest is absent."""
+    found = {}
+    for kind in KINDS:
+        counts = Counter[str]()
+        for part, told in pixels.items():
+            if part.startswith(f"{kind}/"):
+                counts.update(told)
+        if total := counts.total():
+            (most, many), *_, (least, few) = sorted(counts.items(), key=lambda one: -one[1])
+            found[kind] = {
+                "most": most,
+                "most_share": many / total,
+                "least": least,
+                "least_share": few / total,
+                "ratio": many / few if few else None,
+            }
+    return found
 
 
 def class_shares(pixels: Mapping[str, Mapping[str, int]]) -> dict[str, list[str]]:
@@ -123,7 +164,13 @@ def front_matter(release: Path, manifest: Mapping[str, Any]) -> str:
         "annotations_creators": ["machine-generated"],
         "source_datasets": ["original"],
         "size_categories": [next((name for most, name in SIZES if rows < most), "n>1M")],
-        "tags": ["remote-sensing", "land-cover", "sentinel-2", "synthetic", "geospatial"],
+        "tags": [
+            "remote-sensing",
+            "land-cover",
+            *(["sentinel-2"] if shows_worldcover(manifest) else []),
+            "synthetic",
+            "geospatial",
+        ],
         "configs": configs,
         "dataset_info": infos,
     }

@@ -63,6 +63,43 @@ class Repeats:
         return {"clusters": len(here), "rows": rows, "spans": dict(sorted(spans.items()))}
 
 
+YEAR = r"_10m_(?P<year>\d{4})_"
+"""The year in the name of a WorldCover product."""
+SIDES = ("west", "south", "east", "north")
+
+
+@dataclass
+class Extent:
+    """Where on Earth the real tiles lie, by their centres, and of which years they are."""
+
+    west: float = np.inf
+    south: float = np.inf
+    east: float = -np.inf
+    north: float = -np.inf
+    cells: set[tuple[int, int]] = field(default_factory=set)
+    """Cells of 1°, as (longitude, latitude) of their lower left corner."""
+    years: set[int] = field(default_factory=set)
+
+    def see(self, table: pa.Table) -> None:
+        named = pc.extract_regex(pc.unique(table.column("source")), YEAR)
+        self.years |= {int(one["year"]) for one in named.drop_null().to_pylist()}
+        places = table.select(["longitude", "latitude"]).drop_null()
+        if not places.num_rows:
+            return
+        x, y = (column.to_numpy() for column in places.columns)
+        self.west, self.east = min(self.west, x.min()), max(self.east, x.max())
+        self.south, self.north = min(self.south, y.min()), max(self.north, y.max())
+        corners = np.unique(np.floor(np.stack([x, y], axis=1)).astype(int), axis=0)
+        self.cells |= {(lon, lat) for lon, lat in corners.tolist()}
+
+    def as_dict(self) -> dict[str, Any] | None:
+        """None where no tile has a place."""
+        if not self.cells:
+            return None
+        box = {name: round(float(getattr(self, name)), 4) for name in SIDES}
+        return {**box, "cells": len(self.cells), "years": sorted(self.years)}
+
+
 @dataclass
 class Census:
     """What the card tells of the rows, gathered as they pass. A part is ``kind/split``."""
@@ -76,6 +113,7 @@ class Census:
     streams: dict[str, StreamCensus] = field(default_factory=dict)
     agreement: dict[str, float] = field(default_factory=dict)
     examples: dict[str, Any] = field(default_factory=dict)
+    extent: Extent = field(default_factory=Extent)
 
     def see(self, kind: str, split: str, table: pa.Table) -> None:
         part = f"{kind}/{split}"
@@ -85,6 +123,8 @@ class Census:
         if agreement.null_count < table.num_rows:
             seen = float(np.nansum(agreement.to_numpy()))
             self.agreement[part] = self.agreement.get(part, 0.0) + seen
+        if kind == "real":
+            self.extent.see(table)
         self.duplicates.see(part, table.column("duplicate_cluster"))
         self.near_duplicates.see(part, table.column("near_duplicate_cluster"))
         for name, one in _by_stream(table).items():
@@ -98,6 +138,7 @@ class Census:
         parts = [f"{kind}/{split}" for kind in KINDS for split in SPLITS]
         parts = [part for part in parts if part in self.rows]
         return {
+            "extent": self.extent.as_dict(),
             "rows": {part: self.rows[part] for part in parts},
             "left_out": {kind: dict(counts) for kind, counts in self.left_out.items()},
             "flags": {kind: dict(counts) for kind, counts in self.flags.items()},

@@ -6,13 +6,15 @@ from typing import Any
 
 from builder.errors import ArasError
 from builder.release import layout
-from builder.release.diff import Changes, compare
+from builder.release.changes import Changes
+from builder.release.diff import compare
 from builder.release.versions import parse_version
 
 
 def describe(changes: Changes) -> list[str]:
     """The changes as lines of a changelog, the gravest first."""
     lines = [f"config removed: `{name}`" for name in changes.configs_removed]
+    lines += [f"caption stream removed: `{name}`" for name in changes.streams_removed]
     lines += [f"column removed: `{name}`" for name in changes.columns_removed]
     lines += [
         f"column `{name}` is now {two}, it was {one}"
@@ -24,7 +26,12 @@ def describe(changes: Changes) -> list[str]:
         if parts:
             listed = ", ".join(f"{part} {n:,}" for part, n in parts.items())
             lines.append(f"{_count(sum(parts.values()))} {what}: {listed}")
+    lines += [
+        f"`{part}` has other content: {rows['new']:,} rows, it had {rows['old']:,}"
+        for part, rows in changes.beside.items()
+    ]
     lines += [f"config added: `{name}`" for name in changes.configs_added]
+    lines += [f"caption stream added: `{name}`" for name in changes.streams_added]
     lines += [f"column added: `{name}` ({kind})" for name, kind in changes.columns_added.items()]
     lines += [
         f"`{name}` was not compared: a release has no digests of it"

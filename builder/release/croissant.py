@@ -5,6 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from builder.authors import bibtex, schema_org
 from builder.schema import BY_NAME, SPLITS, Column, columns_of
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
@@ -71,8 +72,6 @@ ABOUT = {
 }
 KEYS = {"controls": ("id", "stream", "control")}
 """Config → columns that together name a row, where id alone does not."""
-PARTS = {"augmented": ("real", "synthetic")}
-"""Config → the folders that its files lie in, where that is not its own."""
 
 
 def croissant(manifest: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -96,9 +95,9 @@ def croissant(manifest: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) 
         "license": licence,
         "inLanguage": "en",
         "isLiveDataset": False,
-        "creator": [{"@type": "sc:Organization", "name": one} for one in manifest["authors"]],
-        "keywords": ["remote sensing", "land cover", "Sentinel-2", "captions", "synthetic data"],
-        "citeAs": _cite(manifest),
+        "creator": [schema_org(one) for one in manifest["authors"]],
+        "keywords": keywords(manifest),
+        "citeAs": cite(manifest),
     }
     if repo := manifest["facts"]["recipe"]["release"]["repo"]:
         told["url"] = f"https://huggingface.co/datasets/{repo}"
@@ -108,7 +107,7 @@ def croissant(manifest: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) 
     if concept := manifest.get("concept_doi"):
         told["isVersionOf"] = f"https://doi.org/{concept}"
     told["distribution"] = [
-        *(_file_set(config) for config in configs),
+        *(_file_set(config, manifest["configs"][config]) for config in configs),
         *(_file_object(shard) for shard in shards),
     ]
     told["recordSet"] = [
@@ -119,18 +118,29 @@ def croissant(manifest: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) 
     return told
 
 
-def _cite(manifest: Mapping[str, Any]) -> str:
-    """BibTeX, as Croissant asks."""
-    lines = [
-        f"@misc{{{manifest['name']},",
-        f"  title = {{{manifest['title']}}},",
-        f"  author = {{{' and '.join(f'{{{one}}}' for one in manifest['authors'])}}},",
-        f"  year = {{{manifest['date'][:4]}}},",
-        f"  version = {{{manifest['version']}}},",
-        *([f"  doi = {{{manifest['doi']}}},"] if manifest.get("doi") else []),
-        "}",
-    ]
-    return "\n".join(lines)
+def keywords(manifest: Mapping[str, Any]) -> list[str]:
+    sensor = ["Sentinel-2"] if shows_worldcover(manifest) else []
+    return ["remote sensing", "land cover", *sensor, "image captioning", "synthetic data"]
+
+
+def shows_worldcover(manifest: Mapping[str, Any]) -> bool:
+    """Whether the tiles show ESA WorldCover's products, and so Sentinel-2's pictures."""
+    return any("WorldCover" in one["name"] for one in manifest["facts"]["sources"])
+
+
+def cite(manifest: Mapping[str, Any]) -> str:
+    """BibTeX, as Croissant asks and the card shows."""
+    repo = manifest["facts"]["recipe"]["release"]["repo"]
+    told = {
+        "title": manifest["title"],
+        "author": bibtex(manifest["authors"]),
+        "year": manifest["date"][:4],
+        "version": manifest["version"],
+        "doi": manifest.get("doi"),
+        "url": repo and f"https://huggingface.co/datasets/{repo}",
+    }
+    lines = [f"  {key} = {{{value}}}," for key, value in told.items() if value]
+    return "\n".join([f"@misc{{{manifest['name']},", *lines, "}"])
 
 
 def _file_object(shard: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,14 +156,15 @@ def _file_object(shard: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _file_set(config: str) -> dict[str, Any]:
+def _file_set(config: str, splits: Mapping[str, Any]) -> dict[str, Any]:
+    """All files of a config by name: no pattern, so that other names can be put in their place."""
     return {
         "@type": "cr:FileSet",
         "@id": f"{config}-files",
         "name": f"{config}-files",
         "description": f"The Parquet files of config {config}.",
         "encodingFormat": PARQUET,
-        "includes": [f"{folder}/*.parquet" for folder in PARTS.get(config, (config,))],
+        "includes": [name for entry in splits.values() for name in entry["files"]],
     }
 
 

@@ -1,20 +1,13 @@
-"""What changed between two releases, and the version step that the change asks for.
+"""What changed between two releases.
 
-Only metadata is read. Steps follow from what a user of the older release must know:
-
-- **major**, something that they use is gone or means another thing: a config or column removed,
-  a column of another type or with other classes, other values (pixels, masks, places, generator)
-  under an id that was there before;
-- **minor**, something came or went beside what they use: rows added, removed or moved between
-  splits, configs or columns added, a split's or judge's column (block, agreement, copies) redone;
-- **patch**, texts only: captions, card, citation, pictures of the card; or the version alone;
-- **none**, the same files.
+Only metadata is read; rows of configs beside it are compared by the manifests' content digests.
+`builder.release.changes` says which step follows.
 """
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,64 +20,17 @@ import pyarrow.parquet as pq
 from builder.errors import ArasError
 from builder.progress import bar
 from builder.release import layout
+from builder.release.changes import Changes
 from builder.release.row_hashes import Hashes, row_hashes
-from builder.release.versions import STEPS, bump
-from builder.schema import BLOB_DIGESTS, BY_NAME, KINDS, SPLITS
+from builder.schema import BLOB_DIGESTS, KINDS, SPLITS
 
 BATCH = 4096
 """Rows in memory at once; beyond them, ids and 8 bytes per row and column."""
 PARTS = tuple(f"{kind}/{split}" for kind in KINDS for split in SPLITS)
+BESIDE = frozenset({"controls", "embeddings"})
+"""Configs whose rows are made from the others'."""
 EXAMPLES = 5
 """Ids that are named per kind of change."""
-TEXTS = frozenset({"caption"})
-JUDGES = frozenset({"split", "segment", "memorize", "score", "duplicates"})
-"""Makers of columns (see `builder.schema`) whose change is a patch, and a minor step."""
-
-
-@dataclass
-class Changes:
-    """The difference of two releases. A part is ``kind/split``; counts are rows."""
-
-    old: str
-    new: str
-    rows: dict[str, int]
-    added: dict[str, int] = field(default_factory=dict)
-    removed: dict[str, int] = field(default_factory=dict)
-    moved: dict[str, int] = field(default_factory=dict)
-    changed: dict[str, int] = field(default_factory=dict)
-    configs_added: list[str] = field(default_factory=list)
-    configs_removed: list[str] = field(default_factory=list)
-    columns_added: dict[str, str] = field(default_factory=dict)
-    columns_removed: dict[str, str] = field(default_factory=dict)
-    columns_changed: dict[str, list[str]] = field(default_factory=dict)
-    not_compared: list[str] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    examples: dict[str, list[str]] = field(default_factory=dict)
-
-    @property
-    def step(self) -> str:
-        """The largest step that any of the changes asks for."""
-        asked = [_step_of(column) for column in self.changed]
-        if self.columns_removed or self.columns_changed or self.configs_removed:
-            asked.append("major")
-        if self.added or self.removed or self.moved or self.columns_added or self.configs_added:
-            asked.append("minor")
-        if self.texts or self.old != self.new or self.not_compared:
-            asked.append("patch")
-        return max(asked, key=STEPS.index, default="none")
-
-    @property
-    def next_version(self) -> str:
-        """The older release's version, stepped."""
-        return bump(self.old, self.step)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "step": self.step, "next_version": self.next_version}
-
-
-def _step_of(column: str) -> str:
-    maker = BY_NAME[column].made_by if column in BY_NAME else ""
-    return "patch" if maker in TEXTS else "minor" if maker in JUDGES else "major"
 
 
 @dataclass(frozen=True)
@@ -109,6 +55,7 @@ def compare(old: Path, new: Path) -> Changes:
     before, after = (
         _read(path, told, both) for path, told in zip((old, new), manifests, strict=True)
     )
+    streams = [_streams(told) for told in manifests]
     changes = Changes(
         old=str(manifests[0]["version"]),
         new=str(manifests[1]["version"]),
@@ -127,6 +74,9 @@ def compare(old: Path, new: Path) -> Changes:
             for digest, picture in BLOB_DIGESTS.items()
             if picture in both and digest not in both
         ],
+        streams_added=_missing(streams[1], streams[0]),
+        streams_removed=_missing(streams[0], streams[1]),
+        beside=_beside(*manifests),
         texts=_texts(*manifests),
     )
     _rows(changes, before, after)
@@ -136,6 +86,28 @@ def compare(old: Path, new: Path) -> Changes:
 def _missing(names: Iterable[str], others: Iterable[str]) -> list[str]:
     held = set(others)
     return [name for name in names if name not in held]
+
+
+def _streams(manifest: Mapping[str, Any]) -> list[str]:
+    """Names of the caption streams, those that the release told its scores of."""
+    told = manifest.get("facts", {}).get("census", {}).get("streams", {})
+    return list(dict.fromkeys(name.split("/", 1)[1] for name in told))
+
+
+def _beside(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """Parts of the configs beside the rows whose content differs → rows before and after.
+
+    A config that only one release has is told as such, and not here.
+    """
+    found = {}
+    for config in sorted(BESIDE & old["configs"].keys() & new["configs"].keys()):
+        before, after = old["configs"][config], new["configs"][config]
+        for split in [one for one in SPLITS if one in before or one in after]:
+            one, other = before.get(split, {}), after.get(split, {})
+            if one.get("content_sha256") != other.get("content_sha256"):
+                rows = {"old": one.get("rows", 0), "new": other.get("rows", 0)}
+                found[f"{config}/{split}"] = rows
+    return found
 
 
 def _rows(changes: Changes, before: Side, after: Side) -> None:

@@ -1,61 +1,46 @@
 """Package: shards of the store → Parquet files of a release, the only step that drops rows."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from builder import subsets
 from builder.digest import combine
 from builder.errors import ArasError
-from builder.files import atomic, digest_of, read_json, sweep
-from builder.forecast import balance_plan
-from builder.models.pipeline_settings import ask_for
+from builder.files import atomic, digest_of, sweep
 from builder.pipeline import Project
+from builder.places import published
 from builder.progress import bar
 from builder.release import controls, embeddings, layout
 from builder.release.card import write_cards
 from builder.release.census import Census
+from builder.release.facts import facts
 from builder.release.funnel import Funnel
 from builder.release.read import real_rows
+from builder.release.rows import by_split, release_rows, stored_columns
+from builder.release.sources import sources
 from builder.release.writer import SplitWriter, prefetch, with_digests
 from builder.schema import (
     BLOBS,
-    BY_NAME,
-    CLIP_PREFIX,
     COLUMN_NAMES,
-    COLUMNS,
     KINDS,
     METADATA_NAMES,
-    REPEAT_PREFIX,
-    SCORE_PREFIX,
     SPLITS,
-    STREAM_PREFIX,
     arrow_schema,
     names_of,
 )
 from builder.scores import lexicon as lexicons
-from builder.stage import Stage, shards
-from builder.stages import embed
-from builder.store import Store
+from builder.stage import shards
 
-VERSION = 3
-GATHERED = {
-    "captions": (STREAM_PREFIX,),
-    "caption_scores": (SCORE_PREFIX, REPEAT_PREFIX, CLIP_PREFIX),
-}
-"""Published column → prefixes of the stream columns that it is made of."""
+VERSION = 4
 REPEATS = "repeats_held_out"
 """Working column that decides what is left out."""
+TOLD = ("dataset", "release", "captions", "subsets", "controls")
+"""Sections of the recipe that a release is made from beside its rows."""
 LEAVING_OUT = ("memorization", "quality", "duplicates")
-"""Sections of the recipe that do."""
-
-TOLD = ("settings", "steps", "stopped", "best", "final_loss", "weights_sha256", "test", "libraries")
-"""What a release tells of a model's record."""
+"""Sections that decide what is left out of it."""
 
 
 def package(project: Project) -> dict[str, Any]:
@@ -70,10 +55,12 @@ def package(project: Project) -> dict[str, Any]:
     if target.exists():
         return _existing(target, key)
     sweep(project.releases)
-    told = facts(project)
+    told = facts(project)  # first: what it finds missing costs no packaging
     with atomic(target) as temporary:
         temporary.mkdir()
-        configs, census, content = write_data(project, temporary)
+        configs, rows, content = write_data(project, temporary)
+        census = rows.as_dict()
+        told |= {"census": census, "sources": sources(project, census["extent"])}
         manifest: dict[str, Any] = {
             "format": 1,
             **recipe.dataset.model_dump(exclude={"seed"}),
@@ -81,7 +68,7 @@ def package(project: Project) -> dict[str, Any]:
             "content_sha256": content,
             "configs": configs,
             "files": [],
-            "facts": {**told, "census": census.as_dict()},
+            "facts": told,
         }
         layout.write_manifest(temporary, manifest)
         placed = manifest["facts"]["split"] is not None
@@ -89,10 +76,6 @@ def package(project: Project) -> dict[str, Any]:
         layout.write_manifest(temporary, manifest)
         write_cards(temporary)
     return _summary(target, made=True)
-
-
-def streams(project: Project) -> tuple[str, ...]:
-    return project.streams()
 
 
 def content_key(project: Project) -> str:
@@ -109,76 +92,11 @@ def content_key(project: Project) -> str:
     }
     if not found:
         raise ArasError("there are no shards to package: run `aras build` first")
-    told = project.recipe.model_dump(
-        include={"dataset", "release", "captions", "subsets", "controls", *LEAVING_OUT},
-        mode="json",
-    )
+    recipe = published(project.recipe, project.directory)
+    told = [recipe[name] for name in (*TOLD, *LEAVING_OUT)]
     if project.lexicon and project.recipe.controls.rows:
-        told["lexicon"] = lexicons.load(project.lexicon).sha256
+        told.append(lexicons.load(project.lexicon).sha256)
     return digest_of([VERSION, names, found, told])
-
-
-def stored_columns(project: Project, kind: str) -> list[str]:
-    """Columns of the store that a release row of ``kind`` is made from; of imported rows those
-    that their steps make."""
-    if project.is_imported:
-        stages = (one for one in project.steps() if isinstance(one, Stage) and kind in one.kinds)
-        made = {name for stage in stages for name in stage.adds}
-    else:
-        other = {"real": ("layouts", "generate", "memorize"), "synthetic": ("tiles",)}[kind]
-        elsewhere = (*other, "import", "package")
-        made = {column.name for column in COLUMNS if column.made_by not in elsewhere}
-        made -= {*GATHERED, *(("block",) if kind == "synthetic" else ())}
-        made |= {STREAM_PREFIX + stream for stream in streams(project)}
-        made |= {name for stage in project.scores() for name in stage.adds}
-    prefixes = [prefix for some in GATHERED.values() for prefix in some]
-    told = [prefix + stream for prefix in prefixes for stream in streams(project)]
-    return [name for name in (*COLUMN_NAMES, *told) if name in made]
-
-
-def release_rows(
-    store: Store, shard: str, stored: Sequence[str], streams: Sequence[str]
-) -> pa.Table:
-    """One shard as release rows, in the published columns and types, whatever their split."""
-    table = store.read(shard, stored)
-    kind = KINDS.index(shard.split("-")[0])
-    columns: dict[str, Any] = {"kind": pa.array([kind] * table.num_rows, pa.int64())}
-    for column, prefixes in GATHERED.items():
-        columns[column] = gather(table, prefixes, streams, BY_NAME[column].type)
-    for name in COLUMN_NAMES:
-        if name in stored:
-            columns[name] = table.column(name)
-        elif name not in columns:
-            columns[name] = pa.nulls(table.num_rows, BY_NAME[name].type)
-    rows = pa.table({name: columns[name] for name in COLUMN_NAMES})
-    return rows.cast(arrow_schema(COLUMN_NAMES))
-
-
-def gather(
-    table: pa.Table, prefixes: Sequence[str], names: Sequence[str], kind: pa.ListType
-) -> pa.ListArray:
-    """The struct columns of each stream → one list of structs per row, in the recipe's order.
-
-    Members that no column of the ``prefixes`` has are null.
-    """
-    n, width = table.num_rows, len(names)
-    if not width:
-        return pa.array([[]] * n, kind)
-    by_row = pa.array(np.arange(n * width).reshape(width, n).T.ravel())
-    given = {"stream": pa.array(list(names) * n, pa.string())}
-    for prefix in prefixes:
-        if prefix + names[0] in table.column_names:
-            cells = [table.column(prefix + name).combine_chunks() for name in names]
-            flat = pa.concat_arrays(cells).take(by_row)
-            given |= {one.name: pc.struct_field(flat, one.name) for one in flat.type}
-    element = kind.value_type
-    fields = [
-        given[one.name].cast(one.type) if one.name in given else pa.nulls(n * width, one.type)
-        for one in element
-    ]
-    structs = pa.StructArray.from_arrays(fields, fields=list(element))
-    ends = np.arange(0, n * width + 1, width, dtype=np.int32)
-    return pa.ListArray.from_arrays(ends, structs, kind)
 
 
 def write_data(project: Project, folder: Path) -> tuple[dict[str, Any], Census, str]:
@@ -194,7 +112,7 @@ def write_data(project: Project, folder: Path) -> tuple[dict[str, Any], Census, 
             writers[config, split] = SplitWriter(folder / config, split, schema, limit)
         return writers[config, split]
 
-    store, names = project.store, streams(project)
+    store, names = project.store, project.streams()
     limit = project.recipe.release.shard_megabytes * 1e6
     census, funnel = Census(), Funnel(project.recipe)
     control = controls.Controls(
@@ -265,17 +183,6 @@ def augmented(configs: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def by_split(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    """Rows of each split. Every row has one."""
-    ids = table.column("split").to_pylist()
-    values = dict.fromkeys(ids)
-    for value in values:
-        part = table  # filtering copies pictures
-        if len(values) > 1:
-            part = table.filter(pa.array([one == value for one in ids]))
-        yield SPLITS[value], part
-
-
 def _existing(target: Path, key: str) -> dict[str, Any]:
     manifest = layout.read_manifest(target)
     if manifest.get("key") != key:
@@ -301,51 +208,3 @@ def _summary(target: Path, *, made: bool) -> dict[str, Any]:
         "files": len(manifest["files"]),
         "content_sha256": manifest["content_sha256"],
     }
-
-
-def facts(project: Project) -> dict[str, Any]:
-    """What the card tells beyond the rows: settings, counts of every stage, the models' records."""
-    store = project.store
-    counts: dict[str, Counter[str]] = {}
-    for stage in store.stages():
-        for shard in store.shards(stage):
-            if footer := store.footer(stage, shard):
-                counts.setdefault(stage, Counter()).update(footer.counts)
-    models = {}
-    for folder in sorted(project.models.glob("*/record.json")):
-        told = read_json(folder)
-        models[folder.parent.name] = {name: told[name] for name in TOLD if name in told}
-    plan = balance_plan(project)
-    recipe = project.recipe.model_dump(exclude={"engine"}, mode="json")
-    recipe["imports"]["sources"] = [Path(one).name for one in project.recipe.imports.sources]
-    recipe["scores"]["lexicon"] = Path(project.recipe.scores.lexicon).name
-    encoders = {}
-    for key in ("clip", "tokenizer", "features"):
-        if weights := project.encoder(key):
-            encoders[key] = {"model": weights.name, "digest": weights.digest()}
-            recipe["scores"][key] = weights.name  # where it lies is nobody's business
-    if section := project.recipe.generator.pipeline:
-        ask, _ = ask_for(section, project.directory)
-        recipe["generator"]["pipeline"] |= {"model": ask.model, "controlnet": ask.controlnet}
-    told = {
-        "balance": plan.summary() if plan else None,
-        "recipe": recipe,
-        "counts": {stage: dict(found) for stage, found in counts.items() if found},
-        "split": project.split().report(store) if has_places(store) else None,
-        "models": models,
-        "encoders": encoders,
-    }
-    if project.recipe.bench.embeddings:
-        told["embeddings"] = embed.facts(project.baseline)
-        recipe["bench"]["embeddings"] = told["embeddings"]["model"]
-    if project.is_imported:
-        sources = recipe["imports"]["sources"]
-        told["import"] = {"sources": sources, **project.imports().report(store)}
-    return told
-
-
-def has_places(store: Store) -> bool:
-    """There are real rows, and all of them have a place on Earth."""
-    seen = store.scan(shards(store, ("real",)), ("longitude",))
-    nulls = [table.column("longitude").null_count for _, table in seen]
-    return bool(nulls) and not any(nulls)

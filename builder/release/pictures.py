@@ -88,7 +88,7 @@ def plot_classes(manifest: Mapping[str, Any], path: Path) -> None:
     axis.tick_params(axis="x", length=0)
     axis.yaxis.grid(visible=True, color="#dddddd", linewidth=0.8)
     axis.set_axisbelow(True)
-    axis.legend(framealpha=1, edgecolor="none", fontsize=9)
+    figure.legend(loc="outside lower center", ncol=len(pixels), frameon=False, fontsize=9)
     axis.spines[["top", "right", "left"]].set_visible(False)
     figure.savefig(path, dpi=130, **_PLAIN)
     plt.close(figure)

@@ -5,16 +5,23 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import datasets
+import mlcroissant
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from builder.landcover import CLASSES
 from builder.pipeline import Project
 from builder.release import layout
-from builder.release.card import column_type, write_cards
+from builder.release.card import column_type, fenced, write_cards
+from builder.release.census import SIDES
 from builder.schema import BY_NAME, COLUMNS
 from tests.makers.damage import copy_of, restamp
 
@@ -78,6 +85,7 @@ def test_tables_render_on_github_and_the_hub(card: str) -> None:
 
 def test_headings_stand_alone_and_no_template_is_left(card: str) -> None:
     body = "\n" + card.split("---\n", 2)[2]
+    body = re.sub(r"```bibtex.*?```", "", body, flags=re.DOTALL)  # has braces of its own
     assert not re.search(r"\{[{%]|[%}]\}|Undefined|None\b", body)
     for heading in re.finditer(r"^#+ .*$", re.sub(r"```.*?```", "", body, flags=re.S), re.M):
         start = body.index(heading.group())
@@ -153,6 +161,135 @@ def test_the_licence_and_the_sources_are_named(release: Path, card: str) -> None
         assert "CC-BY-4.0" in text
         assert re.search(r"ontains\s+modified\s+Copernicus\s+Sentinel\s+data", text)
         assert "ESA WorldCover" in text
+
+
+def rendered(
+    release: Path, folder: Path, edit: Callable[[dict[str, Any]], None]
+) -> tuple[Path, str]:
+    """A copy of the release with its manifest changed and its texts rendered from that."""
+    copy = copy_of(release, folder)
+    restamp(copy, edit)
+    write_cards(copy)
+    return copy, (copy / "README.md").read_text(encoding="utf-8")
+
+
+def test_sources_stand_with_doi_or_address_wherever_they_belong(release: Path, card: str) -> None:
+    told = json.loads((release / ".zenodo.json").read_text(encoding="utf-8"))
+    related = {one["identifier"]: one["relation"] for one in told["related_identifiers"]}
+    assert related["10.5281/zenodo.7254221"] == "isDerivedFrom"
+    assert related["https://huggingface.co/datasets/someone/tiny"] == "isIdenticalTo"
+    for text in (card, (release / "LICENSE").read_text(encoding="utf-8")):
+        assert "https://doi.org/10.5281/zenodo.7254221" in text
+        assert "https://esa-worldcover.org/en/data-access" in text
+
+
+def test_a_release_made_from_no_data_of_others_names_none(release: Path, tmp_path: Path) -> None:
+    def made_up(manifest: dict[str, Any]) -> None:
+        manifest["facts"]["sources"] = []
+
+    copy, card = rendered(release, tmp_path, made_up)
+    assert "It is made from no data of others." in card
+    assert "ESA WorldCover" not in card
+    assert "Sentinel" not in card
+    assert "sentinel-2" not in front(card)["tags"]
+    assert "Copernicus" not in (copy / "LICENSE").read_text(encoding="utf-8")
+    for name in (".zenodo.json", "croissant.json"):
+        text = (copy / name).read_text(encoding="utf-8")
+        assert "Sentinel" not in text
+        assert "WorldCover" not in text
+
+
+def test_other_sources_stand_as_the_recipe_tells_them(release: Path, tmp_path: Path) -> None:
+    own = {"name": "Maps of mine", "license": "MIT", "notice": "© me", "doi": "", "url": ""}
+    _, card = rendered(release, tmp_path, lambda told: told["facts"].update(sources=[own]))
+    assert "- Maps of mine, MIT: © me.\n" in card
+
+
+@pytest.mark.parametrize(
+    ("spdx", "url"),
+    [
+        ("CC-BY-4.0", "https://creativecommons.org/licenses/by/4.0/legalcode"),
+        ("ODbL-1.0", "https://opendatacommons.org/licenses/odbl/1-0/"),
+        ("etalab-2.0", "https://spdx.org/licenses/etalab-2.0.html"),
+    ],
+)
+def test_the_licence_file_names_the_licence_and_its_terms(
+    release: Path, tmp_path: Path, spdx: str, url: str
+) -> None:
+    copy, card = rendered(release, tmp_path, lambda told: told.update(license=spdx))
+    text = (copy / "LICENSE").read_text(encoding="utf-8")
+    assert f"SPDX-License-Identifier: {spdx}\n" in text
+    assert f"\n{url}\n" in text
+    assert f"]({url}) (`{spdx}`)" in card
+    assert ("You may share and adapt it" in text) == (spdx == "CC-BY-4.0")
+
+
+def test_limits_tell_place_time_balance_and_language(release: Path, card: str) -> None:
+    census = layout.read_manifest(release)["facts"]["census"]
+    table = pa.concat_tables(
+        pq.read_table(path, columns=["longitude", "latitude"]) for path in release.glob("real/*")
+    )
+    longitude, latitude = (column.to_pylist() for column in table.columns)
+    sides = (min(longitude), min(latitude), max(longitude), max(latitude))
+    assert [census["extent"][one] for one in SIDES] == [round(one, 4) for one in sides]
+    cells = {(int(x // 1), int(y // 1)) for x, y in zip(longitude, latitude, strict=True)}
+    assert census["extent"]["cells"] == len(cells) == 2
+    limits = card.split("## Known limits and biases")[1].split("\n## ")[0]
+    assert f"between {sides[0]:.4f}° and {sides[2]:.4f}° of longitude" in limits
+    assert "in 2 cells of 1°" in limits
+    assert "composites of 2021" in limits
+    counts = Counter()
+    for part, pixels in census["pixels"].items():
+        counts.update(pixels if part.startswith("real") else {})
+    (most, many), *_, (least, few) = counts.most_common()
+    assert f"from {most} with {100 * many / counts.total():.1f} %" in limits
+    assert f"down to {least} with {100 * few / counts.total():.2f} %" in limits
+    assert "Captions are in English only." in limits
+    assert "small fixed vocabulary" in limits
+
+
+def test_the_card_has_no_runs_of_spaces(card: str) -> None:
+    body = re.sub(r"```.*?```", "", card.split("---\n", 2)[2], flags=re.DOTALL)
+    assert re.findall(r"\S  +\S.*", body) == []
+
+
+def test_a_fence_is_longer_than_any_in_the_text() -> None:
+    assert fenced("a ``` b\n") == "````text\na ``` b\n````"
+
+
+def test_authors_with_orcid_go_into_every_format(release: Path, tmp_path: Path) -> None:
+    ada = {"name": "Lovelace, Ada", "orcid": "0000-0002-1825-0097", "affiliation": "Engines"}
+    team = {"name": "The testers", "orcid": "", "affiliation": ""}
+    copy, card = rendered(release, tmp_path, lambda told: told.update(authors=[ada, team]))
+    cff = yaml.safe_load((copy / "CITATION.cff").read_text(encoding="utf-8"))
+    assert [one.get("orcid") for one in cff["authors"]] == [
+        "https://orcid.org/0000-0002-1825-0097",
+        None,
+    ]
+    tool = Path(sys.executable).with_name("cffconvert")
+    subprocess.run([tool, "--validate", "--infile", str(copy / "CITATION.cff")], check=True)
+    zenodo = json.loads((copy / ".zenodo.json").read_text(encoding="utf-8"))
+    assert zenodo["creators"] == [ada, {"name": "The testers"}]
+    croissant = mlcroissant.Dataset(jsonld=copy / "croissant.json")
+    assert not croissant.metadata.ctx.issues.errors
+    assert [one.name for one in croissant.metadata.creators] == ["Lovelace, Ada", "The testers"]
+    assert "  author = {Lovelace, Ada and {The testers}},\n" in card
+
+
+def test_the_citation_stands_in_the_card_as_bibtex(release: Path, tmp_path: Path) -> None:
+    copy = copy_of(release, tmp_path)
+    write_cards(copy, doi="10.5281/zenodo.1")
+    card = (copy / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```bibtex\n(.*?)```", card, re.DOTALL)
+    told = dict(re.findall(r"^  (\w+) = \{(.*)\},$", block, re.MULTILINE))
+    assert told == {
+        "title": "Tiny: tiles for tests",
+        "author": "{The testers}",
+        "year": "2026",
+        "version": "0.1.0",
+        "doi": "10.5281/zenodo.1",
+        "url": "https://huggingface.co/datasets/someone/tiny",
+    }
 
 
 def test_cffconvert_accepts_the_citation(release: Path) -> None:

@@ -15,9 +15,12 @@ from builder.engine import Engine
 from builder.errors import ArasError
 from builder.pictures import decode_png, encode_png
 from builder.pipeline import Project
+from builder.publish.journal import record_publication
 from builder.quality.duplicates import pixel_digest
 from builder.release import layout
+from builder.release.card import write_cards
 from builder.release.check import violations
+from builder.release.leaks import local_paths
 from tests.makers.damage import copy_of, restamp, rewrite, rows_edited
 
 TRAIN = "real/train-00000-of-00001.parquet"
@@ -273,6 +276,115 @@ def test_a_missing_file_is_found(release: Path, name: str) -> None:
 def test_a_stray_file_is_found(release: Path) -> None:
     (release / "real" / ".DS_Store").write_bytes(b"x")
     assert "real/.DS_Store: is in the directory but not in manifest.json" in violations(release)
+
+
+def test_a_stray_file_called_missing_hides_nothing_else(release: Path) -> None:
+    (release / "real" / "missing.txt").write_text("x")
+    rewrite(release / TRAIN, rows_edited(percent_off))
+    found = violations(release)
+    assert "real/missing.txt: is in the directory but not in manifest.json" in found
+    assert any("percent does not sum to 100" in one for one in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "path"),
+    [
+        ("manifest.json", '"*_Map.tif"', '"/home/alice/in/*_Map.tif"', "/home/alice/in/*_Map.tif"),
+        ("manifest.json", '"*_Map.tif"', '"C:\\\\Users\\\\alice"', "C:\\\\Users\\\\alice"),
+        ("README.md", "Train tiles", "Made in ~/data/tiles. Train tiles", "~/data/tiles."),
+        ("CITATION.cff", "The testers", "file:///srv/x", "file:///srv/x"),
+        ("croissant.json", "Real tiles.", "From /mnt/data/tiles.", "/mnt/data/tiles."),
+        (".zenodo.json", "The testers", "/data/lab/us", "/data/lab/us"),
+    ],
+)
+def test_a_text_that_tells_a_local_path_is_found(
+    release: Path, name: str, old: str, new: str, path: str
+) -> None:
+    text = (release / name).read_text(encoding="utf-8")
+    assert old in text
+    (release / name).write_text(text.replace(old, new, 1), encoding="utf-8")
+    restamp(release)
+    assert any(
+        one.startswith(f"{name}: tells the local path {path}") for one in violations(release)
+    )
+
+
+@pytest.mark.parametrize("name", [TRAIN, LIGHT, MADE])
+def test_a_footer_that_tells_a_local_path_is_found(release: Path, name: str) -> None:
+    def stamped(table: pa.Table) -> pa.Table:
+        told = {**table.schema.metadata, b"made_from": b"/home/alice/tiles.parquet"}
+        return table.replace_schema_metadata(told)
+
+    rewrite(release / name, stamped)
+    restamp(release)
+    wanted = f"{name}: footer made_from tells the local path /home/alice/tiles.parquet"
+    assert wanted in violations(release)
+
+
+def test_a_caption_s_model_that_is_a_local_path_is_found(release: Path) -> None:
+    rewrite(
+        release / TRAIN,
+        rows_edited(lambda rows: rows[0]["captions"][0].update(model="/home/alice/models/x")),
+    )
+    restamp(release)
+    wanted = f"{TRAIN}: captions name a model by its local path /home/alice/models/x"
+    assert wanted in violations(release)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://huggingface.co/datasets/org/name, km/h, and/or, a / b, </think>, 0.5°/tile",
+        "real/train-00000-of-00001.parquet and ](subsets/mini.csv)",
+        '"@vocab": "https://schema.org/", "identifier": "10.5281/zenodo.1"',
+        "application/x-parquet, ./models/x, 2026/01/31, /",
+    ],
+)
+def test_addresses_fractions_and_names_of_a_release_are_no_local_paths(text: str) -> None:
+    assert local_paths(text) == []
+
+
+def publish(release: Path, **facts: str) -> None:
+    record_publication(release, "hub", {"destination": "someone/tiny", **facts})
+
+
+@pytest.fixture
+def versioned(release: Path) -> Path:
+    """The release under its version, where the list of its publications lies beside it."""
+    return release.rename(release.with_name("0.1.0"))
+
+
+def test_a_version_that_is_published_with_the_same_content_passes(versioned: Path) -> None:
+    told = layout.read_manifest(versioned)
+    publish(versioned, content_sha256=told["content_sha256"], key=told["key"])
+    assert violations(versioned) == []
+
+
+def test_a_version_that_is_published_with_other_rows_is_refused(versioned: Path) -> None:
+    publish(versioned, content_sha256="0" * 64, key="1" * 64)
+    (found,) = violations(versioned)
+    assert found.startswith("version 0.1.0 is published at someone/tiny with other content")
+    assert "raise version in [dataset]" in found
+
+
+def test_a_version_that_is_published_with_other_words_is_refused(versioned: Path) -> None:
+    content = layout.read_manifest(versioned)["content_sha256"]
+    publish(versioned, content_sha256=content, key="1" * 64)
+    (found,) = violations(versioned)
+    assert "is published at someone/tiny with other words in its recipe" in found
+
+
+def test_a_doi_in_the_cards_of_a_published_version_is_no_other_content(versioned: Path) -> None:
+    told = layout.read_manifest(versioned)
+    publish(versioned, content_sha256=told["content_sha256"], key=told["key"])
+    write_cards(versioned, doi="10.5281/zenodo.2", concept_doi="10.5281/zenodo.1")
+    assert violations(versioned) == []
+
+
+def test_a_card_that_was_edited_after_packaging_is_refused(versioned: Path) -> None:
+    card = versioned / "README.md"
+    card.write_text(card.read_text(encoding="utf-8") + "More words.\n", encoding="utf-8")
+    assert "README.md: checksum does not match manifest.json" in violations(versioned)
 
 
 @pytest.mark.parametrize("sums", ["SHA256SUMS", "MD5SUMS"])

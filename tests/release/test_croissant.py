@@ -51,6 +51,19 @@ def test_records_are_the_rows(release: Path, config: str) -> None:
     assert {record[f"{config}/id"].decode() for record in records} == wanted
 
 
+def test_records_of_the_control_captions_are_their_rows(release: Path) -> None:
+    dataset = mlcroissant.Dataset(jsonld=release / "croissant.json")
+    (name,) = read_manifest(release)["configs"]["controls"]["test"]["files"]
+    columns = ["id", "stream", "control", "text"]
+    found = {
+        tuple(record[f"controls/{column}"].decode() for column in columns)
+        for record in dataset.records("controls")
+    }
+    table = pq.read_table(release / name, columns=columns)
+    assert found == {tuple(row.values()) for row in table.to_pylist()}
+    assert len(found) == table.num_rows > 0
+
+
 def test_every_shard_is_named_with_its_sum_and_size(release: Path) -> None:
     told = json.loads((release / "croissant.json").read_text())
     objects = {

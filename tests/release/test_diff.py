@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,8 +17,9 @@ import pytest
 from builder.errors import ArasError
 from builder.pipeline import Project
 from builder.release.changelog import describe, entry, history
-from builder.release.diff import Changes, compare
-from builder.release.layout import read_manifest
+from builder.release.changes import Changes
+from builder.release.diff import compare
+from builder.release.layout import read_manifest, write_manifest
 from builder.release.package import package
 from builder.release.versions import bump, parse_version
 from scripts.rehearse_full_size import make_project
@@ -112,6 +114,70 @@ def test_other_pixels_under_the_same_id_are_a_major_step(folder: Path) -> None:
     assert (changes.step, changes.next_version) == ("major", "1.0.0")
 
 
+def test_rows_moved_between_splits_are_a_major_step(folder: Path) -> None:
+    before = Project(folder).store.load("split", "real-00000").column("split").to_pylist()
+    alter(folder, "split", "real-00000", "split", lambda v: [2 if v[0] != 2 else 1, *v[1:]])
+    changes = changes_of(folder)
+    assert sum(changes.moved.values()) == 1
+    assert (before[0] is not None, changes.removed, changes.step) == (True, {}, "major")
+
+
+def test_rows_added_are_a_minor_step(folder: Path, tmp_path: Path) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(folder, older)
+    store = Project(older).store
+    for stage in store.stages():
+        if "synthetic-a-00001" in store.shards(stage):
+            store.remove(stage, "synthetic-a-00001")
+    package(Project(older))
+    changes = compare(older / "release/0.2.0", folder / "release/0.1.0")
+    assert changes.added == {"synthetic/train": SHARD}
+    assert changes.step == "minor"
+
+
+def test_a_caption_stream_that_is_gone_is_named_and_a_major_step(folder: Path) -> None:
+    recipe = folder / "dataset.toml"
+    text = recipe.read_text()
+    less = re.sub(r"\[captions\.absence\]\n[^\[]*", "", text)
+    assert less != text
+    recipe.write_text(less)
+    changes = changes_of(folder)
+    assert changes.streams_removed == ["absence"]
+    assert (changes.step, changes.next_version) == ("major", "1.0.0")
+    assert "caption stream removed: `absence`" in describe(changes)
+    back = compare(folder / "release/0.2.0", folder / "release/0.1.0")
+    assert back.streams_added == ["absence"]
+    assert back.step == "minor"
+    assert "caption stream added: `absence`" in describe(back)
+
+
+@pytest.mark.parametrize(
+    ("part", "rows", "digest", "step"),
+    [
+        ("embeddings/test", 6, "a", "none"),
+        ("embeddings/test", 6, "b", "minor"),
+        ("embeddings/test", 5, "b", "major"),
+        ("controls/test", 6, "b", "patch"),
+        ("controls/test", 5, "b", "major"),
+    ],
+)
+def test_vectors_and_control_captions_are_compared_by_what_the_manifests_tell(
+    filled: Path, tmp_path: Path, part: str, rows: int, digest: str, step: str
+) -> None:
+    config, split = part.split("/")
+    for name, told in (("old", (6, "a")), ("new", (rows, digest))):
+        shutil.copytree(filled / "release/0.1.0", tmp_path / name)
+        manifest = read_manifest(tmp_path / name)
+        entry = {"rows": told[0], "bytes": 1, "files": [], "content_sha256": told[1] * 64}
+        manifest["configs"][config] = {split: entry}
+        write_manifest(tmp_path / name, manifest)
+    changes = compare(tmp_path / "old", tmp_path / "new")
+    assert changes.step == step
+    assert changes.beside == ({} if step == "none" else {part: {"old": 6, "new": rows}})
+    line = f"`{part}` has other content: {rows} rows, it had 6"
+    assert (line in describe(changes)) == (step != "none")
+
+
 def test_rows_that_come_go_and_move_are_told_by_part(folder: Path, filled: Path) -> None:
     store = Project(folder).store
     for stage in store.stages():
@@ -125,7 +191,7 @@ def test_rows_that_come_go_and_move_are_told_by_part(folder: Path, filled: Path)
     names = ("train", "validation", "test")
     to = "test" if before[0] != 2 else "validation"
     assert changes.moved == {f"real/{names[before[0]]} → real/{to}": 1}
-    assert changes.step == "minor"
+    assert changes.step == "major"
     back = compare(folder / "release/0.2.0", filled / "release/0.1.0")
     assert back.added == {"synthetic/train": SHARD}
 

@@ -1,0 +1,153 @@
+"""Check one data file: its schema against the published one, every row against the invariants."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from builder import landcover
+from builder.errors import ArasError
+from builder.pictures import decode_mask, decode_png, per_class
+from builder.quality.duplicates import pixel_digest
+from builder.release import controls, embeddings
+from builder.release.leaks import local_paths
+from builder.release.writer import content_digests
+from builder.schema import KINDS, SPLITS, arrow_schema, names_of
+
+OTHERS = {embeddings.CONFIG: embeddings.violations, controls.CONFIG: controls.violations}
+"""Config whose rows are not those of the release → (id, what is wrong) of a table of it."""
+
+MOST = 20
+"""Violations of one rule in one file that are told in full; the rest are counted."""
+
+
+@dataclass
+class Findings:
+    """What one data file holds, and what is wrong with it."""
+
+    path: str
+    rows: int = 0
+    ids: list[str] = field(default_factory=list)
+    blocks: set[str] = field(default_factory=set)
+    pixels: set[str] = field(default_factory=set)
+    """Digests of the decoded images."""
+    near: set[str] = field(default_factory=set)
+    """Clusters of near-duplicate images."""
+    problems: list[str] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FileChecker:
+    """Reads data files one after another; an opener for an `Engine`."""
+
+    release: Path
+
+    def open(self) -> Callable[[tuple[str, str, str]], Findings]:
+        return lambda task: check_file(self.release, *task)
+
+
+def check_file(release: Path, config: str, split: str, name: str) -> Findings:
+    """Check one Parquet file against the schema and every row against the invariants."""
+    found = Findings(name)
+    columns = names_of(config)
+    with pq.ParquetFile(release / name) as file:
+        schema = arrow_schema(columns)
+        actual = file.schema_arrow
+        if not actual.equals(schema):
+            found.problems.append(f"{name}: schema differs from the published one")
+            return found
+        if (actual.metadata or {}).get(b"huggingface") != schema.metadata[b"huggingface"]:
+            found.problems.append(f"{name}: footer carries other features than the published ones")
+        for key, value in (actual.metadata or {}).items():
+            for one in local_paths(value.decode(errors="replace")):
+                found.problems.append(f"{name}: footer {key.decode()} tells the local path {one}")
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group)
+            found.digests += content_digests(table)
+            if config in OTHERS:
+                found.rows += table.num_rows
+                found.ids += table.column("id").to_pylist()
+                found.problems += [f"{name}: {a}: {b}" for a, b in OTHERS[config](table)]
+            else:
+                _check_rows(table, config, split, found)
+    return found
+
+
+def _check_rows(table: pa.Table, config: str, split: str, found: Findings) -> None:
+    ids = table.column("id").to_pylist()
+    found.rows += len(ids)
+    found.ids += ids
+    found.blocks |= {one for one in table.column("block").to_pylist() if one}
+    found.near |= {one for one in table.column("near_duplicate_cluster").to_pylist() if one}
+
+    def report(wrong: Any, rule: str) -> None:
+        places = np.flatnonzero(np.asarray(wrong))
+        for i in places[:MOST]:
+            found.problems.append(f"{found.path}: {ids[i]}: {rule}")
+        if len(places) > MOST:
+            found.problems.append(f"{found.path}: {rule}: {len(places) - MOST} more rows")
+
+    kinds = np.array([KINDS[one] for one in table.column("kind").to_pylist()])
+    splits = table.column("split").to_pylist()
+    pixels, percent = per_class(table.column("pixels")), per_class(table.column("percent"))
+    if config in KINDS:
+        report(kinds != config, f"its kind is not {config}, as its config says")
+    report([one is None or SPLITS[one] != split for one in splits], f"its split is not {split}")
+    held_out = (kinds == "synthetic") & (split != "train")
+    report(held_out, "synthetic rows may be in train only")
+    report([not one for one in ids], "has no id")
+    report(percent.sum(axis=1) != 100, "percent does not sum to 100")
+    report(
+        (percent != landcover.percent(pixels)).any(axis=1), "percent does not follow from pixels"
+    )
+    dominant = table.column("dominant").to_numpy()
+    report(dominant != landcover.dominant(pixels), "dominant is not the largest class")
+    report(
+        [_bad_captions(one) for one in table.column("captions").to_pylist()],
+        "a caption is neither a text nor an error, or both",
+    )
+    for text in _models(table.column("captions")):
+        for one in local_paths(text):
+            found.problems.append(f"{found.path}: captions name a model by its local path {one}")
+    if "image" in table.column_names:
+        pictures = zip(
+            table.column("image").to_pylist(), table.column("mask").to_pylist(), strict=True
+        )
+        for i, (image, mask) in enumerate(pictures):
+            try:
+                found.pixels.add(_checked_pictures(_encoded(image), _encoded(mask), pixels[i]))
+            except ArasError as error:
+                found.problems.append(f"{found.path}: {ids[i]}: {error}")
+
+
+def _encoded(picture: dict[str, Any] | None) -> bytes:
+    """The bytes of a picture; none where it is null, which no decoder takes."""
+    return (picture or {}).get("bytes") or b""
+
+
+def _bad_captions(captions: list[dict[str, Any]]) -> bool:
+    return any((one["text"] is None) == (one["error"] is None) for one in captions)
+
+
+def _models(captions: pa.ChunkedArray) -> list[str]:
+    """What the captions say wrote them, each once."""
+    flat = captions.combine_chunks().flatten()
+    told = [pc.unique(flat.field(name)).drop_null() for name in ("model", "revision")]
+    return [text for one in told for text in one.to_pylist()]
+
+
+def _checked_pictures(image: bytes, mask: bytes, pixels: Any) -> str:
+    """Digest of the decoded image. Raises ArasError saying what is wrong with image or mask."""
+    seen = decode_png(image, "image")
+    ids = decode_mask(mask, "mask")
+    if seen.ndim != 3 or seen.shape[:2] != ids.shape:
+        raise ArasError(f"image is {seen.shape}, mask {ids.shape}")
+    if not np.array_equal(landcover.count_pixels(ids), pixels):
+        raise ArasError("pixels are not the counts of the mask")
+    return pixel_digest(seen)

@@ -1,0 +1,108 @@
+"""Shards of the store → rows in the published columns and types."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from builder.pipeline import Project
+from builder.schema import (
+    BY_NAME,
+    CLIP_PREFIX,
+    COLUMN_NAMES,
+    COLUMNS,
+    KINDS,
+    REPEAT_PREFIX,
+    SCORE_PREFIX,
+    SPLITS,
+    STREAM_PREFIX,
+    arrow_schema,
+)
+from builder.stage import Stage
+from builder.store import Store
+
+GATHERED = {
+    "captions": (STREAM_PREFIX,),
+    "caption_scores": (SCORE_PREFIX, REPEAT_PREFIX, CLIP_PREFIX),
+}
+"""Published column → prefixes of the stream columns that it is made of."""
+MODEL_NAMES = frozenset({"model", "revision"})
+"""Members of a caption that a server may have filled with the path of its model."""
+
+
+def stored_columns(project: Project, kind: str) -> list[str]:
+    """Columns of the store that a release row of ``kind`` is made from; of imported rows those
+    that their steps make."""
+    if project.is_imported:
+        stages = (one for one in project.steps() if isinstance(one, Stage) and kind in one.kinds)
+        made = {name for stage in stages for name in stage.adds}
+    else:
+        other = {"real": ("layouts", "generate", "memorize"), "synthetic": ("tiles",)}[kind]
+        elsewhere = (*other, "import", "package")
+        made = {column.name for column in COLUMNS if column.made_by not in elsewhere}
+        made -= {*GATHERED, *(("block",) if kind == "synthetic" else ())}
+        made |= {STREAM_PREFIX + stream for stream in project.streams()}
+        made |= {name for stage in project.scores() for name in stage.adds}
+    prefixes = [prefix for some in GATHERED.values() for prefix in some]
+    told = [prefix + stream for prefix in prefixes for stream in project.streams()]
+    return [name for name in (*COLUMN_NAMES, *told) if name in made]
+
+
+def release_rows(
+    store: Store, shard: str, stored: Sequence[str], streams: Sequence[str]
+) -> pa.Table:
+    """One shard as release rows, in the published columns and types, whatever their split."""
+    table = store.read(shard, stored)
+    kind = KINDS.index(shard.split("-")[0])
+    columns: dict[str, Any] = {"kind": pa.array([kind] * table.num_rows, pa.int64())}
+    for column, prefixes in GATHERED.items():
+        columns[column] = gather(table, prefixes, streams, BY_NAME[column].type)
+    for name in COLUMN_NAMES:
+        if name in stored:
+            columns[name] = table.column(name)
+        elif name not in columns:
+            columns[name] = pa.nulls(table.num_rows, BY_NAME[name].type)
+    rows = pa.table({name: columns[name] for name in COLUMN_NAMES})
+    return rows.cast(arrow_schema(COLUMN_NAMES))
+
+
+def gather(
+    table: pa.Table, prefixes: Sequence[str], names: Sequence[str], kind: pa.ListType
+) -> pa.ListArray:
+    """The struct columns of each stream → one list of structs per row, in the recipe's order.
+
+    Members that no column of the ``prefixes`` has are null.
+    """
+    n, width = table.num_rows, len(names)
+    if not width:
+        return pa.array([[]] * n, kind)
+    by_row = pa.array(np.arange(n * width).reshape(width, n).T.ravel())
+    given = {"stream": pa.array(list(names) * n, pa.string())}
+    for prefix in prefixes:
+        if prefix + names[0] in table.column_names:
+            cells = [table.column(prefix + name).combine_chunks() for name in names]
+            flat = pa.concat_arrays(cells).take(by_row)
+            given |= {one.name: pc.struct_field(flat, one.name) for one in flat.type}
+    for name in MODEL_NAMES & given.keys():
+        given[name] = pc.replace_substring_regex(given[name], r"^[/~.].*/([^/]+)$", r"\1")
+    element = kind.value_type
+    fields = [
+        given[one.name].cast(one.type) if one.name in given else pa.nulls(n * width, one.type)
+        for one in element
+    ]
+    structs = pa.StructArray.from_arrays(fields, fields=list(element))
+    ends = np.arange(0, n * width + 1, width, dtype=np.int32)
+    return pa.ListArray.from_arrays(ends, structs, kind)
+
+
+def by_split(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+    """Rows of each split. Every row has one."""
+    ids = table.column("split").to_pylist()
+    values = dict.fromkeys(ids)
+    for value in values:
+        part = table  # filtering copies pictures
+        if len(values) > 1:
+            part = table.filter(pa.array([one == value for one in ids]))
+        yield SPLITS[value], part
