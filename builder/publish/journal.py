@@ -1,10 +1,15 @@
 """What publishing remembers on disk: a journal per destination, and where a release was published.
 
-A release directory never changes after it was packaged, so both lie beside it:
+The data of a release never change after it was packaged, and its cards only to tell where it is
+published (see cards). So both lie beside it:
 ``release/.publish/<version>-<kind>-<digest of the destination>.json`` is the journal of one
 publisher, ``release/<version>.published.json`` lists the places that hold the release.
 """
 
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +48,27 @@ class Journal:
     def forget_uploaded(self) -> None:
         """Forget every upload: the server no longer holds what it was sent."""
         self.set(uploaded=None)
+
+
+@contextlib.contextmanager
+def alone(release: Path) -> Iterator[None]:
+    """Keep a second publisher of the same release out; a killed one leaves nothing behind.
+
+    Whatever the destination: all of them write the cards and the list of publications.
+    """
+    if not release.is_dir():
+        raise ArasError(f"{release}: no such release; `aras package` makes one")
+    handle = os.open(release, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ArasError(
+                f"{release}: another aras is publishing it; wait for it to end"
+            ) from error
+        yield
+    finally:
+        os.close(handle)
 
 
 def open_journal(release: Path, kind: str, destination: str, identity: dict[str, Any]) -> Journal:

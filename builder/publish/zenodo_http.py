@@ -9,7 +9,7 @@ import requests
 from requests.auth import AuthBase
 
 from builder.errors import ArasError, CorruptFile, WorkFailed
-from builder.retry import is_transient, retrying, status_of
+from builder.retry import in_words, is_transient, retrying, status_of
 
 TIMEOUT = (30, 600)
 """Seconds to connect, and to wait for an answer (Zenodo hashes a whole file before it answers)."""
@@ -64,7 +64,7 @@ class Http:
         hide = self._auth.redact
 
         def tell(error: BaseException, wait: float) -> None:
-            self.say(hide(f"{what}: {_words(error)}; again in {wait:.1f} s"))
+            self.say(hide(f"{what}: {_words(error)}; again {in_words(wait)}"))
 
         try:
             return retrying(call, base=self.base, retry_if=again, on_retry=tell)

@@ -126,6 +126,7 @@ class Desk:
             "endpoint": self.hub.url,
             "token": TOKEN,
             "check": lambda release: self.violations,
+            "render": lambda release, **told: pytest.fail(f"cards written anew for {told}"),
             "say": self.said.append,
             "base": 0.001,
             "count": self.loader,

@@ -289,7 +289,9 @@ def test_a_release_with_violations_is_refused_unsent(publisher: Publisher) -> No
     shard.write_bytes(shard.read_bytes()[::-1])
     with pytest.raises(ArasError, match=r"1 violation.*\n.*real/train-00001"):
         publisher.draft(release)
-    assert publisher.server.log == []
+    assert [(one.method, one.target) for one in publisher.server.log] == [
+        ("GET", "/api/deposit/depositions?size=1")
+    ]
 
 
 def test_finishing_what_was_never_begun_is_refused_unsent(publisher: Publisher) -> None:
