@@ -186,6 +186,8 @@ def test_a_doi_that_leads_nowhere_is_refused_before_anything_is_asked(desk, doi,
 
 
 def test_a_published_doi_is_fine(tmp_path):
-    record_publication(tmp_path / "0.1.0", "zenodo", {"destination": "z", "doi": "10.5281/zenodo.7"})
+    record_publication(
+        tmp_path / "0.1.0", "zenodo", {"destination": "z", "doi": "10.5281/zenodo.7"}
+    )
     check_doi(tmp_path / "0.1.0", {"doi": "10.5281/zenodo.7"})
     check_doi(tmp_path / "0.1.0", {"doi": None})
