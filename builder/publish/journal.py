@@ -89,6 +89,13 @@ def publications(release: Path) -> list[dict[str, Any]]:
     return list(read(path).get("publications", ())) if path.exists() else []
 
 
+def unfinished(release: Path) -> list[dict[str, Any]]:
+    """Drafts of ``release`` that no reader can see yet: "destination", "state" and "records"."""
+    journals = (release.parent / ".publish").glob(f"{release.name}-zenodo-*.json")
+    found = [read(path) for path in sorted(journals)]
+    return [one for one in found if one.get("records") and one.get("state") != "published"]
+
+
 def record_publication(release: Path, kind: str, facts: dict[str, Any]) -> None:
     """Write down that ``release`` stands at ``facts["destination"]``, replacing that entry."""
     entry = {"kind": kind, **facts}
