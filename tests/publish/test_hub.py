@@ -77,7 +77,7 @@ def test_a_published_version_stays_published_when_main_moves_on(desk):
     assert len(desk.hub.writes()) == before
 
 
-@pytest.mark.parametrize("desk", ["basic", "xet"], indirect=True)
+@pytest.mark.parametrize("desk", ["basic", "multipart", "xet"], indirect=True)
 def test_a_large_change_goes_through_one_pull_request(desk):
     for i in range(100):
         (desk.release / f"pictures/{i:03d}.png").write_bytes(b"%03d" % i)
