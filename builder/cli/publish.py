@@ -81,8 +81,9 @@ def hub(
       aras publish hub release/0.1.0 --repo my-lab/my-tiles
     """
     from builder.publish import hub_guard
+    from builder.publish.address import checked_address
 
-    endpoint = hub_guard.check_endpoint(endpoint)
+    endpoint = checked_address(endpoint, "--endpoint")
     os.environ.update(hub_guard.environment(endpoint))  # read once, by the imports below
 
     from huggingface_hub import get_token

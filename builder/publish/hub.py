@@ -13,6 +13,7 @@ from typing import Any
 
 from builder.errors import ArasError, WorkFailed
 from builder.publish import cards, hub_guard
+from builder.publish.address import checked_address
 from builder.publish.hub_client import HubRepo
 from builder.publish.hub_load import Counts, LoadFailed, count_rows_apart
 from builder.publish.hub_plan import Plan, lines, read_release
@@ -56,7 +57,7 @@ def publish(
     content; raises WorkFailed when the Hub did not do its part: the same call goes on.
     """
     release = release.resolve()
-    endpoint = hub_guard.check_endpoint(endpoint)
+    endpoint = checked_address(endpoint, "--endpoint")
     named = cards.named_repo(layout.read_manifest(release))
     repo = named or None if repo is None else repo
     if repo is None:
