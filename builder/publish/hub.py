@@ -58,8 +58,8 @@ def publish(
     """
     release = release.resolve()
     endpoint = checked_address(endpoint, "--endpoint")
-    named = cards.named_repo(layout.read_manifest(release))
-    repo = named or None if repo is None else repo
+    if repo is None:
+        repo = cards.named_repo(layout.read_manifest(release)) or None
     if repo is None:
         raise ArasError("which repo? Give --repo ORG/NAME, or set repo in [release] of the recipe")
     hub_guard.check_repo_id(repo)
@@ -77,6 +77,7 @@ def publish(
         hub.check_place(str(manifest["version"]))
         if violations := check(release):
             raise ArasError(lines(f"{release} fails `aras check`; nothing was sent:", violations))
+        named = cards.named_repo(manifest)
         if named != repo and dry_run:
             say(f"the cards name {named or 'no repo'}: publishing writes them for {repo} first")
         elif named != repo:

@@ -84,6 +84,17 @@ def test_a_run_that_dies_while_it_writes_the_cards_is_finished_by_the_next(desk)
     assert list((desk.release.parent / ".publish").glob("*-cards.json")) == []
 
 
+def test_cards_cut_while_written_for_one_repo_do_not_go_to_another(desk):
+    def dies(release, **told):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        desk.publish(repo="lab/tiles", render=dies)
+    desk.publish(repo=REPO, render=write_card)
+    card = desk.hub.content(desk.hub.repo(REPO).files("0.1.0")["README.md"]).decode()
+    assert card.rstrip().endswith(f'load_dataset("{REPO}", "real")')
+
+
 # Cards that learn something after the tag.
 
 
