@@ -53,6 +53,13 @@ def retry_after(error: BaseException) -> float | None:
     return max(0.0, moment.timestamp() - time.time())
 
 
+def in_words(wait: float) -> str:
+    """A wait in seconds as a message tells it: "at once", "in 0.5 s", "in 12 s"."""
+    if wait < 0.05:
+        return "at once"
+    return f"in {wait:.1f} s" if wait < 10 else f"in {wait:.0f} s"
+
+
 def retrying(
     call: Callable[[], T],
     *,

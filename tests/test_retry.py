@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import requests
 
-from builder.retry import LONGEST_WAIT, is_transient, retry_after, retrying
+from builder.retry import LONGEST_WAIT, in_words, is_transient, retry_after, retrying
 
 
 def answer(status: int, **headers: str) -> requests.HTTPError:
@@ -136,3 +136,11 @@ def test_no_server_makes_us_wait_longer_than_two_minutes() -> None:
     with pytest.raises(Enough):
         retrying(failing(answer(429, Retry_After="86400"))[0], on_retry=stop)
     assert waits == [LONGEST_WAIT]
+
+
+@pytest.mark.parametrize(
+    ("wait", "told"),
+    [(0.0, "at once"), (0.04, "at once"), (0.5, "in 0.5 s"), (9.94, "in 9.9 s"), (120, "in 120 s")],
+)
+def test_a_wait_is_told_as_a_person_would(wait: float, told: str) -> None:
+    assert in_words(wait) == told

@@ -104,9 +104,10 @@ def official(
     from builder.fetch.catalogue import official as files_of
     from builder.fetch.http import new_session, reason
     from builder.progress import console
+    from builder.retry import in_words
 
     def tell(error: BaseException, wait: float) -> None:
-        console.print(f"record {record}: {reason(error)}; again in {wait:.0f} s", markup=False)
+        console.print(f"record {record}: {reason(error)}; again {in_words(wait)}", markup=False)
 
     remotes = files_of(new_session(), record, only=only, base_url=base_url or ZENODO, on_retry=tell)
     _run(remotes, (directory or Path()) / to, jobs, dry_run, as_json)

@@ -92,16 +92,36 @@ def status(directory: Path, as_json: bool) -> None:
     if as_json:
         print_json({"kind": "status", "steps": told, "releases": releases})
         return
-    print_plan(told, False)
+    left = [line for line in told if line.get("todo") or line.get("stale") or line.get("note")]
+    print_plan(left, False)
+    if fresh := len(told) - len(left):
+        click.echo(f"{'fresh':<22} {fresh} of {len(told)} steps: nothing to do")
     for one in releases:
         rows = sum(one["rows"].values())
-        click.echo(f"release {one['version']:<10} {rows:,} rows, {one['content_sha256'][:12]}")
+        click.echo(f"release {one['version']:<14} {rows:,} rows, {one['content_sha256'][:12]}")
         for place in one["published"]:
-            click.echo(f"  published: {place['kind']} {place['destination']}")
+            click.echo(f"  {place['kind']:<20} {publication_line(place)}")
+        for draft in one["unfinished"]:
+            main = draft["records"]["main"]
+            click.echo(
+                f"  {'zenodo draft':<20} not published: DOI {main['doi']} reserved, {main['html']}"
+                if "doi" in main
+                else f"  {'zenodo draft':<20} not published: begun on {draft['destination']}"
+            )
+
+
+def publication_line(place: dict[str, Any]) -> str:
+    """One place that holds a release: what a reader cites or loads, and its address."""
+    if place["kind"] == "hub":
+        return f"{place['repo']}@{place['tag']} at commit {place['commit'][:8]}, {place['url']}"
+    if "doi" not in place:
+        return str(place["destination"])
+    html = place.get("records", {}).get("main", {}).get("html") or place["destination"]
+    return f"DOI {place['doi']} (all versions {place['concept_doi']}), {html}"
 
 
 def release_line(manifest: Path) -> dict[str, Any]:
-    from builder.publish.journal import publications
+    from builder.publish.journal import publications, unfinished
     from builder.release.layout import read_manifest
 
     told = read_manifest(manifest.parent)
@@ -111,4 +131,5 @@ def release_line(manifest: Path) -> dict[str, Any]:
         "content_sha256": told["content_sha256"],
         "rows": rows,
         "published": publications(manifest.parent),
+        "unfinished": unfinished(manifest.parent),
     }

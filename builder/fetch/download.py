@@ -13,7 +13,7 @@ from builder.errors import ArasError, CorruptFile
 from builder.fetch.http import TIMEOUT, reason, secure
 from builder.fetch.verify import Remote, verify
 from builder.files import read_json, settle, write_json
-from builder.retry import is_transient, retrying
+from builder.retry import in_words, is_transient, retrying
 
 CHUNK = 1 << 16
 """Bytes written at a time: a break loses less than one chunk."""
@@ -91,7 +91,7 @@ def _complete(remote: Remote, partial: Path, line: Line) -> None:
     def tell(error: BaseException, wait: float) -> None:
         if line.stop.is_set():
             raise Stopped
-        line.say(f"{remote.name}: {reason(error)}; again in {wait:.0f} s")
+        line.say(f"{remote.name}: {reason(error)}; again {in_words(wait)}")
 
     best = _size(partial)
     for _ in range(ROUNDS):

@@ -20,7 +20,7 @@ from builder.fetch.download import Line, NoSpace, Stopped, download, part
 from builder.fetch.http import TIMEOUT, reason
 from builder.fetch.verify import Remote, verify
 from builder.files import read_json, write_json
-from builder.retry import retrying, status_of
+from builder.retry import in_words, retrying, status_of
 
 LEDGER = ".fetch.json"
 SURVEYED = 1000
@@ -113,7 +113,7 @@ def survey(
 
     def size(remote: Remote) -> int | None:
         def tell(error: BaseException, wait: float) -> None:
-            say(f"{remote.name}: {reason(error)}; again in {wait:.0f} s")
+            say(f"{remote.name}: {reason(error)}; again {in_words(wait)}")
 
         return retrying(lambda: _head(remote, session), attempts=3, base=backoff, on_retry=tell)
 

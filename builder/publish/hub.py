@@ -1,51 +1,39 @@
 """Publishes a release to a Hub: plan, upload, verify, tag; running again finishes what was cut.
 
-The head of ``main`` decides everything. Each round looks at it, sends what differs, and makes one
-atomic commit on top of it. A conflict or an answer that got lost only means another look. The tag
-comes last, after checksums and row counts, and never moves.
+The tag comes last, after checksums and row counts, and never moves. What the cards learn later (a
+DOI) goes to ``main`` alone.
 """
 
+import contextlib
 import datetime
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder import files
 from builder.errors import ArasError, WorkFailed
-from builder.progress import bar
-from builder.publish import hub_guard
-from builder.publish.hub_client import HubRepo, status_within
+from builder.publish import cards, hub_guard
+from builder.publish.address import checked_address
+from builder.publish.hub_client import HubRepo
 from builder.publish.hub_load import Counts, LoadFailed, count_rows_apart
-from builder.publish.hub_plan import File, Plan, lines, plan, read_release
-from builder.publish.journal import Journal, open_journal, record_publication
-from builder.retry import is_transient
-
-LARGEST_COMMIT = 100
-"""Files in one commit; a larger change goes through a pull request."""
-
-REPAIRS = 3
-"""How often a Hub that holds other bytes than we sent is sent them again."""
-
-CONFLICTS = frozenset({409, 412})
-"""Somebody else was there first."""
+from builder.publish.hub_plan import Plan, lines, read_release
+from builder.publish.hub_rounds import Rounds, head_tells
+from builder.publish.journal import Journal, alone, open_journal, record_publication
+from builder.release import layout
 
 Count = Callable[[str, str | None, str, str, list[str]], Counts]
 """(endpoint, token, repo, revision, configs) → rows of each split of each config."""
 
 
-class _LookAgain(Exception):
-    """The head is not what this round expected; the next round sees what it is."""
-
-
 def publish(
     release: Path,
-    repo: str,
+    repo: str | None,
     *,
     endpoint: str,
     token: str | None,
     check: Callable[[Path], list[str]],
+    render: cards.Render,
+    unpublished_doi: bool = False,
     private: bool = False,
     dry_run: bool = False,
     say: Callable[[str], None] = lambda line: None,
@@ -54,189 +42,145 @@ def publish(
 ) -> dict[str, Any]:
     """Publish ``release`` as the dataset ``repo`` and tag it with its version.
 
-    ``check`` names what is wrong with a release ([] when nothing is). ``say`` is told what
-    happens, in words without secrets. ``base`` is the first wait in seconds between attempts.
-    ``count`` counts rows as a user loads them (see hub_load).
+    ``repo`` is that of the recipe when None; cards that name another are written anew by
+    ``render``. Where the tag holds the same data with older cards (before the DOI was known),
+    main gets the new ones. A DOI that leads nowhere yet is refused unless ``unpublished_doi``.
+    ``check`` names what is wrong with a release ([] when nothing is); it reads every byte, so it
+    comes after what can be asked quickly. ``say`` is told what happens, in words without secrets.
+    ``base`` is the first wait in seconds between attempts. ``count`` counts rows as a user loads
+    them (see hub_load). ``dry_run`` writes nothing, here or there.
 
-    Returns {"status": "published" | "already published" | "planned", "repo", "endpoint",
-    "version", "tag", "commit", "url", "plan"}. Raises ArasError before anything is sent for what
-    no attempt could mend: a bad name, token, clock, release, or a tag of other content; raises
-    WorkFailed when the Hub did not do its part: then nothing is tagged, and the same call goes on.
+    Returns {"status": "published" | "already published" | "cards renewed" | "planned", "repo",
+    "endpoint", "version", "tag", "commit", "cards", "url", "plan"}; "cards" is the commit on main
+    whose cards are newer than those of the tag's "commit". Raises ArasError before anything is
+    sent for what no attempt could mend: a bad name, token, clock, release, or a tag of other
+    content; raises WorkFailed when the Hub did not do its part: the same call goes on.
     """
     release = release.resolve()
-    endpoint = hub_guard.check_endpoint(endpoint)
+    endpoint = checked_address(endpoint, "--endpoint")
+    if repo is None:
+        repo = cards.named_repo(layout.read_manifest(release)) or None
+    if repo is None:
+        raise ArasError("which repo? Give --repo ORG/NAME, or set repo in [release] of the recipe")
     hub_guard.check_repo_id(repo)
     if token is None and not dry_run:
         raise ArasError(
             f"no token for {endpoint}: run `hf auth login`, or set HF_TOKEN (write access needed)"
         )
-    manifest, ours = read_release(release)
-    if violations := check(release):
-        raise ArasError(lines(f"{release} fails `aras check`; nothing was sent:", violations))
-    with hub_guard.redacted_logs(token):
+    with hub_guard.redacted_logs(token), contextlib.nullcontext() if dry_run else alone(release):
+        if not dry_run:
+            cards.finish_rewriting(release, render)
+        manifest, ours = read_release(release)
+        if not unpublished_doi:
+            cards.check_doi(release, manifest)
         hub = HubRepo(endpoint, repo, token, base=base, say=say)
-        return _Publisher(release, manifest, ours, hub, count).run(private, dry_run)
+        hub.check_place(str(manifest["version"]))
+        if violations := check(release):
+            raise ArasError(lines(f"{release} fails `aras check`; nothing was sent:", violations))
+        named = cards.named_repo(manifest)
+        if named != repo and dry_run:
+            say(f"the cards name {named or 'no repo'}: publishing writes them for {repo} first")
+        elif named != repo:
+            say(f"writing the cards for {repo}; they named {named or 'no repo'}")
+            cards.rewrite(release, render, repo=repo)
+            manifest, ours = read_release(release)
+        return _Publisher(release, manifest, ours, hub, count=count).run(private, dry_run)
 
 
 @dataclass
-class _Publisher:
-    release: Path
-    manifest: dict[str, Any]
-    ours: dict[str, File]
-    hub: HubRepo
-    count: Count
-    sent: set[str] = field(default_factory=set)
-    """Paths whose bytes this very run sent: what the journal says of others may be outdated."""
+class _Publisher(Rounds):
+    count: Count = count_rows_apart
 
     def run(self, private: bool, dry_run: bool) -> dict[str, Any]:
-        hub, version = self.hub, str(self.manifest["version"])
-        if hub.token:
-            hub.say(f"{hub.repo} {version} on {hub.endpoint}, as {hub.check_token()}")
-        if commit := self.tagged(version):
-            return self.done("already published", commit, None)
+        hub, version = self.hub, self.version
+        if commit := self.tagged():
+            return self.after_the_tag(commit, dry_run)
         head = hub.sha()
-        if head is None and (kind := hub.other_kind()):
-            raise ArasError(
-                f"{hub.repo} is a {kind} on {hub.endpoint}, not a dataset; choose another name"
-            )
         planned = self.plan_against(head)
         if dry_run:
             return self.result("planned", None, planned)
-        if (card := self.release / "README.md").is_file():
-            refused = hub.card_errors(card.read_text(encoding="utf-8"))
-            if refused:
-                raise ArasError(lines(f"{card}: the Hub refuses its metadata:", refused))
-        content = {"content_sha256": self.manifest["content_sha256"]}
-        journal = open_journal(self.release, "hub", self.url, content)
+        self.check_card()
         if head is None:
             hub.create(private=private)
-        commit = self.land(journal, f"Release {version}")
+        commit = self.land(self.journal(), f"Release {version}")
         self.verify_rows(commit)
         hub.tag(version, commit)
-        if self.tagged(version) != commit:
+        if self.tagged() != commit:
             raise WorkFailed(f"{hub.repo}: tag {version} does not show at {commit[:8]}; run again")
         return self.done("published", commit, planned)
+
+    def after_the_tag(self, commit: str, dry_run: bool) -> dict[str, Any]:
+        """The tag holds the same data. Where its cards are older than ours, main gets ours."""
+        older = self.plan_against(commit)
+        if not older.changes:
+            if dry_run:
+                return self.result("planned", commit, older)
+            return self.done("already published", commit, None)
+        hub = self.hub
+        names = ", ".join(file.path for file in older.send)
+        hub.say(f"tag {self.version} holds the same data with other cards ({names}), and stays")
+        planned = self.cards_behind(hub.sha())
+        if dry_run:
+            return self.result("planned", commit, planned)
+        if not planned.changes:
+            return self.done("already published", commit, None)
+        self.check_card()
+        journal, title = self.journal(), f"Cards of {self.version}"
+
+        def once() -> str:
+            head = hub.sha()
+            todo = self.cards_behind(head)
+            return self.commit(journal, todo, title, head, "main") if todo.changes else str(head)
+
+        main = hub.call("committing", once, retry_if=head_tells)
+        if self.cards_behind(main).changes:
+            raise WorkFailed(f"{hub.repo}: the cards did not arrive whole on main; run again")
+        self.verify_rows(main)
+        return self.done("cards renewed", commit, planned, main)
+
+    def cards_behind(self, head: str | None) -> Plan:
+        """What to send for main to have our cards; nothing where it holds another version."""
+        todo = self.plan_against(head)
+        told = self.hub.read_json(layout.MANIFEST, str(head)) or {}
+        version = told.get("version")
+        if version != self.version or not all(cards.is_card(file.path) for file in todo.send):
+            self.hub.say(f"main holds other data (version {version}): its cards stay")
+            return Plan((), (), (), ())
+        return Plan(todo.add, todo.keep, todo.replace, ())
+
+    def check_card(self) -> None:
+        """Raise ArasError when the Hub would refuse the card's metadata."""
+        if (card := self.release / "README.md").is_file():
+            refused = self.hub.card_errors(card.read_text(encoding="utf-8"))
+            if refused:
+                raise ArasError(lines(f"{card}: the Hub refuses its metadata:", refused))
+
+    def journal(self) -> Journal:
+        content = {"content_sha256": self.manifest["content_sha256"]}
+        return open_journal(self.release, "hub", self.url, content)
+
+    @property
+    def version(self) -> str:
+        return str(self.manifest["version"])
 
     @property
     def url(self) -> str:
         return f"{self.hub.endpoint}/datasets/{self.hub.repo}"
 
-    def plan_against(self, revision: str | None) -> Plan:
-        return plan(self.release, self.ours, self.hub.tree(revision) if revision else {})
-
-    def tagged(self, tag: str) -> str | None:
-        """The commit of ``tag`` when it holds this release; ArasError when it holds another."""
+    def tagged(self) -> str | None:
+        """The commit of the version's tag; ArasError when it holds other data than the release."""
+        tag = self.version
         if tag not in self.hub.tags():
             return None
         commit = str(self.hub.sha(tag))
         differs = self.plan_against(commit)
-        if differs.changes:
-            names = [file.path for file in (*differs.send, *differs.remove)]
+        names = [file.path for file in (*differs.send, *differs.remove)]
+        if not all(map(cards.is_card, names)):
             title = f"{self.hub.repo} has a tag {tag} with other content, and a tag never moves:"
             raise ArasError(
                 lines(title, names) + "\nRelease under a new version (`aras diff --bump`)"
             )
         return commit
-
-    def land(self, journal: Journal, title: str) -> str:
-        """Bring ``main`` to the release, in as many rounds as it takes; the verified commit."""
-        wrong: list[str] = []
-        for _ in range(REPAIRS):
-            commit = self.hub.call(
-                "committing", lambda: self.round(journal, title), retry_if=_head_tells
-            )
-            wrong = self.mismatches(commit)
-            if not wrong:
-                return commit
-            journal.forget_uploaded()
-            self.hub.say(lines("the Hub holds other bytes; sending again:", wrong))
-        raise WorkFailed(lines(f"{self.hub.repo} still holds other bytes; not tagged:", wrong))
-
-    def mismatches(self, revision: str) -> list[str]:
-        """Paths where the repo differs from the release as it was packaged."""
-        wrong = self.hub.mismatches(self.release, revision)
-        for path in wrong:
-            if path in self.ours:
-                self.check_bytes(self.ours[path])
-        return wrong
-
-    def check_bytes(self, file: File) -> None:
-        """Raise ArasError when the bytes on disk are not the packaged ones."""
-        path = self.release / file.path
-        if not path.is_file() or files.sha256_file(path) != file.sha256:
-            raise ArasError(
-                f"{path}: not the bytes that were packaged (sha256 {file.sha256}); "
-                "restore the file, or run `aras package` again"
-            )
-
-    def round(self, journal: Journal, title: str) -> str:
-        """One look at the head and, where it differs, one change on top of it."""
-        head = self.hub.sha()
-        todo = self.plan_against(head)
-        if head and not todo.changes:
-            return head
-        if todo.changes <= LARGEST_COMMIT:
-            return self.commit(journal, todo, title, head, "main")
-        return self.round_by_pull_request(journal, todo, title, str(head))
-
-    def round_by_pull_request(self, journal: Journal, todo: Plan, title: str, head: str) -> str:
-        """Commits of at most LARGEST_COMMIT files on a pull request; verified, then merged."""
-        hub = self.hub
-        number = hub.pull_request(f"{title} ({self.manifest['content_sha256'][:8]} on {head[:8]})")
-        ref = f"refs/pr/{number}"
-        for _ in range(1 + -(-todo.changes // LARGEST_COMMIT)):
-            at = hub.sha(ref)
-            todo = self.plan_against(ref)
-            if todo.changes:
-                self.commit(journal, todo.first(LARGEST_COMMIT), title, at, ref)
-        if wrong := self.mismatches(ref):
-            raise WorkFailed(lines(f"{hub.repo}: pull request {number} differs:", wrong))
-        try:
-            hub.merge(number)
-        except Exception as error:
-            if status_within(error) in CONFLICTS and hub.sha() != head:
-                hub.close(number)  # main moved under it: the next round starts from there
-            raise
-        merged = hub.sha()
-        if merged is None or self.plan_against(merged).changes:
-            raise _LookAgain(f"pull request {number} did not bring main to the release")
-        return merged
-
-    def commit(self, journal: Journal, todo: Plan, title: str, head: str | None, ref: str) -> str:
-        """Send what is not there yet, then one commit on ``ref``."""
-        adds = self.send(journal, todo, ref)
-        gone = [file.path for file in todo.remove]
-        try:
-            return self.hub.commit(adds, gone, title=title, parent=head, ref=ref)
-        except Exception as error:
-            trusted = {file.path for file in todo.send} - self.sent
-            if trusted and status_within(error) in (400, 404, 422):
-                journal.forget_uploaded()
-                raise _LookAgain("the Hub lost what an earlier run sent") from None
-            raise
-
-    def send(self, journal: Journal, todo: Plan, ref: str) -> list[Any]:
-        """Upload shard by shard, each noted in the journal; the small files go in one call."""
-        operations, small = [], []
-        with bar("upload", sum(file.bytes for file in todo.send), "bytes") as advance:
-            for file in todo.send:
-                noted = journal.uploaded(file.path)
-                there = noted is not None and noted["sha256"] == file.sha256
-                if not there:
-                    self.check_bytes(file)
-                add = self.hub.operation(self.release, file.path, file.sha256, sent=there)
-                operations.append(add)
-                if not there and file.path.endswith(".parquet"):
-                    if self.hub.send([add], ref):
-                        journal.add_uploaded(file.path, bytes=file.bytes, sha256=file.sha256)
-                    self.sent.add(file.path)
-                elif not there:
-                    small.append(add)
-                advance(file.bytes, note=file.path)
-            if small:
-                self.hub.send(small, ref)
-                self.sent.update(add.path_in_repo for add in small)
-        return operations
 
     def verify_rows(self, commit: str) -> None:
         """Count the rows of every config and split as a user's load_dataset finds them."""
@@ -258,34 +202,29 @@ class _Publisher:
                 f"  packaged {expected}\n  loaded   {found}"
             )
 
-    def done(self, status: str, commit: str, planned: Plan | None) -> dict[str, Any]:
+    def done(
+        self, status: str, commit: str, planned: Plan | None, main: str | None = None
+    ) -> dict[str, Any]:
         """Write down where the release stands now."""
-        result = self.result(status, commit, planned)
+        result = self.result(status, commit, planned, main)
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         names = ("repo", "endpoint", "version", "tag", "commit", "url")
         facts = {"destination": self.url, **{name: result[name] for name in names}}
-        facts["content_sha256"] = self.manifest["content_sha256"]
+        facts |= {name: self.manifest.get(name) for name in ("content_sha256", "key")}
         record_publication(self.release, "hub", {**facts, "recorded": now})
         return result
 
-    def result(self, status: str, commit: str | None, planned: Plan | None) -> dict[str, Any]:
-        version = str(self.manifest["version"])
+    def result(
+        self, status: str, commit: str | None, planned: Plan | None, main: str | None = None
+    ) -> dict[str, Any]:
         return {
             "status": status,
             "repo": self.hub.repo,
             "endpoint": self.hub.endpoint,
-            "version": version,
-            "tag": version,
+            "version": self.version,
+            "tag": self.version,
             "commit": commit,
+            "cards": main,
             "url": self.url,
             "plan": planned.summary() if planned else None,
         }
-
-
-def _head_tells(error: BaseException) -> bool:
-    """After these nobody knows what the Hub did: the head does, so another round is safe."""
-    if isinstance(error, ArasError):
-        return False
-    # The client reads some answers as JSON before their status: a gateway's error page ends so.
-    ambiguous = isinstance(error, (_LookAgain, json.JSONDecodeError)) or is_transient(error)
-    return ambiguous or status_within(error) in CONFLICTS

@@ -1,5 +1,6 @@
 """One dataset repo on one Hub: huggingface_hub with our retry, our errors, and no token in them."""
 
+import contextlib
 import email.utils
 import hashlib
 import time
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 
 from builder.errors import ArasError, WorkFailed
 from builder.publish.hub_guard import redact
-from builder.retry import is_transient, retrying, status_of
+from builder.retry import in_words, is_transient, retrying, status_of
 
 T = TypeVar("T")
 
@@ -65,7 +66,7 @@ class HubRepo:
         """``call()`` under the retry policy; ``what`` names it in messages."""
 
         def tell(error: BaseException, wait: float) -> None:
-            self.say(f"{what}: {self.reason(error)}; again in {wait:.0f} s")
+            self.say(f"{what}: {self.reason(error)}; again {in_words(wait)}")
 
         try:
             return retrying(
@@ -75,6 +76,23 @@ class HubRepo:
             raise
         except Exception as error:  # noqa: BLE001 - every client error leaves as one of ours
             raise self.failure(what, error) from None
+
+    def ask(
+        self, what: str, method: str, url: str, *, fine: tuple[int, ...] = (), **options: Any
+    ) -> Any:
+        """The answer to what the client has no call for; a status in ``fine`` is no failure."""
+        import huggingface_hub.utils
+
+        utils: Any = huggingface_hub.utils
+        headers = utils.build_hf_headers(token=self.token or False)
+
+        def once() -> Any:
+            answer = utils.get_session().request(method, url, headers=headers, **options)
+            if answer.status_code not in fine:
+                utils.hf_raise_for_status(answer)
+            return answer
+
+        return self.call(what, once)
 
     def reason(self, error: BaseException) -> str:
         """What went wrong in one line: the first words and the server's own, secrets cut out."""
@@ -97,17 +115,7 @@ class HubRepo:
 
     def check_token(self) -> str:
         """Name of the token's user; ArasError for a bad or read-only token, or a wrong clock."""
-        import huggingface_hub.utils
-
-        utils: Any = huggingface_hub.utils
-
-        def ask() -> Any:
-            url = f"{self.endpoint}/api/whoami-v2"
-            answer = utils.get_session().get(url, headers=utils.build_hf_headers(token=self.token))
-            utils.hf_raise_for_status(answer)
-            return answer
-
-        answer = self.call("asking who we are", ask)
+        answer = self.ask("asking who we are", "GET", f"{self.endpoint}/api/whoami-v2")
         try:
             user = answer.json()
             name, access = str(user["name"]), user.get("auth", {}).get("accessToken", {})
@@ -125,6 +133,15 @@ class HubRepo:
                     "would be refused midway; set the clock"
                 )
         return name
+
+    def check_place(self, version: str) -> None:
+        """What can be asked before a long check: the token, and that the name is no other repo."""
+        if self.token:
+            self.say(f"{self.repo} {version} on {self.endpoint}, as {self.check_token()}")
+        if self.sha() is None and (kind := self.other_kind()):
+            raise ArasError(
+                f"{self.repo} is a {kind} on {self.endpoint}, not a dataset; choose another name"
+            )
 
     def sha(self, revision: str = "main") -> str | None:
         """The commit at ``revision``, or None where the repo or the revision is not there."""
@@ -182,23 +199,23 @@ class HubRepo:
 
         return self.call("listing the files", ask)
 
+    def read_json(self, path: str, revision: str) -> dict[str, Any] | None:
+        """A JSON object in the repo; None where there is no such file or it holds anything else."""
+        url = f"{self.endpoint}/datasets/{self.repo}/resolve/{revision}/{path}"
+        answer = self.ask(f"reading {path}", "GET", url, fine=(404,))
+        with contextlib.suppress(ValueError):
+            found = answer.json() if answer.status_code != 404 else None
+            return found if isinstance(found, dict) else None
+        return None
+
     def card_errors(self, card: str) -> list[str]:
         """What the Hub would refuse in the YAML of a README; the client asks only at the commit."""
-        import huggingface_hub.utils
-
-        utils: Any = huggingface_hub.utils
-
-        def ask() -> Any:
-            answer = utils.get_session().post(
-                f"{self.endpoint}/api/validate-yaml",
-                headers=utils.build_hf_headers(token=self.token),
-                json={"content": card, "repoType": "dataset"},
-            )
-            if answer.status_code != 400:
-                utils.hf_raise_for_status(answer)
-            return answer.json()
-
-        found = self.call("checking the card", ask).get("errors", [])
+        url, body = f"{self.endpoint}/api/validate-yaml", {"content": card, "repoType": "dataset"}
+        answer = self.ask("checking the card", "POST", url, fine=(400,), json=body)
+        try:
+            found = answer.json().get("errors", [])
+        except (ValueError, AttributeError):
+            raise ArasError(f"{self.endpoint} does not answer as a Hub does; check it") from None
         return [redact(str(one.get("message")), self.token) for one in found]
 
     def mismatches(self, release: Path, revision: str) -> list[str]:

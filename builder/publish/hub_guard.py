@@ -1,11 +1,10 @@
-"""What keeps publishing to a Hub safe: addresses, names, and no secret in any text."""
+"""What keeps publishing to a Hub safe: settings, names, and no secret in any text."""
 
 import contextlib
 import logging
 import re
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 from builder.errors import ArasError
 
@@ -34,23 +33,6 @@ def environment(endpoint: str) -> dict[str, str]:
         "HF_XET_DATA_SESSION_XORB_METADATA_FLUSH_INTERVAL": "200ms",
         "HF_XET_DATA_SESSION_XORB_METADATA_FLUSH_MAX_COUNT": "1",
     }
-
-
-def check_endpoint(endpoint: str) -> str:
-    """The endpoint without a trailing slash; ArasError unless https, or http to this machine."""
-    parts = urlsplit(endpoint)
-    host = parts.hostname or ""
-    local = host in ("localhost", "::1") or re.fullmatch(r"127(\.\d{1,3}){3}", host)
-    if parts.scheme not in ("http", "https") or not host:
-        raise ArasError(f"--endpoint {endpoint}: not a web address such as https://huggingface.co")
-    if parts.username or parts.password:
-        raise ArasError("--endpoint: leave user and password out of it; the token says who you are")
-    if parts.scheme == "http" and not local:
-        raise ArasError(
-            f"--endpoint {endpoint}: the token would travel unencrypted; use https "
-            "(plain http is for a server on this machine only)"
-        )
-    return endpoint.rstrip("/")
 
 
 def check_repo_id(repo: str) -> str:

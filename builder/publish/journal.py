@@ -1,10 +1,15 @@
 """What publishing remembers on disk: a journal per destination, and where a release was published.
 
-A release directory never changes after it was packaged, so both lie beside it:
+The data of a release never change after it was packaged, and its cards only to tell where it is
+published (see cards). So both lie beside it:
 ``release/.publish/<version>-<kind>-<digest of the destination>.json`` is the journal of one
 publisher, ``release/<version>.published.json`` lists the places that hold the release.
 """
 
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +50,27 @@ class Journal:
         self.set(uploaded=None)
 
 
+@contextlib.contextmanager
+def alone(release: Path) -> Iterator[None]:
+    """Keep a second publisher of the same release out; a killed one leaves nothing behind.
+
+    Whatever the destination: all of them write the cards and the list of publications.
+    """
+    if not release.is_dir():
+        raise ArasError(f"{release}: no such release; `aras package` makes one")
+    handle = os.open(release, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ArasError(
+                f"{release}: another aras is publishing it; wait for it to end"
+            ) from error
+        yield
+    finally:
+        os.close(handle)
+
+
 def open_journal(release: Path, kind: str, destination: str, identity: dict[str, Any]) -> Journal:
     """The journal of publishing ``release`` as ``kind`` ("hub", "zenodo") to ``destination``."""
     name = f"{release.name}-{kind}-{files.digest_of(destination)[:12]}.json"
@@ -61,6 +87,13 @@ def publications(release: Path) -> list[dict[str, Any]]:
     """Where ``release`` was published: dicts with "kind", "destination" and that kind's facts."""
     path = published_path(release)
     return list(read(path).get("publications", ())) if path.exists() else []
+
+
+def unfinished(release: Path) -> list[dict[str, Any]]:
+    """Drafts of ``release`` that no reader can see yet: "destination", "state" and "records"."""
+    journals = (release.parent / ".publish").glob(f"{release.name}-zenodo-*.json")
+    found = [read(path) for path in sorted(journals)]
+    return [one for one in found if one.get("records") and one.get("state") != "published"]
 
 
 def record_publication(release: Path, kind: str, facts: dict[str, Any]) -> None:

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import ArasError, WorkFailed
-from builder.publish.journal import record_publication
+from builder.files import read_json
+from builder.publish.cards import Render, finish_rewriting, rewrite
+from builder.publish.journal import alone, record_publication
 from builder.publish.zenodo_api import Client, Stored, doi_of
 from builder.publish.zenodo_http import Say
 from builder.publish.zenodo_journal import (
-    alone,
     concept_beside,
     kind_of,
     load_journal,
@@ -28,9 +29,6 @@ from builder.publish.zenodo_plan import (
 )
 from builder.publish.zenodo_steps import agreed, describe, fill, open_draft, publish, sweep
 
-Render = Callable[..., None]
-"""``render(release, doi=…, concept_doi=…)`` writes both into the cards and renews the manifest."""
-
 Violations = Callable[[Path], list[str]]
 
 
@@ -46,8 +44,7 @@ def preview(
 
     Without a ``client`` every file counts as new.
     """
-    release = _checked(path, violations)
-    split = needs_two_records(release, limits)
+    release, split = _checked(client, path, violations, limits)
     entry = load_journal(path, client.url) if client else {}
     records = {}
     for role, files in record_files(release, split=split).items():
@@ -85,8 +82,8 @@ def draft(
     for what Zenodo refuses or does not keep.
     """
     with alone(path):
-        release = _checked(path, violations)
-        split = needs_two_records(release, limits)
+        finish_rewriting(path, render)
+        release, split = _checked(client, path, violations, limits)
         entry = load_journal(path, client.url)
         if entry["state"] == "published":
             if entry["content_sha256"] == release.content_sha256:
@@ -157,21 +154,28 @@ def finish(client: Client, path: Path, *, say: Say) -> dict[str, Any]:
                 record["concept_doi"] = published.get("conceptdoi") or record["concept_doi"]
                 sweep(client, record, say)
         summary = _summary(client, release, entry, {})
-        record_publication(path, kind_of(client.url), _facts(summary, records))
+        facts = {**_facts(summary, records), "key": read_json(path / "manifest.json").get("key")}
+        record_publication(path, kind_of(client.url), facts)
         entry["state"] = "published"
         save_journal(path, client.url, entry)
         return {**summary, "state": "published"}
 
 
-def _checked(path: Path, violations: Violations) -> Release:
+def _checked(
+    client: Client | None, path: Path, violations: Violations, limits: Limits
+) -> tuple[Release, bool]:
+    """The release, and whether it needs two records. The check reads every byte: it comes last."""
     release = read_release(path)
+    split = needs_two_records(release, limits)
+    if client:
+        client.check_token()
     found = violations(path)
     if found:
         listed = "".join(f"\n  {line}" for line in found[:20])
         raise ArasError(
             f"{path}: not published, {len(found)} violation(s) of what a release must be:{listed}"
         )
-    return release
+    return release, split
 
 
 def _previous(
@@ -226,7 +230,7 @@ def _render(release: Release, record: dict[str, Any], render: Render) -> Release
     texts = [release.path / name for name in DOI_FILES if name in files]
     if all(_tells(text, record["doi"]) for text in texts):
         return release
-    render(release.path, doi=record["doi"], concept_doi=record["concept_doi"])
+    rewrite(release.path, render, doi=record["doi"], concept_doi=record["concept_doi"])
     silent = [text.name for text in texts if not _tells(text, record["doi"])]
     if silent:
         raise WorkFailed(f"{release.path}: {', '.join(silent)} does not tell DOI {record['doi']}")

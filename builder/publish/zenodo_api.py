@@ -73,6 +73,10 @@ class Client(zenodo_client.Zenodo):  # type: ignore[misc]
         self.first_wait = first_wait
         self._http = Http(self.url, secret, variable, agent, say, first_wait)
 
+    def check_token(self) -> None:
+        """Ask for the shortest listing of our own; raises TokenRefused when that is not allowed."""
+        self._http.call("GET", self.depositions_base, params={"size": 1})
+
     def find(self, marker: str) -> list[str]:
         """Ids of our unpublished drafts whose title holds ``marker``, by Zenodo's search index."""
         query: dict[str, Any] = {"q": marker, "status": "draft", "size": 25}

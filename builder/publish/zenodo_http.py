@@ -1,6 +1,5 @@
 """The HTTP under the calls to Zenodo: token in a header, one retry policy, streamed bodies."""
 
-import ipaddress
 from collections.abc import Callable, Iterator
 from typing import IO, Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -9,7 +8,8 @@ import requests
 from requests.auth import AuthBase
 
 from builder.errors import ArasError, CorruptFile, WorkFailed
-from builder.retry import is_transient, retrying, status_of
+from builder.publish.address import checked_address
+from builder.retry import in_words, is_transient, retrying, status_of
 
 TIMEOUT = (30, 600)
 """Seconds to connect, and to wait for an answer (Zenodo hashes a whole file before it answers)."""
@@ -64,7 +64,7 @@ class Http:
         hide = self._auth.redact
 
         def tell(error: BaseException, wait: float) -> None:
-            self.say(hide(f"{what}: {_words(error)}; again in {wait:.1f} s"))
+            self.say(hide(f"{what}: {_words(error)}; again {in_words(wait)}"))
 
         try:
             return retrying(call, base=self.base, retry_if=again, on_retry=tell)
@@ -142,34 +142,16 @@ class Body:
 def checked_url(url: str, *, production: bool) -> str:
     """A server's base URL without trailing slash or /api, or ArasError.
 
-    Plain http is refused but for loopback, a query or user name always, and zenodo.org and its
-    sandbox when the token that would be sent is the other's.
+    Refused beyond what every address must be: zenodo.org and its sandbox when the token that would
+    be sent is the other's.
     """
-    base = url.rstrip("/").removesuffix("/api")
-    parts = urlsplit(base)
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-        raise ArasError(
-            f"--url {parts.hostname or base!r}: give https://HOST, nothing secret in it"
-        )
-    if parts.query or parts.fragment:
-        raise ArasError(f"--url {parts.hostname}: give https://HOST without '?' or '#'")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
-        raise ArasError(
-            f"{base}: plain http would send the token in the open; use https:// "
-            "(http is for loopback only)"
-        )
-    if parts.hostname == "zenodo.org" and not production:
+    base = checked_address(url, "--url").removesuffix("/api")
+    host = urlsplit(base).hostname
+    if host == "zenodo.org" and not production:
         raise ArasError(f"{base} is where publishing is for good: add --production")
-    if parts.hostname == "sandbox.zenodo.org" and production:
+    if host == "sandbox.zenodo.org" and production:
         raise ArasError(f"{base} is the sandbox: leave out --production")
     return base
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def throttled(error: BaseException) -> bool:

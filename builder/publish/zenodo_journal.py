@@ -1,13 +1,8 @@
 """What publishing to Zenodo remembers beside a release: what is under way, and what is public."""
 
-import contextlib
-import fcntl
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from builder.errors import ArasError
 from builder.files import digest_of, write_json
 from builder.publish.journal import publications, read
 from builder.publish.zenodo_api import SANDBOX
@@ -45,24 +40,6 @@ def concept_beside(release: Path, url: str, role: str) -> str | None:
             if (entry.get("kind"), entry.get("destination")) == (kind_of(url), url) and record:
                 found.append((int(record["id"]), str(record["conceptrecid"])))
     return max(found)[1] if found else None
-
-
-@contextlib.contextmanager
-def alone(release: Path) -> Iterator[None]:
-    """Keep a second publisher of the same release out; a killed one leaves nothing behind."""
-    if not release.is_dir():
-        raise ArasError(f"{release}: no such release; `aras package` makes one")
-    handle = os.open(release, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ArasError(
-                f"{release}: another aras is publishing it; wait for it to end"
-            ) from error
-        yield
-    finally:
-        os.close(handle)
 
 
 def _journal_path(release: Path, url: str) -> Path:

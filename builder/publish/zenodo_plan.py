@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from builder.errors import ArasError
 from builder.files import hash_file, read_json
+from builder.release.flat import flat_name, flat_texts
 
 MAIN, SYNTHETIC = "main", "synthetic"
 """The two roles a record can have; a release that fits has the main one alone."""
@@ -57,11 +58,6 @@ class Release:
     """(path in the release, file) pairs."""
 
 
-def flat_name(path: str) -> str:
-    """``real/train-00000-of-00002.parquet`` → ``real-train-00000-of-00002.parquet``."""
-    return path.replace("/", "-")
-
-
 def read_release(path: Path) -> Release:
     """Read manifest.json and .zenodo.json of a release; nothing is hashed but the manifest.
 
@@ -72,10 +68,15 @@ def read_release(path: Path) -> Release:
     try:
         version, content = str(manifest["version"]), str(manifest["content_sha256"])
         files = [_file(path, entry) for entry in manifest["files"]]
+        texts = flat_texts(path, manifest)
     except (KeyError, TypeError) as error:
         raise ArasError(
             f"{path / 'manifest.json'}: {error} is missing or malformed; run `aras package` again"
         ) from error
+    files = [
+        (where, _in_memory(file.name, texts[where]) if where in texts else file)
+        for where, file in files
+    ]
     own = path / "manifest.json"
     digests = hash_file(own, "md5", "sha256")
     files.append(

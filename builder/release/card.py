@@ -33,17 +33,27 @@ NAMES = {"double": "float64", "float": "float32"}
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-def write_cards(release: Path, *, doi: str | None = None, concept_doi: str | None = None) -> None:
+def write_cards(
+    release: Path,
+    *,
+    doi: str | None = None,
+    concept_doi: str | None = None,
+    repo: str | None = None,
+) -> None:
     """(Re)write every text and picture of a release, its manifest's file list and checksums.
 
     ``doi`` and ``concept_doi`` go into card, citation, croissant.json and manifest where they are
-    known; .zenodo.json has none, because Zenodo keeps the one it reserved.
+    known; .zenodo.json has none, because Zenodo keeps the one it reserved. ``repo`` takes the place
+    of the recipe's in the snippets. Shards keep the digests that the manifest has of them: writing
+    cards never vouches for other bytes than were packaged.
     """
     from builder.release.pictures import contact_sheet, plot_balance, plot_classes
 
     manifest = layout.read_manifest(release)
     manifest["doi"] = doi or manifest.get("doi")
     manifest["concept_doi"] = concept_doi or manifest.get("concept_doi")
+    if repo:
+        manifest["facts"]["recipe"]["release"]["repo"] = repo
     if "history" not in manifest:  # told once: a release never changes, its neighbours may go
         manifest["history"] = history(release, manifest)
     (release / "pictures").mkdir(exist_ok=True)
@@ -55,7 +65,12 @@ def write_cards(release: Path, *, doi: str | None = None, concept_doi: str | Non
         text = environment().get_template(template).render(values)
         (release / name).write_text(text, encoding="utf-8", newline="\n")
     names = layout.listed_files(release)
-    shards = layout.describe_files(release, [one for one in names if one.endswith(".parquet")])
+    known = {one["path"]: one for one in manifest["files"]}
+    shards = [
+        known.get(name) or layout.describe_files(release, [name])[0]
+        for name in names
+        if name.endswith(".parquet")
+    ]
     write_json(release / "croissant.json", croissant(manifest, shards))
     texts = {name for name in layout.listed_files(release) if not name.endswith(".parquet")}
     described = [*shards, *layout.describe_files(release, texts)]

@@ -8,6 +8,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from builder.cli import cli
+from builder.files import write_json
+from builder.publish.journal import record_publication
+from builder.publish.zenodo_api import PRODUCTION, SANDBOX
+from builder.publish.zenodo_journal import save_journal
 from builder.recipe import FILE, load
 
 
@@ -88,7 +92,9 @@ def test_status_tells_what_is_stale_and_what_cannot_be_known_yet(tmp_path: Path)
     lines = {line["stage"]: line for line in status(tmp_path)["steps"]}
     assert lines["tiles"] == {"stage": "tiles", "shards": 4, "stale": 0}
     plain = aras("-C", tmp_path, "status").stdout
-    assert "nothing: 4 shards are fresh" in plain
+    assert plain.count("nothing") == 1
+    fresh = sum(line.get("stale") == 0 for line in lines.values())
+    assert f"fresh                  {fresh} of {len(lines)} steps: nothing to do" in plain
 
 
 def test_status_changes_nothing(tmp_path: Path) -> None:
@@ -98,3 +104,43 @@ def test_status_changes_nothing(tmp_path: Path) -> None:
     status(tmp_path)
     after = {path for path in tmp_path.rglob("*") if path.is_file()}
     assert after - before == {tmp_path / "work/.inputs.json"}
+
+
+def test_status_tells_where_each_release_can_be_found_and_what_is_a_draft_still(
+    tmp_path: Path,
+) -> None:
+    release = inputs(tmp_path) / "release" / "0.1.0"
+    manifest = {
+        "format": 1,
+        "version": "0.1.0",
+        "content_sha256": "c0ffee" * 10,
+        "configs": {},
+        "files": [],
+        "facts": {"census": {"rows": {"real/train": 1200, "synthetic/train": 34}}},
+    }
+    write_json(release / "manifest.json", manifest)
+    hub = "https://huggingface.co/datasets/lab/tiles"
+    facts = {"repo": "lab/tiles", "tag": "0.1.0", "commit": "0123456789ab", "url": hub}
+    record_publication(release, "hub", {"destination": hub, **facts})
+    dois = {"doi": "10.5281/zenodo.8", "concept_doi": "10.5281/zenodo.7"}
+    page = {"html": "https://zenodo.org/records/8"}
+    records = {"main": {"id": "8", **dois, **page}}
+    place = {"destination": PRODUCTION, **dois, "records": records}
+    record_publication(release, "zenodo", place)
+    save_journal(release, PRODUCTION, {"state": "published", "records": records})
+    draft = {"id": "9", "doi": "10.5072/zenodo.9", "html": f"{SANDBOX}/deposit/9"}
+    save_journal(release, SANDBOX, {"state": "ready", "records": {"main": draft}})
+
+    found = aras("-C", tmp_path, "status")
+    assert found.exit_code == 0
+    assert found.stdout.splitlines()[-4:] == [
+        "release 0.1.0          1,234 rows, c0ffeec0ffee",
+        f"  hub                  lab/tiles@0.1.0 at commit 01234567, {hub}",
+        "  zenodo               DOI 10.5281/zenodo.8 (all versions 10.5281/zenodo.7), "
+        "https://zenodo.org/records/8",
+        "  zenodo draft         not published: DOI 10.5072/zenodo.9 reserved, "
+        "https://sandbox.zenodo.org/deposit/9",
+    ]
+    (told,) = status(tmp_path)["releases"]
+    assert [one["kind"] for one in told["published"]] == ["hub", "zenodo"]
+    assert [one["state"] for one in told["unfinished"]] == ["ready"]

@@ -217,6 +217,23 @@ class Hub:
         """Lose what was uploaded over Xet and never committed."""
         shutil.rmtree(self.cas, ignore_errors=True)
 
+    def hide_blocks(self) -> list[str]:
+        """Take away the Xet blocks that arrived, so that one that comes again is seen."""
+        self.aside = self.cas.parent / "aside"
+        self.aside.mkdir(exist_ok=True)
+        found = [*(self.cas / "xet/xorbs/xorbs").glob("default.*")]
+        return [
+            path.rename(self.aside / path.name).name for path in found if path.suffix != ".tagset"
+        ]
+
+    def show_blocks(self) -> list[str]:
+        """Put the hidden blocks back; names of those that were sent again."""
+        place = self.cas / "xet/xorbs/xorbs"
+        again = [path.name for path in self.aside.iterdir() if (place / path.name).exists()]
+        for path in self.aside.iterdir():
+            path.replace(place / path.name)
+        return again
+
     def ingest_xet(self) -> None:
         """Rebuild what the client's Xet store holds into plain objects, by sha256."""
         if not (self.cas / "xet/xorbs/shards").is_dir():
@@ -252,6 +269,17 @@ def _files_of_shard(data: bytes) -> Iterator[tuple[str, tuple[str, int]]]:
         if flags & 0x40000000:
             yield _hash(data[at : at + 32]), (name, size)
             at += 48
+
+
+def chunks_of_shard(data: bytes) -> Iterator[tuple[str, str]]:
+    """(block, chunk) for every chunk of the blocks that a Xet metadata shard tells of."""
+    at = data.index(b"\xff" * 32) + 48
+    while data[at : at + 32] != b"\xff" * 32:
+        block, count = _hash(data[at : at + 32]), struct.unpack_from("<I", data, at + 36)[0]
+        at += 48
+        for i in range(count):
+            yield block, _hash(data[at + 48 * i : at + 48 * i + 32])
+        at += 48 * count
 
 
 def _hash(raw: bytes) -> str:

@@ -146,7 +146,7 @@ def seal(root: Path, version: str, configs: dict[str, Any], content: str) -> Non
         "content_sha256": content,
         "configs": configs,
         "files": listed,
-        "facts": {},
+        "facts": {"recipe": {"release": {"repo": "org/name"}}},
     }
     files.write_json(root / "manifest.json", manifest)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from builder.errors import ArasError
-from builder.publish.zenodo import Render, draft, finish
+from builder.publish.zenodo import Render, Violations, draft, finish
 from builder.publish.zenodo_api import Client
 from builder.publish.zenodo_plan import Limits, read_release, record_files
 from tests.loopback.zenodo import LoopbackZenodo
@@ -23,6 +23,8 @@ class Publisher:
     server: LoopbackZenodo
     root: Path
     said: list[str] = field(default_factory=list)
+    render: Render = write_cards
+    violations: Violations = violations
 
     def client(self) -> Client:
         return Client(self.server.url, token=TOKEN, say=self.said.append, first_wait=0.001)
@@ -33,14 +35,14 @@ class Publisher:
         *,
         limits: Limits | None = None,
         follows: str | None = None,
-        render: Render = write_cards,
+        render: Render | None = None,
     ) -> dict:
         return self._heard(
             lambda: draft(
                 self.client(),
                 release,
-                render=render,
-                violations=violations,
+                render=render or self.render,
+                violations=self.violations,
                 limits=limits or Limits(),
                 follows=follows,
                 say=self.said.append,

@@ -9,7 +9,7 @@ import pytest
 
 from builder import files
 from builder.errors import ArasError, WorkFailed
-from builder.publish import hub as publisher
+from builder.publish import hub_rounds
 from builder.publish.hub_load import LoadFailed, count_rows_apart
 from builder.publish.journal import publications
 from tests.loopback.hub import READER, TOKEN
@@ -77,7 +77,7 @@ def test_a_published_version_stays_published_when_main_moves_on(desk):
     assert len(desk.hub.writes()) == before
 
 
-@pytest.mark.parametrize("desk", ["basic", "xet"], indirect=True)
+@pytest.mark.parametrize("desk", ["basic", "multipart", "xet"], indirect=True)
 def test_a_large_change_goes_through_one_pull_request(desk):
     for i in range(100):
         (desk.release / f"pictures/{i:03d}.png").write_bytes(b"%03d" % i)
@@ -97,7 +97,7 @@ def test_a_large_change_goes_through_one_pull_request(desk):
 
 
 def test_a_pull_request_that_conflicts_is_closed_and_made_anew(desk, monkeypatch):
-    monkeypatch.setattr(publisher, "LARGEST_COMMIT", 10)
+    monkeypatch.setattr(hub_rounds, "LARGEST_COMMIT", 10)
     desk.hub.create(REPO)
     desk.fault("POST", "/merge", lambda: desk.hub.put(REPO, "README.md", b"# mine\n"))
     desk.publish()
@@ -107,7 +107,7 @@ def test_a_pull_request_that_conflicts_is_closed_and_made_anew(desk, monkeypatch
 
 
 def test_a_pull_request_of_a_cut_run_is_found_again(desk, monkeypatch):
-    monkeypatch.setattr(publisher, "LARGEST_COMMIT", 10)
+    monkeypatch.setattr(hub_rounds, "LARGEST_COMMIT", 10)
     desk.fault("POST", "/merge", "refuse", status=503, times=6)
     with pytest.raises(WorkFailed):
         desk.publish()
@@ -133,6 +133,17 @@ def test_where_it_was_published_is_written_beside_the_release(desk):
     assert beside == {"0.1.0", "0.1.0.published.json", ".publish"}
 
 
+def test_a_second_publisher_of_the_same_release_is_kept_out(desk):
+    def meanwhile(release):
+        with pytest.raises(ArasError, match="another aras is publishing"):
+            desk.publish()
+        assert desk.publish(dry_run=True, check=lambda release: [])["status"] == "planned"
+        return []
+
+    desk.publish(check=meanwhile)
+    desk.assert_published()
+
+
 # Refused before anything is sent.
 
 
@@ -154,7 +165,7 @@ def test_no_token(desk):
 def test_a_wrong_token_that_the_server_repeats_in_its_answer(desk):
     wrong = "hf_wrongTokenThatNobodyGaveOut"
     with pytest.raises(ArasError, match="token is not valid") as caught:
-        desk.publish(token=wrong)
+        desk.publish(token=wrong, check=lambda release: pytest.fail("read before the token"))
     assert wrong not in str(caught.value)
     assert wrong in desk.hub.said_last
     assert desk.hub.writes() == []
@@ -173,7 +184,7 @@ def test_a_repo_of_another_type(desk, kind):
 def test_a_release_that_fails_the_check(desk):
     desk.violations = [f"row {i}: no caption" for i in range(30)]
     refused(desk, r"(?s)fails `aras check`.*row 0: no caption.*and 20 more")
-    assert desk.hub.log == []
+    assert {method for method, _, _ in desk.hub.log} == {"GET"}
 
 
 def test_a_card_that_the_hub_refuses(desk):

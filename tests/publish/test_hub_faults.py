@@ -1,14 +1,39 @@
-"""Publishing to a Hub ends well whatever goes wrong on the way, over LFS and over Xet."""
+"""Publishing to a Hub ends well whatever goes wrong on the way, over LFS and over Xet.
+
+Which test is which cell; each runs for basic, multipart and xet (``TRANSFERS``) unless it says so:
+
+| case | test |
+|---|---|
+| fresh, no-op rerun | test_fresh_and_again |
+| 429, 503 | test_throttled_at_every_step, by its parameter |
+| 504 but committed, answer lost | test_committed_but_the_answer_is_a_time_out_or_lost |
+| 409 | test_conflict_without_a_commit |
+| 412 | test_somebody_else_commits_first |
+| connection dropped | test_connection_cut_in_the_middle_of_the_upload; xet: see below |
+| corrupted bytes | test_bytes_corrupted_on_the_way (basic, multipart) |
+| | test_the_hub_records_other_bytes_than_it_was_sent |
+| kill -9, resume | test_killed_in_the_middle_of_the_upload |
+| | test_killed_around_the_commit_and_the_tag, by its parameters |
+| | test_a_killed_xet_upload_sends_no_noted_block_again (xet, within one file) |
+
+Xet is the client's own pipeline into a ``local://`` folder: there is no PUT that a server could
+cut or damage. What can be cut is the call for its token, before each file, and the process, at any
+point within a file. The client checks its blocks by hash, so what arrives twice is one block.
+"""
 
 # ruff: noqa: F811 - a fixture is imported and then named as an argument
 
+import os
 import signal
 import subprocess
+import sys
 
+import numpy as np
 import pytest
 
 from builder import files
 from builder.errors import WorkFailed
+from builder.publish.hub_guard import environment
 from tests.loopback.hub import TOKEN
 from tests.loopback.hub_kit import (  # noqa: F401
     REPO,
@@ -199,19 +224,29 @@ def test_killed_in_the_middle_of_the_upload(desk):
     finished = set(files.read_json(journal)["uploaded"])
     assert 0 < len(finished) < 9
 
-    before = len(desk.hub.preuploaded)
+    before, again = len(desk.hub.preuploaded), []
+    arrived = desk.hub.hide_blocks()
+    assert bool(arrived) == (desk.hub.transfer == "xet")
+    desk.fault("POST", "/commit/", lambda: again.extend(desk.hub.show_blocks()))
     desk.publish()
     assert finished.isdisjoint(desk.hub.preuploaded[before:])
+    assert again == []  # blocks that were there before and were sent once more
     desk.assert_published()
 
 
 @pytest.mark.parametrize(
     ("desk", "path", "do"),
     [
+        ("basic", "/commit/", "hold"),
         ("basic", "/commit/", "hold after"),
+        ("basic", "/tag/", "hold"),
+        ("multipart", "/commit/", "hold"),
+        ("multipart", "/commit/", "hold after"),
+        ("multipart", "/tag/", "hold"),
+        ("multipart", "/tag/", "hold after"),
         ("xet", "/commit/", "hold"),
         ("xet", "/commit/", "hold after"),
-        ("multipart", "/tag/", "hold after"),
+        ("xet", "/tag/", "hold"),
     ],
     indirect=["desk"],
 )
@@ -223,3 +258,46 @@ def test_killed_around_the_commit_and_the_tag(desk, path, do):
     again = [path for path in desk.hub.preuploaded[before:] if path.endswith(".parquet")]
     assert again == []
     desk.assert_published()
+
+
+ONE_FILE = """
+import sys
+import hf_xet
+from huggingface_hub.utils._xet import get_xet_session
+place = {"endpoint": f"local://{sys.argv[1]}", "token": "x", "token_expiry_unix_secs": 2**40}
+with get_xet_session().new_upload_commit(**place) as commit:
+    commit.start_upload_file(sys.argv[2], sha256=hf_xet.COMPUTE_SHA256)
+"""
+
+
+def test_a_killed_xet_upload_sends_no_noted_block_again(tmp_path):
+    """Within one large file, as huggingface_hub sends it, under the settings that we give Xet."""
+    cas, big = tmp_path / "cas", tmp_path / "big.bin"
+    size = 140_000_000  # two full blocks of 64 MiB and a rest
+    big.write_bytes(np.random.default_rng(5).bytes(size))
+    asked = [sys.executable, "-c", ONE_FILE, str(cas), str(big)]
+    settings = {**os.environ, **environment("http://127.0.0.1:9"), "HF_HOME": str(tmp_path / "hf")}
+
+    process = subprocess.Popen(asked, env=settings)
+    while process.poll() is None and not noted(cas):
+        pass  # the block is noted at once when it has arrived: kill before the next one is
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    count, arrived = len(noted(cas)), blocks(cas)
+    for name in arrived:
+        (cas / "xet/xorbs/xorbs" / name).rename(tmp_path / name)
+
+    subprocess.run(asked, env=settings, check=True, capture_output=True)
+    sent = blocks(cas)
+    kept = arrived.keys() - sent.keys()
+    assert len(kept) >= count > 0
+    assert sum(sent.values()) + sum(arrived[name] for name in kept) < 1.01 * size
+
+
+def noted(cas):
+    return list((cas / "xet/shard-session").rglob("*.mdb"))
+
+
+def blocks(cas):
+    found = (cas / "xet/xorbs/xorbs").glob("default.*")
+    return {path.name: path.stat().st_size for path in found if path.suffix != ".tagset"}

@@ -3,6 +3,7 @@
 # ruff: noqa: F811 - a fixture is imported and then named as an argument
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -44,6 +45,18 @@ def run(desk, *command, token=TOKEN):
     )
 
 
+def run_snippets(desk, card):
+    """Run every Python snippet of a card as a plain user of the Hub; how many there were."""
+    assert "someone/tiny" not in card  # what the recipe names
+    snippets = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    code = "\n".join(snippets) + "\nassert row['mask'].mode == 'L' and first['id']"
+    code += "\nassert len(subset['train']) and len(table)\nimport os\nos._exit(0)\n"
+    done = run(desk, "-c", code, token=None)
+    assert done.returncode == 0, done.stderr
+    assert desk.hub.requests("GET", f"/api/datasets/{REPO}/revision/main")
+    return len(snippets)
+
+
 @pytest.fixture
 def release(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = built_project(tmp_path_factory.getbasetemp())
@@ -59,6 +72,9 @@ def test_a_packaged_release_is_published_and_every_row_loads(desk, release):
     assert done.returncode == 0, done.stderr
     (told,) = publications(release)
     assert (told["repo"], told["tag"]) == (REPO, release.name)
+
+    stored = desk.hub.repo(REPO).files(release.name)["README.md"]
+    assert run_snippets(desk, desk.hub.content(stored).decode()) >= 4
 
     manifest = read_manifest(release)
     loaded = run(desk, "-c", LOAD, release.name, *manifest["configs"], token=None)

@@ -125,6 +125,28 @@ def test_one_right_version_is_published(
     assert_ended_well(publisher, release)
 
 
+def test_a_101st_file_is_refused_by_zenodo_and_sent_once_it_is_allowed(
+    publisher: Publisher,
+) -> None:
+    """The real limit. ("101 files" above is the same answer at a fourth file, in every start.)"""
+    names = [f"real/train-{i:05d}-of-00091.parquet" for i in range(91)]
+    release = make_release(publisher.root, shards={name: name.encode() for name in names})
+    granted = Limits(files=1000)
+    files = record_files(read_release(release), split=False)["main"]
+    assert len(files) == 101
+    with pytest.raises(ArasError, match=r"101 files of at most 100"):
+        publisher.draft(release)
+    assert publisher.server.log == []
+
+    with pytest.raises(WorkFailed, match=r"result in 101 files but only 100 is the max amount"):
+        publisher.draft(release, limits=granted)
+    assert publisher.server.published() == []
+    publisher.server.max_files = 1000
+    publisher.draft(release, limits=granted)
+    publisher.finish(release)
+    assert_ended_well(publisher, release)
+
+
 def test_a_new_version_sends_what_changed_and_drops_what_is_gone(publisher: Publisher) -> None:
     release = next_version(publisher, [])
     before = len(publisher.server.log)
@@ -289,7 +311,9 @@ def test_a_release_with_violations_is_refused_unsent(publisher: Publisher) -> No
     shard.write_bytes(shard.read_bytes()[::-1])
     with pytest.raises(ArasError, match=r"1 violation.*\n.*real/train-00001"):
         publisher.draft(release)
-    assert publisher.server.log == []
+    assert [(one.method, one.target) for one in publisher.server.log] == [
+        ("GET", "/api/deposit/depositions?size=1")
+    ]
 
 
 def test_finishing_what_was_never_begun_is_refused_unsent(publisher: Publisher) -> None:

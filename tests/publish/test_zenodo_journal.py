@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from builder.errors import ArasError
-from builder.publish.journal import record_publication
+from builder.publish.journal import alone, record_publication
 from builder.publish.zenodo_api import PRODUCTION, SANDBOX
 from builder.publish.zenodo_journal import (
-    alone,
     concept_beside,
     kind_of,
     load_journal,

@@ -10,13 +10,13 @@ from builder.errors import ArasError
 from builder.files import hash_file
 from builder.publish.zenodo_plan import (
     Limits,
-    flat_name,
     lost_metadata,
     needs_two_records,
     payload,
     read_release,
     record_files,
 )
+from builder.release.flat import flat_name
 from tests.makers.zenodo_release import METADATA, SHARDS, make_release, write_cards
 
 

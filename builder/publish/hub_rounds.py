@@ -1,0 +1,155 @@
+"""Rounds that bring a ref of a Hub repo to the release: each looks at the head, then commits.
+
+The head decides everything. A round sends what differs and makes one atomic commit on top of it. A
+conflict or an answer that got lost only means another look.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from builder import files
+from builder.errors import ArasError, WorkFailed
+from builder.progress import bar
+from builder.publish.hub_client import HubRepo, status_within
+from builder.publish.hub_plan import File, Plan, lines, plan
+from builder.publish.journal import Journal
+from builder.retry import is_transient
+
+LARGEST_COMMIT = 100
+"""Files in one commit; a larger change goes through a pull request."""
+
+REPAIRS = 3
+"""How often a Hub that holds other bytes than we sent is sent them again."""
+
+CONFLICTS = frozenset({409, 412})
+"""Somebody else was there first."""
+
+
+class _LookAgain(Exception):
+    """The head is not what this round expected; the next round sees what it is."""
+
+
+@dataclass
+class Rounds:
+    """The release ``manifest`` and ``ours`` tell of, on its way to ``hub``."""
+
+    release: Path
+    manifest: dict[str, Any]
+    ours: dict[str, File]
+    hub: HubRepo
+    sent: set[str] = field(default_factory=set)
+    """Paths whose bytes this very run sent: what the journal says of others may be outdated."""
+
+    def plan_against(self, revision: str | None) -> Plan:
+        return plan(self.release, self.ours, self.hub.tree(revision) if revision else {})
+
+    def land(self, journal: Journal, title: str) -> str:
+        """Bring ``main`` to the release, in as many rounds as it takes; the verified commit."""
+        wrong: list[str] = []
+        for _ in range(REPAIRS):
+            commit = self.hub.call(
+                "committing", lambda: self.round(journal, title), retry_if=head_tells
+            )
+            wrong = self.mismatches(commit)
+            if not wrong:
+                return commit
+            journal.forget_uploaded()
+            self.hub.say(lines("the Hub holds other bytes; sending again:", wrong))
+        raise WorkFailed(lines(f"{self.hub.repo} still holds other bytes; not tagged:", wrong))
+
+    def mismatches(self, revision: str) -> list[str]:
+        """Paths where the repo differs from the release as it was packaged."""
+        wrong = self.hub.mismatches(self.release, revision)
+        for path in wrong:
+            if path in self.ours:
+                self.check_bytes(self.ours[path])
+        return wrong
+
+    def check_bytes(self, file: File) -> None:
+        """Raise ArasError when the bytes on disk are not the packaged ones."""
+        path = self.release / file.path
+        if not path.is_file() or files.sha256_file(path) != file.sha256:
+            raise ArasError(
+                f"{path}: not the bytes that were packaged (sha256 {file.sha256}); "
+                "restore the file, or run `aras package` again"
+            )
+
+    def round(self, journal: Journal, title: str) -> str:
+        """One look at the head and, where it differs, one change on top of it."""
+        head = self.hub.sha()
+        todo = self.plan_against(head)
+        if head and not todo.changes:
+            return head
+        if todo.changes <= LARGEST_COMMIT:
+            return self.commit(journal, todo, title, head, "main")
+        return self.round_by_pull_request(journal, todo, title, str(head))
+
+    def round_by_pull_request(self, journal: Journal, todo: Plan, title: str, head: str) -> str:
+        """Commits of at most LARGEST_COMMIT files on a pull request; verified, then merged."""
+        hub = self.hub
+        number = hub.pull_request(f"{title} ({self.manifest['content_sha256'][:8]} on {head[:8]})")
+        ref = f"refs/pr/{number}"
+        for _ in range(1 + -(-todo.changes // LARGEST_COMMIT)):
+            at = hub.sha(ref)
+            todo = self.plan_against(ref)
+            if todo.changes:
+                self.commit(journal, todo.first(LARGEST_COMMIT), title, at, ref)
+        if wrong := self.mismatches(ref):
+            raise WorkFailed(lines(f"{hub.repo}: pull request {number} differs:", wrong))
+        try:
+            hub.merge(number)
+        except Exception as error:
+            if status_within(error) in CONFLICTS and hub.sha() != head:
+                hub.close(number)  # main moved under it: the next round starts from there
+            raise
+        merged = hub.sha()
+        if merged is None or self.plan_against(merged).changes:
+            raise _LookAgain(f"pull request {number} did not bring main to the release")
+        return merged
+
+    def commit(self, journal: Journal, todo: Plan, title: str, head: str | None, ref: str) -> str:
+        """Send what is not there yet, then one commit on ``ref``."""
+        adds = self.send(journal, todo, ref)
+        gone = [file.path for file in todo.remove]
+        try:
+            return self.hub.commit(adds, gone, title=title, parent=head, ref=ref)
+        except Exception as error:
+            trusted = {file.path for file in todo.send} - self.sent
+            if trusted and status_within(error) in (400, 404, 422):
+                journal.forget_uploaded()
+                raise _LookAgain("the Hub lost what an earlier run sent") from None
+            raise
+
+    def send(self, journal: Journal, todo: Plan, ref: str) -> list[Any]:
+        """Upload shard by shard, each noted in the journal; the small files go in one call."""
+        operations, small = [], []
+        with bar("upload", sum(file.bytes for file in todo.send), "bytes") as advance:
+            for file in todo.send:
+                noted = journal.uploaded(file.path)
+                there = noted is not None and noted["sha256"] == file.sha256
+                if not there:
+                    self.check_bytes(file)
+                add = self.hub.operation(self.release, file.path, file.sha256, sent=there)
+                operations.append(add)
+                if not there and file.path.endswith(".parquet"):
+                    if self.hub.send([add], ref):
+                        journal.add_uploaded(file.path, bytes=file.bytes, sha256=file.sha256)
+                    self.sent.add(file.path)
+                elif not there:
+                    small.append(add)
+                advance(file.bytes, note=file.path)
+            if small:
+                self.hub.send(small, ref)
+                self.sent.update(add.path_in_repo for add in small)
+        return operations
+
+
+def head_tells(error: BaseException) -> bool:
+    """After these nobody knows what the Hub did: the head does, so another round is safe."""
+    if isinstance(error, ArasError):
+        return False
+    # The client reads some answers as JSON before their status: a gateway's error page ends so.
+    ambiguous = isinstance(error, (_LookAgain, json.JSONDecodeError)) or is_transient(error)
+    return ambiguous or status_within(error) in CONFLICTS

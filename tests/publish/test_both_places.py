@@ -1,0 +1,114 @@
+"""A real release goes to a Hub and to Zenodo, in either order, and its cards tell of both."""
+
+# ruff: noqa: F811 - a fixture is imported and then named as an argument
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from builder.errors import ArasError
+from builder.publish.journal import publications
+from builder.release.card import write_cards
+from builder.release.check import violations
+from builder.release.layout import checksum_files, read_manifest
+from tests.loopback.hub_kit import desk, server  # noqa: F401
+from tests.loopback.zenodo import LoopbackZenodo
+from tests.makers.damage import restamp
+from tests.makers.project import built_project
+from tests.makers.zenodo_publisher import (
+    TOKEN,
+    Publisher,
+    assert_nothing_sent_twice,
+    bytes_of,
+    held,
+)
+
+REPO = "someone/tiny"
+
+
+@pytest.fixture
+def release(tmp_path, tmp_path_factory):
+    project = built_project(tmp_path_factory.getbasetemp())
+    return Path(shutil.copytree(project.releases / "0.1.0", tmp_path / "packaged/0.1.0"))
+
+
+@pytest.fixture
+def zenodo(tmp_path):
+    with LoopbackZenodo(TOKEN, prefix="10.5281") as server:
+        yield Publisher(server, tmp_path, render=write_cards, violations=violations)
+
+
+def to_hub(desk, release, **options):
+    """As `aras publish hub RELEASE`: the repo of the recipe, real cards, the real check."""
+    return desk.publish(release, repo=None, render=write_cards, check=violations, **options)
+
+
+def on_main(desk, name):
+    repo = desk.hub.repo(REPO)
+    return desk.hub.content(repo.files("main")[name])
+
+
+def assert_cards_tell(desk, zenodo, release, told):
+    """Main and the record hold the release as it is now, DOI and concept DOI in its cards."""
+    for path in (p for p in release.rglob("*") if p.is_file()):
+        assert on_main(desk, path.relative_to(release).as_posix()) == path.read_bytes()
+    assert held(zenodo.server, "0.1.0") == bytes_of(release)
+    for name in ("README.md", "CITATION.cff", "croissant.json", "manifest.json"):
+        assert told["doi"] in on_main(desk, name).decode(), name
+        assert told["concept_doi"] in on_main(desk, name).decode(), name
+    assert yaml.safe_load(on_main(desk, "README.md").decode().split("---\n")[1])["configs"]
+    for name, text in checksum_files(release, read_manifest(release)).items():
+        assert on_main(desk, name).decode() == text
+    assert violations(release) == []
+    places = {one["kind"]: one for one in publications(release)}
+    assert places["zenodo"]["doi"] == told["doi"]
+    assert places["hub"]["commit"] == desk.hub.repo(REPO).tags["0.1.0"]
+    assert desk.sent_twice() == []
+    assert_nothing_sent_twice(zenodo.server)
+
+
+def test_first_zenodo_then_the_hub(desk, zenodo, release):
+    zenodo.draft(release)
+    with pytest.raises(ArasError, match="leads nowhere: it is one of a draft that is not publ"):
+        to_hub(desk, release)
+    assert desk.hub.log == []
+
+    told = zenodo.finish(release)
+    assert to_hub(desk, release)["status"] == "published"
+    assert desk.hub.repo(REPO).tags == {"0.1.0": desk.hub.repo(REPO).resolve("main")}
+    assert_cards_tell(desk, zenodo, release, told)
+    assert to_hub(desk, release)["status"] == "already published"
+
+
+def test_first_the_hub_then_zenodo_then_the_hub_again(desk, zenodo, release):
+    first = to_hub(desk, release)
+    told = zenodo.publish(release)
+    again = to_hub(desk, release)
+    assert (again["status"], again["commit"]) == ("cards renewed", first["commit"])
+    assert desk.hub.repo(REPO).tags == {"0.1.0": first["commit"]}
+    assert {one["path"] for one in again["plan"]["replace"]} <= {
+        *("README.md", "CITATION.cff", "croissant.json", ".zenodo.json", "manifest.json"),
+        *("SHA256SUMS", "MD5SUMS"),
+    }
+    assert_cards_tell(desk, zenodo, release, told)
+    writes = len(desk.hub.writes())
+    assert to_hub(desk, release)["status"] == "already published"
+    assert len(desk.hub.writes()) == writes
+    assert zenodo.draft(release)["state"] == "published"
+
+
+def test_a_new_version_of_a_real_release_on_zenodo_sends_the_cards_alone(zenodo, release):
+    old = zenodo.publish(release)
+    second = Path(shutil.copytree(release, release.with_name("0.2.0")))
+    restamp(second, lambda manifest: manifest.update(version="0.2.0", doi=None))
+    write_cards(second)
+    before = len(zenodo.server.log)
+    told = zenodo.publish(second)
+    assert told["concept_doi"] == old["concept_doi"]
+    sent = {one.name for one in zenodo.server.log[before:] if one.name}
+    assert "README.md" in sent
+    assert not any(name.endswith(".parquet") for name in sent)
+    assert held(zenodo.server, "0.2.0") == bytes_of(second)
+    assert_nothing_sent_twice(zenodo.server)
