@@ -62,6 +62,11 @@ def run_options(command: F) -> F:
     return command
 
 
+def counted(n: int, one: str, many: str = "") -> str:
+    """``n`` with its noun: 1 row, 2,000 rows; ``many`` where the plural is not ``one`` + s."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
 def print_json(value: Any) -> None:
     click.echo(json.dumps(value, ensure_ascii=False))
 
@@ -177,6 +182,9 @@ def _describe_report(report: dict[str, Any]) -> str:
     if distance := report.get("smallest_distance_km"):
         known = [f"{pair} {km} km" for pair, km in distance.items() if km is not None]
         text += f"\n  smallest distance: {', '.join(known) or 'only one split has tiles'}"
+    if unknown := report.get("without_place"):
+        verb = "is" if unknown == 1 else "are"
+        text += f"\n  {counted(unknown, 'tile')} without a place {verb} not judged"
     return text
 
 

@@ -9,18 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builder import subsets
 from builder.digest import combine
 from builder.errors import ArasError
 from builder.files import atomic, digest_of, read_json, sweep
 from builder.models.pipeline_settings import ask_for
 from builder.pipeline import Project, balance_plan
 from builder.progress import bar
-from builder.release import controls, embeddings, layout
+from builder.release import controls, embeddings, layout, named_splits
 from builder.release.card import write_cards
 from builder.release.census import Census
 from builder.release.funnel import Funnel
-from builder.release.read import real_rows
 from builder.release.writer import SplitWriter, prefetch, with_digests
 from builder.schema import (
     BLOBS,
@@ -41,7 +39,7 @@ from builder.stage import Stage, shards
 from builder.stages import embed
 from builder.store import Store
 
-VERSION = 3
+VERSION = 4
 GATHERED = {
     "captions": (STREAM_PREFIX,),
     "caption_scores": (SCORE_PREFIX, REPEAT_PREFIX, CLIP_PREFIX),
@@ -82,8 +80,7 @@ def package(project: Project) -> dict[str, Any]:
             "facts": {**told, "census": census.as_dict()},
         }
         layout.write_manifest(temporary, manifest)
-        placed = manifest["facts"]["split"] is not None
-        manifest["subsets"] = write_subsets(temporary, project) if placed else {}
+        manifest["subsets"] = named_splits.write_subsets(temporary, project)
         layout.write_manifest(temporary, manifest)
         write_cards(temporary)
     return _summary(target, made=True)
@@ -111,7 +108,7 @@ def content_key(project: Project) -> str:
         include={"dataset", "release", "captions", "subsets", "controls", *LEAVING_OUT},
         mode="json",
     )
-    return digest_of([VERSION, names, found, told])
+    return digest_of([VERSION, names, found, told, named_splits.inputs(project)])
 
 
 def stored_columns(project: Project, kind: str) -> list[str]:
@@ -233,22 +230,6 @@ def write_data(project: Project, folder: Path) -> tuple[dict[str, Any], Census, 
     return {name: configs[name] for name in layout.CONFIGS if name in configs}, census, content
 
 
-def write_subsets(release: Path, project: Project) -> dict[str, Any]:
-    """Files of ids under subsets/: the split itself and each subset smaller than it."""
-    rows = real_rows(release)
-    name = "blocks" if rows.blocks[0] else "official"
-    whole = subsets.write(release / f"subsets/{name}.csv", rows.ids, rows.splits)
-    told = {name: {**whole, "balance": "natural"}}
-    for name, section in project.recipe.subsets.items():
-        if section.rows < len(rows.ids):
-            chosen = subsets.choose(rows, name, section.rows, section.balance)
-            ids = [rows.ids[i] for i in chosen]
-            path = release / f"subsets/{name}.csv"
-            part = subsets.write(path, ids, rows.splits[chosen].tolist())
-            told[name] = {**part, "balance": section.balance}
-    return told
-
-
 def augmented(configs: dict[str, Any]) -> dict[str, Any]:
     """Real and synthetic train rows beside real validation and test: the same files again."""
     out: dict[str, Any] = {}
@@ -324,7 +305,7 @@ def facts(project: Project) -> dict[str, Any]:
         "balance": plan.summary() if plan else None,
         "recipe": recipe,
         "counts": {stage: dict(found) for stage, found in counts.items() if found},
-        "split": project.split().report(store) if has_places(store) else None,
+        "split": project.split().report(store) if shards(store, ("real",)) else None,
         "models": models,
         "encoders": encoders,
     }
@@ -335,10 +316,3 @@ def facts(project: Project) -> dict[str, Any]:
         sources = recipe["imports"]["sources"]
         told["import"] = {"sources": sources, **project.imports().report(store)}
     return told
-
-
-def has_places(store: Store) -> bool:
-    """There are real rows, and all of them have a place on Earth."""
-    seen = store.scan(shards(store, ("real",)), ("longitude",))
-    nulls = [table.column("longitude").null_count for _, table in seen]
-    return bool(nulls) and not any(nulls)
