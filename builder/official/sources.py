@@ -56,13 +56,25 @@ class Entry:
     stamp: str
     member: zips.Member | None = None
 
+    @property
+    def is_picture(self) -> bool:
+        return self.role in ("image", "mask", "generated")
+
+    @property
+    def part(self) -> tuple[str, str]:
+        """(role, group) of the row that a picture is part of."""
+        generated = self.role == "generated"
+        return ("image", "generated") if generated else (self.role, self.group or "")
+
 
 @dataclass(frozen=True)
 class Odd:
-    """An entry that is no part of the layout, or not to be trusted."""
+    """An entry that is no part of the layout, or not to be trusted: then ``entry`` is what it
+    would be."""
 
     path: str
     reason: str
+    entry: Entry | None = None
 
 
 def find(paths: Sequence[Path]) -> list[Source]:
@@ -169,7 +181,7 @@ def _checked(entry: Entry | Odd) -> Entry | Odd:
     try:
         zips.check(entry.member, MOST_TABLE if table else MOST_PICTURE)
     except Refused as error:
-        return Odd(entry.path, str(error))
+        return Odd(entry.path, str(error), entry)
     return entry
 
 

@@ -17,8 +17,15 @@ from builder.files import remove
 from builder.geo import CRS_NAME
 from builder.official import sources as found
 from builder.official import zips
-from builder.official.account import REJECTS, write_csv, write_percent, write_rejects
+from builder.official.account import (
+    REJECTS,
+    write_csv,
+    write_percent,
+    write_rejects,
+    write_set_aside,
+)
 from builder.official.index import Index, Line, Part, Wanted, ensure
+from builder.official.listing import ELSEWHERE
 from builder.official.names import ERROR, GROUPS, STREAMS, Place, Refused, place, row_id
 from builder.official.pictures import check_image, colour_table, mask_ids
 from builder.pictures import COMPOSITION, composition_columns, encode_png, image_column
@@ -27,8 +34,13 @@ from builder.stage import SOURCES, Made, Maker, Stage, Unit, setting
 from builder.store import Store
 
 INDEX = ".index.sqlite"
-REPORTS = {"rejects": "import-rejects.csv", "percent": "import-percent.csv"}
-"""Under reports/: what was not imported and why, and percentages that the masks do not have."""
+REPORTS = {
+    "rejects": "import-rejects.csv",
+    "entries": "import-set-aside.csv",
+    "percent": "import-percent.csv",
+}
+"""Under reports/: rows that were not imported and why, entries that are no row, and percentages
+that the masks do not have."""
 
 DERIVED = "derived"
 NO_PLACE = "no place: blocks need names such as N36E028_005_025"
@@ -95,16 +107,13 @@ class Import(Stage):
         reports = store.root.parent / "reports"
         with self.index(store) as index:
             reasons = write_rejects(store, index, reports / REPORTS["rejects"])
+            entries = write_set_aside(index, reports / REPORTS["entries"])
             counts, sums = index.fact("counts"), index.fact("md5")
         rejects, rows = sum(reasons.values()), 0
         for shard in store.shards(self.name):
             footer = store.footer(self.name, shard)
             rows += footer.rows if footer else 0
-        account = {
-            "rows_in": counts["candidates"] + counts["surplus"],
-            "rows_out": rows,
-            "rejects": rejects,
-        }
+        account = {"rows_in": counts["candidates"], "rows_out": rows, "rejects": rejects}
         if account["rows_in"] != rows + rejects:
             raise ArasError(
                 f"import: {account['rows_in']:,} rows in are not {rows:,} rows out and {rejects:,} "
@@ -123,7 +132,8 @@ class Import(Stage):
             "md5": md5,
             "official": bool(md5) and md5.items() <= OFFICIAL_MD5.items(),
             "reasons": dict(reasons.most_common()),
-            "captions_elsewhere": counts["captions_elsewhere"],
+            "set_aside": dict(entries.most_common()),
+            **{name: counts[name] for name in ELSEWHERE.values()},
             "percent_differs": write_percent(store, reports / REPORTS["percent"]),
             "lists": [f"reports/{name}" for name in REPORTS.values()],
         }

@@ -113,9 +113,33 @@ def test_rejects_are_shown_by_reason_and_listed(layout: Layout, tmp_path: Path) 
     spoilt.write_folder(tmp_path / "official")
     result = aras(tmp_path / "ds", "import", "../official", "--engine", "serial")
     assert result.exit_code == 0, result.output
-    assert "6 rows in = 5 rows out + 1 rejects" in result.stderr
+    assert "6 rows in = 5 rows out + 1 reject\n" in result.stderr
     assert "1 mask colour outside the palette" in result.stderr
     assert "synth/masks/0001.png" in (tmp_path / "ds/reports/import-rejects.csv").read_text()
+
+
+def test_entries_that_are_no_row_are_told_beside_the_account(
+    layout: Layout, tmp_path: Path
+) -> None:
+    layout.write_zips(tmp_path / "official", captions="inside")
+    result = aras(tmp_path / "ds", "import", "../official", *ANY, "--engine", "serial")
+    assert result.exit_code == 0, result.output
+    assert "6 rows in = 6 rows out + 0 rejects\n  3 other entries set aside\n" in result.stderr
+    assert "3 repeats a table" in result.stderr
+
+
+def test_one_of_anything_is_told_in_the_singular(tmp_path: Path) -> None:
+    spoilt = official(train=1, val=0, test=1, synth=1)
+    spoilt.spoil_mask("synth/masks/0000.png")
+    spoilt.lines[0][-1] = "ERROR: Failed to generate caption"
+    spoilt.lines[1][2:9] = ["100", *["0"] * 6]
+    spoilt.files["train/readme.txt"] = b"read me"
+    spoilt.write_folder(tmp_path / "official")
+    result = aras(tmp_path / "ds", "import", "../official", "--engine", "serial")
+    assert "3 rows in = 2 rows out + 1 reject\n" in result.stderr
+    assert "1 caption error," in result.stderr
+    assert "1 other entry set aside\n" in result.stderr
+    assert "1 row was published with percentages that the mask does not have" in result.stderr
 
 
 def test_without_captions_csv_the_recipe_says_so(layout: Layout, tmp_path: Path) -> None:
