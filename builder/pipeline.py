@@ -18,6 +18,7 @@ from builder.files import locked, read_json, write_json
 from builder.geo import PER_DEGREE
 from builder.models.pipeline_settings import ask_for
 from builder.models.pretrained import Weights
+from builder.official.streams import columns_of
 from builder.plan import Part, Summary, plan, run, survey
 from builder.progress import console
 from builder.schema import KINDS
@@ -195,6 +196,7 @@ class Project:
             run=section.run,
             size=self.recipe.tiles.size,
             captions=section.captions,
+            columns=columns_of(paths, section.md5),
             placed=section.split == "blocks",
             shard_rows=section.shard_rows,
         )

@@ -165,7 +165,8 @@ def export(
     {train,val,test,synth}/{images,masks}/NAME.png with RGB masks in the published palette,
     captions.csv with its 14 columns and class_percentages/SPLIT.csv; images keep their bytes.
     A caption column whose stream the release does not have says so in every row ("ERROR: …"),
-    unless --stream names another one for it. `aras import` reads all of it back.
+    unless --stream names another one for it. streams.json says which stream each column holds and
+    who wrote it. `aras import` reads all of it back.
 
     \b
       aras export release/0.1.0 --to official

@@ -14,6 +14,7 @@ from builder.errors import ArasError
 from builder.landcover import CLASSES, percent
 from builder.official.names import STREAMS, place
 from builder.official.sources import MOST_PICTURE, find
+from builder.official.streams import PUBLISHED, Column
 from builder.pictures import decode_mask, decode_png, encode_png, per_class
 from builder.plan import Summary, run
 from builder.schema import SPLITS, STREAM_PREFIX
@@ -86,12 +87,32 @@ def test_ids_splits_and_captions_are_those_of_the_layout(tmp_path: Path, layout:
         wanted = {"val": "validation", "synth": "train"}.get(split, split)
         assert SPLITS[row["split"]] == wanted
         assert [row["percent"][one] for one in CLASSES] == list(map(int, rest[:7]))
-        for (stream, model), text in zip(STREAMS.items(), rest[7:], strict=True):
+        for stream, text in zip(STREAMS, rest[7:], strict=True):
             assert row[STREAM_PREFIX + stream] == {
-                **dict.fromkeys(("revision", "prompt_sha256", "seed", "error")),
+                **dict.fromkeys(("model", "revision", "prompt_sha256", "seed", "error")),
                 "text": text,
-                "model": model,
             }
+
+
+def test_models_are_those_of_the_official_record_or_of_the_sidecar(
+    tmp_path: Path, layout: Layout
+) -> None:
+    columns = (PUBLISHED[2], Column("vision_gemma3-4b", "full", "ours", "1", "ab"))
+    _, store = bring(tmp_path, *layout.write_zips(tmp_path), columns=columns)
+    row = rows(store)["synthetic/official/0000"]
+    streams = [name for name in row if name.startswith(STREAM_PREFIX)]
+    assert streams == ["caption_text_qwen3-4b", "caption_full"]
+    line = layout.line("0000")
+    assert row["caption_text_qwen3-4b"]["model"] == "Qwen/Qwen3-4B-Instruct-2507"
+    assert row["caption_text_qwen3-4b"]["text"] == line[9 + 2]
+    assert row["caption_full"] == {
+        "text": line[9 + 3],
+        "model": "ours",
+        "revision": "1",
+        "prompt_sha256": "ab",
+        "seed": None,
+        "error": None,
+    }
 
 
 def test_pictures_of_train_generated_are_synthetic_rows_of_their_own(
