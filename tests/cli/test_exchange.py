@@ -92,7 +92,28 @@ def test_zips_that_are_not_the_official_ones_are_refused_and_leave_no_recipe(
     result = aras(tmp_path / "ds", "import", "../official")
     assert result.exit_code == 2
     assert "record 18890661" in result.stderr
-    assert not (tmp_path / "ds" / "dataset.toml").exists()
+    assert not (tmp_path / "ds").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    assert aras(tmp_path / "mine", "import", "../official").exit_code == 2
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_a_dry_run_says_what_would_be_made_and_leaves_nothing(zips: Path, tmp_path: Path) -> None:
+    result = aras(tmp_path / "ds", "import", "../official", *ANY, "--dry-run", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {
+        "kind": "plan",
+        "steps": [{"stage": "import", "shards": 4, "stale": 4}],
+    }
+    assert "written" not in result.stderr
+    assert not (tmp_path / "ds").exists()
+
+
+def test_without_recipe_and_source_the_way_in_is_named(tmp_path: Path) -> None:
+    result = aras(tmp_path, "import")
+    assert result.exit_code == 2
+    assert "`aras import SOURCE…` writes one" in result.stderr
 
 
 def test_the_same_command_goes_on_and_another_is_refused(zips: Path, tmp_path: Path) -> None:
