@@ -74,6 +74,10 @@ JOIN record_part AS p ON p.id = own.id JOIN record_part AS t ON t.id = other.id
 WHERE own.role = 'percentages' AND other.percent <> own.percent ORDER BY own.id
 """
 
+_ODD = """
+SELECT file, reason FROM entry UNION ALL SELECT file, reason FROM refused LIMIT ?
+"""
+
 ARTICLES = {"image": "an image", "mask": "a mask", "caption": "a caption"}
 PLURALS = {"image": "images", "mask": "masks", "caption": "captions"}
 ELSEWHERE = {"caption": "captions_elsewhere", "percentages": "percentages_elsewhere"}
@@ -178,7 +182,7 @@ class Listing:
         """Drop lines of splits without pictures. Raises ArasError when nothing is left."""
         where = ", ".join(str(one.path) for one in self.sources)
         if not self._one("SELECT count(*) FROM picture")[0]:
-            odd = self.base.execute("SELECT file, reason FROM entry LIMIT ?", (MOST_NAMED,))
+            odd = self.base.execute(_ODD, (MOST_NAMED,))
             seen = "; ".join(f"{file}: {reason}" for file, reason in odd) or "nothing at all"
             raise ArasError(f"{where}: no {{train,val,test,synth}}/images/NAME.png there ({seen})")
         if self.captions and not self._one("SELECT count(*) FROM record WHERE role = 'caption'")[0]:
