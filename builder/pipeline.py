@@ -17,6 +17,7 @@ from builder.geo import PER_DEGREE
 from builder.models import generator_settings
 from builder.models.pipeline_settings import ask_for
 from builder.models.pretrained import Weights
+from builder.official.streams import columns_of
 from builder.places import local_path
 from builder.plan import Part, Summary, plan, run
 from builder.schema import KINDS
@@ -144,6 +145,7 @@ class Project:
             run=section.run,
             size=self.recipe.tiles.size,
             captions=section.captions,
+            columns=columns_of(paths, section.md5),
             placed=section.split == "blocks",
             shard_rows=section.shard_rows,
         )

@@ -3,9 +3,9 @@
 import csv
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from builder import balance
 from builder.balance_target import Target
 from builder.errors import ArasError
 from builder.files import atomic
+from builder.landcover import CLASSES
 from builder.schema import SPLITS
 from builder.seeds import seed
 
@@ -22,7 +23,10 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Rows:
-    """Real rows of a release: ids, split ids (n,), pixels (n, 7), places (n, 2) lon/lat, blocks."""
+    """Real rows of a release: ids, split ids (n,), pixels (n, 7), places (n, 2) lon/lat, blocks.
+
+    A tile whose place is not known has NaN for it; a split that is not by blocks has None.
+    """
 
     ids: list[str]
     splits: Ints
@@ -30,37 +34,95 @@ class Rows:
     places: npt.NDArray[np.float64]
     blocks: list[str | None]
 
+    @property
+    def placed(self) -> npt.NDArray[np.bool_]:
+        """(n,) whether the place of a tile is known."""
+        return np.asarray(np.isfinite(self.places).all(axis=1))
 
-def choose(rows: Rows, name: str, size: int, target: str) -> Ints:
-    """Positions of a subset of about ``size`` rows, every split in its proportion; sorted.
+    def take(self, where: Ints | npt.NDArray[np.bool_]) -> "Rows":
+        """The rows at these positions, or where this (n,) mask is true."""
+        order = np.arange(len(self.ids))[where]
+        return Rows(
+            [self.ids[i] for i in order],
+            self.splits[order],
+            self.pixels[order],
+            self.places[order],
+            [self.blocks[i] for i in order],
+        )
+
+
+class Chosen(NamedTuple):
+    """Sorted positions of a subset's rows and, by split, how its target was changed or missed."""
+
+    places: Ints
+    notes: dict[str, dict[str, Any]]
+
+
+def choose(rows: Rows, name: str, size: int, target: str) -> Chosen:
+    """A subset of exactly ``size`` rows, every split in its proportion by the largest remainder.
 
     ``natural`` takes the rows whose hash of (name, id) is smallest, so a subset of a larger
     release keeps most of its rows. Another target draws rows, none twice, with the weights
-    nearest to uniform that meet it, or the nearest shares where it cannot be met.
+    nearest to uniform that meet it. A class that no row of a split holds is left out of the
+    target there, and where the rest cannot be met the nearest shares are taken: the notes say so.
+    Raises ArasError naming subset and split when a target asks for absent classes alone.
     """
     if size >= len(rows.ids):
-        return np.arange(len(rows.ids))
-    found = []
-    for split in range(len(SPLITS)):
+        return Chosen(np.arange(len(rows.ids)), {})
+    found, notes = [], {}
+    sizes = largest_remainder(np.bincount(rows.splits, minlength=len(SPLITS)), size)
+    for split in np.flatnonzero(sizes):
         places = np.flatnonzero(rows.splits == split)
-        wanted = round(size * len(places) / len(rows.ids))
-        if not wanted:
-            continue
         ids = [rows.ids[i] for i in places]
         if target == "natural":
             order = np.argsort([seed(name, one) for one in ids], kind="stable")
-            found.append(places[order[:wanted]])
-        else:
-            found.append(places[_balanced(ids, rows.pixels[places], name, wanted, target)])
-    return np.sort(np.concatenate(found))
+            found.append(places[order[: sizes[split]]])
+            continue
+        try:
+            chosen, note = _balanced(ids, rows.pixels[places], name, int(sizes[split]), target)
+        except ArasError as error:
+            raise ArasError(f"[subsets.{name}], split {SPLITS[split]}: {error}") from error
+        found.append(places[chosen])
+        if note:
+            notes[SPLITS[split]] = note
+    return Chosen(np.sort(np.concatenate(found)), notes)
 
 
-def _balanced(ids: Sequence[str], pixels: Ints, name: str, rows: int, target: str) -> Ints:
-    wanted = Target.parse(target)
+def largest_remainder(counts: Ints, total: int) -> Ints:
+    """``total`` shared out in whole numbers in proportion to ``counts``; ties go to the first."""
+    scaled = counts * total
+    floor, rest = np.divmod(scaled, counts.sum())
+    order = np.argsort(-rest, kind="stable")
+    floor[order[: total - floor.sum()]] += 1
+    return floor
+
+
+def _balanced(
+    ids: Sequence[str], pixels: Ints, name: str, rows: int, target: str
+) -> tuple[Ints, dict[str, Any]]:
+    wanted, absent = _reachable(Target.parse(target), pixels)
     plan = balance.solve(pixels, wanted, rows=rows, max_repeats=1)
     number = seed("subset", name)
     repeats = balance.allocate(plan.weights, rows, number, ids=ids, compositions=pixels)
-    return np.flatnonzero(repeats)
+    note: dict[str, Any] = {"absent": absent} if absent else {}
+    if not plan.feasible:
+        note["short"] = list(plan.short_classes)
+    return np.flatnonzero(repeats), note
+
+
+def _reachable(target: Target, pixels: Ints) -> tuple[Target, list[str]]:
+    """The target among the classes that some row holds, and those that it asks for in vain."""
+    natural = balance.fractions_of(pixels).mean(axis=0)
+    shares = target.shares(natural)
+    absent = (shares > 0) & (natural == 0)
+    if not absent.any():
+        return target, []
+    names = [name for name, gone in zip(CLASSES, absent, strict=True) if gone]
+    kept = np.where(absent, 0, shares)
+    if not kept.any():
+        raise ArasError(f"balance {target} asks for {', '.join(names)} alone, which no row holds")
+    named = zip(CLASSES, (kept / kept.sum()).tolist(), strict=True)
+    return Target("shares", named=tuple(named)), names
 
 
 def write(path: Path, ids: Sequence[str], splits: Iterable[int]) -> dict[str, Any]:
@@ -108,11 +170,6 @@ def apply(rows: Rows, chosen: Mapping[str, str]) -> Rows:
             f"{len(missing):,} ids are not real rows of this release, such as {min(missing)}: "
             "the file belongs to another release"
         )
-    places = [i for i, one in enumerate(rows.ids) if one in chosen]
-    return Rows(
-        [rows.ids[i] for i in places],
-        np.array([SPLITS.index(chosen[rows.ids[i]]) for i in places], dtype=np.int64),
-        rows.pixels[places],
-        rows.places[places],
-        [rows.blocks[i] for i in places],
-    )
+    found = rows.take(np.array([one in chosen for one in rows.ids], dtype=bool))
+    splits = [SPLITS.index(chosen[one]) for one in found.ids]
+    return replace(found, splits=np.array(splits, dtype=np.int64))

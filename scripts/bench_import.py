@@ -35,6 +35,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from builder import recipe  # noqa: E402
 from builder.demo import land_cover, reflectance  # noqa: E402
 from builder.landcover import PALETTE, count_pixels, percent  # noqa: E402
 from builder.official.names import HEADER, STREAMS  # noqa: E402
@@ -212,9 +213,10 @@ def measure_import(folder: Path, workers: int) -> dict[str, Any]:
 def measure_listing(folder: Path, rows: int) -> dict[str, Any]:
     """Only the index: pictures of a few bytes, captions in full."""
     (folder / "official").mkdir(parents=True)
-    (folder / "ds").mkdir()
     write_layout(folder / "official", rows, [(b"i", b"m", [100, 0, 0, 0, 0, 0, 0])])
-    command = [sys.executable, "-m", "builder", "-C", "ds", "import", "../official", "--dry-run"]
+    values = {"sources": '["../official"]', "run": '"official"', "captions": "true"}
+    recipe.write(folder / "ds", imports={**values, "md5_lines": []})
+    command = [sys.executable, "-m", "builder", "-C", "ds", "import", "--dry-run"]
     _, seconds, most, cpu = watched(command, folder)
     index = folder / "ds" / "work" / "import" / ".index.sqlite"
     return {

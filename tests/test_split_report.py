@@ -1,10 +1,15 @@
 """The report on a split against distances and shares worked out by hand."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
+from builder.errors import ArasError
 from builder.geo import EARTH_KM
-from builder.split_report import draw_map, measure
+from builder.split_report import ASIDE, COLOURS, DPI, WIDTH, draw_map, measure, with_blocks
 from builder.subsets import Rows
 
 SIZE = 0.02
@@ -61,10 +66,80 @@ def test_a_split_without_test_tiles_has_no_shares_to_report():
     assert told["splits"]["test"]["divergence"] is None
 
 
-def test_the_map_shows_every_split_in_its_colour(tmp_path):
-    from PIL import Image
+def test_tiles_without_a_place_count_for_shares_and_not_for_distances():
+    rows = make_rows([(0, 0), (np.nan, np.nan), (5, 0)], [0, 0, 2])
+    told = measure(rows, SIZE, (1.0,))
+    assert (told["tiles"], told["without_place"]) == (3, 1)
+    assert told["test_near_train"] == {"1": 0}
+    assert told["splits"]["train"]["tiles"] == 2
+    assert told["smallest_distance_km"]["train-test"] == pytest.approx(4.98 * DEGREE_KM, rel=1e-6)
 
-    rows = make_rows([(0, 0), (0.1, 0.05), (0.2, 0)], [0, 1, 2])
+
+def test_what_cannot_be_said_is_none():
+    rows = make_rows([(0, 0), (0.02, 0)], [2, 2])
+    rows = replace(rows, blocks=[None, None])
+    told = measure(rows, SIZE, (0.0, 1.0))
+    assert told["test_near_train"] == {"0": None, "1": None}
+    assert told["blocks_in_several_splits"] is None
+
+
+def colours_of(path: Path) -> dict[tuple[int, ...], int]:
+    """Colour → pixels of a picture."""
+    return {c: n for n, c in Image.open(path).convert("RGB").getcolors(2**24)}
+
+
+def in_blocks(places: list[tuple[float, float]], splits: list[int], block: float = 0.25) -> Rows:
+    return with_blocks(replace(make_rows(places, splits), blocks=[None] * len(places)), block)
+
+
+def rgb(colour: str) -> tuple[int, ...]:
+    return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
+
+
+def test_the_map_shows_every_split_in_its_colour(tmp_path):
+    rows = in_blocks([(0.1, 0.1), (0.3, 0.1), (0.6, 0.1)], [0, 1, 2])
     draw_map(rows, SIZE, tmp_path / "map.png")
-    colours = {c for _, c in Image.open(tmp_path / "map.png").convert("RGB").getcolors(2**24)}
-    assert {(0x99, 0x99, 0x99), (0xE6, 0x9F, 0x00), (0x00, 0x72, 0xB2)} <= colours
+    assert {rgb(one) for one in COLOURS} <= colours_of(tmp_path / "map.png").keys()
+
+
+def test_where_tiles_are_small_blocks_are_filled_with_the_colour_of_their_split(tmp_path):
+    rows = in_blocks([(0.5, 0.5), (20.5, 0.5), (40.5, 0.5)], [0, 1, 2], block=1.0)
+    draw_map(rows, SIZE, tmp_path / "map.png")
+    found = colours_of(tmp_path / "map.png")
+    side = (WIDTH - 1) * DPI / 42
+    for colour in COLOURS:
+        legend = 800
+        assert 0.5 * side**2 < found[rgb(colour)] < legend + 1.5 * side**2
+
+
+def test_tiles_that_the_split_leaves_out_and_those_of_mixed_blocks_are_shown(tmp_path):
+    rows = in_blocks([(0.5, 0.5), (0.52, 0.5), (40.5, 0.5)], [0, 2, 0], block=1.0)
+    draw_map(rows, SIZE, tmp_path / "without.png")
+    draw_map(rows, SIZE, tmp_path / "with.png", in_blocks([(10.5, 0.5)], [0], block=1.0))
+    assert rgb(ASIDE) in colours_of(tmp_path / "with.png")
+    assert rgb(ASIDE) not in colours_of(tmp_path / "without.png")
+    filled = in_blocks([(0.5, 0.5), (0.52, 0.5), (40.5, 0.5)], [0, 0, 0], block=1.0)
+    draw_map(filled, SIZE, tmp_path / "filled.png")
+    grey = rgb(COLOURS[0])
+    assert colours_of(tmp_path / "without.png")[grey] < colours_of(tmp_path / "filled.png")[grey]
+
+
+def test_the_figure_is_as_high_as_the_land_that_it_shows(tmp_path):
+    for name, north in (("wide", 1.0), ("tall", 8.0)):
+        draw_map(in_blocks([(0, 0), (8, north)], [0, 2]), SIZE, tmp_path / f"{name}.png")
+    wide, tall = (Image.open(tmp_path / f"{name}.png").size for name in ("wide", "tall"))
+    assert wide[0] == tall[0]
+    assert tall[1] > 3 * wide[1]
+
+
+def test_a_map_that_cannot_be_drawn_or_written_is_one_clear_error(tmp_path):
+    nowhere = replace(make_rows([(np.nan, np.nan)], [0]), blocks=[None])
+    with pytest.raises(ArasError, match="no tile has a place"):
+        draw_map(nowhere, SIZE, tmp_path / "map.png")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ArasError, match=r"file/map\.png: the map cannot be written there"):
+        draw_map(in_blocks([(0, 0)], [0]), SIZE, tmp_path / "file" / "map.png")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ArasError, match="folder: the map cannot be written there"):
+        draw_map(in_blocks([(0, 0)], [0]), SIZE, tmp_path / "folder")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]

@@ -62,6 +62,11 @@ def run_options(command: F) -> F:
     return command
 
 
+def counted(n: int, one: str, many: str = "") -> str:
+    """``n`` with its noun: 1 row, 2,000 rows; ``many`` where the plural is not ``one`` + s."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
 def print_json(value: Any) -> None:
     click.echo(json.dumps(value, ensure_ascii=False))
 
@@ -136,6 +141,10 @@ def print_findings(found: dict[str, Any], report: Path, as_json: bool) -> None:
     say(f"wrote {report}")
 
 
+ONE = {"caption_errors": "caption_error", "copies": "copy", "repeats": "repeat"}
+"""Counts of a stage that are plural → what a single one is called."""
+
+
 def describe(summary: dict[str, Any]) -> str:
     """One summary as the line that a person reads."""
     name = summary["stage"]
@@ -155,7 +164,11 @@ def describe(summary: dict[str, Any]) -> str:
         work += f", {failed} failed"
     text = f"{name}: {summary['rows']:,} rows in {shards - failed} shards, {work} ({seconds:.1f} s)"
     if counts := summary["counts"]:
-        parts = [f"{value:,} {key.replace('_', ' ')}" for key, value in counts.items() if value]
+        parts = [
+            counted(value, ONE.get(key, key).replace("_", " "), key.replace("_", " "))
+            for key, value in counts.items()
+            if value
+        ]
         text += f"\n  {', '.join(parts)}" if parts else ""
     return text + _describe_report(summary["report"])
 
@@ -163,14 +176,19 @@ def describe(summary: dict[str, Any]) -> str:
 def _describe_report(report: dict[str, Any]) -> str:
     text = ""
     if account := report.get("account"):
-        counts = (account[name] for name in ("rows_in", "rows_out", "rejects"))
-        text += "\n  {:,} rows in = {:,} rows out + {:,} rejects".format(*counts)
-        for reason, n in report.get("reasons", {}).items():
-            text += f"\n    {n:>9,} {reason}"
-    if elsewhere := report.get("captions_elsewhere"):
-        text += f"\n  {elsewhere:,} captions of splits without pictures were not asked for"
+        came, went, lost = (account[name] for name in ("rows_in", "rows_out", "rejects"))
+        text += f"\n  {counted(came, 'row')} in = {counted(went, 'row')} out + "
+        text += counted(lost, "reject") + _by_reason(report.get("reasons", {}))
+    if entries := report.get("set_aside"):
+        text += f"\n  {counted(sum(entries.values()), 'other entry', 'other entries')} set aside"
+        text += _by_reason(entries)
+    for what in ("captions", "percentages"):
+        if n := report.get(f"{what}_elsewhere"):
+            text += f"\n  {counted(n, 'line')} of {what} for splits without pictures not asked for"
     if differs := report.get("percent_differs"):
-        text += f"\n  {differs:,} rows were published with percentages that their masks do not have"
+        were = "was" if differs == 1 else "were"
+        text += f"\n  {counted(differs, 'row')} {were} published with percentages that the mask "
+        text += "does not have"
     if model := report.get("unpinned"):
         text += (
             f"\n  {model['model']} is not pinned: this run used commit {model['commit']}; "
@@ -187,7 +205,14 @@ def _describe_report(report: dict[str, Any]) -> str:
     if distance := report.get("smallest_distance_km"):
         known = [f"{pair} {km} km" for pair, km in distance.items() if km is not None]
         text += f"\n  smallest distance: {', '.join(known) or 'only one split has tiles'}"
+    if unknown := report.get("without_place"):
+        verb = "is" if unknown == 1 else "are"
+        text += f"\n  {counted(unknown, 'tile')} without a place {verb} not judged"
     return text
+
+
+def _by_reason(reasons: dict[str, int]) -> str:
+    return "".join(f"\n    {n:>9,} {reason}" for reason, n in reasons.items())
 
 
 def is_terminal() -> bool:

@@ -69,9 +69,10 @@ def import_(
     imported, and no SOURCE need be given.
 
     Zips are first checked against the md5 that you give, that an MD5SUMS beside them gives, or
-    that the official record gives. Every entry is then accounted for: rows in = rows out +
-    rejects. What is not whole is listed with the reason in reports/import-rejects.csv, and
-    percentages that the masks do not have in reports/import-percent.csv.
+    that the official record gives. Every row is then accounted for: rows in = rows out +
+    rejects. What is not whole is listed with the reason in reports/import-rejects.csv, entries
+    that are no row in reports/import-set-aside.csv, and percentages that the masks do not have
+    in reports/import-percent.csv.
 
     \b
       aras -C aras400k import official/            # the four zips that aras fetch left there
@@ -79,19 +80,45 @@ def import_(
       aras import --engine serial                  # go on, with the recipe's sources
       aras -C copy import ../aras400k/release/1.0.0
     """
-    from builder.cli.make import run_command
+    import tempfile
 
+    from builder.cli.make import run_command
+    from builder.errors import ArasError
+    from builder.recipe import FILE
+
+    there = (directory / FILE).exists()
+    if sources and options["dry_run"] and not there:
+        with tempfile.TemporaryDirectory() as elsewhere:  # a dry run leaves nothing behind
+            paths = tuple(str((directory / one).resolve()) for one in sources)
+            _write_recipe(Path(elsewhere), paths, dict(md5), run, dry_run=True)
+            run_command(Path(elsewhere), lambda project: [project.imports()], **options)
+        return
     if sources:
         _write_recipe(directory, sources, dict(md5), run)
     elif md5:
         raise click.UsageError("--md5 goes with a SOURCE; otherwise write it to [import.md5]")
+    elif not there:
+        raise ArasError(
+            f"{directory / FILE}: no such recipe, and no SOURCE is given; `aras import SOURCE…` "
+            "writes one that imports zips, a folder or a release, or name its directory with "
+            "`aras -C DIR import`"
+        )
     run_command(directory, lambda project: [project.imports()], **options)
 
 
-def _write_recipe(directory: Path, sources: tuple[str, ...], md5: dict[str, str], run: str) -> None:
-    """Write a recipe that imports ``sources``; raises ArasError when another one is there."""
+def _write_recipe(
+    directory: Path,
+    sources: tuple[str, ...],
+    md5: dict[str, str],
+    run: str,
+    *,
+    dry_run: bool = False,
+) -> None:
+    """Write a recipe that imports ``sources``; raises ArasError when another one is there, and
+    for sources that cannot be imported: then nothing stays behind."""
     from builder import recipe
     from builder.errors import ArasError
+    from builder.files import remove
     from builder.official.sources import has_captions
     from builder.pipeline import Project
     from builder.stages.import_release import is_release
@@ -113,14 +140,17 @@ def _write_recipe(directory: Path, sources: tuple[str, ...], md5: dict[str, str]
         "captions": json.dumps(captions),
         "md5_lines": [f"{json.dumps(name)} = {json.dumps(sum_)}" for name, sum_ in md5.items()],
     }
+    project = Project(directory)
+    fresh = [path for path in (directory, project.store.root) if not path.exists()]
     path = recipe.write(directory, imports=values)
     try:  # a recipe stays only when its sources can be listed and are what they should be
-        project = Project(directory)
         project.imports().units(project.store)
     except BaseException:
-        path.unlink()
+        for one in (path, *fresh):
+            remove(one)
         raise
-    say(f"{path}: written; it names what is imported")
+    if not dry_run:
+        say(f"{path}: written; it names what is imported")
     if not captions:
         say("no captions.csv inside, beside or above the sources: pictures and masks alone")
 
@@ -165,7 +195,8 @@ def export(
     {train,val,test,synth}/{images,masks}/NAME.png with RGB masks in the published palette,
     captions.csv with its 14 columns and class_percentages/SPLIT.csv; images keep their bytes.
     A caption column whose stream the release does not have says so in every row ("ERROR: …"),
-    unless --stream names another one for it. `aras import` reads all of it back.
+    unless --stream names another one for it. streams.json says which stream each column holds and
+    who wrote it. `aras import` reads all of it back.
 
     \b
       aras export release/0.1.0 --to official

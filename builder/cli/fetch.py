@@ -258,8 +258,9 @@ def _list(plan: "Plan", to: Path, as_json: bool) -> None:
         return
     for remote, state, size in rows:
         click.echo(f"{state:<7}{'' if size is None else megabytes(size):>12}  {remote.name}")
-    unknown = f", {plan.unknown} of unknown size" if plan.unknown else ""
+    sizes = [megabytes(plan.bytes)] if plan.unknown < len(plan.todo) or not plan.todo else []
+    sizes += [f"{plan.unknown} of unknown size"] if plan.unknown else []
     click.echo(
-        f"{to}: {len(plan.todo)} to fetch ({megabytes(plan.bytes)}{unknown}), "
+        f"{to}: {len(plan.todo)} to fetch ({', '.join(sizes)}), "
         f"{len(plan.kept)} there already, {len(plan.absent)} absent on the server"
     )

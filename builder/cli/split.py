@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from builder.cli.common import json_option, print_json, say, stage_options
+from builder.cli.common import counted, json_option, print_json, say, stage_options
 from builder.cli.make import run_command
 
 WITHIN_KM = (0.0, 1.0, 2.5, 5.0, 10.0)
@@ -30,7 +30,11 @@ def split(ctx: click.Context, /, **options: Any) -> None:
 
 @split.command()
 @click.argument("release", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--ids", type=click.Path(path_type=Path), help="Judge the split of this CSV of ids.")
+@click.option(
+    "--ids",
+    type=click.Path(path_type=Path),
+    help="Judge the split of this CSV of ids, here or in RELEASE.",
+)
 @click.option("--km", multiple=True, type=click.FloatRange(0), help="Distances to report, in km.")
 @click.option("--map", "map_file", type=click.Path(path_type=Path), help="Draw a map (PNG).")
 @json_option
@@ -53,19 +57,27 @@ def report(
       aras split report release/0.1.0 --km 5 --map split.png
       aras split report release/0.1.0 --ids subsets/mini.csv --json
     """
+    import numpy as np
+
     from builder import split_report, subsets
     from builder.geo import PER_DEGREE
     from builder.release.layout import read_manifest
     from builder.release.read import real_rows
 
     release = directory / release
-    rows = real_rows(release)
+    every = rows = real_rows(release)
     if ids is not None:
-        rows = subsets.apply(rows, subsets.read(directory / ids))
-    size = read_manifest(release)["facts"]["recipe"]["tiles"]["size"] / PER_DEGREE
+        beside, inside = directory / ids, release / ids
+        file = inside if inside.is_file() and not beside.is_file() else beside
+        rows = subsets.apply(every, subsets.read(file))
+    recipe = read_manifest(release)["facts"]["recipe"]
+    size = recipe["tiles"]["size"] / PER_DEGREE
     told = split_report.measure(rows, size, tuple(sorted(km)) or WITHIN_KM)
     if map_file is not None:
-        split_report.draw_map(rows, size, directory / map_file)
+        chosen = set(rows.ids)
+        left = every.take(np.array([one not in chosen for one in every.ids]))
+        shown = split_report.with_blocks(rows, recipe["split"]["block"])
+        split_report.draw_map(shown, size, directory / map_file, left)
     if as_json:
         print_json({"kind": "split-report", "release": str(release), **told})
         return
@@ -75,15 +87,22 @@ def report(
 
 
 def _describe(told: dict[str, Any]) -> str:
-    lines = [f"{told['tiles']:,} real tiles"]
+    lines = [counted(told["tiles"], "real tile")]
+    if unknown := told["without_place"]:
+        verb = "is" if unknown == 1 else "are"
+        lines.append(f"  {counted(unknown, 'tile')} without a place {verb} not judged")
     for km, share in told["test_near_train"].items():
         value = "–" if share is None else f"{100 * share:.1f} %"
         what = "touch a train tile" if km == "0" else f"have a train tile within {km} km"
         lines.append(f"  {value:>8} of test tiles {what}")
     for pair, value in told["smallest_distance_km"].items():
         lines.append(f"  smallest distance {pair}: {'–' if value is None else f'{value} km'}")
-    lines.append(f"  blocks in several splits: {told['blocks_in_several_splits']}")
+    blocks = told["blocks_in_several_splits"]
+    lines.append(f"  blocks in several splits: {'–' if blocks is None else blocks}")
     for name, part in told["splits"].items():
-        shares = " ".join(f"{k} {100 * v:.1f}" for k, v in part["class_shares"].items())
-        lines.append(f"  {name:<11}{part['tiles']:>8,} tiles, % {shares}; {part['divergence']} JSD")
+        line = f"  {name:<11}{part['tiles']:>8,} {'tile' if part['tiles'] == 1 else 'tiles'}"
+        if part["tiles"]:
+            shares = " ".join(f"{k} {100 * v:.1f}" for k, v in part["class_shares"].items())
+            line += f", % {shares}; {part['divergence']} JSD"
+        lines.append(line)
     return "\n".join(lines)

@@ -10,7 +10,7 @@ from typing import Any
 import requests
 
 from builder.errors import ArasError
-from builder.fetch.http import TIMEOUT, reason, secure
+from builder.fetch.http import TIMEOUT, reason, secure, unreachable
 from builder.fetch.verify import Raster, Remote
 from builder.retry import retrying, status_of
 
@@ -178,7 +178,9 @@ def _record(
         status = status_of(error)
         if status in (404, 410):
             raise ArasError(f"there is no record at {url}: check the number") from error
-        raise ArasError(f"cannot read {url}: {reason(error)}") from error
+        if status is None:
+            raise unreachable(url, error) from error
+        raise ArasError(f"cannot read {url}: {reason(error)}; try again later") from error
     secure(answer.url)
     try:
         body = answer.json()

@@ -4,11 +4,10 @@ import contextlib
 import errno
 import fcntl
 import os
-import queue
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ import requests
 
 from builder.errors import ArasError, CorruptFile
 from builder.fetch.download import Line, NoSpace, Stopped, download, part
-from builder.fetch.http import TIMEOUT, reason
+from builder.fetch.each import each
+from builder.fetch.http import TIMEOUT, reason, unreachable
 from builder.fetch.verify import Remote, verify
 from builder.files import read_json, write_json
 from builder.retry import in_words, retrying, status_of
@@ -99,7 +99,7 @@ def survey(
     """
     plan, ledger = Plan(), _ledger(to)
     unsized = []
-    for remote, held in _each(remotes, jobs, lambda remote: _held(remote, to, ledger)):
+    for remote, held in each(remotes, jobs, lambda remote: _held(remote, to, ledger)):
         if isinstance(held, OSError):
             raise ArasError(f"cannot read {to / remote.name}: {held.strerror}") from held
         if isinstance(held, BaseException):
@@ -118,14 +118,11 @@ def survey(
         return retrying(lambda: _head(remote, session), attempts=3, base=backoff, on_retry=tell)
 
     ask = unsized if sizes and len(unsized) <= SURVEYED else []
-    for remote, found in _each(ask, jobs, size):
+    for remote, found in each(ask, jobs, size):
         if isinstance(found, requests.RequestException):
             status = status_of(found)
             if status is None:
-                raise ArasError(
-                    f"cannot reach {remote.url}: {reason(found)}; check the network, the proxy "
-                    f"settings (HTTPS_PROXY) and --base-url"
-                ) from found
+                raise unreachable(remote.url, found) from found
             if status == 404 and remote.optional:
                 plan.absent.append(remote)
                 del plan.todo[remote]
@@ -170,7 +167,7 @@ def fetch(
                 stop.set()
             raise
 
-    with contextlib.closing(_each(plan.todo, jobs, bring, stop)) as results:
+    with contextlib.closing(each(plan.todo, jobs, bring, stop)) as results:
         for count, (remote, error) in enumerate(results, 1):
             if error is None:
                 seen = ledger[remote.name] = _seen(remote, to)
@@ -198,49 +195,6 @@ def fetch(
 def megabytes(size: float) -> str:
     """Bytes for people: 455.2 MB, 12.34 GB."""
     return f"{size / 1e9:,.2f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
-
-
-def _each(
-    items: Iterable[Any],
-    jobs: int,
-    work: Callable[[Any], Any],
-    stop: threading.Event | None = None,
-) -> Generator[tuple[Any, Any], None, None]:
-    """(item, result or exception) in the order of finishing, from ``jobs`` threads.
-
-    The threads are daemons, so that Ctrl-C ends the command even while one waits for a silent
-    server: a partial file is as good after that as after any other break.
-    """
-    stop = stop or threading.Event()
-    todo: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
-    for item in items:
-        todo.put(item)
-    count = todo.qsize()
-
-    def run() -> None:
-        while not stop.is_set():
-            try:
-                item = todo.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                done.put((item, work(item)))
-            except BaseException as error:  # noqa: BLE001 raised where the results are read
-                done.put((item, error))
-
-    threads = [threading.Thread(target=run, daemon=True) for _ in range(min(jobs, count))]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in range(count):
-            yield done.get()
-    except BaseException:
-        # Ctrl-C, or the caller needs no more: transfers under way end at their next bytes.
-        stop.set()
-        for thread in threads:
-            thread.join(timeout=1 / len(threads))
-        raise
 
 
 def _held(remote: Remote, to: Path, ledger: dict[str, Any]) -> bool:

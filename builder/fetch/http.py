@@ -40,6 +40,14 @@ def secure(url: str) -> str:
     return url.rstrip("/")
 
 
+def unreachable(url: str, error: BaseException) -> ArasError:
+    """What to say when no server answers at ``url``: the cause and the ways out."""
+    return ArasError(
+        f"cannot reach {url}: {reason(error)}; check the network, the proxy settings (HTTPS_PROXY) "
+        "and --base-url"
+    )
+
+
 def reason(error: BaseException) -> str:
     """A network or file error in a few words: the status, or the innermost cause."""
     response = getattr(error, "response", None)

@@ -22,12 +22,21 @@ def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
 
 
 def write_rejects(store: Store, index: Index, path: Path) -> Counter[str]:
-    """Gather what the listing and the shards rejected; returns how many for each reason."""
+    """Gather the rows that the listing and the shards rejected; returns how many per reason."""
+    return _write_reasons(path, itertools.chain(index.rejects(), _of_shards(store)))
+
+
+def write_set_aside(index: Index, path: Path) -> Counter[str]:
+    """List the entries that are no row; returns how many for each reason."""
+    return _write_reasons(path, index.set_aside())
+
+
+def _write_reasons(path: Path, listed: Iterable[Sequence[str]]) -> Counter[str]:
     reasons: Counter[str] = Counter()
 
     def rows() -> Iterator[Sequence[str]]:
         yield ("file", "row", "reason")
-        for one in itertools.chain(index.rejects(), _of_shards(store)):
+        for one in listed:
             reasons[re.split(r": | \(", one[2])[0]] += 1
             yield one
 

@@ -18,15 +18,15 @@ from builder.official.listing import SCHEMA, Listing
 from builder.official.sources import Source
 from builder.official.zips import Member
 
-FORMAT = 1
+FORMAT = 2
 
 _PARTS = """
 SELECT line.grp, line.name, i.source, i.path, i.offset, i.packed, i.size, i.crc, i.method,
     m.source, m.path, m.offset, m.packed, m.size, m.crc, m.method,
-    caption.texts, coalesce(caption.percent, percentage.percent)
+    t.texts, coalesce(t.percent, p.percent)
 FROM line JOIN picture AS i ON i.id = line.image JOIN picture AS m ON m.id = line.mask
-LEFT JOIN caption ON caption.id = line.caption
-LEFT JOIN percentage ON percentage.grp = line.grp AND percentage.name = line.name
+LEFT JOIN record AS t ON t.id = line.caption
+LEFT JOIN record AS p ON p.role = 'percentages' AND p.grp = line.grp AND p.name = line.name
 WHERE line.shard = ? ORDER BY line.place
 """
 
@@ -95,6 +95,10 @@ class Index:
     def rejects(self) -> Iterator[tuple[str, str, str]]:
         """(file, row, reason) of all that was no whole row when the sources were listed."""
         yield from self._base.execute("SELECT file, row, reason FROM reject ORDER BY rowid")
+
+    def set_aside(self) -> Iterator[tuple[str, str, str]]:
+        """(file, row, reason) of all entries that are no row: copies, strays, unreadable lines."""
+        yield from self._base.execute("SELECT file, row, reason FROM entry ORDER BY rowid")
 
     def lines(self, shard: str) -> list[Line]:
         return [

@@ -21,44 +21,67 @@ SCHEMA = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 CREATE TABLE fact(name TEXT PRIMARY KEY, value TEXT);
-CREATE TABLE source(number INTEGER PRIMARY KEY, path TEXT, kind TEXT);
+CREATE TABLE source(number INTEGER PRIMARY KEY, path TEXT, kind TEXT, label TEXT);
 CREATE TABLE picture(id INTEGER PRIMARY KEY, role TEXT, grp TEXT, name TEXT, source INTEGER,
     path TEXT, stamp TEXT, offset INTEGER, packed INTEGER, size INTEGER, crc INTEGER,
     method INTEGER);
-CREATE TABLE caption(id INTEGER PRIMARY KEY, grp TEXT, name TEXT, path TEXT, percent TEXT,
-    texts TEXT);
-CREATE TABLE percentage(grp TEXT, name TEXT, percent TEXT, PRIMARY KEY(grp, name));
+CREATE TABLE record(id INTEGER PRIMARY KEY, role TEXT, grp TEXT, name TEXT, file TEXT, line INTEGER,
+    percent TEXT, texts TEXT);
 CREATE TABLE reject(file TEXT, row TEXT, reason TEXT);
+CREATE TABLE entry(file TEXT, row TEXT, reason TEXT);
 CREATE TABLE line(place INTEGER PRIMARY KEY, shard TEXT, grp TEXT, name TEXT, image INTEGER,
     mask INTEGER, caption INTEGER);
 CREATE TABLE shard(name TEXT PRIMARY KEY, rows INTEGER, digest TEXT);
 CREATE INDEX line_shard ON line(shard);
-CREATE TEMP TABLE refused(grp TEXT, name TEXT, reason TEXT, PRIMARY KEY(grp, name));
+CREATE TEMP TABLE refused(grp TEXT, name TEXT, file TEXT, reason TEXT, PRIMARY KEY(grp, name));
+CREATE TEMP VIEW picture_part AS SELECT id, role, grp, name, label || '/' || picture.path AS file,
+    grp || '/' || name AS row, label || '/' || picture.path AS spot,
+    iif(crc IS NULL, source || ' ' || picture.path, stamp) AS content
+    FROM picture JOIN source ON source.number = picture.source;
+CREATE TEMP VIEW record_part AS SELECT id, role, grp, name, file,
+    'line ' || line || ' (' || name || '.png)' AS row, file || ' line ' || line AS spot,
+    coalesce(percent, '') || coalesce(texts, '') AS content FROM record;
 """
 
 _KEYS = """
 CREATE INDEX picture_key ON picture(role, grp, name);
-CREATE INDEX caption_key ON caption(grp, name);
+CREATE INDEX record_key ON record(role, grp, name);
 """
 
 _CANDIDATES = """
 CREATE TEMP TABLE candidate(grp TEXT, name TEXT, PRIMARY KEY(grp, name)) WITHOUT ROWID;
 INSERT OR IGNORE INTO candidate SELECT grp, name FROM picture;
-INSERT OR IGNORE INTO candidate SELECT grp, name FROM caption;
+INSERT OR IGNORE INTO candidate SELECT grp, name FROM record;
 INSERT OR IGNORE INTO candidate SELECT grp, name FROM refused;
 """
 
 _JOIN = """
-SELECT c.name, i.id, m.id, t.id, r.reason, i.stamp, m.stamp, t.texts,
+SELECT c.name, i.id, m.id, t.id, p.id, r.file, r.reason, i.stamp, m.stamp, t.texts,
     coalesce(t.percent, p.percent)
 FROM candidate AS c
 LEFT JOIN picture AS i ON i.role = 'image' AND i.grp = c.grp AND i.name = c.name
 LEFT JOIN picture AS m ON m.role = 'mask' AND m.grp = :masks AND m.name = c.name
-LEFT JOIN caption AS t ON t.grp = c.grp AND t.name = c.name
-LEFT JOIN percentage AS p ON p.grp = c.grp AND p.name = c.name
+LEFT JOIN record AS t ON t.role = 'caption' AND t.grp = c.grp AND t.name = c.name
+LEFT JOIN record AS p ON p.role = 'percentages' AND p.grp = c.grp AND p.name = c.name
 LEFT JOIN refused AS r ON r.grp = c.grp AND r.name = c.name
 WHERE c.grp = :grp ORDER BY c.name
 """
+
+_CONTRADICTED = """
+SELECT p.file, p.row, t.spot FROM record AS own
+JOIN record AS other ON other.role = 'caption' AND other.grp = own.grp AND other.name = own.name
+JOIN record_part AS p ON p.id = own.id JOIN record_part AS t ON t.id = other.id
+WHERE own.role = 'percentages' AND other.percent <> own.percent ORDER BY own.id
+"""
+
+_ODD = """
+SELECT file, reason FROM entry UNION ALL SELECT file, reason FROM refused LIMIT ?
+"""
+
+ARTICLES = {"image": "an image", "mask": "a mask", "caption": "a caption"}
+PLURALS = {"image": "images", "mask": "masks", "caption": "captions"}
+ELSEWHERE = {"caption": "captions_elsewhere", "percentages": "percentages_elsewhere"}
+"""Role of a line → what it counts as where its split has no pictures."""
 
 
 class Listing:
@@ -73,18 +96,20 @@ class Listing:
     ) -> None:
         self.base, self.sources = base, sources
         self.captions, self.shard_rows = captions, shard_rows
-        names = ("candidates", "surplus", "whole", "not_whole", "captions_elsewhere")
+        names = ("candidates", "whole", "not_whole", "set_aside", *ELSEWHERE.values())
         self.counts: Counter[str] = Counter(dict.fromkeys(names, 0))
 
     def run(self) -> dict[str, int]:
-        """Returns ``candidates`` (names in any part), ``surplus`` (entries that are no row),
-        ``whole`` rows, ``not_whole`` ones and ``captions_elsewhere`` (of splits not given)."""
+        """Returns ``candidates`` (names in any part), which are ``whole`` rows or ``not_whole``;
+        entries ``set_aside``, which are no row; and lines of splits that are not given."""
         with bar("index", None, "entries") as advance:
             self._read_tables(self._list(advance), advance)
             self._expect_rows()
             self.base.executescript(_KEYS)
-            self._copies("picture", "iif(crc IS NULL, source || ' ' || path, stamp)")
-            self._copies("caption", "coalesce(percent, '') || texts")
+            self._copies("picture")
+            self._copies("record")
+            for file, row, spot in self.base.execute(_CONTRADICTED):
+                self._set_aside(file, row, f"captions.csv has other percentages: {spot} is taken")
             self.base.executescript(_CANDIDATES)
             (self.counts["candidates"],) = self._one("SELECT count(*) FROM candidate")
             for group in GROUPS:
@@ -95,26 +120,33 @@ class Listing:
         """Enter all pictures; returns the tables, each content once."""
         waiting: dict[str, tuple[Source, Entry]] = {}
         for number, source in enumerate(self.sources):
-            row = (number, str(source.path), source.kind)
-            self.base.execute("INSERT INTO source VALUES (?, ?, ?)", row)
+            row = (number, str(source.path), source.kind, source.path.name)
+            self.base.execute("INSERT INTO source VALUES (?, ?, ?, ?)", row)
             for entry in found.entries(source):
                 advance(1, source.path.name)
                 if isinstance(entry, Odd):
-                    self._surplus(source.path.name, entry.path, entry.reason)
-                elif entry.role in ("image", "mask", "generated"):
+                    self._odd(source, entry)
+                elif entry.is_picture:
                     self._picture(number, entry)
                 else:
                     content = entry.stamp if entry.member else f"{source.path}/{entry.path}"
                     if content in waiting:
                         reason = f"repeats a table: {_file(*waiting[content])}"
-                        self._surplus(source.path.name, entry.path, reason)
+                        self._set_aside(_file(source, entry), "", reason)
                     waiting.setdefault(content, (source, entry))
         return list(waiting.values())
 
+    def _odd(self, source: Source, odd: Odd) -> None:
+        """An entry that is some row's picture costs that row; another one is set aside."""
+        if odd.entry and odd.entry.is_picture:
+            _, group = odd.entry.part
+            self._refuse(group, odd.entry.name, _file(source, odd), odd.reason)
+        else:
+            self._set_aside(_file(source, odd), "", odd.reason)
+
     def _picture(self, number: int, entry: Entry) -> None:
-        one, generated = entry.member, entry.role == "generated"
+        one, (role, group) = entry.member, entry.part
         where = (one.offset, one.packed, one.size, one.crc, one.method) if one else (None,) * 5
-        role, group = ("image", "generated") if generated else (entry.role, entry.group)
         self.base.execute(
             f"INSERT INTO picture VALUES (NULL{', ?' * 11})",
             (role, group, entry.name, number, entry.path, entry.stamp, *where),
@@ -135,61 +167,54 @@ class Listing:
 
     def _record(self, role: str, file: str, record: tables.Record | tables.Bad) -> None:
         if isinstance(record, tables.Bad):
-            self._surplus(file, f"line {record.line} ({record.row})", record.reason)
+            self._set_aside(file, f"line {record.line} ({record.row})", record.reason)
             return
         percent = None if record.percent is None else json.dumps(record.percent)
-        if role == "percentages":
-            values = (record.group, record.name, percent)
-            self.base.execute("INSERT OR IGNORE INTO percentage VALUES (?, ?, ?)", values)
-            return
-        texts = json.dumps(record.texts, ensure_ascii=False)
+        texts = None
+        if role == "captions":
+            role, texts = "caption", json.dumps(record.texts, ensure_ascii=False)
         self.base.execute(
-            "INSERT INTO caption VALUES (NULL, ?, ?, ?, ?, ?)",
-            (record.group, record.name, f"{file} line {record.line}", percent, texts),
+            "INSERT INTO record VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)",
+            (role, record.group, record.name, file, record.line, percent, texts),
         )
 
     def _expect_rows(self) -> None:
-        """Set aside captions of splits without pictures. Raises ArasError when nothing is left."""
+        """Drop lines of splits without pictures. Raises ArasError when nothing is left."""
         where = ", ".join(str(one.path) for one in self.sources)
         if not self._one("SELECT count(*) FROM picture")[0]:
-            odd = self.base.execute("SELECT row, reason FROM reject LIMIT ?", (MOST_NAMED,))
-            seen = "; ".join(f"{row}: {reason}" for row, reason in odd) or "nothing at all"
+            odd = self.base.execute(_ODD, (MOST_NAMED,))
+            seen = "; ".join(f"{file}: {reason}" for file, reason in odd) or "nothing at all"
             raise ArasError(f"{where}: no {{train,val,test,synth}}/images/NAME.png there ({seen})")
-        if self.captions and not self._one("SELECT count(*) FROM caption")[0]:
+        if self.captions and not self._one("SELECT count(*) FROM record WHERE role = 'caption'")[0]:
             raise ArasError(
                 f"{where}: no captions.csv inside, beside or above; name it as a source, or set "
                 "captions = false in [import] to do without"
             )
-        done = self.base.execute(
-            "DELETE FROM caption WHERE grp NOT IN (SELECT DISTINCT grp FROM picture)"
-        )
-        self.counts["captions_elsewhere"] = done.rowcount
-
-    def _copies(self, table: str, content: str) -> None:
-        """Keep the first of equal copies; a row whose copies differ is refused."""
-        role = "role" if table == "picture" else "'caption'"
-        self.base.executescript(
-            f"DROP TABLE IF EXISTS temp.copies; CREATE TEMP TABLE copies AS "
-            f"SELECT {role} AS role, grp, name, count(DISTINCT {content}) AS contents "
-            f"FROM {table} GROUP BY 1, 2, 3 HAVING count(*) > 1"
-        )
-        for role, group, name, contents in self.base.execute("SELECT * FROM temp.copies"):
-            which = (
-                "role = ? AND grp = ? AND name = ?"
-                if table == "picture"
-                else "grp = ? AND name = ?"
+        for role, count in ELSEWHERE.items():
+            done = self.base.execute(
+                "DELETE FROM record WHERE role = ? AND grp NOT IN (SELECT grp FROM picture)",
+                (role,),
             )
-            key = (role, group, name) if table == "picture" else (group, name)
-            query = f"SELECT id, path FROM {table} WHERE {which} ORDER BY id"
-            (_, first), *others = self.base.execute(query, key).fetchall()
-            for number, path in others:
-                self.base.execute(f"DELETE FROM {table} WHERE id = ?", (number,))
-                what = "repeats a" if contents == 1 else "differs from another"
-                self._surplus(path, f"{group}/{name}", f"{what} {role}: {first}")
-            if contents > 1:
-                reason = f"{role}s that differ: {len(others) + 1} of one name"
-                values = (group, name, reason)
-                self.base.execute("INSERT OR IGNORE INTO refused VALUES (?, ?, ?)", values)
+            self.counts[count] = done.rowcount
+
+    def _copies(self, table: str) -> None:
+        """Keep the first of equal copies; a row whose copies differ is refused."""
+        key = "role = ? AND grp = ? AND name = ?"
+        self.base.executescript(
+            "DROP TABLE IF EXISTS temp.copies; CREATE TEMP TABLE copies AS SELECT role, grp, name "
+            f"FROM {table} GROUP BY role, grp, name HAVING count(*) > 1"
+        )
+        for one in self.base.execute("SELECT * FROM temp.copies"):
+            role, group, name = one
+            query = f"SELECT id, file, row, spot, content FROM {table}_part WHERE {key} ORDER BY id"
+            (first, file, _, spot, content), *others = self.base.execute(query, one).fetchall()
+            if differ := [other for *_, other, its in others if its != content]:
+                reason = f"{PLURALS.get(role, role)} that differ: {spot}, {', '.join(differ)}"
+                self._refuse(group, name, file, reason)
+            else:
+                for _, copy, row, *_ in others:
+                    self._set_aside(copy, row, f"repeats {ARTICLES.get(role, role)}: {spot}")
+            self.base.execute(f"DELETE FROM {table} WHERE {key} AND id <> ?", (*one, first))
 
     def _join(self, group: str, advance: Any) -> None:
         """Enter the whole rows of a group, cut into shards; reject the others with the reason."""
@@ -197,12 +222,14 @@ class Listing:
         captions = self.captions and group != "generated"
         cells = self.base.execute(_JOIN, {"grp": group, "masks": masks})
         digest, rows, number = hashlib.sha256(), 0, 0
-        for name, image, mask, caption, refused, *content in cells:
+        for name, image, mask, caption, percent, file, reason, *content in cells:
             parts = {"image": image, "mask": mask, "caption": caption if captions else 0}
             missing = [f"no {part}" for part, one in parts.items() if one is None]
-            if refused or missing:
+            if reason or missing:
+                file = file or self._file_of([image, mask], [caption, percent])
+                reject = (file, f"{group}/{name}", reason or ", ".join(missing))
+                self.base.execute("INSERT INTO reject VALUES (?, ?, ?)", reject)
                 self.counts["not_whole"] += 1
-                self._reject("", f"{group}/{name}", refused or ", ".join(missing))
                 continue
             advance(1, group)
             shard = f"{GROUPS[group][0]}-{group}-{number:05d}"
@@ -220,17 +247,28 @@ class Listing:
         self.counts["whole"] += rows
         self.base.execute("INSERT INTO shard VALUES (?, ?, ?)", (name, rows, digest))
 
-    def _surplus(self, file: str, row: str, reason: str) -> None:
-        """List an entry that is no row."""
-        self.counts["surplus"] += 1
-        self._reject(file, row, reason)
+    def _set_aside(self, file: str, row: str, reason: str) -> None:
+        """List an entry that is no row and no part of one."""
+        self.counts["set_aside"] += 1
+        self.base.execute("INSERT INTO entry VALUES (?, ?, ?)", (file, row, reason))
 
-    def _reject(self, file: str, row: str, reason: str) -> None:
-        self.base.execute("INSERT INTO reject VALUES (?, ?, ?)", (file, row, reason))
+    def _refuse(self, group: str, name: str, file: str, reason: str) -> None:
+        """Reject a row for the first of the reasons that are found."""
+        values = (group, name, file, reason)
+        self.base.execute("INSERT OR IGNORE INTO refused VALUES (?, ?, ?, ?)", values)
+
+    def _file_of(self, pictures: list[int | None], records: list[int | None]) -> str:
+        """The file that the first part of an incomplete row is in."""
+        for table, numbers in (("picture", pictures), ("record", records)):
+            for number in (one for one in numbers if one is not None):
+                query = f"SELECT file FROM {table}_part WHERE id = {number}"
+                return str(self._one(query)[0])
+        return ""
 
     def _one(self, query: str) -> Any:
         return self.base.execute(query).fetchone()
 
 
-def _file(source: Source, entry: Entry) -> str:
+def _file(source: Source, entry: Entry | Odd) -> str:
+    """``archive.zip/inner/path``, ``folder/path``, or the name of a table."""
     return source.path.name if source.kind == "table" else f"{source.path.name}/{entry.path}"

@@ -15,6 +15,8 @@ from builder.progress import bar
 
 CAPTIONS = "captions.csv"
 PERCENTAGES = "class_percentages"
+SIDECAR = "streams.json"
+"""Beside captions.csv: which stream each of its caption columns holds, and who wrote it."""
 ANY = "any"
 """In place of an md5: any content is taken."""
 
@@ -56,13 +58,25 @@ class Entry:
     stamp: str
     member: zips.Member | None = None
 
+    @property
+    def is_picture(self) -> bool:
+        return self.role in ("image", "mask", "generated")
+
+    @property
+    def part(self) -> tuple[str, str]:
+        """(role, group) of the row that a picture is part of."""
+        generated = self.role == "generated"
+        return ("image", "generated") if generated else (self.role, self.group or "")
+
 
 @dataclass(frozen=True)
 class Odd:
-    """An entry that is no part of the layout, or not to be trusted."""
+    """An entry that is no part of the layout, or not to be trusted: then ``entry`` is what it
+    would be."""
 
     path: str
     reason: str
+    entry: Entry | None = None
 
 
 def find(paths: Sequence[Path]) -> list[Source]:
@@ -91,14 +105,14 @@ def find(paths: Sequence[Path]) -> list[Source]:
 def _sources(path: Path) -> list[Source]:
     path = path.resolve()
     if path.is_dir():
-        archives = sorted(path.glob("*.zip"))
+        inside = archives(path)
         layout = [one for one in os.scandir(path) if one.is_dir() and _is_part(one.name)]
-        if archives and layout:
+        if inside and layout:
             raise ArasError(
-                f"{path}: holds zips ({archives[0].name}) and folders ({layout[0].name}/): name "
+                f"{path}: holds zips ({inside[0].name}) and folders ({layout[0].name}/): name "
                 "the ones to import"
             )
-        return [Source(one, "zip") for one in archives] or [Source(path, "folder")]
+        return [Source(one, "zip") for one in inside] or [Source(path, "folder")]
     if not path.is_file():
         raise ArasError(f"{path}: no such zip, folder or {CAPTIONS}")
     if path.suffix.lower() == ".zip":
@@ -106,6 +120,13 @@ def _sources(path: Path) -> list[Source]:
     if path.name == CAPTIONS or path.parent.name == PERCENTAGES:
         return [Source(path, "table")]
     raise ArasError(f"{path}: neither a zip, a folder nor a {CAPTIONS}")
+
+
+def archives(path: Path) -> list[Path]:
+    """The zips that a path stands for: itself, those in a folder, or none."""
+    if path.is_dir():
+        return sorted(path.glob("*.zip"))
+    return [path] if path.suffix.lower() == ".zip" else []
 
 
 def _is_part(name: str) -> bool:
@@ -129,7 +150,8 @@ def entries(source: Source) -> Iterator[Entry | Odd]:
                 yield _checked(classify(member.name, source.group, stamp, member))
     elif source.kind == "folder":
         for path, stamp in _walk(source.path):
-            yield classify(path, source.group, stamp)
+            if path != SIDECAR:
+                yield classify(path, source.group, stamp)
     else:
         parent = source.path.parent
         inside = PERCENTAGES if parent.name == PERCENTAGES else parent.name
@@ -169,7 +191,7 @@ def _checked(entry: Entry | Odd) -> Entry | Odd:
     try:
         zips.check(entry.member, MOST_TABLE if table else MOST_PICTURE)
     except Refused as error:
-        return Odd(entry.path, str(error))
+        return Odd(entry.path, str(error), entry)
     return entry
 
 
@@ -232,10 +254,10 @@ def verify(
     ``earlier`` is what the last call returned: a zip unchanged since is not read again. Raises
     ArasError for a given name that is no source, CorruptFile for a sum that differs.
     """
-    archives = [one for one in sources if one.kind == "zip"]
-    for name in sorted(set(given) - {one.path.name for one in archives}):
+    every = [one for one in sources if one.kind == "zip"]
+    for name in sorted(set(given) - {one.path.name for one in every}):
         raise ArasError(f"an md5 is given for {name}, which is none of the zips to import")
-    wanted = {one: sum_ for one in archives if (sum_ := expected_md5(one.path, given))}
+    wanted = {one: sum_ for one in every if (sum_ := expected_md5(one.path, given))}
     known = {str(one.path): [identity(one), sum_] for one, (sum_, _) in wanted.items()}
     todo = [one for one in wanted if list(earlier.get(str(one.path), ())) != known[str(one.path)]]
     wrong = []

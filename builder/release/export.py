@@ -15,6 +15,7 @@ from builder.errors import ArasError
 from builder.files import atomic, hash_file, write_text
 from builder.landcover import CLASSES, PALETTE
 from builder.official.names import ERROR, GROUPS, HEADER, STREAMS, stem_of
+from builder.official.streams import Column, write_sidecar
 from builder.pictures import decode_mask, encode_png
 from builder.progress import bar
 from builder.release.layout import read_manifest
@@ -55,6 +56,7 @@ def export_zenodo(
                         for row in file.read_row_group(number, columns=COLUMNS).to_pylist():
                             writer.add(group, row)
                             advance(1, group)
+        write_sidecar(temporary, writer.provenance())
         if zipped:
             _write_sums(temporary)
     return {
@@ -124,6 +126,7 @@ class _Writer:
     names: set[tuple[str, str]] = field(default_factory=set)
     zips: dict[str, zipfile.ZipFile] = field(default_factory=dict)
     tables: dict[str, tuple[TextIO, Any]] = field(default_factory=dict)
+    seen: dict[str, Column] = field(default_factory=dict)
 
     def __enter__(self) -> "_Writer":
         return self
@@ -150,10 +153,22 @@ class _Writer:
         self._picture(group, f"{group}/masks/{name}", encode_png(mask))
         percent = [row["percent"][one] for one in CLASSES]
         given = {one["stream"]: one for one in row["captions"]}
+        for own in given.keys() & set(self.streams.values()):
+            self.seen[own] = _agreed(self.seen.get(own), Column("", own, *_written(given[own])))
         texts = [_text(given, own, stream) for stream, own in self.streams.items()]
         self._line("captions.csv", HEADER, [name, group, *percent, *texts])
         self._line(f"class_percentages/{group}.csv", ("filename", *CLASSES), [name, *percent])
         self.rows[group] += 1
+
+    def provenance(self) -> dict[str, Column | None]:
+        """Official column → the stream in it, under the column's name where two hold the same."""
+        every = list(self.streams.values())
+        return {
+            name: self.seen[own]._replace(name=name, stream=own if every.count(own) == 1 else name)
+            if own in self.seen
+            else None
+            for name, own in self.streams.items()
+        }
 
     def _picture(self, archive: str, path: str, data: bytes) -> None:
         if not self.zipped:
@@ -175,6 +190,17 @@ class _Writer:
             self.tables[path] = (table, csv.writer(table, lineterminator="\n"))
             self.tables[path][1].writerow(header)
         self.tables[path][1].writerow(cells)
+
+
+def _written(caption: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(caption[name] for name in Column._fields[2:])
+
+
+def _agreed(earlier: Column | None, now: Column) -> Column:
+    """What both say of a stream's provenance; null where they differ."""
+    told = zip(Column._fields, earlier or now, now, strict=True)
+    unclear: dict[str, Any] = {name: None for name, a, b in told if a != b}
+    return now._replace(**unclear)
 
 
 def _text(given: Mapping[str, Mapping[str, Any]], own: str | None, stream: str) -> str:

@@ -10,7 +10,6 @@ from builder.pipeline import Project
 from builder.places import Place, published
 from builder.stage import shards
 from builder.stages import embed
-from builder.store import Store
 
 TOLD = ("settings", "steps", "stopped", "best", "final_loss", "weights_sha256", "test", "libraries")
 """What a release tells of a model's record."""
@@ -43,7 +42,7 @@ def facts(project: Project) -> dict[str, Any]:
         "balance": plan.summary() if plan else None,
         "recipe": recipe,
         "counts": {stage: dict(found) for stage, found in counts.items() if found},
-        "split": project.split().report(store) if has_places(store) else None,
+        "split": project.split().report(store) if shards(store, ("real",)) else None,
         "models": models(project),
         "encoders": encoders,
     }
@@ -66,10 +65,3 @@ def models(project: Project) -> dict[str, Any]:
             told["settings"] = {**told["settings"], "autoencoder": shown}
         found[path.parent.name] = told
     return found
-
-
-def has_places(store: Store) -> bool:
-    """There are real rows, and all of them have a place on Earth."""
-    seen = store.scan(shards(store, ("real",)), ("longitude",))
-    nulls = [table.column("longitude").null_count for _, table in seen]
-    return bool(nulls) and not any(nulls)

@@ -6,19 +6,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from builder import subsets
 from builder.digest import combine
 from builder.errors import ArasError
 from builder.files import atomic, digest_of, sweep
 from builder.pipeline import Project
 from builder.places import published
 from builder.progress import bar
-from builder.release import controls, embeddings, layout
+from builder.release import controls, embeddings, layout, named_splits
 from builder.release.card import write_cards
 from builder.release.census import Census
 from builder.release.facts import facts
 from builder.release.funnel import Funnel
-from builder.release.read import real_rows
 from builder.release.rows import by_split, release_rows, stored_columns
 from builder.release.sources import sources
 from builder.release.writer import SplitWriter, prefetch, with_digests
@@ -71,8 +69,7 @@ def package(project: Project) -> dict[str, Any]:
             "facts": told,
         }
         layout.write_manifest(temporary, manifest)
-        placed = manifest["facts"]["split"] is not None
-        manifest["subsets"] = write_subsets(temporary, project) if placed else {}
+        manifest["subsets"] = named_splits.write_subsets(temporary, project)
         layout.write_manifest(temporary, manifest)
         write_cards(temporary)
     return _summary(target, made=True)
@@ -96,7 +93,7 @@ def content_key(project: Project) -> str:
     told = [recipe[name] for name in (*TOLD, *LEAVING_OUT)]
     if project.lexicon and project.recipe.controls.rows:
         told.append(lexicons.load(project.lexicon).sha256)
-    return digest_of([VERSION, names, found, told])
+    return digest_of([VERSION, names, found, told, named_splits.inputs(project)])
 
 
 def write_data(project: Project, folder: Path) -> tuple[dict[str, Any], Census, str]:
@@ -155,22 +152,6 @@ def write_data(project: Project, folder: Path) -> tuple[dict[str, Any], Census, 
     content = combine({f"{c}/{s}": w.content.hexdigest() for (c, s), w in writers.items()})
     census.left_out, census.flags = funnel.left_out, funnel.flags
     return {name: configs[name] for name in layout.CONFIGS if name in configs}, census, content
-
-
-def write_subsets(release: Path, project: Project) -> dict[str, Any]:
-    """Files of ids under subsets/: the split itself and each subset smaller than it."""
-    rows = real_rows(release)
-    name = "blocks" if rows.blocks[0] else "official"
-    whole = subsets.write(release / f"subsets/{name}.csv", rows.ids, rows.splits)
-    told = {name: {**whole, "balance": "natural"}}
-    for name, section in project.recipe.subsets.items():
-        if section.rows < len(rows.ids):
-            chosen = subsets.choose(rows, name, section.rows, section.balance)
-            ids = [rows.ids[i] for i in chosen]
-            path = release / f"subsets/{name}.csv"
-            part = subsets.write(path, ids, rows.splits[chosen].tolist())
-            told[name] = {**part, "balance": section.balance}
-    return told
 
 
 def augmented(configs: dict[str, Any]) -> dict[str, Any]:

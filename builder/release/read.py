@@ -11,6 +11,7 @@ from builder.errors import ArasError
 from builder.pictures import per_class
 from builder.release.layout import read_manifest
 from builder.schema import KINDS, SPLITS
+from builder.stages.split import centres
 from builder.subsets import Rows
 
 
@@ -30,20 +31,19 @@ def metadata(release: Path, columns: Sequence[str]) -> Iterator[tuple[str, pa.Ta
 
 
 def real_rows(release: Path) -> Rows:
-    """The real rows that have a place on Earth. Raises ArasError when there are none."""
+    """All real rows, whether their place is known or not. Raises ArasError when there are none."""
     ids: list[str] = []
     blocks: list[str | None] = []
     splits, pixels, places = [], [], []
     columns = ("id", "kind", "pixels", "longitude", "latitude", "block")
     for split, table in metadata(release, columns):
         kind = table.column("kind").to_numpy() == KINDS.index("real")
-        placed = table.column("longitude").is_valid().to_numpy()
-        table = table.filter(pa.array(kind & placed))
+        table = table.filter(pa.array(kind))
         ids += table.column("id").to_pylist()
         blocks += table.column("block").to_pylist()
         splits += [SPLITS.index(split)] * table.num_rows
         pixels.append(per_class(table.column("pixels")))
-        places.append(np.stack([table.column(n).to_numpy() for n in columns[3:5]], axis=1))
+        places.append(centres(table))
     if not ids:
-        raise ArasError(f"{release}: holds no real rows with longitude and latitude")
+        raise ArasError(f"{release}: holds no real rows")
     return Rows(ids, np.array(splits), np.concatenate(pixels), np.concatenate(places), blocks)

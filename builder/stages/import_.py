@@ -17,24 +17,34 @@ from builder.files import remove
 from builder.geo import CRS_NAME
 from builder.official import sources as found
 from builder.official import zips
-from builder.official.account import REJECTS, write_csv, write_percent, write_rejects
+from builder.official.account import (
+    REJECTS,
+    write_csv,
+    write_percent,
+    write_rejects,
+    write_set_aside,
+)
 from builder.official.index import Index, Line, Part, Wanted, ensure
-from builder.official.names import ERROR, GROUPS, STREAMS, Place, Refused, place, row_id
+from builder.official.listing import ELSEWHERE
+from builder.official.names import GROUPS, Place, Refused, place, row_id
 from builder.official.pictures import check_image, colour_table, mask_ids
+from builder.official.streams import PUBLISHED, UNKNOWN, Column, caption_columns, cell
 from builder.pictures import COMPOSITION, composition_columns, encode_png, image_column
-from builder.schema import CAPTION, PER_CLASS_PERCENT, SPLITS, STREAM_PREFIX
+from builder.schema import PER_CLASS_PERCENT, SPLITS, STREAM_PREFIX
 from builder.stage import SOURCES, Made, Maker, Stage, Unit, setting
 from builder.store import Store
 
 INDEX = ".index.sqlite"
-REPORTS = {"rejects": "import-rejects.csv", "percent": "import-percent.csv"}
-"""Under reports/: what was not imported and why, and percentages that the masks do not have."""
+REPORTS = {
+    "rejects": "import-rejects.csv",
+    "entries": "import-set-aside.csv",
+    "percent": "import-percent.csv",
+}
+"""Under reports/: rows that were not imported and why, entries that are no row, and percentages
+that the masks do not have."""
 
 DERIVED = "derived"
 NO_PLACE = "no place: blocks need names such as N36E028_005_025"
-NOT_GIVEN = "captions.csv has no column of this stream"
-NO_CAPTIONS = "tiles of train/generated are published without captions"
-EMPTY = "empty in captions.csv"
 _TILES = [group for group, (kind, _) in GROUPS.items() if kind == "real"]
 
 
@@ -42,9 +52,9 @@ _TILES = [group for group, (kind, _) in GROUPS.items() if kind == "real"]
 class Import(Stage):
     """Bring in every whole row of the sources; the others are listed with the reason.
 
-    Images keep their bytes, RGB masks become single-channel id masks, the five captions become
-    streams. With ``captions`` false the pictures come alone. ``run`` names the synthetic rows. With
-    ``placed`` a real row whose name says no place is rejected.
+    Images keep their bytes, RGB masks become single-channel id masks, and the ``columns`` of
+    captions.csv become streams. With ``captions`` false the pictures come alone. ``run`` names
+    the synthetic rows. With ``placed`` a real row whose name says no place is rejected.
     """
 
     sources: tuple[Path, ...] = setting(())
@@ -52,12 +62,19 @@ class Import(Stage):
     run: str = "official"
     size: int = 256
     captions: bool = True
+    columns: tuple[Column, ...] = UNKNOWN
     placed: bool = False
     shard_rows: int = 128
 
     @property
     def streams(self) -> tuple[str, ...]:
-        return tuple(STREAMS) if self.captions else ()
+        return tuple(one.stream for one in self.columns) if self.captions else ()
+
+    @property
+    def provenance(self) -> str:
+        """Who says who wrote the captions: the official ``record``, a ``sidecar``, or nobody."""
+        known = {PUBLISHED: "record", UNKNOWN: "nobody"}
+        return known.get(self.columns, "sidecar")
 
     @property
     def adds(self) -> tuple[str, ...]:
@@ -95,16 +112,13 @@ class Import(Stage):
         reports = store.root.parent / "reports"
         with self.index(store) as index:
             reasons = write_rejects(store, index, reports / REPORTS["rejects"])
+            entries = write_set_aside(index, reports / REPORTS["entries"])
             counts, sums = index.fact("counts"), index.fact("md5")
         rejects, rows = sum(reasons.values()), 0
         for shard in store.shards(self.name):
             footer = store.footer(self.name, shard)
             rows += footer.rows if footer else 0
-        account = {
-            "rows_in": counts["candidates"] + counts["surplus"],
-            "rows_out": rows,
-            "rejects": rejects,
-        }
+        account = {"rows_in": counts["candidates"], "rows_out": rows, "rejects": rejects}
         if account["rows_in"] != rows + rejects:
             raise ArasError(
                 f"import: {account['rows_in']:,} rows in are not {rows:,} rows out and {rejects:,} "
@@ -120,10 +134,12 @@ class Import(Stage):
         return {
             "account": account,
             "captions": self.captions,
+            "provenance": self.provenance,
             "md5": md5,
             "official": bool(md5) and md5.items() <= OFFICIAL_MD5.items(),
             "reasons": dict(reasons.most_common()),
-            "captions_elsewhere": counts["captions_elsewhere"],
+            "set_aside": dict(entries.most_common()),
+            **{name: counts[name] for name in ELSEWHERE.values()},
             "percent_differs": write_percent(store, reports / REPORTS["percent"]),
             "lists": [f"reports/{name}" for name in REPORTS.values()],
         }
@@ -196,9 +212,11 @@ def _make(stage: Import, reader: _Reader, shard: str, rejects: Path) -> Made:
         write_csv(rejects, refused)
     else:
         remove(rejects)
-    columns = {**_pictures(stage, kept, pictures), **_captions(stage, kept)}
+    wanted = stage.columns if stage.captions else ()
+    captions = caption_columns(wanted, [line.texts for line in kept])
+    columns = {**_pictures(stage, kept, pictures), **captions}
     told = [line for line in kept if line.texts is not None and stage.captions]
-    failed = [_cell(line, i)[1] for line in told for i in range(len(stage.streams))]
+    failed = [cell(line.texts, column)[1] for line in told for column in wanted]
     counts = {
         "kept": len(kept),
         "rejected": len(refused),
@@ -255,33 +273,3 @@ def _published(lines: Sequence[Line], exact: npt.NDArray[np.int64]) -> pa.Array:
         for line, own in zip(lines, exact.tolist(), strict=True)
     ]
     return pa.array(values, PER_CLASS_PERCENT)
-
-
-def _captions(stage: Import, lines: Sequence[Line]) -> dict[str, pa.Array]:
-    """One column per stream. Revision, prompt and seed are not published, and null."""
-    columns = {}
-    for i, (stream, model) in enumerate(STREAMS.items()):
-        if stream in stage.streams:
-            cells = [_cell(line, i) for line in lines]
-            values: dict[str, Any] = {
-                "text": [text for text, _ in cells],
-                "model": [model] * len(cells),
-                "error": [error for _, error in cells],
-            }
-            arrays = [
-                pa.array(values.get(one.name, [None] * len(cells)), one.type) for one in CAPTION
-            ]
-            columns[STREAM_PREFIX + stream] = pa.StructArray.from_arrays(arrays, fields=[*CAPTION])
-    return columns
-
-
-def _cell(line: Line, stream: int) -> tuple[str | None, str | None]:
-    """(text, error) of a published caption: exactly one of them is there."""
-    if line.texts is None:
-        return None, NO_CAPTIONS
-    text = line.texts[stream]
-    if text is None:
-        return None, NOT_GIVEN
-    if text.startswith(ERROR):
-        return None, text
-    return (text, None) if text.strip() else (None, EMPTY)

@@ -55,41 +55,47 @@ class Split(Stage):
     adds = ("split", "block")
 
     def survey(self, scan: Scan) -> dict[str, int]:
-        """Split id of every tile by row id; `ASIDE` and `REPEATS` for those that are set aside.
+        """Like `choose`. Raises ArasError when there are no tiles or train would be empty."""
+        found = self.choose(scan)
+        if not found:
+            raise ArasError("there are no tiles to split: see the funnel that `aras tiles` prints")
+        if 0 not in found.values():
+            raise ArasError(
+                f"no train tile is left (blocks of {self.block}°, {len(found)} tiles): make block "
+                "or buffer_km smaller in [split], or the share of train larger"
+            )
+        return found
 
-        Raises ArasError when there are no tiles or train would be empty.
-        """
+    def choose(self, scan: Scan) -> dict[str, int]:
+        """Split id of every tile by row id; `ASIDE` and `REPEATS` for those that are set aside,
+        among them those whose place is not known."""
         ids: list[str] = []
-        places, pixels = [], []
+        places: list[Floats] = [np.zeros((0, 2))]
+        pixels: list[Ints] = [np.zeros((0, len(CLASSES)), dtype=np.int64)]
         looks = Looks.none()
         for _, table in scan(self.surveys):
             looks.see(table)
             ids.extend(table.column("id").to_pylist())
-            places.append(np.stack([table.column(n).to_numpy() for n in self.needs[1:]], axis=1))
+            places.append(centres(table))
             pixels.append(per_class(table.column("pixels")))
-        if not ids:
-            raise ArasError("there are no tiles to split: see the funnel that `aras tiles` prints")
         place, counts = np.concatenate(places), np.concatenate(pixels)
-        names = block_names(place, self.block)
-        blocks, member = np.unique(names, return_inverse=True)
+        known = np.isfinite(place).all(axis=1)
+        blocks, member = np.unique(block_names(place[known], self.block), return_inverse=True)
         weights = np.zeros((len(blocks), len(CLASSES) + 1))
-        np.add.at(weights, member, np.column_stack([counts, np.ones(len(ids))]))
-        chosen = assign(weights, np.array(self.shares), list(blocks), self.seed)[member]
-        chosen = set_aside(chosen, place, self.size, self.buffer_km)
+        np.add.at(weights, member, np.column_stack([counts[known], np.ones(known.sum())]))
+        chosen = np.full(len(ids), ASIDE)
+        chosen[known] = assign(weights, np.array(self.shares), list(blocks), self.seed)[member]
+        chosen[known] = set_aside(chosen[known], place[known], self.size, self.buffer_km)
         chosen = without_repeats(chosen, looks.clusters(self.bits, self.rms)[1])
-        if not (chosen == 0).any():
-            raise ArasError(
-                f"no train tile is left ({len(blocks)} blocks of {self.block}°, {len(ids)} tiles): "
-                "make block or buffer_km smaller in [split], or the share of train larger"
-            )
         return dict(zip(ids, chosen.tolist(), strict=True))
 
     def report(self, store: Store) -> dict[str, Any]:
-        """Class shares per split in per cent and the smallest distance between splits in km."""
+        """Class shares per split in per cent, the smallest distance between splits in km, and how
+        many tiles have no place and so no distance."""
         columns = ("split", "pixels", "longitude", "latitude")
         places, chosen, counts = [np.zeros((0, 2))], [], [np.zeros((0, len(CLASSES)), np.int64)]
         for _, table in store.scan(shards(store, self.kinds), columns):
-            places.append(np.stack([table.column(n).to_numpy() for n in columns[2:]], axis=1))
+            places.append(centres(table))
             chosen += [-1 if one is None else one for one in table.column("split").to_pylist()]
             counts.append(per_class(table.column("pixels")))
         place, split, pixels = np.concatenate(places), np.array(chosen), np.concatenate(counts)
@@ -98,19 +104,33 @@ class Split(Stage):
             total = pixels[split == i].sum(axis=0)
             part = (100 * total / max(1, total.sum())).round(2).tolist()
             shares[name] = dict(zip(CLASSES, part, strict=True))
-        distance = smallest_distance(place, split, self.size)
-        return {"class_shares": shares, "smallest_distance_km": distance}
+        known = np.isfinite(place).all(axis=1)
+        distance = smallest_distance(place[known], split[known], self.size)
+        unknown = int((~known).sum())
+        return {
+            "class_shares": shares,
+            "smallest_distance_km": distance,
+            "without_place": unknown,
+        }
 
     def open(self, store: Store, survey: Any) -> Maker:
         return lambda table: _look_up(table, survey, self.block)
 
 
+def centres(table: pa.Table) -> Floats:
+    """(n, 2) longitude and latitude of tiles in degrees, NaN where the place is not known."""
+    return np.stack([table.column(n).to_numpy() for n in ("longitude", "latitude")], axis=1)
+
+
 def _look_up(table: pa.Table, chosen: dict[str, int], block: float) -> Made:
     ids = [chosen[one] for one in table.column("id").to_pylist()]
-    place = np.stack([table.column(n).to_numpy() for n in ("longitude", "latitude")], axis=1)
+    place = centres(table)
+    known = np.isfinite(place).all(axis=1)
+    blocks = np.full(len(ids), None, dtype=object)
+    blocks[known] = block_names(place[known], block)
     columns = {
         "split": pa.array([one if one >= 0 else None for one in ids], pa.int64()),
-        "block": pa.array(block_names(place, block).tolist(), pa.string()),
+        "block": pa.array(blocks.tolist(), pa.string()),
     }
     counts = {name: ids.count(i) for i, name in enumerate(SPLITS)}
     counts |= {"set_aside": ids.count(ASIDE), "repeats": ids.count(REPEATS)}
@@ -122,6 +142,14 @@ def block_names(place: Floats, block: float) -> npt.NDArray[np.str_]:
     corner = np.array([-180.0, -90.0])
     cells = np.floor((place - corner) / block + 1e-9).astype(np.int64)
     return np.array([f"{block:g}:{x}:{y}" for x, y in cells], dtype=np.str_)
+
+
+def block_corners(name: str) -> Floats:
+    """Name of a block → its (4, 2) corners in degrees, counter-clockwise from the lower left."""
+    step, x, y = (float(part) for part in name.split(":"))
+    west, south = x * step - 180, y * step - 90
+    square = np.array([(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)])
+    return np.asarray(square * step + (west, south))
 
 
 def assign(weights: Floats, shares: Floats, names: list[str], seed: int) -> Ints:

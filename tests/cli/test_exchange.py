@@ -92,7 +92,28 @@ def test_zips_that_are_not_the_official_ones_are_refused_and_leave_no_recipe(
     result = aras(tmp_path / "ds", "import", "../official")
     assert result.exit_code == 2
     assert "record 18890661" in result.stderr
-    assert not (tmp_path / "ds" / "dataset.toml").exists()
+    assert not (tmp_path / "ds").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    assert aras(tmp_path / "mine", "import", "../official").exit_code == 2
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_a_dry_run_says_what_would_be_made_and_leaves_nothing(zips: Path, tmp_path: Path) -> None:
+    result = aras(tmp_path / "ds", "import", "../official", *ANY, "--dry-run", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {
+        "kind": "plan",
+        "steps": [{"stage": "import", "shards": 4, "stale": 4}],
+    }
+    assert "written" not in result.stderr
+    assert not (tmp_path / "ds").exists()
+
+
+def test_without_recipe_and_source_the_way_in_is_named(tmp_path: Path) -> None:
+    result = aras(tmp_path, "import")
+    assert result.exit_code == 2
+    assert "`aras import SOURCE…` writes one" in result.stderr
 
 
 def test_the_same_command_goes_on_and_another_is_refused(zips: Path, tmp_path: Path) -> None:
@@ -113,9 +134,33 @@ def test_rejects_are_shown_by_reason_and_listed(layout: Layout, tmp_path: Path) 
     spoilt.write_folder(tmp_path / "official")
     result = aras(tmp_path / "ds", "import", "../official", "--engine", "serial")
     assert result.exit_code == 0, result.output
-    assert "6 rows in = 5 rows out + 1 rejects" in result.stderr
+    assert "6 rows in = 5 rows out + 1 reject\n" in result.stderr
     assert "1 mask colour outside the palette" in result.stderr
     assert "synth/masks/0001.png" in (tmp_path / "ds/reports/import-rejects.csv").read_text()
+
+
+def test_entries_that_are_no_row_are_told_beside_the_account(
+    layout: Layout, tmp_path: Path
+) -> None:
+    layout.write_zips(tmp_path / "official", captions="inside")
+    result = aras(tmp_path / "ds", "import", "../official", *ANY, "--engine", "serial")
+    assert result.exit_code == 0, result.output
+    assert "6 rows in = 6 rows out + 0 rejects\n  3 other entries set aside\n" in result.stderr
+    assert "3 repeats a table" in result.stderr
+
+
+def test_one_of_anything_is_told_in_the_singular(tmp_path: Path) -> None:
+    spoilt = official(train=1, val=0, test=1, synth=1)
+    spoilt.spoil_mask("synth/masks/0000.png")
+    spoilt.lines[0][-1] = "ERROR: Failed to generate caption"
+    spoilt.lines[1][2:9] = ["100", *["0"] * 6]
+    spoilt.files["train/readme.txt"] = b"read me"
+    spoilt.write_folder(tmp_path / "official")
+    result = aras(tmp_path / "ds", "import", "../official", "--engine", "serial")
+    assert "3 rows in = 2 rows out + 1 reject\n" in result.stderr
+    assert "1 caption error," in result.stderr
+    assert "1 other entry set aside\n" in result.stderr
+    assert "1 row was published with percentages that the mask does not have" in result.stderr
 
 
 def test_without_captions_csv_the_recipe_says_so(layout: Layout, tmp_path: Path) -> None:

@@ -212,7 +212,19 @@ def test_a_dry_run_without_network_still_lists(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "sizes are not known: cannot reach" in done.stderr
     assert MAP in done.stdout
-    assert "2 of unknown size" in done.stdout
+    assert "2 to fetch (2 of unknown size)" in done.stdout
+
+
+def test_an_unreachable_record_names_the_ways_out(tmp_path: Path) -> None:
+    with file_server() as closed:
+        url = closed.url
+    done = aras("fetch", "official", "--base-url", url, cwd=tmp_path)
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert f"cannot reach {url}/api/records/18890661: " in last
+    assert "HTTPS_PROXY" in last
+    assert "--base-url" in last
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_inputs_brings_maps_and_composites_into_their_folders(

@@ -83,6 +83,14 @@ class Layout:
         """Crop a picture to ``size`` pixels."""
         self.files[path] = encode_png(np.ascontiguousarray(decode_png(self.files[path])[:size]))
 
+    def rename(self, split: str, name: str, new: str) -> None:
+        """Give a tile another name, in its pictures and in captions.csv."""
+        for folder in ("images", "masks"):
+            self.files[f"{split}/{folder}/{new}.png"] = self.files.pop(
+                f"{split}/{folder}/{name}.png"
+            )
+        self.line(name)[0] = f"{new}.png"
+
     def truncate(self, path: str) -> None:
         self.files[path] = self.files[path][: len(self.files[path]) // 2]
 
@@ -169,10 +177,10 @@ def percentages(layout: Layout, split: str) -> bytes:
     return out.getvalue().encode()
 
 
-def release(layout: Layout, folder: Path, **section: object) -> Path:
+def release(layout: Layout, folder: Path, *, added: str = "", **section: object) -> Path:
     """Import ``layout`` into a dataset at ``folder`` and package it; returns the release.
 
-    ``section`` are further values of [import].
+    ``section`` are further values of [import], ``added`` further sections of the recipe.
     """
     from builder import recipe
     from builder.engine import Engine
@@ -182,13 +190,13 @@ def release(layout: Layout, folder: Path, **section: object) -> Path:
     layout.write_folder(folder / "official")
     imports = {"sources": '["official"]', "run": '"official"', "captions": "true", "md5_lines": []}
     path = recipe.write(folder, imports=imports)
-    added = "".join(f"{key} = {json.dumps(value)}\n" for key, value in section.items())
+    values = "".join(f"{key} = {json.dumps(value)}\n" for key, value in section.items())
     text = path.read_text(encoding="utf-8")
     for key in section:
         text = "".join(
             line for line in text.splitlines(keepends=True) if not line.startswith(f"{key} ")
         )
-    path.write_text(text.replace("[import]\n", f"[import]\n{added}"), encoding="utf-8")
+    path.write_text(text.replace("[import]\n", f"[import]\n{values}") + added, encoding="utf-8")
     project = Project(folder)
     run_steps(project, project.steps(), Engine("serial"))
     return Path(package(project)["release"])

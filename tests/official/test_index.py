@@ -31,7 +31,8 @@ def accounted(index: Index) -> dict[str, int]:
     """The counts, once everything adds up."""
     counts = index.fact("counts")
     assert counts["candidates"] == counts["whole"] + counts["not_whole"]
-    assert len(list(index.rejects())) == counts["not_whole"] + counts["surplus"]
+    assert len(list(index.rejects())) == counts["not_whole"]
+    assert len(list(index.set_aside())) == counts["set_aside"]
     assert len(names(index)) == counts["whole"]
     return counts
 
@@ -55,7 +56,7 @@ def test_rows_come_by_split_and_name_in_shards_of_the_wanted_size(
         ("synthetic-generated-00000", 2),
     ]
     assert names(index)[:6] == sorted(f"train/{x[0][:-4]}" for x in layout.lines if x[1] == "train")
-    assert accounted(index)["surplus"] == 0
+    assert accounted(index)["set_aside"] == 0
 
 
 def test_a_row_that_lacks_a_part_says_which(tmp_path: Path, layout: Layout) -> None:
@@ -67,9 +68,13 @@ def test_a_row_that_lacks_a_part_says_which(tmp_path: Path, layout: Layout) -> N
     index = made(tmp_path, layout.write_folder(tmp_path / "folder"))
     stem = Path(line[0]).stem
     assert set(index.rejects()) == {
-        ("", f"train/{Path(images[0]).stem}", "no image"),
-        ("", f"test/{Path(masks[0]).stem}", "no mask"),
-        ("", f"val/{stem}", "no caption"),
+        (
+            f"folder/{images[0].replace('images', 'masks')}",
+            f"train/{Path(images[0]).stem}",
+            "no image",
+        ),
+        (f"folder/{masks[0].replace('masks', 'images')}", f"test/{Path(masks[0]).stem}", "no mask"),
+        (f"folder/val/images/{stem}.png", f"val/{stem}", "no caption"),
     }
     assert accounted(index)["whole"] == 16 - 3
 
@@ -79,7 +84,8 @@ def test_a_caption_line_without_pictures_is_a_row_that_is_not_whole(
 ) -> None:
     layout.lines.append(["N36E032_040_040.png", *layout.lines[0][1:]])
     index = made(tmp_path, layout.write_folder(tmp_path / "folder"))
-    assert list(index.rejects()) == [("", "train/N36E032_040_040", "no image, no mask")]
+    reject = ("folder/captions.csv", "train/N36E032_040_040", "no image, no mask")
+    assert list(index.rejects()) == [reject]
     accounted(index)
 
 
@@ -91,7 +97,7 @@ def test_captions_of_splits_that_were_not_given_are_counted_not_rejected(
     assert (counts["whole"], counts["captions_elsewhere"]) == (2, 12)
 
 
-def test_the_same_picture_or_line_twice_is_one_row_and_one_reject(
+def test_the_same_picture_or_line_twice_is_one_row_and_an_entry_set_aside(
     tmp_path: Path, layout: Layout
 ) -> None:
     layout.lines.append(layout.lines[0])
@@ -101,12 +107,19 @@ def test_the_same_picture_or_line_twice_is_one_row_and_one_reject(
     again.write_bytes(first.read_bytes())
     wanted = Wanted(tuple(find([first, again])), {"train.zip": "any"}, True, 4)
     index = ensure(tmp_path / "index.sqlite", wanted)
-    reasons = [reason.split(":")[0] for *_, reason in index.rejects()]
+    reasons = [reason.split(":")[0] for *_, reason in index.set_aside()]
     # Six images and masks, two of train/generated, and the line.
     assert sorted(reasons) == sorted(
-        [*["repeats a image"] * 8, *["repeats a mask"] * 6, "repeats a caption"]
+        [*["repeats an image"] * 8, *["repeats a mask"] * 6, "repeats a caption"]
     )
+    line = (
+        "captions.csv",
+        f"line {len(layout.lines) + 1} ({layout.lines[0][0]})",
+        "repeats a caption: captions.csv line 2",
+    )
+    assert line in list(index.set_aside())
     assert accounted(index)["whole"] == 8
+    assert not list(index.rejects())
 
 
 def test_pictures_of_one_name_that_differ_cost_the_row(tmp_path: Path, layout: Layout) -> None:
@@ -115,15 +128,18 @@ def test_pictures_of_one_name_that_differ_cost_the_row(tmp_path: Path, layout: L
     (path,) = (one for one in other.files if "/images/" in one)
     other.files[path] = layout.files["synth/images/0003.png"]
     second = other.write_zips(tmp_path / "other", captions="none")[0]
+    second = second.rename(second.with_name("more.zip"))
     wanted = Wanted(tuple(find([first, second])), {"train.zip": "any"}, True, 4)
     index = ensure(tmp_path / "index.sqlite", wanted)
-    row = f"train/{Path(path).stem}"
-    told = {(name, reason.split(":")[0]) for _, name, reason in index.rejects()}
-    assert told == {
-        (row, "images that differ"),
-        (row, "differs from another image"),
-        (row, "repeats a mask"),
-    }
+    row, own, others = (
+        f"train/{Path(path).stem}",
+        *(f"{a}.zip/ARAS400k/" for a in ("train", "more")),
+    )
+    reason = f"images that differ: {own}{path}, {others}{path}"
+    assert list(index.rejects()) == [(own + path, row, reason)]
+    mask = path.replace("images", "masks")
+    repeated = (others + mask, row, f"repeats a mask: {own}{mask}")
+    assert list(index.set_aside()) == [repeated]
     assert row not in names(index)
     accounted(index)
 
@@ -131,15 +147,86 @@ def test_pictures_of_one_name_that_differ_cost_the_row(tmp_path: Path, layout: L
 def test_caption_lines_of_one_name_that_differ_cost_the_row(tmp_path: Path, layout: Layout) -> None:
     layout.lines.append([*layout.lines[0][:-1], "another text"])
     index = made(tmp_path, layout.write_folder(tmp_path / "folder"))
-    reasons = [reason.split(":")[0] for *_, reason in index.rejects()]
-    assert sorted(reasons) == ["captions that differ", "differs from another caption"]
+    last = len(layout.lines) + 1
+    reason = f"captions that differ: folder/captions.csv line 2, folder/captions.csv line {last}"
+    row = f"train/{layout.lines[0][0][:-4]}"
+    assert list(index.rejects()) == [("folder/captions.csv", row, reason)]
+    assert accounted(index)["set_aside"] == 0
+
+
+def test_contradicting_percentages_cost_the_row_and_equal_ones_do_not(
+    tmp_path: Path, layout: Layout
+) -> None:
+    first, second, *_ = (line for line in layout.lines if line[1] == "train")
+    changed = list(first)
+    changed[2:9] = ["100", *["0"] * 6]
+    table = Layout(lines=[*layout.lines, changed, second])
+    layout.files["class_percentages/train.csv"] = percentages(table, "train")
+    index = made(tmp_path, layout.write_folder(tmp_path / "folder", captions=False), captions=False)
+    file = "folder/class_percentages/train.csv"
+    reason = f"percentages that differ: {file} line 2, {file} line 8"
+    assert list(index.rejects()) == [(file, f"train/{first[0][:-4]}", reason)]
+    repeated = (file, f"line 9 ({second[0]})", f"repeats percentages: {file} line 3")
+    assert list(index.set_aside()) == [repeated]
     accounted(index)
+
+
+def test_percentages_of_a_name_without_pictures_are_a_reject(
+    tmp_path: Path, layout: Layout
+) -> None:
+    (line,) = (line for line in layout.lines if line[1] == "val")
+    orphan = Layout(lines=[line, ["N36E032_040_040.png", *line[1:]]])
+    layout.files["class_percentages/val.csv"] = percentages(orphan, "val")
+    index = made(tmp_path, layout.write_folder(tmp_path / "folder"))
+    file = "folder/class_percentages/val.csv"
+    reject = (file, "val/N36E032_040_040", "no image, no mask, no caption")
+    assert list(index.rejects()) == [reject]
+    accounted(index)
+
+
+def test_percentages_of_splits_that_were_not_given_are_counted(
+    tmp_path: Path, layout: Layout
+) -> None:
+    (tmp_path / "class_percentages").mkdir()
+    for split in ("train", "test"):
+        table = percentages(layout, split)
+        (tmp_path / "class_percentages" / f"{split}.csv").write_bytes(table)
+    _train, _val, test, _synth = layout.write_zips(tmp_path)
+    counts = accounted(made(tmp_path, test))
+    assert (counts["whole"], counts["percentages_elsewhere"], counts["not_whole"]) == (2, 6, 0)
+
+
+def test_where_both_tables_have_percentages_captions_csv_is_taken_and_it_is_told(
+    tmp_path: Path, layout: Layout
+) -> None:
+    line = next(line for line in layout.lines if line[1] == "train")
+    own, line[2:9] = line[2:9], ["100", *["0"] * 6]
+    layout.files["class_percentages/train.csv"] = percentages(layout, "train")
+    line[2:9] = own
+    index = made(tmp_path, layout.write_folder(tmp_path / "folder"))
+    name = line[0][:-4]
+    told = (
+        "folder/class_percentages/train.csv",
+        f"line 2 ({name}.png)",
+        "captions.csv has other percentages: folder/captions.csv line 2 is taken",
+    )
+    assert list(index.set_aside()) == [told]
+    (found,) = (one for one in index.lines("real-train-00000") if one.name == name)
+    assert found.percent == tuple(map(int, own))
+    assert accounted(index)["whole"] == 16
 
 
 def test_one_captions_csv_in_every_zip_is_read_once(tmp_path: Path, layout: Layout) -> None:
     index = made(tmp_path, *layout.write_zips(tmp_path, captions="inside"))
-    reasons = [reason for *_, reason in index.rejects()]
-    assert reasons == ["repeats a table: train.zip/ARAS400k/captions.csv"] * 3
+    assert list(index.set_aside()) == [
+        (
+            f"{name}.zip/ARAS400k/captions.csv",
+            "",
+            "repeats a table: train.zip/ARAS400k/captions.csv",
+        )
+        for name in ("val", "test", "synth")
+    ]
+    assert not list(index.rejects())
     assert accounted(index)["whole"] == 16
 
 
@@ -151,7 +238,7 @@ def test_a_name_may_stand_in_every_split(tmp_path: Path) -> None:
         for path, data in one.files.items():
             layout.files[path.replace("train", split)] = data
     index = made(tmp_path, layout.write_folder(tmp_path / "folder"))
-    assert accounted(index) | {"whole": 3, "surplus": 0} == index.fact("counts")
+    assert accounted(index) | {"whole": 3, "set_aside": 0} == index.fact("counts")
 
 
 def test_without_captions_pictures_are_whole(tmp_path: Path, layout: Layout) -> None:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from builder import subsets
 from builder.landcover import CLASSES
 from builder.pipeline import Project
 from builder.release import layout
@@ -52,13 +53,16 @@ def test_every_python_snippet_of_the_card_runs_as_written(
     snippets = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     assert len(snippets) >= 3
     code = "\n".join(snippets).replace("someone/tiny", str(release))
-    code += "\nassert row['mask'].mode == 'L' and first['id'] and len(subset['train'])\n"
+    code += "\nassert row['mask'].mode == 'L' and first['id']\n"
+    code += "import json\n"
+    code += "print(json.dumps({id: name for name in subset for id in subset[name]['id']}))\n"
     environment = {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PATH": ""}
     command = [sys.executable, "-W", "error::SyntaxWarning", "-c", code]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
     )
     assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == subsets.read(release / "subsets" / "mini.csv")
 
 
 def test_without_a_repository_the_snippets_name_the_release_directory(

@@ -15,6 +15,7 @@ from builder.digest import table_digests
 from builder.errors import ArasError
 from builder.landcover import CLASSES, PALETTE
 from builder.official.names import HEADER, STREAMS
+from builder.pipeline import Project
 from builder.release.export import export_zenodo
 from builder.release.layout import read_manifest
 from tests.makers.official import Layout, official, release
@@ -104,6 +105,44 @@ def test_import_of_export_is_what_was_exported(source: Path, folder: Path, tmp_p
     exported.table = (folder / "captions.csv").read_bytes()
     again = release(exported, tmp_path / "again")
     assert carried(again) == carried(source)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_streams_of_a_release_from_maps_come_back_under_their_names_with_their_provenance(
+    project: Project, tmp_path: Path, zipped: bool
+) -> None:
+    made = project.releases / "0.1.0"
+    chosen = {"text_qwen3-4b": "composition", "vision_gemma3-4b": "full"}
+    export_zenodo(made, tmp_path / "out", zipped, chosen)
+    (tmp_path / "again").mkdir()
+    run = project.recipe.generator.run
+    added = "\n[tiles]\nsize = 64\n"
+    again = release(Layout(), tmp_path / "again", added=added, sources=["../out"], run=run)
+    before = {
+        row["id"]: row["captions"] for row in table(made).select(["id", "captions"]).to_pylist()
+    }
+    after = {
+        row["id"]: row["captions"] for row in table(again).select(["id", "captions"]).to_pylist()
+    }
+    assert after == {
+        row_id: [
+            {**one, "seed": None}
+            for name in chosen.values()
+            for one in captions
+            if one["stream"] == name
+        ]
+        for row_id, captions in before.items()
+    }
+    assert {one["model"] for row in after.values() for one in row} == {"aras-template"}
+
+
+def test_a_column_without_a_stream_is_no_stream_when_it_comes_back(tmp_path: Path) -> None:
+    layout = official(train=1, val=0, test=1, synth=1)
+    (tmp_path / "plain").mkdir()
+    export_zenodo(release(layout, tmp_path / "plain", captions=False), tmp_path / "out", False, {})
+    (tmp_path / "again").mkdir()
+    again = release(Layout(), tmp_path / "again", sources=["../out"])
+    assert table(again).column("captions").to_pylist() == [[]] * 3
 
 
 def test_zips_hold_the_same_files_and_their_sums(

@@ -14,6 +14,7 @@ from builder.errors import ArasError
 from builder.landcover import CLASSES, percent
 from builder.official.names import STREAMS, place
 from builder.official.sources import MOST_PICTURE, find
+from builder.official.streams import PUBLISHED, Column
 from builder.pictures import decode_mask, decode_png, encode_png, per_class
 from builder.plan import Summary, run
 from builder.schema import SPLITS, STREAM_PREFIX
@@ -42,9 +43,10 @@ def rows(store: Store) -> dict[str, dict]:
     return {row["id"]: row for row in pa.concat_tables(tables).to_pylist()}
 
 
-def rejects(folder: Path) -> list[tuple[str, str, str]]:
-    """The list of rejects, after seeing that it accounts for every row."""
-    with (folder / "reports" / "import-rejects.csv").open(encoding="utf-8", newline="") as file:
+def rejects(folder: Path, name: str = "rejects") -> list[tuple[str, str, str]]:
+    """The list of rejected rows, or of entries that were ``set-aside``."""
+    path = folder / "reports" / f"import-{name}.csv"
+    with path.open(encoding="utf-8", newline="") as file:
         header, *lines = csv.reader(file)
     assert header == ["file", "row", "reason"]
     return [(file, row, reason) for file, row, reason in lines]
@@ -85,12 +87,32 @@ def test_ids_splits_and_captions_are_those_of_the_layout(tmp_path: Path, layout:
         wanted = {"val": "validation", "synth": "train"}.get(split, split)
         assert SPLITS[row["split"]] == wanted
         assert [row["percent"][one] for one in CLASSES] == list(map(int, rest[:7]))
-        for (stream, model), text in zip(STREAMS.items(), rest[7:], strict=True):
+        for stream, text in zip(STREAMS, rest[7:], strict=True):
             assert row[STREAM_PREFIX + stream] == {
-                **dict.fromkeys(("revision", "prompt_sha256", "seed", "error")),
+                **dict.fromkeys(("model", "revision", "prompt_sha256", "seed", "error")),
                 "text": text,
-                "model": model,
             }
+
+
+def test_models_are_those_of_the_official_record_or_of_the_sidecar(
+    tmp_path: Path, layout: Layout
+) -> None:
+    columns = (PUBLISHED[2], Column("vision_gemma3-4b", "full", "ours", "1", "ab"))
+    _, store = bring(tmp_path, *layout.write_zips(tmp_path), columns=columns)
+    row = rows(store)["synthetic/official/0000"]
+    streams = [name for name in row if name.startswith(STREAM_PREFIX)]
+    assert streams == ["caption_text_qwen3-4b", "caption_full"]
+    line = layout.line("0000")
+    assert row["caption_text_qwen3-4b"]["model"] == "Qwen/Qwen3-4B-Instruct-2507"
+    assert row["caption_text_qwen3-4b"]["text"] == line[9 + 2]
+    assert row["caption_full"] == {
+        "text": line[9 + 3],
+        "model": "ours",
+        "revision": "1",
+        "prompt_sha256": "ab",
+        "seed": None,
+        "error": None,
+    }
 
 
 def test_pictures_of_train_generated_are_synthetic_rows_of_their_own(
@@ -249,13 +271,15 @@ def test_a_zip_bomb_and_a_name_that_leaves_the_archive_are_rejected(
     zip_bomb(layout, "synth/images/0001.png")
     layout.files["synth/../../../escaped/images/0009.png"] = b"x"
     summary, _ = bring(tmp_path / "ds", *layout.write_zips(tmp_path))
-    told = {row: reason.split(":")[0] for _, row, reason in rejects(tmp_path / "ds")}
-    assert told == {
-        "ARAS400k/synth/images/0001.png": "zip bomb",
-        "ARAS400k/synth/../../../escaped/images/0009.png": "unsafe name",
-        "synth/0001": "no image",
-    }
-    assert summary.report["account"] == {"rows_in": 17, "rows_out": 14, "rejects": 3}
+    (bomb,) = rejects(tmp_path / "ds")
+    assert bomb[:2] == ("synth.zip/ARAS400k/synth/images/0001.png", "synth/0001")
+    assert bomb[2].startswith("zip bomb: ")
+    unsafe = "synth.zip/ARAS400k/synth/../../../escaped/images/0009.png"
+    assert rejects(tmp_path / "ds", "set-aside") == [
+        (unsafe, "", "unsafe name: it leaves the archive")
+    ]
+    assert summary.report["account"] == {"rows_in": 15, "rows_out": 14, "rejects": 1}
+    assert summary.report["set_aside"] == {"unsafe name": 1}
     assert not list(tmp_path.rglob("*escaped*"))
 
 
@@ -293,11 +317,23 @@ def test_defects_of_captions_csv_are_told_and_its_good_lines_come_in(
     layout.lines.insert(3, list(layout.header))
     layout.lines.append([*layout.lines[0][:-1]])
     summary, _ = bring(tmp_path, *layout.write_zips(tmp_path))
-    assert [(row, reason) for _, row, reason in rejects(tmp_path)] == [
-        ("line 5 (filename)", "repeated header line"),
-        (f"line 17 ({layout.lines[0][0]})", "wrong number of fields: 13, 14 wanted"),
+    assert rejects(tmp_path, "set-aside") == [
+        ("captions.csv", "line 5 (filename)", "repeated header line"),
+        (
+            "captions.csv",
+            f"line 17 ({layout.lines[0][0]})",
+            "wrong number of fields: 13, 14 wanted",
+        ),
     ]
-    assert summary.report["account"] == {"rows_in": 17, "rows_out": 15, "rejects": 2}
+    assert summary.report["account"] == {"rows_in": 15, "rows_out": 15, "rejects": 0}
+
+
+def test_strays_and_equal_tables_are_no_rows(tmp_path: Path, layout: Layout) -> None:
+    layout.files["train/readme.txt"] = b"read me"
+    summary, _ = bring(tmp_path, *layout.write_zips(tmp_path, captions="inside"))
+    assert summary.report["account"] == {"rows_in": 15, "rows_out": 15, "rejects": 0}
+    assert summary.report["set_aside"] == {"repeats a table": 3, "no part of the layout": 1}
+    assert not rejects(tmp_path)
 
 
 def test_an_error_in_place_of_a_caption_is_kept_as_an_error(tmp_path: Path, layout: Layout) -> None:

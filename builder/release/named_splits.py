@@ -1,0 +1,81 @@
+"""The splits and subsets of a release as files of ids that people can share."""
+
+from pathlib import Path
+from typing import Any
+
+from builder import subsets
+from builder.pipeline import Project
+from builder.release.layout import read_manifest
+from builder.release.read import real_rows
+from builder.schema import SPLITS
+from builder.stage import shards
+from builder.stages.import_release import ImportRelease
+from builder.subsets import Rows
+
+OFFICIAL, BLOCKS = "official", "blocks"
+TRAIN = SPLITS.index("train")
+
+
+def write_subsets(release: Path, project: Project) -> dict[str, Any]:
+    """Write subsets/NAME.csv of each split and of each subset smaller than it; what they are.
+
+    `OFFICIAL` is the split that rows were imported with, `BLOCKS` that of `stages.split`. The one
+    that the release does not follow is written too, as far as it has these rows; blocks only where
+    some rows are left to train on. Subsets are of the release's own split.
+    """
+    if "real" not in read_manifest(release)["configs"]:
+        return {}
+    rows = real_rows(release)
+    told: dict[str, Any] = {}
+    for name, split in _splits(rows, project).items():
+        found = {one: split[one] for one in rows.ids if split.get(one, -1) >= 0}
+        if found:
+            whole = subsets.write(release / f"subsets/{name}.csv", list(found), found.values())
+            told[name] = {**whole, "balance": "natural"}
+    for name, section in project.recipe.subsets.items():
+        if section.rows < len(rows.ids):
+            chosen = subsets.choose(rows, name, section.rows, section.balance)
+            part = rows.take(chosen.places)
+            file = subsets.write(release / f"subsets/{name}.csv", part.ids, part.splits.tolist())
+            told[name] = {**file, "balance": section.balance, "notes": chosen.notes}
+    return told
+
+
+def _splits(rows: Rows, project: Project) -> dict[str, dict[str, int]]:
+    """Name → row id → split id: first the release's own split, then the other one."""
+    own = dict(zip(rows.ids, rows.splits.tolist(), strict=True))
+    if any(rows.blocks):
+        return {BLOCKS: own, OFFICIAL: _published(project)}
+    scan = lambda columns: project.store.scan(_real(project), columns)  # noqa: E731
+    blocks = project.split().choose(scan)
+    return {OFFICIAL: own, BLOCKS: blocks if TRAIN in blocks.values() else {}}
+
+
+def inputs(project: Project) -> list[Any]:
+    """What the files of splits are made from, beside the rows of the release."""
+    if not project.is_imported:
+        return []
+    footers = [project.store.footer("import", shard) for shard in _real(project)]
+    imported = [footer.digests["split"] for footer in footers if footer]
+    return [project.split().config(), imported]
+
+
+def _published(project: Project) -> dict[str, int]:
+    """Row id → split that real rows were imported with; none for rows made from maps, nor for
+    those of a release by blocks that does not say what was before."""
+    if not project.is_imported:
+        return {}
+    stage = project.imports()
+    if isinstance(stage, ImportRelease):
+        told = read_manifest(stage.release).get("subsets", {})
+        if OFFICIAL in told:
+            found = subsets.read(stage.release / f"subsets/{OFFICIAL}.csv")
+            return {one: SPLITS.index(split) for one, split in found.items()}
+        if BLOCKS in told:
+            return {}
+    tables = (project.store.load("import", shard, ["id", "split"]) for shard in _real(project))
+    return {row["id"]: row["split"] for table in tables for row in table.to_pylist()}
+
+
+def _real(project: Project) -> list[str]:
+    return shards(project.store, ("real",))

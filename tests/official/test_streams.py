@@ -1,0 +1,76 @@
+"""Provenance of captions is what somebody vouches for, and null where nobody does."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from builder.errors import ArasError
+from builder.fetch.catalogue import OFFICIAL_MD5
+from builder.official.names import STREAMS
+from builder.official.streams import PUBLISHED, UNKNOWN, Column, columns_of, write_sidecar
+
+OURS = Column("text_qwen3-4b", "composition", "aras-template", "3", "ab" * 32)
+
+
+@pytest.fixture
+def sidecar(tmp_path: Path) -> Path:
+    write_sidecar(tmp_path, {**dict.fromkeys(STREAMS), OURS.name: OURS})
+    return tmp_path / "streams.json"
+
+
+def test_a_sidecar_says_which_streams_there_are(sidecar: Path) -> None:
+    assert columns_of([sidecar.parent], {}) == (OURS,)
+
+
+@pytest.mark.parametrize("name", ["train", "test.zip", "captions.csv"])
+def test_it_lies_beside_the_sources_too(sidecar: Path, name: str) -> None:
+    if name == "train":
+        (sidecar.parent / name).mkdir()
+    assert columns_of([sidecar.parent / name], {"test.zip": "any"}) == (OURS,)
+
+
+def test_the_official_zips_name_their_models_by_their_md5(tmp_path: Path) -> None:
+    zips = [tmp_path / name for name in OFFICIAL_MD5 if name.endswith(".zip")]
+    assert columns_of(zips, {}) == PUBLISHED
+    assert columns_of([*zips, tmp_path / "captions.csv"], {}) == PUBLISHED
+    for path in zips:
+        path.touch()
+    assert columns_of([tmp_path], {}) == PUBLISHED
+
+
+@pytest.mark.parametrize("sum_", ["any", "0" * 32])
+def test_other_zips_and_folders_name_none(tmp_path: Path, sum_: str) -> None:
+    zips = [tmp_path / "train.zip", tmp_path / "test.zip"]
+    assert columns_of(zips, {"test.zip": sum_}) == UNKNOWN
+    assert columns_of([tmp_path], {}) == UNKNOWN
+    assert {one.model for one in UNKNOWN} == {None}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        json.dumps({"format": "aras streams 9", "columns": {}}),
+        json.dumps({"format": "aras streams 1", "columns": {"caption": {"stream": "a"}}}),
+        json.dumps({"format": "aras streams 1", "columns": {"text_qwen3-4b": {"name": "a"}}}),
+        json.dumps(
+            {
+                "format": "aras streams 1",
+                "columns": {name: {"stream": "a"} for name in list(STREAMS)[:2]},
+            }
+        ),
+    ],
+)
+def test_a_file_that_is_no_sidecar_is_an_error_that_names_it(tmp_path: Path, text: str) -> None:
+    (tmp_path / "streams.json").write_text(text)
+    with pytest.raises(ArasError, match=r"streams\.json: does not say which streams"):
+        columns_of([tmp_path], {})
+
+
+def test_two_that_differ_are_an_error(sidecar: Path) -> None:
+    (sidecar.parent / "a").mkdir()
+    write_sidecar(sidecar.parent / "a", dict.fromkeys(STREAMS))
+    with pytest.raises(ArasError, match="differ: keep the one"):
+        columns_of([sidecar.parent / "a"], {})
