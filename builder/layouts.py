@@ -97,29 +97,6 @@ def _class_list(names: Sequence[str], *, wanted: bool) -> bool:
     return list(names) == known and bool(names) == wanted
 
 
-def check_layout(mask: npt.ArrayLike, name: str, *, size: int = SIZE) -> Mask:
-    """``mask`` as it is, once it has been found to be (size, size) uint8 with ids 0…6.
-
-    Raises ArasError naming the layout ``name``, what is wrong and the pixels concerned.
-    """
-    array = np.asarray(mask)
-    if array.shape != (size, size):
-        shape = " × ".join(map(str, array.shape))
-        raise ArasError(
-            f"layout {name} is {shape} pixels; wanted are {size} × {size}: cut the tiles again "
-            "with that size, or take a generator trained on this one"
-        )
-    if array.dtype != np.uint8:
-        raise ArasError(f"layout {name} has type {array.dtype}; wanted are class ids as uint8")
-    wrong = array >= len(CLASSES)
-    if wrong.any():
-        raise ArasError(
-            f"layout {name} holds id {int(array[wrong].max())}; {int(wrong.sum()):,} pixels lie "
-            f"outside 0…{len(CLASSES) - 1}: decode the mask's colours to class ids first"
-        )
-    return array
-
-
 def mosaic(tile: Mask, east: Mask, south: Mask, southeast: Mask) -> Mask:
     """(2s, 2s) neighbourhood of adjacent (s, s) tiles, from which crops are taken."""
     return np.block([[tile, east], [south, southeast]])

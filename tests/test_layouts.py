@@ -7,7 +7,6 @@ from builder.layouts import (
     DIHEDRAL,
     Transform,
     apply,
-    check_layout,
     choose,
     mosaic,
     parse,
@@ -155,22 +154,6 @@ def test_a_recombination_without_its_other_mask_is_refused():
         apply(parse("recombine:real/b:Tree"), mask())
     with pytest.raises(ArasError, match=r"found \(4, 4\)"):
         apply(parse("recombine:real/b:Tree"), mask(), other=mask(size=4))
-
-
-def test_a_layout_of_the_wrong_size_type_or_ids_is_named():
-    good = np.zeros((256, 256), dtype=np.uint8)
-    assert check_layout(good, "real/a") is good
-    assert check_layout(mask(size=64), "real/a", size=64).shape == (64, 64)
-    with pytest.raises(ArasError, match="layout real/a is 128 × 128 pixels; wanted are 256 × 256"):
-        check_layout(good[:128, :128], "real/a")
-    with pytest.raises(ArasError, match="256 × 256 × 3 pixels"):
-        check_layout(np.zeros((256, 256, 3), np.uint8), "real/a")
-    with pytest.raises(ArasError, match="type int64"):
-        check_layout(good.astype(np.int64), "real/a")
-    bad = good.copy()
-    bad[0, :3] = (7, 9, 255)
-    with pytest.raises(ArasError, match="layout real/a holds id 255; 3 pixels lie outside 0…6"):
-        check_layout(bad, "real/a")
 
 
 def test_symmetric_masks_look_the_same_under_some_turns():

@@ -1,7 +1,6 @@
 """Options and printing that the commands share."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -213,7 +212,3 @@ def _describe_report(report: dict[str, Any]) -> str:
 
 def _by_reason(reasons: dict[str, int]) -> str:
     return "".join(f"\n    {n:>9,} {reason}" for reason, n in reasons.items())
-
-
-def is_terminal() -> bool:
-    return sys.stderr.isatty()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from scipy.fft import dctn
 
 from builder.errors import ArasError
@@ -11,6 +12,13 @@ BLOCK = 4_096
 """Rows of each side that are compared at once: 4,096² float32 distances are 64 MB."""
 HASHES = 16
 """Hashes that are compared with a block at once: half a MB, which stays in the cache."""
+
+
+def matrix(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
+    """A features column as (n, d) float32."""
+    values = column.combine_chunks()
+    n = len(values)
+    return np.asarray(values.flatten().to_numpy(), np.float32).reshape(n, -1 if n else 0)
 
 
 def nearest(

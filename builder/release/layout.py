@@ -12,6 +12,9 @@ SUMS = {"sha256": "SHA256SUMS", "md5": "MD5SUMS"}
 UNLISTED = frozenset({MANIFEST, *SUMS.values()})
 """Files that the manifest's list leaves out, because they are made from it."""
 
+NEEDED = ("format", "version", "content_sha256", "configs", "files", "facts")
+"""Keys that every manifest has."""
+
 CONFIGS = ("real", "synthetic", "augmented", "metadata", "controls", "embeddings")
 """Configs of a release; ``real`` is the default one."""
 
@@ -24,12 +27,16 @@ def read_manifest(release: Path) -> dict[str, Any]:
         raise ArasError(
             f"{release}: not a release directory (no {MANIFEST}); `aras package` makes one"
         ) from None
+    except NotADirectoryError:
+        raise ArasError(f"{release}: is a file, not a release directory") from None
     except ValueError as error:
         raise ArasError(f"{release / MANIFEST}: not readable ({error}); package again") from error
-    needed = {"files", "configs", "version"} if manifest.get("format") == 1 else set()
-    if not needed <= manifest.keys():
-        raise ArasError(f"{release / MANIFEST}: is not one of ours; package again")
-    return manifest
+    told = manifest if isinstance(manifest, dict) else {}
+    missing = [name for name in NEEDED if name not in told]
+    if missing or told["format"] != 1:
+        why = f"it has no {', '.join(missing)}" if missing else f"its format is {told['format']}"
+        raise ArasError(f"{release / MANIFEST}: is not one of ours ({why}); package again")
+    return told
 
 
 def listed_files(release: Path) -> list[str]:

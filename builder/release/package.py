@@ -165,7 +165,13 @@ def augmented(configs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _existing(target: Path, key: str) -> dict[str, Any]:
-    manifest = layout.read_manifest(target)
+    try:
+        manifest = layout.read_manifest(target)
+    except ArasError as error:
+        raise ArasError(
+            f"{target} is there and is no whole release of ours ({error}); move it away, or raise "
+            "version in [dataset]"
+        ) from error
     if manifest.get("key") != key:
         raise ArasError(
             f"{target} already holds release {manifest['version']} with other content, and stays "

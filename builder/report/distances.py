@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from builder.errors import ArasError
 from builder.quality import sets
+from builder.quality.neighbours import matrix
 from builder.schema import KINDS, SPLITS
 from builder.seeds import generator, seed
 from builder.stage import shards
-from builder.stages.segment import matrix
 from builder.store import Store
 
 SAMPLE = 5_000

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 
 from builder.models.pretrained import Weights
+from builder.quality.neighbours import matrix
 from builder.schema import CLIP_PREFIX, CLIP_SCORE, STREAM_PREFIX
 from builder.stage import Made, Maker, Stage, setting
 from builder.stages.encode import COLUMNS
-from builder.stages.segment import matrix
 from builder.store import Store
 
 WEIGHT = 2.5

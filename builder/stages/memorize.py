@@ -14,10 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from builder.errors import ArasError
-from builder.quality.neighbours import nearest, nearest_hash
+from builder.quality.neighbours import matrix, nearest, nearest_hash
 from builder.schema import SPLITS
 from builder.stage import Made, Maker, Scan, Stage
-from builder.stages.segment import matrix
 from builder.stages.turned import SYMMETRIES
 from builder.store import Store
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from builder.quality.neighbours import matrix
 from builder.quality.realism import K, Manifold
 from builder.schema import SPLITS
 from builder.stage import Made, Maker, Scan, Stage
-from builder.stages.segment import matrix
 from builder.store import Store
 
 TRAIN = SPLITS.index("train")

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from builder.landcover import count_pixels
@@ -103,10 +102,3 @@ class Segment(Stage):
             return Made(pa.table(columns))
 
         return make
-
-
-def matrix(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
-    """A features column as (n, d) float32."""
-    values = column.combine_chunks()
-    n = len(values)
-    return np.asarray(values.flatten().to_numpy(), np.float32).reshape(n, -1 if n else 0)

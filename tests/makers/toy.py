@@ -106,6 +106,7 @@ class Score(Stage):
     name = "segment"
     needs = ("id", "caption_toy")
     adds = ("mask_agreement",)
+    gpus = 1
 
     def open(self, store: Store, survey: Any) -> Maker:
         return self._make

@@ -13,11 +13,11 @@ from builder.models.pretrained import Weights
 from builder.pictures import encode_png, image_column
 from builder.pipeline import Project
 from builder.plan import run
+from builder.quality.neighbours import matrix
 from builder.schema import CAPTION
 from builder.stage import Stage
 from builder.stages.clip_score import ClipScore
 from builder.stages.encode import Encode
-from builder.stages.segment import matrix
 from builder.store import Store
 from tests.makers.tiny_clip import tiny_clip
 
