@@ -383,10 +383,17 @@ def preview(project: Project, steps: Sequence[Step], part: Part = (1, 1)) -> lis
                 line |= {"shards": len(todo.tasks), "stale": len(todo.stale)}
         except ArasError as error:
             line["todo"] = f"cannot be planned yet: {error}"
-        if waits or line.get("stale") or not line.get("todo", "nothing").startswith("nothing"):
+        if not is_done(line):
             coming |= dict.fromkeys(_outputs(step), step.name)
         told.append(line)
     return told
+
+
+def is_done(line: dict[str, Any]) -> bool:
+    """Whether a line of a `preview` tells of a step with nothing to do."""
+    if "waits_for" in line:
+        return False
+    return not line.get("stale") and line.get("todo", "nothing").startswith("nothing")
 
 
 def _inputs(step: Step) -> Iterator[tuple[str, str]]:

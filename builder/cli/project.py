@@ -84,7 +84,7 @@ gives {", ".join(f"{split} {part.num_rows}" for split, part in data.items())} ro
 def status(directory: Path, as_json: bool) -> None:
     """Show what is made, what is stale, and which releases there are."""
     from builder.cli.foretell import print_plan
-    from builder.pipeline import Project, preview
+    from builder.pipeline import Project, is_done, preview
 
     project = Project(directory)
     told = preview(project, project.steps())
@@ -92,10 +92,13 @@ def status(directory: Path, as_json: bool) -> None:
     if as_json:
         print_json({"kind": "status", "steps": told, "releases": releases})
         return
-    left = [line for line in told if line.get("todo") or line.get("stale") or line.get("note")]
-    print_plan(left, False)
-    if fresh := len(told) - len(left):
-        click.echo(f"{'fresh':<22} {fresh} of {len(told)} steps: nothing to do")
+    waiting = [line for line in told if "waits_for" in line]
+    fresh = [line for line in told if line not in waiting and is_done(line)]
+    print_plan([line for line in told if line not in waiting and line not in fresh], False)
+    if waiting:
+        click.echo(f"{'waiting':<22} {len(waiting)} of {len(told)} steps: for those above")
+    if fresh:
+        click.echo(f"{'fresh':<22} {len(fresh)} of {len(told)} steps: nothing to do")
     for one in releases:
         rows = sum(one["rows"].values())
         click.echo(f"release {one['version']:<14} {rows:,} rows, {one['content_sha256'][:12]}")

@@ -164,7 +164,10 @@ def _tiles(scan: Scan) -> tuple[list[Candidate], npt.NDArray[np.int64], npt.NDAr
         candidates += [Candidate(one, shard, Transform()) for one in ids]
         counts.append(per_class(table.column("pixels"))[train])
     if not candidates:
-        raise ArasError("there is no train tile whose layout could be used: check [split]")
+        raise ArasError(
+            "there is no train tile whose layout could be used: run `aras tiles` and `aras split` "
+            "first, or give train a larger share in [split]"
+        )
     every = np.concatenate(counts)
     return candidates, every, every.sum(axis=0)
 
