@@ -145,7 +145,13 @@ def test_processes_and_parts_write_what_serial_writes(store, tmp_path):
     assert run(stage, store, Engine()).digest == digest
 
 
-def test_no_train_tile_is_a_clear_error(tmp_path):
-    empty = Store(tmp_path / "work")
+def test_no_train_tile_is_a_clear_error(store):
+    for shard in store.shards("tiles"):
+        table = store.load("tiles", shard)
+        held_out = pa.array([2] * table.num_rows, pa.int64())
+        place = table.column_names.index("split")
+        store.write("tiles", shard, table.set_column(place, "split", held_out), key="k")
     with pytest.raises(ArasError, match=r"no train tile .*\[split\]"):
-        run(Layouts(rows=4), empty, Engine())
+        run(Layouts(rows=4), store, Engine())
+    with pytest.raises(ArasError, match="there are no tiles yet: run `aras tiles`"):
+        run(Layouts(rows=4), Store(store.root / "empty"), Engine())
