@@ -48,6 +48,18 @@ def test_a_result_says_what_it_takes_to_repeat_it(rows, tmp_path):
     assert again["ranks_sha256"] == result["ranks_sha256"]
 
 
+def test_all_means_every_stream_of_the_release(rows):
+    def names(model, *streams):
+        return list(run(rows, model, streams, QUICK).result["streams"])
+
+    assert names(Model("composition"), "words") == ["words"]
+    assert names(Model("composition"), "words", "numbers") == ["words", "numbers", "all"]
+    wider = load(rows.release)
+    wider.streams["short"] = wider.streams["words"]
+    two = run(wider, Model("composition"), ["words", "numbers"], QUICK)
+    assert list(two.result["streams"]) == ["words", "numbers"]
+
+
 def test_numbers_are_removed_where_the_model_reads_text(rows):
     found = run(rows, Model("tfidf", "words"), ["numbers"], QUICK).result["streams"]["numbers"]
     assert found["L"]["change_of_mR"] == pytest.approx(found["L"]["mR"] - found["S"]["mR"])
