@@ -59,7 +59,9 @@ def evaluate(
     about = about or About()
     own = np.asarray(owner, dtype=np.int64)
     draw = np.random.default_rng(seed)
-    asked = Asked(_sample(len(texts), queries, draw), _sample(len(images), queries, draw), seed)
+    asked = Asked(
+        _sample(texts.shape[0], queries, draw), _sample(images.shape[0], queries, draw), seed
+    )
     strict = ranks or rank(images, texts, Positives.owned(own), device, advance)
 
     def told(pair: Pair) -> dict[str, Any]:
@@ -69,11 +71,11 @@ def evaluate(
         }
 
     cluster, clusters = intervals.codes(
-        np.arange(len(images)) if about.blocks is None else about.blocks
+        np.arange(images.shape[0]) if about.blocks is None else about.blocks
     )
     result: dict[str, Any] = {
-        "images": len(images),
-        "texts": len(texts),
+        "images": images.shape[0],
+        "texts": texts.shape[0],
         "dimension": int(images.shape[1]),
         "clusters": {"unit": "image" if about.blocks is None else "block", "number": clusters},
         "list_queries": {"t2i": len(asked.texts), "i2t": len(asked.images)},
@@ -83,7 +85,7 @@ def evaluate(
     result["S"] = {
         **told(strict),
         "mAP@R": _means(lists_of(images, texts, Positives.owned(own), asked), "average_precision"),
-        "gallery": _galleries(strict, len(images)),
+        "gallery": _galleries(strict, images.shape[0]),
     }
     if about.captions is not None or about.groups is not None:
         groups = metrics.groups_of(about.captions or ()) if about.groups is None else about.groups
@@ -95,7 +97,7 @@ def evaluate(
         pair, merged, gallery, group = merge(images, texts, own, groups, device)
         found = lists_of(images, gallery, merged, replace(asked, texts=group[asked.texts]))
         result["D"] = {
-            "captions": len(gallery),
+            "captions": gallery.shape[0],
             **told(pair),
             "mAP@R": _means(found, "average_precision"),
         }
@@ -113,7 +115,7 @@ def evaluate(
             "nDCG@10": _means(scenes, "ndcg"),
         }
         result["S"]["classes"] = _classes(strict, own, share, about.classes)
-    result["power"] = uncertainty.power(len(images))
+    result["power"] = uncertainty.power(images.shape[0])
     return result
 
 
@@ -134,10 +136,11 @@ def merge(
     The first copy of a caption stands for its group, which belongs to all their images; every
     copy is asked, as in S.
     """
-    group, number = intervals.codes(groups)
-    first = np.full(number, len(texts))
-    np.minimum.at(first, group, np.arange(len(texts)))
-    merged, gallery = Positives.of(owner, group), texts[first]
+    _, first, named = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
+    # Groups are numbered by their first copies, so that nothing moves where all differ.
+    first, group = np.sort(first), np.argsort(np.argsort(first))[named.reshape(-1)]
+    merged = Positives.of(owner, group)
+    gallery = texts if len(first) == texts.shape[0] else texts[first]
     by_group, i2t = rank(images, gallery, merged, device)
     return (by_group.take(group), i2t), merged, gallery, group
 
@@ -165,8 +168,8 @@ def lists_of(
     images: Array, gallery: Array, positives: Positives, asked: Asked
 ) -> tuple[Lists, Lists]:
     """Result lists of (text→image, image→text) where pairs alone are right."""
-    as_text = graded.by_pairs(positives, "texts", len(images))
-    as_image = graded.by_pairs(positives, "images", len(gallery))
+    as_text = graded.by_pairs(positives, "texts", images.shape[0])
+    as_image = graded.by_pairs(positives, "images", gallery.shape[0])
     return (
         graded.lists(gallery, images, as_text, asked.texts, seed=asked.seed),
         graded.lists(images, gallery, as_image, asked.images, seed=asked.seed),

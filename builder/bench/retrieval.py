@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy.sparse import issparse
 
 from builder import __version__
 from builder.bench import metrics, streams
@@ -21,6 +22,9 @@ from builder.files import atomic, hash_file, read_json, sha256_file, write_json
 from builder.scores.leakage import without_digits
 
 FORMAT = 1
+ROWS = 4096
+"""Vectors of one row group where they are written to Parquet."""
+
 PARTS = ("above", "level", "negatives")
 """Arrays of `Ranks`, under stream/direction/part in the file beside a result."""
 
@@ -112,10 +116,12 @@ def write(found: Found, path: Path, vectors: Path | None = None) -> dict[str, An
     result = dict(found.result)
     if vectors is not None:
         told = {}
-        for what in ("images", "texts"):
-            table = _table(found, what)
+        for what, ids, rows in (
+            ("images", found.image_ids, found.images),
+            ("texts", found.asked.ids, found.texts),
+        ):
             with atomic(vectors / f"{what}.parquet") as temporary:
-                pq.write_table(table, temporary)
+                _write_vectors(temporary, ids, rows)
             told[what] = {
                 "file": f"{what}.parquet",
                 **hash_file(vectors / f"{what}.parquet", "sha256"),
@@ -158,11 +164,13 @@ def libraries() -> dict[str, str]:
     }
 
 
-def _table(found: Found, what: str) -> pa.Table:
-    if what == "texts":
-        ids, vectors = found.asked.ids, found.texts
-    else:
-        ids, vectors = found.image_ids, found.images
-    flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).ravel())
-    width = vectors.shape[1]
-    return pa.table({"id": ids, "vector": pa.FixedSizeListArray.from_arrays(flat, width)})
+def _write_vectors(path: Path, ids: Sequence[str], vectors: Array) -> None:
+    """Parquet of id and vector (float32), made and written some rows at a time."""
+    schema = pa.schema([("id", pa.string()), ("vector", pa.list_(pa.float32(), vectors.shape[1]))])
+    with pq.ParquetWriter(path, schema) as writer:
+        for start in range(0, len(ids), ROWS):
+            part: Any = vectors[start : start + ROWS]
+            dense = np.ascontiguousarray(part.toarray() if issparse(part) else part, np.float32)
+            listed = pa.FixedSizeListArray.from_arrays(dense.ravel(), vectors.shape[1])
+            some = {"id": pa.array(ids[start : start + ROWS], pa.string()), "vector": listed}
+            writer.write_table(pa.table(some, schema=schema))
