@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.special import gammaln
 
 from builder.bench.ranks import Floats, Ints, Ranks
@@ -66,6 +68,21 @@ def groups_of(captions: Sequence[str]) -> Ints:
     """Group number of each caption, (M,): equal after `normalise` means equal group."""
     _, group = np.unique(np.array([normalise(text) for text in captions]), return_inverse=True)
     return np.asarray(group, dtype=np.int64).reshape(-1)
+
+
+def joined(near: npt.ArrayLike, equal: npt.ArrayLike | None = None) -> Ints:
+    """Group number of each caption, (M,): equal ones and those of one ``near`` cluster together.
+
+    Both groupings hold at once, so groups that share a caption are one.
+    """
+    _, here = np.unique(np.asarray(near), return_inverse=True)
+    if equal is None:
+        return np.asarray(here, dtype=np.int64).reshape(-1)
+    _, other = np.unique(np.asarray(equal), return_inverse=True)
+    first = int(here.max()) + 1
+    size = first + int(other.max()) + 1
+    links = coo_array((np.ones(len(here)), (here, first + other)), shape=(size, size))
+    return np.asarray(connected_components(links, directed=False)[1][here], dtype=np.int64)
 
 
 def ceiling(owner: npt.ArrayLike, group: npt.ArrayLike) -> dict[str, float]:

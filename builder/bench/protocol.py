@@ -23,8 +23,8 @@ class About:
 
     captions: Sequence[str] | None = None
     """(M,) texts: protocol D and the ceiling."""
-    groups: npt.ArrayLike | None = None
-    """(M,) caption group numbers in place of equal captions: frozen near-duplicate clusters."""
+    near: npt.ArrayLike | None = None
+    """(M,) names of frozen near-duplicate clusters: protocol D~, which merges these too."""
     compositions: npt.ArrayLike | None = None
     """(N, K) fractions of the land-cover classes: protocol C and figures by class."""
     classes: Sequence[str] = CLASSES
@@ -49,7 +49,8 @@ def evaluate(
 
     ``images`` (N, d) and ``texts`` (M, d) hold unit vectors, ``owner`` (M,) the image row of each
     text. Keys: "S", the strict protocol (a text's own image is its only positive); "D", where
-    equal captions are one caption that belongs to all their images; "C", where images of near-
+    equal captions are one caption that belongs to all their images; "D~", where near-duplicates
+    are one caption as well; "C", where images of near-
     equal composition (overlap ≥ 0.95) are positives and nDCG@10 grades the rest; and "power".
     R@K and MedR of S and D use every query; list metrics (mAP@R, nDCG@10) and C use at most
     ``queries`` per direction, drawn with ``seed``. ``ranks`` are the strict ranks where they were
@@ -87,20 +88,23 @@ def evaluate(
         "mAP@R": _means(lists_of(images, texts, Positives.owned(own), asked), "average_precision"),
         "gallery": _galleries(strict, images.shape[0]),
     }
-    if about.captions is not None or about.groups is not None:
-        groups = metrics.groups_of(about.captions or ()) if about.groups is None else about.groups
-        most = metrics.ceiling(own, groups)
+    equal = None if about.captions is None else metrics.groups_of(about.captions)
+    if equal is not None:
+        most = metrics.ceiling(own, equal)
         result["S"]["ceiling"] = most
         result["S"]["of_ceiling"] = {
             key: 100 * result["S"]["t2i"][key] / value for key, value in most.items()
         }
-        pair, merged, gallery, group = merge(images, texts, own, groups, device)
-        found = lists_of(images, gallery, merged, replace(asked, texts=group[asked.texts]))
-        result["D"] = {
-            "captions": gallery.shape[0],
-            **told(pair),
-            "mAP@R": _means(found, "average_precision"),
-        }
+    near = None if about.near is None else metrics.joined(about.near, equal)
+    for name, groups in (("D", equal), ("D~", near)):
+        if groups is not None:
+            pair, merged, gallery, group = merge(images, texts, own, groups, device)
+            found = lists_of(images, gallery, merged, replace(asked, texts=group[asked.texts]))
+            result[name] = {
+                "captions": gallery.shape[0],
+                **told(pair),
+                "mAP@R": _means(found, "average_precision"),
+            }
     if about.compositions is not None:
         share = np.ascontiguousarray(about.compositions, dtype=np.float32)
         scenes, base = by_scene(images, texts, own, share, asked)

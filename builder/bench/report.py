@@ -71,7 +71,7 @@ def plot(found: Mapping[str, Any], path: Path) -> None:
         return {"value": value, "interval": interval, "seeds": []}
 
     colours = (arm_plot.BLUE, arm_plot.ORANGE, arm_plot.GREEN)
-    known = [name for name in "SDC" if all(name in one for one in streams.values())]
+    known = [name for name in ("S", "D", "C") if all(name in one for one in streams.values())]
     series = {
         f"mR, {PROTOCOLS[name]}": ([point(one[name], "mR") for one in streams.values()], colour)
         for name, colour in zip(known, colours, strict=False)
@@ -90,6 +90,7 @@ def plot(found: Mapping[str, Any], path: Path) -> None:
 PROTOCOLS = {
     "S": "strict",
     "D": "equal captions merged",
+    "D~": "near-duplicates merged",
     "C": "like composition counts",
     "L": "numbers removed",
 }

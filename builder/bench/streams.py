@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from builder.bench import protocol
-from builder.bench.gallery import Gallery, Texts
+from builder.bench.gallery import TEXT, Gallery, Texts
 from builder.bench.models import Settings
 from builder.bench.protocol import About
 from builder.bench.ranks import Array, Ints, Pair, Positives, rank
@@ -44,7 +44,8 @@ def figures(
     ours, theirs = some_rows(images, keep), some_rows(texts, mine)
     pair = rank(ours, theirs, Positives.owned(owner), settings.device)
     strings = [asked.texts[i] for i in mine]
-    about = About(captions=strings, compositions=some.shares, blocks=some.blocks)
+    near = _near(rows, asked, mine)
+    about = About(captions=strings, near=near, compositions=some.shares, blocks=some.blocks)
     found = protocol.evaluate(
         ours,
         theirs,
@@ -69,3 +70,14 @@ def owner_of(asked: Texts, mine: Ints, keep: Ints) -> Ints:
 def some_rows(array: Array, index: Ints) -> Array:
     """Rows ``index`` (rising) of an array or memory map; the array itself where they are all."""
     return array if len(index) == array.shape[0] else array[index]
+
+
+def _near(rows: Gallery, asked: Texts, mine: Ints) -> list[str] | None:
+    """Cluster of each text ``mine``, its own id where it is alone; None where all are."""
+    found, alone = [], True
+    for i in mine:
+        name = asked.ids[i].rsplit("#", 1)[1]
+        cluster = rows.near[name][asked.owner[i]] if name in rows.near else None
+        alone &= cluster is None
+        found.append(asked.ids[i] if cluster is None else TEXT.format(cluster, name))
+    return None if alone else found

@@ -2,6 +2,8 @@
 
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from builder.bench import report
@@ -67,6 +69,29 @@ def test_numbers_are_removed_where_the_model_reads_text(rows):
     assert "L" not in oracle
     words = run(rows, Model("tfidf", "numbers"), ["words"], QUICK).result["streams"]["words"]
     assert "L" not in words
+
+
+def test_near_duplicates_of_the_release_are_merged(tmp_path):
+    release = bench_release(tmp_path, train=6, synthetic=0, test=14)
+    path = release / "metadata/test.parquet"
+    table = pq.read_table(path)
+    first = table["id"][0].as_py()
+    scores = [
+        [
+            {"stream": "words", "near_duplicate_cluster": first if i < 5 else None},
+            {"stream": "numbers", "near_duplicate_cluster": None},
+        ]
+        for i in range(14)
+    ]
+    place = table.column_names.index("caption_scores")
+    kind = table.schema.field(place)
+    pq.write_table(table.set_column(place, kind, pa.array(scores, kind.type)), path)
+    result = run(load(release), Model("composition"), settings=QUICK).result
+    words, both = result["streams"]["words"], result["streams"]["all"]
+    assert words["D~"]["captions"] < words["D"]["captions"]
+    assert both["D~"]["captions"] < both["D"]["captions"]
+    assert "D~" not in result["streams"]["numbers"]
+    assert "| words, near-duplicates merged |" in report.document(result).markdown()
 
 
 def test_rows_without_a_caption_leave_the_gallery_of_that_stream(rows):
