@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.bench import baselines, encoders
+from builder.bench import baselines, encoders, numbers
 from builder.bench.gallery import Gallery, Texts
 from builder.bench.ranks import Array
 from builder.errors import ArasError
@@ -17,8 +17,8 @@ Advance = Callable[[float], None]
 class Model:
     """What answers the queries.
 
-    ``spec``: random, composition, bm25, tfidf, sentence:NAME (these three search the ``proxy``
-    stream's captions in the images' place), embeddings (the release's own), files (with
+    ``spec``: random, composition, numbers, bm25, tfidf, sentence:NAME (these three search the
+    ``proxy`` stream's captions in the images' place), embeddings (the release's own), files (with
     ``images`` and ``texts``), package:function, or a transformers CLIP or SigLIP by folder or
     name.
     """
@@ -70,6 +70,8 @@ def vectors_of(
     if model.spec == "composition":
         images = baselines.composition_vectors(rows.shares)
         return images, images[asked.owner], _BUNDLED, []
+    if model.spec == "numbers":
+        return *numbers.number_vectors(rows.shares, queries), _BUNDLED, []
     if model.is_proxy:
         captions = rows.streams[str(model.proxy)]
         documents = [text or "" for text in captions]

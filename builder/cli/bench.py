@@ -160,6 +160,7 @@ def retrieval(
     \b
       random           chance
       composition      knows every tile's class shares: the upper bound of all that reads no more
+      numbers          reads the percentages in captions, never a picture: what they give away
       bm25, tfidf      search the captions of stream --proxy instead of the images
       sentence:NAME    the same with a sentence encoder (MiniLM), by folder or Hub name
       embeddings       the vectors that RELEASE itself holds, in its config embeddings
