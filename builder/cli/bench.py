@@ -42,18 +42,18 @@ bench.add_command(leaderboard)
 
 
 @bench.command()
-@click.option("--images", required=True, metavar="FILE", help="Vectors of the images.")
-@click.option("--texts", required=True, metavar="FILE", help="Vectors of the texts.")
-@click.option("--owner", required=True, metavar="FILE", help="The image of each text.")
+@click.option("--images", required=True, multiple=True, metavar="FILE", help="Vectors of images.")
+@click.option("--texts", required=True, multiple=True, metavar="FILE", help="Vectors of texts.")
+@click.option("--owner", required=True, multiple=True, metavar="FILE", help="Image of each text.")
 @click.option("--intervals", is_flag=True, help="Add 95 % bootstrap intervals over images.")
 @click.option("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @click.pass_obj
 def embeddings(
     directory: Path | None,
-    images: str,
-    texts: str,
-    owner: str,
+    images: tuple[str, ...],
+    texts: tuple[str, ...],
+    owner: tuple[str, ...],
     intervals: bool,
     device: str,
     as_json: bool,
@@ -63,8 +63,9 @@ def embeddings(
     IMAGES and TEXTS are .npy matrices with one vector per row, float16, float32 or float64, and
     OWNER a .npy of integers: the row in IMAGES of each text. Or all three are Parquet: IMAGES
     and TEXTS with the columns id and vector, OWNER with id (of a text) and owner (id of its
-    image); a file of a release's config embeddings is all three at once. Vectors are compared
-    by cosine; rows that are not of unit length are normalised, and stderr says so.
+    image); a file of a release's config embeddings is all three at once. Where Parquet is in
+    several files, repeat the options. Vectors are compared by cosine; rows that are not of unit
+    length are normalised, and stderr says so.
 
     The protocol is the strict one of the retrieval literature: a text has one right image, an
     image is found by any of its texts. All figures are exact and in per cent, MedR is 1-based.
@@ -86,9 +87,12 @@ def embeddings(
 
     check_device(device)
     root = directory or Path()
-    pictures, captions = load(root / images, "images"), load(root / texts, "texts")
+    pictures, captions = (
+        load([root / name for name in names], part)
+        for names, part in ((images, "images"), (texts, "texts"))
+    )
     check_pair(pictures, captions)
-    belongs = load_owner(root / owner, pictures, captions)
+    belongs = load_owner([root / name for name in owner], pictures, captions)
     for note in (pictures.note, captions.note):
         if note:
             click.echo(note, err=True)
