@@ -84,13 +84,18 @@ def sentences(
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging
 
+    from builder.models import hub
+
     logging.disable_progress_bar()
+    local = hub.where(model)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model)
-        encoder: Any = AutoModel.from_pretrained(model).to(device).eval()
+        tokenizer = AutoTokenizer.from_pretrained(model, **local)
+        encoder: Any = AutoModel.from_pretrained(model, **local).to(device).eval()
     except (OSError, ValueError) as error:
         first = str(error).splitlines()[0]
-        raise ArasError(f"{model}: no text encoder that transformers can load ({first})") from error
+        raise ArasError(
+            f"{model}: no text encoder that transformers can load ({first}){hub.advice(model)}"
+        ) from error
     made = []
     with torch.inference_mode():
         for start in range(0, len(texts), batch):

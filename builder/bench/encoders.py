@@ -1,7 +1,9 @@
 """Vectors of images and captions: transformers CLIP or SigLIP, a function of yours, files."""
 
+import functools
 import importlib
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,13 +84,26 @@ def function_model(spec: str) -> Encoder:
         maker = getattr(importlib.import_module(package), name)
     except (ImportError, AttributeError) as error:
         raise ArasError(f"model {spec}: {error}; wanted is package:function") from error
-    made = maker()
+    made = _told(spec, maker)
     if not (isinstance(made, tuple) and len(made) == 2 and all(callable(one) for one in made)):
         raise ArasError(
             f"model {spec}: returned {type(made).__name__}; wanted are two functions, one from "
             "a list of images and one from a list of texts to vectors"
         )
-    return Encoder(spec, made[0], made[1], None, {"source": "function"})
+    images, texts = (functools.partial(_told, spec, one) for one in made)
+    return Encoder(spec, images, texts, None, {"source": "function"})
+
+
+def _told(spec: str, function: Callable[..., Any], *items: Any) -> Any:
+    """What a user's function returns. Raises ArasError that names the model and the line."""
+    try:
+        return function(*items)
+    except Exception as error:
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        raise ArasError(
+            f"--model {spec}: {type(error).__name__}: {error} ({line.filename}, line "
+            f"{line.lineno}, in {line.name})"
+        ) from error
 
 
 def encode(

@@ -102,7 +102,7 @@ class Bench(Trials[Experiment]):
     def run(self, trial: Trial) -> dict[str, Any]:
         if found := self.record(trial):
             return found
-        started = time.monotonic()
+        started, spent = time.monotonic(), time.process_time()
         texts = [*self.test.captions, *map(without_digits, self.test.captions)]
         made = self._untrained if trial[0] == ZERO_SHOT else self._trained
         images, vectors, facts = made(trial, texts)
@@ -116,6 +116,7 @@ class Bench(Trials[Experiment]):
             **judge(images, vectors[:n], vectors[n:], self.test),
             "libraries": libraries(),
             "seconds": round(time.monotonic() - started, 1),
+            "cpu_seconds": round(time.process_time() - spent, 1),
         }
         write_json(self.path(trial), record)
         remove(self.path(trial).with_suffix(""))

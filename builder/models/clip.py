@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from builder.errors import ArasError
 from builder.files import digest_of, hash_file
-from builder.models import training
+from builder.models import hub, training
 from builder.models.compact_clip import Pixels, Settings, build, processor_of, tokenizer_of
 
 _HOTTEST = math.log(100)  # the largest inverse temperature of Radford et al. (2021), as its log
@@ -115,15 +115,16 @@ def pretrained(name: str) -> Dual:
     logging.disable_progress_bar()
     # Without torchvision each processor warns that it falls back to Pillow, which is what we want.
     logging.set_verbosity_error()
+    local = hub.where(name)
     try:
-        model: Any = AutoModel.from_pretrained(name)
-        processor: Any = AutoImageProcessor.from_pretrained(name)
-        tokenizer: Any = AutoTokenizer.from_pretrained(name)
+        model: Any = AutoModel.from_pretrained(name, **local)
+        processor: Any = AutoImageProcessor.from_pretrained(name, **local)
+        tokenizer: Any = AutoTokenizer.from_pretrained(name, **local)
     except (OSError, ValueError, KeyError) as error:
         first = str(error).splitlines()[0]
         raise ArasError(
             f"model {name}: transformers cannot load it ({first}); give a folder made by "
-            "save_pretrained, a name on the Hub, or package:function"
+            f"save_pretrained, a name on the Hub, or package:function{hub.advice(name)}"
         ) from error
     if not hasattr(model, "get_image_features"):
         kind = type(model).__name__
@@ -161,10 +162,12 @@ def _config(name: str) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(name)
+        return AutoConfig.from_pretrained(name, **hub.where(name))
     except (OSError, ValueError) as error:
         first = str(error).splitlines()[0]
-        raise ArasError(f"model {name}: transformers cannot load it ({first})") from error
+        raise ArasError(
+            f"model {name}: transformers cannot load it ({first}){hub.advice(name)}"
+        ) from error
 
 
 _TOWERS = ("text", "vision")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -81,6 +82,13 @@ def test_a_model_that_is_not_there_is_one_clear_error(tmp_path, monkeypatch):
         transformers_model(str(tmp_path / "nothing"))
 
 
+def test_a_name_is_refused_at_once_where_the_hub_is_silent(monkeypatch, capfd):
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ArasError, match="hf download nobody/nothing"):
+        transformers_model("nobody/nothing")
+    assert "Retry" not in capfd.readouterr().err
+
+
 def test_a_function_of_ones_own(rows, tmp_path, monkeypatch):
     (tmp_path / "colours.py").write_text(
         "import numpy as np\n"
@@ -90,6 +98,8 @@ def test_a_function_of_ones_own(rows, tmp_path, monkeypatch):
         "    return images, texts\n"
         "def broken():\n"
         "    return make()[0], lambda strings: np.ones((1, 3))\n"
+        "def raising():\n"
+        "    return make()[0], lambda strings: {}['no such key']\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     images, texts, _ = encode(function_model("colours:make"), rows, ["a", "bb"])
@@ -97,6 +107,10 @@ def test_a_function_of_ones_own(rows, tmp_path, monkeypatch):
     np.testing.assert_allclose(texts[1], np.array([2, 1, 2]) / 3, rtol=1e-6)
     with pytest.raises(ArasError, match=r"2 texts gave float64 of shape \(1, 3\)"):
         encode(function_model("colours:broken"), rows, ["a", "bb"])
+    with pytest.raises(
+        ArasError, match=r"--model colours:raising: KeyError: .*colours\.py, line 9"
+    ):
+        encode(function_model("colours:raising"), rows, ["a", "bb"])
     with pytest.raises(ArasError, match="package:function"):
         function_model("colours:absent")
 

@@ -10,7 +10,7 @@ from builder.bench import imbalance, imbalance_report
 from builder.bench.imbalance import Bench, Experiment, run
 from builder.bench.material import ReleaseSource
 from builder.bench.ranks import Ranks
-from builder.bench.verdicts import verdict
+from builder.bench.verdicts import detectable_cell, p_cell, verdict
 from builder.engine import Engine
 from builder.errors import ArasError, WorkFailed
 from builder.models import clip, retriever
@@ -111,8 +111,12 @@ def test_the_report_says_what_can_and_cannot_be_concluded(done):
     assert page.count("data:image/png;base64,") == 3
     assert "<td>real</td>" in page
     assert told["conclusions"][0] in page
-    # Four steps teach nothing, and the report must say so.
-    assert told["conclusions"][0].startswith("NO CONCLUSION")
+    # Four steps teach nothing, and the report must say so and no more.
+    (only,) = told["conclusions"]
+    assert only.startswith("NO CONCLUSION")
+    assert text.index("## Contrasts") < text.index(told["contrasts_in_words"][0])
+    assert told["cpu_seconds"] > 0
+    assert f"{told['cpu_seconds']:,.0f} s of processor time" in text
     assert told["release"]["content_sha256"]
     figures = told["analysis"]["arms"]["real"]["mR"]
     mean = np.mean([one["figures"]["S"]["mR"] for one in records if one["arm"] == "real"])
@@ -158,6 +162,26 @@ def test_a_gain_and_a_loss_are_named_as_such():
     assert "no difference established; one below 1.5 points" in unsure
     none = verdict({**found, "difference": None}, EMPTY)
     assert none == "no test tile has these classes; nothing can be said"
+
+
+def test_small_p_values_and_hopeless_contrasts_are_said_as_such():
+    found = {"difference": 2.0, "interval": [1.0, 3.0], "p_holm": 1e-5, "detectable": 1.5,
+             "cluster_sd": 1.0, "seed_sd": 0.1}  # fmt: skip
+    assert "p < 0.001): a gain" in verdict(found, EMPTY)
+    hopeless = verdict({**found, "p_holm": 0.4, "detectable": 364.6}, EMPTY)
+    assert hopeless.endswith("no difference established, and none could be, whatever its size")
+    assert detectable_cell(364.6) == "none"
+    assert (p_cell(0.0004), p_cell(0.25)) == ("< 0.001", "0.250")
+
+
+def test_records_without_processor_time_are_still_reported(done):
+    bench, records = done
+    older = [{k: v for k, v in one.items() if k != "cpu_seconds"} for one in records]
+    told = imbalance_report.write(bench, older)
+    assert told["cpu_seconds"] is None
+    assert (
+        "an unrecorded amount of processor time" in (bench.experiment.out / "report.md").read_text()
+    )
 
 
 def test_test_tiles_near_train_tiles_are_refused(tmp_path):

@@ -116,3 +116,23 @@ def test_clip_runs_whole(rows, tmp_path):
     assert result["model"]["architecture"] == "CLIPModel"
     assert result["model"]["name"] == "clip"
     assert "| words, strict |" in report.document(result).markdown()
+
+
+def test_the_report_shows_lists_galleries_and_classes(rows):
+    result = run(rows, Model("composition"), settings=QUICK).result
+    text = report.document(result).markdown()
+    words = result["streams"]["words"]
+    lists = [f"{words['C'][key][way]:.2f}" for key in ("mAP@R", "nDCG@10") for way in report.WAYS]
+    assert f"| words, like composition counts | 1.0 | 1.0 | {' | '.join(lists)} |" in text
+    curve = words["S"]["gallery"]["t2i"]["14"]
+    assert " / ".join(f"{curve[k]:.2f}" for k in report.KS) in text
+    assert "| R@1 / R@5 / R@10 among | 14 |" in text
+    assert "## Strict R@10 by class that dominates the tile" in text
+
+
+def test_a_model_above_the_ceiling_of_equal_captions_is_explained(rows):
+    result = run(rows, Model("composition"), ["words"], QUICK).result
+    assert result["streams"]["words"]["S"]["of_ceiling"]["R@1"] > 101
+    text = report.document(result).markdown()
+    assert "its vectors tell equal captions apart" in text
+    assert "% of that" not in text
