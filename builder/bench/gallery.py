@@ -15,6 +15,7 @@ from builder.bench.ranks import Floats, Ints
 from builder.errors import ArasError
 from builder.files import digest_of
 from builder.pictures import image_bytes, per_class
+from builder.release.embeddings import TEXT
 from builder.release.layout import read_manifest
 from builder.release.read import metadata
 from builder.schema import KINDS, SPLITS
@@ -25,8 +26,6 @@ MIN_KM = 1.0
 """A test tile whose edge is nearer than this to a train tile's is no independent test."""
 
 RULES = ("refuse", "leave-out", "keep")
-TEXT = "{}#{}"
-"""Id of a text: id of its row and name of its stream."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from builder.bench.ranks import Pair
 from builder.bench.retrieval import libraries
 from builder.bench.verdicts import cell, detectable_cell, p_cell
 from builder.errors import WorkFailed
-from builder.files import write_json, write_text
+from builder.files import atomic, write_json, write_text
 from builder.models import clip
 from builder.report.document import Document
 from builder.scores.leakage import source_leak, without_digits
@@ -28,7 +28,11 @@ PLOTS = {
 
 
 def write(bench: Bench, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Analyse and write report.json, report.md, report.html and the plots; returns the report."""
+    """Analyse and write report.json, report.md, report.html and the plots; returns the report.
+
+    ranks.npz beside them holds the ranks of every run, arm/seed/protocol/direction/part, so that
+    all figures can be computed again without a training.
+    """
     by_arm: dict[str, list[dict[str, Any]]] = {}
     for record in records:
         by_arm.setdefault(record["arm"], []).append(record)
@@ -92,6 +96,8 @@ def write(bench: Bench, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     told["limits"] = limits(told)
     out = bench.experiment.out
     write_json(out / "report.json", told)
+    with atomic(out / "ranks.npz") as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **_ranks(records))
     for name, (_, draw) in PLOTS.items():
         draw(told["analysis"], out / name)
     made = document(told)
@@ -199,6 +205,16 @@ def document(told: Mapping[str, Any]) -> Document:
         "runs may have shared the machine with each other and with other programs."
     )
     return made
+
+
+def _ranks(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        f"{one['arm']}/{one['seed']}/{protocol}/{way}/{part}": np.array(values, dtype=np.int32)
+        for one in records
+        for protocol, ways in one["ranks"].items()
+        for way, parts in ways.items()
+        for part, values in parts.items()
+    }
 
 
 def _cpu_seconds(records: Sequence[Mapping[str, Any]]) -> float | None:

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 from builder.bench import protocol
-from builder.bench.gallery import TEXT, Gallery, Texts
+from builder.bench.gallery import Gallery, Texts
 from builder.bench.models import Settings
 from builder.bench.protocol import About
 from builder.bench.ranks import Array, Ints, Pair, Positives, rank
 from builder.files import digest_of
+from builder.release.embeddings import TEXT
 
 ALL = "all"
 """Name of the figures over all streams together, several captions an image."""

@@ -6,9 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from builder.bench import imbalance, imbalance_report
-from builder.bench.imbalance import Bench, Experiment, run
+from builder.bench import gallery, imbalance, imbalance_report
+from builder.bench import retrieval as bench_retrieval
+from builder.bench.imbalance import Bench, Experiment, ranks_of, run
 from builder.bench.material import ReleaseSource
+from builder.bench.models import Model
 from builder.bench.ranks import Ranks
 from builder.bench.verdicts import detectable_cell, p_cell, verdict
 from builder.engine import Engine
@@ -107,6 +109,12 @@ def test_the_report_says_what_can_and_cannot_be_concluded(done):
     assert "| real |" in text
     for name in ("arms.png", "ratios.png", "classes.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
+    with np.load(out / "ranks.npz") as kept:
+        for one in records:
+            for way, pair in zip(("t2i", "i2t"), ranks_of(one), strict=True):
+                where = f"{one['arm']}/{one['seed']}/S/{way}"
+                np.testing.assert_array_equal(kept[f"{where}/above"], pair.above)
+                np.testing.assert_array_equal(kept[f"{where}/level"], pair.level)
     page = (out / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 3
     assert "<td>real</td>" in page
@@ -144,6 +152,10 @@ def test_given_weights_are_judged_untrained_and_go_into_every_arm(release, tmp_p
     bare = bench.run(bench.trials[0])
     assert bare["model"]["name"] == "clip"
     assert bench.record(bench.trials[0]) == bare
+    scored = bench_retrieval.run(gallery.load(release), Model(str(weights)), ["numbers"])
+    for way in ("t2i", "i2t"):
+        for key, value in scored.result["streams"]["numbers"]["S"][way].items():
+            assert bare["figures"]["S"][way][key] == pytest.approx(value)
     trained = bench.run(("real", 0))
     assert trained["settings"]["weights"]["name"] == "clip"
     assert str(tmp_path) not in json.dumps(trained)
