@@ -205,7 +205,7 @@ def full(arguments: argparse.Namespace) -> dict[str, Any]:
         spent["floor"] = clock.read(spent["floor"])
     peak = memory_mb()
     spent["torch_mm"] = plain_products(torch, x, y)
-    t2i, i2t = total.ranks(positives)
+    t2i, i2t = total.ranks(positives, best)
     return {
         **spent["ours"],
         "floor": spent["floor"],

@@ -45,32 +45,45 @@ class Positives:
 
 @dataclass(frozen=True)
 class Best:
-    """Score of every query's best positive: images (N,) and texts (M,), float64."""
+    """Score of every query's best positive: images (N,) and texts (M,), float64.
+
+    ``image_tied`` and ``text_tied`` count the positives that are level with it, itself included.
+    """
 
     images: Floats
     texts: Floats
+    image_tied: Ints
+    text_tied: Ints
 
 
 @dataclass(frozen=True)
 class Ranks:
     """Per query, the negatives above its best positive, level with it, and all; (Q,) int64 each.
 
-    Ordering the level ones at random puts the query's rank uniformly in
-    above + 1 … above + level + 1.
+    Ordering the level ones at random puts the query's rank in above + 1 … above + level + 1:
+    uniformly where one positive is level with the best, and lower on average where there are
+    more. ``tied`` (Q,) counts those, the best included; None stands for one each.
     """
 
     above: Ints
     level: Ints
     negatives: Ints
+    tied: Ints | None = None
 
     @property
     def expected(self) -> Floats:
         """Mean 1-based rank over random orders of the ties, (Q,)."""
-        return self.above + 1 + self.level / 2
+        return self.above + 1 + self.level / (1 + self.several)
+
+    @property
+    def several(self) -> Ints:
+        """``tied``, with ones where it is None."""
+        return np.ones_like(self.above) if self.tied is None else self.tied
 
     def take(self, index: Ints) -> "Ranks":
         """The ranks of some queries, or of queries repeated."""
-        return Ranks(self.above[index], self.level[index], self.negatives[index])
+        tied = None if self.tied is None else self.tied[index]
+        return Ranks(self.above[index], self.level[index], self.negatives[index], tied)
 
 
 Pair = tuple[Ranks, Ranks]
@@ -94,14 +107,18 @@ class Counts:
             self.text_level + other.text_level,
         )
 
-    def ranks(self, positives: Positives) -> tuple[Ranks, Ranks]:
-        """(text→image, image→text) ranks, once the parts cover the whole matrix."""
+    def ranks(self, positives: Positives, best: Best | None = None) -> tuple[Ranks, Ranks]:
+        """(text→image, image→text) ranks, once the parts cover the whole matrix.
+
+        ``best`` tells how many positives of a query tie; without it they count as one.
+        """
         n, m = len(self.image_above), len(self.text_above)
+        tied = (None, None) if best is None else (best.text_tied, best.image_tied)
         of_image = np.bincount(positives.images, minlength=n)
         of_text = np.bincount(positives.texts, minlength=m)
         return (
-            Ranks(self.text_above, self.text_level, n - of_text),
-            Ranks(self.image_above, self.image_level, m - of_image),
+            Ranks(self.text_above, self.text_level, n - of_text, tied[0]),
+            Ranks(self.image_above, self.image_level, m - of_image, tied[1]),
         )
 
 
@@ -123,7 +140,8 @@ def rank(
 ) -> tuple[Ranks, Ranks]:
     """(text→image, image→text) ranks of unit embeddings (N, d) and (M, d) under `positives`."""
     best = best_positive(images, texts, positives, device)
-    return count(images, texts, positives, best, device=device, advance=advance).ranks(positives)
+    counts = count(images, texts, positives, best, device=device, advance=advance)
+    return counts.ranks(positives, best)
 
 
 def best_positive(images: Array, texts: Array, positives: Positives, device: str = "cpu") -> Best:
@@ -134,19 +152,23 @@ def best_positive(images: Array, texts: Array, positives: Positives, device: str
     then a collapsed model, whose scores are all equal, would look perfect.
     """
     device = device_of(images, device)
-    best = Best(np.full(images.shape[0], -np.inf), np.full(texts.shape[0], -np.inf))
 
     @torch.inference_mode()
-    def own(start: int) -> tuple[Ints, Ints, Floats]:
+    def own(start: int) -> Floats:
         i = positives.images[start : start + _PAIRS]
         t = positives.texts[start : start + _PAIRS]
         scores = product(block(images, i, device), block(texts, t, device)).diagonal()
-        return i, t, scores.cpu().double().numpy()
+        return np.asarray(scores.cpu().double().numpy())
 
-    for i, t, scores in in_parallel(own, range(0, len(positives.texts), _PAIRS), device):
-        np.maximum.at(best.images, i, scores)
-        np.maximum.at(best.texts, t, scores)
-    return best
+    parts = in_parallel(own, range(0, len(positives.texts), _PAIRS), device)
+    scores = np.concatenate(list(parts))
+    highest, tied = [], []
+    for query, size in ((positives.images, images.shape[0]), (positives.texts, texts.shape[0])):
+        top = np.full(size, -np.inf)
+        np.maximum.at(top, query, scores)
+        highest.append(top)
+        tied.append(np.bincount(query[scores >= top[query] - TOLERANCE], minlength=size))
+    return Best(*highest, *tied)
 
 
 def count(

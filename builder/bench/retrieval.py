@@ -26,7 +26,8 @@ ROWS = 4096
 """Vectors of one row group where they are written to Parquet."""
 
 PARTS = ("above", "level", "negatives")
-"""Arrays of `Ranks`, under stream/direction/part in the file beside a result."""
+"""Arrays of `Ranks`, under stream/direction/part in the file beside a result; "tied" stands there
+too."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def run(
             found = metrics.summary(*rank(shown, both[plain_at[mine]], positives, settings.device))
             figures[name]["L"] = {**found, "change_of_mR": found["mR"] - figures[name]["S"]["mR"]}
         for way, one in zip(("t2i", "i2t"), pair, strict=True):
-            for part in PARTS:
+            for part in (*PARTS, "tied") if one.tied is not None else PARTS:
                 ranks[f"{name}/{way}/{part}"] = getattr(one, part).astype(np.int32)
         ranks[f"{name}/owner"] = owner.astype(np.int32)
         if rows.blocks is not None:
