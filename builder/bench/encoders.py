@@ -45,7 +45,7 @@ def transformers_model(name: str, device: str = "cpu") -> Encoder:
     """
     import torch
 
-    from builder.models import clip
+    from builder.models import clip, openclip
 
     dual = clip.pretrained(name)
     dual.model.to(device).eval()
@@ -65,6 +65,8 @@ def transformers_model(name: str, device: str = "cpu") -> Encoder:
     facts["image_size"] = dual.size
     if Path(name).is_dir():
         facts |= {"source": "folder", "sha256": known}
+    elif openclip.names(name):
+        facts |= {"source": "openclip", "sha256": known}
     else:
         facts |= {"source": "hub", "revision": getattr(dual.model.config, "_commit_hash", None)}
     return Encoder(name, images, texts, known, facts)

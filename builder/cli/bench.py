@@ -171,7 +171,9 @@ def retrieval(
       files            vectors in --images and --texts: Parquet of id and vector, a text's id
                        being ROW#STREAM; or .npy in the order of the release
       package:function a function that returns (images → vectors, texts → vectors)
-      NAME             a transformers CLIP or SigLIP, by folder or Hub name
+      NAME             a transformers CLIP or SigLIP, by folder or Hub name;
+                       remoteclip-vit-b-32 and georsclip-vit-b-32 too
+      openclip:FILE    OpenCLIP weights (.pt) of a ViT; FILE:quick_gelu where they need it
 
     Only real rows at least --min-km from all train tiles are scored. A split that holds other
     rows is refused, unless --near or --synthetic say leave-out or keep; the result says which.
