@@ -114,9 +114,7 @@ def test_pictures_are_prepared_as_clip_was_trained(model, tmp_path, monkeypatch)
 
 def test_weights_that_are_not_there_say_how_to_get_them(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(
-        ArasError, match=r"hf download chendelong/RemoteCLIP RemoteCLIP-ViT-B-32\.pt"
-    ):
+    with pytest.raises(ArasError, match="hf download chendelong/RemoteCLIP RemoteCLIP-ViT-B-32"):
         clip.pretrained("remoteclip-vit-b-32")
     with pytest.raises(ArasError, match="Zilun/GeoRSCLIP"):
         clip.pretrained("GeoRSCLIP-ViT-B-32")
