@@ -208,7 +208,3 @@ def test_one_seed_is_not_enough(release, tmp_path):
         run(
             Experiment(ReleaseSource(release, "numbers"), tmp_path, TINY, seeds=1), Engine("serial")
         )
-
-
-def test_the_presets_are_settings():
-    assert imbalance.PRESETS["small"].steps < imbalance.PRESETS["cpu"].steps
