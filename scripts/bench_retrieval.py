@@ -6,6 +6,9 @@ end. clip-benchmark goes into a folder of its own, without its dependencies:
     pip install --no-deps --target clipbench clip-benchmark==1.6.2
     python scripts/bench_retrieval.py --clip-benchmark clipbench            # 12 GB of memory
     python scripts/bench_retrieval.py --clip-benchmark clipbench --small    # a minute
+
+--memory measures instead the peak memory of a text-to-text baseline (BM25) and of all protocols at
+full size, from captions of random words.
 """
 
 import argparse
@@ -39,6 +42,7 @@ def main() -> None:
     parser.add_argument("--clip-benchmark", type=Path, metavar="DIR", help="where pip put it")
     parser.add_argument("--small", action="store_true", help="small sizes, to try the script")
     parser.add_argument("--skip-full", action="store_true", help="leave the full size out")
+    parser.add_argument("--memory", action="store_true", help="peak memory of BM25, nothing else")
     parser.add_argument("--folder", type=Path, help="where the vectors go (default: temporary)")
     parser.add_argument("--output", type=Path, help="write the JSON here too")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -48,7 +52,11 @@ def main() -> None:
         print(json.dumps(CHILDREN[arguments.child](arguments)))
         return
     with tempfile.TemporaryDirectory() as temporary:
-        report = measure(arguments, arguments.folder or Path(temporary))
+        if arguments.memory:
+            size = PEER_SMALL if arguments.small else FULL
+            report = {"words": child("words", Path(temporary), size)}
+        else:
+            report = measure(arguments, arguments.folder or Path(temporary))
     text = json.dumps(report, indent=2)
     print(text)
     if arguments.output:
@@ -174,7 +182,8 @@ def full(arguments: argparse.Namespace) -> dict[str, Any]:
 
     from builder.bench.embeddings import load, load_owner
     from builder.bench.metrics import summary
-    from builder.bench.ranks import Positives, best_positive, count, product_only
+    from builder.bench.products import product_only
+    from builder.bench.ranks import Positives, best_positive, count
 
     folder = arguments.folder
     images, texts = load(folder / "x.npy"), load(folder / "y.npy")
@@ -196,7 +205,7 @@ def full(arguments: argparse.Namespace) -> dict[str, Any]:
         spent["floor"] = clock.read(spent["floor"])
     peak = memory_mb()
     spent["torch_mm"] = plain_products(torch, x, y)
-    t2i, i2t = total.ranks(positives)
+    t2i, i2t = total.ranks(positives, best)
     return {
         **spent["ours"],
         "floor": spent["floor"],
@@ -209,6 +218,33 @@ def full(arguments: argparse.Namespace) -> dict[str, Any]:
         "images": len(x),
         "texts": len(y),
         "recall": summary(t2i, i2t),
+    }
+
+
+def words(arguments: argparse.Namespace) -> dict[str, Any]:
+    """BM25 on captions of ten random words, and every figure of `aras bench retrieval`."""
+    from builder.bench.baselines import TERMS, bm25
+    from builder.bench.protocol import About, evaluate
+
+    rng, images = np.random.default_rng(0), arguments.batch
+    owner = np.repeat(np.arange(images), PER_IMAGE)
+    # Words as frequent as in language: the k-th in proportion to 1 / k.
+    chance = 1 / np.arange(1, TERMS + 1)
+    drawn = rng.choice(TERMS, (images, 20), p=chance / chance.sum())
+    documents = [" ".join(f"w{k}" for k in row[:10]) for row in drawn]
+    captions = [" ".join(f"w{k}" for k in rng.permutation(drawn[i])[:10]) for i in owner]
+    about = About(captions=captions, compositions=rng.dirichlet(np.ones(7), images))
+    loaded, clock = memory_mb("VmRSS"), Clock()
+    x, y = bm25(documents, captions)
+    found = evaluate(x, y, owner, about)
+    dense = 4 * (x.shape[0] + y.shape[0]) * x.shape[1] / 1e6
+    told = {"images": images, "texts": len(captions), "terms": x.shape[1], "dense_mb": dense}
+    return {
+        **clock.read(),
+        "loaded_mb": loaded,
+        "peak_mb": memory_mb(),
+        **told,
+        "mR": found["S"]["mR"],
     }
 
 
@@ -225,7 +261,7 @@ def plain_products(torch: Any, x: Any, y: Any) -> dict[str, float]:
     return {key: value * len(x) * len(y) / done for key, value in clock.read().items()}
 
 
-CHILDREN = {"ours": ours, "theirs": theirs, "full": full}
+CHILDREN = {"ours": ours, "theirs": theirs, "full": full, "words": words}
 
 
 class Clock:

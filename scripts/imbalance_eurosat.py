@@ -185,7 +185,8 @@ def material(tar: Path, out: Path, steps: int, sampling: int) -> Material:
         a, b = (np.stack([compact_clip.shrink(one, size) for one in part]) for part in both)
         return a, b
 
-    return Material(facts, rows, asked, pictures, judged="C", depth=1)
+    whole = [(np.arange(len(asked.ids)), list(pixels[test]))]
+    return Material(facts, rows, asked, pictures, lambda: whole, judged="C", depth=1)
 
 
 def main() -> None:

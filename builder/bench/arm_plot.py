@@ -44,7 +44,7 @@ def draw(
             axes.plot(one["interval"], [y, y], color=colour, linewidth=2, alpha=0.6)
             seeds = [x for x in one["seeds"] if x is not None]
             axes.plot(seeds, [y] * len(seeds), ".", color=colour, markersize=5, alpha=0.6)
-            axes.plot([one["value"]], [y], "o", color=colour, markersize=6)
+            axes.plot([one["value"]], [y], "o", color=colour, markersize=6, clip_on=False)
         axes.plot([], [], "o", color=colour, label=name)
     axes.set_yticks(range(len(rows)), rows)
     axes.set_ylim(len(rows) - 0.5, -0.5)

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from builder.bench.ranks import Array
 from builder.errors import ArasError
@@ -33,8 +34,8 @@ def composition_vectors(shares: npt.ArrayLike) -> Floats32:
     return unit_rows(np.sqrt(np.asarray(shares, dtype=np.float64)))
 
 
-def tf_idf(documents: Sequence[str], queries: Sequence[str]) -> tuple[Floats32, Floats32]:
-    """Unit vectors of documents and queries: words weighted by tf · idf of the documents.
+def tf_idf(documents: Sequence[str], queries: Sequence[str]) -> tuple[Array, Array]:
+    """Sparse unit vectors of documents and queries: words weighted by tf · idf of the documents.
 
     A query without a word of theirs stands apart: it is level with every document.
     """
@@ -42,33 +43,33 @@ def tf_idf(documents: Sequence[str], queries: Sequence[str]) -> tuple[Floats32, 
 
     model = TfidfVectorizer(max_features=TERMS, token_pattern=_TOKEN)
     found = _fitted(model, documents)
-    return unit_rows(_dense(found)), unit_rows(_dense(model.transform(queries)))
+    return _sparse(found), _sparse(model.transform(queries))
 
 
 def bm25(
     documents: Sequence[str], queries: Sequence[str], k1: float = 1.5, b: float = 0.75
-) -> tuple[Floats32, Floats32]:
-    """Okapi BM25 (Robertson & Zaragoza 2009) as a product of document and query vectors.
+) -> tuple[Array, Array]:
+    """Okapi BM25 (Robertson & Zaragoza 2009) as a product of sparse document and query vectors.
 
     Documents: idf · tf (k1 + 1) / (tf + k1 (1 − b + b · length / mean length)), all divided by
     one number so that the longest has length 1; queries: word counts of unit length, so that a
     document ranks short and long queries alike.
     """
     from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.preprocessing import normalize
 
     model = CountVectorizer(max_features=TERMS, token_pattern=_TOKEN)
-    tf = _dense(_fitted(model, documents)).astype(np.float64)
-    length = tf.sum(1, keepdims=True)
-    having = (tf > 0).sum(0)
-    idf = np.log1p((len(tf) - having + 0.5) / (having + 0.5))
-    weight = idf * tf * (k1 + 1) / (tf + k1 * (1 - b + b * length / max(1e-12, length.mean())))
-    longest = np.sqrt((weight**2).sum(1)).max()
-    asked = _dense(model.transform(queries)).astype(np.float64)
-    norm = np.sqrt((asked**2).sum(1, keepdims=True))
-    return (
-        np.ascontiguousarray(weight / max(longest, 1e-12), dtype=np.float32),
-        np.ascontiguousarray(asked / np.maximum(norm, 1e-12), dtype=np.float32),
-    )
+    found = csr_array(_fitted(model, documents), dtype=np.float64)
+    tf, count = found.data, found.shape[0]
+    of = np.repeat(np.arange(count), np.diff(found.indptr))
+    length = np.asarray(found.sum(1))
+    having = np.bincount(found.indices, minlength=found.shape[1])
+    idf = np.log1p((count - having + 0.5) / (having + 0.5))[found.indices]
+    size = length / max(1e-12, length.mean())
+    found.data = idf * tf * (k1 + 1) / (tf + k1 * (1 - b + b * size[of]))
+    longest = np.sqrt(np.bincount(of, found.data**2, count).max())
+    asked = normalize(model.transform(queries).astype(np.float64))
+    return _sparse(found / max(longest, 1e-12)), _sparse(asked)
 
 
 def sentences(
@@ -83,13 +84,18 @@ def sentences(
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging
 
+    from builder.models import hub
+
     logging.disable_progress_bar()
+    local = hub.where(model)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model)
-        encoder: Any = AutoModel.from_pretrained(model).to(device).eval()
+        tokenizer = AutoTokenizer.from_pretrained(model, **local)
+        encoder: Any = AutoModel.from_pretrained(model, **local).to(device).eval()
     except (OSError, ValueError) as error:
         first = str(error).splitlines()[0]
-        raise ArasError(f"{model}: no text encoder that transformers can load ({first})") from error
+        raise ArasError(
+            f"{model}: no text encoder that transformers can load ({first}){hub.advice(model)}"
+        ) from error
     made = []
     with torch.inference_mode():
         for start in range(0, len(texts), batch):
@@ -119,5 +125,8 @@ def _fitted(model: Any, documents: Sequence[str]) -> Any:
         ) from error
 
 
-def _dense(matrix: Any) -> Floats32:
-    return np.ascontiguousarray(matrix.toarray(), dtype=np.float32)
+def _sparse(matrix: Any) -> Array:
+    """CSR of float32, terms of a row in order: how `builder.bench.products` multiplies words."""
+    made: Any = csr_array(matrix, dtype=np.float32)
+    made.sort_indices()
+    return cast(Array, made)

@@ -59,8 +59,12 @@ def _ranks(path: Path, result: dict[str, Any]) -> dict[str, Array]:
 
 
 def _pair(ranks: dict[str, Array], name: str) -> Pair:
-    t2i, i2t = (
-        Ranks(*(ranks[f"{name}/{way}/{part}"].astype(np.int64) for part in PARTS))
-        for way in ("t2i", "i2t")
-    )
-    return t2i, i2t
+    def one(way: str) -> Ranks:
+        found = {
+            part: ranks[f"{name}/{way}/{part}"].astype(np.int64)
+            for part in (*PARTS, "tied")
+            if f"{name}/{way}/{part}" in ranks
+        }
+        return Ranks(**found)
+
+    return one("t2i"), one("i2t")

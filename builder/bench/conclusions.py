@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from builder.bench.contrasts import FLOOR, MARGIN, TESTED
-from builder.bench.verdicts import FEW, between, established, few, nearness, verdict
+from builder.bench.verdicts import FEW, between, established, few, nearness, p_text, verdict
 
 _EMPTY = "no test tile is dominated by these classes"
 
@@ -15,7 +15,7 @@ def learned(analysis: Mapping[str, Any]) -> bool:
 
 
 def conclusions(analysis: Mapping[str, Any]) -> list[str]:
-    """The answer first: whether any may be drawn, then gain or loss, ratios, classes, contrasts."""
+    """The answer first: whether any may be drawn, then gain or loss, ratios and classes."""
     if not learned(analysis):
         lines = [
             "NO CONCLUSION about synthetic data can be drawn from this run: the model trained on "
@@ -26,12 +26,16 @@ def conclusions(analysis: Mapping[str, Any]) -> list[str]:
     else:
         lines = ["The models learnt from captions: real beats shuffled captions."]
         lines += [*_answer(analysis), _ratios(analysis), *gains_and_losses(analysis)]
-    lines += [
+    return lines
+
+
+def in_words(analysis: Mapping[str, Any]) -> list[str]:
+    """One plain sentence per contrast and tested figure."""
+    return [
         f"{one['ours']} − {one['theirs']}, {name}: {verdict(one[name], _EMPTY)}"
         for one in analysis["contrasts"]
         for name in TESTED
     ]
-    return lines
 
 
 def points(found: Mapping[str, Any]) -> str:
@@ -49,11 +53,11 @@ def _answer(analysis: Mapping[str, Any]) -> list[str]:
             says = ("is not told from", "improves on", "degrades against")[sign]
             tail = found["tail"]
             about = "; the tail is not measured" if tail["difference"] is None else (
-                f"; tail {points(tail)}, p = {tail['p_holm']:.3f}"
+                f"; tail {points(tail)}, {p_text(tail['p_holm'])}"
             )  # fmt: skip
             lines.append(
                 f"Class-balanced synthesis at ratio {analysis['ratio']:g} {says} {what}: mR "
-                f"{points(found['mR'])}, p = {found['mR']['p_holm']:.3f}{about}."
+                f"{points(found['mR'])}, {p_text(found['mR']['p_holm'])}{about}."
             )
     if found := between(analysis["contrasts"], even, "real"):
         low = found["mR"]["low"]  # the bootstrap of few seeds and blocks is too narrow for this

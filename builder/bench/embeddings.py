@@ -1,5 +1,6 @@
 """Embeddings from files, checked row by row, and the owner of each text."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +34,12 @@ class Embeddings:
         return len(self.vectors)
 
 
-def load(path: Path, part: str = "") -> Embeddings:
-    """Read a .npy matrix (N, d) of floats, or a Parquet table of ``id`` and ``vector``.
+Files = Path | Sequence[Path]
+"""One file, or several Parquet files whose rows follow each other."""
+
+
+def load(path: Files, part: str = "") -> Embeddings:
+    """Read a .npy matrix (N, d) of floats, or Parquet of ``id`` and ``vector`` in one file or more.
 
     A file of a release's config embeddings holds images and captions: ``part`` images takes the
     rows without an ``owner``, texts the others.
@@ -42,18 +47,19 @@ def load(path: Path, part: str = "") -> Embeddings:
     length in memory, and ``note`` says so. Raises ArasError naming the row for NaN, infinity and
     zero vectors, ragged rows and repeated ids.
     """
-    if path.suffix == ".parquet":
-        ids, raw = _read_parquet(path, part)
+    paths, name = _listed(path)
+    if paths[0].suffix == ".parquet":
+        ids, raw = _read_parquet(paths, name, part)
     else:
-        ids, raw = None, _open_npy(path)
+        ids, raw = None, _open_npy(paths[0])
         if raw.ndim != 2 or 0 in raw.shape:
             raise ArasError(
-                f"{path}: an array of shape {raw.shape}; expected one row per vector, (N, d)"
+                f"{name}: an array of shape {raw.shape}; expected one row per vector, (N, d)"
             )
         if raw.dtype.name not in _FLOATS:
-            raise ArasError(f"{path}: holds {raw.dtype}; expected {', '.join(_FLOATS)}")
-    vectors, note = unit(raw, str(path))
-    return Embeddings(str(path), vectors, ids, note)
+            raise ArasError(f"{name}: holds {raw.dtype}; expected {', '.join(_FLOATS)}")
+    vectors, note = unit(raw, name)
+    return Embeddings(name, vectors, ids, note)
 
 
 def unit(raw: Array, name: str) -> tuple[Array, str]:
@@ -91,56 +97,66 @@ def check_pair(images: Embeddings, texts: Embeddings) -> None:
         )
 
 
-def load_owner(path: Path, images: Embeddings, texts: Embeddings) -> Ints:
+def load_owner(path: Files, images: Embeddings, texts: Embeddings) -> Ints:
     """Image row of each text, (M,) int64.
 
     From .npy: integers, one per text. From Parquet: columns ``id`` (of a text) and ``owner`` (id
     of its image), matched by id. Raises ArasError for a wrong number of rows, an owner that is
-    no image, ids that are missing, unknown or repeated, and an image without a text.
+    no image, ids that are missing, unknown or repeated, and an image without a text; and for a
+    mixture of both formats, as row numbers say nothing of rows that have ids.
     """
     owner: Array
-    if path.suffix == ".parquet":
-        owner = _match(path, images, texts)
+    paths, name = _listed(path)
+    if paths[0].suffix == ".parquet":
+        owner = _match(paths, name, images, texts)
     else:
-        owner = _open_npy(path)
+        for one in (images, texts):
+            if one.ids is not None:
+                raise ArasError(
+                    f"{name} names owners by row, but the rows of {one.name} have ids: "
+                    "give all three as Parquet or all three as .npy"
+                )
+        owner = _open_npy(paths[0])
         if owner.ndim != 1 or owner.dtype.kind not in "iu":
             raise ArasError(
-                f"{path}: {owner.dtype} of shape {owner.shape}; "
+                f"{name}: {owner.dtype} of shape {owner.shape}; "
                 "expected (M,) integers, the image row of each text"
             )
         if len(owner) != len(texts):
             raise ArasError(
-                f"{path} has {len(owner)} rows, {texts.name} has {len(texts)}: one owner per text"
+                f"{name} has {len(owner)} rows, {texts.name} has {len(texts)}: one owner per text"
             )
     bad = np.flatnonzero((owner < 0) | (owner >= len(images)))
     if len(bad):
         raise ArasError(
-            f"{path}: row {bad[0]} is {owner[bad[0]]}, but {images.name} has rows "
+            f"{name}: row {bad[0]} is {owner[bad[0]]}, but {images.name} has rows "
             f"0 … {len(images) - 1}{_more(len(bad))}"
         )
     texts_of = np.bincount(owner.astype(np.int64), minlength=len(images))
-    _refuse(texts_of == 0, images.name, f"has no text in {path}: leave it out or add its texts")
+    _refuse(texts_of == 0, images.name, f"has no text in {name}: leave it out or add its texts")
     return owner.astype(np.int64)
 
 
-def _match(path: Path, images: Embeddings, texts: Embeddings) -> npt.NDArray[np.int64]:
+def _match(
+    paths: Sequence[Path], name: str, images: Embeddings, texts: Embeddings
+) -> npt.NDArray[np.int64]:
     for one in (images, texts):
         if one.ids is None:
             raise ArasError(
-                f"{path} names owners by id, but {one.name} has no ids: "
+                f"{name} names owners by id, but {one.name} has no ids: "
                 "give all three as Parquet or all three as .npy"
             )
-    table = _table(path, "id", "owner")
+    table = _table(paths, "id", "owner")
     table = table.filter(pc.is_valid(table["owner"]))
     listed = table["id"].cast(pa.string()).to_pylist()
     owners = table["owner"].cast(pa.string()).to_pylist()
-    _unique(listed, str(path))
+    _unique(listed, name)
     owner_of = dict(zip(listed, owners, strict=True))
     known = texts.ids or ()
-    _same(set(known) - set(listed), f"{texts.name} has ids that {path} lacks")
-    _same(set(listed) - set(known), f"{path} lists ids that {texts.name} lacks")
+    _same(set(known) - set(listed), f"{texts.name} has ids that {name} lacks")
+    _same(set(listed) - set(known), f"{name} lists ids that {texts.name} lacks")
     row = {id_: number for number, id_ in enumerate(images.ids or ())}
-    _same({str(o) for o in owners} - row.keys(), f"{path} names owners that {images.name} lacks")
+    _same({str(o) for o in owners} - row.keys(), f"{name} names owners that {images.name} lacks")
     return np.array([row[owner_of[id_]] for id_ in known], dtype=np.int64)
 
 
@@ -150,33 +166,37 @@ def _same(difference: set[str], what: str) -> None:
         raise ArasError(f"{what}: {', '.join(some)}{_more(len(difference), len(some))}")
 
 
-def _read_parquet(path: Path, part: str) -> tuple[tuple[str, ...], Array]:
-    table = _table(path, "id", "vector", also="owner" if part else "")
+def _read_parquet(paths: Sequence[Path], name: str, part: str) -> tuple[tuple[str, ...], Array]:
+    table = _table(paths, "id", "vector", also="owner" if part else "")
     if "owner" in table.column_names:
         is_text = pc.is_valid(table["owner"])
         table = table.filter(is_text if part == "texts" else pc.invert(is_text))
     ids = table["id"].cast(pa.string()).to_pylist()
-    _unique(ids, str(path))
+    _unique(ids, name)
     column = table["vector"].combine_chunks()
     if not pa.types.is_nested(column.type) or not pa.types.is_floating(column.type.value_type):
-        raise ArasError(f"{path}: column vector is {column.type}; expected lists of floats")
-    _refuse(column.is_null().to_numpy(zero_copy_only=False), str(path), "has no vector")
+        raise ArasError(f"{name}: column vector is {column.type}; expected lists of floats")
+    _refuse(column.is_null().to_numpy(zero_copy_only=False), name, "has no vector")
     if not len(ids):
-        raise ArasError(f"{path}: no rows")
+        raise ArasError(f"{name}: no rows")
     values = column.flatten()
     lengths = column.value_lengths().to_numpy() if hasattr(column, "value_lengths") else None
     width = int(lengths[0]) if lengths is not None else column.type.list_size
     if lengths is not None:
-        _refuse(lengths != width, str(path), f"has a vector of another length than row 0's {width}")
+        _refuse(lengths != width, name, f"has a vector of another length than row 0's {width}")
     if not width:
-        raise ArasError(f"{path}: row 0 has an empty vector")
+        raise ArasError(f"{name}: row 0 has an empty vector")
     # A null number inside a vector reads as NaN, and is refused as such.
     # Copied, because torch wants arrays that it may believe writable.
     return tuple(ids), np.array(values.to_numpy(zero_copy_only=False)).reshape(len(ids), width)
 
 
-def _table(path: Path, *columns: str, also: str = "") -> pa.Table:
-    """Some columns of a file, and one more where it is there."""
+def _table(paths: Sequence[Path], *columns: str, also: str = "") -> pa.Table:
+    """Some columns of files, one after the other, and one more where it is there."""
+    return pa.concat_tables([_columns(path, columns, also) for path in paths])
+
+
+def _columns(path: Path, columns: Sequence[str], also: str) -> pa.Table:
     try:
         present = pq.read_schema(path).names
         missing = [name for name in columns if name not in present]
@@ -201,6 +221,17 @@ def _open_npy(path: Path) -> Array:
     if not isinstance(array, np.ndarray):
         raise ArasError(f"{path}: an archive of arrays; expected one array in a .npy file")
     return array
+
+
+def _listed(path: Files) -> tuple[list[Path], str]:
+    """The files, and what messages call them. Raises ArasError for several that are not Parquet."""
+    paths = [path] if isinstance(path, Path) else list(path)
+    if len(paths) == 1:
+        return paths, str(paths[0])
+    other = [one for one in paths if one.suffix != ".parquet"]
+    if other:
+        raise ArasError(f"{other[0]}: several files must be Parquet, which says what each row is")
+    return paths, f"{paths[0]} … {paths[-1].name} ({len(paths)} files)"
 
 
 def _unique(ids: list[str | None], name: str) -> None:

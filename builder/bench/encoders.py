@@ -1,7 +1,9 @@
 """Vectors of images and captions: transformers CLIP or SigLIP, a function of yours, files."""
 
+import functools
 import importlib
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from builder.bench.embeddings import Embeddings, check_pair, unit
+from builder.bench.embeddings import Embeddings, Files, check_pair, unit
 from builder.bench.embeddings import load as load_vectors
 from builder.bench.gallery import Gallery, Texts, pictures
 from builder.bench.ranks import Array
@@ -43,7 +45,7 @@ def transformers_model(name: str, device: str = "cpu") -> Encoder:
     """
     import torch
 
-    from builder.models import clip
+    from builder.models import clip, openclip
 
     dual = clip.pretrained(name)
     dual.model.to(device).eval()
@@ -63,6 +65,8 @@ def transformers_model(name: str, device: str = "cpu") -> Encoder:
     facts["image_size"] = dual.size
     if Path(name).is_dir():
         facts |= {"source": "folder", "sha256": known}
+    elif openclip.names(name):
+        facts |= {"source": "openclip", "sha256": known}
     else:
         facts |= {"source": "hub", "revision": getattr(dual.model.config, "_commit_hash", None)}
     return Encoder(name, images, texts, known, facts)
@@ -82,13 +86,26 @@ def function_model(spec: str) -> Encoder:
         maker = getattr(importlib.import_module(package), name)
     except (ImportError, AttributeError) as error:
         raise ArasError(f"model {spec}: {error}; wanted is package:function") from error
-    made = maker()
+    made = _told(spec, maker)
     if not (isinstance(made, tuple) and len(made) == 2 and all(callable(one) for one in made)):
         raise ArasError(
             f"model {spec}: returned {type(made).__name__}; wanted are two functions, one from "
             "a list of images and one from a list of texts to vectors"
         )
-    return Encoder(spec, made[0], made[1], None, {"source": "function"})
+    images, texts = (functools.partial(_told, spec, one) for one in made)
+    return Encoder(spec, images, texts, None, {"source": "function"})
+
+
+def _told(spec: str, function: Callable[..., Any], *items: Any) -> Any:
+    """What a user's function returns. Raises ArasError that names the model and the line."""
+    try:
+        return function(*items)
+    except Exception as error:
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        raise ArasError(
+            f"--model {spec}: {type(error).__name__}: {error} ({line.filename}, line "
+            f"{line.lineno}, in {line.name})"
+        ) from error
 
 
 def encode(
@@ -147,9 +164,25 @@ def from_files(
 
     Parquet of id and vector: matched by id (texts: row id # stream); ids of streams that are not
     asked for may stand there too. .npy: as many rows as there are images and texts, in their
-    order. Raises ArasError for missing and for unknown ids.
+    order. Raises ArasError for missing and for unknown ids, and for one file of either format.
     """
-    pair, files, notes = [], {}, []
+    if (images.suffix == ".parquet") != (texts.suffix == ".parquet"):
+        raise ArasError(
+            f"{images} and {texts}: one is matched by id and the other by its order; give both as "
+            "Parquet with columns id and vector, or both as .npy"
+        )
+    ours, theirs, notes = _in_order(images, texts, gallery, asked)
+    files = {
+        what: {"file": path.name, **hash_file(path, "sha256")}
+        for what, path in (("images", images), ("texts", texts))
+    }
+    return ours, theirs, {"source": "files", "vectors": files}, notes
+
+
+def _in_order(
+    images: Files, texts: Files, gallery: Gallery, asked: Texts
+) -> tuple[Array, Array, list[str]]:
+    pair, notes = [], []
     known = {f"{one}#{name}" for one in gallery.ids for name in gallery.streams}
     for what, path, wanted, allowed in (
         ("images", images, gallery.ids, set(gallery.ids)),
@@ -157,22 +190,21 @@ def from_files(
     ):
         found = load_vectors(path, what)
         notes += [found.note] if found.note else []
-        vectors = found.vectors
+        vectors, name = found.vectors, found.name
         if found.ids is None:
             if len(found) != len(wanted):
                 raise ArasError(
-                    f"{path} has {len(found)} rows, the release has {len(wanted)} {what} to ask "
+                    f"{name} has {len(found)} rows, the release has {len(wanted)} {what} to ask "
                     "about; Parquet with columns id and vector says which is which"
                 )
         else:
             place = {one: i for i, one in enumerate(found.ids)}
-            _none_of(set(wanted) - place.keys(), path, f"has no vector of these {what}")
-            _none_of(place.keys() - allowed, path, f"has ids that are no {what} of the split")
+            _none_of(set(wanted) - place.keys(), name, f"has no vector of these {what}")
+            _none_of(place.keys() - allowed, name, f"has ids that are no {what} of the split")
             vectors = vectors[[place[one] for one in wanted]]
-        pair.append(Embeddings(str(path), vectors))
-        files[what] = {"file": path.name, **hash_file(path, "sha256")}
+        pair.append(Embeddings(name, vectors))
     check_pair(*pair)
-    return pair[0].vectors, pair[1].vectors, {"source": "files", "vectors": files}, notes
+    return pair[0].vectors, pair[1].vectors, notes
 
 
 def from_release(gallery: Gallery, asked: Texts) -> tuple[Array, Array, dict[str, Any], list[str]]:
@@ -187,15 +219,17 @@ def from_release(gallery: Gallery, asked: Texts) -> tuple[Array, Array, dict[str
             f"{gallery.release}: holds no embeddings of split {gallery.split}; [bench] embeddings "
             "in the recipe packages them"
         )
-    path = gallery.release / held[gallery.split]["files"][0]
-    images, texts, facts, notes = from_files(path, path, gallery, asked)
-    return images, texts, {**facts, **manifest["facts"]["embeddings"]}, notes
+    paths = [gallery.release / name for name in held[gallery.split]["files"]]
+    images, texts, notes = _in_order(paths, paths, gallery, asked)
+    files = [{"file": path.name, **hash_file(path, "sha256")} for path in paths]
+    facts = {"source": "release", "files": files, **manifest["facts"]["embeddings"]}
+    return images, texts, facts, notes
 
 
-def _none_of(ids: set[str], path: Path, what: str) -> None:
+def _none_of(ids: set[str], name: str, what: str) -> None:
     if ids:
         more = f" (and {len(ids) - 3:,} more)" if len(ids) > 3 else ""
-        raise ArasError(f"{path}: {what}: {', '.join(sorted(ids)[:3])}{more}")
+        raise ArasError(f"{name}: {what}: {', '.join(sorted(ids)[:3])}{more}")
 
 
 def _counted(vectors: Any, rows: int, name: str, what: str) -> Array:

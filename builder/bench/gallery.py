@@ -1,30 +1,31 @@
 """The rows of a release that a retrieval benchmark asks about, and the refusal of unfair ones."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from builder.bench.ranks import Floats, Ints
 from builder.errors import ArasError
 from builder.files import digest_of
 from builder.pictures import image_bytes, per_class
+from builder.release.embeddings import TEXT
 from builder.release.layout import read_manifest
 from builder.release.read import metadata
 from builder.schema import KINDS, SPLITS
 
-COLUMNS = ("id", "kind", "pixels", "longitude", "latitude", "transform", "block", "captions")
+COLUMNS = ("id", "kind", "pixels", "longitude", "latitude", "transform", "block", "captions",
+           "caption_scores")  # fmt: skip
 MIN_KM = 1.0
 """A test tile whose edge is nearer than this to a train tile's is no independent test."""
 
 RULES = ("refuse", "leave-out", "keep")
-TEXT = "{}#{}"
-"""Id of a text: id of its row and name of its stream."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Gallery:
     pixels: npt.NDArray[np.int64]
     blocks: list[str] | None
     streams: Mapping[str, Sequence[str | None]]
+    near: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
+    """By stream: name of the cluster of captions that nearly repeat each other; None for none."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -82,6 +85,7 @@ class Gallery:
             pixels=self.pixels[rows],
             blocks=None if self.blocks is None else [self.blocks[i] for i in rows],
             streams={name: [texts[i] for i in rows] for name, texts in self.streams.items()},
+            near={name: [one[i] for i in rows] for name, one in self.near.items()},
         )
 
 
@@ -151,6 +155,7 @@ def load(
         per_class(table.column("pixels")),
         None if any(blocks[i] is None for i in rows) else blocks,
         captions_by_stream(table.column("captions")),
+        near_by_stream(table.column("caption_scores")),
     )
     return whole.take(rows)
 
@@ -164,6 +169,18 @@ def captions_by_stream(column: pa.ChunkedArray) -> dict[str, list[str | None]]:
             texts = found.setdefault(entry["stream"], [None] * len(rows))
             text = entry["text"]
             texts[i] = text if text is not None and text.strip() else None
+    return found
+
+
+def near_by_stream(column: pa.ChunkedArray) -> dict[str, list[str | None]]:
+    """Cluster of each caption in ``caption_scores``, by stream; only streams that have one."""
+    lists = column.combine_chunks()
+    row, flat = pc.list_parent_indices(lists).to_pylist(), lists.flatten()
+    names, clusters = (flat.field(n).to_pylist() for n in ("stream", "near_duplicate_cluster"))
+    found: dict[str, list[str | None]] = {}
+    for i, name, cluster in zip(row, names, clusters, strict=True):
+        if cluster is not None:
+            found.setdefault(name, [None] * len(lists))[i] = cluster
     return found
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from builder.bench.ranks import TOLERANCE, Array, Floats, Ints, Positives, Ranks, block, product
+from builder.bench.products import block, product
+from builder.bench.ranks import TOLERANCE, Array, Floats, Ints, Positives, Ranks
 
 DEPTH = 10
 """Where nDCG cuts the list."""
@@ -94,13 +95,14 @@ def lists(
     equally relevant it is 0). Ties are broken at random: the gallery is shuffled with
     ``seed`` and scores are rounded to about 1e-6.
     """
-    shuffled = np.random.default_rng(seed).permutation(len(gallery))
+    size = gallery.shape[0]
+    shuffled = np.random.default_rng(seed).permutation(size)
     order = torch.from_numpy(shuffled)
     items = block(gallery, slice(None))
-    depth = min(DEPTH, len(gallery))
+    depth = min(DEPTH, size)
     weight = 1 / torch.log2(torch.arange(depth) + 2.0)
     above, level, negatives, precision, ndcg = [], [], [], [], []
-    step = max(1, _BLOCK // len(gallery))
+    step = max(1, _BLOCK // size)
     for start in range(0, len(index), step):
         rows = np.asarray(index[start : start + step])
         scores = product(block(queries, rows), items)[:, order]
@@ -112,9 +114,9 @@ def lists(
         high = (wrong > best + TOLERANCE).sum(1)
         above.append(high)
         level.append((wrong >= best - TOLERANCE).sum(1) - high)
-        negatives.append(len(gallery) - many)
+        negatives.append(size - many)
         deep = max(depth, int(many.max()))
-        top = (scores * _GRID).round_().topk(min(deep, len(gallery)), dim=1).indices
+        top = (scores * _GRID).round_().topk(min(deep, size), dim=1).indices
         precision.append(_average_precision(right.gather(1, top), many))
         ideal = grade.topk(depth, dim=1).values
         gain = ((grade.gather(1, top[:, :depth]) - base) * weight).sum(1)

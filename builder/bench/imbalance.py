@@ -102,7 +102,7 @@ class Bench(Trials[Experiment]):
     def run(self, trial: Trial) -> dict[str, Any]:
         if found := self.record(trial):
             return found
-        started = time.monotonic()
+        started, spent = time.monotonic(), time.process_time()
         texts = [*self.test.captions, *map(without_digits, self.test.captions)]
         made = self._untrained if trial[0] == ZERO_SHOT else self._trained
         images, vectors, facts = made(trial, texts)
@@ -116,6 +116,7 @@ class Bench(Trials[Experiment]):
             **judge(images, vectors[:n], vectors[n:], self.test),
             "libraries": libraries(),
             "seconds": round(time.monotonic() - started, 1),
+            "cpu_seconds": round(time.process_time() - spent, 1),
         }
         write_json(self.path(trial), record)
         remove(self.path(trial).with_suffix(""))
@@ -136,12 +137,12 @@ class Bench(Trials[Experiment]):
 
     def _untrained(self, trial: Trial, texts: list[str]) -> tuple[Array, Array, dict[str, Any]]:
         model = self._zero_shot
-        _, test = self._pictures(model.facts["image_size"])
-        calls: list[tuple[Any, Any]] = [(model.images, list(test)), (model.texts, texts)]
-        images, vectors = (
-            np.concatenate([make(items[i : i + BATCH]) for i in range(0, len(items), BATCH)])
-            for make, items in calls
-        )
+        found: dict[int, Array] = {}
+        for where, tiles in self.material.tiles():
+            found.update(zip(where.tolist(), model.images(tiles), strict=True))
+        images = np.stack([found[i] for i in range(len(self.test.ids))])
+        batches = (texts[i : i + BATCH] for i in range(0, len(texts), BATCH))
+        vectors = np.concatenate([model.texts(one) for one in batches])
         return images, vectors, {"model": {"name": Path(model.name).name, **model.facts}}
 
     def _settings(self, trial: Trial) -> Settings:

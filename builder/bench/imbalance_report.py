@@ -7,14 +7,14 @@ import numpy as np
 
 from builder.bench import contrasts, imbalance_plots, metrics, report
 from builder.bench.arms import AGREES, GROUNDED, describe
-from builder.bench.conclusions import conclusions, limits
+from builder.bench.conclusions import conclusions, in_words, limits
 from builder.bench.contrasts import Groups
 from builder.bench.imbalance import JUDGED, ZERO_SHOT, Bench, ranks_of
 from builder.bench.ranks import Pair
 from builder.bench.retrieval import libraries
-from builder.bench.verdicts import cell
+from builder.bench.verdicts import cell, detectable_cell, p_cell
 from builder.errors import WorkFailed
-from builder.files import write_json, write_text
+from builder.files import atomic, write_json, write_text
 from builder.models import clip
 from builder.report.document import Document
 from builder.scores.leakage import source_leak, without_digits
@@ -28,7 +28,11 @@ PLOTS = {
 
 
 def write(bench: Bench, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Analyse and write report.json, report.md, report.html and the plots; returns the report."""
+    """Analyse and write report.json, report.md, report.html and the plots; returns the report.
+
+    ranks.npz beside them holds the ranks of every run, arm/seed/protocol/direction/part, so that
+    all figures can be computed again without a training.
+    """
     by_arm: dict[str, list[dict[str, Any]]] = {}
     for record in records:
         by_arm.setdefault(record["arm"], []).append(record)
@@ -84,12 +88,16 @@ def write(bench: Bench, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "analysis": found[main],
         "other_protocol": found[other],
         "conclusions": conclusions(found[main]),
+        "contrasts_in_words": in_words(found[main]),
         "libraries": libraries(),
         "seconds": round(sum(one["seconds"] for one in records), 1),
+        "cpu_seconds": _cpu_seconds(records),
     }
     told["limits"] = limits(told)
     out = bench.experiment.out
     write_json(out / "report.json", told)
+    with atomic(out / "ranks.npz") as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **_ranks(records))
     for name, (_, draw) in PLOTS.items():
         draw(told["analysis"], out / name)
     made = document(told)
@@ -162,8 +170,12 @@ def document(told: Mapping[str, Any]) -> Document:
         "p: Student's t over seeds and clusters, Holm over the contrasts but real − shuffled, "
         "which must hold before the others count; detectable: the difference found with 80 % "
         "power, from the measured variances, before Holm. The conclusions are those of the first "
-        "table; the second is for comparison."
+        "table; the second is for comparison. Interval and p come from different computations "
+        "and can disagree: p by Student's t is the more careful one with few seeds, and where a "
+        "resample holds no tile of a class, the tail is the mean over the classes that are left, "
+        "which makes the interval lopsided."
     )
+    made.items(told["contrasts_in_words"])
     made.heading("By mixing ratio, against real")
     made.table(
         ["arm", "mR", "head", "tail"],
@@ -186,7 +198,29 @@ def document(told: Mapping[str, Any]) -> Document:
         "it, no copy of a train tile, and the segmenter agrees with the mask on no fewer pixels "
         f"than in the worst {100 * AGREES:.0f} % of real tiles."
     )
+    spent = told["cpu_seconds"]
+    made.text(
+        f"All runs together took {told['seconds']:,.0f} s of wall time and "
+        f"{f'{spent:,.0f} s' if spent is not None else 'an unrecorded amount'} of processor time; "
+        "runs may have shared the machine with each other and with other programs."
+    )
     return made
+
+
+def _ranks(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        f"{one['arm']}/{one['seed']}/{protocol}/{way}/{part}": np.array(values, dtype=np.int32)
+        for one in records
+        for protocol, ways in one["ranks"].items()
+        for way, parts in ways.items()
+        for part, values in parts.items()
+    }
+
+
+def _cpu_seconds(records: Sequence[Mapping[str, Any]]) -> float | None:
+    """Processor time of all runs; None where a record, made by an earlier version, has none."""
+    spent = [one["cpu_seconds"] for one in records if "cpu_seconds" in one]
+    return round(sum(spent), 1) if len(spent) == len(records) else None
 
 
 _HEADER = ["contrast", "question", "Δ mR", "p", "detectable", "Δ tail", "p"]
@@ -198,9 +232,9 @@ def _row(one: Mapping[str, Any]) -> list[str]:
     for name in contrasts.TESTED:
         found = one[name]
         known = found["difference"] is not None
-        cells += [_span(found), f"{found['p_holm']:.3f}" if known else "–"]
+        cells += [_span(found), p_cell(found["p_holm"]) if known else "–"]
         if name == "mR":
-            cells.append(f"{found['detectable']:.2f}" if known else "–")
+            cells.append(detectable_cell(found["detectable"]) if known else "–")
     return cells
 
 

@@ -1,6 +1,6 @@
 """What the imbalance experiment is made on: train rows, real test tiles and their pictures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from builder.bench import arms, contrasts, gallery
 from builder.bench.arms import Rows
-from builder.bench.ranks import Floats
+from builder.bench.ranks import Floats, Ints
 from builder.errors import ArasError
 from builder.models.compact_clip import shrink
 from builder.pictures import Pixels, decode_png
@@ -31,13 +31,15 @@ class Material:
     """Train rows, test tiles, and the pictures of both at a side given in pixels.
 
     ``facts`` is what a report tells of the release or set; its ``content_sha256`` stands for all
-    pictures in the keys of runs. ``pictures(size)`` gives (train, test), (n, size, size, 3) uint8.
+    pictures in the keys of runs. ``pictures(size)`` gives (train, test), (n, size, size, 3) uint8,
+    ``tiles()`` the test tiles at their full size: batches of (places in ``test``, (H, W, 3) each).
     """
 
     facts: dict[str, Any]
     rows: Rows
     test: Test
     pictures: Callable[[int], tuple[Pixels, Pixels]]
+    tiles: Callable[[], Iterable[tuple[Ints, list[Pixels]]]]
     judged: str = "S"
     """Protocol that conclusions are drawn under: S, or C where captions name a class alone."""
     depth: int = contrasts.DEPTH
@@ -76,11 +78,16 @@ class ReleaseSource:
                 self._pixels(rows.ids, "train", size),
                 self._pixels(test.ids, test.split, size),
             ),
+            lambda: self._whole(test.ids, test.split),
         )
+
+    def _whole(self, ids: list[str], split: str) -> Iterator[tuple[Ints, list[Pixels]]]:
+        for where, data in gallery.pictures(self.release, ids, split):
+            yield where, [decode_png(one, ids[i]) for one, i in zip(data, where, strict=True)]
 
     def _pixels(self, ids: list[str], split: str, size: int) -> npt.NDArray[np.uint8]:
         out = np.empty((len(ids), size, size, 3), np.uint8)
-        for where, data in gallery.pictures(self.release, ids, split):
-            for i, one in zip(where, data, strict=True):
-                out[i] = shrink(decode_png(one, ids[i]), size)
+        for where, tiles in self._whole(ids, split):
+            for i, tile in zip(where, tiles, strict=True):
+                out[i] = shrink(tile, size)
         return out

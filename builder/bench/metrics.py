@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.special import gammaln
 
 from builder.bench.ranks import Floats, Ints, Ranks
@@ -20,7 +22,8 @@ def credit(ranks: Ranks, k: int, ties: str = "expected") -> Floats:
     """Each query's share of a hit among its first k, (Q,) in 0…1.
 
     With ``level`` negatives tied with the best positive, "expected" is the chance that a random
-    order of the ties puts it among the first k: clip((k − above) / (level + 1), 0, 1).
+    order of the ties puts one among the first k: clip((k − above) / (level + 1), 0, 1), and with
+    n positives level with the best 1 − C(level, j) / C(level + n, j) for j = k − above > 0.
     "optimistic" puts it first, "pessimistic" last. Counting strictly greater scores alone is the
     optimistic figure, in which a collapsed model scores 100 %.
     """
@@ -28,7 +31,17 @@ def credit(ranks: Ranks, k: int, ties: str = "expected") -> Floats:
         return (ranks.above < k).astype(np.float64)
     if ties == "pessimistic":
         return (ranks.above + ranks.level < k).astype(np.float64)
-    return np.clip((k - ranks.above) / (ranks.level + 1), 0.0, 1.0)
+    found: Floats = np.clip((k - ranks.above) / (ranks.level + 1), 0.0, 1.0)
+    more = np.flatnonzero((ranks.several > 1) & (ranks.level > 0) & (ranks.above < k))
+    if len(more):
+        level, n = ranks.level[more], ranks.several[more]
+        missed = np.ones(len(more))
+        for drawn in range(k):
+            left = np.maximum(level - drawn, 0)
+            here = ranks.above[more] + drawn < k
+            missed[here] *= (left / np.maximum(level + n - drawn, 1))[here]
+        found[more] = 1 - missed
+    return found
 
 
 def direction(ranks: Ranks, ties: str = "expected") -> dict[str, float]:
@@ -68,6 +81,21 @@ def groups_of(captions: Sequence[str]) -> Ints:
     return np.asarray(group, dtype=np.int64).reshape(-1)
 
 
+def joined(near: npt.ArrayLike, equal: npt.ArrayLike | None = None) -> Ints:
+    """Group number of each caption, (M,): equal ones and those of one ``near`` cluster together.
+
+    Both groupings hold at once, so groups that share a caption are one.
+    """
+    _, here = np.unique(np.asarray(near), return_inverse=True)
+    if equal is None:
+        return np.asarray(here, dtype=np.int64).reshape(-1)
+    _, other = np.unique(np.asarray(equal), return_inverse=True)
+    first = int(here.max()) + 1
+    size = first + int(other.max()) + 1
+    links = coo_array((np.ones(len(here)), (here, first + other)), shape=(size, size))
+    return np.asarray(connected_components(links, directed=False)[1][here], dtype=np.int64)
+
+
 def ceiling(owner: npt.ArrayLike, group: npt.ArrayLike) -> dict[str, float]:
     """Highest strict text→image R@K, per cent, that captions repeated on other images allow.
 
@@ -101,8 +129,26 @@ def gallery_curve(ranks: Ranks, sizes: Sequence[int]) -> dict[str, dict[str, flo
                 low = ranks.above[mine]
                 high = low + ranks.level[mine] + 1
                 hit[mine] = (running[high] - running[low]) / (high - low)
+                several = np.flatnonzero(mine & (ranks.several > 1) & (ranks.level > 0))
+                if len(several):
+                    hit[several] = _hit_of_several(ranks.take(several), np.diff(running))
             found[f"R@{k}"] = 100 * float(hit.mean())
     return curve
+
+
+def _hit_of_several(ranks: Ranks, by_better: Floats) -> Floats:
+    """Mean hit where several positives tie, (Q,): the first of n among ``level`` negatives has r
+    of them before it with probability C(level + n − r − 1, n − 1) / C(level + n, n)."""
+    kinds, of = np.unique(
+        np.stack([ranks.above, ranks.level, ranks.several], axis=1), axis=0, return_inverse=True
+    )
+    found = np.empty(len(kinds))
+    for number, (above, level, n) in enumerate(kinds):
+        r = np.arange(level)
+        factors = (level - r) / (level + n - r - 1)
+        chance = n / (level + n) * np.append(1.0, np.cumprod(factors))
+        found[number] = chance @ by_better[above : above + level + 1]
+    return found[of.reshape(-1)]
 
 
 def _hit_by_rank(negatives: int, drawn: int, k: int) -> Floats:

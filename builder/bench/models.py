@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.bench import baselines, encoders
+from builder.bench import baselines, encoders, numbers
 from builder.bench.gallery import Gallery, Texts
 from builder.bench.ranks import Array
 from builder.errors import ArasError
+from builder.models import openclip
 
 Advance = Callable[[float], None]
 
@@ -17,10 +18,10 @@ Advance = Callable[[float], None]
 class Model:
     """What answers the queries.
 
-    ``spec``: random, composition, bm25, tfidf, sentence:NAME (these three search the ``proxy``
-    stream's captions in the images' place), embeddings (the release's own), files (with
-    ``images`` and ``texts``), package:function, or a transformers CLIP or SigLIP by folder or
-    name.
+    ``spec``: random, composition, numbers, bm25, tfidf, sentence:NAME (these three search the
+    ``proxy`` stream's captions in the images' place), embeddings (the release's own), files (with
+    ``images`` and ``texts``), package:function, a transformers CLIP or SigLIP by folder or
+    name, or OpenCLIP weights by `openclip.ALIASES` or as openclip:FILE.
     """
 
     spec: str
@@ -36,6 +37,8 @@ class Model:
     def label(self) -> str:
         if self.spec == "files" and self.images:
             return f"files {self.images.name}"
+        if self.spec.startswith(openclip.PREFIX):
+            return Path(self.spec).name
         kind, colon, name = self.spec.rpartition(":")
         name = Path(name).resolve().name if Path(name).is_dir() else name
         shown = f"{kind}{colon}{name}"
@@ -70,6 +73,8 @@ def vectors_of(
     if model.spec == "composition":
         images = baselines.composition_vectors(rows.shares)
         return images, images[asked.owner], _BUNDLED, []
+    if model.spec == "numbers":
+        return *numbers.number_vectors(rows.shares, queries), _BUNDLED, []
     if model.is_proxy:
         captions = rows.streams[str(model.proxy)]
         documents = [text or "" for text in captions]
@@ -94,7 +99,8 @@ def vectors_of(
         return encoders.from_files(model.images, model.texts, rows, asked)
     if model.spec == "embeddings":
         return encoders.from_release(rows, asked)
-    if ":" in model.spec and not Path(model.spec).exists():
+    named = openclip.names(model.spec)
+    if ":" in model.spec and not named and not Path(model.spec).exists():
         encoder = encoders.function_model(model.spec)
     else:
         encoder = encoders.transformers_model(model.spec, settings.device)

@@ -64,12 +64,6 @@ def train_rows(table: pa.Table) -> TrainRows:
     )
 
 
-def at_random(rows: TrainRows, among: Ints, count: int, seed: int) -> Ints:
-    """``count`` rows of ``among`` at random, by their ids, in their order; all if fewer."""
-    order = np.argsort([seed_of(seed, "imbalance", rows.ids[i]) for i in among])
-    return np.sort(among[order[:count]])
-
-
 def balanced(
     rows: TrainRows,
     among: Ints,

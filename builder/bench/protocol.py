@@ -23,8 +23,8 @@ class About:
 
     captions: Sequence[str] | None = None
     """(M,) texts: protocol D and the ceiling."""
-    groups: npt.ArrayLike | None = None
-    """(M,) caption group numbers in place of equal captions: frozen near-duplicate clusters."""
+    near: npt.ArrayLike | None = None
+    """(M,) names of frozen near-duplicate clusters: protocol D~, which merges these too."""
     compositions: npt.ArrayLike | None = None
     """(N, K) fractions of the land-cover classes: protocol C and figures by class."""
     classes: Sequence[str] = CLASSES
@@ -49,7 +49,8 @@ def evaluate(
 
     ``images`` (N, d) and ``texts`` (M, d) hold unit vectors, ``owner`` (M,) the image row of each
     text. Keys: "S", the strict protocol (a text's own image is its only positive); "D", where
-    equal captions are one caption that belongs to all their images; "C", where images of near-
+    equal captions are one caption that belongs to all their images; "D~", where near-duplicates
+    are one caption as well; "C", where images of near-
     equal composition (overlap ≥ 0.95) are positives and nDCG@10 grades the rest; and "power".
     R@K and MedR of S and D use every query; list metrics (mAP@R, nDCG@10) and C use at most
     ``queries`` per direction, drawn with ``seed``. ``ranks`` are the strict ranks where they were
@@ -59,7 +60,9 @@ def evaluate(
     about = about or About()
     own = np.asarray(owner, dtype=np.int64)
     draw = np.random.default_rng(seed)
-    asked = Asked(_sample(len(texts), queries, draw), _sample(len(images), queries, draw), seed)
+    asked = Asked(
+        _sample(texts.shape[0], queries, draw), _sample(images.shape[0], queries, draw), seed
+    )
     strict = ranks or rank(images, texts, Positives.owned(own), device, advance)
 
     def told(pair: Pair) -> dict[str, Any]:
@@ -69,11 +72,11 @@ def evaluate(
         }
 
     cluster, clusters = intervals.codes(
-        np.arange(len(images)) if about.blocks is None else about.blocks
+        np.arange(images.shape[0]) if about.blocks is None else about.blocks
     )
     result: dict[str, Any] = {
-        "images": len(images),
-        "texts": len(texts),
+        "images": images.shape[0],
+        "texts": texts.shape[0],
         "dimension": int(images.shape[1]),
         "clusters": {"unit": "image" if about.blocks is None else "block", "number": clusters},
         "list_queries": {"t2i": len(asked.texts), "i2t": len(asked.images)},
@@ -83,22 +86,25 @@ def evaluate(
     result["S"] = {
         **told(strict),
         "mAP@R": _means(lists_of(images, texts, Positives.owned(own), asked), "average_precision"),
-        "gallery": _galleries(strict, len(images)),
+        "gallery": _galleries(strict, images.shape[0]),
     }
-    if about.captions is not None or about.groups is not None:
-        groups = metrics.groups_of(about.captions or ()) if about.groups is None else about.groups
-        most = metrics.ceiling(own, groups)
+    equal = None if about.captions is None else metrics.groups_of(about.captions)
+    if equal is not None:
+        most = metrics.ceiling(own, equal)
         result["S"]["ceiling"] = most
         result["S"]["of_ceiling"] = {
             key: 100 * result["S"]["t2i"][key] / value for key, value in most.items()
         }
-        pair, merged, gallery, group = merge(images, texts, own, groups, device)
-        found = lists_of(images, gallery, merged, replace(asked, texts=group[asked.texts]))
-        result["D"] = {
-            "captions": len(gallery),
-            **told(pair),
-            "mAP@R": _means(found, "average_precision"),
-        }
+    near = None if about.near is None else metrics.joined(about.near, equal)
+    for name, groups in (("D", equal), ("D~", near)):
+        if groups is not None:
+            pair, merged, gallery, group = merge(images, texts, own, groups, device)
+            found = lists_of(images, gallery, merged, replace(asked, texts=group[asked.texts]))
+            result[name] = {
+                "captions": gallery.shape[0],
+                **told(pair),
+                "mAP@R": _means(found, "average_precision"),
+            }
     if about.compositions is not None:
         share = np.ascontiguousarray(about.compositions, dtype=np.float32)
         scenes, base = by_scene(images, texts, own, share, asked)
@@ -113,7 +119,7 @@ def evaluate(
             "nDCG@10": _means(scenes, "ndcg"),
         }
         result["S"]["classes"] = _classes(strict, own, share, about.classes)
-    result["power"] = uncertainty.power(len(images))
+    result["power"] = uncertainty.power(images.shape[0])
     return result
 
 
@@ -134,10 +140,11 @@ def merge(
     The first copy of a caption stands for its group, which belongs to all their images; every
     copy is asked, as in S.
     """
-    group, number = intervals.codes(groups)
-    first = np.full(number, len(texts))
-    np.minimum.at(first, group, np.arange(len(texts)))
-    merged, gallery = Positives.of(owner, group), texts[first]
+    _, first, named = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
+    # Groups are numbered by their first copies, so that nothing moves where all differ.
+    first, group = np.sort(first), np.argsort(np.argsort(first))[named.reshape(-1)]
+    merged = Positives.of(owner, group)
+    gallery = texts if len(first) == texts.shape[0] else texts[first]
     by_group, i2t = rank(images, gallery, merged, device)
     return (by_group.take(group), i2t), merged, gallery, group
 
@@ -165,8 +172,8 @@ def lists_of(
     images: Array, gallery: Array, positives: Positives, asked: Asked
 ) -> tuple[Lists, Lists]:
     """Result lists of (text→image, image→text) where pairs alone are right."""
-    as_text = graded.by_pairs(positives, "texts", len(images))
-    as_image = graded.by_pairs(positives, "images", len(gallery))
+    as_text = graded.by_pairs(positives, "texts", images.shape[0])
+    as_image = graded.by_pairs(positives, "images", gallery.shape[0])
     return (
         graded.lists(gallery, images, as_text, asked.texts, seed=asked.seed),
         graded.lists(images, gallery, as_image, asked.images, seed=asked.seed),

@@ -1,31 +1,23 @@
 """Exact ranks of image↔text retrieval in blocks: one matrix product serves both directions."""
 
-import functools
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn.functional import pad
 
+from builder.bench.products import Array as Array
+from builder.bench.products import Ints as Ints
+from builder.bench.products import block, device_of, in_parallel, product, tile_on
 from builder.errors import ArasError
-
-T = TypeVar("T")
 
 TOLERANCE = 1e-6
 """Scores this near to each other are equal: float32 products of unit vectors err by about 3e-7."""
 
-Array = npt.NDArray[Any]
-Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-_TILES = {"cpu": (1024, 512)}  # images × texts; a worker's scores and flags stay in its cache
-_TILE = (8192, 8192)
-_NARROW = 16
 _PAIRS = 128  # pairs per product when their own scores are computed
 
 
@@ -53,32 +45,45 @@ class Positives:
 
 @dataclass(frozen=True)
 class Best:
-    """Score of every query's best positive: images (N,) and texts (M,), float64."""
+    """Score of every query's best positive: images (N,) and texts (M,), float64.
+
+    ``image_tied`` and ``text_tied`` count the positives that are level with it, itself included.
+    """
 
     images: Floats
     texts: Floats
+    image_tied: Ints
+    text_tied: Ints
 
 
 @dataclass(frozen=True)
 class Ranks:
     """Per query, the negatives above its best positive, level with it, and all; (Q,) int64 each.
 
-    Ordering the level ones at random puts the query's rank uniformly in
-    above + 1 … above + level + 1.
+    Ordering the level ones at random puts the query's rank in above + 1 … above + level + 1:
+    uniformly where one positive is level with the best, and lower on average where there are
+    more. ``tied`` (Q,) counts those, the best included; None stands for one each.
     """
 
     above: Ints
     level: Ints
     negatives: Ints
+    tied: Ints | None = None
 
     @property
     def expected(self) -> Floats:
         """Mean 1-based rank over random orders of the ties, (Q,)."""
-        return self.above + 1 + self.level / 2
+        return self.above + 1 + self.level / (1 + self.several)
+
+    @property
+    def several(self) -> Ints:
+        """``tied``, with ones where it is None."""
+        return np.ones_like(self.above) if self.tied is None else self.tied
 
     def take(self, index: Ints) -> "Ranks":
         """The ranks of some queries, or of queries repeated."""
-        return Ranks(self.above[index], self.level[index], self.negatives[index])
+        tied = None if self.tied is None else self.tied[index]
+        return Ranks(self.above[index], self.level[index], self.negatives[index], tied)
 
 
 Pair = tuple[Ranks, Ranks]
@@ -102,14 +107,18 @@ class Counts:
             self.text_level + other.text_level,
         )
 
-    def ranks(self, positives: Positives) -> tuple[Ranks, Ranks]:
-        """(text→image, image→text) ranks, once the parts cover the whole matrix."""
+    def ranks(self, positives: Positives, best: Best | None = None) -> tuple[Ranks, Ranks]:
+        """(text→image, image→text) ranks, once the parts cover the whole matrix.
+
+        ``best`` tells how many positives of a query tie; without it they count as one.
+        """
         n, m = len(self.image_above), len(self.text_above)
+        tied = (None, None) if best is None else (best.text_tied, best.image_tied)
         of_image = np.bincount(positives.images, minlength=n)
         of_text = np.bincount(positives.texts, minlength=m)
         return (
-            Ranks(self.text_above, self.text_level, n - of_text),
-            Ranks(self.image_above, self.image_level, m - of_image),
+            Ranks(self.text_above, self.text_level, n - of_text, tied[0]),
+            Ranks(self.image_above, self.image_level, m - of_image, tied[1]),
         )
 
 
@@ -131,7 +140,8 @@ def rank(
 ) -> tuple[Ranks, Ranks]:
     """(text→image, image→text) ranks of unit embeddings (N, d) and (M, d) under `positives`."""
     best = best_positive(images, texts, positives, device)
-    return count(images, texts, positives, best, device=device, advance=advance).ranks(positives)
+    counts = count(images, texts, positives, best, device=device, advance=advance)
+    return counts.ranks(positives, best)
 
 
 def best_positive(images: Array, texts: Array, positives: Positives, device: str = "cpu") -> Best:
@@ -141,19 +151,24 @@ def best_positive(images: Array, texts: Array, positives: Positives, device: str
     products, float64) differs from the big product by more than TOLERANCE for some vectors, and
     then a collapsed model, whose scores are all equal, would look perfect.
     """
-    best = Best(np.full(len(images), -np.inf), np.full(len(texts), -np.inf))
+    device = device_of(images, device)
 
     @torch.inference_mode()
-    def own(start: int) -> tuple[Ints, Ints, Floats]:
+    def own(start: int) -> Floats:
         i = positives.images[start : start + _PAIRS]
         t = positives.texts[start : start + _PAIRS]
         scores = product(block(images, i, device), block(texts, t, device)).diagonal()
-        return i, t, scores.cpu().double().numpy()
+        return np.asarray(scores.cpu().double().numpy())
 
-    for i, t, scores in _in_parallel(own, range(0, len(positives.texts), _PAIRS), device):
-        np.maximum.at(best.images, i, scores)
-        np.maximum.at(best.texts, t, scores)
-    return best
+    parts = in_parallel(own, range(0, len(positives.texts), _PAIRS), device)
+    scores = np.concatenate(list(parts))
+    highest, tied = [], []
+    for query, size in ((positives.images, images.shape[0]), (positives.texts, texts.shape[0])):
+        top = np.full(size, -np.inf)
+        np.maximum.at(top, query, scores)
+        highest.append(top)
+        tied.append(np.bincount(query[scores >= top[query] - TOLERANCE], minlength=size))
+    return Best(*highest, *tied)
 
 
 def count(
@@ -170,16 +185,17 @@ def count(
     """Count, for every query, the negatives above and level with its best positive.
 
     ``images`` is (N, d) and ``texts`` (M, d): numpy arrays or memory maps of float32 or float16
-    whose rows have unit length. ``image_range`` and ``text_range`` restrict the score matrix to a
-    part; the results of parts that cover it once sum to the whole, so shards and workers need
-    share nothing but `best`. Memory beyond the embeddings is two tiles of scores. Positives are
-    left out by index, never by comparing scores. ``advance`` is called with the number of texts
-    done. Definition: above = #(s > best + 1e-6), level = #(|s − best| ≤ 1e-6).
+    whose rows have unit length, or both sparse. ``image_range`` and ``text_range`` restrict the
+    score matrix to a part; the results of parts that cover it once sum to the whole, so shards
+    and workers need share nothing but `best`. Memory beyond the embeddings is two tiles of
+    scores. Positives are left out by index, never by comparing scores. ``advance`` is called with
+    the number of texts done. Definition: above = #(s > best + 1e-6), level = #(|s − best| ≤ 1e-6).
     """
-    first, last = image_range or (0, len(images))
-    begin, end = text_range or (0, len(texts))
+    first, last = image_range or (0, images.shape[0])
+    begin, end = text_range or (0, texts.shape[0])
+    device = device_of(images, device)
     kind = torch.device(device).type
-    rows, cols = tile or _TILES.get(kind, _TILE)
+    rows, cols = tile or tile_on(device)
     edges = np.append(np.arange(first, last, rows), last)
     # Off the CPU one copy of the images serves all tiles; on it blocks are views.
     gallery = None if kind == "cpu" else block(images, slice(first, last), device)
@@ -193,7 +209,7 @@ def count(
         """Counts of all images against the texts from ``left`` on: (2, N) and (2, texts)."""
         right = min(left + cols, end)
         captions = block(texts, slice(left, right), device)
-        of_images = torch.zeros(2, len(images), dtype=torch.int64, device=device)
+        of_images = torch.zeros(2, images.shape[0], dtype=torch.int64, device=device)
         of_texts = torch.zeros(2, right - left, dtype=torch.int64, device=device)
         own = _positives_of(positives, left, right, edges)
         flags = torch.empty(rows * cols, device=device)
@@ -216,9 +232,9 @@ def count(
             del scores  # before the next product takes as much again
         return left, of_images.cpu(), of_texts.cpu()
 
-    image_counts = np.zeros((2, len(images)), dtype=np.int64)
-    text_counts = np.zeros((2, len(texts)), dtype=np.int64)
-    for left, of_images, of_texts in _in_parallel(strip, range(begin, end, cols), device):
+    image_counts = np.zeros((2, images.shape[0]), dtype=np.int64)
+    text_counts = np.zeros((2, texts.shape[0]), dtype=np.int64)
+    for left, of_images, of_texts in in_parallel(strip, range(begin, end, cols), device):
         image_counts += of_images.numpy()
         text_counts[:, left : left + of_texts.shape[1]] = of_texts.numpy()
         if advance is not None:
@@ -229,52 +245,6 @@ def count(
         text_counts[1],
         text_counts[0] - text_counts[1],
     )
-
-
-def product_only(
-    images: Array, texts: Array, text_range: tuple[int, int], tile: tuple[int, int] | None = None
-) -> None:
-    """The products of `count` on the CPU and nothing else: the floor under its time."""
-    rows, cols = tile or _TILES["cpu"]
-
-    def strip(left: int) -> None:
-        captions = block(texts, slice(left, min(left + cols, text_range[1])))
-        for top in range(0, len(images), rows):
-            product(block(images, slice(top, top + rows)), captions)
-
-    for _ in _in_parallel(strip, range(*text_range, cols), "cpu"):
-        pass
-
-
-def product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """``left`` (a, d) times ``right`` (b, d) transposed: (a, b) float32.
-
-    On the CPU by oneDNN where torch has it: more than twice as fast on AMD processors as the
-    MKL behind ``torch.mm``. Narrow products go to other kernels, which sum in another order: they
-    are widened, so that equal vectors have equal scores wherever they stand.
-    """
-    a, b = len(left), len(right)
-    if min(a, b) < _NARROW:
-        left, right = (pad(one, (0, 0, 0, max(0, _NARROW - len(one)))) for one in (left, right))
-    if left.device.type == "cpu" and _has_onednn():
-        scores = torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
-    else:
-        scores = left @ right.T
-    narrow: torch.Tensor = scores[:a, :b]
-    return narrow.contiguous()
-
-
-@functools.cache
-def _has_onednn() -> bool:
-    """Whether oneDNN's linear layer is there and right; torch gives it no public name."""
-    if not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
-        return False
-    probe = torch.arange(6.0).view(3, 2)
-    try:
-        out = torch.ops.mkldnn._linear_pointwise(probe, probe, None, "none", [], "")
-    except (AttributeError, RuntimeError):
-        return False
-    return bool(torch.equal(out, probe @ probe.T))
 
 
 def _bars(best: Floats) -> npt.NDArray[np.float32]:
@@ -298,28 +268,3 @@ def _positives_of(
         return torch.from_numpy(rows[part] - edges[k]), torch.from_numpy(cols[part])
 
     return inside
-
-
-def block(array: Array, index: slice | Ints, device: str = "cpu") -> torch.Tensor:
-    """Rows of an array or memory map as a float32 tensor; float32 on the CPU is not copied."""
-    return torch.from_numpy(np.ascontiguousarray(array[index])).to(device, torch.float32)
-
-
-def _in_parallel(work: Callable[[int], T], starts: range, device: str) -> Iterator[T]:
-    """Results of ``work`` in order, by as many workers as torch has threads, one thread each.
-
-    Independent workers never wait for each other; threads inside each operation would meet at a
-    barrier thousands of times a second, which costs a factor of ten and more on a busy machine.
-    TF32 and bfloat16 products are forbidden meanwhile: they err by a thousand times TOLERANCE.
-    """
-    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    on_cpu = torch.device(device).type == "cpu"
-    torch.set_float32_matmul_precision("highest")
-    if on_cpu:
-        torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(threads if on_cpu else 1) as pool:
-            yield from pool.map(work, starts)
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_float32_matmul_precision(precision)

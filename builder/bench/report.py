@@ -8,12 +8,13 @@ from builder.files import write_text
 from builder.report.document import Document, table
 
 KS = ("R@1", "R@5", "R@10")
-COLUMNS = [f"{way} {k}" for way in ("t→i", "i→t") for k in KS]
+WAYS, ARROWS = ("t2i", "i2t"), ("t→i", "i→t")
+COLUMNS = [f"{way} {k}" for way in ARROWS for k in KS]
 
 
 def recalls(figures: Mapping[str, Any]) -> list[str]:
     """The six recalls of one protocol's figures, per cent with two decimals."""
-    return [f"{figures[way][k]:.2f}" for way in ("t2i", "i2t") for k in KS]
+    return [f"{figures[way][k]:.2f}" for way in WAYS for k in KS]
 
 
 def write(found: Mapping[str, Any], path: Path) -> str:
@@ -52,9 +53,59 @@ def document(found: Mapping[str, Any], picture: str = "") -> Document:
     notes.append(
         f"Intervals draw {units['number']:,} {units['unit']}s. {some['power']['statement']}"
     )
-    notes.append("Protocols that give the strict recalls are left out of the table.")
+    notes.append("Protocols that give the strict recalls are left out of the first table.")
     made.items(notes)
+    _more(made, found["streams"])
     return made
+
+
+def _more(made: Document, streams: Mapping[str, Any]) -> None:
+    """Median ranks and lists by protocol, strict recall by size of gallery and by class."""
+    rows = []
+    for stream, one in streams.items():
+        for name, label in PROTOCOLS.items():
+            if name in one:
+                figures = one[name]
+                cells = [f"{figures[way]['MedR']:.1f}" for way in WAYS]
+                for key in ("mAP@R", "nDCG@10"):
+                    cells += [f"{figures[key][way]:.2f}" if key in figures else "" for way in WAYS]
+                rows.append([f"{stream}, {label}", *cells])
+    made.heading("Median ranks and result lists")
+    header = [f"{arrow} {key}" for key in ("MedR", "mAP@R", "nDCG@10") for arrow in ARROWS]
+    made.table(["stream, protocol", *header], rows)
+
+    made.heading("Strict recall by size of the gallery")
+    curves = {
+        (stream, way): one["S"]["gallery"][way] for stream, one in streams.items() for way in WAYS
+    }
+    sizes = sorted({int(size) for curve in curves.values() for size in curve})
+    rows = [
+        [f"{stream}, {ARROWS[WAYS.index(way)]}", *[_three(curve.get(str(n))) for n in sizes]]
+        for (stream, way), curve in curves.items()
+    ]
+    made.table(["R@1 / R@5 / R@10 among", *[f"{size:,}" for size in sizes]], rows)
+
+    known = {
+        stream: one["S"]["classes"] for stream, one in streams.items() if "classes" in one["S"]
+    }
+    for kind, what in (("dominant", "dominates"), ("present", "covers at least 1 % of")):
+        names = list(dict.fromkeys(n for one in known.values() for n in one["i2t"][kind]))
+        if names:
+            made.heading(f"Strict R@10 by class that {what} the tile: t→i / i→t (tiles)")
+            rows = [[name, *[_class(one, kind, name) for one in known.values()]] for name in names]
+            made.table(["class", *known], rows)
+
+
+def _three(recall: Mapping[str, float] | None) -> str:
+    return " / ".join(f"{recall[k]:.2f}" for k in KS) if recall else ""
+
+
+def _class(one: Mapping[str, Any], kind: str, name: str) -> str:
+    found = [one[way][kind].get(name) for way in WAYS]
+    if None in found:
+        return ""
+    recall = " / ".join(f"{each['R@10']:.2f}" for each in found)
+    return f"{recall} ({found[1]['queries']:,})"
 
 
 def plot(found: Mapping[str, Any], path: Path) -> None:
@@ -62,7 +113,7 @@ def plot(found: Mapping[str, Any], path: Path) -> None:
     from builder.bench import arm_plot
 
     streams = found["streams"]
-    figure, (left, right) = arm_plot.panels(10, 1.6 + 0.5 * len(streams), sharey=True)
+    figure, (left, right) = arm_plot.panels(11, 2.1 + 0.5 * len(streams), sharey=True)
 
     def point(one: Mapping[str, Any], *keys: str) -> dict[str, Any]:
         value, interval = one, one["intervals"]
@@ -71,7 +122,7 @@ def plot(found: Mapping[str, Any], path: Path) -> None:
         return {"value": value, "interval": interval, "seeds": []}
 
     colours = (arm_plot.BLUE, arm_plot.ORANGE, arm_plot.GREEN)
-    known = [name for name in "SDC" if all(name in one for one in streams.values())]
+    known = [name for name in ("S", "D", "C") if all(name in one for one in streams.values())]
     series = {
         f"mR, {PROTOCOLS[name]}": ([point(one[name], "mR") for one in streams.values()], colour)
         for name, colour in zip(known, colours, strict=False)
@@ -83,13 +134,14 @@ def plot(found: Mapping[str, Any], path: Path) -> None:
     }
     arm_plot.draw(right, recall, list(streams), "strict, %")
     for axes in (left, right):
-        arm_plot.legend(axes, 3)
+        arm_plot.legend(axes, 1)
     arm_plot.save(figure, path)
 
 
 PROTOCOLS = {
     "S": "strict",
     "D": "equal captions merged",
+    "D~": "near-duplicates merged",
     "C": "like composition counts",
     "L": "numbers removed",
 }
@@ -112,9 +164,15 @@ def _remarks(one: Mapping[str, Any]) -> list[str]:
     strict = one["S"]
     lines = []
     if "ceiling" in strict and strict["ceiling"]["R@1"] < 99.995:
+        most, share = strict["ceiling"]["R@1"], strict["of_ceiling"]["R@1"]
         lines.append(
-            f"captions repeat, so strict t→i R@1 cannot exceed {strict['ceiling']['R@1']:.2f} %; "
-            f"reached {strict['of_ceiling']['R@1']:.2f} % of that"
+            f"captions repeat: {most:.2f} % is the most that strict t→i R@1 can be where equal "
+            "captions have equal vectors; "
+            + (
+                f"reached {share:.2f} % of that"
+                if share <= 100.005
+                else "this model is above it, so its vectors tell equal captions apart"
+            )
         )
     if "optimistic" in strict:
         lines.append(

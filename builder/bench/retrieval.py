@@ -10,23 +10,24 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy.sparse import issparse
 
 from builder import __version__
-from builder.bench import metrics, protocol
+from builder.bench import metrics, streams
 from builder.bench.gallery import Gallery, Texts
 from builder.bench.models import Advance, Model, Settings, vectors_of
-from builder.bench.protocol import About
-from builder.bench.ranks import Array, Ints, Pair, Positives, rank
+from builder.bench.ranks import Array, Positives, rank
 from builder.errors import ArasError
-from builder.files import atomic, digest_of, hash_file, read_json, sha256_file, write_json
+from builder.files import atomic, hash_file, read_json, sha256_file, write_json
 from builder.scores.leakage import without_digits
 
 FORMAT = 1
-ALL = "all"
-"""Name of the figures over all streams together, several captions an image."""
+ROWS = 4096
+"""Vectors of one row group where they are written to Parquet."""
 
 PARTS = ("above", "level", "negatives")
-"""Arrays of `Ranks`, under stream/direction/part in the file beside a result."""
+"""Arrays of `Ranks`, under stream/direction/part in the file beside a result; "tied" stands there
+too."""
 
 
 @dataclass(frozen=True)
@@ -44,57 +45,52 @@ class Found:
 def run(
     rows: Gallery,
     model: Model,
-    streams: Sequence[str] = (),
+    only: Sequence[str] = (),
     settings: Settings | None = None,
     advance: Advance = lambda n: None,
 ) -> Found:
-    """Embed, rank and describe; each stream on its own, and all together where there are several.
+    """Embed, rank and describe each stream (those named in ``only``), and all streams together.
 
     Figures are those of `protocol.evaluate`; where captions hold numbers and the model reads
     text, "L" has the strict figures with numbers removed from the captions, and the change.
     Raises ArasError for a stream that is not there and for a model that cannot be had.
     """
     settings = settings or Settings()
-    names = list(streams) or list(rows.streams)
+    names = list(only) or list(rows.streams)
     if model.is_proxy and (model.proxy is None or model.proxy not in rows.streams):
         raise ArasError(
             f"--model {model.spec} searches the captions of another stream: name it with --proxy "
             f"({', '.join(rows.streams)})"
         )
-    names = [name for name in names if not (model.is_proxy and name == model.proxy)]
+    proxy = model.proxy if model.is_proxy else None
+    names = [name for name in names if name != proxy]
     asked = rows.texts(names)
     if not names or not asked.texts:
         raise ArasError(f"{rows.release}: no captions to ask with; name other streams")
     plain = [without_digits(text) for text in asked.texts]
     changed = np.array([a != b for a, b in zip(plain, asked.texts, strict=True)])
     extra = [plain[i] for i in np.flatnonzero(changed)]
-    images, texts, facts, notes = vectors_of(rows, model, asked, extra, settings, advance)
-    stripped = None
-    if len(texts) > len(asked.texts):
-        stripped = texts[: len(asked.texts)].copy()
-        stripped[changed] = texts[len(asked.texts) :]
-        texts = texts[: len(asked.texts)]
+    images, both, facts, notes = vectors_of(rows, model, asked, extra, settings, advance)
+    texts = both[: len(asked.texts)]
+    # Where the text without numbers stands among all vectors: after the asked ones, or its own.
+    plain_at = np.arange(len(asked.texts))
+    reads = both.shape[0] > len(asked.texts)
+    if reads:
+        plain_at[changed] = len(asked.texts) + np.arange(len(extra))
 
     figures: dict[str, Any] = {}
     ranks: dict[str, Array] = {}
-    of_text = np.array([one.rsplit("#", 1)[1] for one in asked.ids])
-    for name in [*names, *([ALL] if len(names) > 1 and ALL not in names else [])]:
-        mine = np.flatnonzero((of_text == name) | (name == ALL))
-        if not len(mine):
-            continue
-        figures[name], pair, keep = _stream(rows, images, texts, asked, mine, settings)
-        if stripped is not None and changed[mine].any():
-            figures[name]["L"] = _without_numbers(
-                images[keep],
-                stripped[mine],
-                _owner(asked, mine, keep),
-                figures[name]["S"],
-                settings,
-            )
+    for name, mine in streams.members(asked, streams.wanted(rows, names, proxy)):
+        figures[name], pair, keep = streams.figures(rows, images, texts, asked, mine, settings)
+        owner = streams.owner_of(asked, mine, keep)
+        if reads and changed[mine].any():
+            shown, positives = streams.some_rows(images, keep), Positives.owned(owner)
+            found = metrics.summary(*rank(shown, both[plain_at[mine]], positives, settings.device))
+            figures[name]["L"] = {**found, "change_of_mR": found["mR"] - figures[name]["S"]["mR"]}
         for way, one in zip(("t2i", "i2t"), pair, strict=True):
-            for part in PARTS:
+            for part in (*PARTS, "tied") if one.tied is not None else PARTS:
                 ranks[f"{name}/{way}/{part}"] = getattr(one, part).astype(np.int32)
-        ranks[f"{name}/owner"] = _owner(asked, mine, keep).astype(np.int32)
+        ranks[f"{name}/owner"] = owner.astype(np.int32)
         if rows.blocks is not None:
             ranks[f"{name}/block"] = np.array([rows.blocks[i] for i in keep])
     if not figures:
@@ -121,10 +117,12 @@ def write(found: Found, path: Path, vectors: Path | None = None) -> dict[str, An
     result = dict(found.result)
     if vectors is not None:
         told = {}
-        for what in ("images", "texts"):
-            table = _table(found, what)
+        for what, ids, rows in (
+            ("images", found.image_ids, found.images),
+            ("texts", found.asked.ids, found.texts),
+        ):
             with atomic(vectors / f"{what}.parquet") as temporary:
-                pq.write_table(table, temporary)
+                _write_vectors(temporary, ids, rows)
             told[what] = {
                 "file": f"{what}.parquet",
                 **hash_file(vectors / f"{what}.parquet", "sha256"),
@@ -157,12 +155,6 @@ def read(path: Path) -> dict[str, Any]:
     return result
 
 
-def recoded(asked: Texts) -> tuple[Ints, Ints]:
-    """The images that have a text, and each text's place among them."""
-    keep, owner = np.unique(asked.owner, return_inverse=True)
-    return keep, np.asarray(owner, dtype=np.int64).reshape(-1)
-
-
 def libraries() -> dict[str, str]:
     """Versions of everything that figures could depend on."""
     names = ("torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn", "pillow")
@@ -173,55 +165,13 @@ def libraries() -> dict[str, str]:
     }
 
 
-def _stream(
-    rows: Gallery, images: Array, texts: Array, asked: Texts, mine: Ints, settings: Settings
-) -> tuple[dict[str, Any], Pair, Ints]:
-    """Figures of the texts ``mine``, their strict ranks, and the images that have one of them."""
-    keep = np.unique(asked.owner[mine])
-    owner = _owner(asked, mine, keep)
-    some = rows.take(keep)
-    ours, theirs = np.ascontiguousarray(images[keep]), np.ascontiguousarray(texts[mine])
-    pair = rank(ours, theirs, Positives.owned(owner), settings.device)
-    strings = [asked.texts[i] for i in mine]
-    about = About(captions=strings, compositions=some.shares, blocks=some.blocks)
-    figures = protocol.evaluate(
-        ours,
-        theirs,
-        owner,
-        about,
-        ranks=pair,
-        resamples=settings.resamples,
-        queries=settings.queries,
-        seed=settings.seed,
-        device=settings.device,
-    )
-    digest = digest_of([[asked.ids[i], asked.texts[i]] for i in mine])
-    left_out = len(rows) - len(keep)
-    return {"texts_sha256": digest, "images_without_caption": left_out, **figures}, pair, keep
-
-
-def _without_numbers(
-    images: Array, texts: Array, owner: Ints, strict: dict[str, Any], settings: Settings
-) -> dict[str, Any]:
-    pair = rank(
-        np.ascontiguousarray(images),
-        np.ascontiguousarray(texts),
-        Positives.owned(owner),
-        settings.device,
-    )
-    found = metrics.summary(*pair)
-    return {**found, "change_of_mR": found["mR"] - strict["mR"]}
-
-
-def _owner(asked: Texts, mine: Ints, keep: Ints) -> Ints:
-    return np.searchsorted(keep, asked.owner[mine]).astype(np.int64)
-
-
-def _table(found: Found, what: str) -> pa.Table:
-    if what == "texts":
-        ids, vectors = found.asked.ids, found.texts
-    else:
-        ids, vectors = found.image_ids, found.images
-    flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).ravel())
-    width = vectors.shape[1]
-    return pa.table({"id": ids, "vector": pa.FixedSizeListArray.from_arrays(flat, width)})
+def _write_vectors(path: Path, ids: Sequence[str], vectors: Array) -> None:
+    """Parquet of id and vector (float32), made and written some rows at a time."""
+    schema = pa.schema([("id", pa.string()), ("vector", pa.list_(pa.float32(), vectors.shape[1]))])
+    with pq.ParquetWriter(path, schema) as writer:
+        for start in range(0, len(ids), ROWS):
+            part: Any = vectors[start : start + ROWS]
+            dense = np.ascontiguousarray(part.toarray() if issparse(part) else part, np.float32)
+            listed = pa.FixedSizeListArray.from_arrays(dense.ravel(), vectors.shape[1])
+            some = {"id": pa.array(ids[start : start + ROWS], pa.string()), "vector": listed}
+            writer.write_table(pa.table(some, schema=schema))

@@ -4,6 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 SIGNIFICANT = 0.05
+LEAST = 0.001
+"""Smaller p-values are not told apart."""
+WHOLE = 100.0
+"""Figures lie between 0 and this: no difference can reach it."""
 FEW = 10
 """Fewer clusters than this and a bootstrap over them is rough."""
 
@@ -14,15 +18,32 @@ def verdict(found: Mapping[str, Any], empty: str) -> str:
         return f"{empty}; nothing can be said"
     low, high = found["interval"]
     text = f"{found['difference']:+.2f} points (95 % {low:+.2f} … {high:+.2f}"
-    text += f", p = {found['p_holm']:.3f})"
+    text += f", {p_text(found['p_holm'])})"
     if not found["cluster_sd"] and not found["seed_sd"]:
         return f"{text}: the same in every seed and cluster, so its spread cannot be measured"
     if found["p_holm"] < SIGNIFICANT:
         return f"{text}: {'a gain' if found['difference'] > 0 else 'a loss'}"
+    if found["detectable"] >= WHOLE:
+        return f"{text}: no difference established, and none could be, whatever its size"
     return (
         f"{text}: no difference established; one below {found['detectable']:.1f} points would "
         "go unseen (80 % power, before Holm)"
     )
+
+
+def p_text(p: float) -> str:
+    """A p-value to three places: "p = 0.031", or "p < 0.001"."""
+    return f"p = {p:.3f}" if p >= LEAST else f"p < {LEAST:g}"
+
+
+def p_cell(p: float) -> str:
+    """The same, as a table has it."""
+    return p_text(p).removeprefix("p ").removeprefix("= ")
+
+
+def detectable_cell(points: float) -> str:
+    """The smallest difference that would be found; a dash where no difference could be."""
+    return "none" if points >= WHOLE else f"{points:.2f}"
 
 
 def between(contrasts: Sequence[Mapping[str, Any]], ours: str, theirs: str) -> Any:

@@ -42,18 +42,18 @@ bench.add_command(leaderboard)
 
 
 @bench.command()
-@click.option("--images", required=True, metavar="FILE", help="Vectors of the images.")
-@click.option("--texts", required=True, metavar="FILE", help="Vectors of the texts.")
-@click.option("--owner", required=True, metavar="FILE", help="The image of each text.")
+@click.option("--images", required=True, multiple=True, metavar="FILE", help="Vectors of images.")
+@click.option("--texts", required=True, multiple=True, metavar="FILE", help="Vectors of texts.")
+@click.option("--owner", required=True, multiple=True, metavar="FILE", help="Image of each text.")
 @click.option("--intervals", is_flag=True, help="Add 95 % bootstrap intervals over images.")
 @click.option("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @click.pass_obj
 def embeddings(
     directory: Path | None,
-    images: str,
-    texts: str,
-    owner: str,
+    images: tuple[str, ...],
+    texts: tuple[str, ...],
+    owner: tuple[str, ...],
     intervals: bool,
     device: str,
     as_json: bool,
@@ -63,8 +63,9 @@ def embeddings(
     IMAGES and TEXTS are .npy matrices with one vector per row, float16, float32 or float64, and
     OWNER a .npy of integers: the row in IMAGES of each text. Or all three are Parquet: IMAGES
     and TEXTS with the columns id and vector, OWNER with id (of a text) and owner (id of its
-    image); a file of a release's config embeddings is all three at once. Vectors are compared
-    by cosine; rows that are not of unit length are normalised, and stderr says so.
+    image); a file of a release's config embeddings is all three at once. Where Parquet is in
+    several files, repeat the options. Vectors are compared by cosine; rows that are not of unit
+    length are normalised, and stderr says so.
 
     The protocol is the strict one of the retrieval literature: a text has one right image, an
     image is found by any of its texts. All figures are exact and in per cent, MedR is 1-based.
@@ -86,9 +87,12 @@ def embeddings(
 
     check_device(device)
     root = directory or Path()
-    pictures, captions = load(root / images, "images"), load(root / texts, "texts")
+    pictures, captions = (
+        load([root / name for name in names], part)
+        for names, part in ((images, "images"), (texts, "texts"))
+    )
     check_pair(pictures, captions)
-    belongs = load_owner(root / owner, pictures, captions)
+    belongs = load_owner([root / name for name in owner], pictures, captions)
     for note in (pictures.note, captions.note):
         if note:
             click.echo(note, err=True)
@@ -160,13 +164,16 @@ def retrieval(
     \b
       random           chance
       composition      knows every tile's class shares: the upper bound of all that reads no more
+      numbers          reads the percentages in captions, never a picture: what they give away
       bm25, tfidf      search the captions of stream --proxy instead of the images
       sentence:NAME    the same with a sentence encoder (MiniLM), by folder or Hub name
       embeddings       the vectors that RELEASE itself holds, in its config embeddings
       files            vectors in --images and --texts: Parquet of id and vector, a text's id
                        being ROW#STREAM; or .npy in the order of the release
       package:function a function that returns (images → vectors, texts → vectors)
-      NAME             a transformers CLIP or SigLIP, by folder or Hub name
+      NAME             a transformers CLIP or SigLIP, by folder or Hub name;
+                       remoteclip-vit-b-32 and georsclip-vit-b-32 too
+      openclip:FILE    OpenCLIP weights (.pt) of a ViT; FILE:quick_gelu where they need it
 
     Only real rows at least --min-km from all train tiles are scored. A split that holds other
     rows is refused, unless --near or --synthetic say leave-out or keep; the result says which.

@@ -88,11 +88,13 @@ def retriever(directory: Path, as_json: bool) -> None:
     From scratch, with a tokenizer learnt from the same captions, or from the weights of a given
     CLIP; equal captions in a batch are no negatives of each other. Settings: [retriever] in the
     recipe (profile, stream, steps, batch, size, learning_rate, weights, chunk). Writes
-    models/retriever: a folder that transformers loads.
+    models/retriever: a folder that transformers loads. Several processes take equal parts of each
+    batch and see the vectors of all; chunk is for one process alone.
 
     \b
-    Example:
+    Examples:
       aras train retriever
+      accelerate launch --multi_gpu --num_processes 4 -m builder -C DIR train retriever
       aras bench retrieval release/0.1.0 --model models/retriever
     """
     from builder.errors import ArasError

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from builder.errors import ArasError
 from builder.files import digest_of, hash_file
-from builder.models import training
+from builder.models import hub, openclip, training
 from builder.models.compact_clip import Pixels, Settings, build, processor_of, tokenizer_of
 
 _HOTTEST = math.log(100)  # the largest inverse temperature of Radford et al. (2021), as its log
@@ -105,7 +105,7 @@ def start(settings: Settings, texts: Sequence[str]) -> Dual:
 
 
 def pretrained(name: str) -> Dual:
-    """A CLIP or SigLIP by folder or by name on the Hugging Face Hub.
+    """A CLIP or SigLIP by folder, by name on the Hugging Face Hub, or of OpenCLIP weights.
 
     Raises ArasError when there is no such model, or it has no image and text features.
     """
@@ -115,19 +115,27 @@ def pretrained(name: str) -> Dual:
     logging.disable_progress_bar()
     # Without torchvision each processor warns that it falls back to Pillow, which is what we want.
     logging.set_verbosity_error()
+    if openclip.names(name):
+        made, processor, tokenizer = openclip.parts(name)
+        return _dual(made, processor, tokenizer)
+    local = hub.where(name)
     try:
-        model: Any = AutoModel.from_pretrained(name)
-        processor: Any = AutoImageProcessor.from_pretrained(name)
-        tokenizer: Any = AutoTokenizer.from_pretrained(name)
+        model: Any = AutoModel.from_pretrained(name, **local)
+        processor = AutoImageProcessor.from_pretrained(name, **local)
+        tokenizer = AutoTokenizer.from_pretrained(name, **local)
     except (OSError, ValueError, KeyError) as error:
         first = str(error).splitlines()[0]
         raise ArasError(
             f"model {name}: transformers cannot load it ({first}); give a folder made by "
-            "save_pretrained, a name on the Hub, or package:function"
+            f"save_pretrained, a name on the Hub, or package:function{hub.advice(name)}"
         ) from error
     if not hasattr(model, "get_image_features"):
         kind = type(model).__name__
         raise ArasError(f"model {name}: a {kind} has no image and text features; give a CLIP")
+    return _dual(model, processor, tokenizer)
+
+
+def _dual(model: Any, processor: Any, tokenizer: Any) -> Dual:
     text, vision = (getattr(model.config, f"{one}_config", model.config) for one in _TOWERS)
     room = int(text.max_position_embeddings)
     return Dual(model, tokenizer, processor, int(vision.image_size), room)
@@ -138,7 +146,8 @@ def told(settings: Settings) -> dict[str, Any]:
     known = asdict(settings)
     if settings.weights:
         folder = Path(settings.weights)
-        name = folder.resolve().name if folder.is_dir() else settings.weights
+        local = folder.is_dir() or settings.weights.startswith(openclip.PREFIX)
+        name = folder.resolve().name if local else settings.weights
         known["weights"] = {"name": name, "content": identity(settings.weights)}
     return known
 
@@ -149,6 +158,8 @@ def identity(name: str, model: Any = None) -> str | None:
 
     Raises ArasError for a name that transformers has no configuration of.
     """
+    if openclip.names(name):
+        return openclip.identity(name)
     folder = Path(name)
     if folder.is_dir():
         files = sorted(path for kind in _CONTENT for path in folder.glob(kind))
@@ -161,10 +172,12 @@ def _config(name: str) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(name)
+        return AutoConfig.from_pretrained(name, **hub.where(name))
     except (OSError, ValueError) as error:
         first = str(error).splitlines()[0]
-        raise ArasError(f"model {name}: transformers cannot load it ({first})") from error
+        raise ArasError(
+            f"model {name}: transformers cannot load it ({first}){hub.advice(name)}"
+        ) from error
 
 
 _TOWERS = ("text", "vision")

@@ -17,6 +17,7 @@ from builder.models import training
 from builder.models.clip import Dual, start, told
 from builder.models.compact_clip import NAME, PROFILES, Pixels, Settings, shrink
 from builder.models.history import History
+from builder.models.team import ALONE, Team
 from builder.pictures import decode_png, image_bytes
 from builder.schema import SPLITS, STREAM_PREFIX
 from builder.seeds import generator, seed
@@ -61,16 +62,25 @@ def train_pairs(
     settings: Settings,
     dual: Dual,
     pool: npt.NDArray[np.int64] | None = None,
+    team: Team = ALONE,
 ) -> tuple[list[float], training.Job]:
     """Train ``dual`` in place on ``pairs``; returns the loss of every step and the job.
 
     Batches are drawn from the rows ``pool`` (all rows once unless given); a row that stands in it
     twice is drawn twice as often. On a GPU products are made in bfloat16, the loss in float32.
+    The members of a ``team`` encode equal parts of each batch and see the vectors of all, so that
+    gradients are those of one process. Raises ArasError for a batch that they cannot share.
     """
     rows = np.arange(len(pairs.texts)) if pool is None else pool
     if len(rows) < 2:
         raise ArasError(f"{NAME}: {len(rows)} pairs to train on; at least 2 are needed")
+    if settings.batch % team.world or (team.world > 1 and settings.chunk):
+        raise ArasError(
+            f"[retriever] batch = {settings.batch}, chunk = {settings.chunk}: {team.world} "
+            f"processes want a batch that is a multiple of {team.world}, and no chunk"
+        )
     device = training.device()
+    towers: Any = dual.model if team.world == 1 else team.share(_Towers(dual))
     asked = dual.ids(pairs.texts)
     columns = (np.unique(np.array(one), return_inverse=True)[1] for one in (pairs.texts, pairs.ids))
     group = torch.from_numpy(np.stack(list(columns), axis=1))
@@ -80,20 +90,51 @@ def train_pairs(
         rng = generator(settings.seed, NAME, step)
         drawn = rows[rng.choice(len(rows), settings.batch, replace=len(rows) < settings.batch)]
 
-        def encode(part: slice) -> tuple[Tensor, Tensor]:
-            some = drawn[part]
-            torch.manual_seed(seed(settings.seed, NAME, "dropout", step, part.start))
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                images = dual.image_vectors(dual.pixels(pairs.pixels[some]))
-                texts = dual.text_vectors({n: one[some].to(device) for n, one in asked.items()})
-            return images, texts
+        def ready(index: npt.NDArray[np.int64]) -> tuple[Tensor, dict[str, Tensor]]:
+            ids = {n: one[index].to(device) for n, one in asked.items()}
+            return dual.pixels(pairs.pixels[index]), ids
 
-        def loss_of(images: Tensor, texts: Tensor) -> Tensor:
-            return contrastive(images, texts, dual.scale, group[drawn].to(device))
+        def encode(rows: slice) -> tuple[Tensor, Tensor]:
+            torch.manual_seed(seed(settings.seed, NAME, "dropout", step, rows.start))
+            with training.autocast():
+                pixels, ids = ready(drawn[rows])
+                return dual.image_vectors(pixels), dual.text_vectors(ids)
 
-        return in_chunks(encode, loss_of, len(drawn), settings.chunk or len(drawn))
+        def loss_of(images: Tensor, texts: Tensor, scale: Tensor | None = None) -> Tensor:
+            scale = dual.scale if scale is None else scale
+            return contrastive(images, texts, scale, group[drawn].to(device))
 
-    return training.fit(job, dual.model, loss_at, label=f"train {NAME}").losses, job
+        if team.world == 1:
+            return in_chunks(encode, loss_of, len(drawn), settings.chunk or len(drawn))
+        size = len(drawn) // team.world
+        torch.manual_seed(seed(settings.seed, NAME, "dropout", step, part * size))
+        with training.autocast():
+            images, texts, scale = towers(*ready(drawn[part * size : (part + 1) * size]))
+        return loss_of(team.all_rows(images), team.all_rows(texts), scale)
+
+    return training.fit(job, towers, loss_at, team=team, label=f"train {NAME}").losses, job
+
+
+class _Towers(nn.Module):
+    """Both encoders and the temperature in one call, as gradients of a team are joined by call.
+
+    Its state is that of the model inside, so that checkpoints fit any number of processes.
+    """
+
+    def __init__(self, dual: Dual) -> None:
+        super().__init__()
+        self.dual, self.model = dual, dual.model
+        if hasattr(self.model, "logit_bias"):  # SigLIP's, which this loss does not use
+            self.model.logit_bias.requires_grad_(False)
+
+    def forward(self, pixels: Tensor, ids: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        return self.dual.image_vectors(pixels), self.dual.text_vectors(ids), self.dual.scale
+
+    def state_dict(self, *arguments: Any, **options: Any) -> Any:
+        return self.model.state_dict(*arguments, **options)
+
+    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
+        return self.model.load_state_dict(*arguments, **options)
 
 
 def in_chunks(
@@ -147,17 +188,22 @@ def is_fresh(store: Store, folder: Path, settings: Settings) -> bool:
 
 def train(store: Store, folder: Path, settings: Settings) -> dict[str, Any]:
     """Train on the real train tiles unless the model is there already; returns its record."""
-    if is_fresh(store, folder, settings):
+    team = Team.join()
+    if team.agree(is_fresh(store, folder, settings)):
         return {**training.require(folder, NAME), "made": False}
     key = _key(store, settings)
-    texts = load_texts(store, settings.stream)
-    dual = start(settings, list(texts.values()))
+    with team.leader_first():
+        texts = load_texts(store, settings.stream)
+        dual = start(settings, list(texts.values()))
     pairs = load_pairs(store, texts, dual.size)
-    losses, job = train_pairs(folder, key, pairs, settings, dual)
-    remove(folder / "record.json")
-    dual.save(folder)
-    facts = {"settings": told(settings), "pairs": len(pairs.texts)}
-    return {**training.finish(job, WEIGHTS, History(losses), facts), "made": True}
+    losses, job = train_pairs(folder, key, pairs, settings, dual, team=team)
+    if team.leads:
+        remove(folder / "record.json")
+        dual.save(folder)
+        facts = {"settings": told(settings), "pairs": len(pairs.texts), "processes": team.world}
+        training.finish(job, WEIGHTS, History(losses), facts)
+    team.wait()
+    return {**training.require(folder, NAME), "made": True}
 
 
 def load_texts(store: Store, stream: str) -> dict[str, str]:

@@ -61,6 +61,20 @@ class Team:
             value = self.accelerator.reduce(value, "mean")
         return float(value)
 
+    def all_rows(self, own: Any) -> Any:
+        """The rows (n, d) of every member below each other, in order of rank: (world · n, d).
+
+        Only a member's own rows carry gradients, ``world`` times as large: their mean over the
+        team, which `share` takes, is then the gradient of the whole.
+        """
+        if not self.accelerator:
+            return own
+        import torch
+
+        rows = list(self.accelerator.gather(own.detach().contiguous()).chunk(self.world))
+        rows[self.rank] = self.world * own - (self.world - 1) * own.detach()
+        return torch.cat(rows)
+
     def map(self, work: Callable[[int], Item], n: int) -> list[Item]:
         """``work(i)`` for i in 0…n-1, shared among the team; every member gets all, in order."""
         own = [(i, work(i)) for i in range(self.rank, n, self.world)]

@@ -15,6 +15,7 @@ from builder.bench.baselines import (
     sentences,
     tf_idf,
 )
+from builder.bench.protocol import About, evaluate
 from builder.errors import ArasError
 
 DOCUMENTS = ["forest and water", "forest forest road", "bare ground"]
@@ -34,7 +35,7 @@ def test_composition_vectors_give_the_bhattacharyya_coefficient():
 
 def test_bm25_follows_its_formula():
     documents, queries = bm25(DOCUMENTS, ["forest road", "forest"])
-    score = queries @ documents.T
+    score = (queries @ documents.T).toarray()
 
     def term(tf, having, length):
         idf = math.log(1 + (3 - having + 0.5) / (having + 0.5))
@@ -44,15 +45,34 @@ def test_bm25_follows_its_formula():
     np.testing.assert_allclose(score[0, 0] / score[0, 1], first[0] / first[1], rtol=1e-5)
     assert score[0, 2] == 0
     np.testing.assert_allclose(score[1, 0] / score[1, 1], term(1, 2, 3) / term(2, 2, 3), rtol=1e-5)
-    assert np.linalg.norm(documents, axis=1).max() == pytest.approx(1, rel=1e-6)
+    assert np.linalg.norm(documents.toarray(), axis=1).max() == pytest.approx(1, rel=1e-6)
 
 
 def test_tf_idf_finds_the_document_itself():
     documents, queries = tf_idf(DOCUMENTS, [*DOCUMENTS[::-1], "unheard"])
-    score = queries @ documents.T
+    score = (queries @ documents.T).toarray()
     assert score[:3].argmax(1).tolist() == [2, 1, 0]
     np.testing.assert_allclose(score[[0, 1, 2], [2, 1, 0]], 1, atol=1e-6)
     assert not score[3].any()
+
+
+def test_sparse_vectors_have_the_figures_of_dense_ones():
+    rng = np.random.default_rng(0)
+    words = np.array(["forest", "water", "road", "field", "rock", "town", "sand", "grass"])
+    documents = [" ".join(words[rng.integers(0, 8, 6)]) for _ in range(60)]
+    owner = np.repeat(np.arange(60), 2)
+    captions = [" ".join(rng.permutation(documents[i].split())[:4]) for i in owner]
+    captions[-1] = "unheard"
+    about = About(captions=captions, compositions=rng.dirichlet(np.ones(7), 60))
+    for method in (bm25, tf_idf):
+        images, texts = method(documents, captions)
+        sparse = evaluate(images, texts, owner, about, resamples=20)
+        dense = evaluate(images.toarray(), texts.toarray(), owner, about, resamples=20)
+        assert 0 < dense["S"]["t2i"]["R@1"] < 100
+        for name in ("S", "D"):
+            for way in ("t2i", "i2t"):
+                assert sparse[name][way] == pytest.approx(dense[name][way])
+        assert sparse["C"]["nDCG@10"] == pytest.approx(dense["C"]["nDCG@10"])
 
 
 def test_proxies_without_words_are_refused():

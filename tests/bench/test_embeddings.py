@@ -192,3 +192,16 @@ def test_owners_by_id_need_ids(files):
     owner = table(files / "o.parquet", ["s"], ["a"], "owner")
     with pytest.raises(ArasError, match=r"x\.npy has no ids"):
         load_owner(owner, load(files / "x.npy"), load(files / "y.npy"))
+
+
+def test_owners_by_row_of_rows_with_ids_are_refused(tmp_path, files):
+    x = np.load(files / "x.npy")
+    ids = ["a", "b", "c", "d"]
+    images = load(table(tmp_path / "x.parquet", ids, x.tolist()))
+    with pytest.raises(ArasError, match=r"o\.npy names owners by row, .*x\.parquet have ids"):
+        load_owner(files / "o.npy", images, load(files / "y.npy"))
+
+
+def test_several_files_must_be_parquet(files):
+    with pytest.raises(ArasError, match=r"y\.npy: several files must be Parquet"):
+        load([files / "y.npy", files / "x.npy"])

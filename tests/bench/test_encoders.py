@@ -1,5 +1,8 @@
 """Vectors from a tiny CLIP, from a function and from files, on a tiny release."""
 
+from pathlib import Path
+
+import huggingface_hub
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -7,9 +10,19 @@ import pytest
 import torch
 from transformers import CLIPImageProcessorPil, CLIPModel, PreTrainedTokenizerFast
 
-from builder.bench.encoders import Encoder, encode, from_files, function_model, transformers_model
+from builder.bench.embeddings import load as load_vectors
+from builder.bench.embeddings import load_owner
+from builder.bench.encoders import (
+    Encoder,
+    encode,
+    from_files,
+    from_release,
+    function_model,
+    transformers_model,
+)
 from builder.bench.gallery import load, pictures
 from builder.errors import ArasError
+from builder.files import read_json, write_json
 from builder.pictures import decode_png
 from tests.makers.bench_release import bench_release
 from tests.makers.tiny_clip import tiny_clip
@@ -69,6 +82,13 @@ def test_a_model_that_is_not_there_is_one_clear_error(tmp_path, monkeypatch):
         transformers_model(str(tmp_path / "nothing"))
 
 
+def test_a_name_is_refused_at_once_where_the_hub_is_silent(monkeypatch, capfd):
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ArasError, match="hf download nobody/nothing"):
+        transformers_model("nobody/nothing")
+    assert "Retry" not in capfd.readouterr().err
+
+
 def test_a_function_of_ones_own(rows, tmp_path, monkeypatch):
     (tmp_path / "colours.py").write_text(
         "import numpy as np\n"
@@ -78,6 +98,8 @@ def test_a_function_of_ones_own(rows, tmp_path, monkeypatch):
         "    return images, texts\n"
         "def broken():\n"
         "    return make()[0], lambda strings: np.ones((1, 3))\n"
+        "def raising():\n"
+        "    return make()[0], lambda strings: {}['no such key']\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     images, texts, _ = encode(function_model("colours:make"), rows, ["a", "bb"])
@@ -85,6 +107,10 @@ def test_a_function_of_ones_own(rows, tmp_path, monkeypatch):
     np.testing.assert_allclose(texts[1], np.array([2, 1, 2]) / 3, rtol=1e-6)
     with pytest.raises(ArasError, match=r"2 texts gave float64 of shape \(1, 3\)"):
         encode(function_model("colours:broken"), rows, ["a", "bb"])
+    with pytest.raises(
+        ArasError, match=r"--model colours:raising: KeyError: .*colours\.py, line 9"
+    ):
+        encode(function_model("colours:raising"), rows, ["a", "bb"])
     with pytest.raises(ArasError, match="package:function"):
         function_model("colours:absent")
 
@@ -115,5 +141,41 @@ def test_files_are_matched_by_id_and_checked(rows, tmp_path):
     with pytest.raises(ArasError, match="no texts of the split: who#words"):
         from_files(images, more, rows, asked)
     np.save(tmp_path / "short.npy", x[:9])
+    np.save(tmp_path / "texts.npy", y[:10])
     with pytest.raises(ArasError, match="has 9 rows, the release has 10 images"):
-        from_files(tmp_path / "short.npy", texts, rows, asked)
+        from_files(tmp_path / "short.npy", tmp_path / "texts.npy", rows, asked)
+
+
+def test_files_matched_by_id_and_by_order_do_not_mix(rows, tmp_path):
+    rng = np.random.default_rng(0)
+    asked = rows.texts(["words"])
+    np.save(tmp_path / "x.npy", rng.standard_normal((10, 4)))
+    texts = parquet(tmp_path / "y.parquet", asked.ids[::-1], rng.standard_normal((10, 4)))
+    with pytest.raises(ArasError, match=r"both as Parquet .* or both as \.npy"):
+        from_files(tmp_path / "x.npy", texts, rows, asked)
+
+
+def test_embeddings_of_a_release_may_lie_in_several_files(tmp_path):
+    release = bench_release(tmp_path, train=6, synthetic=0)
+    rows = load(release)
+    asked = rows.texts(["words"])
+    rng = np.random.default_rng(0)
+    ids = [*rows.ids, *asked.ids]
+    owners = [None] * 10 + [rows.ids[i] for i in asked.owner]
+    vectors = rng.standard_normal((20, 4))
+    names = [f"embeddings/test-0000{n}-of-00002.parquet" for n in range(2)]
+    (release / "embeddings").mkdir()
+    for name, part in zip(names, (slice(0, 13), slice(13, 20)), strict=True):
+        columns = {"id": ids[part], "owner": pa.array(owners[part], pa.string())}
+        pq.write_table(pa.table({**columns, "vector": list(vectors[part])}), release / name)
+    manifest = read_json(release / "manifest.json")
+    manifest["configs"]["embeddings"] = {"test": {"rows": 20, "files": names}}
+    write_json(release / "manifest.json", {**manifest, "facts": {"embeddings": {"model": "tiny"}}})
+    images, texts, facts, _ = from_release(load(release), asked)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    np.testing.assert_allclose(images, unit[:10], rtol=1e-5)
+    np.testing.assert_allclose(texts, unit[10:], rtol=1e-5)
+    assert [one["file"] for one in facts["files"]] == [Path(name).name for name in names]
+    paths = [release / name for name in names]
+    pictures, captions = load_vectors(paths, "images"), load_vectors(paths, "texts")
+    assert load_owner(paths, pictures, captions).tolist() == asked.owner.tolist()

@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from builder.bench import imbalance, imbalance_report
-from builder.bench.imbalance import Bench, Experiment, run
+from builder.bench import gallery, imbalance, imbalance_report
+from builder.bench import retrieval as bench_retrieval
+from builder.bench.imbalance import Bench, Experiment, ranks_of, run
 from builder.bench.material import ReleaseSource
+from builder.bench.models import Model
 from builder.bench.ranks import Ranks
-from builder.bench.verdicts import verdict
+from builder.bench.verdicts import detectable_cell, p_cell, verdict
 from builder.engine import Engine
 from builder.errors import ArasError, WorkFailed
 from builder.models import clip, retriever
@@ -107,12 +109,22 @@ def test_the_report_says_what_can_and_cannot_be_concluded(done):
     assert "| real |" in text
     for name in ("arms.png", "ratios.png", "classes.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
+    with np.load(out / "ranks.npz") as kept:
+        for one in records:
+            for way, pair in zip(("t2i", "i2t"), ranks_of(one), strict=True):
+                where = f"{one['arm']}/{one['seed']}/S/{way}"
+                np.testing.assert_array_equal(kept[f"{where}/above"], pair.above)
+                np.testing.assert_array_equal(kept[f"{where}/level"], pair.level)
     page = (out / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 3
     assert "<td>real</td>" in page
     assert told["conclusions"][0] in page
-    # Four steps teach nothing, and the report must say so.
-    assert told["conclusions"][0].startswith("NO CONCLUSION")
+    # Four steps teach nothing, and the report must say so and no more.
+    (only,) = told["conclusions"]
+    assert only.startswith("NO CONCLUSION")
+    assert text.index("## Contrasts") < text.index(told["contrasts_in_words"][0])
+    assert told["cpu_seconds"] > 0
+    assert f"{told['cpu_seconds']:,.0f} s of processor time" in text
     assert told["release"]["content_sha256"]
     figures = told["analysis"]["arms"]["real"]["mR"]
     mean = np.mean([one["figures"]["S"]["mR"] for one in records if one["arm"] == "real"])
@@ -140,6 +152,10 @@ def test_given_weights_are_judged_untrained_and_go_into_every_arm(release, tmp_p
     bare = bench.run(bench.trials[0])
     assert bare["model"]["name"] == "clip"
     assert bench.record(bench.trials[0]) == bare
+    scored = bench_retrieval.run(gallery.load(release), Model(str(weights)), ["numbers"])
+    for way in ("t2i", "i2t"):
+        for key, value in scored.result["streams"]["numbers"]["S"][way].items():
+            assert bare["figures"]["S"][way][key] == pytest.approx(value)
     trained = bench.run(("real", 0))
     assert trained["settings"]["weights"]["name"] == "clip"
     assert str(tmp_path) not in json.dumps(trained)
@@ -160,6 +176,26 @@ def test_a_gain_and_a_loss_are_named_as_such():
     assert none == "no test tile has these classes; nothing can be said"
 
 
+def test_small_p_values_and_hopeless_contrasts_are_said_as_such():
+    found = {"difference": 2.0, "interval": [1.0, 3.0], "p_holm": 1e-5, "detectable": 1.5,
+             "cluster_sd": 1.0, "seed_sd": 0.1}  # fmt: skip
+    assert "p < 0.001): a gain" in verdict(found, EMPTY)
+    hopeless = verdict({**found, "p_holm": 0.4, "detectable": 364.6}, EMPTY)
+    assert hopeless.endswith("no difference established, and none could be, whatever its size")
+    assert detectable_cell(364.6) == "none"
+    assert (p_cell(0.0004), p_cell(0.25)) == ("< 0.001", "0.250")
+
+
+def test_records_without_processor_time_are_still_reported(done):
+    bench, records = done
+    older = [{k: v for k, v in one.items() if k != "cpu_seconds"} for one in records]
+    told = imbalance_report.write(bench, older)
+    assert told["cpu_seconds"] is None
+    assert (
+        "an unrecorded amount of processor time" in (bench.experiment.out / "report.md").read_text()
+    )
+
+
 def test_test_tiles_near_train_tiles_are_refused(tmp_path):
     near = bench_release(tmp_path, test_west=30.0 + 24 * SIZE * 1e-4)
     with pytest.raises(ArasError, match="nearer than 1 km"):
@@ -172,7 +208,3 @@ def test_one_seed_is_not_enough(release, tmp_path):
         run(
             Experiment(ReleaseSource(release, "numbers"), tmp_path, TINY, seeds=1), Engine("serial")
         )
-
-
-def test_the_presets_are_settings():
-    assert imbalance.PRESETS["small"].steps < imbalance.PRESETS["cpu"].steps

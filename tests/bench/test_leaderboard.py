@@ -6,13 +6,11 @@ import pytest
 
 from builder.bench.gallery import load
 from builder.bench.leaderboard import board, check
-from builder.bench.models import Model, Settings
+from builder.bench.models import Model
 from builder.bench.retrieval import read, run, write
 from builder.errors import ArasError
 from builder.files import write_json
 from tests.makers.bench_release import bench_release
-
-QUICK = Settings(resamples=50)
 
 
 @pytest.fixture(scope="module")
@@ -22,12 +20,12 @@ def release(tmp_path_factory):
 
 @pytest.fixture
 def submitted(release, tmp_path):
-    write(run(load(release), Model("composition"), settings=QUICK), tmp_path / "a.json", tmp_path)
+    write(run(load(release), Model("composition")), tmp_path / "a.json", tmp_path)
     return tmp_path / "a.json"
 
 
 def test_the_best_model_stands_first(release, submitted, tmp_path):
-    write(run(load(release), Model("random"), settings=QUICK), tmp_path / "b.json")
+    write(run(load(release), Model("random")), tmp_path / "b.json")
     text = board([(name, read(tmp_path / name)) for name in ("b.json", "a.json")])
     assert text.index("| composition |") < text.index("| random |")
     assert "## striped 0.1.0, test, captions: words" in text
@@ -43,7 +41,60 @@ def test_a_figure_that_the_vectors_do_not_give_is_named(release, submitted):
     told["streams"]["words"]["S"]["t2i"]["R@1"] += 1
     write_json(submitted, told)
     (problem,) = check(submitted, release)
-    assert problem.startswith("words t2i R@1: claims ")
+    assert problem.startswith("words S t2i R@1: claims ")
+
+
+def test_every_printed_figure_is_computed_again(release, submitted):
+    told = json.loads(submitted.read_text())
+    words = told["streams"]["words"]
+    words["D"]["mR"] = 99.9
+    words["S"]["intervals"]["mR"] = [99.0, 99.9]
+    words["S"]["classes"]["tail"]["t2i"]["R@10"] = 99.9
+    words["images"] += 1
+    told["release"]["rows"] = 1000
+    words["D"]["mAP@R"]["nothing"] = 1.0
+    del words["C"]
+    write_json(submitted, told)
+    named = {problem.split(":")[0] for problem in check(submitted, release)}
+    assert named == {
+        "release rows",
+        "words C",
+        "words D mAP@R nothing",
+        "words D mR",
+        "words S classes tail t2i R@10",
+        "words S intervals mR[0]",
+        "words S intervals mR[1]",
+        "words images",
+    }
+
+
+def test_one_stream_cannot_pass_for_all(release, tmp_path):
+    found = run(load(release), Model("composition"), ["words"])
+    official = run(load(release), Model("composition")).result["streams"]["all"]
+    path = tmp_path / "a.json"
+    told = write(found, path, tmp_path)
+    told["streams"]["all"] = {
+        **told["streams"]["words"],
+        "texts_sha256": official["texts_sha256"],
+        "texts": official["texts"],
+    }
+    write_json(path, told)
+    with pytest.raises(ArasError, match="has no vector of these texts"):
+        check(path, release)
+    # With vectors of all captions at hand, the figures are those of all captions.
+    write(run(load(release), Model("random")), tmp_path / "b.json", tmp_path)
+    told["model"]["vectors"] = read(tmp_path / "b.json")["model"]["vectors"]
+    write_json(path, told)
+    assert any(problem.startswith("all S mR: claims") for problem in check(path, release))
+
+
+def test_a_stream_that_the_release_lacks_is_named(release, submitted):
+    told = json.loads(submitted.read_text())
+    told["streams"]["poems"] = told["streams"].pop("words")
+    write_json(submitted, told)
+    (problem,) = check(submitted, release)
+    assert problem.startswith("poems: ")
+    assert "has no such captions; it has numbers, words" in problem
 
 
 def test_other_vectors_are_named(release, submitted, tmp_path):
@@ -60,7 +111,7 @@ def test_another_release_and_results_without_vectors_are_refused(release, submit
     other = bench_release(tmp_path / "other", train=6, synthetic=0, test_west=32.0)
     with pytest.raises(ArasError, match="about another release"):
         check(submitted, other)
-    write(run(load(release), Model("random"), settings=QUICK), tmp_path / "bare.json")
+    write(run(load(release), Model("random")), tmp_path / "bare.json")
     with pytest.raises(ArasError, match="names no vectors"):
         check(tmp_path / "bare.json", release)
     with pytest.raises(ArasError, match="not a result"):

@@ -1,5 +1,7 @@
 """Figures from ranks: by hand, by simulation and against scikit-learn and SciPy."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -144,3 +146,29 @@ def test_the_tail_is_the_rarest_fifth():
     dominant = np.repeat([0, 1, 2, 3], [50, 33, 12, 5])
     assert metrics.tail(dominant, 7) == [2, 3]
     assert metrics.tail(np.zeros(10, dtype=int), 7) == []
+
+
+@pytest.mark.parametrize(("above", "level", "tied"), [(0, 4, 2), (1, 3, 3), (2, 5, 1), (4, 2, 2)])
+def test_credit_is_the_mean_over_every_order_of_the_ties(above, level, tied):
+    ranks = Ranks(*(np.array([n]) for n in (above, level, 20, tied)))
+    places = [
+        above + 1 + min(own) for own in itertools.combinations(range(level + tied), tied)
+    ]  # all orders of equal items are equally likely
+    for k in metrics.KS:
+        assert metrics.credit(ranks, k)[0] == pytest.approx(np.mean([p <= k for p in places]))
+    assert ranks.expected[0] == pytest.approx(np.mean(places))
+    whole = metrics.gallery_curve(ranks, [21])["21"]
+    for k in metrics.KS:
+        assert whole[f"R@{k}"] == pytest.approx(100 * metrics.credit(ranks, k)[0])
+
+
+def test_a_collapsed_model_earns_chance_in_both_directions():
+    images, per_image = 24, 5
+    x = np.tile(np.full((1, 16), 0.25, np.float32), (images, 1))
+    owner = np.repeat(np.arange(images), per_image)
+    t2i, i2t = rank(x, x[owner], Positives.owned(owner))
+    assert i2t.tied.tolist() == [per_image] * images
+    assert metrics.direction(t2i)["R@1"] == pytest.approx(100 / images)
+    assert metrics.direction(i2t)["R@1"] == pytest.approx(100 / images)
+    small = metrics.gallery_curve(i2t, [21])["21"]["R@1"]
+    assert small == pytest.approx(100 * 5 / 25)  # five own texts among 20 others

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from builder.bench import ranks
+from builder.bench import products, ranks
 from builder.bench.ranks import Positives, best_positive, count, rank
 from builder.errors import ArasError
 
@@ -111,12 +111,12 @@ def test_a_collapsed_model_ties_with_everything(width, kind):
 @pytest.mark.parametrize("plain", [False, True])
 def test_equal_vectors_score_equally_in_products_of_any_shape(plain, monkeypatch):
     if plain:
-        monkeypatch.setattr(ranks, "_has_onednn", lambda: False)
+        monkeypatch.setattr(products, "_has_onednn", lambda: False)
     for width in (384, 768, 1000):
         vector = torch.nn.functional.normalize(torch.ones(1, width))
         sizes = (1, 2, 3, 15, 16, 17, 64, 127)
         scores = [
-            ranks.product(vector.repeat(a, 1), vector.repeat(b, 1)) for a in sizes for b in sizes
+            products.product(vector.repeat(a, 1), vector.repeat(b, 1)) for a in sizes for b in sizes
         ]
         spread = max(s.max() for s in scores) - min(s.min() for s in scores)
         assert spread < ranks.TOLERANCE
@@ -185,7 +185,7 @@ def test_torch_settings_are_pinned_while_counting_and_given_back(monkeypatch):
 def test_the_plain_product_gives_the_same_ranks(monkeypatch):
     x, y, owner = scene()
     expected = rank(x, y, Positives.owned(owner))
-    monkeypatch.setattr(ranks, "_has_onednn", lambda: False)
+    monkeypatch.setattr(products, "_has_onednn", lambda: False)
     found = rank(x, y, Positives.owned(owner))
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one.above, other.above)

@@ -1,12 +1,14 @@
 """The compact dual encoder: its loss, its training and the folder it leaves."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from torch.nn.functional import cross_entropy, normalize
+from transformers import SiglipConfig, SiglipImageProcessorPil, SiglipModel
 
 from builder.bench.encoders import transformers_model
 from builder.cli import cli
@@ -14,6 +16,7 @@ from builder.errors import ArasError, WorkFailed
 from builder.models import clip, retriever, training
 from builder.models.compact_clip import Settings, shrink
 from builder.models.retriever import Pairs, contrastive
+from tests.makers.tiny_clip import tiny_clip
 
 TINY = Settings(
     steps=30,
@@ -196,6 +199,53 @@ def test_training_goes_on_from_given_weights(tmp_path):
     assert more[0] < 0.6 * losses[0]
     with pytest.raises(ArasError, match="cannot load it"):
         clip.start(dataclasses.replace(TINY, weights=str(tmp_path / "none")), [])
+
+
+def test_products_in_bfloat16_learn_too_and_the_loss_is_float32(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "autocast", functools.partial(training.autocast, "bf16"))
+    kinds = set()
+
+    def watched(images, texts, scale, groups):
+        kinds.update((images.dtype, texts.dtype))
+        return contrastive(images, texts, scale, groups)
+
+    monkeypatch.setattr(retriever, "contrastive", watched)
+    _, half = trained(tmp_path / "half", pairs())
+    monkeypatch.undo()
+    _, whole = trained(tmp_path / "whole", pairs())
+    assert kinds == {torch.float32}
+    assert half != whole
+    assert np.mean(half[-5:]) < 0.6 * np.mean(half[:5])
+
+
+def tiny_siglip(folder, texts):
+    tiny_clip(folder, texts)  # for its tokenizer
+    one = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+           "num_attention_heads": 2}  # fmt: skip
+    torch.manual_seed(0)
+    text = {**one, "vocab_size": 200, "max_position_embeddings": 24, "projection_size": 16,
+            "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}  # fmt: skip
+    vision = {**one, "image_size": 16, "patch_size": 8}
+    SiglipModel(SiglipConfig(text_config=text, vision_config=vision)).save_pretrained(folder)
+    SiglipImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(folder)
+    return folder
+
+
+def test_a_siglip_is_read_as_it_was_trained_and_goes_on(tmp_path):
+    data = pairs()
+    folder = tiny_siglip(tmp_path / "siglip", data.texts)
+    dual = clip.pretrained(str(folder))
+    assert (dual.size, dual.tokens) == (16, 24)
+    assert dual.ids(["A tile."])["input_ids"].shape == (1, 24)  # padded to its full length
+    encoder = transformers_model(str(folder))
+    model = SiglipModel.from_pretrained(folder).eval()
+    with torch.no_grad():
+        expected = model.get_text_features(**dual.ids(data.texts[:3])).pooler_output
+    np.testing.assert_allclose(encoder.texts(data.texts[:3]), normalize(expected), atol=1e-5)
+    assert encoder.images(list(data.pixels[:2])).shape == (2, 16)
+    settings = dataclasses.replace(TINY, weights=str(folder))
+    _, losses = trained(tmp_path / "run", data, settings)
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
 
 
 def test_the_command_trains_once_and_the_benchmark_reads_it(project, tmp_path, monkeypatch):
