@@ -11,7 +11,8 @@ import pytest
 from builder import pipeline
 from builder.engine import Engine
 from builder.errors import ArasError, NotMade, WorkFailed
-from builder.pipeline import Project, Training, preview, run_steps
+from builder.pipeline import Project, Training, run_steps
+from builder.preview import preview
 from builder.recipe import FILE
 from builder.stage import Scan, Stage
 from builder.stages.generate import Generate

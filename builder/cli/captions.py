@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from builder.cli.common import print_json, say
-from builder.pipeline import Project, preview
+from builder.pipeline import Project
 from builder.plan import Part, plan
+from builder.preview import preview
 from builder.stages.caption import Caption
 
 SAMPLE = 32

@@ -35,11 +35,12 @@ def print_balance(
     """The balance plan of a project, what is still to be drawn, and what that costs by the rate
     that was measured with the same generator, settings, device and workers."""
     from builder import forecast, pipeline
+    from builder.preview import preview
 
     project = pipeline.Project(directory)
     plan = forecast.balance_plan(project)
     asked = project.synthetic_rows
-    steps = pipeline.preview(project, project.synthesis()) if asked else []
+    steps = preview(project, project.synthesis()) if asked else []
     cost = forecast.Cost(0)
     if asked:
         cost = forecast.drawing_cost(project, project.engine(engine, workers), steps)

@@ -27,11 +27,12 @@ def run_command(
 ) -> None:
     """Plan or run the steps that ``choose(project)`` names, telling of each as it ends."""
     from builder import pipeline
+    from builder.preview import preview
 
     project = pipeline.Project(directory)
     steps = choose(project)
     if dry_run:
-        told = pipeline.preview(project, steps, part)
+        told = preview(project, steps, part)
         print_plan(told, as_json)
         return
     hear = None if as_json else lambda summary: say(describe(summary))
@@ -181,10 +182,11 @@ def build(
       aras build --engine ray
     """
     from builder import pipeline
+    from builder.preview import preview
 
     project = pipeline.Project(directory)
     if dry_run:
-        print_plan(pipeline.preview(project, project.steps()), as_json)
+        print_plan(preview(project, project.steps()), as_json)
         return
     started = time.monotonic()
     told = build_all(project, project.engine(engine, workers), as_json)

@@ -84,7 +84,8 @@ gives {", ".join(f"{split} {part.num_rows}" for split, part in data.items())} ro
 def status(directory: Path, as_json: bool) -> None:
     """Show what is made, what is stale, and which releases there are."""
     from builder.cli.foretell import print_plan
-    from builder.pipeline import Project, is_done, preview
+    from builder.pipeline import Project
+    from builder.preview import is_done, preview
 
     project = Project(directory)
     told = preview(project, project.steps())

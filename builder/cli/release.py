@@ -68,10 +68,10 @@ def run_check(release: Path, engine: str = "serial") -> list[str]:
 def require_fresh(project: Any) -> None:
     """Raises ArasError naming the first step that is not up to date."""
     from builder.errors import ArasError
-    from builder.pipeline import preview
+    from builder.preview import is_done, preview
 
     for line in preview(project, project.steps()):
-        if line.get("stale") or line.get("todo", "nothing").split(":")[0] != "nothing":
+        if not is_done(line):
             raise ArasError(
                 f"{line['stage']} is not up to date ({line.get('todo') or 'stale shards'}): run "
                 "`aras build`, which packages at the end"

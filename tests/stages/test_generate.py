@@ -17,6 +17,7 @@ from builder.models import segmenter
 from builder.pictures import decode_mask, decode_png
 from builder.pipeline import Project
 from builder.plan import plan, run
+from builder.preview import preview
 from builder.schema import SPLITS
 from builder.stage import shards
 from builder.stages.generate import Generate
@@ -155,7 +156,7 @@ def test_a_generator_of_another_recipe_is_refused_and_the_dry_run_says_so(
     message = rf"is stale: it was trained with {told}\. Run `aras train generator`"
     with pytest.raises(ArasError, match=message):
         plan(draw_stage(changed), changed.store)
-    lines = pipeline.preview(changed, changed.synthesis())
+    lines = preview(changed, changed.synthesis())
     assert "is stale" in lines[1]["todo"]
     assert not plan(draw_stage(project), project.store).stale
 

@@ -12,10 +12,11 @@ from builder.models import segmenter
 from builder.pictures import decode_png, encode_png, image_bytes, image_column
 from builder.pipeline import Project
 from builder.plan import run, survey
+from builder.quality.neighbours import matrix
 from builder.stage import shards
 from builder.stages.memorize import Memorize
 from builder.stages.quality import Quality
-from builder.stages.segment import Segment, matrix
+from builder.stages.segment import Segment
 from builder.stages.turned import SYMMETRIES, Turned, symmetries
 from builder.store import Store
 
