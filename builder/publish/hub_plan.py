@@ -58,10 +58,6 @@ def read_release(release: Path) -> tuple[dict[str, Any], dict[str, File]]:
     one that the manifest does not know. Digests are those of the manifest; bytes are read later.
     """
     manifest = layout.read_manifest(release)
-    if manifest.get("format") != 1:
-        raise ArasError(
-            f"{release / layout.MANIFEST}: format {manifest.get('format')}, not 1; package again"
-        )
     listed = {f["path"]: File(f["path"], f["bytes"], f["sha256"]) for f in manifest["files"]}
     for name in layout.UNLISTED:
         if (release / name).is_file():

@@ -12,6 +12,7 @@ SUMS = {"sha256": "SHA256SUMS", "md5": "MD5SUMS"}
 UNLISTED = frozenset({MANIFEST, *SUMS.values()})
 """Files that the manifest's list leaves out, because they are made from it."""
 
+FORMAT = 1
 NEEDED = ("format", "version", "content_sha256", "configs", "files", "facts")
 """Keys that every manifest has."""
 
@@ -33,8 +34,10 @@ def read_manifest(release: Path) -> dict[str, Any]:
         raise ArasError(f"{release / MANIFEST}: not readable ({error}); package again") from error
     told = manifest if isinstance(manifest, dict) else {}
     missing = [name for name in NEEDED if name not in told]
-    if missing or told["format"] != 1:
-        why = f"it has no {', '.join(missing)}" if missing else f"its format is {told['format']}"
+    if missing or told["format"] != FORMAT:
+        why = f"it has no {', '.join(missing)}"
+        if told.get("format", FORMAT) != FORMAT:
+            why = f"its format is {told['format']}, not {FORMAT}"
         raise ArasError(f"{release / MANIFEST}: is not one of ours ({why}); package again")
     return told
 

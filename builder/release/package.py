@@ -60,7 +60,7 @@ def package(project: Project) -> dict[str, Any]:
         census = rows.as_dict()
         told |= {"census": census, "sources": sources(project, census["extent"])}
         manifest: dict[str, Any] = {
-            "format": 1,
+            "format": layout.FORMAT,
             **recipe.dataset.model_dump(exclude={"seed"}),
             "key": key,
             "content_sha256": content,

@@ -122,11 +122,13 @@ def bench_release(
     write_json(
         folder / "manifest.json",
         {
+            "format": 1,
             "name": "striped",
             "version": "0.1.0",
             "content_sha256": digest_of([ids, test_west]),
             "configs": configs,
             "files": describe_files(folder, listed_files(folder)),
+            "facts": {},
         },
     )
     return folder
