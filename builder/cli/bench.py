@@ -199,7 +199,7 @@ def retrieval(
     root = directory or Path()
     rows = gallery.load(root / release, split, min_km=min_km, near=near, synthetic=synthetic)
     model = models.Model(
-        spec, proxy, root / images if images else None, root / texts if texts else None
+        under(root, spec), proxy, root / images if images else None, root / texts if texts else None
     )
     settings = models.Settings(
         seed=seed,
@@ -215,6 +215,13 @@ def retrieval(
     told = report.write(result, path)
     say(f"wrote {path}, and .html and .png beside it")
     click.echo(json.dumps(result, ensure_ascii=False) if as_json else told)
+
+
+def under(root: Path, spec: str) -> str:
+    """A model's spec with the path in it, if there is one, as that of a folder under ``root``."""
+    kind, colon, name = spec.rpartition(":")
+    here = "/" in name and (root / name).exists()
+    return f"{kind}{colon}{root / name}" if here else spec
 
 
 def _table(result: dict[str, Any]) -> str:

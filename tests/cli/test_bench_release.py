@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from builder.cli import cli
 from tests.makers.bench_release import bench_release
+from tests.makers.tiny_clip import tiny_clip
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,16 @@ def test_from_a_model_to_the_leaderboard(project):
     found = bench(project, "leaderboard", a, "--check", "release")
     assert found.exit_code == 1
     assert "claims 99.00" in found.output
+
+
+def test_a_model_in_a_folder_of_the_project_is_named_as_the_release_is(project):
+    tiny_clip(project / "models/mine", ["a tile of grass", "words on water"])
+    found = bench(
+        project, "retrieval", "release", "--model", "models/mine", "--stream", "words", "--json"
+    )
+    assert found.exit_code == 0, found.output
+    told = json.loads(found.stdout)["model"]
+    assert (told["name"], told["source"]) == ("mine", "folder")
 
 
 def test_what_is_refused_exits_with_2(project):
