@@ -15,8 +15,8 @@ container, each run in a process of its own, its imports not timed, after the fi
 
 The last one reads shards in place of files. webdataset is not among our requirements; without it
 its line says so:
-    pip install --no-deps --target /tmp/webdataset webdataset braceexpand
-    PYTHONPATH=/tmp/webdataset python scripts/bench_package.py
+    pip install --no-deps --target WEBDATASET webdataset braceexpand
+    PYTHONPATH=WEBDATASET python scripts/bench_package.py
 MB are 10⁶ bytes of pictures, masks and captions; the best of the repeats counts, for seconds and
 CPU seconds separately. Peak memory is that of the whole process, imports and all; `at a quarter`
 is the same for a quarter of the rows.

@@ -1,7 +1,7 @@
 """Rehearse a release of true size: every row of it, with pictures of a few hundred bytes.
 
 Example: python scripts/rehearse_full_size.py --check
-         python scripts/rehearse_full_size.py --rows 20000 --folder /tmp/rehearsal
+         python scripts/rehearse_full_size.py --rows 20000 --folder REHEARSAL
 
 Fills the store of a project with stand-in rows (a quarter of them real, on the true grid; the
 others synthetic; five captions each) and then runs what `aras package` runs: the store's own
