@@ -12,7 +12,7 @@ from builder.progress import console
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class PartType(click.ParamType):
+class PartType(click.ParamType):  # type: ignore[type-arg]
     """``i/n`` with 1 ≤ i ≤ n → (i, n)."""
 
     name = "i/n"

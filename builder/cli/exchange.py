@@ -9,7 +9,7 @@ import click
 from builder.cli.common import json_option, print_json, say, stage_options
 
 
-class SumType(click.ParamType):
+class SumType(click.ParamType):  # type: ignore[type-arg]
     """``NAME=MD5`` or ``NAME=any`` → (name, sum)."""
 
     name = "NAME=MD5"
@@ -23,7 +23,7 @@ class SumType(click.ParamType):
         return name, sum_
 
 
-class StreamType(click.ParamType):
+class StreamType(click.ParamType):  # type: ignore[type-arg]
     """``OFFICIAL=OURS`` → (official stream, stream of the release)."""
 
     name = "OFFICIAL=OURS"

@@ -124,7 +124,9 @@ def vision(weights: Weights) -> Encode:
     here = device()
     if weights.scripted:
         weights.digest()
-        network = torch.jit.load(str(weights.path), map_location=here).eval()
+        network = torch.jit.load(  # type: ignore[no-untyped-call]
+            str(weights.path), map_location=here
+        ).eval()
 
         def scripted(images: Sequence[Pixels]) -> Vectors:
             pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(here)

@@ -260,7 +260,7 @@ def _gradients(
         last = i + 1 == job.accumulate
         with contextlib.nullcontext() if last else team.quiet(model):
             loss = loss_at(step, team.rank * job.accumulate + i) / job.accumulate
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     return team.mean(total)
 
