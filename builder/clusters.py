@@ -4,14 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 I64 = npt.NDArray[np.int64]
 
 
 def join(label: I64, a: I64, b: I64) -> I64:
     """Labels (n,) after joining the clusters of each pair; the smallest member names a cluster."""
+    from scipy.sparse import coo_array  # slow to import: only where rows are joined
+    from scipy.sparse.csgraph import connected_components
+
     if not len(a):
         return label
     n = len(label)

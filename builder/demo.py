@@ -13,7 +13,7 @@ from rasterio.windows import Window
 from scipy import ndimage
 
 from builder.files import atomic
-from builder.geo import PER_DEGREE, cell_origin, lonlat
+from builder.grid import PER_DEGREE, cell_origin, lonlat
 from builder.landcover import CLASSES
 
 Floats = npt.NDArray[np.float64]

@@ -1,9 +1,8 @@
-"""The Earth-fixed pixel grid of WorldCover: products found by name, checked, read as one mosaic."""
+"""Products of WorldCover and Sentinel-2: found by name, checked, read as one mosaic on the grid."""
 
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,57 +17,20 @@ from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 
 from builder.errors import ArasError
+from builder.grid import CRS_NAME, PER_DEGREE, Raster, cell_origin, lonlat, overlap
 
-PER_DEGREE = 12_000
-"""Pixels per degree of the WorldCover products (EPSG:4326)."""
-CRS_NAME = "EPSG:4326"
 OUTSIDE = 253
 """Fill value of a mosaic where no map lies."""
 
 CACHE_MB = 64
 """GDAL's block cache: a strip of a composite. Its default grows to gigabytes that are never read
 again, and filling those pages costs more than the reading."""
-EARTH_KM = 6371.0088
 _NAME = re.compile(
     r"(?P<ns>[NS])(?P<lat>\d{2})(?P<ew>[EW])(?P<lon>\d{3})_(?P<what>Map|S2RGBNIR)\.tiff?$"
 )
 _DEGREES = {"Map": 3, "S2RGBNIR": 1}
 _OFF = 0.02
 """Pixels by which a product may miss the grid, its last pixel by ten times that."""
-
-
-@dataclass(frozen=True)
-class Raster:
-    """A product file and its place in the global pixel grid (column from 180° W, row from 90° N).
-
-    ``warp`` marks a file on another grid, resampled on reading onto this one.
-    """
-
-    path: Path
-    cell: str
-    column: int
-    row: int
-    width: int
-    height: int
-    warp: bool = False
-
-    def __str__(self) -> str:
-        return self.path.name
-
-
-def lonlat(column: float, row: float) -> tuple[float, float]:
-    """Global pixel (column, row) → (longitude, latitude) in degrees of its upper-left corner."""
-    return column / PER_DEGREE - 180, 90 - row / PER_DEGREE
-
-
-def cell_origin(cell: str, degrees: int = 1) -> tuple[int, int]:
-    """Upper-left global pixel (column, row) of the cell named by its lower-left corner."""
-    found = re.fullmatch(r"([NS])(\d{2})([EW])(\d{3})", cell)
-    if not found:
-        raise ArasError(f"{cell!r} is no cell name such as N36E028")
-    south = int(found[2]) * (1 if found[1] == "N" else -1)
-    west = int(found[4]) * (1 if found[3] == "E" else -1)
-    return (west + 180) * PER_DEGREE, (90 - south - degrees) * PER_DEGREE
 
 
 def inspect(path: Path, what: str, *, bands: int, dtype: str, resample: bool) -> Raster:
@@ -222,14 +184,6 @@ def stored(source: Any, raster: Raster, row: int, height: int) -> tuple[int, int
     return raster.column + there[0] * wide, raster.column + last
 
 
-def overlap(raster: Raster, column: int, row: int, width: int, height: int) -> tuple[int, ...]:
-    """Intersection (column, row, width, height) in global pixels; width or height ≤ 0 if none."""
-    left, top = max(column, raster.column), max(row, raster.row)
-    right = min(column + width, raster.column + raster.width)
-    bottom = min(row + height, raster.row + raster.height)
-    return left, top, right - left, bottom - top
-
-
 def mosaic(
     maps: Sequence[tuple[Any, Raster]],
     table: npt.NDArray[np.uint8],
@@ -261,24 +215,3 @@ def mosaic(
         # No data hides nothing: a resampled map has some around it.
         np.copyto(place, ids, where=(ids != table[0]) | (place == OUTSIDE))
     return out
-
-
-def gap_km(
-    longitude: npt.NDArray[np.float64],
-    latitude: npt.NDArray[np.float64],
-    other_longitude: npt.NDArray[np.float64],
-    other_latitude: npt.NDArray[np.float64],
-    size: float,
-) -> npt.NDArray[np.float64]:
-    """Kilometres between the edges of tiles of ``size`` degrees given by their centres.
-
-    Touching or overlapping tiles have gap 0. Equirectangular at the mean latitude: exact enough
-    (better than 1 %) below some hundred kilometres. Crosses the date line.
-    """
-    d_lon = np.abs((longitude - other_longitude + 180) % 360 - 180)
-    d_lat = np.abs(latitude - other_latitude)
-    slack = 0.5 / PER_DEGREE  # half a pixel: neighbours touch
-    x = np.where(d_lon - size > slack, d_lon - size, 0.0)
-    y = np.where(d_lat - size > slack, d_lat - size, 0.0)
-    x = x * np.cos(np.radians((latitude + other_latitude) / 2))
-    return np.asarray(np.hypot(x, y) * np.pi / 180 * EARTH_KM)

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-import scipy.optimize
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -105,6 +104,8 @@ def _project(
     the direction of the total, so the weights sum to 1 all the same. ε shrinks until the target
     is in reach (then ε = 0 finishes) or until a separating direction proves that it is not.
     """
+    from scipy.optimize import minimize  # slow to import, and most commands plan nothing
+
     live = fractions.any(axis=0) | (target > 0)
     c, t = np.ascontiguousarray(fractions[:, live]), target[live]
     k = len(t)
@@ -136,7 +137,7 @@ def _project(
         nonlocal steps
         limit = _STEPS if eps else _FINISH
         options = {"gtol": 1e-9, "maxiter": limit, "max_trust_radius": 1e12}
-        found = scipy.optimize.minimize(
+        found = minimize(
             value, start, (eps,), "trust-exact", jac=True, hess=curvature, options=options
         )
         steps += found.nit
@@ -160,13 +161,14 @@ def _project(
 
 def _weights(s: FloatArray, log_top: FloatArray, q: FloatArray) -> FloatArray:
     """q·min(exp(s + a), top) with a, the multiplier of the total, such that the sum is 1."""
+    from scipy.optimize import brentq
 
     def excess(a: float) -> float:
         return float(q @ np.exp(np.minimum(s + a, log_top)) - 1)
 
     low, a = -float(s.max()) - 1, float((log_top - s).max())
     if excess(a) > 0:
-        a = scipy.optimize.brentq(excess, low, a, xtol=1e-15, maxiter=1000)
+        a = brentq(excess, low, a, xtol=1e-15, maxiter=1000)
     return np.asarray(q * np.exp(np.minimum(s + a, log_top)), dtype=np.float64)
 
 

@@ -13,7 +13,7 @@ from builder.engine import Engine
 from builder.errors import ArasError, NotMade, WorkFailed
 from builder.files import read_json, write_json
 from builder.forecast import setup_of
-from builder.geo import PER_DEGREE
+from builder.grid import PER_DEGREE
 from builder.models import generator_settings
 from builder.models.pipeline_settings import ask_for
 from builder.models.pretrained import Weights

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.distance import jensenshannon
 
 from builder.errors import ArasError
 from builder.files import atomic
@@ -37,6 +36,8 @@ def measure(rows: Rows, size: float, within_km: tuple[float, ...]) -> dict[str, 
     counts. ``blocks_in_several_splits``: None when the tiles have no blocks. ``divergence``:
     Jensen-Shannon divergence (base 2, 0…1) of a split's class shares from those of all rows.
     """
+    from scipy.spatial.distance import jensenshannon
+
     known = rows.take(rows.placed)
     train, test = (known.places[known.splits == SPLITS.index(n)] for n in ("train", "test"))
     gap = nearest_gap(test, train, size, max(within_km))

@@ -41,7 +41,7 @@ from builder.landcover import PALETTE, count_pixels, percent  # noqa: E402
 from builder.official.names import HEADER, STREAMS  # noqa: E402
 from builder.official.pictures import colour_table, colours_to_ids, mask_ids  # noqa: E402
 from builder.pictures import encode_png  # noqa: E402
-from builder.stages.tiles import scale  # noqa: E402
+from builder.stages.cutting import scale  # noqa: E402
 
 SIZE, SIDE = 256, 8
 FULL = 400_240

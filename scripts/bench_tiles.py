@@ -50,7 +50,7 @@ def plain(scene: Path, out: Path, _: int) -> dict[str, Any]:
     from rasterio.windows import Window
 
     from builder.landcover import DEFAULT_REMAP, WATER, remap_table
-    from builder.stages.tiles import scale
+    from builder.stages.cutting import scale
 
     maps, composites = products(scene)
     table = remap_table(DEFAULT_REMAP)

@@ -27,7 +27,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 import builder.cli  # noqa: F401 - first, for the settings that `aras` runs with
-from builder import geo, landcover
+from builder import grid, landcover
 from builder.files import write_json, write_text
 from builder.landcover import CLASSES
 from builder.pictures import composition_columns, encode_png, image_column
@@ -56,7 +56,7 @@ SIDE = 16
 """Pixels of a stand-in picture."""
 POOL = 513  # a multiple of three, see `_write_real`
 """Different pictures; rows take turns with them."""
-PER_CELL = geo.PER_DEGREE // 256
+PER_CELL = grid.PER_DEGREE // 256
 Pictures = tuple[list[bytes], list[bytes], npt.NDArray[np.int64]]
 """Encoded images, masks, and the masks' pixel counts (n, 7)."""
 Draw = Callable[[npt.NDArray[np.int64]], Pictures]
@@ -144,8 +144,8 @@ def _write_real(project: Project, shard: str, numbers: npt.NDArray[np.int64], dr
     cell, patch = np.divmod(numbers, PER_CELL**2)
     line, column = np.divmod(patch, PER_CELL)
     names = [f"N{36 + c % 6:02d}E{27 + c // 6:03d}" for c in cell]
-    corners = np.array([geo.lonlat(*geo.cell_origin(name)) for name in names])
-    pixel = 1 / geo.PER_DEGREE
+    corners = np.array([grid.lonlat(*grid.cell_origin(name)) for name in names])
+    pixel = 1 / grid.PER_DEGREE
     side = 256 * pixel
     place = corners + np.stack([(column + 0.5) * side, -(line + 0.5) * side], axis=1)
     stems = [f"{c}_{r:03d}_{k:03d}" for c, r, k in zip(names, line, column, strict=True)]
@@ -162,7 +162,7 @@ def _write_real(project: Project, shard: str, numbers: npt.NDArray[np.int64], dr
             "id": [f"real/{one}" for one in stems],
             # No picture of the pool stands in two splits.
             **_pictures(3 * numbers + splits, draw, [f"{one}.png" for one in stems]),
-            "crs": [geo.CRS_NAME] * n,
+            "crs": [grid.CRS_NAME] * n,
             "transform": [[pixel, 0.0, x, 0.0, -pixel, y] for x, y in place],
             "longitude": place[:, 0],
             "latitude": place[:, 1],

@@ -8,7 +8,7 @@ import rasterio
 from PIL import Image
 from rasterio.warp import transform as warp_points
 
-from builder import geo, landcover
+from builder import geo, grid, landcover
 from builder.errors import ArasError
 from tests.makers.products import (
     CELL,
@@ -22,7 +22,7 @@ from tests.makers.products import (
     write_tif,
 )
 
-LEFT, TOP = geo.cell_origin(CELL)
+LEFT, TOP = grid.cell_origin(CELL)
 TABLE = landcover.remap_table(landcover.DEFAULT_REMAP)
 
 
@@ -39,17 +39,17 @@ def inspect_composite(path: Path, *, resample: bool = False) -> geo.Raster:
     [("N36E033", 33, 37), ("S01W079", -79, 0), ("N00W078", -78, 1), ("S03E179", 179, -2)],
 )
 def test_a_cell_is_named_by_its_lower_left_corner(cell: str, longitude: int, latitude: int) -> None:
-    assert geo.lonlat(*geo.cell_origin(cell)) == pytest.approx((longitude, latitude))
+    assert grid.lonlat(*grid.cell_origin(cell)) == pytest.approx((longitude, latitude))
 
 
 def test_a_map_cell_spans_three_degrees() -> None:
-    assert geo.lonlat(*geo.cell_origin("N36E033", 3)) == pytest.approx((33, 39))
+    assert grid.lonlat(*grid.cell_origin("N36E033", 3)) == pytest.approx((33, 39))
 
 
 @pytest.mark.parametrize("cell", ["36N033E", "N36E33", "n36e033", ""])
 def test_what_is_no_cell_name_is_refused(cell: str) -> None:
     with pytest.raises(ArasError, match="no cell name such as N36E028"):
-        geo.cell_origin(cell)
+        grid.cell_origin(cell)
 
 
 def test_a_cropped_product_is_placed_in_the_global_grid(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def bad_composite(folder: Path, fault: str) -> Path:
     elif fault == "no crs":
         write_composite(folder, dn, *place, crs=None)
     elif fault == "other cell":
-        write_composite(folder, dn, LEFT + geo.PER_DEGREE, TOP)
+        write_composite(folder, dn, LEFT + grid.PER_DEGREE, TOP)
     elif fault == "sticks out":
         write_composite(folder, dn, LEFT - 32, TOP)
     elif fault == "crs":
@@ -133,14 +133,14 @@ def test_a_bad_product_is_refused_by_name_with_the_way_out(
 def test_a_product_on_another_grid_is_accepted_for_resampling(tmp_path: Path, fault: str) -> None:
     found = inspect_composite(bad_composite(tmp_path, fault), resample=True)
     assert found.warp
-    assert min(geo.overlap(found, LEFT, TOP, geo.PER_DEGREE, geo.PER_DEGREE)) > 0
+    assert min(grid.overlap(found, LEFT, TOP, grid.PER_DEGREE, grid.PER_DEGREE)) > 0
     assert (found.column, found.row) == pytest.approx((LEFT, TOP), abs=200)
     assert 60 <= found.width <= 130
 
 
 def test_resampling_does_not_excuse_a_product_that_lies_elsewhere(tmp_path: Path) -> None:
     dn = reflect(IDS)
-    path = write_composite(tmp_path, dn, LEFT + 2 * geo.PER_DEGREE, TOP, per_degree=6000)
+    path = write_composite(tmp_path, dn, LEFT + 2 * grid.PER_DEGREE, TOP, per_degree=6000)
     with pytest.raises(ArasError, match="its name says cell N36E033"):
         inspect_composite(path, resample=True)
 
@@ -188,7 +188,7 @@ def test_nearest_resampling_from_utm_shows_the_pixel_that_lies_there(tmp_path: P
     with geo.opened(raster) as source:
         read = geo.read(source, raster, [1], column, row, 120, 120)[0]
     lines, columns = np.mgrid[:120, :120]
-    lon, lat = geo.lonlat(0, 0)
+    lon, lat = grid.lonlat(0, 0)
     lons = lon + (column + columns.ravel() + 0.5) / 12000
     lats = lat - (row + lines.ravel() + 0.5) / 12000
     east, north = warp_points("EPSG:4326", "EPSG:32636", lons.tolist(), lats.tolist())
@@ -234,7 +234,7 @@ def haversine(a: np.ndarray, b: np.ndarray) -> float:
     (lon, lat), (lon2, lat2) = np.radians(a), np.radians(b)
     h = np.sin((lat2 - lat) / 2) ** 2
     h += np.cos(lat) * np.cos(lat2) * np.sin((lon2 - lon) / 2) ** 2
-    return float(2 * geo.EARTH_KM * np.arcsin(np.sqrt(h)))
+    return float(2 * grid.EARTH_KM * np.arcsin(np.sqrt(h)))
 
 
 @pytest.mark.parametrize("latitude", [0.0, 36.0, -60.0])
@@ -242,20 +242,20 @@ def haversine(a: np.ndarray, b: np.ndarray) -> float:
 def test_the_gap_between_tiles_is_the_distance_between_their_edges(
     latitude: float, west: float
 ) -> None:
-    size = 256 / geo.PER_DEGREE
+    size = 256 / grid.PER_DEGREE
     for dx, dy in [(3, 0), (0, 5), (4, 2), (10, 7)]:
         a = np.array([west, latitude])
         b = a + np.array([dx, dy]) * size
         wrapped = np.array([(b[0] + 180) % 360 - 180, b[1]])
-        gap = geo.gap_km(*a[:, None], *wrapped[:, None], size)[0]
+        gap = grid.gap_km(*a[:, None], *wrapped[:, None], size)[0]
         edge = [a + size / 2 * np.sign([dx, dy]), b - size / 2 * np.sign([dx, dy])]
         assert gap == pytest.approx(haversine(*edge), rel=0.02)
 
 
 def test_neighbouring_tiles_have_no_gap() -> None:
-    size = 256 / geo.PER_DEGREE
+    size = 256 / grid.PER_DEGREE
     place = np.array([[33.0, 36.0], [33 + size, 36.0], [33 + size, 36 - size], [33.001, 36.001]])
-    gaps = geo.gap_km(place[:1, 0], place[:1, 1], place[:, 0], place[:, 1], size)
+    gaps = grid.gap_km(place[:1, 0], place[:1, 1], place[:, 0], place[:, 1], size)
     assert gaps.tolist() == [0, 0, 0, 0]
 
 

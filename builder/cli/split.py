@@ -60,7 +60,7 @@ def report(
     import numpy as np
 
     from builder import split_report, subsets
-    from builder.geo import PER_DEGREE
+    from builder.grid import PER_DEGREE
     from builder.release.layout import read_manifest
     from builder.release.read import real_rows
 

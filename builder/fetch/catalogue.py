@@ -12,19 +12,12 @@ import requests
 from builder.errors import ArasError
 from builder.fetch.http import TIMEOUT, reason, secure, unreachable
 from builder.fetch.verify import Raster, Remote
+from builder.official.names import OFFICIAL_MD5, OFFICIAL_RECORD
 from builder.retry import retrying, status_of
 
 Box = tuple[float, float, float, float]
 
 ZENODO = "https://zenodo.org"
-OFFICIAL_RECORD = "18890661"
-OFFICIAL_MD5 = {
-    "train.zip": "95cd5caea68c813fd86888f9cd95b627",
-    "val.zip": "76e61fd7557d65ba0596e44c0f92b43f",
-    "test.zip": "01679231ee8e38701f5d3ab7de0b5719",
-    "synth.zip": "0dc95bfdda44a816ade0d7ea747e4f9c",
-}
-"""md5 of the four zips of record 18890661 (ARAS400k)."""
 
 MAPS = "https://esa-worldcover.s3.eu-central-1.amazonaws.com"
 COMPOSITES = "https://esa-worldcover-s2.s3.eu-central-1.amazonaws.com"

@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from builder import geo
+from builder import grid
 from builder.errors import ArasError
 from builder.landcover import CLASSES
 
@@ -37,6 +37,15 @@ GROUPS = {
 A name is unique within its group only. ``generated`` are the pictures of train/generated: one per
 train mask, drawn on it, without captions of their own.
 """
+
+OFFICIAL_RECORD = "18890661"
+OFFICIAL_MD5 = {
+    "train.zip": "95cd5caea68c813fd86888f9cd95b627",
+    "val.zip": "76e61fd7557d65ba0596e44c0f92b43f",
+    "test.zip": "01679231ee8e38701f5d3ab7de0b5719",
+    "synth.zip": "0dc95bfdda44a816ade0d7ea747e4f9c",
+}
+"""md5 of the four zips of record 18890661 (ARAS400k)."""
 
 FOLDERS = {"images": "image", "masks": "mask", "generated": "generated"}
 """Folder of pictures → their role."""
@@ -92,12 +101,12 @@ def place(stem: str, size: int) -> Place | None:
     if not found:
         return None
     row, column = int(found[2]), int(found[3])
-    left, top = geo.cell_origin(found[1])
-    inside = max(row, column) < geo.PER_DEGREE // size
-    if not inside or not 0 <= left < 360 * geo.PER_DEGREE or not 0 <= top < 180 * geo.PER_DEGREE:
+    left, top = grid.cell_origin(found[1])
+    inside = max(row, column) < grid.PER_DEGREE // size
+    if not inside or not 0 <= left < 360 * grid.PER_DEGREE or not 0 <= top < 180 * grid.PER_DEGREE:
         return None
     x, y = left + column * size, top + row * size
-    west, north = geo.lonlat(x, y)
-    longitude, latitude = geo.lonlat(x + size / 2, y + size / 2)
-    step = 1 / geo.PER_DEGREE
+    west, north = grid.lonlat(x, y)
+    longitude, latitude = grid.lonlat(x + size / 2, y + size / 2)
+    step = 1 / grid.PER_DEGREE
     return Place((step, 0.0, west, 0.0, -step, north), longitude, latitude)

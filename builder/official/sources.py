@@ -10,7 +10,14 @@ from typing import BinaryIO
 from builder.errors import ArasError, CorruptFile
 from builder.files import digest_of, hash_file
 from builder.official import zips
-from builder.official.names import FOLDERS, Refused, group_of, stem_of
+from builder.official.names import (
+    FOLDERS,
+    OFFICIAL_MD5,
+    OFFICIAL_RECORD,
+    Refused,
+    group_of,
+    stem_of,
+)
 from builder.progress import bar
 
 CAPTIONS = "captions.csv"
@@ -240,8 +247,6 @@ def expected_md5(path: Path, given: Mapping[str, str]) -> tuple[str, str] | None
             value, _, name = line.partition("  ")
             if name.strip() == path.name:
                 return value.lower(), "MD5SUMS beside it"
-    from builder.fetch.catalogue import OFFICIAL_MD5, OFFICIAL_RECORD
-
     known = OFFICIAL_MD5.get(path.name)
     return (known, f"record {OFFICIAL_RECORD}") if known else None
 

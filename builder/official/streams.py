@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from builder.errors import ArasError
-from builder.fetch.catalogue import OFFICIAL_MD5
 from builder.files import read_json, write_json
-from builder.official.names import ERROR, STREAMS
+from builder.official.names import ERROR, OFFICIAL_MD5, STREAMS
 from builder.official.sources import SIDECAR, archives, expected_md5
 from builder.schema import CAPTION, STREAM_PREFIX
 

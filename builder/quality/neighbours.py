@@ -3,7 +3,6 @@
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from scipy.fft import dctn
 
 from builder.errors import ArasError
 
@@ -66,6 +65,8 @@ def perceptual_hash(image: npt.NDArray[np.uint8]) -> int:
     Block means to 32×32, discrete cosine transform, signs of the 8×8 lowest coefficients against
     their median (Zauner 2010). Small changes of brightness, noise or scale flip few bits.
     """
+    from scipy.fft import dctn
+
     grey = image.astype(np.float64) @ (0.299, 0.587, 0.114)
     height, width = (side // 32 * 32 for side in grey.shape)
     if not height or not width:

@@ -12,9 +12,8 @@ import pyarrow as pa
 
 from builder import landcover
 from builder.errors import ArasError
-from builder.fetch.catalogue import OFFICIAL_MD5
 from builder.files import remove
-from builder.geo import CRS_NAME
+from builder.grid import CRS_NAME
 from builder.official import sources as found
 from builder.official import zips
 from builder.official.account import (
@@ -26,7 +25,7 @@ from builder.official.account import (
 )
 from builder.official.index import Index, Line, Part, Wanted, ensure
 from builder.official.listing import ELSEWHERE
-from builder.official.names import GROUPS, Place, Refused, place, row_id
+from builder.official.names import GROUPS, OFFICIAL_MD5, Place, Refused, place, row_id
 from builder.official.pictures import check_image, colour_table, mask_ids
 from builder.official.streams import PUBLISHED, UNKNOWN, Column, caption_columns, cell
 from builder.pictures import COMPOSITION, composition_columns, encode_png, image_column

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from scipy.spatial import cKDTree
 
-from builder import geo
+from builder import grid
 from builder.errors import ArasError
 from builder.landcover import CLASSES
 from builder.pictures import per_class
@@ -42,7 +41,7 @@ class Split(Stage):
     shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
     block: float = 0.25
     buffer_km: float = 1.0
-    size: float = 256 / geo.PER_DEGREE
+    size: float = 256 / grid.PER_DEGREE
     seed: int = 0
     bits: int = BITS
     rms: float = RMS
@@ -251,22 +250,24 @@ def nearest_gap(tiles: Floats, others: Floats, size: float, within_km: float) ->
 
     (n, 2) and (m, 2) centres in degrees. Exact for gaps up to ``within_km``.
     """
+    from scipy.spatial import cKDTree
+
     out = np.full(len(tiles), np.inf)
     if not len(tiles) or not len(others):
         return out
     reach = within_km + 2 * _diagonal_km(size)
     tree = cKDTree(_on_sphere(others))
-    chord = 2 * np.sin(min(reach / geo.EARTH_KM, np.pi) / 2)
+    chord = 2 * np.sin(min(reach / grid.EARTH_KM, np.pi) / 2)
     for i, found in enumerate(tree.query_ball_point(_on_sphere(tiles), chord)):
         if found:
             lon, lat = others[found].T
-            out[i] = geo.gap_km(tiles[i, 0], tiles[i, 1], lon, lat, size).min()
+            out[i] = grid.gap_km(tiles[i, 0], tiles[i, 1], lon, lat, size).min()
     return out
 
 
 def _diagonal_km(size: float) -> float:
     """Diagonal at the equator, the longest, of a tile of ``size`` degrees."""
-    return float(np.hypot(size, size) * np.pi / 180 * geo.EARTH_KM)
+    return float(np.hypot(size, size) * np.pi / 180 * grid.EARTH_KM)
 
 
 def _on_sphere(place: Floats) -> Floats:
@@ -276,6 +277,8 @@ def _on_sphere(place: Floats) -> Floats:
 
 def smallest_distance(place: Floats, chosen: Ints, size: float) -> dict[str, float | None]:
     """Edge-to-edge kilometres between each pair of splits; None where one is empty."""
+    from scipy.spatial import cKDTree
+
     out: dict[str, float | None] = {}
     for a, b in ((0, 1), (0, 2), (1, 2)):
         one, two = place[chosen == a], place[chosen == b]
@@ -283,7 +286,7 @@ def smallest_distance(place: Floats, chosen: Ints, size: float) -> dict[str, flo
         if len(one) and len(two):
             # The nearest centres bound the reach; the edges of tiles near enough decide.
             chord, _ = cKDTree(_on_sphere(two)).query(_on_sphere(one))
-            centres = 2 * np.arcsin(chord / 2) * geo.EARTH_KM
+            centres = 2 * np.arcsin(chord / 2) * grid.EARTH_KM
             near = one[centres <= centres.min() + 2 * _diagonal_km(size)]
             value = round(float(nearest_gap(near, two, size, centres.min()).min()), 3)
         out[f"{SPLITS[a]}-{SPLITS[b]}"] = value

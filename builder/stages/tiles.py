@@ -1,44 +1,29 @@
 """Source stage: real tiles from Sentinel-2 RGBNIR composites and WorldCover maps."""
 
-import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-
-from builder import geo, landcover
+from builder import landcover
 from builder.errors import ArasError
 from builder.files import content_hashes, digest_of
-from builder.pictures import (
-    COMPOSITION,
-    Pixels,
-    composition_columns,
-    encode_png,
-    image_column,
-)
-from builder.stage import Made, Maker, Stage, Unit, setting
+from builder.grid import PER_DEGREE, Raster, overlap
+from builder.pictures import COMPOSITION
+from builder.stage import Maker, Stage, Unit, setting
 from builder.store import Store
 
-STRIP = 2
-"""Patch rows read at once: whole rows of the products' 512-pixel blocks."""
 SHARD = 12
 """Patch rows of one shard: at most 12 × 46 tiles."""
-DN_PER_REFLECTANCE = 10_000
-REASONS = ("black", "partly_black", "no_map", "nodata", "water")
-"""Why a candidate patch is dropped, in the order in which the rules are applied."""
 
 
 @dataclass(frozen=True)
 class Payload:
     """Patch rows ``first`` … ``first + rows`` of a composite, and the maps that may cover it."""
 
-    composite: geo.Raster
-    maps: tuple[geo.Raster, ...]
+    composite: Raster
+    maps: tuple[Raster, ...]
     first: int
     rows: int
 
@@ -48,7 +33,7 @@ class Tiles(Stage):
     """Cut ``size``×``size`` patches on the regular grid of each 1° cell.
 
     Candidates are all patches that lie wholly inside a composite, counted from the cell's
-    upper-left corner. Every one is either kept or counted under one of `REASONS`.
+    upper-left corner. Every one is either kept or counted under one of `cutting.REASONS`.
     """
 
     maps: tuple[Path, ...] = setting(())
@@ -77,24 +62,24 @@ class Tiles(Stage):
         for composite in composites:
             near = covering(composite, maps)
             inputs = digest_of([hashes[str(one.path)] for one in (composite, *near)])
-            per_cell = geo.PER_DEGREE // self.size
+            per_cell = PER_DEGREE // self.size
             for first in range(0, per_cell, SHARD):
                 payload = Payload(composite, near, first, min(SHARD, per_cell - first))
                 units.append(Unit(f"real-{composite.cell}-{first:02d}", payload, inputs))
         return sorted(units, key=lambda unit: unit.shard)
 
-    def products(self) -> tuple[list[geo.Raster], list[geo.Raster]]:
+    def products(self) -> tuple[list[Raster], list[Raster]]:
         """The inputs, checked: (composites, maps)."""
+        from builder.geo import inspect  # GDAL: slow to load, and most commands read no product
+
         problems: list[str] = []
         resample = self.resample != "refuse"
 
-        def checked(paths: Sequence[Path], what: str, bands: int, dtype: str) -> list[geo.Raster]:
+        def checked(paths: Sequence[Path], what: str, bands: int, dtype: str) -> list[Raster]:
             found = []
             for path in paths:
                 try:
-                    found.append(
-                        geo.inspect(path, what, bands=bands, dtype=dtype, resample=resample)
-                    )
+                    found.append(inspect(path, what, bands=bands, dtype=dtype, resample=resample))
                 except ArasError as error:
                     problems.append(str(error))
             return found
@@ -121,154 +106,22 @@ class Tiles(Stage):
         return {"composites_without_map": alone} if alone else {}
 
     def open(self, store: Store, survey: Any) -> Maker:
+        from builder.stages.cutting import cut
+
         table = landcover.remap_table(dict(self.remap))
-        return lambda payload: _cut(self, payload, table)
+        return lambda payload: cut(self, payload, table)
 
 
-def covering(composite: geo.Raster, maps: Sequence[geo.Raster]) -> tuple[geo.Raster, ...]:
+def covering(composite: Raster, maps: Sequence[Raster]) -> tuple[Raster, ...]:
     """The maps that share pixels with a composite."""
     place = (composite.column, composite.row, composite.width, composite.height)
-    return tuple(one for one in maps if min(geo.overlap(one, *place)[2:]) > 0)
+    return tuple(one for one in maps if min(overlap(one, *place)[2:]) > 0)
 
 
-def overlapping(maps: Sequence[geo.Raster]) -> Iterator[tuple[geo.Raster, geo.Raster]]:
+def overlapping(maps: Sequence[Raster]) -> Iterator[tuple[Raster, Raster]]:
     """Pairs of maps that claim the same pixels; only maps named after one cell can. Resampled
     ones may share their empty edges."""
-    of_cell: dict[str, list[geo.Raster]] = {}
+    of_cell: dict[str, list[Raster]] = {}
     for one in (one for one in maps if not one.warp):
         yield from ((other, one) for other in covering(one, of_cell.get(one.cell, [])))
         of_cell.setdefault(one.cell, []).append(one)
-
-
-def scale(dn: npt.NDArray[np.uint16], reflectance: tuple[float, float]) -> Pixels:
-    """Digital numbers → 8-bit, linear over one fixed reflectance range, saturating at its ends."""
-    low, high = (one * DN_PER_REFLECTANCE for one in reflectance)
-    steps = np.arange(65536, dtype=np.float64)
-    table = np.clip(np.rint((steps - low) * 255 / (high - low)), 0, 255).astype(np.uint8)
-    return table[dn]
-
-
-def _cut(stage: Tiles, payload: Payload, table: Pixels) -> Made:
-    composite = payload.composite
-    origin = geo.cell_origin(composite.cell)
-    counts: Counter[str] = Counter({"candidates": 0, "kept": 0, **dict.fromkeys(REASONS, 0)})
-    rows: list[dict[str, Any]] = []
-    with contextlib.ExitStack() as stack:
-        resampling = "bilinear" if stage.resample == "refuse" else stage.resample
-        image = stack.enter_context(geo.opened(composite, resampling))
-        maps = [(stack.enter_context(geo.opened(one)), one) for one in payload.maps]
-        for first in range(payload.first, payload.first + payload.rows, STRIP):
-            last = min(first + STRIP, payload.first + payload.rows)
-            for patch in _strip(stage, image, maps, composite, (first, last), table, counts):
-                rows.append(_row(stage, composite, origin, *patch))
-    counts["kept"] = len(rows)
-    return Made(_table(rows), dict(counts))
-
-
-def _strip(
-    stage: Tiles,
-    image: Any,
-    maps: Sequence[tuple[Any, geo.Raster]],
-    composite: geo.Raster,
-    patch_rows: tuple[int, int],
-    table: Pixels,
-    counts: Counter[str],
-) -> Iterator[tuple[int, int, npt.NDArray[np.uint16], Pixels]]:
-    """Apply the rules to one strip; yields (patch row, patch column, DN (3, s, s), mask)."""
-    size = stage.size
-    left, top = geo.cell_origin(composite.cell)
-    # Patches wholly inside the file: all of the cell for an uncropped composite.
-    columns = _inside(left, composite.column, composite.width, size, (0, geo.PER_DEGREE // size))
-    lines = _inside(top, composite.row, composite.height, size, patch_rows)
-    if not columns or not lines:
-        return
-    y, height = top + lines[0] * size, len(lines) * size
-    first, last = geo.stored(image, composite, y, height)
-    every = len(columns)
-    columns = [one for one in columns if first - size < left + one * size < last]
-    counts["candidates"] += (every - len(columns)) * len(lines)
-    counts["black"] += (every - len(columns)) * len(lines)
-    if not columns:
-        return
-    x, width = left + columns[0] * size, len(columns) * size
-    dn = geo.read(image, composite, [1, 2, 3], x, y, width, height)
-    grid = (len(lines), size, len(columns), size)
-    dark = (np.bitwise_or.reduce(dn) == 0).view(np.uint8).reshape(grid)
-    black = dark.sum(axis=1, dtype=np.uint16).sum(axis=2, dtype=np.uint32) / size**2
-    counts["candidates"] += black.size
-    counts["black"] += int((black == 1).sum())
-    counts["partly_black"] += int(((black < 1) & (black > stage.max_black)).sum())
-    bright = np.argwhere((black < 1) & (black <= stage.max_black))
-    if not len(bright):
-        return
-    low, high = bright[:, 1].min(), bright[:, 1].max() + 1
-    ids = geo.mosaic(maps, table, landcover.UNKNOWN, x + low * size, y, (high - low) * size, height)
-    for line, column in bright:
-        mask = ids[line * size :, (column - low) * size :][:size, :size]
-        reason = _reject(mask, stage.max_water)
-        if reason:
-            counts[reason] += 1
-            continue
-        patch = dn[:, line * size :, column * size :][:, :size, :size]
-        yield lines[line], columns[column], patch, mask
-
-
-def _inside(origin: int, start: int, length: int, size: int, patches: tuple[int, int]) -> list[int]:
-    """Patch numbers whose pixels all lie in [start, start + length)."""
-    return [
-        one
-        for one in range(*patches)
-        if start <= origin + one * size and origin + (one + 1) * size <= start + length
-    ]
-
-
-def _reject(mask: Pixels, max_water: float) -> str:
-    if (mask == geo.OUTSIDE).any():
-        return "no_map"
-    if (mask == landcover.NODATA).any():
-        return "nodata"
-    return "water" if (mask == landcover.WATER).mean() > max_water else ""
-
-
-def _row(
-    stage: Tiles,
-    composite: geo.Raster,
-    origin: tuple[int, int],
-    line: int,
-    column: int,
-    dn: npt.NDArray[np.uint16],
-    mask: Pixels,
-) -> dict[str, Any]:
-    size = stage.size
-    x, y = origin[0] + column * size, origin[1] + line * size
-    west, north = geo.lonlat(x, y)
-    longitude, latitude = geo.lonlat(x + size / 2, y + size / 2)
-    return {
-        "id": f"real/{composite.cell}_{line:03d}_{column:03d}",
-        "image": encode_png(np.ascontiguousarray(scale(dn, stage.reflectance).transpose(1, 2, 0))),
-        "mask": encode_png(np.ascontiguousarray(mask)),
-        "counts": landcover.count_pixels(mask),
-        "transform": [1 / geo.PER_DEGREE, 0.0, west, 0.0, -1 / geo.PER_DEGREE, north],
-        "longitude": longitude,
-        "latitude": latitude,
-        "source": composite.path.name,
-        "saturated": float((dn > stage.reflectance[1] * DN_PER_REFLECTANCE).mean()),
-    }
-
-
-def _table(rows: list[dict[str, Any]]) -> pa.Table:
-    names = [row["id"].split("/")[-1] + ".png" for row in rows]
-    counts = np.array([row["counts"] for row in rows], dtype=np.int64).reshape(-1, 7)
-    plain = ("longitude", "latitude", "saturated")
-    return pa.table(
-        {
-            "id": pa.array([row["id"] for row in rows], pa.string()),
-            "image": image_column([row["image"] for row in rows], names),
-            "mask": image_column([row["mask"] for row in rows], names),
-            **composition_columns(counts),
-            "crs": pa.array([geo.CRS_NAME] * len(rows), pa.string()),
-            "transform": pa.array([row["transform"] for row in rows], pa.list_(pa.float64(), 6)),
-            "source": pa.array([row["source"] for row in rows], pa.string()),
-            **{name: pa.array([row[name] for row in rows], pa.float64()) for name in plain},
-        }
-    )

@@ -31,14 +31,18 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def imported(*arguments: str) -> set[str]:
     """Top-level packages that a command line imports."""
-    program = (
-        "import sys\nfrom builder.cli import cli\n"
+    return loaded(
+        "from builder.cli import cli\n"
         f"try: cli({list(arguments)!r}, prog_name='aras')\n"
-        "except SystemExit as end: assert not end.code, end.code\n"
-        "print(sorted({name.split('.')[0] for name in sys.modules}))"
+        "except SystemExit as end: assert not end.code, end.code"
     )
+
+
+def loaded(program: str) -> set[str]:
+    """Top-level packages that a process holds after running a program."""
+    tell = "import sys\nprint(sorted({name.split('.')[0] for name in sys.modules}))"
     found = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", f"{program}\n{tell}"],
         env=environment(),
         capture_output=True,
         text=True,
@@ -51,6 +55,11 @@ def imported(*arguments: str) -> set[str]:
 def test_help_costs_no_heavy_import() -> None:
     assert imported("--help") & set(HEAVY.split()) == set()
     assert imported("--version") & set(HEAVY.split()) == set()
+
+
+def test_planning_imports_only_what_it_needs() -> None:
+    needed = {"pyarrow", "pydantic", "numpy"}
+    assert loaded("import builder.pipeline") & set(HEAVY.split()) == needed
 
 
 @pytest.mark.parametrize("command", ["build", "init"])

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from builder.cli.fetch import inputs, official
-from builder.fetch.catalogue import OFFICIAL_RECORD, PRESETS
+from builder.fetch.catalogue import PRESETS
+from builder.official.names import OFFICIAL_RECORD
 from tests.fetch.worldcover_tiles import composite, land_map
 from tests.loopback.files import Fault, FileServer, file_server
 

@@ -18,7 +18,7 @@ from builder.demo import land_cover, reflectance
 from builder.landcover import CLASSES, PALETTE, count_pixels, percent
 from builder.official.names import HEADER, STREAMS
 from builder.pictures import Pixels, decode_png, encode_png
-from builder.stages.tiles import scale
+from builder.stages.cutting import scale
 
 SIDE = 4
 """Tiles along each side of the made-up scene that all layouts are cut from."""

@@ -9,7 +9,7 @@ import pyarrow as pa
 from builder.landcover import count_pixels
 from builder.pictures import composition_columns, encode_png, image_column
 from builder.schema import SPLITS
-from builder.stages.tiles import scale
+from builder.stages.cutting import scale
 from builder.store import Store
 from tests.makers.products import land, reflect
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from builder.errors import ArasError, CorruptFile
-from builder.fetch.catalogue import OFFICIAL_MD5
 from builder.official import sources
+from builder.official.names import OFFICIAL_MD5
 from builder.official.sources import Entry, Odd, Source, classify, entries, find
 from tests.makers.official import official
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from builder.errors import ArasError
-from builder.fetch.catalogue import OFFICIAL_MD5
-from builder.official.names import STREAMS
+from builder.official.names import OFFICIAL_MD5, STREAMS
 from builder.official.streams import PUBLISHED, UNKNOWN, Column, columns_of, write_sidecar
 
 OURS = Column("text_qwen3-4b", "composition", "aras-template", "3", "ab" * 32)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from builder import geo
+from builder import grid
 from builder.engine import Engine
 from builder.errors import ArasError
 from builder.landcover import CLASSES, percent
@@ -18,8 +18,9 @@ from builder.official.streams import PUBLISHED, Column
 from builder.pictures import decode_mask, decode_png, encode_png, per_class
 from builder.plan import Summary, run
 from builder.schema import SPLITS, STREAM_PREFIX
+from builder.stages.cutting import _row
 from builder.stages.import_ import Import
-from builder.stages.tiles import Tiles, _row
+from builder.stages.tiles import Tiles
 from builder.store import Store
 from tests.makers.official import Layout, official, rgb_mask, scene
 
@@ -149,8 +150,8 @@ def test_places_are_derived_from_names_and_marked_so(tmp_path: Path) -> None:
 
 
 def test_a_derived_place_is_exactly_the_recorded_one() -> None:
-    origin = geo.cell_origin("S01W078")
-    raster = geo.Raster(Path("composite.tif"), "S01W078", *origin, 12_000, 12_000)
+    origin = grid.cell_origin("S01W078")
+    raster = grid.Raster(Path("composite.tif"), "S01W078", *origin, 12_000, 12_000)
     dn, mask = np.ones((3, 256, 256), np.uint16), np.zeros((256, 256), np.uint8)
     for line, column in ((0, 0), (7, 31), (45, 45)):
         recorded = _row(Tiles(), raster, origin, line, column, dn, mask)

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from builder import geo
 from builder.engine import Engine
 from builder.errors import ArasError
+from builder.grid import EARTH_KM, PER_DEGREE
 from builder.landcover import CLASSES
 from builder.pictures import composition_columns
 from builder.plan import Summary, run
@@ -26,7 +26,7 @@ from builder.stages.split import (
 )
 from builder.store import Store
 
-SIZE = 256 / geo.PER_DEGREE
+SIZE = 256 / PER_DEGREE
 
 
 def grid(rows: int, columns: int, west: float = 33.0, north: float = 37.0) -> np.ndarray:
@@ -90,7 +90,7 @@ def edge_km(a: dict, b: dict) -> float:
     dy = abs(a["latitude"] - b["latitude"]) - SIZE
     middle = np.radians((a["latitude"] + b["latitude"]) / 2)
     x, y = (max(0.0, one) if one > 1e-9 else 0.0 for one in (dx, dy))
-    return float(np.radians(np.hypot(x * np.cos(middle), y)) * geo.EARTH_KM)
+    return float(np.radians(np.hypot(x * np.cos(middle), y)) * EARTH_KM)
 
 
 SETTINGS = {"block": 0.064, "buffer_km": 1.0, "shares": (0.6, 0.2, 0.2)}
@@ -134,7 +134,7 @@ def test_the_smallest_distance_and_the_class_shares_are_those_of_brute_force(
 def test_the_date_line_separates_nobody() -> None:
     place = np.array([[179.98, 0.0], [-179.98, 0.0], [170.0, 0.0]])
     found = smallest_distance(place, np.array([0, 2, 1]), SIZE)
-    expected = np.radians(0.04 - SIZE) * geo.EARTH_KM
+    expected = np.radians(0.04 - SIZE) * EARTH_KM
     assert found["train-test"] == pytest.approx(expected, abs=0.001)
 
 
@@ -160,7 +160,7 @@ def test_without_a_buffer_nothing_is_set_aside(tmp_path: Path) -> None:
 def test_only_tiles_nearer_than_the_buffer_are_set_aside() -> None:
     place = grid(1, 8)
     chosen = np.array([0, 0, 0, 0, 0, 0, 0, 2])
-    step = SIZE * np.pi / 180 * geo.EARTH_KM * np.cos(np.radians(37 - SIZE / 2))
+    step = SIZE * np.pi / 180 * EARTH_KM * np.cos(np.radians(37 - SIZE / 2))
     for gap in range(5):
         out = set_aside(chosen, place, SIZE, (gap + 0.5) * step)
         assert (out == -1).tolist() == [i >= 6 - gap for i in range(7)] + [False]

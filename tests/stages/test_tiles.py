@@ -17,7 +17,8 @@ from builder.geo import PER_DEGREE, cell_origin
 from builder.pictures import decode_mask, decode_png, image_bytes, per_class
 from builder.plan import Summary, run
 from builder.stage import shards
-from builder.stages.tiles import REASONS, Tiles, scale
+from builder.stages.cutting import REASONS, scale
+from builder.stages.tiles import Tiles
 from builder.store import Store
 from tests.makers.products import (
     CELL,
