@@ -32,7 +32,7 @@ from builder.schema import (
 from builder.scores import lexicon as lexicons
 from builder.stage import shards
 
-VERSION = 4
+VERSION = 5
 REPEATS = "repeats_held_out"
 """Working column that decides what is left out."""
 TOLD = ("dataset", "release", "captions", "subsets", "controls")

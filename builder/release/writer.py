@@ -57,15 +57,11 @@ class SplitWriter:
         size = rows_per_group(self.schema)
         whole = table.num_rows if last else table.num_rows - table.num_rows % size
         for start in range(0, whole, size):
-            group = table.slice(start, min(size, whole - start))
-            # One chunk per column of text: the same pages whatever pieces the rows came in.
-            # Pictures stay where they are; a page each needs no such care.
-            light = _without_pictures(group).combine_chunks()
-            for digest in content_digests(light):
+            # One chunk per column: the same pages whatever pieces the rows came in.
+            group = table.slice(start, min(size, whole - start)).combine_chunks()
+            for digest in content_digests(group):
                 self.content.update(digest.encode())
-            source = {**_columns(group), **_columns(light)}
-            columns = [source[name] for name in self.schema.names]
-            self._open().write_table(pa.table(columns, self.schema), row_group_size=size)
+            self._open().write_table(group.select(self.schema.names), row_group_size=size)
             self.rows += group.num_rows
         self.waiting = [table.slice(whole)] if whole < table.num_rows else []
 
@@ -122,7 +118,3 @@ def _buffers(column: pa.ChunkedArray) -> Iterator[pa.Buffer | None]:
     for chunk in pc.struct_field(column, "bytes").chunks:
         for value in chunk:
             yield value.as_buffer()
-
-
-def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
-    return dict(zip(table.column_names, table.columns, strict=True))

@@ -70,6 +70,19 @@ def test_blobs_stay_as_they_are_and_text_is_packed_and_indexed(tmp_path: Path) -
     assert columns["id"].has_column_index
 
 
+def test_files_are_the_same_bytes_whatever_pieces_the_rows_came_in(tmp_path: Path) -> None:
+    rows = table_of(0, 300)
+    large = np.random.default_rng(0).bytes(40_000)  # 5 MB a group: more than a page usually holds
+    rows = rows.set_column(1, "image", image_column([large] * 300, ["x.png"] * 300))
+    written = []
+    for name, ends in (("whole", [300]), ("pieces", [1, 131, 140, 300])):
+        writer = SplitWriter(tmp_path / name, "train", arrow_schema(NAMES), 1e9)
+        for start, end in zip([0, *ends], ends, strict=False):
+            writer.add(rows.slice(start, end - start))
+        written.append(writer.close()[0].read_bytes())
+    assert written[0] == written[1]
+
+
 def test_the_content_digest_follows_rows_and_not_shards_or_files(tmp_path: Path) -> None:
     digests = {
         write(tmp_path / name, sizes, limit)[0].content.hexdigest()
