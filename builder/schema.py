@@ -3,6 +3,7 @@
 The card, the Croissant file, docs/columns.md, the stages and the checks all read this table.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -416,7 +417,8 @@ def features(names: Sequence[str]) -> Any:
     return datasets.Features({name: feature(_FIELDS[name]) for name in names})
 
 
-def arrow_schema(names: Sequence[str]) -> pa.Schema:
+@functools.cache  # asked for with every shard
+def arrow_schema(names: tuple[str, ...]) -> pa.Schema:
     """Arrow schema of a release file, with the metadata that `datasets` reads features from."""
     built = features(names).arrow_schema
     return pa.schema([pa.field(n, arrow_type(n)) for n in names], metadata=built.metadata)

@@ -6,17 +6,20 @@ Example: python scripts/rehearse_full_size.py --check
 Fills the store of a project with stand-in rows (a quarter of them real, on the true grid; the
 others synthetic; five captions each) and then runs what `aras package` runs: the store's own
 verification, the writers, pictures, card, Croissant file, manifest and checksums; with --check
-also all of `aras check`. The rows are made up, their number and everything else is real. Prints
-one line per step, with seconds, CPU seconds and the most memory used so far; --json one object.
+also all of `aras check`. The rows are made up, their number and everything else is real. Each step
+runs in a process of its own, as its command does, and prints a line with its seconds, CPU seconds
+and peak memory; --json prints one object.
 """
 
 import argparse
 import hashlib
 import json
+import multiprocessing
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -258,36 +261,64 @@ def _write(
     project.store.write(stage, shard, pa.table(arrays), key="rehearsal", counts=counts)
 
 
-class Steps:
-    """Seconds, CPU seconds and peak memory of each step, printed as they end."""
+def apart(step: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any]:
+    """What a step tells, run in a process of its own as a command would be, and what it took."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn) as process:
+        told = process.submit(_measured, step, *given).result()
+    line = "{step:<10}{seconds:>8} s {cpu_seconds:>8} CPU s, peak {peak_mb} MB".format(**told)
+    print(line, file=sys.stderr)
+    return told
 
-    def __init__(self) -> None:
-        self.told: list[dict[str, Any]] = []
-        self._start()
 
-    def _start(self) -> None:
-        self.wall, self.cpu = time.perf_counter(), time.process_time()
+def _measured(step: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    told = step(*given)
+    return {
+        "step": step.__name__,
+        "seconds": round(time.perf_counter() - wall, 1),
+        "cpu_seconds": round(time.process_time() - cpu, 1),
+        "peak_mb": round(peak_mb()),
+        **told,
+    }
 
-    def done(self, step: str, **facts: Any) -> None:
-        one = {
-            "step": step,
-            "seconds": round(time.perf_counter() - self.wall, 1),
-            "cpu_seconds": round(time.process_time() - self.cpu, 1),
-            "peak_mb": round(peak_mb()),
-            **facts,
-        }
-        self.told.append(one)
-        more = ", ".join(f"{key} {value:,}" for key, value in facts.items())
-        line = "{step:<10}{seconds:>8} s {cpu_seconds:>8} CPU s, peak {peak_mb} MB".format(**one)
-        print(f"{line}{more and ', ' + more}", file=sys.stderr)
-        self._start()
+
+def fill(folder: Path, rows: int, shard_rows: int) -> dict[str, Any]:
+    make_project(folder, rows, shard_rows=shard_rows)
+    return {}
+
+
+def package(folder: Path) -> dict[str, Any]:
+    """What `aras package` runs, but for its question whether every step is up to date."""
+    from builder.release.package import package as write
+
+    return write(Project(folder))
+
+
+def check(release: Path) -> dict[str, Any]:
+    from builder.release.check import violations
+
+    return {"violations": violations(release)}
+
+
+def count(release: Path) -> dict[str, Any]:
+    """Captions with a text in the data files, read back."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    from builder.release.layout import read_manifest
+
+    total = 0
+    for config in ("real", "synthetic"):
+        for entry in read_manifest(release)["configs"][config].values():
+            for name in entry["files"]:
+                for batch in pq.ParquetFile(release / name).iter_batches(columns=["captions"]):
+                    cells = batch.column("captions").flatten()
+                    total += len(cells) - pc.struct_field(cells, "text").null_count
+    return {"captions": total}
 
 
 def main() -> None:
-    from builder.release.check import violations
-    from builder.release.layout import read_manifest
-    from builder.release.package import package
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--shard-rows", type=int, default=256)
@@ -295,45 +326,29 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="Run all of `aras check` as well")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    steps = Steps()
+    steps = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         if not (folder / "dataset.toml").exists():
-            make_project(folder, options.rows, shard_rows=options.shard_rows)
-            steps.done("fill", rows=options.rows)
-        project = Project(folder)
-        summary = package(project)
-        release = Path(summary["release"])
-        manifest = read_manifest(release)
-        rows = {config: sum(parts.values()) for config, parts in summary["rows"].items()}
-        captions = count_captions(release, manifest)
-        steps.done("package", files=summary["files"], bytes=summary["bytes"], captions=captions)
+            steps.append(apart(fill, folder, options.rows, options.shard_rows))
+        steps.append(packaged := apart(package, folder))
+        release = Path(packaged["release"])
+        steps.append(counted := apart(count, release))
+        rows = {config: sum(parts.values()) for config, parts in packaged["rows"].items()}
         wanted = {"real": round(options.rows * REAL_SHARE), "metadata": options.rows}
         wanted["synthetic"] = options.rows - wanted["real"]
+        captions = counted["captions"]
+        told = {"rows": rows, "captions": captions}
         if {name: rows[name] for name in wanted} != wanted or captions != 5 * options.rows:
             sys.exit(f"wrong counts: {rows}, {captions} captions")
         if options.check:
-            found = violations(release)
-            steps.done("check", violations=len(found))
-            if found:
+            steps.append(checked := apart(check, release))
+            if found := checked["violations"]:
                 sys.exit("\n".join(found[:20]))
     if options.json:
-        print(json.dumps({"rows": rows, "captions": captions, "steps": steps.told}))
-
-
-def count_captions(release: Path, manifest: dict[str, Any]) -> int:
-    """Captions with a text in the data files, read back."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    total = 0
-    for config in ("real", "synthetic"):
-        for entry in manifest["configs"][config].values():
-            for name in entry["files"]:
-                for batch in pq.ParquetFile(release / name).iter_batches(columns=["captions"]):
-                    cells = batch.column("captions").flatten()
-                    total += len(cells) - pc.struct_field(cells, "text").null_count
-    return total
+        print(json.dumps(told | {"files": packaged["files"], "steps": steps}))
+    else:
+        print(f"{rows}, {captions:,} captions, {packaged['files']} files")
 
 
 if __name__ == "__main__":
