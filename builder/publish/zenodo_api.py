@@ -1,6 +1,8 @@
 """Calls to Zenodo: zenodo-client with the token in a header, retries and checked answers."""
 
+import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -53,7 +55,7 @@ class Client(zenodo_client.Zenodo):  # type: ignore[misc]
         first_wait: float = 0.5,
     ) -> None:
         self.access_token: str | None
-        self.url = checked_url(url, production=production)
+        self.url, self.production = checked_url(url, production=production), production
         variable = "ZENODO_API_TOKEN" if production else "ZENODO_SANDBOX_API_TOKEN"
         try:
             super().__init__(access_token=token, sandbox=not production)
@@ -72,6 +74,12 @@ class Client(zenodo_client.Zenodo):  # type: ignore[misc]
         agent = zenodo_client.api.USER_AGENT
         self.first_wait = first_wait
         self._http = Http(self.url, secret, variable, agent, say, first_wait)
+
+    def command(self, release: Path, *options: str) -> str:
+        """The command line that publishes ``release`` here, for messages."""
+        there = [] if self.url in (SANDBOX, PRODUCTION) else ["--url", self.url]
+        sure = ["--production"] if self.production else []
+        return shlex.join(["aras", "publish", "zenodo", str(release), *there, *sure, *options])
 
     def check_token(self) -> None:
         """Ask for the shortest listing of our own; raises TokenRefused when that is not allowed."""

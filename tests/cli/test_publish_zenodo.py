@@ -154,7 +154,7 @@ def test_a_dry_run_needs_no_token_and_asks_nothing(
     result = aras(publisher, release, "--dry-run", "--max-files", "14")
     assert result.exit_code == 0
     assert "main record: 14 files" in result.stdout
-    assert "synthetic record: 10 files" in result.stdout
+    assert "synthetic record: 11 files" in result.stdout
     assert "add     synthetic-train-00000-of-00001.parquet" in result.stdout
     assert publisher.server.log == []
 
@@ -174,7 +174,7 @@ def test_the_limits_of_a_record_can_be_told(publisher: Publisher) -> None:
         (["--url", "http://zenodo.example.org"], 2, "plain http"),
         (["--production"], 2, "set ZENODO_API_TOKEN"),
         (["--finish", "--dry-run"], 2, "does not go with"),
-        (["--finish"], 2, "without --finish first"),
+        (["--finish"], 2, "there is no draft of it"),
         (["--max-files", "3"], 2, "too much for Zenodo even as two records"),
     ],
 )
@@ -216,7 +216,7 @@ def test_a_release_is_looked_for_under_the_directory_of_the_group(publisher: Pub
     arguments = ["zenodo", "release/0.1.0", "--url", publisher.server.url]
     result = CliRunner().invoke(group, arguments, obj=publisher.root)
     assert result.exit_code == 0
-    assert f"aras -C {publisher.root} publish zenodo release/0.1.0" in result.stdout
+    assert f"aras publish zenodo {publisher.root}/release/0.1.0 --url" in result.stdout
 
 
 def test_a_release_may_be_the_current_folder(

@@ -9,6 +9,8 @@ from pathlib import Path
 from builder.errors import ArasError
 from builder.publish.zenodo import Render, Violations, draft, finish
 from builder.publish.zenodo_api import Client
+from builder.publish.zenodo_journal import load_journal
+from builder.publish.zenodo_parts import parts
 from builder.publish.zenodo_plan import Limits, read_release, record_files
 from tests.loopback.zenodo import LoopbackZenodo
 from tests.makers.zenodo_release import METADATA, violations, write_cards
@@ -50,11 +52,22 @@ class Publisher:
         )
 
     def finish(self, release: Path) -> dict:
-        return self._heard(lambda: finish(self.client(), release, say=self.said.append))
+        return self._heard(
+            lambda: finish(self.client(), release, render=self.render, say=self.said.append)
+        )
 
     def publish(self, release: Path) -> dict:
         self.draft(release)
         return self.finish(release)
+
+    def expected(self, release: Path) -> dict[str, dict[str, bytes]]:
+        """Role → name → bytes of what its record must hold, by the DOIs in the journal."""
+        records = load_journal(release, self.server.url)["records"]
+        with parts(release, records, self.render) as folders:
+            return {
+                role: {file.name: file.open().read() for file in record_files(read_release(one))}
+                for role, one in folders.items()
+            }
 
     def _heard(self, step: Callable[[], dict]) -> dict:
         try:
@@ -64,11 +77,6 @@ class Publisher:
             raise
         self.said.append(json.dumps(told))
         return told
-
-
-def bytes_of(release: Path, role: str = "main", split: bool = False) -> dict[str, bytes]:
-    files = record_files(read_release(release), split=split)[role]
-    return {file.name: file.open().read() for file in files}
 
 
 def held(server: LoopbackZenodo, version: str) -> dict[str, bytes]:
@@ -99,7 +107,7 @@ def assert_token_nowhere(publisher: Publisher) -> None:
 
 def assert_ended_well(publisher: Publisher, release: Path) -> None:
     server = publisher.server
-    assert held(server, release.name) == bytes_of(release)
+    assert {"main": held(server, release.name)} == publisher.expected(release)
     assert server.drafts() == []
     [one] = [x for x in server.published() if x.metadata["version"] == release.name]
     assert facts(release)["doi"] == one.doi

@@ -51,6 +51,7 @@ def make_release(
     manifest = {
         "format": 1,
         "name": "tiny",
+        "title": metadata["title"],
         "version": version,
         "license": "CC-BY-4.0",
         "content_sha256": digest_of(shown),
@@ -63,12 +64,28 @@ def make_release(
     return release
 
 
-def write_cards(release: Path, *, doi: str | None, concept_doi: str | None) -> None:
-    """Write DOI and concept DOI into card, citation and Croissant, then manifest and checksums."""
-    for name in ("README.md", "CITATION.cff", "croissant.json"):
-        (release / name).write_text(f"{name}: {doi}, all versions {concept_doi}\n")
+def write_cards(
+    release: Path,
+    *,
+    doi: str | None = None,
+    concept_doi: str | None = None,
+    synthetic_doi: str | None = None,
+) -> None:
+    """Write the DOIs into card, citation and Croissant, then manifest and checksums."""
     path = release / "manifest.json"
     manifest = json.loads(path.read_text())
+    manifest |= {"doi": doi, "concept_doi": concept_doi, "synthetic_doi": synthetic_doi}
+    part = manifest.get("part", {})
+    for name in ("README.md", "CITATION.cff", "croissant.json"):
+        told = (
+            f"{name}: {doi}, all versions {concept_doi}; {synthetic_doi} {part.get('twin_doi')}\n"
+        )
+        (release / name).write_text(told)
+    if part:
+        told = json.loads((release / ".zenodo.json").read_text())
+        link = {"identifier": part["twin_doi"], "relation": "isSupplementTo"}
+        told["related_identifiers"] = [*told["related_identifiers"], link]
+        (release / ".zenodo.json").write_text(json.dumps({**told, "title": manifest["title"]}))
     outside = {"manifest.json", "SHA256SUMS", "MD5SUMS"}
     files = sorted(p for p in release.rglob("*") if p.is_file() and p.name not in outside)
     manifest["files"] = [
