@@ -105,13 +105,27 @@ def assert_token_nowhere(publisher: Publisher) -> None:
     assert not leaks, f"the token stands in {leaks}"
 
 
-def assert_ended_well(publisher: Publisher, release: Path) -> None:
-    server = publisher.server
-    assert {"main": held(server, release.name)} == publisher.expected(release)
+def assert_holds_what_it_must(publisher: Publisher, release: Path) -> None:
+    """Every record of the release is published once, every byte right; no draft, no token left."""
+    server, records = publisher.server, facts(release)["records"]
+    there = {
+        role: {
+            name: content for name, (_, content) in server.deposits[int(one["id"])].files.items()
+        }
+        for role, one in records.items()
+    }
+    assert there == publisher.expected(release)
+    published = [x for x in server.published() if x.metadata["version"] == release.name]
+    assert {str(one.id) for one in published} == {one["id"] for one in records.values()}
+    assert len(published) == len(records)
     assert server.drafts() == []
-    [one] = [x for x in server.published() if x.metadata["version"] == release.name]
+    assert_nothing_sent_twice(server)
+    assert_token_nowhere(publisher)
+
+
+def assert_ended_well(publisher: Publisher, release: Path) -> None:
+    assert_holds_what_it_must(publisher, release)
+    [one] = [x for x in publisher.server.published() if x.metadata["version"] == release.name]
     assert facts(release)["doi"] == one.doi
     assert one.doi in (release / "README.md").read_text()
     assert one.metadata["title"] == METADATA["title"]
-    assert_nothing_sent_twice(server)
-    assert_token_nowhere(publisher)
