@@ -105,6 +105,7 @@ def draft(
         save()
         for role in set(records) - set(roles):
             if "id" in records[role]:
+                say(f"deleting draft {records[role]['id']}: one record holds the release now")
                 client.delete_draft(records[role]["id"])
             del records[role]
             save()
