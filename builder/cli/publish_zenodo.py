@@ -152,7 +152,10 @@ def _plan_text(told: dict[str, Any]) -> str:
         lines.append(f"  keep    {record['keep']} files")
     if len(told["records"]) > 1:
         lines.append("two records, over the limits of one; each points at the other")
-    lines.append("nothing was changed; the cards change once more, when the DOI is known")
+    if told["published_as"]:
+        lines.append(f"version {told['version']} is published already: {told['published_as']}")
+    else:
+        lines.append("nothing was changed; the cards change once more, when the DOI is known")
     return "\n".join(lines)
 
 

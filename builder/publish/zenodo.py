@@ -60,7 +60,13 @@ def preview(
             "remove": sorted(set(stored) - {file.name for file in files}),
             "send_bytes": sum(file.size for file in (*new, *other)),
         }
-    return {"state": "plan", "version": release.version, "records": records}
+    published = client is not None and entry["state"] == "published"
+    return {
+        "state": "plan",
+        "version": release.version,
+        "published_as": entry["records"][MAIN]["doi"] if published else None,
+        "records": records,
+    }
 
 
 def draft(
@@ -94,14 +100,20 @@ def draft(
                 f"{entry['records'][MAIN]['doi']}; raise the version and package again"
             )
         records = entry["records"]
-        roles = list(foreseen(release, split=split))
 
         def save() -> None:
             save_journal(path, client.url, entry)
 
         entry["state"] = "draft"
-        for role in [*roles, *(set(records) - set(roles))]:
-            _settle(client, records.setdefault(role, {}), say)
+        public = [role for role, record in records.items() if _settle(client, record, say)]
+        if public and len(public) == len(records):
+            raise ArasError(
+                f"record {records[MAIN]['id']} is published on {client.url}, by an interrupted "
+                "--finish or by hand; run the same command with --finish to take note of it"
+            )
+        roles = list(foreseen(release, split=split or bool(public)))
+        for role in roles:
+            records.setdefault(role, {})
         save()
         for role in set(records) - set(roles):
             if "id" in records[role]:
@@ -117,11 +129,12 @@ def draft(
         counts = {}
         with parts(path, records, render) as folders:
             held = {role: read_release(folders[role]) for role in roles}
-            for role in roles:
+            todo = [role for role in roles if role not in public]
+            for role in todo:
                 _insist(held[role], records[role]["doi"])
-            for role in roles:
+            for role in todo:
                 describe(client, records[role], payload(held[role].metadata))
-            for role in roles:
+            for role in todo:
                 files = record_files(held[role])
                 counts[role] = fill(client, role, records[role], files, again, say)
                 records[role].update(files=len(files), bytes=sum(file.size for file in files))
@@ -228,19 +241,15 @@ def _there_now(
     }
 
 
-def _settle(client: Client, record: dict[str, Any], say: Say) -> None:
-    """Compare a journalled draft with the server: forget it when gone, stop when published."""
+def _settle(client: Client, record: dict[str, Any], say: Say) -> bool:
+    """Compare a journalled draft with the server: forget it when gone, True when published."""
     if "id" not in record:
-        return
+        return False
     there = client.deposition(record["id"])
     if there is None:
         say(f"draft {record['id']} is gone from {client.url}; a new one is made")
         record.clear()
-    elif there.get("submitted"):
-        raise ArasError(
-            f"record {record['id']} is published on {client.url}, by an interrupted --finish or "
-            "by hand; run the same command with --finish to take note of it"
-        )
+    return bool(there and there.get("submitted"))
 
 
 def _render(release: Release, records: dict[str, Any], render: Render) -> None:

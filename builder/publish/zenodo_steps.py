@@ -156,7 +156,8 @@ def fill(
         for file in todo:
             advance(0, note=file.name)
             _send(client, record, file, advance)
-    _compare(client, record["id"], client.files(record["id"]), files, again)
+    stored = client.files(record["id"])
+    _compare(client, record["id"], stored, files, f"To bring the draft up to date: {again}")
     return {
         "sent": len(todo),
         "sent_bytes": total,
@@ -183,7 +184,7 @@ def _send(client: Client, record: dict[str, Any], file: File, tick: Tick) -> Non
 
 
 def _compare(
-    client: Client, draft_id: str, stored: dict[str, Stored], files: list[File], again: str
+    client: Client, draft_id: str, stored: dict[str, Stored], files: list[File], advice: str
 ) -> None:
     """Insist that a record's listing is the plan: every name, size and md5, and nothing else."""
     wanted = {file.name: file for file in files}
@@ -199,7 +200,7 @@ def _compare(
         raise WorkFailed(
             f"{client.url}: record {draft_id} differs from the release:"
             + "".join(f"\n  {line}" for line in sorted(wrong)[:20])
-            + f"\nNothing was published. To bring the draft up to date: {again}"
+            + f"\n{advice}"
         )
 
 
@@ -222,7 +223,10 @@ def agreed(
             f"{client.url}: record {record['id']} has DOI {doi}, the cards say {record['doi']}; "
             f"{again}, or ask Zenodo if it is published"
         )
-    _compare(client, record["id"], stored_files(there), files, again)
+    advice = f"To bring the draft up to date: {again}"
+    if there.get("submitted"):
+        advice = "It is published and cannot change: raise the version and package again"
+    _compare(client, record["id"], stored_files(there), files, advice)
 
 
 def publish(client: Client, draft_id: str, say: Say) -> dict[str, Any]:

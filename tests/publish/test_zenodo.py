@@ -326,6 +326,36 @@ def test_two_records_get_their_next_versions(publisher: Publisher) -> None:
     assert_nothing_sent_twice(publisher.server)
 
 
+@pytest.mark.parametrize("harm", ["changed", "deleted"])
+def test_when_one_of_two_is_public_the_other_draft_can_still_be_mended(
+    publisher: Publisher, harm: str
+) -> None:
+    release = divided(publisher, [])
+    publisher.draft(release)
+    server = publisher.server
+    server.faults = [Fault("POST", "publish$", "502", nth=tuple(range(1, 7)))]
+    with pytest.raises(WorkFailed, match="still no published record"):
+        publisher.finish(release)
+    server.faults = []
+    [public], [one] = server.published(), server.drafts()
+    if harm == "changed":
+        one.files["extra.txt"] = ("file-1", b"not ours")
+    else:
+        del server.deposits[one.id]
+    with pytest.raises(WorkFailed, match=r"is gone; make it anew|extra\.txt: not part"):
+        publisher.finish(release)
+    publisher.limits = Limits()  # one record would do, but one of two is public
+    if harm == "changed":
+        publisher.draft(release)
+        publisher.finish(release)
+        assert public.id in {x.id for x in server.published()}
+        assert_holds_what_it_must(publisher, release)
+    else:
+        publisher.draft(release)
+        with pytest.raises(WorkFailed, match="is published and cannot change: raise the version"):
+            publisher.finish(release)
+
+
 # Refused before anything is sent.
 
 
