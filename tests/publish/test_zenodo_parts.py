@@ -130,7 +130,7 @@ def test_rows_and_splits_of_the_card_are_those_of_the_files(folder, card):
     }
     kind = KIND[folder.name]
     tiles = sum(rows for (config, _), rows in held.items() if config == kind)
-    assert re.search(rf"^{tiles} tiles of 64×64 pixels: {tiles}\s{kind} ones", card, re.MULTILINE)
+    assert f"\n{tiles} {kind} tiles of 64×64 pixels, " in card
     for (config, split), rows in held.items():
         (line,) = [one for one in card.splitlines() if one.startswith(f"| `{config}` | ")]
         place = ("train", "validation", "test").index(split)
