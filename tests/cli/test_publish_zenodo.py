@@ -90,8 +90,9 @@ def running(
         yield process
     finally:
         process.kill()
-        output, _ = process.communicate()
-        publisher.said.append(output)
+        process.wait()
+        with contextlib.suppress(ValueError):  # the block has read it
+            publisher.said.append(process.communicate()[0])
 
 
 def killed(publisher: Publisher, release: Path, fault: Fault, *options: str) -> None:
@@ -288,6 +289,19 @@ def test_what_cannot_be_is_refused_before_a_call(
     assert said in result.output
     assert TOKEN not in result.output
     assert publisher.server.log == []
+
+
+@pytest.mark.parametrize("odd", [[], {}, {"id": 1002, "conceptrecid": "1001"}], ids=str)
+def test_a_server_that_is_no_zenodo_is_told_from_one_without_a_traceback(
+    publisher: Publisher, odd: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher.server, "shown", lambda one: odd)
+    with running(publisher, make_release(publisher.root)) as process:
+        output = process.communicate()[0]
+        assert process.returncode == 1, output
+    assert "does not answer as Zenodo does" in output
+    assert "Traceback" not in output
+    assert TOKEN not in output
 
 
 def test_a_missing_token_is_named(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
