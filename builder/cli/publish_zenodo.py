@@ -141,6 +141,8 @@ def _text(told: dict[str, Any]) -> str:
 
 
 def _plan_text(told: dict[str, Any]) -> str:
+    if told["published_as"]:
+        return f"version {told['version']} is published already, as {told['published_as']}"
     lines = []
     for role, record in told["records"].items():
         lines.append(
@@ -152,10 +154,7 @@ def _plan_text(told: dict[str, Any]) -> str:
         lines.append(f"  keep    {record['keep']} files")
     if len(told["records"]) > 1:
         lines.append("two records, over the limits of one; each points at the other")
-    if told["published_as"]:
-        lines.append(f"version {told['version']} is published already: {told['published_as']}")
-    else:
-        lines.append("nothing was changed; the cards change once more, when the DOI is known")
+    lines.append("nothing was changed; the cards change once more, when the DOI is known")
     return "\n".join(lines)
 
 

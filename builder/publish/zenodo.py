@@ -42,12 +42,14 @@ def preview(
 ) -> dict[str, Any]:
     """What `draft` would add, replace, keep and remove, by record; nothing is changed anywhere.
 
-    Without a ``client`` every file counts as new.
+    Without a ``client`` every file counts as new. Of a version that is published there are no
+    records to tell of; ArasError when it is published with other content.
     """
     release, split = _checked(client, path, violations, limits)
     entry = load_journal(path, client.url) if client else {}
+    published = bool(client) and _is_published(release, entry)
     records = {}
-    for role, files in foreseen(release, split=split).items():
+    for role, files in () if published else foreseen(release, split=split).items():
         stored = _there_now(client, release, entry, role, follows) if client else {}
         new = [file for file in files if file.name not in stored]
         other = [f for f in files if f.name in stored and not stored[f.name].holds(f)]
@@ -60,7 +62,6 @@ def preview(
             "remove": sorted(set(stored) - {file.name for file in files}),
             "send_bytes": sum(file.size for file in (*new, *other)),
         }
-    published = client is not None and entry["state"] == "published"
     return {
         "state": "plan",
         "version": release.version,
@@ -91,14 +92,9 @@ def draft(
         finish_rewriting(path, render)
         release, split = _checked(client, path, violations, limits)
         entry = load_journal(path, client.url)
-        if entry["state"] == "published":
-            if entry["content_sha256"] == release.content_sha256:
-                _render(release, entry["records"], render)
-                return _summary(client, release, entry, {})
-            raise ArasError(
-                f"{path}: version {release.version} is published with other content as "
-                f"{entry['records'][MAIN]['doi']}; raise the version and package again"
-            )
+        if _is_published(release, entry):
+            _render(release, entry["records"], render)
+            return _summary(client, release, entry, {})
         records = entry["records"]
 
         def save() -> None:
@@ -208,6 +204,18 @@ def _checked(
             f"{path}: not published, {len(found)} violation(s) of what a release must be:{listed}"
         )
     return release, split
+
+
+def _is_published(release: Release, entry: dict[str, Any]) -> bool:
+    """Whether the version is published; ArasError when it is with other content."""
+    if entry["state"] != "published":
+        return False
+    if entry["content_sha256"] != release.content_sha256:
+        raise ArasError(
+            f"{release.path}: version {release.version} is published with other content as "
+            f"{entry['records'][MAIN]['doi']}; raise the version and package again"
+        )
+    return True
 
 
 def _previous(

@@ -235,6 +235,8 @@ def test_the_first_step_ends_with_what_to_look_at_and_what_to_type(publisher: Pu
     published = aras(publisher, release, "--finish")
     assert published.stdout.splitlines()[-1] == "version 0.1.0 is published"
     assert "NOT published" not in published.stdout
+    again = aras(publisher, release, "--dry-run")
+    assert again.stdout == f"version 0.1.0 is published already, as 10.5072/zenodo.{one.id}\n"
 
 
 def test_json_is_one_object_and_nothing_else_on_stdout(publisher: Publisher) -> None:
