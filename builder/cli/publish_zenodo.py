@@ -1,7 +1,6 @@
 """``aras publish zenodo``: the command line of builder.publish.zenodo."""
 
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +94,7 @@ def zenodo(
             path, client=client, violations=violations, limits=limits, follows=follows
         )
     elif finish:
-        told = steps.finish(client, path, say=say)
+        told = steps.finish(client, path, render=render, say=say)
     else:
         told = steps.draft(
             client,
@@ -110,13 +109,9 @@ def zenodo(
         click.echo(json.dumps({"release": str(release), **told}, ensure_ascii=False))
         return
     click.echo(_plan_text(told) if dry_run else _text(told))
-    if told["state"] == "ready":
-        where = ["-C", str(directory)] if directory and directory != Path() else []
-        there = ["--url", url] if url else []
-        sure = ["--production"] if production else []
-        command = ["aras", *where, "publish", "zenodo", str(release), *there, *sure, "--finish"]
+    if client and told["state"] == "ready":
         click.echo("NOT published yet. Look at the draft: title, authors, licence, files. Then:")
-        click.echo(f"  {shlex.join(command)}")
+        click.echo(f"  {client.command(path, '--finish')}")
 
 
 def _edges() -> tuple[Any, Any]:
@@ -146,6 +141,8 @@ def _text(told: dict[str, Any]) -> str:
 
 
 def _plan_text(told: dict[str, Any]) -> str:
+    if told["published_as"]:
+        return f"version {told['version']} is published already, as {told['published_as']}"
     lines = []
     for role, record in told["records"].items():
         lines.append(

@@ -73,9 +73,14 @@ def alone(release: Path) -> Iterator[None]:
 
 def open_journal(release: Path, kind: str, destination: str, identity: dict[str, Any]) -> Journal:
     """The journal of publishing ``release`` as ``kind`` ("hub", "zenodo") to ``destination``."""
-    name = f"{release.name}-{kind}-{files.digest_of(destination)[:12]}.json"
     identity = {"format": 1, "kind": kind, "destination": destination, **identity}
-    return Journal(release.parent / ".publish" / name, identity)
+    return Journal(journal_path(release, kind, destination), identity)
+
+
+def journal_path(release: Path, kind: str, destination: str) -> Path:
+    """Where the journal of publishing ``release`` as ``kind`` to ``destination`` lies."""
+    name = f"{release.name}-{kind}-{files.digest_of(destination)[:12]}.json"
+    return release.parent / ".publish" / name
 
 
 def published_path(release: Path) -> Path:

@@ -16,12 +16,12 @@ from builder.publish.zenodo_journal import (
     load_journal,
     save_journal,
 )
+from builder.publish.zenodo_parts import MAIN, SYNTHETIC, parts
 from builder.publish.zenodo_plan import (
     DOI_FILES,
-    MAIN,
-    SYNTHETIC,
     Limits,
     Release,
+    foreseen,
     needs_two_records,
     payload,
     read_release,
@@ -42,12 +42,14 @@ def preview(
 ) -> dict[str, Any]:
     """What `draft` would add, replace, keep and remove, by record; nothing is changed anywhere.
 
-    Without a ``client`` every file counts as new.
+    Without a ``client`` every file counts as new. Of a version that is published there are no
+    records to tell of; ArasError when it is published with other content.
     """
     release, split = _checked(client, path, violations, limits)
     entry = load_journal(path, client.url) if client else {}
+    published = bool(client) and _is_published(release, entry)
     records = {}
-    for role, files in record_files(release, split=split).items():
+    for role, files in () if published else foreseen(release, split=split).items():
         stored = _there_now(client, release, entry, role, follows) if client else {}
         new = [file for file in files if file.name not in stored]
         other = [f for f in files if f.name in stored and not stored[f.name].holds(f)]
@@ -60,7 +62,12 @@ def preview(
             "remove": sorted(set(stored) - {file.name for file in files}),
             "send_bytes": sum(file.size for file in (*new, *other)),
         }
-    return {"state": "plan", "version": release.version, "records": records}
+    return {
+        "state": "plan",
+        "version": release.version,
+        "published_as": entry["records"][MAIN]["doi"] if published else None,
+        "records": records,
+    }
 
 
 def draft(
@@ -85,70 +92,85 @@ def draft(
         finish_rewriting(path, render)
         release, split = _checked(client, path, violations, limits)
         entry = load_journal(path, client.url)
-        if entry["state"] == "published":
-            if entry["content_sha256"] == release.content_sha256:
-                release = _render(release, entry["records"][MAIN], render)
-                return _summary(client, release, entry, {})
-            raise ArasError(
-                f"{path}: version {release.version} is published with other content as "
-                f"{entry['records'][MAIN]['doi']}; raise the version and package again"
-            )
+        if _is_published(release, entry):
+            _render(release, entry["records"], render)
+            return _summary(client, release, entry, {})
         records = entry["records"]
-        roles = list(record_files(release, split=split))
 
         def save() -> None:
             save_journal(path, client.url, entry)
 
         entry["state"] = "draft"
-        for role in [*roles, *(set(records) - set(roles))]:
-            _settle(client, records.setdefault(role, {}), say)
+        public = [role for role, record in records.items() if _settle(client, record, say)]
+        if public and len(public) == len(records):
+            raise ArasError(
+                f"record {records[MAIN]['id']} is published on {client.url}, by an interrupted "
+                "--finish or by hand; run the same command with --finish to take note of it"
+            )
+        roles = list(foreseen(release, split=split or bool(public)))
+        for role in roles:
+            records.setdefault(role, {})
         save()
         for role in set(records) - set(roles):
             if "id" in records[role]:
+                say(f"deleting draft {records[role]['id']}: one record holds the release now")
                 client.delete_draft(records[role]["id"])
             del records[role]
             save()
         for role in roles:
             known = None if "id" in records[role] else _previous(client, release, role, follows)
             open_draft(client, release, records[role], known, save, say)
-        release = _render(release, records[MAIN], render)
-        plan = record_files(release, split=split)
-        for role in roles:
-            twin = records[SYNTHETIC if role == MAIN else MAIN]["doi"] if split else None
-            describe(client, records[role], payload(release.metadata, role, twin))
+        again = _again(client, path, records)
+        _render(release, records, render)
         counts = {}
-        for role in roles:
-            counts[role] = fill(client, role, records[role], plan[role], say)
-            sweep(client, records[role], say)
+        with parts(path, records, render) as folders:
+            held = {role: read_release(folders[role]) for role in roles}
+            todo = [role for role in roles if role not in public]
+            for role in todo:
+                _insist(held[role], records[role]["doi"])
+            for role in todo:
+                describe(client, records[role], payload(held[role].metadata))
+            for role in todo:
+                files = record_files(held[role])
+                counts[role] = fill(client, role, records[role], files, again, say)
+                records[role].update(files=len(files), bytes=sum(file.size for file in files))
+                sweep(client, records[role], say)
         entry.update(state="ready", content_sha256=release.content_sha256)
         save()
         return _summary(client, release, entry, counts)
 
 
-def finish(client: Client, path: Path, *, say: Say) -> dict[str, Any]:
+def finish(client: Client, path: Path, *, render: Render, say: Say) -> dict[str, Any]:
     """Publish what `draft` prepared, once, and write the facts beside the release.
 
-    Every draft is compared with the release before the first is published. Raises ArasError
-    when there is nothing ready, WorkFailed when a draft differs or cannot be published.
+    Every draft is compared with what it must hold, cards included, before the first is published.
+    Raises ArasError when there is nothing ready, WorkFailed when a draft differs or cannot be
+    published.
     """
     with alone(path):
         entry = load_journal(path, client.url)
+        records = entry["records"]
+        again = _again(client, path, records)
+        if not records:
+            raise ArasError(f"{path}: there is no draft of it on {client.url} yet; first {again}")
         if entry["state"] == "draft":
             raise ArasError(
-                f"{path}: no draft on {client.url} is ready to be published; run the same command "
-                "without --finish first, and look at the draft"
+                f"{path}: its draft on {client.url} is not complete: the run that filled it ended "
+                f"before all files and cards had arrived. Nothing was published. First {again}, "
+                "and look at the draft"
             )
+        finish_rewriting(path, render)
         release = read_release(path)
-        records = entry["records"]
-        plan = record_files(release, split=SYNTHETIC in records)
         if entry["state"] != "published":
+            with parts(path, records, render) as folders:
+                plan = {role: record_files(read_release(one)) for role, one in folders.items()}
             for role, record in records.items():
-                agreed(client, record, client.deposition(record["id"]), plan.get(role, []))
+                agreed(client, record, client.deposition(record["id"]), plan[role], again)
             entry["state"] = "publishing"
             save_journal(path, client.url, entry)
             for role, record in records.items():
                 published = publish(client, record["id"], say)
-                agreed(client, record, published, plan.get(role, []))
+                agreed(client, record, published, plan[role], again)
                 links = published["links"]
                 record["html"] = links.get("record_html") or links["html"]
                 record["concept_doi"] = published.get("conceptdoi") or record["concept_doi"]
@@ -159,6 +181,12 @@ def finish(client: Client, path: Path, *, say: Say) -> dict[str, Any]:
         entry["state"] = "published"
         save_journal(path, client.url, entry)
         return {**summary, "state": "published"}
+
+
+def _again(client: Client, path: Path, records: dict[str, Any]) -> str:
+    """The command that makes a draft, or brings it up to date, for messages."""
+    limits = " (and the --max-files or --max-bytes of before)" if SYNTHETIC in records else ""
+    return f"`{client.command(path)}`{limits}"
 
 
 def _checked(
@@ -176,6 +204,18 @@ def _checked(
             f"{path}: not published, {len(found)} violation(s) of what a release must be:{listed}"
         )
     return release, split
+
+
+def _is_published(release: Release, entry: dict[str, Any]) -> bool:
+    """Whether the version is published; ArasError when it is with other content."""
+    if entry["state"] != "published":
+        return False
+    if entry["content_sha256"] != release.content_sha256:
+        raise ArasError(
+            f"{release.path}: version {release.version} is published with other content as "
+            f"{entry['records'][MAIN]['doi']}; raise the version and package again"
+        )
+    return True
 
 
 def _previous(
@@ -209,36 +249,46 @@ def _there_now(
     }
 
 
-def _settle(client: Client, record: dict[str, Any], say: Say) -> None:
-    """Compare a journalled draft with the server: forget it when gone, stop when published."""
+def _settle(client: Client, record: dict[str, Any], say: Say) -> bool:
+    """Compare a journalled draft with the server: forget it when gone, True when published."""
     if "id" not in record:
-        return
+        return False
     there = client.deposition(record["id"])
     if there is None:
         say(f"draft {record['id']} is gone from {client.url}; a new one is made")
         record.clear()
-    elif there.get("submitted"):
-        raise ArasError(
-            f"record {record['id']} is published on {client.url}, by an interrupted --finish or "
-            "by hand; run the same command with --finish to take note of it"
-        )
+    return bool(there and there.get("submitted"))
 
 
-def _render(release: Release, record: dict[str, Any], render: Render) -> Release:
-    """Write the DOIs into the cards, unless they stand there; returns the release read again."""
+def _render(release: Release, records: dict[str, Any], render: Render) -> None:
+    """Write the DOIs into the cards of the release, unless they stand there."""
+    main, made = records[MAIN], records.get(SYNTHETIC)
+    told = {
+        "doi": main["doi"],
+        "concept_doi": main["concept_doi"],
+        "synthetic_doi": made["doi"] if made else "",
+    }
+    manifest = read_json(release.path / "manifest.json")
+    stand = all((manifest.get(name) or "") == value for name, value in told.items())
+    if not stand or _silent(release, main["doi"]):
+        rewrite(release.path, render, **told)
+
+
+def _insist(release: Release, doi: str) -> None:
+    """Raise WorkFailed when a card that is to be uploaded does not tell the record's DOI."""
+    if silent := _silent(release, doi):
+        raise WorkFailed(f"{release.path}: {', '.join(silent)} does not tell DOI {doi}")
+
+
+def _silent(release: Release, doi: str) -> list[str]:
+    """The files that must tell the DOI and do not."""
     files = {where for where, _ in release.files}
-    texts = [release.path / name for name in DOI_FILES if name in files]
-    if all(_tells(text, record["doi"]) for text in texts):
-        return release
-    rewrite(release.path, render, doi=record["doi"], concept_doi=record["concept_doi"])
-    silent = [text.name for text in texts if not _tells(text, record["doi"])]
-    if silent:
-        raise WorkFailed(f"{release.path}: {', '.join(silent)} does not tell DOI {record['doi']}")
-    return read_release(release.path)
-
-
-def _tells(path: Path, doi: str) -> bool:
-    return path.is_file() and doi in path.read_text(encoding="utf-8")
+    texts = {name: release.path / name for name in DOI_FILES if name in files}
+    return [
+        name
+        for name, path in texts.items()
+        if not path.is_file() or doi not in path.read_text(encoding="utf-8")
+    ]
 
 
 def _facts(summary: dict[str, Any], records: dict[str, Any]) -> dict[str, Any]:
@@ -255,7 +305,7 @@ def _summary(
     client: Client, release: Release, entry: dict[str, Any], counts: dict[str, dict[str, int]]
 ) -> dict[str, Any]:
     records = entry["records"]
-    plan = record_files(release, split=SYNTHETIC in records)
+    told = ("id", "doi", "concept_doi", "html", "files", "bytes")
     return {
         "state": entry["state"],
         "url": client.url,
@@ -264,12 +314,7 @@ def _summary(
         "doi": records[MAIN]["doi"],
         "concept_doi": records[MAIN]["concept_doi"],
         "records": {
-            role: {
-                **{key: record[key] for key in ("id", "doi", "concept_doi", "html")},
-                "files": len(plan[role]),
-                "bytes": sum(file.size for file in plan[role]),
-                **counts.get(role, {}),
-            }
+            role: {**{key: record[key] for key in told}, **counts.get(role, {})}
             for role, record in records.items()
         },
     }

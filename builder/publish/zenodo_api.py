@@ -1,6 +1,8 @@
 """Calls to Zenodo: zenodo-client with the token in a header, retries and checked answers."""
 
+import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -53,7 +55,7 @@ class Client(zenodo_client.Zenodo):  # type: ignore[misc]
         first_wait: float = 0.5,
     ) -> None:
         self.access_token: str | None
-        self.url = checked_url(url, production=production)
+        self.url, self.production = checked_url(url, production=production), production
         variable = "ZENODO_API_TOKEN" if production else "ZENODO_SANDBOX_API_TOKEN"
         try:
             super().__init__(access_token=token, sandbox=not production)
@@ -72,6 +74,12 @@ class Client(zenodo_client.Zenodo):  # type: ignore[misc]
         agent = zenodo_client.api.USER_AGENT
         self.first_wait = first_wait
         self._http = Http(self.url, secret, variable, agent, say, first_wait)
+
+    def command(self, release: Path, *options: str) -> str:
+        """The command line that publishes ``release`` here, for messages."""
+        there = [] if self.url in (SANDBOX, PRODUCTION) else ["--url", self.url]
+        sure = ["--production"] if self.production else []
+        return shlex.join(["aras", "publish", "zenodo", str(release), *there, *sure, *options])
 
     def check_token(self) -> None:
         """Ask for the shortest listing of our own; raises TokenRefused when that is not allowed."""
@@ -92,11 +100,13 @@ class Client(zenodo_client.Zenodo):  # type: ignore[misc]
     def create(self, metadata: dict[str, Any]) -> str:  # type: ignore[override]
         """Create an empty draft, in one attempt; returns its id."""
         body = {"metadata": metadata}
-        return _id(self._http.call("POST", self.depositions_base, json=body, again=throttled))
+        answer = self._http.call("POST", self.depositions_base, json=body, again=throttled)
+        return str(self._with(answer, "id")["id"])
 
     def draft_of_next_version(self, record: str) -> str:
         """Id of the draft that follows the published ``record``; made if there is none yet."""
-        return _id(self._http.call("POST", f"{self.api_base}/records/{quote(record)}/versions"))
+        answer = self._http.call("POST", f"{self.api_base}/records/{quote(record)}/versions")
+        return str(self._with(answer, "id")["id"])
 
     def import_files(self, draft: str) -> bool:
         """Take over the previous version's files; False when Zenodo would not."""
@@ -112,17 +122,17 @@ class Client(zenodo_client.Zenodo):  # type: ignore[misc]
         """The deposition as its owner sees it, draft or published; None when it is gone."""
         address = f"{self.depositions_base}/{quote(draft)}"
         try:
-            answer: dict[str, Any] = self._http.call("GET", address)
+            answer = self._http.call("GET", address)
         except ZenodoError as error:
             if error.status in (404, 410):
                 return None
             raise
-        return answer
+        return self._with(answer, "conceptrecid", "links")
 
     def record(self, record: str) -> dict[str, Any]:
         """The public record; of a concept id, its latest version."""
-        answer: dict[str, Any] = self._http.call("GET", f"{self.api_base}/records/{quote(record)}")
-        return answer
+        answer = self._http.call("GET", f"{self.api_base}/records/{quote(record)}")
+        return self._with(answer, "id", "metadata")
 
     def reserve_doi(self, draft: str) -> str:
         """The DOI of a draft, reserved now unless it was before."""
@@ -181,7 +191,8 @@ class Client(zenodo_client.Zenodo):  # type: ignore[misc]
                     tick(-body.sent)
                     doubtful = status_of(error) not in THROTTLED
                     raise
-            return Stored("", int(answer["size"]), str(answer["checksum"]).removeprefix("md5:"))
+            told = self._with(answer, "size", "checksum")
+            return Stored("", int(told["size"]), str(told["checksum"]).removeprefix("md5:"))
 
         return self._http.retried(once, f"PUT {file.name}")
 
@@ -189,6 +200,16 @@ class Client(zenodo_client.Zenodo):  # type: ignore[misc]
         """An action on a deposition, in one attempt (it cannot be told whether a lost one ran)."""
         address = f"{self.depositions_base}/{quote(deposition_id)}/actions/{action}"
         return self._http.call("POST", address, again=throttled)
+
+    def _with(self, answer: Any, *needed: str) -> dict[str, Any]:
+        """An answer that has the keys ``needed``; ZenodoError for one that Zenodo never gives."""
+        if not isinstance(answer, dict) or not answer.keys() >= set(needed):
+            raise ZenodoError(
+                f"{self.url} does not answer as Zenodo does (no {' or '.join(needed)} in it); "
+                "check --url",
+                200,
+            )
+        return answer
 
     def _draft(self, draft: str) -> str:
         return f"{self.api_base}/records/{quote(draft)}/draft"
@@ -218,7 +239,3 @@ def stored_files(deposition: dict[str, Any]) -> dict[str, Stored]:
         )
         for entry in deposition.get("files", [])
     }
-
-
-def _id(answer: Any) -> str:
-    return str(answer["id"])

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from builder.files import digest_of, write_json
-from builder.publish.journal import publications, read
+from builder.files import write_json
+from builder.publish.journal import journal_path, publications, read
 from builder.publish.zenodo_api import SANDBOX
 
 
@@ -19,13 +19,13 @@ def load_journal(release: Path, url: str) -> dict[str, Any]:
     ``state`` is draft, ready, publishing or published; ``records`` maps a role to id, conceptrecid,
     doi, concept_doi and html as they become known.
     """
-    path = _journal_path(release, url)
+    path = journal_path(release, "zenodo", url)
     entry: dict[str, Any] = read(path) if path.exists() else {}
     return {"state": "draft", "content_sha256": None, "records": {}, **entry}
 
 
 def save_journal(release: Path, url: str, entry: dict[str, Any]) -> None:
-    write_json(_journal_path(release, url), {"format": 1, "destination": url, **entry})
+    write_json(journal_path(release, "zenodo", url), {"format": 1, "destination": url, **entry})
 
 
 def concept_beside(release: Path, url: str, role: str) -> str | None:
@@ -40,8 +40,3 @@ def concept_beside(release: Path, url: str, role: str) -> str | None:
             if (entry.get("kind"), entry.get("destination")) == (kind_of(url), url) and record:
                 found.append((int(record["id"]), str(record["conceptrecid"])))
     return max(found)[1] if found else None
-
-
-def _journal_path(release: Path, url: str) -> Path:
-    name = f"{release.name}-zenodo-{digest_of(url)[:12]}.json"
-    return release.parent / ".publish" / name

@@ -14,10 +14,8 @@ from typing import Any, BinaryIO
 
 from builder.errors import ArasError
 from builder.files import hash_file, read_json
+from builder.publish.zenodo_parts import KIND, MAIN, in_part
 from builder.release.flat import flat_name, flat_texts
-
-MAIN, SYNTHETIC = "main", "synthetic"
-"""The two roles a record can have; a release that fits has the main one alone."""
 
 SUMS = ("SHA256SUMS", "MD5SUMS")
 DOI_FILES = ("README.md", "CITATION.cff", "croissant.json")
@@ -97,11 +95,15 @@ def needs_two_records(release: Release, limits: Limits) -> bool:
 
     Raises ArasError when not even two records are enough.
     """
-    if not _over(record_files(release, split=False)[MAIN], limits):
+    whole = _over(record_files(release), limits)
+    if not whole:
         return False
-    parts = record_files(release, split=True)
-    over = {role: _over(files, limits) for role, files in parts.items()}
-    if len(parts) == 1 or any(over.values()):
+    kinds = {where.split("/")[0] for where, _ in release.files}
+    over = {MAIN: whole}
+    if kinds.issuperset(KIND.values()):
+        parts = foreseen(release, split=True)
+        over = {role: _over(files, limits) for role, files in parts.items()}
+    if any(over.values()):
         said = "; ".join(f"{role} record: {text}" for role, text in over.items() if text)
         raise ArasError(
             f"{release.path}: too much for Zenodo even as two records ({said}). Package larger "
@@ -110,34 +112,28 @@ def needs_two_records(release: Release, limits: Limits) -> bool:
     return True
 
 
-def record_files(release: Release, *, split: bool) -> dict[str, list[File]]:
-    """The files of each record by role, each with checksum files of its own, in listed order.
+def record_files(release: Release) -> list[File]:
+    """The files of the record that holds a release, or a part of one, with its checksum files."""
+    return _with_sums(file for _, file in release.files)
 
-    Split, the main record has everything but ``synthetic/``; the synthetic one has ``synthetic/``
-    and the top-level files (cards, licence, citation).
-    """
+
+def foreseen(release: Release, *, split: bool) -> dict[str, list[File]]:
+    """The files of each record by role, before any cards are written: two records' will differ."""
     if not split:
-        return {MAIN: _with_sums(file for _, file in release.files)}
-    real = [file for where, file in release.files if not where.startswith("synthetic/")]
-    made = [file for where, file in release.files if where.startswith("synthetic/")]
-    cards = [file for where, file in release.files if "/" not in where]
-    parts = {MAIN: _with_sums(real)}
-    return {**parts, SYNTHETIC: _with_sums([*made, *cards])} if made else parts
+        return {MAIN: record_files(release)}
+    return {
+        role: _with_sums(file for where, file in release.files if in_part(role, where))
+        for role in KIND
+    }
 
 
-def payload(metadata: Mapping[str, Any], role: str, twin_doi: str | None) -> dict[str, Any]:
-    """The metadata to send for a record; with ``twin_doi`` it points at the release's other one.
+def payload(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata to send for a record, without any DOI of its own.
 
-    Any DOI in it is left out: Zenodo keeps the one it reserved, and another record's would make
-    the draft impossible to publish.
+    Zenodo keeps the one it reserved, and another record's would make the draft impossible to
+    publish.
     """
-    sent = {key: value for key, value in metadata.items() if key not in ("doi", "prereserve_doi")}
-    if twin_doi is not None:
-        relation = "isSupplementedBy" if role == MAIN else "isSupplementTo"
-        link = {"identifier": twin_doi, "relation": relation, "resource_type": "dataset"}
-        sent["related_identifiers"] = [*sent.get("related_identifiers", []), link]
-        sent["title"] = f"{sent['title']} ({'real' if role == MAIN else 'synthetic'})"
-    return sent
+    return {key: value for key, value in metadata.items() if key not in ("doi", "prereserve_doi")}
 
 
 def lost_metadata(sent: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str]:

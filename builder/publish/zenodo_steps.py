@@ -136,9 +136,12 @@ def describe(client: Client, record: dict[str, Any], metadata: dict[str, Any]) -
 
 
 def fill(
-    client: Client, role: str, record: dict[str, Any], files: list[File], say: Say
+    client: Client, role: str, record: dict[str, Any], files: list[File], again: str, say: Say
 ) -> dict[str, int]:
-    """Make a draft hold exactly ``files``: remove, skip what is there, send the rest, compare."""
+    """Make a draft hold exactly ``files``: remove, skip what is there, send the rest, compare.
+
+    ``again`` is the command that does so once more, for messages.
+    """
     stored = client.files(record["id"])
     if not stored and "previous" in record:
         if not client.import_files(record["id"]):
@@ -153,7 +156,8 @@ def fill(
         for file in todo:
             advance(0, note=file.name)
             _send(client, record, file, advance)
-    _compare(client, record["id"], client.files(record["id"]), files)
+    stored = client.files(record["id"])
+    _compare(client, record["id"], stored, files, f"To bring the draft up to date: {again}")
     return {
         "sent": len(todo),
         "sent_bytes": total,
@@ -179,7 +183,9 @@ def _send(client: Client, record: dict[str, Any], file: File, tick: Tick) -> Non
     )
 
 
-def _compare(client: Client, draft_id: str, stored: dict[str, Stored], files: list[File]) -> None:
+def _compare(
+    client: Client, draft_id: str, stored: dict[str, Stored], files: list[File], advice: str
+) -> None:
     """Insist that a record's listing is the plan: every name, size and md5, and nothing else."""
     wanted = {file.name: file for file in files}
     wrong = [f"{name}: missing" for name in wanted if name not in stored]
@@ -194,25 +200,33 @@ def _compare(client: Client, draft_id: str, stored: dict[str, Stored], files: li
         raise WorkFailed(
             f"{client.url}: record {draft_id} differs from the release:"
             + "".join(f"\n  {line}" for line in sorted(wrong)[:20])
-            + "\nRun the same command without --finish to bring the draft up to date."
+            + f"\n{advice}"
         )
 
 
 def agreed(
-    client: Client, record: dict[str, Any], there: dict[str, Any] | None, files: list[File]
+    client: Client,
+    record: dict[str, Any],
+    there: dict[str, Any] | None,
+    files: list[File],
+    again: str,
 ) -> None:
-    """Insist that a draft, or what became of it, is the one in the journal, file by file."""
+    """Insist that a draft, or what became of it, is the one in the journal, file by file.
+
+    ``again`` is the command that brings a draft up to date, for messages.
+    """
     if there is None:
-        raise WorkFailed(
-            f"{client.url}: draft {record['id']} is gone; run the same command without --finish"
-        )
+        raise WorkFailed(f"{client.url}: draft {record['id']} is gone; make it anew: {again}")
     doi = doi_of(there)
     if doi != record["doi"]:
         raise WorkFailed(
             f"{client.url}: record {record['id']} has DOI {doi}, the cards say {record['doi']}; "
-            "run the same command without --finish, or ask Zenodo if it is published"
+            f"{again}, or ask Zenodo if it is published"
         )
-    _compare(client, record["id"], stored_files(there), files)
+    advice = f"To bring the draft up to date: {again}"
+    if there.get("submitted"):
+        advice = "It is published and cannot change: raise the version and package again"
+    _compare(client, record["id"], stored_files(there), files, advice)
 
 
 def publish(client: Client, draft_id: str, say: Say) -> dict[str, Any]:

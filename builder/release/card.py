@@ -17,8 +17,9 @@ from builder.landcover import CLASSES, PALETTE, WORLDCOVER
 from builder.release import layout
 from builder.release.changelog import history
 from builder.release.croissant import cite, croissant, keywords, shows_worldcover
+from builder.release.flat import HERE
 from builder.release.licences import licence
-from builder.schema import COLUMNS, CONTROLS, KINDS, Column, features
+from builder.schema import COLUMNS, CONTROLS, KINDS, Column, features, names_of
 from builder.templates import environment
 
 TEMPLATES = {
@@ -38,20 +39,24 @@ def write_cards(
     *,
     doi: str | None = None,
     concept_doi: str | None = None,
+    synthetic_doi: str | None = None,
     repo: str | None = None,
 ) -> None:
     """(Re)write every text and picture of a release, its manifest's file list and checksums.
 
     ``doi`` and ``concept_doi`` go into card, citation, croissant.json and manifest where they are
-    known; .zenodo.json has none, because Zenodo keeps the one it reserved. ``repo`` takes the place
-    of the recipe's in the snippets. Shards keep the digests that the manifest has of them: writing
-    cards never vouches for other bytes than were packaged.
+    known; .zenodo.json has none, because Zenodo keeps the one it reserved. ``synthetic_doi`` is
+    that of a second record, with the synthetic tiles ("" where there is none any more). ``repo``
+    takes the place of the recipe's in the snippets. Shards keep the digests that the manifest has
+    of them: writing cards never vouches for other bytes than were packaged.
     """
     from builder.release.pictures import contact_sheet, plot_balance, plot_classes
 
     manifest = layout.read_manifest(release)
     manifest["doi"] = doi or manifest.get("doi")
     manifest["concept_doi"] = concept_doi or manifest.get("concept_doi")
+    if synthetic_doi is not None:
+        manifest["synthetic_doi"] = synthetic_doi
     if repo:
         manifest["facts"]["recipe"]["release"]["repo"] = repo
     if "history" not in manifest:  # told once: a release never changes, its neighbours may go
@@ -97,14 +102,23 @@ def column_type(column: Column) -> str:
 
 
 def card_values(release: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that the templates may name."""
-    repo = manifest["facts"]["recipe"]["release"]["repo"] or f"release/{manifest['version']}"
+    """Everything that the templates may name.
+
+    Snippets load the repo that the recipe names; where none is, and in a part of a release, which
+    no repo holds, the folder that the card lies in.
+    """
+    repo, part = manifest["facts"]["recipe"]["release"]["repo"], manifest.get("part")
+    there = {name for config in manifest["configs"] for name in names_of(config)}
     return {
         **manifest,
+        "part": part,
+        "synthetic_doi": manifest.get("synthetic_doi"),
+        "hub": f"https://huggingface.co/datasets/{repo}" if repo else None,
         "aras_version": __version__,
-        "repo": repo,
+        "source": HERE if part or not repo else f'"{repo}"',
+        "here": HERE,
         "front_matter": front_matter(release, manifest),
-        "columns": COLUMNS,
+        "columns": [one for one in COLUMNS if one.name in there],
         "controls": CONTROLS,
         "column_type": column_type,
         "classes": CLASSES,
@@ -183,7 +197,7 @@ def front_matter(release: Path, manifest: Mapping[str, Any]) -> str:
             "remote-sensing",
             "land-cover",
             *(["sentinel-2"] if shows_worldcover(manifest) else []),
-            "synthetic",
+            *(["synthetic"] if "synthetic" in manifest["configs"] else []),
             "geospatial",
         ],
         "configs": configs,

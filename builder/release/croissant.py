@@ -88,7 +88,7 @@ def croissant(manifest: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) 
         "@type": "sc:Dataset",
         "conformsTo": CONFORMS_TO,
         "name": manifest["name"],
-        "description": manifest["facts"]["recipe"]["release"]["description"] or manifest["title"],
+        "description": _description(manifest),
         "alternateName": manifest["title"],
         "version": manifest["version"],
         "datePublished": manifest["date"],
@@ -99,8 +99,8 @@ def croissant(manifest: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) 
         "keywords": keywords(manifest),
         "citeAs": cite(manifest),
     }
-    if repo := manifest["facts"]["recipe"]["release"]["repo"]:
-        told["url"] = f"https://huggingface.co/datasets/{repo}"
+    if address := hub_address(manifest):
+        told["url"] = address
     if doi := manifest.get("doi"):
         told["identifier"] = f"https://doi.org/{doi}"
         told.setdefault("url", told["identifier"])
@@ -120,7 +120,26 @@ def croissant(manifest: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) 
 
 def keywords(manifest: Mapping[str, Any]) -> list[str]:
     sensor = ["Sentinel-2"] if shows_worldcover(manifest) else []
-    return ["remote sensing", "land cover", *sensor, "image captioning", "synthetic data"]
+    made = ["synthetic data"] if "synthetic" in manifest["configs"] else []
+    return ["remote sensing", "land cover", *sensor, "image captioning", *made]
+
+
+def _description(manifest: Mapping[str, Any]) -> str:
+    said = str(manifest["facts"]["recipe"]["release"]["description"] or manifest["title"])
+    part = manifest.get("part")
+    if not part:
+        return said
+    other = "synthetic" if part["kind"] == "real" else "real"
+    return (
+        f"{said}\nHere are the {part['kind']} tiles; the {other} ones are "
+        f"https://doi.org/{part['twin_doi']}."
+    )
+
+
+def hub_address(manifest: Mapping[str, Any]) -> str | None:
+    """Where a Hub holds what the manifest tells: nowhere for a part of a release."""
+    repo = manifest["facts"]["recipe"]["release"]["repo"]
+    return f"https://huggingface.co/datasets/{repo}" if repo and "part" not in manifest else None
 
 
 def shows_worldcover(manifest: Mapping[str, Any]) -> bool:
@@ -130,14 +149,13 @@ def shows_worldcover(manifest: Mapping[str, Any]) -> bool:
 
 def cite(manifest: Mapping[str, Any]) -> str:
     """BibTeX, as Croissant asks and the card shows."""
-    repo = manifest["facts"]["recipe"]["release"]["repo"]
     told = {
         "title": manifest["title"],
         "author": bibtex(manifest["authors"]),
         "year": manifest["date"][:4],
         "version": manifest["version"],
         "doi": manifest.get("doi"),
-        "url": repo and f"https://huggingface.co/datasets/{repo}",
+        "url": hub_address(manifest),
     }
     lines = [f"  {key} = {{{value}}}," for key, value in told.items() if value]
     return "\n".join([f"@misc{{{manifest['name']},", *lines, "}"])

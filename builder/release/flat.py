@@ -15,6 +15,9 @@ from builder.errors import ArasError
 TEXTS = ("README.md", "croissant.json")
 """Files of which a flat copy holds a variant."""
 
+HERE = "str(Path.cwd())"
+"""What a snippet loads that reads the folder of the card."""
+
 
 def flat_name(path: str) -> str:
     """``real/train-00000-of-00002.parquet`` → ``real-train-00000-of-00002.parquet``."""
@@ -38,13 +41,16 @@ def flat_text(name: str, text: str, paths: Sequence[str]) -> str:
     """One of `TEXTS` with the ``paths`` of a release by their flat names.
 
     Of README.md the YAML and the targets of links change; snippets name files of the repository
-    that they load, and stay. Raises ArasError when `folder_text` would not give ``text`` back.
+    that they load, and stay, unless that is the folder of the card. Raises ArasError when
+    `folder_text` would not give ``text`` back.
     """
     names = {path: flat_name(path) for path in paths}
     if name == "README.md":
         end = text.index("\n---\n", 3) if text.startswith("---\n") else 0
         front, body = text[:end], text[end:]
         links = {f"]({path})": f"]({flat})" for path, flat in names.items()}
+        beside = f'({HERE}, data_files="{{}}"'
+        links |= {beside.format(path): beside.format(flat) for path, flat in names.items()}
         flat = _replaced(front, names) + _replaced(body, links)
     else:
         flat = _replaced(text, names)

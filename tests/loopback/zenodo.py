@@ -31,10 +31,10 @@ KEPT = {
 class Fault:
     """What goes wrong with the ``nth`` (from 0) requests whose method and path match.
 
-    Actions: ``404 429 502 503`` (answered instead of done), ``504-done`` and ``drop-done`` (done,
-    but the answer is a gateway's or none), ``drop`` (the connection ends in the middle of the
-    body), ``corrupt`` (one byte is stored wrong), ``hang`` and ``hang-done`` (half of the body is
-    read, or all is done, and then nothing comes until the server stops).
+    Actions: ``403 404 429 502 503`` (answered instead of done), ``504-done`` and ``drop-done``
+    (done, but the answer is a gateway's or none), ``drop`` (the connection ends in the middle of
+    the body), ``corrupt`` (one byte is stored wrong), ``hang`` and ``hang-done`` (half of the body
+    is read, or all is done, and then nothing comes until the server stops).
     """
 
     method: str
@@ -42,12 +42,15 @@ class Fault:
     action: str
     nth: tuple[int, ...] = (0,)
     seen: int = 0
+    struck: bool = False
 
     def strikes(self, method: str, path: str) -> bool:
         if method != self.method or not re.search(self.path, path):
             return False
         self.seen += 1
-        return self.seen - 1 in self.nth
+        strikes = self.seen - 1 in self.nth
+        self.struck |= strikes
+        return strikes
 
 
 @dataclass
@@ -277,7 +280,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(length)
         if len(body) < length:
             return self._hang_up(zenodo)
-        if action in ("404", "429", "502", "503"):
+        if action in ("403", "404", "429", "502", "503"):
             entry.status = int(action)
             return self._fail(int(action))
         if action == "corrupt":

@@ -1,6 +1,7 @@
 """Both steps of publishing to a loopback Zenodo, and what must hold when they are done."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from pathlib import Path
 from builder.errors import ArasError
 from builder.publish.zenodo import Render, Violations, draft, finish
 from builder.publish.zenodo_api import Client
+from builder.publish.zenodo_journal import load_journal
+from builder.publish.zenodo_parts import parts
 from builder.publish.zenodo_plan import Limits, read_release, record_files
 from tests.loopback.zenodo import LoopbackZenodo
 from tests.makers.zenodo_release import METADATA, violations, write_cards
@@ -25,6 +28,7 @@ class Publisher:
     said: list[str] = field(default_factory=list)
     render: Render = write_cards
     violations: Violations = violations
+    limits: Limits = Limits()
 
     def client(self) -> Client:
         return Client(self.server.url, token=TOKEN, say=self.said.append, first_wait=0.001)
@@ -43,18 +47,29 @@ class Publisher:
                 release,
                 render=render or self.render,
                 violations=self.violations,
-                limits=limits or Limits(),
+                limits=limits or self.limits,
                 follows=follows,
                 say=self.said.append,
             )
         )
 
     def finish(self, release: Path) -> dict:
-        return self._heard(lambda: finish(self.client(), release, say=self.said.append))
+        return self._heard(
+            lambda: finish(self.client(), release, render=self.render, say=self.said.append)
+        )
 
     def publish(self, release: Path) -> dict:
         self.draft(release)
         return self.finish(release)
+
+    def expected(self, release: Path) -> dict[str, dict[str, bytes]]:
+        """Role → name → bytes of what its record must hold, by the DOIs in the journal."""
+        records = load_journal(release, self.server.url)["records"]
+        with parts(release, records, self.render) as folders:
+            return {
+                role: {file.name: file.open().read() for file in record_files(read_release(one))}
+                for role, one in folders.items()
+            }
 
     def _heard(self, step: Callable[[], dict]) -> dict:
         try:
@@ -64,11 +79,6 @@ class Publisher:
             raise
         self.said.append(json.dumps(told))
         return told
-
-
-def bytes_of(release: Path, role: str = "main", split: bool = False) -> dict[str, bytes]:
-    files = record_files(read_release(release), split=split)[role]
-    return {file.name: file.open().read() for file in files}
 
 
 def held(server: LoopbackZenodo, version: str) -> dict[str, bytes]:
@@ -84,7 +94,13 @@ def facts(release: Path) -> dict:
 
 
 def assert_nothing_sent_twice(server: LoopbackZenodo) -> None:
-    sent = Counter((one.target, one.md5) for one in server.log if one.md5 and one.status == 201)
+    """No bytes that had arrived whole were sent again: to a draft, or to a next version of it."""
+    sent: Counter[tuple[int, str | None, str]] = Counter()
+    for one in server.log:
+        if one.md5 and one.status == 201:
+            bucket = int(re.search(r"bucket-(\d+)", one.target)[1])
+            deposit = server.deposits.get(bucket)
+            sent[deposit.concept if deposit else bucket, one.name, one.md5] += 1
     again = [key for key, times in sent.items() if times > 1]
     assert not again, f"sent twice: {again}"
 
@@ -97,13 +113,27 @@ def assert_token_nowhere(publisher: Publisher) -> None:
     assert not leaks, f"the token stands in {leaks}"
 
 
-def assert_ended_well(publisher: Publisher, release: Path) -> None:
-    server = publisher.server
-    assert held(server, release.name) == bytes_of(release)
+def assert_holds_what_it_must(publisher: Publisher, release: Path) -> None:
+    """Every record of the release is published once, every byte right; no draft, no token left."""
+    server, records = publisher.server, facts(release)["records"]
+    there = {
+        role: {
+            name: content for name, (_, content) in server.deposits[int(one["id"])].files.items()
+        }
+        for role, one in records.items()
+    }
+    assert there == publisher.expected(release)
+    published = [x for x in server.published() if x.metadata["version"] == release.name]
+    assert {str(one.id) for one in published} == {one["id"] for one in records.values()}
+    assert len(published) == len(records)
     assert server.drafts() == []
-    [one] = [x for x in server.published() if x.metadata["version"] == release.name]
+    assert_nothing_sent_twice(server)
+    assert_token_nowhere(publisher)
+
+
+def assert_ended_well(publisher: Publisher, release: Path) -> None:
+    assert_holds_what_it_must(publisher, release)
+    [one] = [x for x in publisher.server.published() if x.metadata["version"] == release.name]
     assert facts(release)["doi"] == one.doi
     assert one.doi in (release / "README.md").read_text()
     assert one.metadata["title"] == METADATA["title"]
-    assert_nothing_sent_twice(server)
-    assert_token_nowhere(publisher)

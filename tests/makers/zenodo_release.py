@@ -51,6 +51,7 @@ def make_release(
     manifest = {
         "format": 1,
         "name": "tiny",
+        "title": metadata["title"],
         "version": version,
         "license": "CC-BY-4.0",
         "content_sha256": digest_of(shown),
@@ -63,12 +64,27 @@ def make_release(
     return release
 
 
-def write_cards(release: Path, *, doi: str | None, concept_doi: str | None) -> None:
-    """Write DOI and concept DOI into card, citation and Croissant, then manifest and checksums."""
-    for name in ("README.md", "CITATION.cff", "croissant.json"):
-        (release / name).write_text(f"{name}: {doi}, all versions {concept_doi}\n")
+def write_cards(release: Path, **told: str | None) -> None:
+    """Write the DOIs into card, citation and Croissant, then manifest and checksums.
+
+    As with the real one, what is not told (``doi``, ``concept_doi``, ``synthetic_doi``) stays.
+    """
     path = release / "manifest.json"
     manifest = json.loads(path.read_text())
+    manifest |= {name: value for name, value in told.items() if value is not None}
+    doi, concept_doi, other = map(manifest.get, ("doi", "concept_doi", "synthetic_doi"))
+    part = manifest.get("part", {})
+    for name in ("README.md", "CITATION.cff", "croissant.json"):
+        text = f"{name}: {doi}, all versions {concept_doi}; {other} {part.get('twin_doi')}\n"
+        (release / name).write_text(text)
+    if part:
+        metadata = json.loads((release / ".zenodo.json").read_text())
+        link = {"identifier": part["twin_doi"], "relation": "isSupplementTo"}
+        metadata |= {
+            "title": manifest["title"],
+            "related_identifiers": [*metadata["related_identifiers"], link],
+        }
+        (release / ".zenodo.json").write_text(json.dumps(metadata))
     outside = {"manifest.json", "SHA256SUMS", "MD5SUMS"}
     files = sorted(p for p in release.rglob("*") if p.is_file() and p.name not in outside)
     manifest["files"] = [

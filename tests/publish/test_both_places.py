@@ -21,7 +21,6 @@ from tests.makers.zenodo_publisher import (
     TOKEN,
     Publisher,
     assert_nothing_sent_twice,
-    bytes_of,
     held,
 )
 
@@ -54,7 +53,7 @@ def assert_cards_tell(desk, zenodo, release, told):
     """Main and the record hold the release as it is now, DOI and concept DOI in its cards."""
     for path in (p for p in release.rglob("*") if p.is_file()):
         assert on_main(desk, path.relative_to(release).as_posix()) == path.read_bytes()
-    assert held(zenodo.server, "0.1.0") == bytes_of(release)
+    assert {"main": held(zenodo.server, "0.1.0")} == zenodo.expected(release)
     for name in ("README.md", "CITATION.cff", "croissant.json", "manifest.json"):
         assert told["doi"] in on_main(desk, name).decode(), name
         assert told["concept_doi"] in on_main(desk, name).decode(), name
@@ -110,5 +109,5 @@ def test_a_new_version_of_a_real_release_on_zenodo_sends_the_cards_alone(zenodo,
     sent = {one.name for one in zenodo.server.log[before:] if one.name}
     assert "README.md" in sent
     assert not any(name.endswith(".parquet") for name in sent)
-    assert held(zenodo.server, "0.2.0") == bytes_of(second)
+    assert {"main": held(zenodo.server, "0.2.0")} == zenodo.expected(second)
     assert_nothing_sent_twice(zenodo.server)

@@ -15,8 +15,8 @@ from tests.makers.zenodo_publisher import (
     TOKEN,
     Publisher,
     assert_ended_well,
+    assert_holds_what_it_must,
     assert_nothing_sent_twice,
-    bytes_of,
     facts,
     held,
 )
@@ -60,7 +60,18 @@ def next_version(publisher: Publisher, early: list[Fault]) -> Path:
     return make_release(publisher.root, "0.2.0", SHARDS_2)
 
 
-SHARD = r"/api/files/.*real-train-00001"
+def divided(publisher: Publisher, early: list[Fault]) -> Path:
+    """Two records, and the second one's draft was interrupted."""
+    publisher.limits = Limits(files=14)
+    publisher.server.faults += early
+    release = make_release(publisher.root)
+    publisher.server.faults.append(Fault("PUT", "synthetic-train", "502", nth=tuple(range(6))))
+    with pytest.raises(WorkFailed, match="502"):
+        publisher.draft(release)
+    return release
+
+
+SHARD = r"/api/files/.*(real-train-00001|synthetic-train)"
 DEPOSIT = r"/deposit/depositions/\d+$"
 CREATE = r"(/deposit/depositions|/versions)$"
 
@@ -97,16 +108,17 @@ CASES = {
     "published, answer lost": Case(rules=(("POST", "publish$", "drop-done"),)),
     "lost answer to create": Case(early=(("POST", CREATE, "drop-done"),)),
     "504 but created": Case(early=(("POST", CREATE, "504-done"),)),
-    "quota": Case(breaks=_set(quota=9_000), error=r"Bucket quota exceeded"),
+    "quota": Case(breaks=_set(quota=3_000), error=r"Bucket quota exceeded"),
     "101 files": Case(breaks=_set(max_files=3), error="max amount per record"),
     "bad token": Case(breaks=_set(token="another"), error="refused the token"),
+    "token revoked mid-upload": Case(rules=(("PUT", SHARD, "403"),), error="refused the token"),
     "metadata dropped": Case(
         breaks=_set(forgets={"references"}), error=r"references: sent \[.A work.*stored null"
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("start", [fresh, interrupted, next_version])
+@pytest.mark.parametrize("start", [fresh, interrupted, next_version, divided])
 @pytest.mark.parametrize("name", CASES)
 def test_one_right_version_is_published(
     publisher: Publisher, name: str, start: Callable[[Publisher, list[Fault]], Path]
@@ -121,8 +133,10 @@ def test_one_right_version_is_published(
         assert [x for x in server.published() if x.metadata.get("version") == release.name] == []
         SOUND(server)
     publisher.publish(release)
-    assert all(fault.seen for fault in server.faults), "the fault never struck"
-    assert_ended_well(publisher, release)
+    assert all(fault.struck for fault in server.faults), "the fault never struck"
+    assert_holds_what_it_must(publisher, release)
+    if start is not divided:
+        assert_ended_well(publisher, release)
 
 
 def test_a_101st_file_is_refused_by_zenodo_and_sent_once_it_is_allowed(
@@ -132,8 +146,7 @@ def test_a_101st_file_is_refused_by_zenodo_and_sent_once_it_is_allowed(
     names = [f"real/train-{i:05d}-of-00091.parquet" for i in range(91)]
     release = make_release(publisher.root, shards={name: name.encode() for name in names})
     granted = Limits(files=1000)
-    files = record_files(read_release(release), split=False)["main"]
-    assert len(files) == 101
+    assert len(record_files(read_release(release))) == 101
     with pytest.raises(ArasError, match=r"101 files of at most 100"):
         publisher.draft(release)
     assert publisher.server.log == []
@@ -178,7 +191,8 @@ def test_it_stops_for_review_with_everything_in_one_draft(publisher: Publisher) 
     server = publisher.server
     [one] = server.drafts()
     assert server.published() == []
-    assert {name: content for name, (_, content) in one.files.items()} == bytes_of(release)
+    held_now = {name: content for name, (_, content) in one.files.items()}
+    assert {"main": held_now} == publisher.expected(release)
     assert told["records"]["main"]["html"] == f"{server.url}/deposit/{one.id}"
     assert server.counted("POST", "publish") == 0
     assert not (release.parent / "0.1.0.published.json").exists()
@@ -237,7 +251,10 @@ def test_a_release_packaged_again_is_not_published_from_its_old_draft(
 ) -> None:
     publisher.draft(make_release(publisher.root))
     release = make_release(publisher.root, shards=SHARDS_2)
-    with pytest.raises(WorkFailed, match=r"real-train-00001.*\n.*Run the same command"):
+    with pytest.raises(
+        WorkFailed,
+        match=r"real-train-00001.*\n.*up to date: `aras publish zenodo .*0\.1\.0 --url http",
+    ):
         publisher.finish(release)
     assert publisher.server.published() == []
     publisher.publish(release)
@@ -261,21 +278,27 @@ def test_over_the_limits_real_and_synthetic_are_two_records_that_point_at_each_o
     publisher: Publisher,
 ) -> None:
     release = make_release(publisher.root)
-    plan = read_release(release)
-    whole = sum(file.size for file in record_files(plan, split=False)["main"])
+    whole = sum(file.size for file in record_files(read_release(release)))
     publisher.draft(release, limits=Limits(bytes=whole - 1))
     told = publisher.finish(release)
     records = {str(one.id): one for one in publisher.server.published()}
     assert len(records) == 2
     main, made = (records[told["records"][role]["id"]] for role in ("main", "synthetic"))
-    for role, one in (("main", main), ("synthetic", made)):
-        content = {name: content for name, (_, content) in one.files.items()}
-        assert content == bytes_of(release, role, split=True)
+    there = {
+        role: {name: content for name, (_, content) in one.files.items()}
+        for role, one in (("main", main), ("synthetic", made))
+    }
+    assert there == publisher.expected(release)
+    for one, twin in ((main, made), (made, main)):
+        card = one.files["README.md"][1].decode()
+        assert f"README.md: {one.doi}, all versions 10.5072/zenodo.{one.concept};" in card
+        assert card.endswith(f" {twin.doi}\n")
+    assert f"; {made.doi} " in (release / "README.md").read_text()
     assert "synthetic-train-00000-of-00001.parquet" in made.files
     assert not any(name.startswith("synthetic-") for name in main.files)
     links = [one.metadata["related_identifiers"][-1] for one in (main, made)]
     assert [(x["relation"], x["identifier"]) for x in links] == [
-        ("isSupplementedBy", made.doi),
+        ("isSupplementTo", made.doi),
         ("isSupplementTo", main.doi),
     ]
     assert facts(release)["records"]["synthetic"]["doi"] == made.doi
@@ -288,6 +311,7 @@ def test_a_second_draft_that_is_not_needed_any_more_is_deleted(publisher: Publis
     publisher.draft(release, limits=Limits(files=14))
     assert len(publisher.server.drafts()) == 2
     publisher.publish(release)
+    assert any("one record holds the release now" in text for text in publisher.said)
     assert_ended_well(publisher, release)
 
 
@@ -300,6 +324,36 @@ def test_two_records_get_their_next_versions(publisher: Publisher) -> None:
     for role in ("main", "synthetic"):
         assert new["records"][role]["concept_doi"] == old["records"][role]["concept_doi"]
     assert_nothing_sent_twice(publisher.server)
+
+
+@pytest.mark.parametrize("harm", ["changed", "deleted"])
+def test_when_one_of_two_is_public_the_other_draft_can_still_be_mended(
+    publisher: Publisher, harm: str
+) -> None:
+    release = divided(publisher, [])
+    publisher.draft(release)
+    server = publisher.server
+    server.faults = [Fault("POST", "publish$", "502", nth=tuple(range(1, 7)))]
+    with pytest.raises(WorkFailed, match="still no published record"):
+        publisher.finish(release)
+    server.faults = []
+    [public], [one] = server.published(), server.drafts()
+    if harm == "changed":
+        one.files["extra.txt"] = ("file-1", b"not ours")
+    else:
+        del server.deposits[one.id]
+    with pytest.raises(WorkFailed, match=r"is gone; make it anew|extra\.txt: not part"):
+        publisher.finish(release)
+    publisher.limits = Limits()  # one record would do, but one of two is public
+    if harm == "changed":
+        publisher.draft(release)
+        publisher.finish(release)
+        assert public.id in {x.id for x in server.published()}
+        assert_holds_what_it_must(publisher, release)
+    else:
+        publisher.draft(release)
+        with pytest.raises(WorkFailed, match="is published and cannot change: raise the version"):
+            publisher.finish(release)
 
 
 # Refused before anything is sent.
@@ -317,7 +371,7 @@ def test_a_release_with_violations_is_refused_unsent(publisher: Publisher) -> No
 
 
 def test_finishing_what_was_never_begun_is_refused_unsent(publisher: Publisher) -> None:
-    with pytest.raises(ArasError, match="without --finish first"):
+    with pytest.raises(ArasError, match=r"no draft of it on .* yet; first `aras publish zenodo "):
         publisher.finish(make_release(publisher.root))
     assert publisher.server.log == []
 
@@ -340,7 +394,9 @@ def test_a_version_that_zenodo_has_is_refused(publisher: Publisher) -> None:
 def test_a_renderer_that_forgets_the_doi_is_caught_before_the_upload(
     publisher: Publisher,
 ) -> None:
-    with pytest.raises(WorkFailed, match=r"README\.md, CITATION\.cff, croissant\.json"):
+    with pytest.raises(
+        WorkFailed, match=r"README\.md, CITATION\.cff, croissant\.json does not tell"
+    ):
         publisher.draft(make_release(publisher.root), render=lambda path, **dois: None)
     assert publisher.server.counted("PUT", "/api/files/") == 0
 

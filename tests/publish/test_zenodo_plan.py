@@ -10,6 +10,7 @@ from builder.errors import ArasError
 from builder.files import hash_file
 from builder.publish.zenodo_plan import (
     Limits,
+    foreseen,
     lost_metadata,
     needs_two_records,
     payload,
@@ -31,7 +32,7 @@ def edit(path: Path, **changes: object) -> None:
 
 def test_folders_become_prefixes_of_flat_names(release: Path) -> None:
     assert flat_name("real/train-00000-of-00002.parquet") == "real-train-00000-of-00002.parquet"
-    names = {file.name for file in record_files(read_release(release), split=False)["main"]}
+    names = {file.name for file in record_files(read_release(release))}
     assert names == {
         *(flat_name(shard) for shard in SHARDS),
         *("README.md", "CITATION.cff", "croissant.json", ".zenodo.json", "LICENSE"),
@@ -40,7 +41,7 @@ def test_folders_become_prefixes_of_flat_names(release: Path) -> None:
 
 
 def test_every_size_and_digest_is_that_of_the_bytes(release: Path) -> None:
-    for file in record_files(read_release(release), split=False)["main"]:
+    for file in record_files(read_release(release)):
         content = file.open().read()
         assert len(content) == file.size
         if isinstance(file.source, Path):
@@ -49,7 +50,7 @@ def test_every_size_and_digest_is_that_of_the_bytes(release: Path) -> None:
 
 
 def test_checksum_files_list_the_flat_names_of_their_own_record(release: Path) -> None:
-    for files in record_files(read_release(release), split=True).values():
+    for files in foreseen(read_release(release), split=True).values():
         by_name = {file.name: file for file in files}
         lines = by_name["SHA256SUMS"].open().read().decode().splitlines()
         assert {line.split("  ", 1)[1]: line.split("  ", 1)[0] for line in lines} == {
@@ -58,7 +59,7 @@ def test_checksum_files_list_the_flat_names_of_their_own_record(release: Path) -
 
 
 def test_two_records_hold_every_shard_once_and_the_cards_twice(release: Path) -> None:
-    plan = record_files(read_release(release), split=True)
+    plan = foreseen(read_release(release), split=True)
     main, made = ({file.name for file in plan[role]} for role in ("main", "synthetic"))
     assert {name for name in main & made if name.endswith(".parquet")} == set()
     assert {flat_name(shard) for shard in SHARDS} <= main | made
@@ -66,7 +67,7 @@ def test_two_records_hold_every_shard_once_and_the_cards_twice(release: Path) ->
 
 
 def test_the_limits_count_the_cards_and_the_checksum_files(release: Path) -> None:
-    files = record_files(read_release(release), split=False)["main"]
+    files = record_files(read_release(release))
     size = sum(file.size for file in files)
     plan = read_release(release)
     assert not needs_two_records(plan, Limits(files=len(files), bytes=size))
@@ -78,7 +79,7 @@ def test_a_hundred_shards_and_the_cards_are_too_many_for_one_record(tmp_path: Pa
     shards = {f"real/train-{n:05d}-of-00060.parquet": b"r" for n in range(60)}
     made = {f"synthetic/train-{n:05d}-of-00031.parquet": b"s" for n in range(31)}
     release = read_release(make_release(tmp_path, shards={**shards, **made}))
-    assert len(record_files(release, split=False)["main"]) == 101
+    assert len(record_files(release)) == 101
     assert needs_two_records(release, Limits())
     fits = {name: content for name, content in made.items() if "00030" not in name}
     release = read_release(make_release(tmp_path, "0.1.1", shards={**shards, **fits}))
@@ -150,18 +151,8 @@ def test_metadata_that_zenodo_would_refuse_is_refused_first(
 
 
 def test_a_doi_in_the_metadata_is_not_sent() -> None:
-    sent = payload({**METADATA, "doi": "10.5072/zenodo.1", "prereserve_doi": True}, "main", None)
+    sent = payload({**METADATA, "doi": "10.5072/zenodo.1", "prereserve_doi": True})
     assert sent == METADATA
-
-
-def test_twins_point_at_each_other_and_keep_the_other_relations() -> None:
-    main = payload(METADATA, "main", "10.5072/zenodo.2")
-    made = payload(METADATA, "synthetic", "10.5072/zenodo.1")
-    assert main["title"] == "Tiny tiles (real)"
-    assert made["title"] == "Tiny tiles (synthetic)"
-    assert main["related_identifiers"][0] == METADATA["related_identifiers"][0]
-    assert main["related_identifiers"][-1]["relation"] == "isSupplementedBy"
-    assert made["related_identifiers"][-1]["relation"] == "isSupplementTo"
 
 
 STORED = {

@@ -65,13 +65,19 @@ def test_every_python_snippet_of_the_card_runs_as_written(
     assert json.loads(done.stdout) == subsets.read(release / "subsets" / "mini.csv")
 
 
-def test_without_a_repository_the_snippets_name_the_release_directory(
+def test_without_a_repository_the_snippets_load_the_folder_of_the_card(
     release: Path, tmp_path: Path
 ) -> None:
     copy = copy_of(release, tmp_path)
     restamp(copy, lambda manifest: manifest["facts"]["recipe"]["release"].update(repo=""))
     write_cards(copy)
-    assert 'load_dataset("release/0.1.0", "real")' in (copy / "README.md").read_text()
+    card = (copy / "README.md").read_text(encoding="utf-8")
+    code = (
+        re.findall(r"```python\n(.*?)```", card, re.DOTALL)[0] + "assert row['mask'].mode == 'L'\n"
+    )
+    assert 'load_dataset(str(Path.cwd()), "real")' in code
+    environment = {"HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+    subprocess.run([sys.executable, "-c", code], cwd=copy, env=environment, check=True, timeout=120)
 
 
 def test_tables_render_on_github_and_the_hub(card: str) -> None:

@@ -19,7 +19,8 @@ from builder.publish.journal import record_publication
 from builder.quality.duplicates import pixel_digest
 from builder.release import layout
 from builder.release.card import write_cards
-from builder.release.check import violations
+from builder.release.check import _check_ids, violations
+from builder.release.check_rows import Findings
 from builder.release.leaks import local_paths
 from tests.makers.damage import copy_of, restamp, rewrite, rows_edited
 
@@ -455,3 +456,16 @@ def test_restamping_alone_breaks_nothing(release: Path) -> None:
     restamp(release)
     assert violations(release) == []
     assert layout.read_manifest(release)["files"]
+
+
+def test_the_metadata_of_a_part_may_tell_of_the_other_part_s_rows_too() -> None:
+    def found(metadata: list[str], *, is_part: bool) -> list[str]:
+        seen = {"real/train": [Findings("a", ids=["1"])]}
+        if metadata:
+            seen["metadata/train"] = [Findings("b", ids=metadata)]
+        return list(_check_ids(seen, is_part=is_part))
+
+    wrong = ["metadata/train: its ids are not those of the data files"]
+    assert found(["1", "2"], is_part=True) == found([], is_part=True) == []
+    assert found(["2"], is_part=True) == wrong
+    assert found(["1", "2"], is_part=False) == found([], is_part=False) == wrong
