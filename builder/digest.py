@@ -33,19 +33,21 @@ def combine(digests: dict[str, str]) -> str:
 
 def _feed(state: Any, kind: pa.DataType, chunks: Sequence[pa.Array]) -> None:
     """Feed the values of all chunks as if they were one array, without making one."""
-    nulls = sum(chunk.null_count for chunk in chunks)
-    state.update(f"{_name(kind)}|{sum(len(chunk) for chunk in chunks)}|{nulls}|".encode())
-    if nulls:
-        valid = [pc.is_valid(chunk).to_numpy(zero_copy_only=False) for chunk in chunks]
-        state.update(np.packbits(np.concatenate(valid)).tobytes())
-    if pa.types.is_null(kind):
+    n, nulls = sum(map(len, chunks)), sum(chunk.null_count for chunk in chunks)
+    state.update(f"{_name(kind)}|{n}|{nulls}|".encode())
+    if nulls == n:
+        state.update(bytes(-(-n // 8)))
+    elif nulls:
+        valid = [chunk.is_valid().to_numpy(zero_copy_only=False) for chunk in chunks]
+        state.update(np.packbits(np.concatenate(valid)))
+    if nulls == n and not pa.types.is_nested(kind):
         return
     if pa.types.is_struct(kind):
         members = [chunk.flatten() for chunk in chunks]
         for i, child in enumerate(kind):
             _feed(state, child.type, [one[i] for one in members])
         return
-    values = [chunk.drop_null() for chunk in chunks]
+    values = [chunk.drop_null() for chunk in chunks] if nulls else chunks
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         for one in values:
             state.update(pc.list_value_length(one).to_numpy().astype("<i8").tobytes())

@@ -11,6 +11,10 @@ ROW_GROUP = 128
 TEXT_ROW_GROUP = 4096
 """Rows without pictures per row group."""
 
+PAGE = 1024
+"""Bytes from which on a page of a picture column ends. Checked after every value (see `options`),
+so a picture of at least this size is a page of its own."""
+
 BLOBS = ("image", "mask", "layout")
 """Columns of encoded pictures: already compressed, never looked up by value."""
 
@@ -35,23 +39,24 @@ def rows_per_group(schema: pa.Schema) -> int:
 def options(schema: pa.Schema) -> dict[str, Any]:
     """Keyword arguments of pyarrow's ParquetWriter for a schema of ours.
 
-    One page per column of a row group of pictures. A page per picture would lead a reader's page
-    index to a single one, at twice the time to write and to read; pages of some pictures end
-    elsewhere when a row is gone, so that a new version re-sends three times as much to stores that
-    find known pieces of files; content-defined chunking costs more and shares less, and stays off
-    (scripts/bench_pages.py measures all of them).
+    One picture is one page: the page index then leads to a single picture, the bytes of a page
+    depend on nothing but that picture, and a changed or removed row leaves the pages of the
+    others as they were for stores that find known pieces of files. Writing value by value with a
+    small page limit gives exactly that; content-defined chunking approaches it, costs more time,
+    shares no more, and stays off. Pages of several pictures share a third as much, for they end
+    elsewhere once a row is gone; one page per row group shares as much and is read faster, but
+    takes more memory and, in writes of 17 MB, more time (see scripts/bench_pages.py).
     """
     names = {leaf: field.name in BLOBS for field in schema for leaf in leaves(field)}
     text = [leaf for leaf, blob in names.items() if not blob]
-    # A page ends when a batch of rows is over the limit, which no row group of ours is.
-    pages = {"write_batch_size": ROW_GROUP, "data_page_size": 1 << 30}
+    pages = {"write_batch_size": 1, "data_page_size": PAGE} if _has_pictures(schema) else {}
     return {
         "compression": {leaf: "none" if blob else "zstd" for leaf, blob in names.items()},
         "use_dictionary": text,
         "write_statistics": text,
         "write_page_index": True,
         "store_schema": True,
-        **(pages if _has_pictures(schema) else {}),
+        **pages,
     }
 
 

@@ -198,27 +198,30 @@ def tables(folder: Path, rows: int) -> Iterator[Any]:
         columns["id"] = pa.array([f"real/{name}" for name in names])
         columns["kind"] = columns["split"] = pa.array([0] * len(names), pa.int64())
         for kind in ("image", "mask"):
-            columns[kind] = pictures([folder / f"{kind}s/{name}.png" for name in names])
+            columns[kind] = pictures(folder / f"{kind}s", names)
         columns["captions"] = gather(pa.table(cells), "", STREAMS, CAPTIONS)
         yield pa.table([columns[name] for name in COLUMN_NAMES], schema)
 
 
-def pictures(paths: Sequence[Path]) -> Any:
-    """An Image column of the files, read straight into the memory of the column."""
+def pictures(folder: Path, names: Sequence[str]) -> Any:
+    """An Image column of PNG files, read straight into the memory of the column."""
     import pyarrow as pa
 
     from builder.schema import IMAGE
 
-    ends = np.cumsum([0, *(path.stat().st_size for path in paths)], dtype=np.int32)
-    held = pa.allocate_buffer(int(ends[-1]))
-    view = memoryview(held)
-    for path, start, end in zip(paths, ends, ends[1:], strict=False):
-        with path.open("rb", buffering=0) as file:
-            file.readinto(view[start:end])
-    data = pa.Array.from_buffers(pa.binary(), len(paths), [None, pa.py_buffer(ends), held])
-    return pa.StructArray.from_arrays(
-        [data, pa.array([path.name for path in paths])], fields=list(IMAGE)
-    )
+    names = [f"{name}.png" for name in names]
+    files = [os.open(f"{folder}/{one}", os.O_RDONLY) for one in names]
+    try:
+        ends = np.cumsum([0, *(os.fstat(file).st_size for file in files)], dtype=np.int32)
+        held = pa.allocate_buffer(int(ends[-1]))
+        view = memoryview(held)
+        for file, start, end in zip(files, ends, ends[1:], strict=False):
+            os.readv(file, [view[start:end]])
+    finally:
+        for file in files:
+            os.close(file)
+    data = pa.Array.from_buffers(pa.binary(), len(names), [None, pa.py_buffer(ends), held])
+    return pa.StructArray.from_arrays([data, pa.array(names)], fields=list(IMAGE))
 
 
 def aras_package(folder: Path, out: Path, rows: int) -> Callable[[], None]:

@@ -5,8 +5,8 @@ Example: python scripts/bench_pages.py --rows 2000
 Writes the same rows (incompressible pictures of 110 to 144 kB, masks of up to 8 kB, a caption)
 with each layout, and once more with one row in a hundred left out; then uploads both with
 hf_xet's own pipeline to a local store, as the Hub's client would, and prints how much the second
-upload added. Layouts: `one page` per row group is ours (builder/parquet.py), `16 pictures`
-and `one picture` are smaller pages, `chunks 32-96 KiB` is content-defined chunking sized so that
+upload added. Layouts: a page of `one picture` is ours (builder/parquet.py), `16 pictures` and `one
+page` per row group are larger ones, `chunks 32-96 KiB` is content-defined chunking sized so that
 every picture is a page, `chunks default` is content-defined chunking as it comes.
 """
 
@@ -30,9 +30,9 @@ from builder.schema import IMAGE
 
 PLAIN: dict[str, Any] = {"write_batch_size": None, "data_page_size": None}
 LAYOUTS: dict[str, dict[str, Any]] = {
-    "one page": {},
+    "one picture": {},
     "16 pictures": {"write_batch_size": 16, "data_page_size": 1 << 20},
-    "one picture": {"write_batch_size": 1, "data_page_size": 1024},
+    "one page": PLAIN,
     "chunks 32-96 KiB": PLAIN
     | {"use_content_defined_chunking": {"min_chunk_size": 32 << 10, "max_chunk_size": 96 << 10}},
     "chunks default": PLAIN | {"use_content_defined_chunking": True},

@@ -32,7 +32,7 @@ from builder.schema import (
 from builder.scores import lexicon as lexicons
 from builder.stage import shards
 
-VERSION = 5
+VERSION = 4
 REPEATS = "repeats_held_out"
 """Working column that decides what is left out."""
 TOLD = ("dataset", "release", "captions", "subsets", "controls")
@@ -120,11 +120,12 @@ def write_data(project: Project, folder: Path) -> tuple[dict[str, Any], Census, 
 
     def read(shard: str) -> tuple[str, pa.Table, pa.ChunkedArray]:
         kind = shard.split("-")[0]
-        rows = with_digests(release_rows(store, shard, stored[kind], names))
+        rows = release_rows(store, shard, stored[kind], names)
         return kind, rows, store.read(shard, [REPEATS]).column(REPEATS)
 
     def add(kind: str, rows: pa.Table, repeats: pa.ChunkedArray) -> None:
-        for split, table in by_split(funnel.keep(kind, rows, repeats)):
+        kept = with_digests(funnel.keep(kind, rows, repeats))
+        for split, table in by_split(kept):
             census.see(kind, split, table)
             control.see(kind, split, table)
             writer(kind, split, COLUMN_NAMES).add(table)

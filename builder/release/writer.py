@@ -1,12 +1,14 @@
 """Writing one split of one config: full row groups into files of bounded size."""
 
-import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -32,7 +34,7 @@ class SplitWriter:
     rows: int = 0
     parts: list[Path] = field(default_factory=list)
     waiting: list[pa.Table] = field(default_factory=list)
-    content: Any = field(default_factory=hashlib.sha256)
+    content: Any = field(default_factory=sha256)
     writer: pq.ParquetWriter | None = None
 
     def add(self, table: pa.Table) -> None:
@@ -57,11 +59,15 @@ class SplitWriter:
         size = rows_per_group(self.schema)
         whole = table.num_rows if last else table.num_rows - table.num_rows % size
         for start in range(0, whole, size):
-            # One chunk per column: the same pages whatever pieces the rows came in.
-            group = table.slice(start, min(size, whole - start)).combine_chunks()
-            for digest in content_digests(group):
+            group = table.slice(start, min(size, whole - start))
+            # One chunk per column of text: the same pages whatever pieces the rows came in.
+            # Pictures stay where they are; a page each needs no such care.
+            light = _without_pictures(group).combine_chunks()
+            for digest in content_digests(light):
                 self.content.update(digest.encode())
-            self._open().write_table(group.select(self.schema.names), row_group_size=size)
+            source = {**_columns(group), **_columns(light)}
+            columns = [source[name] for name in self.schema.names]
+            self._open().write_table(pa.table(columns, self.schema), row_group_size=size)
             self.rows += group.num_rows
         self.waiting = [table.slice(whole)] if whole < table.num_rows else []
 
@@ -90,13 +96,22 @@ def with_digests(table: pa.Table) -> pa.Table:
     """Rows with the sha256 of every picture beside it, hashed once however often this is called."""
     for name, picture in BLOB_DIGESTS.items():
         if picture in table.column_names and name not in table.column_names:
-            digests = [_digest(one) for one in _buffers(table.column(picture))]
+            digests = [one for chunk in table.column(picture).chunks for one in _digests(chunk)]
             table = table.append_column(name, pa.array(digests, pa.string()))
     return table
 
 
-def _digest(picture: pa.Buffer | None) -> str | None:
-    return None if picture is None else hashlib.sha256(picture).hexdigest()
+def _digests(pictures: pa.StructArray) -> list[str | None]:
+    """sha256 of the bytes of each, hashed in place; None for null."""
+    held = pc.struct_field(pictures, "bytes")
+    _, ends, data = held.buffers()
+    view = memoryview(data or b"")
+    place = np.frombuffer(ends, np.int32)[held.offset : held.offset + len(held) + 1].tolist()
+    there = held.is_valid().to_pylist()
+    return [
+        sha256(view[a:b]).hexdigest() if known else None
+        for (a, b), known in zip(pairwise(place), there, strict=True)
+    ]
 
 
 def content_digests(table: pa.Table) -> Iterator[str]:
@@ -113,8 +128,5 @@ def _without_pictures(table: pa.Table) -> pa.Table:
     return table.drop_columns([name for name in BLOBS if name in table.column_names])
 
 
-def _buffers(column: pa.ChunkedArray) -> Iterator[pa.Buffer | None]:
-    """The bytes of each picture, in place."""
-    for chunk in pc.struct_field(column, "bytes").chunks:
-        for value in chunk:
-            yield value.as_buffer()
+def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
+    return dict(zip(table.column_names, table.columns, strict=True))

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from builder.parquet import ROW_GROUP
 from builder.pictures import image_column
@@ -70,13 +71,27 @@ def test_blobs_stay_as_they_are_and_text_is_packed_and_indexed(tmp_path: Path) -
     assert columns["id"].has_column_index
 
 
-def test_files_are_the_same_bytes_whatever_pieces_the_rows_came_in(tmp_path: Path) -> None:
-    rows = table_of(0, 300)
+def pictures_of(rows: int) -> pa.Table:
     large = np.random.default_rng(0).bytes(40_000)  # 5 MB a group: more than a page usually holds
-    rows = rows.set_column(1, "image", image_column([large] * 300, ["x.png"] * 300))
+    return table_of(0, rows).set_column(1, "image", image_column([large] * rows, ["x.png"] * rows))
+
+
+def texts_of(rows: int) -> pa.Table:
+    """Rows without pictures whose texts fill several pages and dictionaries of a row group."""
+    rng = np.random.default_rng(0)
+    ids = [rng.bytes(400).hex() for _ in range(rows)]
+    table = table_of(0, rows).drop_columns(["image"])
+    return table.set_column(0, "id", pa.array(ids))
+
+
+@pytest.mark.parametrize("rows", [pictures_of(300), texts_of(9000)], ids=["pictures", "texts"])
+def test_files_are_the_same_bytes_whatever_pieces_the_rows_came_in(
+    tmp_path: Path, rows: pa.Table
+) -> None:
+    schema, n = arrow_schema(tuple(rows.column_names)), rows.num_rows
     written = []
-    for name, ends in (("whole", [300]), ("pieces", [1, 131, 140, 300])):
-        writer = SplitWriter(tmp_path / name, "train", arrow_schema(NAMES), 1e9)
+    for name, ends in (("whole", [n]), ("pieces", [1, 131, 140, n // 2, n])):
+        writer = SplitWriter(tmp_path / name, "train", schema, 1e9)
         for start, end in zip([0, *ends], ends, strict=False):
             writer.add(rows.slice(start, end - start))
         written.append(writer.close()[0].read_bytes())
