@@ -20,6 +20,7 @@ from builder.publish.hub_plan import Plan, lines, read_release
 from builder.publish.hub_rounds import Rounds, head_tells
 from builder.publish.journal import Journal, alone, open_journal, record_publication
 from builder.release import layout
+from builder.release.versions import parse_version
 
 Count = Callable[[str, str | None, str, str, list[str]], Counts]
 """(endpoint, token, repo, revision, configs) → rows of each split of each config."""
@@ -75,6 +76,7 @@ def publish(
             cards.check_doi(release, manifest)
         hub = HubRepo(endpoint, repo, token, base=base, say=say)
         hub.check_place(str(manifest["version"]))
+        _check_main(hub, manifest, private)
         if violations := check(release):
             raise ArasError(lines(f"{release} fails `aras check`; nothing was sent:", violations))
         named = cards.named_repo(manifest)
@@ -85,6 +87,32 @@ def publish(
             cards.rewrite(release, render, repo=repo)
             manifest, ours = read_release(release)
         return _Publisher(release, manifest, ours, hub, count=count).run(private, dry_run)
+
+
+def _check_main(hub: HubRepo, manifest: dict[str, Any], private: bool) -> None:
+    """Raise ArasError where a new version on main would harm those who read what is there."""
+    own, head = str(manifest["version"]), hub.sha()
+    if head is None or own in hub.refs()["tags"]:
+        return
+    if private and not hub.is_private():
+        raise ArasError(
+            f"{hub.repo} is there already, and public; make it private in its settings, "
+            "or leave --private out"
+        )
+    told = hub.read_json(layout.MANIFEST, head) or {}
+    if "content_sha256" not in told:
+        return  # no release of ours
+    name, version = str(told.get("name")), str(told.get("version"))
+    if name != manifest["name"]:
+        raise ArasError(
+            f"{hub.repo} holds another dataset, {name} {version}: publishing {manifest['name']} "
+            "would remove it; give --repo a name of its own"
+        )
+    if parse_version(version) > parse_version(own):
+        raise ArasError(
+            f"main of {hub.repo} is at version {version}: publishing {own} would take its readers "
+            "back; raise version in [dataset] past it and package again"
+        )
 
 
 @dataclass
@@ -100,6 +128,9 @@ class _Publisher(Rounds):
         if dry_run:
             return self.result("planned", None, planned)
         self.check_card()
+        if planned.remove:
+            names = [file.path for file in planned.remove]
+            hub.say(lines(f"{version} does not hold these files; its commit removes them:", names))
         if head is None:
             hub.create(private=private)
         commit = self.land(self.journal(), f"Release {version}")
@@ -169,8 +200,13 @@ class _Publisher(Rounds):
 
     def tagged(self) -> str | None:
         """The commit of the version's tag; ArasError when it holds other data than the release."""
-        tag = self.version
-        if tag not in self.hub.tags():
+        tag, refs = self.version, self.hub.refs()
+        if tag in refs["branches"]:
+            raise ArasError(
+                f"{self.hub.repo} has a branch {tag}: which of the two would revision={tag!r} "
+                "load? Rename or delete the branch"
+            )
+        if tag not in refs["tags"]:
             return None
         commit = str(self.hub.sha(tag))
         differs = self.plan_against(commit)

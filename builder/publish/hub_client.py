@@ -156,15 +156,25 @@ class HubRepo:
 
         return self.call(f"looking at {revision}", ask)
 
-    def tags(self) -> set[str]:
-        """Names of the tags; none where the repo is not there."""
+    def is_private(self) -> bool:
+        """Whether only some may read the repo, which is there."""
+        return bool(
+            self.call("looking at the repo", lambda: self.api.dataset_info(self.repo).private)
+        )
+
+    def refs(self) -> dict[str, set[str]]:
+        """Names of the "tags" and "branches"; none where the repo is not there."""
         from huggingface_hub.errors import RepositoryNotFoundError
 
-        def ask() -> set[str]:
+        def ask() -> dict[str, set[str]]:
             try:
-                return {one.name for one in self.api.list_repo_refs(**self.where).tags}
+                found = self.api.list_repo_refs(**self.where)
             except RepositoryNotFoundError:
-                return set()
+                return {"tags": set(), "branches": set()}
+            return {
+                "tags": {one.name for one in found.tags},
+                "branches": {one.name for one in found.branches},
+            }
 
         return self.call("listing the tags", ask)
 
@@ -314,7 +324,11 @@ class HubRepo:
 
     def merge(self, number: int) -> None:
         """Merge a pull request; not retried, raises what the client raises."""
-        self.api.change_discussion_status(**self.where, discussion_num=number, new_status="open")
+        at = self.api.get_discussion_details(**self.where, discussion_num=number)
+        if at.status == "draft":
+            self.api.change_discussion_status(
+                **self.where, discussion_num=number, new_status="open"
+            )
         self.api.merge_pull_request(**self.where, discussion_num=number)
 
     def close(self, number: int) -> None:

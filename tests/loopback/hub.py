@@ -649,7 +649,10 @@ class _Handler(BaseHTTPRequestHandler):
     def change_pull(self, body: bytes, repo: Repo, num: str, verb: str) -> Any:
         pull, ref = repo.pulls[int(num)], f"refs/pr/{num}"
         if verb == "status":
-            pull["status"] = json.loads(body)["status"]
+            asked = json.loads(body)["status"]
+            if asked == pull["status"]:
+                raise Answer(400, f"this pull request is {asked} already")
+            pull["status"] = asked
             change = {"id": "1", "type": "status-change", "createdAt": NOW}
             return {"newStatus": {**change, "data": {"status": pull["status"]}}}
         if pull["status"] != "open":

@@ -118,8 +118,36 @@ def test_a_pull_request_of_a_cut_run_is_found_again(desk, monkeypatch):
 
 
 def test_a_private_repo_is_created_private_and_verified_with_the_token(desk):
-    desk.publish(private=True)
+    desk.fault("POST", "/commit/", "refuse", times=6)
+    with pytest.raises(WorkFailed):
+        desk.publish(private=True)
     assert desk.hub.repo(REPO).private
+    desk.publish(private=True)
+    desk.assert_published()
+    desk.hub.repo(REPO).private = False
+    assert desk.publish(private=True)["status"] == "already published"
+
+
+def test_files_that_the_release_does_not_hold_are_named_before_they_go(desk):
+    desk.hub.create(REPO)
+    desk.hub.put(REPO, "data/old.csv", b"a,b\n")
+    desk.publish()
+    assert any("removes them:\n  data/old.csv" in line for line in desk.said)
+    desk.assert_published()
+
+
+def test_what_the_journal_notes_of_other_bytes_is_not_taken_for_sent(desk):
+    desk.fault("POST", "/commit/", "refuse", times=6)
+    with pytest.raises(WorkFailed):
+        desk.publish()
+    (path,) = (desk.release.parent / ".publish").glob("0.1.0-hub-*.json")
+    journal = files.read_json(path)
+    journal["uploaded"][SHARD]["sha256"] = "0" * 64
+    files.write_json(path, journal)
+    before = len(desk.hub.preuploaded)
+    desk.publish()
+    again = [path for path in desk.hub.preuploaded[before:] if path.endswith(".parquet")]
+    assert again == [SHARD]
     desk.assert_published()
 
 
@@ -200,6 +228,35 @@ def test_a_tag_with_other_content(desk):
     assert desk.hub.repo(REPO).tags == {"0.1.0": head}
 
 
+def holds(desk, **told):
+    """Let main hold another release; its manifest says ``told``."""
+    desk.hub.create(REPO)
+    manifest = {**files.read_json(desk.release / "manifest.json"), **told}
+    desk.hub.put(REPO, "manifest.json", json.dumps(manifest).encode())
+
+
+def test_an_older_version_than_main_holds(desk):
+    holds(desk, version="0.10.0")
+    refused(desk, r"main of org/name is at version 0\.10\.0: publishing 0\.1\.0 would take")
+    refused(desk, r"at version 0\.10\.0", dry_run=True)
+
+
+def test_another_dataset_on_main(desk):
+    holds(desk, name="bathymetry", version="0.0.1")
+    refused(desk, r"holds another dataset, bathymetry 0\.0\.1: .*--repo")
+
+
+def test_a_public_repo_where_a_private_one_is_asked_for(desk):
+    desk.hub.create(REPO)
+    refused(desk, "org/name is there already, and public", private=True)
+
+
+def test_a_branch_of_the_versions_name(desk):
+    desk.hub.create(REPO)
+    desk.hub.repo(REPO).refs["refs/heads/0.1.0"] = desk.hub.repo(REPO).resolve("main")
+    refused(desk, r"has a branch 0\.1\.0")
+
+
 @pytest.mark.parametrize(("skew", "word"), [(900, "15 min behind"), (-900, "15 min ahead")])
 def test_a_clock_that_is_wrong(desk, skew, word):
     desk.hub.skew = skew
@@ -247,6 +304,29 @@ def test_bytes_that_changed_after_packaging_are_not_sent(desk):
         desk.publish()
     assert files.sha256_file(desk.release / SHARD) not in {oid for oid, _ in desk.hub.received}
     assert desk.hub.requests("POST", "/commit/") == []
+
+
+def test_bytes_that_change_after_they_were_sent_are_told_and_not_tagged(desk):
+    data = (desk.release / SHARD).read_bytes()
+    flipped = data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]
+    desk.fault("POST", "/commit/", lambda: (desk.release / SHARD).write_bytes(flipped))
+    with pytest.raises(ArasError, match=f"{SHARD}: not the bytes that were packaged"):
+        desk.publish()
+    assert desk.hub.repo(REPO).tags == {}
+    (desk.release / SHARD).write_bytes(data)
+    desk.publish()
+    desk.assert_published()
+
+
+def test_a_tag_that_somebody_sets_elsewhere_at_the_last_moment(desk):
+    def theirs():
+        repo = desk.hub.repo(REPO)
+        repo.refs["refs/tags/0.1.0"] = next(iter(repo.commits))
+
+    desk.fault("POST", "/tag/", theirs)
+    with pytest.raises(ArasError, match=r"has a tag 0\.1\.0 with other content"):
+        desk.publish()
+    assert publications(desk.release) == []
 
 
 # Not tagged unless a user can load it.

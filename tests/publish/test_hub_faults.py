@@ -154,6 +154,7 @@ def test_the_hub_records_other_bytes_than_it_was_sent(desk):
     desk.publish()
     assert desk.hub.damages == []
     assert any(SHARD in line for line in desk.said)
+    assert desk.hub.preuploaded.count(SHARD) == 2
     desk.assert_published(commits=2)
 
 
