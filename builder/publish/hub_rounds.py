@@ -97,7 +97,8 @@ class Rounds:
             if todo.changes:
                 self.commit(journal, todo.first(LARGEST_COMMIT), title, at, ref)
         if wrong := self.mismatches(ref):
-            raise WorkFailed(lines(f"{hub.repo}: pull request {number} differs:", wrong))
+            journal.forget_uploaded()
+            raise _LookAgain(f"pull request {number} holds other bytes of {', '.join(wrong[:3])}")
         try:
             hub.merge(number)
         except Exception as error:

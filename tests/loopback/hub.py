@@ -25,6 +25,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 TOKEN = "hf_loopbackWriterToken0123456789abcd"
 READER = "hf_loopbackReaderToken0123456789abcd"
+SIGNATURE = "5ign3d0123456789abcdef"
+"""Of the addresses that large files are sent to: whoever has it may send, too."""
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
 LFS_SUFFIXES = (".parquet", ".png")
 NOW = "2026-01-01T00:00:00.000Z"
@@ -523,12 +525,14 @@ class _Handler(BaseHTTPRequestHandler):
         return {"files": answers}
 
     def batch(self, body: bytes, repo: Repo) -> Any:
-        url, objects = self.hub.url, []
+        url, objects, signed = self.hub.url, [], f"?X-Amz-Signature={SIGNATURE}"
         for one in json.loads(body)["objects"]:
-            upload: dict[str, Any] = {"href": f"{url}/lfs/{one['oid']}"}
+            upload: dict[str, Any] = {"href": f"{url}/lfs/{one['oid']}{signed}"}
             if self.hub.transfer == "multipart":
                 count = -(-one["size"] // self.hub.part)
-                urls = {f"{i + 1:05d}": f"{url}/lfs/{one['oid']}/{i + 1}" for i in range(count)}
+                urls = {
+                    f"{i + 1:05d}": f"{url}/lfs/{one['oid']}/{i + 1}{signed}" for i in range(count)
+                }
                 upload["header"] = {"chunk_size": str(self.hub.part), **urls}
             actions = {"upload": upload, "verify": {"href": f"{url}/lfs/verify"}}
             stored = (self.hub.objects / one["oid"]).exists()

@@ -5,6 +5,8 @@
 import json
 import shutil
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from builder import files
@@ -117,6 +119,25 @@ def test_a_pull_request_of_a_cut_run_is_found_again(desk, monkeypatch):
     desk.assert_published(commits=0)
 
 
+def test_a_pull_request_that_holds_other_bytes_is_mended_before_main_has_them(desk, monkeypatch):
+    monkeypatch.setattr(hub_rounds, "LARGEST_COMMIT", 10)
+    desk.hub.damages = [SHARD] * 3  # in every commit of the first round
+    desk.publish()
+    assert any(f"pull request 1 holds other bytes of {SHARD}" in line for line in desk.said)
+    repo, right = desk.hub.repo(REPO), files.sha256_file(desk.release / SHARD)
+    on_main = [commit.files[SHARD].sha256 for commit in repo.history() if SHARD in commit.files]
+    assert on_main == [right]
+    desk.assert_published(commits=0)
+
+
+def test_a_file_that_comes_to_main_while_a_pull_request_is_merged_goes(desk, monkeypatch):
+    monkeypatch.setattr(hub_rounds, "LARGEST_COMMIT", 10)
+    desk.fault("POST", "/merge", lambda: desk.hub.put(REPO, "NOTES.md", b"mine\n"))
+    desk.publish()
+    assert not any("holds other bytes" in line for line in desk.said)
+    desk.assert_published()
+
+
 def test_a_private_repo_is_created_private_and_verified_with_the_token(desk):
     desk.fault("POST", "/commit/", "refuse", times=6)
     with pytest.raises(WorkFailed):
@@ -216,7 +237,7 @@ def test_a_release_that_fails_the_check(desk):
 
 
 def test_a_card_that_the_hub_refuses(desk):
-    desk.hub.card_errors = ['"license" must be one of apache-2.0, mit, …']
+    desk.hub.card_errors = [f'"license" must be one of apache-2.0, mit, … (said to {TOKEN})']
     refused(desk, r'(?s)README.md: the Hub refuses its metadata.*"license" must be one of')
 
 
@@ -349,6 +370,28 @@ def test_a_release_that_does_not_load_is_not_tagged(desk):
     desk.hub.faults.clear()
     desk.publish()
     desk.assert_published()
+
+
+def test_pictures_that_do_not_open_are_not_tagged(desk):
+    shard = desk.release / "real/train-00000-of-00002.parquet"
+    table = pq.read_table(shard)
+    rows = [{**row, "image": {"bytes": b"no PNG", "path": "x.png"}} for row in table.to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), shard)
+    reseal(desk.release)
+    with pytest.raises(WorkFailed, match=r"load_dataset .*UnidentifiedImageError"):
+        desk.publish()
+    assert desk.hub.repo(REPO).tags == {}
+
+
+def test_rows_are_counted_at_the_commit_that_gets_the_tag(desk):
+    asked = []
+
+    def count(*job):
+        asked.append(job[3])
+        return desk.loader(*job)
+
+    commit = desk.publish(count=count)["commit"]
+    assert asked == [commit] == [*desk.hub.repo(REPO).tags.values()]
 
 
 def test_counting_apart_tells_why_loading_failed(desk):
