@@ -14,6 +14,7 @@ from builder.errors import ArasError, WorkFailed
 from builder.publish import hub_rounds
 from builder.publish.hub_load import LoadFailed, count_rows_apart
 from builder.publish.journal import publications
+from tests.loopback import hub as loopback
 from tests.loopback.hub import READER, TOKEN
 from tests.loopback.hub_kit import REPO, desk, server  # noqa: F401
 from tests.makers.tiny_release import seal, tiny_release
@@ -138,6 +139,17 @@ def test_a_file_that_comes_to_main_while_a_pull_request_is_merged_goes(desk, mon
     desk.assert_published()
 
 
+def test_a_shard_that_travels_with_its_commit_is_not_noted_as_sent(desk, monkeypatch):
+    monkeypatch.setattr(loopback, "LFS_SUFFIXES", (".png",))
+    desk.fault("POST", "/commit/", "refuse", times=6)
+    with pytest.raises(WorkFailed):
+        desk.publish()
+    desk.publish()
+    statuses = [status for _, _, status in desk.hub.requests("POST", "/commit/")]
+    assert statuses == [503] * 6 + [200]
+    desk.assert_published()
+
+
 def test_a_private_repo_is_created_private_and_verified_with_the_token(desk):
     desk.fault("POST", "/commit/", "refuse", times=6)
     with pytest.raises(WorkFailed):
@@ -222,6 +234,14 @@ def test_a_wrong_token_that_the_server_repeats_in_its_answer(desk):
 
 def test_a_token_that_can_only_read(desk):
     refused(desk, "can only read", token=READER)
+
+
+def test_a_token_that_may_not_write_there_is_told_at_the_first_refusal(desk):
+    fault = desk.fault("POST", "/preupload/", "refuse", status=403, times=99)
+    with pytest.raises(ArasError, match=r"HTTP 403(?s:.*)may not write there") as caught:
+        desk.publish()
+    assert caught.value.exit_code == 2
+    assert fault.seen == 1
 
 
 @pytest.mark.parametrize("kind", ["model", "space"])
