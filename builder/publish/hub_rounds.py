@@ -12,7 +12,8 @@ from typing import Any
 from builder import files
 from builder.errors import ArasError, WorkFailed
 from builder.progress import bar
-from builder.publish.hub_client import HubRepo, status_within
+from builder.publish.hub_calls import status_within
+from builder.publish.hub_client import HubRepo
 from builder.publish.hub_plan import File, Plan, lines, plan
 from builder.publish.journal import Journal
 from builder.retry import is_transient
