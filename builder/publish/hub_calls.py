@@ -91,6 +91,10 @@ class HubCalls:
             return ArasError(f"{place}\nThe token is not valid there: `hf auth login`, or HF_TOKEN")
         if status in (402, 403):
             return ArasError(f"{place}\nThe token may not write there: use one with write access")
+        if offers_no_xet(error):
+            return ArasError(
+                f"{place}\nThis Hub has no Xet: set HF_HUB_DISABLE_XET=1 to send by LFS"
+            )
         return WorkFailed(f"{place}\nNothing was tagged; run the same command to go on")
 
 
@@ -102,3 +106,8 @@ def status_within(error: BaseException) -> int | None:
             return status
         below = below.__cause__ or below.__context__
     return None
+
+
+def offers_no_xet(error: BaseException) -> bool:
+    """Whether the Hub knows no Xet token; the Xet client says so in words only."""
+    return "404 Not Found" in str(error) and "/xet-write-token/" in str(error)

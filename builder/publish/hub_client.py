@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import ArasError
-from builder.publish.hub_calls import HubCalls, status_within
+from builder.publish.hub_calls import HubCalls, offers_no_xet, status_within
 from builder.publish.hub_guard import redact
 
 LARGEST_SKEW = 300.0
@@ -274,5 +274,7 @@ def git_blob(data: bytes) -> str:
 def _may_work_again(error: BaseException) -> bool:
     """Sending bytes is idempotent: only a refusal (or a file that is gone) ends it."""
     if isinstance(error, (ArasError, FileNotFoundError)) or not isinstance(error, Exception):
+        return False
+    if offers_no_xet(error):
         return False
     return status_within(error) not in (401, 402, 403, 404, 413)

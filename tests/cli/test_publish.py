@@ -59,7 +59,7 @@ def packaged_rows(release):
 
 @pytest.mark.parametrize("desk", ["xet"], indirect=True)
 def test_published_as_typed_and_loaded_by_a_plain_user(desk):
-    done = run(desk, desk.release, "--repo", REPO, "--json")
+    done = run(desk, desk.release, "--repo", REPO, "--json", HF_DATASETS_OFFLINE="1")
     assert done.returncode == 0, done.stderr
     desk.assert_published()
     result = json.loads(done.stdout)
