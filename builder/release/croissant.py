@@ -120,7 +120,13 @@ def croissant(manifest: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) 
 
 def keywords(manifest: Mapping[str, Any]) -> list[str]:
     sensor = ["Sentinel-2"] if shows_worldcover(manifest) else []
-    return ["remote sensing", "land cover", *sensor, "image captioning", "synthetic data"]
+    made = ["synthetic data"] if holds_synthetic(manifest) else []
+    return ["remote sensing", "land cover", *sensor, "image captioning", *made]
+
+
+def holds_synthetic(manifest: Mapping[str, Any]) -> bool:
+    """Whether any row is synthetic."""
+    return "synthetic" in manifest["configs"]
 
 
 def shows_worldcover(manifest: Mapping[str, Any]) -> bool:
