@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from builder import files
 from builder.publish import hub as publisher
 from builder.publish.hub_guard import environment
 from builder.publish.journal import publications
@@ -148,7 +149,8 @@ class Desk:
         return fault
 
     def assert_published(self, commits: int = 1, release: Path | None = None) -> None:
-        """Exactly one version, every byte right, nothing sent twice, the release untouched."""
+        """Exactly one version, every byte right, nothing sent twice, the release untouched; and it
+        loads as a plain user loads it."""
         release = release or self.release
         repo = self.hub.repo(REPO)
         head = repo.resolve("main")
@@ -163,6 +165,9 @@ class Desk:
         assert digest_tree(self.release) == self.packaged
         (entry,) = publications(release)
         assert (entry["repo"], entry["commit"], entry["tag"]) == (REPO, head, release.name)
+        told = files.read_json(release / "manifest.json")["configs"]["real"]
+        found = self.loader(self.hub.url, TOKEN, REPO, None, ["real"])  # no revision, as most load
+        assert found["real"] == {split: one["rows"] for split, one in told.items()}
 
     def sent_twice(self) -> list[str]:
         """LFS objects that arrived more than once; over Xet, chunks that lie in two blocks."""
