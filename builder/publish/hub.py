@@ -17,10 +17,9 @@ from builder.publish.address import checked_address
 from builder.publish.hub_client import HubRepo
 from builder.publish.hub_load import Counts, LoadFailed, count_rows_apart
 from builder.publish.hub_plan import Plan, lines, read_release
-from builder.publish.hub_rounds import Rounds, head_tells
+from builder.publish.hub_rounds import Rounds, check_main, head_tells
 from builder.publish.journal import Journal, alone, open_journal, record_publication
 from builder.release import layout
-from builder.release.versions import parse_version
 
 Count = Callable[[str, str | None, str, str, list[str]], Counts]
 """(endpoint, token, repo, revision, configs) → rows of each split of each config."""
@@ -76,7 +75,7 @@ def publish(
             cards.check_doi(release, manifest)
         hub = HubRepo(endpoint, repo, token, base=base, say=say)
         hub.check_place(str(manifest["version"]))
-        _check_main(hub, manifest, private)
+        _check_repo(hub, manifest, private)
         if violations := check(release):
             raise ArasError(lines(f"{release} fails `aras check`; nothing was sent:", violations))
         named = cards.named_repo(manifest)
@@ -89,30 +88,17 @@ def publish(
         return _Publisher(release, manifest, ours, hub, count=count).run(private, dry_run)
 
 
-def _check_main(hub: HubRepo, manifest: dict[str, Any], private: bool) -> None:
-    """Raise ArasError where a new version on main would harm those who read what is there."""
-    own, head = str(manifest["version"]), hub.sha()
-    if head is None or own in hub.refs()["tags"]:
+def _check_repo(hub: HubRepo, manifest: dict[str, Any], private: bool) -> None:
+    """Raise ArasError where a repo that is there cannot take a new version as asked."""
+    head = hub.sha()
+    if head is None or manifest["version"] in hub.refs()["tags"]:
         return
     if private and not hub.is_private():
         raise ArasError(
             f"{hub.repo} is there already, and public; make it private in its settings, "
             "or leave --private out"
         )
-    told = hub.read_json(layout.MANIFEST, head) or {}
-    if "content_sha256" not in told:
-        return  # no release of ours
-    name, version = str(told.get("name")), str(told.get("version"))
-    if name != manifest["name"]:
-        raise ArasError(
-            f"{hub.repo} holds another dataset, {name} {version}: publishing {manifest['name']} "
-            "would remove it; give --repo a name of its own"
-        )
-    if parse_version(version) > parse_version(own):
-        raise ArasError(
-            f"main of {hub.repo} is at version {version}: publishing {own} would take its readers "
-            "back; raise version in [dataset] past it and package again"
-        )
+    check_main(hub, manifest, head)
 
 
 @dataclass

@@ -294,6 +294,17 @@ def test_an_older_version_than_main_holds(desk):
     refused(desk, r"at version 0\.10\.0", dry_run=True)
 
 
+def test_a_later_version_that_comes_to_main_meanwhile_stays(desk):
+    manifest = {**files.read_json(desk.release / "manifest.json"), "version": "0.3.0"}
+    theirs = json.dumps(manifest).encode()
+    desk.fault("POST", "/commit/", lambda: desk.hub.put(REPO, "manifest.json", theirs))
+    with pytest.raises(ArasError, match=r"main of org/name is at version 0\.3\.0"):
+        desk.publish()
+    repo = desk.hub.repo(REPO)
+    assert desk.hub.content(repo.files()["manifest.json"]) == theirs
+    assert repo.tags == {}
+
+
 def test_another_dataset_on_main(desk):
     holds(desk, name="bathymetry", version="0.0.1")
     refused(desk, r"holds another dataset, bathymetry 0\.0\.1: .*--repo")
