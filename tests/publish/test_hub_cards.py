@@ -2,6 +2,7 @@
 
 # ruff: noqa: F811 - a fixture is imported and then named as an argument
 
+import json
 import shutil
 
 import pytest
@@ -158,6 +159,18 @@ def test_newer_cards_do_not_go_beside_other_data_of_the_same_version(desk):
     edit_card(desk.release)
     assert desk.publish()["status"] == "already published"
     assert desk.hub.repo(REPO).resolve("main") == head
+
+
+def test_newer_cards_do_not_go_over_a_version_that_comes_to_main_meanwhile(desk):
+    desk.publish()
+    edit_card(desk.release)
+    told = {**files.read_json(desk.release / "manifest.json"), "version": "0.2.0"}
+    theirs = json.dumps(told).encode()
+    desk.fault("POST", "/commit/", lambda: desk.hub.put(REPO, "manifest.json", theirs))
+    assert desk.publish()["status"] == "already published"
+    repo = desk.hub.repo(REPO)
+    assert desk.hub.content(repo.files()["manifest.json"]) == theirs
+    assert repo.files()["README.md"] == repo.files("0.1.0")["README.md"]
 
 
 def test_newer_cards_that_do_not_load_or_arrive_whole_are_told(desk):
