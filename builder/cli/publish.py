@@ -42,7 +42,11 @@ def publish() -> None:
     show_default=True,
     help="Another Hub, for instance a self-hosted one.",
 )
-@click.option("--private", is_flag=True, help="Create the repo private, where it is not there yet.")
+@click.option(
+    "--private",
+    is_flag=True,
+    help="Create the repo private; one that is there and public is refused.",
+)
 @click.option(
     "--unpublished-doi", is_flag=True, help="Send cards whose DOI is a draft's, or the sandbox's."
 )
@@ -73,7 +77,7 @@ def hub(
 
     Needs a token with write access, from HF_TOKEN or `hf auth login`. RELEASE must pass
     `aras check`. Files of the repo that the release does not hold are removed by the commit
-    (its history keeps them).
+    (its history keeps them); a repo that holds another dataset, or a later version, is refused.
 
     \b
     Example:

@@ -17,7 +17,7 @@ from builder.publish.address import checked_address
 from builder.publish.hub_client import HubRepo
 from builder.publish.hub_load import Counts, LoadFailed, count_rows_apart
 from builder.publish.hub_plan import Plan, lines, read_release
-from builder.publish.hub_rounds import Rounds, head_tells
+from builder.publish.hub_rounds import Rounds, check_main, head_tells
 from builder.publish.journal import Journal, alone, open_journal, record_publication
 from builder.release import layout
 
@@ -75,6 +75,7 @@ def publish(
             cards.check_doi(release, manifest)
         hub = HubRepo(endpoint, repo, token, base=base, say=say)
         hub.check_place(str(manifest["version"]))
+        _check_repo(hub, manifest, private)
         if violations := check(release):
             raise ArasError(lines(f"{release} fails `aras check`; nothing was sent:", violations))
         named = cards.named_repo(manifest)
@@ -85,6 +86,19 @@ def publish(
             cards.rewrite(release, render, repo=repo)
             manifest, ours = read_release(release)
         return _Publisher(release, manifest, ours, hub, count=count).run(private, dry_run)
+
+
+def _check_repo(hub: HubRepo, manifest: dict[str, Any], private: bool) -> None:
+    """Raise ArasError where a repo that is there cannot take a new version as asked."""
+    head = hub.sha()
+    if head is None or manifest["version"] in hub.refs()["tags"]:
+        return
+    if private and not hub.is_private():
+        raise ArasError(
+            f"{hub.repo} is there already, and public; make it private in its settings, "
+            "or leave --private out"
+        )
+    check_main(hub, manifest, head)
 
 
 @dataclass
@@ -100,6 +114,9 @@ class _Publisher(Rounds):
         if dry_run:
             return self.result("planned", None, planned)
         self.check_card()
+        if planned.remove:
+            names = [file.path for file in planned.remove]
+            hub.say(lines(f"{version} does not hold these files; its commit removes them:", names))
         if head is None:
             hub.create(private=private)
         commit = self.land(self.journal(), f"Release {version}")
@@ -135,6 +152,8 @@ class _Publisher(Rounds):
         main = hub.call("committing", once, retry_if=head_tells)
         if self.cards_behind(main).changes:
             raise WorkFailed(f"{hub.repo}: the cards did not arrive whole on main; run again")
+        if self.plan_against(main).send:  # another version came meanwhile
+            return self.done("already published", commit, None)
         self.verify_rows(main)
         return self.done("cards renewed", commit, planned, main)
 
@@ -169,8 +188,13 @@ class _Publisher(Rounds):
 
     def tagged(self) -> str | None:
         """The commit of the version's tag; ArasError when it holds other data than the release."""
-        tag = self.version
-        if tag not in self.hub.tags():
+        tag, refs = self.version, self.hub.refs()
+        if tag in refs["branches"]:
+            raise ArasError(
+                f"{self.hub.repo} has a branch {tag}: which of the two would revision={tag!r} "
+                "load? Rename or delete the branch"
+            )
+        if tag not in refs["tags"]:
             return None
         commit = str(self.hub.sha(tag))
         differs = self.plan_against(commit)

@@ -1,19 +1,17 @@
-"""One dataset repo on one Hub: huggingface_hub with our retry, our errors, and no token in them."""
+"""One dataset repo on one Hub: what can be looked at there, and what can be written."""
 
 import contextlib
 import email.utils
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from builder.errors import ArasError, WorkFailed
+from builder.errors import ArasError
+from builder.publish.hub_calls import HubCalls, offers_no_xet, status_within
 from builder.publish.hub_guard import redact
-from builder.retry import in_words, is_transient, retrying, status_of
-
-T = TypeVar("T")
 
 LARGEST_SKEW = 300.0
 """Seconds by which our clock may differ from the Hub's: signed addresses live for minutes."""
@@ -28,88 +26,8 @@ class Held:
     blob: str
 
 
-class HubRepo:
-    """The dataset repo ``repo`` at ``endpoint``.
-
-    Every call is retried by the one policy of builder.retry (``base`` is its first wait in
-    seconds) and raises ArasError (refused: token, rights, names) or WorkFailed (the Hub did not
-    answer well in the end), with secrets cut out of the message. ``token=None`` reads what the
-    public can read.
-    """
-
-    def __init__(
-        self,
-        endpoint: str,
-        repo: str,
-        token: str | None,
-        *,
-        base: float = 0.5,
-        say: Callable[[str], None] = lambda line: None,
-    ) -> None:
-        from huggingface_hub import HfApi, constants
-
-        if constants.is_offline_mode():
-            raise ArasError("HF_HUB_OFFLINE is set: unset it to publish")
-        self.endpoint, self.repo, self.token = endpoint, repo, token
-        self.base, self.say = base, say
-        self.api = HfApi(endpoint=endpoint, token=token or False, library_name="aras")
-        self.where: dict[str, Any] = {"repo_id": repo, "repo_type": "dataset"}
-
-    def call(
-        self,
-        what: str,
-        call: Callable[[], T],
-        *,
-        retry_if: Callable[[BaseException], bool] = is_transient,
-        attempts: int = 6,
-    ) -> T:
-        """``call()`` under the retry policy; ``what`` names it in messages."""
-
-        def tell(error: BaseException, wait: float) -> None:
-            self.say(f"{what}: {self.reason(error)}; again {in_words(wait)}")
-
-        try:
-            return retrying(
-                call, attempts=attempts, base=self.base, retry_if=retry_if, on_retry=tell
-            )
-        except ArasError:
-            raise
-        except Exception as error:  # noqa: BLE001 - every client error leaves as one of ours
-            raise self.failure(what, error) from None
-
-    def ask(
-        self, what: str, method: str, url: str, *, fine: tuple[int, ...] = (), **options: Any
-    ) -> Any:
-        """The answer to what the client has no call for; a status in ``fine`` is no failure."""
-        import huggingface_hub.utils
-
-        utils: Any = huggingface_hub.utils
-        headers = utils.build_hf_headers(token=self.token or False)
-
-        def once() -> Any:
-            answer = utils.get_session().request(method, url, headers=headers, **options)
-            if answer.status_code not in fine:
-                utils.hf_raise_for_status(answer)
-            return answer
-
-        return self.call(what, once)
-
-    def reason(self, error: BaseException) -> str:
-        """What went wrong in one line: the first words and the server's own, secrets cut out."""
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        status = status_within(error)
-        head = f"HTTP {status}" if status else type(error).__name__
-        return redact(": ".join(dict.fromkeys([head, *lines[:1], *lines[-1:]])), self.token)
-
-    def failure(self, what: str, error: BaseException) -> ArasError:
-        """Our error for a client's: exit 2 when the Hub refuses us, 1 when it does not work."""
-        place = f"{what} ({self.repo} on {self.endpoint}): {self.reason(error)}"
-        status = status_within(error)
-        if status == 401:
-            return ArasError(f"{place}\nThe token is not valid there: `hf auth login`, or HF_TOKEN")
-        if status in (402, 403):
-            return ArasError(f"{place}\nThe token may not write there: use one with write access")
-        return WorkFailed(f"{place}\nNothing was tagged; run the same command to go on")
+class HubRepo(HubCalls):
+    """The dataset repo ``repo`` at ``endpoint``; its calls are made as `HubCalls` has it."""
 
     # Looking.
 
@@ -156,15 +74,25 @@ class HubRepo:
 
         return self.call(f"looking at {revision}", ask)
 
-    def tags(self) -> set[str]:
-        """Names of the tags; none where the repo is not there."""
+    def is_private(self) -> bool:
+        """Whether only some may read the repo, which is there."""
+        return bool(
+            self.call("looking at the repo", lambda: self.api.dataset_info(self.repo).private)
+        )
+
+    def refs(self) -> dict[str, set[str]]:
+        """Names of the "tags" and "branches"; none where the repo is not there."""
         from huggingface_hub.errors import RepositoryNotFoundError
 
-        def ask() -> set[str]:
+        def ask() -> dict[str, set[str]]:
             try:
-                return {one.name for one in self.api.list_repo_refs(**self.where).tags}
+                found = self.api.list_repo_refs(**self.where)
             except RepositoryNotFoundError:
-                return set()
+                return {"tags": set(), "branches": set()}
+            return {
+                "tags": {one.name for one in found.tags},
+                "branches": {one.name for one in found.branches},
+            }
 
         return self.call("listing the tags", ask)
 
@@ -314,7 +242,11 @@ class HubRepo:
 
     def merge(self, number: int) -> None:
         """Merge a pull request; not retried, raises what the client raises."""
-        self.api.change_discussion_status(**self.where, discussion_num=number, new_status="open")
+        at = self.api.get_discussion_details(**self.where, discussion_num=number)
+        if at.status == "draft":
+            self.api.change_discussion_status(
+                **self.where, discussion_num=number, new_status="open"
+            )
         self.api.merge_pull_request(**self.where, discussion_num=number)
 
     def close(self, number: int) -> None:
@@ -339,18 +271,10 @@ def git_blob(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
-def status_within(error: BaseException) -> int | None:
-    """The HTTP status of an error or of what it was raised from (the client wraps them)."""
-    below: BaseException | None = error
-    while below is not None:
-        if status := status_of(below):
-            return status
-        below = below.__cause__ or below.__context__
-    return None
-
-
 def _may_work_again(error: BaseException) -> bool:
     """Sending bytes is idempotent: only a refusal (or a file that is gone) ends it."""
     if isinstance(error, (ArasError, FileNotFoundError)) or not isinstance(error, Exception):
+        return False
+    if offers_no_xet(error):
         return False
     return status_within(error) not in (401, 402, 403, 404, 413)

@@ -22,7 +22,7 @@ Counts = dict[str, dict[str, int]]
 
 
 class LoadFailed(Exception):
-    """`load_dataset` raised in the other process; the message is the end of its stderr."""
+    """`load_dataset` raised in the other process; the message is its last words."""
 
 
 def count_rows(repo: str, revision: str, configs: Iterable[str]) -> Counts:
@@ -52,12 +52,13 @@ def count_rows_apart(
 ) -> Counts:
     """``count_rows`` in a fresh process with a fresh cache; raises LoadFailed."""
     command = [sys.executable, "-m", "builder.publish.hub_load", repo, revision, *configs]
+    online = {"HF_DATASETS_OFFLINE": "0"}
     secret = {"HF_TOKEN": token} if token else {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
     package = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory(prefix="aras-load-", ignore_cleanup_errors=True) as home:
         caches = {"HF_HOME": home, "HF_HUB_CACHE": f"{home}/hub", "HF_DATASETS_CACHE": f"{home}/ds"}
-        own = {**environment(endpoint), **secret, **caches, "PYTHONPATH": path}
+        own = {**environment(endpoint), **online, **secret, **caches, "PYTHONPATH": path}
         try:
             done = subprocess.run(
                 command, env={**os.environ, **own}, capture_output=True, text=True, timeout=LONGEST
@@ -65,9 +66,16 @@ def count_rows_apart(
         except subprocess.TimeoutExpired:
             raise LoadFailed(f"no end after {LONGEST / 60:.0f} min") from None
     if done.returncode:
-        raise LoadFailed("\n".join(done.stderr.strip().splitlines()[-6:]))
+        raise LoadFailed(_last_words(done.stderr) or f"exit code {done.returncode}")
     counts: Counts = json.loads(done.stdout.splitlines()[-1])
     return counts
+
+
+def _last_words(stderr: str) -> str:
+    """What stands below the last indented line: the error itself, not the frames it came from."""
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    indented = [i for i, line in enumerate(lines) if line[0].isspace()]
+    return "\n".join(lines[indented[-1] + 1 :] if indented else lines)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,12 @@ from typing import Any
 from builder import files
 from builder.errors import ArasError, WorkFailed
 from builder.progress import bar
-from builder.publish.hub_client import HubRepo, status_within
+from builder.publish.hub_calls import status_within
+from builder.publish.hub_client import HubRepo
 from builder.publish.hub_plan import File, Plan, lines, plan
 from builder.publish.journal import Journal
+from builder.release import layout
+from builder.release.versions import parse_version
 from builder.retry import is_transient
 
 LARGEST_COMMIT = 100
@@ -82,6 +85,8 @@ class Rounds:
         todo = self.plan_against(head)
         if head and not todo.changes:
             return head
+        if head:
+            check_main(self.hub, self.manifest, head)
         if todo.changes <= LARGEST_COMMIT:
             return self.commit(journal, todo, title, head, "main")
         return self.round_by_pull_request(journal, todo, title, str(head))
@@ -97,7 +102,8 @@ class Rounds:
             if todo.changes:
                 self.commit(journal, todo.first(LARGEST_COMMIT), title, at, ref)
         if wrong := self.mismatches(ref):
-            raise WorkFailed(lines(f"{hub.repo}: pull request {number} differs:", wrong))
+            journal.forget_uploaded()
+            raise _LookAgain(f"pull request {number} holds other bytes of {', '.join(wrong[:3])}")
         try:
             hub.merge(number)
         except Exception as error:
@@ -144,6 +150,24 @@ class Rounds:
                 self.hub.send(small, ref)
                 self.sent.update(add.path_in_repo for add in small)
         return operations
+
+
+def check_main(hub: HubRepo, manifest: dict[str, Any], head: str) -> None:
+    """Raise ArasError where a release at ``head`` must not give way to that of ``manifest``."""
+    told = hub.read_json(layout.MANIFEST, head) or {}
+    if "content_sha256" not in told:
+        return  # no release of ours
+    name, version, own = str(told.get("name")), str(told.get("version")), str(manifest["version"])
+    if name != manifest["name"]:
+        raise ArasError(
+            f"{hub.repo} holds another dataset, {name} {version}: publishing {manifest['name']} "
+            "would remove it; give --repo a name of its own"
+        )
+    if parse_version(version) > parse_version(own):
+        raise ArasError(
+            f"main of {hub.repo} is at version {version}: publishing {own} would take its readers "
+            "back; raise version in [dataset] past it and package again"
+        )
 
 
 def head_tells(error: BaseException) -> bool:

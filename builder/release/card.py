@@ -16,7 +16,7 @@ from builder.files import write_json
 from builder.landcover import CLASSES, PALETTE, WORLDCOVER
 from builder.release import layout
 from builder.release.changelog import history
-from builder.release.croissant import cite, croissant, keywords, shows_worldcover
+from builder.release.croissant import cite, croissant, holds_synthetic, keywords, shows_worldcover
 from builder.release.flat import HERE
 from builder.release.licences import licence
 from builder.schema import COLUMNS, CONTROLS, KINDS, Column, features, names_of
@@ -197,7 +197,7 @@ def front_matter(release: Path, manifest: Mapping[str, Any]) -> str:
             "remote-sensing",
             "land-cover",
             *(["sentinel-2"] if shows_worldcover(manifest) else []),
-            *(["synthetic"] if "synthetic" in manifest["configs"] else []),
+            *(["synthetic"] if holds_synthetic(manifest) else []),
             "geospatial",
         ],
         "configs": configs,

@@ -120,7 +120,7 @@ def croissant(manifest: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) 
 
 def keywords(manifest: Mapping[str, Any]) -> list[str]:
     sensor = ["Sentinel-2"] if shows_worldcover(manifest) else []
-    made = ["synthetic data"] if "synthetic" in manifest["configs"] else []
+    made = ["synthetic data"] if holds_synthetic(manifest) else []
     return ["remote sensing", "land cover", *sensor, "image captioning", *made]
 
 
@@ -140,6 +140,11 @@ def hub_address(manifest: Mapping[str, Any]) -> str | None:
     """Where a Hub holds what the manifest tells: nowhere for a part of a release."""
     repo = manifest["facts"]["recipe"]["release"]["repo"]
     return f"https://huggingface.co/datasets/{repo}" if repo and "part" not in manifest else None
+
+
+def holds_synthetic(manifest: Mapping[str, Any]) -> bool:
+    """Whether any row is synthetic."""
+    return "synthetic" in manifest["configs"]
 
 
 def shows_worldcover(manifest: Mapping[str, Any]) -> bool:

@@ -59,7 +59,7 @@ def packaged_rows(release):
 
 @pytest.mark.parametrize("desk", ["xet"], indirect=True)
 def test_published_as_typed_and_loaded_by_a_plain_user(desk):
-    done = run(desk, desk.release, "--repo", REPO, "--json")
+    done = run(desk, desk.release, "--repo", REPO, "--json", HF_DATASETS_OFFLINE="1")
     assert done.returncode == 0, done.stderr
     desk.assert_published()
     result = json.loads(done.stdout)
@@ -107,9 +107,12 @@ def test_the_token_of_a_login_is_found_and_no_token_is_told(desk, tmp_path_facto
 
 
 def test_a_hub_that_does_not_work_ends_with_exit_code_1(desk):
-    desk.fault("POST", "/commit/", "refuse", times=99, headers={"Retry-After": "0"})
+    wait = {"Retry-After": "0"}
+    desk.fault("PUT", "/lfs/", "refuse", headers=wait)
+    desk.fault("POST", "/commit/", "refuse", times=99, headers=wait)
     done = run(desk, desk.release, "--repo", REPO)
     assert done.returncode == 1
     assert "run the same command to go on" in done.stderr
+    assert "X-Amz-Signature=[redacted]" in done.stderr  # what the client logs of its own attempts
     assert "Traceback" not in done.stderr
     assert desk.hub.repo(REPO).tags == {}

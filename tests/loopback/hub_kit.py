@@ -15,14 +15,16 @@ from typing import Any
 
 import pytest
 
+from builder import files
 from builder.publish import hub as publisher
 from builder.publish.hub_guard import environment
 from builder.publish.journal import publications
-from tests.loopback.hub import READER, TOKEN, Fault, Hub, chunks_of_shard
+from tests.loopback.hub import READER, SIGNATURE, TOKEN, Fault, Hub, chunks_of_shard
 from tests.makers.tiny_release import digest_tree, tiny_release
 
 ROOT = Path(__file__).parents[2]
 REPO = "org/name"
+SECRETS = (TOKEN, READER, SIGNATURE)
 
 LOADER = """
 import json, sys
@@ -147,7 +149,8 @@ class Desk:
         return fault
 
     def assert_published(self, commits: int = 1, release: Path | None = None) -> None:
-        """Exactly one version, every byte right, nothing sent twice, the release untouched."""
+        """Exactly one version, every byte right, nothing sent twice, the release untouched; and it
+        loads as a plain user loads it."""
         release = release or self.release
         repo = self.hub.repo(REPO)
         head = repo.resolve("main")
@@ -162,6 +165,9 @@ class Desk:
         assert digest_tree(self.release) == self.packaged
         (entry,) = publications(release)
         assert (entry["repo"], entry["commit"], entry["tag"]) == (REPO, head, release.name)
+        told = files.read_json(release / "manifest.json")["configs"]["real"]
+        found = self.loader(self.hub.url, TOKEN, REPO, None, ["real"])  # no revision, as most load
+        assert found["real"] == {split: one["rows"] for split, one in told.items()}
 
     def sent_twice(self) -> list[str]:
         """LFS objects that arrived more than once; over Xet, chunks that lie in two blocks."""
@@ -173,15 +179,13 @@ class Desk:
         return [name for name, count in times.items() if count > 1]
 
     def assert_no_secret(self, *texts: str) -> None:
-        """No token in what was said, in ``texts``, or in any file this run may have written."""
+        """No secret in what was said, in ``texts``, or in any file this run may have written."""
         for text in (*self.said, *texts):
-            assert TOKEN not in text
-            assert READER not in text
+            assert not any(secret in text for secret in SECRETS)
         for path in self.folder.rglob("*"):
             if path.is_file() and "objects" not in path.parts:
                 data = path.read_bytes()
-                assert TOKEN.encode() not in data, path
-                assert READER.encode() not in data, path
+                assert not any(secret.encode() in data for secret in SECRETS), path
 
 
 @pytest.fixture

@@ -5,13 +5,17 @@
 import json
 import shutil
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from huggingface_hub import constants
 
 from builder import files
 from builder.errors import ArasError, WorkFailed
 from builder.publish import hub_rounds
 from builder.publish.hub_load import LoadFailed, count_rows_apart
 from builder.publish.journal import publications
+from tests.loopback import hub as loopback
 from tests.loopback.hub import READER, TOKEN
 from tests.loopback.hub_kit import REPO, desk, server  # noqa: F401
 from tests.makers.tiny_release import seal, tiny_release
@@ -117,9 +121,67 @@ def test_a_pull_request_of_a_cut_run_is_found_again(desk, monkeypatch):
     desk.assert_published(commits=0)
 
 
+def test_a_pull_request_that_holds_other_bytes_is_mended_before_main_has_them(desk, monkeypatch):
+    monkeypatch.setattr(hub_rounds, "LARGEST_COMMIT", 10)
+    desk.hub.damages = [SHARD] * 3  # in every commit of the first round
+    desk.publish()
+    assert any(f"pull request 1 holds other bytes of {SHARD}" in line for line in desk.said)
+    repo, right = desk.hub.repo(REPO), files.sha256_file(desk.release / SHARD)
+    on_main = [commit.files[SHARD].sha256 for commit in repo.history() if SHARD in commit.files]
+    assert on_main == [right]
+    desk.assert_published(commits=0)
+
+
+def test_a_file_that_comes_to_main_while_a_pull_request_is_merged_goes(desk, monkeypatch):
+    monkeypatch.setattr(hub_rounds, "LARGEST_COMMIT", 10)
+    desk.fault("POST", "/merge", lambda: desk.hub.put(REPO, "NOTES.md", b"mine\n"))
+    desk.publish()
+    assert not any("holds other bytes" in line for line in desk.said)
+    desk.assert_published()
+
+
+def test_a_shard_that_travels_with_its_commit_is_not_noted_as_sent(desk, monkeypatch):
+    monkeypatch.setattr(loopback, "LFS_SUFFIXES", (".png",))
+    desk.fault("POST", "/commit/", "refuse", times=6)
+    with pytest.raises(WorkFailed):
+        desk.publish()
+    desk.publish()
+    statuses = [status for _, _, status in desk.hub.requests("POST", "/commit/")]
+    assert statuses == [503] * 6 + [200]
+    desk.assert_published()
+
+
 def test_a_private_repo_is_created_private_and_verified_with_the_token(desk):
-    desk.publish(private=True)
+    desk.fault("POST", "/commit/", "refuse", times=6)
+    with pytest.raises(WorkFailed):
+        desk.publish(private=True)
     assert desk.hub.repo(REPO).private
+    desk.publish(private=True)
+    desk.assert_published()
+    desk.hub.repo(REPO).private = False
+    assert desk.publish(private=True)["status"] == "already published"
+
+
+def test_files_that_the_release_does_not_hold_are_named_before_they_go(desk):
+    desk.hub.create(REPO)
+    desk.hub.put(REPO, "data/old.csv", b"a,b\n")
+    desk.publish()
+    assert any("removes them:\n  data/old.csv" in line for line in desk.said)
+    desk.assert_published()
+
+
+def test_what_the_journal_notes_of_other_bytes_is_not_taken_for_sent(desk):
+    desk.fault("POST", "/commit/", "refuse", times=6)
+    with pytest.raises(WorkFailed):
+        desk.publish()
+    (path,) = (desk.release.parent / ".publish").glob("0.1.0-hub-*.json")
+    journal = files.read_json(path)
+    journal["uploaded"][SHARD]["sha256"] = "0" * 64
+    files.write_json(path, journal)
+    before = len(desk.hub.preuploaded)
+    desk.publish()
+    again = [path for path in desk.hub.preuploaded[before:] if path.endswith(".parquet")]
+    assert again == [SHARD]
     desk.assert_published()
 
 
@@ -175,6 +237,25 @@ def test_a_token_that_can_only_read(desk):
     refused(desk, "can only read", token=READER)
 
 
+def test_a_token_that_may_not_write_there_is_told_at_the_first_refusal(desk):
+    fault = desk.fault("POST", "/preupload/", "refuse", status=403, times=99)
+    with pytest.raises(ArasError, match=r"HTTP 403(?s:.*)may not write there") as caught:
+        desk.publish()
+    assert caught.value.exit_code == 2
+    assert fault.seen == 1
+
+
+def test_a_hub_without_xet_is_told_at_once(desk, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    with pytest.raises(ArasError, match="has no Xet: set HF_HUB_DISABLE_XET=1"):
+        desk.publish()
+    asked = desk.hub.requests("GET", "/xet-write-token/")
+    assert len(asked) == 1
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    desk.publish()
+    desk.assert_published()
+
+
 @pytest.mark.parametrize("kind", ["model", "space"])
 def test_a_repo_of_another_type(desk, kind):
     desk.hub.create(REPO, kind)
@@ -188,7 +269,7 @@ def test_a_release_that_fails_the_check(desk):
 
 
 def test_a_card_that_the_hub_refuses(desk):
-    desk.hub.card_errors = ['"license" must be one of apache-2.0, mit, …']
+    desk.hub.card_errors = [f'"license" must be one of apache-2.0, mit, … (said to {TOKEN})']
     refused(desk, r'(?s)README.md: the Hub refuses its metadata.*"license" must be one of')
 
 
@@ -198,6 +279,46 @@ def test_a_tag_with_other_content(desk):
     desk.hub.repo(REPO).refs["refs/tags/0.1.0"] = head
     refused(desk, r"(?s)has a tag 0\.1\.0 with other content.*new version")
     assert desk.hub.repo(REPO).tags == {"0.1.0": head}
+
+
+def holds(desk, **told):
+    """Let main hold another release; its manifest says ``told``."""
+    desk.hub.create(REPO)
+    manifest = {**files.read_json(desk.release / "manifest.json"), **told}
+    desk.hub.put(REPO, "manifest.json", json.dumps(manifest).encode())
+
+
+def test_an_older_version_than_main_holds(desk):
+    holds(desk, version="0.10.0")
+    refused(desk, r"main of org/name is at version 0\.10\.0: publishing 0\.1\.0 would take")
+    refused(desk, r"at version 0\.10\.0", dry_run=True)
+
+
+def test_a_later_version_that_comes_to_main_meanwhile_stays(desk):
+    manifest = {**files.read_json(desk.release / "manifest.json"), "version": "0.3.0"}
+    theirs = json.dumps(manifest).encode()
+    desk.fault("POST", "/commit/", lambda: desk.hub.put(REPO, "manifest.json", theirs))
+    with pytest.raises(ArasError, match=r"main of org/name is at version 0\.3\.0"):
+        desk.publish()
+    repo = desk.hub.repo(REPO)
+    assert desk.hub.content(repo.files()["manifest.json"]) == theirs
+    assert repo.tags == {}
+
+
+def test_another_dataset_on_main(desk):
+    holds(desk, name="bathymetry", version="0.0.1")
+    refused(desk, r"holds another dataset, bathymetry 0\.0\.1: .*--repo")
+
+
+def test_a_public_repo_where_a_private_one_is_asked_for(desk):
+    desk.hub.create(REPO)
+    refused(desk, "org/name is there already, and public", private=True)
+
+
+def test_a_branch_of_the_versions_name(desk):
+    desk.hub.create(REPO)
+    desk.hub.repo(REPO).refs["refs/heads/0.1.0"] = desk.hub.repo(REPO).resolve("main")
+    refused(desk, r"has a branch 0\.1\.0")
 
 
 @pytest.mark.parametrize(("skew", "word"), [(900, "15 min behind"), (-900, "15 min ahead")])
@@ -249,6 +370,29 @@ def test_bytes_that_changed_after_packaging_are_not_sent(desk):
     assert desk.hub.requests("POST", "/commit/") == []
 
 
+def test_bytes_that_change_after_they_were_sent_are_told_and_not_tagged(desk):
+    data = (desk.release / SHARD).read_bytes()
+    flipped = data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]
+    desk.fault("POST", "/commit/", lambda: (desk.release / SHARD).write_bytes(flipped))
+    with pytest.raises(ArasError, match=f"{SHARD}: not the bytes that were packaged"):
+        desk.publish()
+    assert desk.hub.repo(REPO).tags == {}
+    (desk.release / SHARD).write_bytes(data)
+    desk.publish()
+    desk.assert_published()
+
+
+def test_a_tag_that_somebody_sets_elsewhere_at_the_last_moment(desk):
+    def theirs():
+        repo = desk.hub.repo(REPO)
+        repo.refs["refs/tags/0.1.0"] = next(iter(repo.commits))
+
+    desk.fault("POST", "/tag/", theirs)
+    with pytest.raises(ArasError, match=r"has a tag 0\.1\.0 with other content"):
+        desk.publish()
+    assert publications(desk.release) == []
+
+
 # Not tagged unless a user can load it.
 
 
@@ -271,6 +415,28 @@ def test_a_release_that_does_not_load_is_not_tagged(desk):
     desk.assert_published()
 
 
+def test_pictures_that_do_not_open_are_not_tagged(desk):
+    shard = desk.release / "real/train-00000-of-00002.parquet"
+    table = pq.read_table(shard)
+    rows = [{**row, "image": {"bytes": b"no PNG", "path": "x.png"}} for row in table.to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), shard)
+    reseal(desk.release)
+    with pytest.raises(WorkFailed, match=r"load_dataset .*UnidentifiedImageError"):
+        desk.publish()
+    assert desk.hub.repo(REPO).tags == {}
+
+
+def test_rows_are_counted_at_the_commit_that_gets_the_tag(desk):
+    asked = []
+
+    def count(*job):
+        asked.append(job[3])
+        return desk.loader(*job)
+
+    commit = desk.publish(count=count)["commit"]
+    assert asked == [commit] == [*desk.hub.repo(REPO).tags.values()]
+
+
 def test_counting_apart_tells_why_loading_failed(desk):
-    with pytest.raises(LoadFailed, match="org/name"):
+    with pytest.raises(LoadFailed, match=r"^[\w.]+Error: .*org/name"):
         count_rows_apart(desk.hub.url, None, REPO, "main", ["real"])

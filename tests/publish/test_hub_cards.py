@@ -2,12 +2,13 @@
 
 # ruff: noqa: F811 - a fixture is imported and then named as an argument
 
+import json
 import shutil
 
 import pytest
 
 from builder import files
-from builder.errors import ArasError
+from builder.errors import ArasError, WorkFailed
 from builder.publish.cards import check_doi
 from builder.publish.journal import publications, published_path, record_publication
 from tests.loopback.hub_kit import REPO, desk, server  # noqa: F401
@@ -142,6 +143,46 @@ def test_newer_cards_of_an_old_version_leave_a_later_version_on_main_alone(desk)
     assert any("main holds other data (version 0.2.0)" in line for line in desk.said)
     assert desk.hub.repo(REPO).resolve("main") == head
     assert len(desk.hub.writes()) == writes
+
+
+def test_newer_cards_leave_what_others_added_to_main(desk):
+    desk.publish()
+    desk.hub.put(REPO, "NOTES.md", b"mine\n")
+    edit_card(desk.release)
+    assert desk.publish()["status"] == "cards renewed"
+    assert "NOTES.md" in desk.hub.repo(REPO).files()
+
+
+def test_newer_cards_do_not_go_beside_other_data_of_the_same_version(desk):
+    desk.publish()
+    head = desk.hub.put(REPO, SHARD, b"edited by hand")
+    edit_card(desk.release)
+    assert desk.publish()["status"] == "already published"
+    assert desk.hub.repo(REPO).resolve("main") == head
+
+
+def test_newer_cards_do_not_go_over_a_version_that_comes_to_main_meanwhile(desk):
+    desk.publish()
+    edit_card(desk.release)
+    told = {**files.read_json(desk.release / "manifest.json"), "version": "0.2.0"}
+    theirs = json.dumps(told).encode()
+    desk.fault("POST", "/commit/", lambda: desk.hub.put(REPO, "manifest.json", theirs))
+    assert desk.publish()["status"] == "already published"
+    repo = desk.hub.repo(REPO)
+    assert desk.hub.content(repo.files()["manifest.json"]) == theirs
+    assert repo.files()["README.md"] == repo.files("0.1.0")["README.md"]
+
+
+def test_newer_cards_that_do_not_load_or_arrive_whole_are_told(desk):
+    desk.publish()
+    edit_card(desk.release)
+    desk.hub.damages = ["README.md"]
+    with pytest.raises(WorkFailed, match="did not arrive whole on main; run again"):
+        desk.publish()
+    with pytest.raises(WorkFailed, match="does not load as it was packaged"):
+        desk.publish(count=lambda *job: {})
+    edit_card(desk.release, "And more.\n")
+    assert desk.publish()["status"] == "cards renewed"
 
 
 def test_a_tagged_version_whose_data_changed_is_refused(desk):

@@ -5,7 +5,8 @@ import requests
 from huggingface_hub.errors import OfflineModeIsEnabled
 
 from builder.errors import ArasError, WorkFailed
-from builder.publish.hub_client import HubRepo, status_within
+from builder.publish.hub_calls import status_within
+from builder.publish.hub_client import HubRepo
 from builder.retry import retry_after
 
 

@@ -154,6 +154,7 @@ def test_the_hub_records_other_bytes_than_it_was_sent(desk):
     desk.publish()
     assert desk.hub.damages == []
     assert any(SHARD in line for line in desk.said)
+    assert desk.hub.preuploaded.count(SHARD) == 2
     desk.assert_published(commits=2)
 
 
@@ -280,7 +281,8 @@ def test_a_killed_xet_upload_sends_no_noted_block_again(tmp_path):
 
     process = subprocess.Popen(asked, env=settings)
     while process.poll() is None and not noted(cas):
-        pass  # the block is noted at once when it has arrived: kill before the next one is
+        pass
+    assert len(blocks(cas)) < 3  # noted when it has arrived, not when all have: kill before that
     process.kill()
     assert process.wait() == -signal.SIGKILL
     count, arrived = len(noted(cas)), blocks(cas)

@@ -215,6 +215,28 @@ def test_other_sources_stand_as_the_recipe_tells_them(release: Path, tmp_path: P
     assert "- Maps of mine, MIT: © me.\n" in card
 
 
+def test_a_release_without_synthetic_rows_claims_none(release: Path, tmp_path: Path) -> None:
+    def all_real(manifest: dict[str, Any]) -> None:
+        census = manifest["facts"]["census"]
+        del manifest["configs"]["synthetic"]
+        for key in ("rows", "pixels", "left_out", "streams", "mask_agreement"):
+            told = census[key]
+            for name in [one for one in told if one.startswith("synthetic")]:
+                del told[name]
+        manifest["facts"]["balance"] = None
+
+    copy, card = rendered(release, tmp_path, all_real)
+    assert "91 tiles of 64×64 pixels: 91 real ones cut from Sentinel-2 composites, each" in card
+    body = card.split("---\n", 2)[2].split("## Columns")
+    body = body[0] + body[1].split("## Class shares")[1]
+    told = [line for line in body.splitlines() if "synthetic" in line.lower()]
+    assert [line.split("|")[1] for line in told] == [" `augmented` "]
+    assert "synthetic" not in front(card)["tags"]
+    assert "ynthetic" not in json.loads((copy / ".zenodo.json").read_text())["description"]
+    keywords = json.loads((copy / "croissant.json").read_text())["keywords"]
+    assert "synthetic data" not in keywords
+
+
 @pytest.mark.parametrize(
     ("spdx", "url"),
     [
@@ -300,6 +322,8 @@ def test_the_citation_stands_in_the_card_as_bibtex(release: Path, tmp_path: Path
         "doi": "10.5281/zenodo.1",
         "url": "https://huggingface.co/datasets/someone/tiny",
     }
+    cff = yaml.safe_load((copy / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {key: cff[key] for key in ("title", "version", "url")}.items() <= told.items()
 
 
 def test_cffconvert_accepts_the_citation(release: Path) -> None:

@@ -209,6 +209,48 @@ def test_a_column_less_is_a_major_step_and_one_more_a_minor(filled: Path, tmp_pa
     assert back.step == "minor"
 
 
+def test_other_classes_under_the_same_numbers_are_a_major_step(
+    filled: Path, tmp_path: Path
+) -> None:
+    older, newer = filled / "release/0.1.0", tmp_path / "0.2.0"
+    shutil.copytree(older, newer)
+    for path in newer.rglob("*.parquet"):
+        table = pq.read_table(path)
+        told = table.schema.metadata
+        renamed = told[b"huggingface"].replace(b'"Shrub"', b'"Scrub"')
+        pq.write_table(table.replace_schema_metadata({**told, b"huggingface": renamed}), path)
+    changes = compare(older, newer)
+    was, now = changes.columns_changed["dominant"]
+    assert was.startswith("class: Tree, Shrub, ")
+    assert now.startswith("class: Tree, Scrub, ")
+    assert changes.step == "major"
+
+
+def test_pictures_without_digests_are_told_and_a_patch_at_least(
+    filled: Path, tmp_path: Path
+) -> None:
+    release, bare = filled / "release/0.1.0", tmp_path / "0.1.0"
+    shutil.copytree(release, bare)
+    for path in bare.rglob("*.parquet"):
+        held = [one for one in ("image_sha256", "mask_sha256") if one in pq.read_schema(path).names]
+        pq.write_table(pq.read_table(path).drop_columns(held), path)
+    changes = compare(bare, release)
+    assert changes.not_compared == ["image", "mask"]
+    assert "`image` was not compared: a release has no digests of it" in describe(changes)
+    told = Changes(old="0.1.0", new="0.1.0", rows={}, not_compared=["image"])
+    assert told.step == "patch"
+
+
+def test_an_id_that_stands_twice_is_named(filled: Path, tmp_path: Path) -> None:
+    release, twice = filled / "release/0.1.0", tmp_path / "0.1.0"
+    shutil.copytree(release, twice)
+    shard = next((twice / "metadata").glob("train-*.parquet"))
+    table = pq.read_table(shard)
+    pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), shard)
+    with pytest.raises(ArasError, match=r"an id stands twice; `aras check .*` names it"):
+        compare(release, twice)
+
+
 def test_what_cannot_be_compared_is_told(filled: Path, tmp_path: Path) -> None:
     release = filled / "release/0.1.0"
     with pytest.raises(ArasError, match=r"manifest\.json"):
