@@ -127,7 +127,10 @@ class _Publisher(Rounds):
         return self.done("published", commit, planned)
 
     def after_the_tag(self, commit: str, dry_run: bool) -> dict[str, Any]:
-        """The tag holds the same data. Where its cards are older than ours, main gets ours."""
+        """The tag holds the same data. Where its cards are older than ours, main gets ours.
+
+        The tag says that rows were counted at its commit; of a later one the journal does.
+        """
         older = self.plan_against(commit)
         if not older.changes:
             if dry_run:
@@ -136,12 +139,10 @@ class _Publisher(Rounds):
         hub = self.hub
         names = ", ".join(file.path for file in older.send)
         hub.say(f"tag {self.version} holds the same data with other cards ({names}), and stays")
-        planned = self.cards_behind(hub.sha())
+        main = str(hub.sha())
+        planned = self.cards_behind(main)
         if dry_run:
             return self.result("planned", commit, planned)
-        if not planned.changes:
-            return self.done("already published", commit, None)
-        self.check_card()
         journal, title = self.journal(), f"Cards of {self.version}"
 
         def once() -> str:
@@ -149,12 +150,18 @@ class _Publisher(Rounds):
             todo = self.cards_behind(head)
             return self.commit(journal, todo, title, head, "main") if todo.changes else str(head)
 
-        main = hub.call("committing", once, retry_if=head_tells)
-        if self.cards_behind(main).changes:
-            raise WorkFailed(f"{hub.repo}: the cards did not arrive whole on main; run again")
-        if self.plan_against(main).send:  # another version came meanwhile
+        if planned.changes:
+            self.check_card()
+            main = hub.call("committing", once, retry_if=head_tells)
+            if self.cards_behind(main).changes:
+                raise WorkFailed(f"{hub.repo}: the cards did not arrive whole on main; run again")
+        if self.plan_against(main).send:  # another version is there, or came meanwhile
             return self.done("already published", commit, None)
-        self.verify_rows(main)
+        if journal.facts.get("counted") != main:
+            self.verify_rows(main)
+            journal.set(counted=main)
+        if not planned.changes:
+            return self.done("already published", commit, None)
         return self.done("cards renewed", commit, planned, main)
 
     def cards_behind(self, head: str | None) -> Plan:
