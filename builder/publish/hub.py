@@ -20,6 +20,7 @@ from builder.publish.hub_plan import Plan, lines, read_release
 from builder.publish.hub_rounds import Rounds, check_main, head_tells
 from builder.publish.journal import Journal, alone, open_journal, record_publication
 from builder.release import layout
+from builder.release.croissant import release_address
 
 Count = Callable[[str, str | None, str, str, list[str]], Counts]
 """(endpoint, token, repo, revision, configs) → rows of each split of each config."""
@@ -42,9 +43,9 @@ def publish(
 ) -> dict[str, Any]:
     """Publish ``release`` as the dataset ``repo`` and tag it with its version.
 
-    ``repo`` is that of the recipe when None; cards that name another are written anew by
-    ``render``. Where the tag holds the same data with older cards (before the DOI was known),
-    main gets the new ones. A DOI that leads nowhere yet is refused unless ``unpublished_doi``.
+    ``repo`` is that of the recipe when None; cards that name another, or another Hub, are written
+    anew by ``render``. Where the tag holds the same data with older cards (before the DOI was
+    known), main gets the new ones. A DOI that leads nowhere is refused unless ``unpublished_doi``.
     ``check`` names what is wrong with a release ([] when nothing is); it reads every byte, so it
     comes after what can be asked quickly. ``say`` is told what happens, in words without secrets.
     ``base`` is the first wait in seconds between attempts. ``count`` counts rows as a user loads
@@ -78,12 +79,12 @@ def publish(
         _check_repo(hub, manifest, private)
         if violations := check(release):
             raise ArasError(lines(f"{release} fails `aras check`; nothing was sent:", violations))
-        named = cards.named_repo(manifest)
-        if named != repo and dry_run:
-            say(f"the cards name {named or 'no repo'}: publishing writes them for {repo} first")
-        elif named != repo:
-            say(f"writing the cards for {repo}; they named {named or 'no repo'}")
-            cards.rewrite(release, render, repo=repo)
+        place, named = f"{endpoint}/datasets/{repo}", release_address(manifest) or "no repo"
+        if named != place and dry_run:
+            say(f"the cards name {named}: publishing writes them for {place} first")
+        elif named != place:
+            say(f"writing the cards for {place}; they named {named}")
+            cards.rewrite(release, render, repo=repo, endpoint=endpoint)
             manifest, ours = read_release(release)
         return _Publisher(release, manifest, ours, hub, count=count).run(private, dry_run)
 
