@@ -76,8 +76,9 @@ def hub(
     learned their DOI since on main; its tag stays. A DOI that leads nowhere yet is refused.
 
     Needs a token with write access, from HF_TOKEN or `hf auth login`. RELEASE must pass
-    `aras check`. Files of the repo that the release does not hold are removed by the commit
-    (its history keeps them); a repo that holds another dataset, or a later version, is refused.
+    `aras check`. Files of the repo that the release does not hold are removed by the commit (its
+    history keeps them). A repo that holds another dataset, a later version, or files but no
+    release (README.md aside) is refused.
 
     \b
     Example:

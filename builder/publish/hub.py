@@ -16,8 +16,8 @@ from builder.publish import cards, hub_guard
 from builder.publish.address import checked_address
 from builder.publish.hub_client import HubRepo
 from builder.publish.hub_load import Counts, LoadFailed, count_rows_apart
-from builder.publish.hub_plan import Plan, lines, read_release
-from builder.publish.hub_rounds import Rounds, check_main, head_tells
+from builder.publish.hub_plan import LEAVE, Plan, lines, read_release
+from builder.publish.hub_rounds import Rounds, check_main, head_tells, release_at
 from builder.publish.journal import Journal, alone, open_journal, record_publication
 from builder.release import layout
 from builder.release.croissant import release_address
@@ -100,6 +100,11 @@ def _check_repo(hub: HubRepo, manifest: dict[str, Any], private: bool) -> None:
             "or leave --private out"
         )
     check_main(hub, manifest, head)
+    others = hub.tree(head).keys() - {"README.md", *LEAVE}
+    if others and not release_at(hub, head):
+        title = f"{hub.repo} holds files and no release of aras; publishing would take their place:"
+        way = "Give --repo a name of its own, or delete them there first"
+        raise ArasError(lines(title, sorted(others)) + f"\n{way}")
 
 
 @dataclass
