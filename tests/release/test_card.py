@@ -193,6 +193,23 @@ def test_sources_stand_with_doi_or_address_wherever_they_belong(release: Path, c
         assert "https://esa-worldcover.org/en/data-access" in text
 
 
+def test_the_description_of_the_recipe_stands_in_the_record_s(
+    release: Path, tmp_path: Path
+) -> None:
+    def described(manifest: dict[str, Any]) -> None:
+        manifest["title"] = "Rock & sand"
+        text = "Cliffs <b>above</b>\nthe sea & beaches.\n\n\nCounted twice.\n"
+        manifest["facts"]["recipe"]["release"]["description"] = text
+
+    copy, _ = rendered(release, tmp_path, described)
+    told = json.loads((copy / ".zenodo.json").read_text(encoding="utf-8"))["description"]
+    first, second, last = told.split("\n")
+    assert first == "<p>Cliffs &lt;b&gt;above&lt;/b&gt; the sea &amp; beaches.</p>"
+    assert second == "<p>Counted twice.</p>"
+    assert last.startswith("<p>Rock &amp; sand. Image tiles with land-cover masks, ")
+    assert last.endswith(" See README.md.</p>")
+
+
 def test_a_release_made_from_no_data_of_others_names_none(release: Path, tmp_path: Path) -> None:
     def made_up(manifest: dict[str, Any]) -> None:
         manifest["facts"]["sources"] = []
