@@ -15,9 +15,9 @@ from builder.errors import WorkFailed
 def package(directory: Path, as_json: bool) -> None:
     """Write release/<version>: Parquet shards, dataset card, citation, manifest, checksums.
 
-    Configs: real (default), synthetic, augmented (real + synthetic train) and metadata. Every
-    step before it must be up to date. A version that exists with other content is never
-    overwritten: raise version in [dataset].
+    Configs: real (default), metadata, and where there are synthetic rows synthetic and augmented
+    (real + synthetic train). Every step before it must be up to date. A version that exists with
+    other content is never overwritten: raise version in [dataset].
     """
     from builder.pipeline import Project
 

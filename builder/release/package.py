@@ -32,7 +32,7 @@ from builder.schema import (
 from builder.scores import lexicon as lexicons
 from builder.stage import shards
 
-VERSION = 4
+VERSION = 5
 REPEATS = "repeats_held_out"
 """Working column that decides what is left out."""
 TOLD = ("dataset", "release", "captions", "subsets", "controls")
@@ -149,7 +149,8 @@ def write_data(project: Project, folder: Path) -> tuple[dict[str, Any], Census, 
         size = sum((folder / name).stat().st_size for name in files)
         told = {"rows": one.rows, "bytes": size, "files": files}
         configs.setdefault(config, {})[split] = told | {"content_sha256": one.content.hexdigest()}
-    configs["augmented"] = augmented(configs)
+    if "synthetic" in configs:
+        configs["augmented"] = augmented(configs)
     content = combine({f"{c}/{s}": w.content.hexdigest() for (c, s), w in writers.items()})
     census.left_out, census.flags = funnel.left_out, funnel.flags
     return {name: configs[name] for name in layout.CONFIGS if name in configs}, census, content
