@@ -19,6 +19,7 @@ from builder.release.facts import facts
 from builder.release.funnel import Funnel
 from builder.release.rows import by_split, release_rows, stored_columns
 from builder.release.sources import sources
+from builder.release.versions import parse_version
 from builder.release.writer import SplitWriter, prefetch, with_digests
 from builder.schema import (
     BLOBS,
@@ -43,6 +44,9 @@ LEAVING_OUT = ("memorization", "quality", "duplicates")
 
 def package(project: Project) -> dict[str, Any]:
     """Write release/<version>; returns the summary.
+
+    Its "asks" is the least version that the changes since the release before ask for, where the
+    version is a smaller step than that, else None.
 
     A release that is there with the same content is left alone. Raises ArasError when it holds
     another content, or when there is nothing to package; then nothing is written.
@@ -184,6 +188,8 @@ def _existing(target: Path, key: str) -> dict[str, Any]:
 
 def _summary(target: Path, *, made: bool) -> dict[str, Any]:
     manifest = layout.read_manifest(target)
+    version = str(manifest["version"])
+    asks = manifest["history"][0].get("asks", version)
     return {
         "kind": "release",
         "stage": "package",
@@ -196,4 +202,5 @@ def _summary(target: Path, *, made: bool) -> dict[str, Any]:
         "bytes": sum(one["bytes"] for one in manifest["files"]),
         "files": len(manifest["files"]),
         "content_sha256": manifest["content_sha256"],
+        "asks": asks if parse_version(asks) > parse_version(version) else None,
     }
