@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import socket
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -46,14 +47,28 @@ def settle(temporary: Path, path: Path) -> None:
     _fsync(path.parent)
 
 
-def sweep(folder: Path) -> int:
-    """Remove what killed processes of this host left behind under ``folder``; returns how many."""
+@contextlib.contextmanager
+def scratch(name: str) -> Iterator[Path]:
+    """Yield a new folder among the system's temporary ones, gone afterwards.
+
+    What killed processes left there under the same ``name`` goes first.
+    """
+    sweep(Path(tempfile.gettempdir()), name)
+    with tempfile.TemporaryDirectory(
+        prefix=f".{name}.{_HOST}.{os.getpid()}.", suffix=".tmp", ignore_cleanup_errors=True
+    ) as folder:
+        yield Path(folder)
+
+
+def sweep(folder: Path, name: str = "*") -> int:
+    """Remove what killed processes of this host left behind of ``folder/name``; how many."""
     swept = 0
-    for leftover in folder.glob(".*.tmp") if folder.is_dir() else ():
+    for leftover in folder.glob(f".{name}.*.tmp") if folder.is_dir() else ():
         parts = leftover.name.rsplit(".", 4)
         if len(parts) == 5 and parts[1] == _HOST and parts[2].isdigit() and not _alive(parts[2]):
-            remove(leftover)
-            swept += 1
+            with contextlib.suppress(OSError):  # another user's, or still written to: it stays
+                remove(leftover)
+                swept += 1
     return swept
 
 

@@ -86,6 +86,7 @@ def test_sweep_removes_what_dead_processes_left_and_nothing_else(tmp_path: Path)
         (tmp_path / left.replace("mine.bin", "folder") / "inside").write_bytes(b"torn")
         for name in (elsewhere, ".hidden.tmp", "plain.tmp", "whole.bin"):
             (tmp_path / name).write_bytes(b"keep")
+        assert files.sweep(tmp_path, "other") == 0
         assert files.sweep(tmp_path) == 2
         kept = {mine.name, elsewhere, ".hidden.tmp", "plain.tmp", "whole.bin"}
         assert set(listing(tmp_path)) == kept

@@ -28,6 +28,8 @@ def diff(directory: Path, old: Path, new: Path, bump: bool, as_json: bool) -> No
     patch   texts only: captions, the card and its pictures; or nothing but the version
     none    every file is the same
 
+    Before 1.0.0 a major step raises MINOR: 0.1.0 is followed by 0.2.0.
+
     \b
       aras diff release/0.1.0 release/0.2.0
       aras diff release/0.1.0 release/0.2.0 --bump

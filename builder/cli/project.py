@@ -57,7 +57,10 @@ def show_release(release: Path) -> str:
     """Open a release as a user would; returns the snippet and what it gave."""
     import datasets
 
+    from builder.release.layout import read_manifest
+
     datasets.disable_progress_bars()
+    others = ", ".join(name for name in read_manifest(release)["configs"] if name != "real")
     data = datasets.load_dataset(str(release), "real")
     row = data["train"][0]
     return f"""
@@ -65,7 +68,7 @@ Load it:
 
     from datasets import load_dataset
 
-    data = load_dataset("{release}", "real")          # or synthetic, augmented, metadata
+    data = load_dataset("{release}", "real")          # or {others}
     row = data["train"][0]
 
 gives {", ".join(f"{split} {part.num_rows}" for split, part in data.items())} rows; the first one:

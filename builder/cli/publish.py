@@ -71,13 +71,14 @@ def hub(
     verify  compare every checksum, then load every config as a user would and count its rows
     tag     only then; a version that is tagged with other data is never touched
 
-    The cards are written for ORG/NAME first, where they name another repo: the snippets of a
-    published card load what it stands beside. A version that is published already gets cards that
+    The cards are written for ORG/NAME first, where they name another repo or Hub: the snippets of
+    a published card load what it stands beside. A version that is published already gets cards that
     learned their DOI since on main; its tag stays. A DOI that leads nowhere yet is refused.
 
     Needs a token with write access, from HF_TOKEN or `hf auth login`. RELEASE must pass
-    `aras check`. Files of the repo that the release does not hold are removed by the commit
-    (its history keeps them); a repo that holds another dataset, or a later version, is refused.
+    `aras check`. Files of the repo that the release does not hold are removed by the commit (its
+    history keeps them). A repo that holds another dataset, a later version, or files but no
+    release (README.md aside) is refused.
 
     \b
     Example:

@@ -47,7 +47,8 @@ def zenodo(
     Without --production everything happens on sandbox.zenodo.org, where nothing is for good. A
     step that was interrupted goes on when the same command is given again; files that are there
     already are not sent again. A new version sends only what changed. A release that is over the
-    limits of one record becomes two that point at each other, one with the synthetic shards.
+    limits of one record becomes two that point at each other, one with the synthetic shards; it
+    stays two, and --max-files and --max-bytes are remembered, until one of them is given again.
 
     Tokens (scopes deposit:write and deposit:actions) come from ZENODO_SANDBOX_API_TOKEN, or from
     ZENODO_API_TOKEN with --production, or from zenodo-client's zenodo.ini. They are never printed.
@@ -80,7 +81,9 @@ def zenodo(
     server = checked_url(
         url or (api.PRODUCTION if production else api.SANDBOX), production=production
     )
-    limits = Limits(max_files or Limits.files, max_bytes or Limits.bytes)
+    limits = None
+    if max_files or max_bytes:
+        limits = Limits(max_files or Limits.files, max_bytes or Limits.bytes)
     render, violations = _edges()
     try:
         client = api.Client(server, production=production, say=say)
@@ -153,7 +156,8 @@ def _plan_text(told: dict[str, Any]) -> str:
             lines += [f"  {verb:<8}{name}" for name in record[verb]]
         lines.append(f"  keep    {record['keep']} files")
     if len(told["records"]) > 1:
-        lines.append("two records, over the limits of one; each points at the other")
+        lines.append("two records; each points at the other")
+    lines += [f"delete draft {one}: one record holds the release now" for one in told["delete"]]
     lines.append("nothing was changed; the cards change once more, when the DOI is known")
     return "\n".join(lines)
 

@@ -15,9 +15,10 @@ from builder.errors import WorkFailed
 def package(directory: Path, as_json: bool) -> None:
     """Write release/<version>: Parquet shards, dataset card, citation, manifest, checksums.
 
-    Configs: real (default), synthetic, augmented (real + synthetic train) and metadata. Every
-    step before it must be up to date. A version that exists with other content is never
-    overwritten: raise version in [dataset].
+    Configs: real (default), metadata, and where there are synthetic rows synthetic and augmented
+    (real + synthetic train). Every step before it must be up to date. A version that exists with
+    other content is never overwritten: raise version in [dataset]. A version that is a smaller
+    step than the changes since the release before imply (`aras diff`) is told, and written.
     """
     from builder.pipeline import Project
 
@@ -89,6 +90,11 @@ def make_release(project: Any) -> dict[str, Any]:
         summary = package_project(project)
     summary["seconds"] = round(time.monotonic() - started, 2)
     project.report("package", summary)
+    if summary["asks"]:
+        say(
+            f"package: WARNING: the changes since the release before ask for version "
+            f"{summary['asks']} or more (CHANGELOG.md of {summary['release']} lists them)"
+        )
     return summary
 
 

@@ -17,8 +17,8 @@ SANDBOX_PREFIX = "10.5072/"
 """DOIs of Zenodo's sandbox, and of every other place to try things: they lead nowhere."""
 
 Render = Callable[..., None]
-"""``render(release, doi=…, concept_doi=…, synthetic_doi=…, repo=…)`` writes what is given into the
-cards and renews the manifest; what is not given stays."""
+"""``render(release, doi=…, concept_doi=…, synthetic_doi=…, repo=…, endpoint=…)`` writes what is
+given into the cards and renews the manifest; what is not given stays."""
 
 
 def is_card(path: str) -> bool:

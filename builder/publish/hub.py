@@ -16,10 +16,11 @@ from builder.publish import cards, hub_guard
 from builder.publish.address import checked_address
 from builder.publish.hub_client import HubRepo
 from builder.publish.hub_load import Counts, LoadFailed, count_rows_apart
-from builder.publish.hub_plan import Plan, lines, read_release
-from builder.publish.hub_rounds import Rounds, check_main, head_tells
+from builder.publish.hub_plan import LEAVE, Plan, lines, read_release
+from builder.publish.hub_rounds import Rounds, check_main, head_tells, release_at
 from builder.publish.journal import Journal, alone, open_journal, record_publication
 from builder.release import layout
+from builder.release.croissant import release_address
 
 Count = Callable[[str, str | None, str, str, list[str]], Counts]
 """(endpoint, token, repo, revision, configs) → rows of each split of each config."""
@@ -42,9 +43,9 @@ def publish(
 ) -> dict[str, Any]:
     """Publish ``release`` as the dataset ``repo`` and tag it with its version.
 
-    ``repo`` is that of the recipe when None; cards that name another are written anew by
-    ``render``. Where the tag holds the same data with older cards (before the DOI was known),
-    main gets the new ones. A DOI that leads nowhere yet is refused unless ``unpublished_doi``.
+    ``repo`` is that of the recipe when None; cards that name another, or another Hub, are written
+    anew by ``render``. Where the tag holds the same data with older cards (before the DOI was
+    known), main gets the new ones. A DOI that leads nowhere is refused unless ``unpublished_doi``.
     ``check`` names what is wrong with a release ([] when nothing is); it reads every byte, so it
     comes after what can be asked quickly. ``say`` is told what happens, in words without secrets.
     ``base`` is the first wait in seconds between attempts. ``count`` counts rows as a user loads
@@ -78,12 +79,12 @@ def publish(
         _check_repo(hub, manifest, private)
         if violations := check(release):
             raise ArasError(lines(f"{release} fails `aras check`; nothing was sent:", violations))
-        named = cards.named_repo(manifest)
-        if named != repo and dry_run:
-            say(f"the cards name {named or 'no repo'}: publishing writes them for {repo} first")
-        elif named != repo:
-            say(f"writing the cards for {repo}; they named {named or 'no repo'}")
-            cards.rewrite(release, render, repo=repo)
+        place, named = f"{endpoint}/datasets/{repo}", release_address(manifest) or "no repo"
+        if named != place and dry_run:
+            say(f"the cards name {named}: publishing writes them for {place} first")
+        elif named != place:
+            say(f"writing the cards for {place}; they named {named}")
+            cards.rewrite(release, render, repo=repo, endpoint=endpoint)
             manifest, ours = read_release(release)
         return _Publisher(release, manifest, ours, hub, count=count).run(private, dry_run)
 
@@ -99,6 +100,11 @@ def _check_repo(hub: HubRepo, manifest: dict[str, Any], private: bool) -> None:
             "or leave --private out"
         )
     check_main(hub, manifest, head)
+    others = hub.tree(head).keys() - {"README.md", *LEAVE}
+    if others and not release_at(hub, head):
+        title = f"{hub.repo} holds files and no release of aras; publishing would take their place:"
+        way = "Give --repo a name of its own, or delete them there first"
+        raise ArasError(lines(title, sorted(others)) + f"\n{way}")
 
 
 @dataclass
@@ -127,7 +133,10 @@ class _Publisher(Rounds):
         return self.done("published", commit, planned)
 
     def after_the_tag(self, commit: str, dry_run: bool) -> dict[str, Any]:
-        """The tag holds the same data. Where its cards are older than ours, main gets ours."""
+        """The tag holds the same data. Where its cards are older than ours, main gets ours.
+
+        The tag says that rows were counted at its commit; of a later one the journal does.
+        """
         older = self.plan_against(commit)
         if not older.changes:
             if dry_run:
@@ -136,12 +145,10 @@ class _Publisher(Rounds):
         hub = self.hub
         names = ", ".join(file.path for file in older.send)
         hub.say(f"tag {self.version} holds the same data with other cards ({names}), and stays")
-        planned = self.cards_behind(hub.sha())
+        main = str(hub.sha())
+        planned = self.cards_behind(main)
         if dry_run:
             return self.result("planned", commit, planned)
-        if not planned.changes:
-            return self.done("already published", commit, None)
-        self.check_card()
         journal, title = self.journal(), f"Cards of {self.version}"
 
         def once() -> str:
@@ -149,12 +156,18 @@ class _Publisher(Rounds):
             todo = self.cards_behind(head)
             return self.commit(journal, todo, title, head, "main") if todo.changes else str(head)
 
-        main = hub.call("committing", once, retry_if=head_tells)
-        if self.cards_behind(main).changes:
-            raise WorkFailed(f"{hub.repo}: the cards did not arrive whole on main; run again")
-        if self.plan_against(main).send:  # another version came meanwhile
+        if planned.changes:
+            self.check_card()
+            main = hub.call("committing", once, retry_if=head_tells)
+            if self.cards_behind(main).changes:
+                raise WorkFailed(f"{hub.repo}: the cards did not arrive whole on main; run again")
+        if self.plan_against(main).send:  # another version is there, or came meanwhile
             return self.done("already published", commit, None)
-        self.verify_rows(main)
+        if journal.facts.get("counted") != main:
+            self.verify_rows(main)
+            journal.set(counted=main)
+        if not planned.changes:
+            return self.done("already published", commit, None)
         return self.done("cards renewed", commit, planned, main)
 
     def cards_behind(self, head: str | None) -> Plan:

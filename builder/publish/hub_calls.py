@@ -80,8 +80,9 @@ class HubCalls:
         """What went wrong in one line: the first words and the server's own, secrets cut out."""
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         status = status_within(error)
-        head = f"HTTP {status}" if status else type(error).__name__
-        return redact(": ".join(dict.fromkeys([head, *lines[:1], *lines[-1:]])), self.token)
+        own = type(error).__module__.startswith("builder.")  # ours say all in words
+        head = [f"HTTP {status}"] if status else [] if own else [type(error).__name__]
+        return redact(": ".join(dict.fromkeys([*head, *lines[:1], *lines[-1:]])), self.token)
 
     def failure(self, what: str, error: BaseException) -> ArasError:
         """Our error for a client's: exit 2 when the Hub refuses us, 1 when it does not work."""

@@ -9,10 +9,10 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from builder.files import scratch
 from builder.publish.hub_guard import environment
 
 LONGEST = 3600.0
@@ -56,7 +56,8 @@ def count_rows_apart(
     secret = {"HF_TOKEN": token} if token else {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
     package = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-    with tempfile.TemporaryDirectory(prefix="aras-load-", ignore_cleanup_errors=True) as home:
+    with scratch("aras-load") as folder:
+        home = str(folder)
         caches = {"HF_HOME": home, "HF_HUB_CACHE": f"{home}/hub", "HF_DATASETS_CACHE": f"{home}/ds"}
         own = {**environment(endpoint), **online, **secret, **caches, "PYTHONPATH": path}
         try:

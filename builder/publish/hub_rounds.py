@@ -154,9 +154,9 @@ class Rounds:
 
 def check_main(hub: HubRepo, manifest: dict[str, Any], head: str) -> None:
     """Raise ArasError where a release at ``head`` must not give way to that of ``manifest``."""
-    told = hub.read_json(layout.MANIFEST, head) or {}
-    if "content_sha256" not in told:
-        return  # no release of ours
+    told = release_at(hub, head)
+    if not told:
+        return
     name, version, own = str(told.get("name")), str(told.get("version")), str(manifest["version"])
     if name != manifest["name"]:
         raise ArasError(
@@ -168,6 +168,12 @@ def check_main(hub: HubRepo, manifest: dict[str, Any], head: str) -> None:
             f"main of {hub.repo} is at version {version}: publishing {own} would take its readers "
             "back; raise version in [dataset] past it and package again"
         )
+
+
+def release_at(hub: HubRepo, head: str) -> dict[str, Any]:
+    """The manifest of the release at ``head``; empty where there is none of ours."""
+    told = hub.read_json(layout.MANIFEST, head) or {}
+    return told if "content_sha256" in told else {}
 
 
 def head_tells(error: BaseException) -> bool:

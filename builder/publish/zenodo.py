@@ -1,6 +1,7 @@
 """Publishing a release to Zenodo: a journalled draft, filled and checked, then finished."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from builder.publish.zenodo_plan import (
     DOI_FILES,
     Limits,
     Release,
+    can_be_two,
     foreseen,
     needs_two_records,
     payload,
@@ -37,16 +39,17 @@ def preview(
     *,
     client: Client | None,
     violations: Violations,
-    limits: Limits,
+    limits: Limits | None,
     follows: str | None,
 ) -> dict[str, Any]:
     """What `draft` would add, replace, keep and remove, by record; nothing is changed anywhere.
 
-    Without a ``client`` every file counts as new. Of a version that is published there are no
-    records to tell of; ArasError when it is published with other content.
+    "delete" are drafts that it would delete, because one record is to hold what two did. Without a
+    ``client`` every file counts as new. Of a version that is published there are no records to
+    tell of; ArasError when it is published with other content.
     """
-    release, split = _checked(client, path, violations, limits)
-    entry = load_journal(path, client.url) if client else {}
+    entry = load_journal(path, client.url) if client else {"records": {}}
+    release, split = _checked(client, path, violations, entry, limits)
     published = bool(client) and _is_published(release, entry)
     records = {}
     for role, files in () if published else foreseen(release, split=split).items():
@@ -67,6 +70,9 @@ def preview(
         "version": release.version,
         "published_as": entry["records"][MAIN]["doi"] if published else None,
         "records": records,
+        "delete": []
+        if published
+        else [one["id"] for role, one in entry["records"].items() if role not in records and one],
     }
 
 
@@ -76,22 +82,23 @@ def draft(
     *,
     render: Render,
     violations: Violations,
-    limits: Limits,
+    limits: Limits | None,
     follows: str | None,
     say: Say,
 ) -> dict[str, Any]:
     """Bring the release into a draft (two when it is over the limits) and stop for review.
 
     Goes on where an earlier run stopped: the journal knows the drafts, Zenodo's listing knows
-    the files. ``follows`` is the id of a published record, or its concept, that this release
+    the files, and whether there are two stays as it was unless ``limits`` are given, or no longer
+    suffice. ``follows`` is the id of a published record, or its concept, that this release
     is the next version of; without it, the facts beside other versions of the release tell.
     Raises ArasError before anything is sent for a release that cannot be published, WorkFailed
     for what Zenodo refuses or does not keep.
     """
     with alone(path):
         finish_rewriting(path, render)
-        release, split = _checked(client, path, violations, limits)
         entry = load_journal(path, client.url)
+        release, split = _checked(client, path, violations, entry, limits)
         if _is_published(release, entry):
             _render(release, entry["records"], render)
             return _summary(client, release, entry, {})
@@ -101,6 +108,8 @@ def draft(
             save_journal(path, client.url, entry)
 
         entry["state"] = "draft"
+        if limits:
+            entry["limits"] = asdict(limits)
         public = [role for role, record in records.items() if _settle(client, record, say)]
         if public and len(public) == len(records):
             raise ArasError(
@@ -108,6 +117,8 @@ def draft(
                 "--finish or by hand; run the same command with --finish to take note of it"
             )
         roles = list(foreseen(release, split=split or bool(public)))
+        if SYNTHETIC in roles and list(records) == [MAIN] and "id" in records[MAIN]:
+            say(f"two records hold the release now: draft {records[MAIN]['id']} keeps real files")
         for role in roles:
             records.setdefault(role, {})
         save()
@@ -120,7 +131,7 @@ def draft(
         for role in roles:
             known = None if "id" in records[role] else _previous(client, release, role, follows)
             open_draft(client, release, records[role], known, save, say)
-        again = _again(client, path, records)
+        again = f"`{client.command(path)}`"
         _render(release, records, render)
         counts = {}
         with parts(path, records, render) as folders:
@@ -150,7 +161,7 @@ def finish(client: Client, path: Path, *, render: Render, say: Say) -> dict[str,
     with alone(path):
         entry = load_journal(path, client.url)
         records = entry["records"]
-        again = _again(client, path, records)
+        again = f"`{client.command(path)}`"
         if not records:
             raise ArasError(f"{path}: there is no draft of it on {client.url} yet; first {again}")
         if entry["state"] == "draft":
@@ -183,18 +194,20 @@ def finish(client: Client, path: Path, *, render: Render, say: Say) -> dict[str,
         return {**summary, "state": "published"}
 
 
-def _again(client: Client, path: Path, records: dict[str, Any]) -> str:
-    """The command that makes a draft, or brings it up to date, for messages."""
-    limits = " (and the --max-files or --max-bytes of before)" if SYNTHETIC in records else ""
-    return f"`{client.command(path)}`{limits}"
-
-
 def _checked(
-    client: Client | None, path: Path, violations: Violations, limits: Limits
+    client: Client | None,
+    path: Path,
+    violations: Violations,
+    entry: dict[str, Any],
+    limits: Limits | None,
 ) -> tuple[Release, bool]:
-    """The release, and whether it needs two records. The check reads every byte: it comes last."""
+    """The release, and whether it goes as two records: where it must, or where it did before and
+    no ``limits`` ask anew. The check reads every byte: it comes last."""
     release = read_release(path)
-    split = needs_two_records(release, limits)
+    held = limits or Limits(**entry.get("limits", {}))
+    split = needs_two_records(release, held)
+    if limits is None and SYNTHETIC in entry["records"]:
+        split = can_be_two(release)
     if client:
         client.check_token()
     found = violations(path)

@@ -14,10 +14,10 @@ def kind_of(url: str) -> str:
 
 
 def load_journal(release: Path, url: str) -> dict[str, Any]:
-    """What is under way on the server ``url``: {"state", "content_sha256", "records"}.
+    """What is under way on the server ``url``: {"state", "content_sha256", "records", "limits"?}.
 
     ``state`` is draft, ready, publishing or published; ``records`` maps a role to id, conceptrecid,
-    doi, concept_doi and html as they become known.
+    doi, concept_doi and html as they become known; ``limits`` are those that were last given.
     """
     path = journal_path(release, "zenodo", url)
     entry: dict[str, Any] = read(path) if path.exists() else {}

@@ -7,13 +7,12 @@ from its own manifest, and `aras check` accepts it once it is back in folders.
 
 import contextlib
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from builder.digest import combine
-from builder.files import read_json, write_json
+from builder.files import read_json, scratch, write_json
 from builder.publish.cards import Render, is_card
 from builder.release import layout
 
@@ -46,8 +45,8 @@ def parts(
     if SYNTHETIC not in records:
         yield {MAIN: release}
         return
-    with tempfile.TemporaryDirectory(prefix="aras-zenodo-") as temporary:
-        folders = {role: Path(temporary) / role for role in KIND}
+    with scratch("aras-zenodo") as temporary:
+        folders = {role: temporary / role for role in KIND}
         for role, twin in ((MAIN, SYNTHETIC), (SYNTHETIC, MAIN)):
             make_part(release, folders[role], role, records[role], records[twin], render)
         yield folders

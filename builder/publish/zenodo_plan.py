@@ -98,9 +98,8 @@ def needs_two_records(release: Release, limits: Limits) -> bool:
     whole = _over(record_files(release), limits)
     if not whole:
         return False
-    kinds = {where.split("/")[0] for where, _ in release.files}
     over = {MAIN: whole}
-    if kinds.issuperset(KIND.values()):
+    if can_be_two(release):
         parts = foreseen(release, split=True)
         over = {role: _over(files, limits) for role, files in parts.items()}
     if any(over.values()):
@@ -110,6 +109,11 @@ def needs_two_records(release: Release, limits: Limits) -> bool:
             "shards for fewer files, or ask Zenodo for more space and give --max-files/--max-bytes"
         )
     return True
+
+
+def can_be_two(release: Release) -> bool:
+    """Whether it holds both kinds of tiles: each record of two has one."""
+    return {where.split("/")[0] for where, _ in release.files}.issuperset(KIND.values())
 
 
 def record_files(release: Release) -> list[File]:

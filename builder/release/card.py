@@ -16,7 +16,15 @@ from builder.files import write_json
 from builder.landcover import CLASSES, PALETTE, WORLDCOVER
 from builder.release import layout
 from builder.release.changelog import history
-from builder.release.croissant import cite, croissant, holds_synthetic, keywords, shows_worldcover
+from builder.release.croissant import (
+    HUB,
+    cite,
+    croissant,
+    holds_synthetic,
+    keywords,
+    release_address,
+    shows_worldcover,
+)
 from builder.release.flat import HERE
 from builder.release.licences import licence
 from builder.schema import COLUMNS, CONTROLS, KINDS, Column, features, names_of
@@ -41,14 +49,16 @@ def write_cards(
     concept_doi: str | None = None,
     synthetic_doi: str | None = None,
     repo: str | None = None,
+    endpoint: str | None = None,
 ) -> None:
     """(Re)write every text and picture of a release, its manifest's file list and checksums.
 
     ``doi`` and ``concept_doi`` go into card, citation, croissant.json and manifest where they are
     known; .zenodo.json has none, because Zenodo keeps the one it reserved. ``synthetic_doi`` is
     that of a second record, with the synthetic tiles ("" where there is none any more). ``repo``
-    takes the place of the recipe's in the snippets. Shards keep the digests that the manifest has
-    of them: writing cards never vouches for other bytes than were packaged.
+    takes the place of the recipe's in the snippets, ``endpoint`` that of huggingface.co in
+    addresses. Shards keep the digests that the manifest has of them: writing cards never vouches
+    for other bytes than were packaged.
     """
     from builder.release.pictures import contact_sheet, plot_balance, plot_classes
 
@@ -59,6 +69,10 @@ def write_cards(
         manifest["synthetic_doi"] = synthetic_doi
     if repo:
         manifest["facts"]["recipe"]["release"]["repo"] = repo
+    if endpoint:
+        manifest["endpoint"] = endpoint
+    if manifest.get("endpoint") == HUB:
+        del manifest["endpoint"]  # as if it had been nowhere else
     if "history" not in manifest:  # told once: a release never changes, its neighbours may go
         manifest["history"] = history(release, manifest)
     (release / "pictures").mkdir(exist_ok=True)
@@ -113,7 +127,8 @@ def card_values(release: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
         **manifest,
         "part": part,
         "synthetic_doi": manifest.get("synthetic_doi"),
-        "hub": f"https://huggingface.co/datasets/{repo}" if repo else None,
+        "hub": release_address(manifest),
+        "endpoint": manifest.get("endpoint"),
         "aras_version": __version__,
         "source": HERE if part or not repo else f'"{repo}"',
         "here": HERE,

@@ -46,12 +46,14 @@ def _count(rows: int) -> str:
 
 def entry(changes: Changes, date: str) -> str:
     """A CHANGELOG entry of the newer release, Markdown."""
-    lines = [f"since {changes.old}, {_step_words(changes.step)}", *describe(changes)]
+    lines = [_since(changes), *describe(changes)]
     return f"## {changes.new} ({date})\n\n" + "".join(f"- {line}\n" for line in lines)
 
 
-def _step_words(step: str) -> str:
-    return "no step" if step == "none" else f"a {step} step"
+def _since(changes: Changes) -> str:
+    step = "no step" if changes.step == "none" else f"a {changes.step} step"
+    early = changes.step == "major" and parse_version(changes.old)[0] == 0
+    return f"since {changes.old}, {step}{' (MINOR before 1.0.0)' if early else ''}"
 
 
 def previous(release: Path, manifest: Mapping[str, Any]) -> Path | None:
@@ -66,10 +68,10 @@ def previous(release: Path, manifest: Mapping[str, Any]) -> Path | None:
 
 
 def history(release: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The changelog of a release, newest entry first: {"version", "date", "lines"}.
+    """The changelog of a release, newest entry first: {"version", "date", "asks"?, "lines"}.
 
     Its own entry tells what changed since the release before, where that lies beside it, whose
-    entries follow.
+    entries follow, and the least version that these changes ask for.
     """
     lines = [
         f"`{config}`: "
@@ -78,18 +80,15 @@ def history(release: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
         for config, splits in manifest["configs"].items()
     ]
     lines.append(f"content digest `{manifest['content_sha256']}`")
+    own: dict[str, Any] = {"version": manifest["version"], "date": manifest["date"]}
     earlier: list[dict[str, Any]] = []
     if before := previous(release, manifest):
         told = layout.read_manifest(before)
         earlier = told.get("history", [])
         try:
             changes = compare(before, release)
-            lines = [
-                f"since {changes.old}, {_step_words(changes.step)}",
-                *describe(changes),
-                *lines,
-            ]
+            lines = [_since(changes), *describe(changes), *lines]
+            own["asks"] = changes.next_version
         except ArasError:
             lines.insert(0, f"not compared with {told['version']}, whose files cannot be read")
-    own = {"version": manifest["version"], "date": manifest["date"], "lines": lines}
-    return [own, *earlier]
+    return [{**own, "lines": lines}, *earlier]

@@ -11,6 +11,8 @@ Steps follow from what a user of the older release must know:
 - **patch**, texts only: captions and the control captions made of them, card, citation, pictures of
   the card; or the version alone;
 - **none**, the same files.
+
+Before 1.0.0 a major step raises MINOR, see `builder.release.versions.bump`.
 """
 
 from dataclasses import asdict, dataclass, field

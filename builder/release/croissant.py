@@ -49,6 +49,8 @@ CONTEXT: dict[str, Any] = {
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
+HUB = "https://huggingface.co"
+"""Where a release lies unless it was published to another Hub."""
 PARQUET = "application/x-parquet"
 TYPES = {
     pa.string(): "sc:Text",
@@ -138,8 +140,13 @@ def _description(manifest: Mapping[str, Any]) -> str:
 
 def hub_address(manifest: Mapping[str, Any]) -> str | None:
     """Where a Hub holds what the manifest tells: nowhere for a part of a release."""
-    repo = manifest["facts"]["recipe"]["release"]["repo"]
-    return f"https://huggingface.co/datasets/{repo}" if repo and "part" not in manifest else None
+    return None if "part" in manifest else release_address(manifest)
+
+
+def release_address(manifest: Mapping[str, Any]) -> str | None:
+    """Where a Hub holds the release, or the one that ``manifest`` tells a part of."""
+    repo = manifest["facts"].get("recipe", {}).get("release", {}).get("repo")
+    return f"{manifest.get('endpoint') or HUB}/datasets/{repo}" if repo else None
 
 
 def holds_synthetic(manifest: Mapping[str, Any]) -> bool:

@@ -19,6 +19,7 @@ from builder.release.facts import facts
 from builder.release.funnel import Funnel
 from builder.release.rows import by_split, release_rows, stored_columns
 from builder.release.sources import sources
+from builder.release.versions import parse_version
 from builder.release.writer import SplitWriter, prefetch, with_digests
 from builder.schema import (
     BLOBS,
@@ -32,7 +33,7 @@ from builder.schema import (
 from builder.scores import lexicon as lexicons
 from builder.stage import shards
 
-VERSION = 4
+VERSION = 5
 REPEATS = "repeats_held_out"
 """Working column that decides what is left out."""
 TOLD = ("dataset", "release", "captions", "subsets", "controls")
@@ -43,6 +44,9 @@ LEAVING_OUT = ("memorization", "quality", "duplicates")
 
 def package(project: Project) -> dict[str, Any]:
     """Write release/<version>; returns the summary.
+
+    Its "asks" is the least version that the changes since the release before ask for, where the
+    version is a smaller step than that, else None.
 
     A release that is there with the same content is left alone. Raises ArasError when it holds
     another content, or when there is nothing to package; then nothing is written.
@@ -149,7 +153,8 @@ def write_data(project: Project, folder: Path) -> tuple[dict[str, Any], Census, 
         size = sum((folder / name).stat().st_size for name in files)
         told = {"rows": one.rows, "bytes": size, "files": files}
         configs.setdefault(config, {})[split] = told | {"content_sha256": one.content.hexdigest()}
-    configs["augmented"] = augmented(configs)
+    if "synthetic" in configs:
+        configs["augmented"] = augmented(configs)
     content = combine({f"{c}/{s}": w.content.hexdigest() for (c, s), w in writers.items()})
     census.left_out, census.flags = funnel.left_out, funnel.flags
     return {name: configs[name] for name in layout.CONFIGS if name in configs}, census, content
@@ -183,6 +188,8 @@ def _existing(target: Path, key: str) -> dict[str, Any]:
 
 def _summary(target: Path, *, made: bool) -> dict[str, Any]:
     manifest = layout.read_manifest(target)
+    version = str(manifest["version"])
+    asks = manifest["history"][0].get("asks", version)
     return {
         "kind": "release",
         "stage": "package",
@@ -195,4 +202,5 @@ def _summary(target: Path, *, made: bool) -> dict[str, Any]:
         "bytes": sum(one["bytes"] for one in manifest["files"]),
         "files": len(manifest["files"]),
         "content_sha256": manifest["content_sha256"],
+        "asks": asks if parse_version(asks) > parse_version(version) else None,
     }

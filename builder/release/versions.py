@@ -17,8 +17,14 @@ def parse_version(text: str) -> tuple[int, int, int]:
 
 
 def bump(version: str, step: str) -> str:
-    """The version after a step, as semver.org has it; the same one after the step ``none``."""
+    """The version after a step, as semver.org has it; the same one after the step ``none``.
+
+    Before 1.0.0 anything may change (semver's rule 4), so a major step raises MINOR there; 1.0.0
+    comes when the author says so.
+    """
     major, minor, patch = parse_version(version)
+    if major == 0 and step == "major":
+        step = "minor"
     after = {
         "none": (major, minor, patch),
         "patch": (major, minor, patch + 1),

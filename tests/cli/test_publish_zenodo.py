@@ -267,6 +267,10 @@ def test_a_dry_run_needs_no_token_and_asks_nothing(
 def test_the_limits_of_a_record_can_be_told(publisher: Publisher) -> None:
     release = make_release(publisher.root)
     assert aras(publisher, release, "--max-bytes", "20000").exit_code == 0
+    assert "delete" not in aras(publisher, release, "--dry-run").stdout
+    asked = aras(publisher, release, "--dry-run", "--max-files", "100")
+    assert re.search(r"\ndelete draft \d+: one record holds the release now\n", asked.stdout)
+    assert aras(publisher, release).exit_code == 0
     result = aras(publisher, release, "--finish")
     assert result.exit_code == 0
     assert len(publisher.server.published()) == 2

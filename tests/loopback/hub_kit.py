@@ -118,6 +118,8 @@ class Desk:
     def __init__(self, hub: Hub, loader: Loader, folder: Path) -> None:
         self.hub, self.loader, self.folder = hub, loader, folder
         self.release = tiny_release(folder / "release")
+        manifest = files.read_json(self.release / "manifest.json")
+        files.write_json(self.release / "manifest.json", {**manifest, "endpoint": hub.url})
         self.packaged = digest_tree(self.release)
         self.said: list[str] = []
         self.violations: list[str] = []

@@ -28,7 +28,7 @@ class Publisher:
     said: list[str] = field(default_factory=list)
     render: Render = write_cards
     violations: Violations = violations
-    limits: Limits = Limits()
+    limits: Limits | None = None
 
     def client(self) -> Client:
         return Client(self.server.url, token=TOKEN, say=self.said.append, first_wait=0.001)

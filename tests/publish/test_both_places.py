@@ -2,6 +2,7 @@
 
 # ruff: noqa: F811 - a fixture is imported and then named as an argument
 
+import json
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.loopback.hub_kit import desk, server  # noqa: F401
 from tests.loopback.zenodo import LoopbackZenodo
 from tests.makers.damage import restamp
 from tests.makers.project import built_project
+from tests.makers.tiny_release import digest_tree
 from tests.makers.zenodo_publisher import (
     TOKEN,
     Publisher,
@@ -69,6 +71,7 @@ def assert_cards_tell(desk, zenodo, release, told):
 
 
 def test_first_zenodo_then_the_hub(desk, zenodo, release):
+    write_cards(release, endpoint=desk.hub.url)  # both places get the same cards
     zenodo.draft(release)
     with pytest.raises(ArasError, match="leads nowhere: it is one of a draft that is not publ"):
         to_hub(desk, release)
@@ -79,6 +82,26 @@ def test_first_zenodo_then_the_hub(desk, zenodo, release):
     assert desk.hub.repo(REPO).tags == {"0.1.0": desk.hub.repo(REPO).resolve("main")}
     assert_cards_tell(desk, zenodo, release, told)
     assert to_hub(desk, release)["status"] == "already published"
+
+
+def test_cards_on_another_hub_tell_its_address(desk, release):
+    to_hub(desk, release)
+    place = f"{desk.hub.url}/datasets/{REPO}"
+    assert yaml.safe_load(on_main(desk, "CITATION.cff"))["url"] == place
+    assert json.loads(on_main(desk, "croissant.json"))["url"] == place
+    card = on_main(desk, "README.md").decode()
+    assert f"  url = {{{place}}},\n" in card
+    assert f"set `HF_ENDPOINT={desk.hub.url}` before" in card
+    assert "huggingface.co" not in card
+
+
+def test_cards_that_went_to_another_hub_come_back_as_they_were(release):
+    before = digest_tree(release)
+    write_cards(release, endpoint="https://hub.example.org")
+    assert "https://hub.example.org/datasets/someone/tiny" in (release / "README.md").read_text()
+    assert violations(release) == []
+    write_cards(release, endpoint="https://huggingface.co")
+    assert digest_tree(release) == before
 
 
 def test_first_the_hub_then_zenodo_then_the_hub_again(desk, zenodo, release):

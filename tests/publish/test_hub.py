@@ -125,7 +125,8 @@ def test_a_pull_request_that_holds_other_bytes_is_mended_before_main_has_them(de
     monkeypatch.setattr(hub_rounds, "LARGEST_COMMIT", 10)
     desk.hub.damages = [SHARD] * 3  # in every commit of the first round
     desk.publish()
-    assert any(f"pull request 1 holds other bytes of {SHARD}" in line for line in desk.said)
+    told = f"committing: pull request 1 holds other bytes of {SHARD}; again "
+    assert any(line.startswith(told) for line in desk.said)
     repo, right = desk.hub.repo(REPO), files.sha256_file(desk.release / SHARD)
     on_main = [commit.files[SHARD].sha256 for commit in repo.history() if SHARD in commit.files]
     assert on_main == [right]
@@ -163,7 +164,7 @@ def test_a_private_repo_is_created_private_and_verified_with_the_token(desk):
 
 
 def test_files_that_the_release_does_not_hold_are_named_before_they_go(desk):
-    desk.hub.create(REPO)
+    holds(desk, version="0.0.1")
     desk.hub.put(REPO, "data/old.csv", b"a,b\n")
     desk.publish()
     assert any("removes them:\n  data/old.csv" in line for line in desk.said)
@@ -308,6 +309,22 @@ def test_a_later_version_that_comes_to_main_meanwhile_stays(desk):
 def test_another_dataset_on_main(desk):
     holds(desk, name="bathymetry", version="0.0.1")
     refused(desk, r"holds another dataset, bathymetry 0\.0\.1: .*--repo")
+
+
+@pytest.mark.parametrize("name", ["data/old.csv", "LICENSE", "manifest.json"])
+def test_a_repo_of_other_files_that_are_no_release(desk, name):
+    desk.hub.create(REPO)
+    head = desk.hub.put(REPO, name, b"{}")
+    for options in ({}, {"dry_run": True}):
+        refused(desk, rf"(?s)no release of aras; .*\n  {name}\n.*--repo", **options)
+    assert desk.hub.repo(REPO).resolve("main") == head
+
+
+def test_a_repo_that_holds_a_readme_alone_is_free(desk):
+    desk.hub.create(REPO)
+    desk.hub.put(REPO, "README.md", b"# To come\n")
+    desk.publish()
+    desk.assert_published()
 
 
 def test_a_public_repo_where_a_private_one_is_asked_for(desk):

@@ -14,6 +14,7 @@ Which test is which cell; each runs for basic, multipart and xet (``TRANSFERS``)
 | | test_the_hub_records_other_bytes_than_it_was_sent |
 | kill -9, resume | test_killed_in_the_middle_of_the_upload |
 | | test_killed_around_the_commit_and_the_tag, by its parameters |
+| | test_killed_while_rows_are_counted (basic) |
 | | test_a_killed_xet_upload_sends_no_noted_block_again (xet, within one file) |
 
 Xet is the client's own pipeline into a ``local://`` folder: there is no PUT that a server could
@@ -258,6 +259,27 @@ def test_killed_around_the_commit_and_the_tag(desk, path, do):
     desk.publish()
     again = [path for path in desk.hub.preuploaded[before:] if path.endswith(".parquet")]
     assert again == []
+    desk.assert_published()
+
+
+def test_killed_while_rows_are_counted(desk, tmp_path, monkeypatch):
+    """Both processes at once, as when a machine loses power; the next run clears up after them."""
+    rooms = tmp_path / "tmp"
+    (rooms / "aras-load-of-somebody-else").mkdir(parents=True)
+    monkeypatch.setenv("TMPDIR", str(rooms))
+    publish = command(desk.release, "--repo", REPO)
+    settings = {"env": {**desk.environment(), "HF_TOKEN": TOKEN}, "cwd": ROOT}
+    desk.fault("GET", "/resolve/.*/real/train", "hold")
+    process = subprocess.Popen(publish, **settings, start_new_session=True)
+    try:
+        assert desk.hub.held.wait(60)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    desk.hub.release.set()
+    assert len(list(rooms.glob(".aras-load.*"))) == 1
+    subprocess.run(publish, **settings, check=True, capture_output=True)
+    assert [path.name for path in rooms.iterdir()] == ["aras-load-of-somebody-else"]
     desk.assert_published()
 
 

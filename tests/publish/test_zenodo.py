@@ -309,10 +309,41 @@ def test_over_the_limits_real_and_synthetic_are_two_records_that_point_at_each_o
 def test_a_second_draft_that_is_not_needed_any_more_is_deleted(publisher: Publisher) -> None:
     release = make_release(publisher.root)
     publisher.draft(release, limits=Limits(files=14))
-    assert len(publisher.server.drafts()) == 2
+    [_, second] = publisher.server.drafts()
+    plan = {"client": publisher.client(), "violations": violations, "follows": None}
+    assert preview(release, **plan, limits=None)["delete"] == []
+    assert preview(release, **plan, limits=Limits())["delete"] == [str(second.id)]
+    publisher.draft(release, limits=Limits())
+    told = f"deleting draft {second.id}: one record holds the release now"
+    assert told in publisher.said
     publisher.publish(release)
-    assert any("one record holds the release now" in text for text in publisher.said)
     assert_ended_well(publisher, release)
+
+
+def test_two_records_stay_two_until_other_limits_are_given(publisher: Publisher) -> None:
+    release = make_release(publisher.root)
+    told = publisher.draft(release, limits=Limits(files=14))
+    ids = {role: one["id"] for role, one in told["records"].items()}
+    release = make_release(publisher.root, shards={**SHARDS, CHANGED: b"mended"})
+    again = publisher.draft(release)
+    assert {role: one["id"] for role, one in again["records"].items()} == ids
+    assert publisher.server.counted("DELETE", r"/depositions/\d+$") == 0
+    publisher.finish(release)
+    assert_holds_what_it_must(publisher, release)
+
+
+def test_one_record_within_granted_limits_stays_one(publisher: Publisher) -> None:
+    names = [f"{kind}/train-{i:05d}.parquet" for kind in ("real", "synthetic") for i in range(50)]
+    release = make_release(publisher.root, shards={name: name.encode() for name in names})
+    publisher.server.max_files = 1000
+    publisher.draft(release, limits=Limits(files=1000))
+    assert list(publisher.draft(release)["records"]) == ["main"]
+    [one] = publisher.server.drafts()
+    assert list(publisher.draft(release, limits=Limits(files=100))["records"]) == [
+        "main",
+        "synthetic",
+    ]
+    assert f"two records hold the release now: draft {one.id} keeps real files" in publisher.said
 
 
 def test_two_records_get_their_next_versions(publisher: Publisher) -> None:

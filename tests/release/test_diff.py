@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from builder.cli.release import make_release
 from builder.errors import ArasError
 from builder.pipeline import Project
 from builder.release.changelog import describe, entry, history
@@ -111,7 +112,7 @@ def test_other_pixels_under_the_same_id_are_a_major_step(folder: Path) -> None:
     alter(folder, "tiles", "real-00001", "image", swapped)
     changes = changes_of(folder)
     assert changes.changed == {"image": 2}
-    assert (changes.step, changes.next_version) == ("major", "1.0.0")
+    assert (changes.step, changes.next_version) == ("major", "0.2.0")
 
 
 def test_rows_moved_between_splits_are_a_major_step(folder: Path) -> None:
@@ -143,8 +144,10 @@ def test_a_caption_stream_that_is_gone_is_named_and_a_major_step(folder: Path) -
     recipe.write_text(less)
     changes = changes_of(folder)
     assert changes.streams_removed == ["absence"]
-    assert (changes.step, changes.next_version) == ("major", "1.0.0")
+    assert (changes.step, changes.next_version) == ("major", "0.2.0")
     assert "caption stream removed: `absence`" in describe(changes)
+    told = entry(changes, "2026-02-01").splitlines()[2]
+    assert told == "- since 0.1.0, a major step (MINOR before 1.0.0)"
     back = compare(folder / "release/0.2.0", folder / "release/0.1.0")
     assert back.streams_added == ["absence"]
     assert back.step == "minor"
@@ -299,6 +302,23 @@ def test_the_command_prints_an_entry_a_version_or_one_object(filled: Path) -> No
 )
 def test_versions_step_as_semver_has_it(step: str, after: str) -> None:
     assert bump("1.2.3", step) == after
+
+
+def test_before_1_0_0_a_major_step_raises_minor() -> None:
+    assert bump("0.2.3", "major") == bump("0.2.3", "minor") == "0.3.0"
+
+
+@pytest.mark.parametrize(("version", "warned"), [("0.1.1", True), ("0.2.0", False)])
+def test_a_version_that_steps_less_than_the_changes_imply_is_told(
+    folder: Path, version: str, warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = folder / "dataset.toml"
+    recipe.write_text(recipe.read_text().replace('"0.2.0"', f'"{version}"'))
+    alter(folder, "segment", "real-00000", "mask_agreement", lambda v: [0.5] * len(v))
+    for _ in range(2):  # written, and there already
+        make_release(Project(folder))
+        told = "WARNING: the changes since the release before ask for version 0.2.0 or more"
+        assert (told in capsys.readouterr().err) == warned
 
 
 @pytest.mark.parametrize("text", ["1.2", "v1.2.3", "1.2.3-rc1", ""])

@@ -20,10 +20,12 @@ from builder.files import sha256_file
 from builder.landcover import CLASSES, count_pixels
 from builder.pipeline import Project
 from builder.release import layout
+from builder.release.check import violations
 from builder.release.package import package
 from builder.schema import CONTROLS, SPLITS, arrow_schema, features, names_of
 from builder.scores.controls import digits_masked
 from builder.stage import shards
+from scripts.rehearse_full_size import make_project
 from tests.makers.project import RECIPE
 
 ROOT = Path(__file__).parents[2]
@@ -93,6 +95,16 @@ def test_augmented_lists_files_of_the_others_and_copies_nothing(release: Path) -
     for split in ("validation", "test"):
         own = {name: configs["real"][split][name] for name in ("rows", "bytes", "files")}
         assert configs["augmented"][split] == own
+
+
+def test_a_release_without_synthetic_rows_has_no_config_augmented(tmp_path: Path) -> None:
+    alone = make_project(tmp_path, 6, real=6, shard_rows=6)
+    release = Path(package(alone)["release"])
+    assert list(layout.read_manifest(release)["configs"]) == ["real", "metadata"]
+    for name in ("README.md", "croissant.json", "manifest.json"):
+        assert "augmented" not in (release / name).read_text(encoding="utf-8")
+    problems = [one for one in violations(release) if "README.md" in one or "config" in one]
+    assert problems == []
 
 
 def test_every_footer_carries_the_published_schema_and_features(release: Path) -> None:
