@@ -159,7 +159,8 @@ def content_hashes(paths: Iterable[Path], cache: Path) -> dict[str, str]:
             entry = [stat.st_size, stat.st_mtime_ns, sha256_file(path)]
         fresh[str(path)] = entry
     if fresh != known:
-        write_json(cache, {**known, **fresh})
+        with contextlib.suppress(OSError):  # a full disk or a read-only one costs speed alone
+            write_json(cache, {**known, **fresh})
     return {path: entry[2] for path, entry in fresh.items()}
 
 

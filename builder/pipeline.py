@@ -203,7 +203,14 @@ class Project:
         return generator_settings.DRAWING[self.recipe.generator.profile]
 
     def training(self, model: str) -> Training:
+        """The step that trains a model. Raises ArasError for a retriever of an unknown stream."""
         section: Any = getattr(self.recipe, model)
+        if model == RETRIEVER and section.stream not in self.streams():
+            known = ", ".join(self.streams()) or "none"
+            raise ArasError(
+                f"{self.directory / recipes.FILE}: retriever.stream = {section.stream!r}: no such "
+                f"caption stream; there are {known}"
+            )
         given = section.model_dump(exclude={"profile"}, exclude_none=True)
         if (name := given.get("weights")) and (self.directory / name).is_dir():
             given["weights"] = str((self.directory / name).absolute())

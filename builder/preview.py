@@ -34,6 +34,29 @@ def preview(project: Project, steps: Sequence[Step], part: Part = (1, 1)) -> lis
     return told
 
 
+def package_line(project: Project, told: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What `aras package` would do after the steps that ``told`` foretells."""
+    from builder.release.layout import read_manifest
+    from builder.release.package import content_key
+
+    line: dict[str, Any] = {"stage": "package"}
+    if waits := [one["stage"] for one in told if not is_done(one) and "waits_for" not in one]:
+        return line | {"waits_for": waits}
+    target = project.releases / project.recipe.dataset.version
+    name = target.relative_to(project.directory)
+    try:
+        key = content_key(project)
+        if not target.exists():
+            todo = f"{name} is to be written"
+        elif read_manifest(target).get("key") == key:
+            todo = f"nothing: {name} has this content"
+        else:
+            todo = f"{name} has other content, and stays as it is: raise version in [dataset]"
+    except ArasError as error:
+        todo = f"cannot be planned yet: {error}"
+    return line | {"todo": todo}
+
+
 def is_done(line: dict[str, Any]) -> bool:
     """Whether a line of a `preview` tells of a step with nothing to do."""
     if "waits_for" in line:

@@ -41,7 +41,19 @@ Code = Annotated[int, Strict(False)]  # and its keys are strings
 Patterns = Annotated[list[str], Field(min_length=1), Place.FILE]
 Model = Annotated[str, Place.MODEL]
 Precision = Literal["auto", "float32", "bf16"]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+SHAPES = {
+    r"^[a-z0-9][a-z0-9._-]*$": "small letters, digits, '.', '_' and '-' are wanted, and no space",
+    r"^\d+\.\d+\.\d+$": "three numbers are wanted, such as 0.2.0",
+    r"^\d{4}-\d{2}-\d{2}$": "a date is wanted, such as 2026-05-31",
+    r"^([0-9a-fA-F]{32}|any)$": "an md5 of 32 hex digits is wanted, or any",
+    r"^(10\.\d{4,9}/\S+)?$": "a DOI is wanted, such as 10.5281/zenodo.18890661",
+    r"^(https?://\S+)?$": "an address that begins with https:// is wanted",
+    r"^([\w.-]+/[\w.-]+)?$": "a repo of the Hub is wanted, such as my-lab/my-tiles",
+}
+"""Patterns of the recipe's texts, and what they want in words."""
+NAME, VERSION, DATE, MD5, DOI, URL, REPO = SHAPES
+
+Name = Annotated[str, Field(pattern=NAME)]
 
 
 class Section(pydantic.BaseModel):
@@ -63,8 +75,8 @@ def _known_target(value: Balance) -> Balance:
 class DatasetSection(Section):
     name: Name = "my-land-cover"
     title: str = "Land-cover tiles with masks and captions"
-    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = "0.1.0"
-    date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")] = "2026-01-01"
+    version: Annotated[str, Field(pattern=VERSION)] = "0.1.0"
+    date: Annotated[str, Field(pattern=DATE)] = "2026-01-01"
     seed: int = 0
     authors: Annotated[list[AuthorField], Field(min_length=1)] = [
         Author(name="The dataset's maintainers")
@@ -90,7 +102,7 @@ class EngineSection(Section):
 
 class ImportSection(Section):
     sources: Annotated[list[str], Place.FILE] = []
-    md5: dict[str, Annotated[str, Field(pattern=r"^([0-9a-fA-F]{32}|any)$")]] = {}
+    md5: dict[str, Annotated[str, Field(pattern=MD5)]] = {}
     run: Name = "official"
     split: Literal["official", "blocks"] = "official"
     captions: bool = True
@@ -277,13 +289,13 @@ class SourceSection(Section):
     name: Annotated[str, Field(min_length=1)]
     license: str = ""
     notice: str = ""
-    doi: Annotated[str, Field(pattern=r"^(10\.\d{4,9}/\S+)?$")] = ""
-    url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
+    doi: Annotated[str, Field(pattern=DOI)] = ""
+    url: Annotated[str, Field(pattern=URL)] = ""
 
 
 class ReleaseSection(Section):
     shard_megabytes: Annotated[float, Field(gt=0)] = 512
-    repo: str = ""
+    repo: Annotated[str, Field(pattern=REPO)] = ""
     description: str = ""
     sources: list[SourceSection] | None = None
 
@@ -428,6 +440,8 @@ def _explain(error: Any) -> str:
         hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
         return f"unknown key {key}; {hint}"
     message: str = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "string_pattern_mismatch":
+        message = SHAPES.get(error["ctx"]["pattern"], message)
     if not place:
         return message
     if error["type"] == "model_type":

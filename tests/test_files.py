@@ -191,6 +191,12 @@ def test_input_hashes_are_remembered_by_size_and_time(tmp_path: Path) -> None:
     assert str(two) in files.read_json(cache)  # what was not asked for is not forgotten
 
 
+def test_input_hashes_that_cannot_be_remembered_are_told_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "one").write_bytes(b"one")
+    found = files.content_hashes([tmp_path / "one"], Path("/proc/nobody/cache"))
+    assert list(found.values()) == [hashlib.sha256(b"one").hexdigest()]
+
+
 @pytest.mark.parametrize("damage", ["", "{", "[1]", "null"])
 def test_a_damaged_memory_of_input_hashes_is_made_anew(tmp_path: Path, damage: str) -> None:
     (tmp_path / "one").write_bytes(b"one")

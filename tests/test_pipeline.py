@@ -18,6 +18,7 @@ from builder.stage import Scan, Stage
 from builder.stages.generate import Generate
 from builder.stages.layouts import Layouts
 from builder.store import CorruptShard, Store
+from tests.makers.official import official
 from tests.makers.shards import damage, digests
 from tests.makers.toy import Caption, Halves, Score, Source
 
@@ -332,6 +333,19 @@ def test_workers_get_absolute_paths_wherever_the_command_ran(
     assert project.store.root == tmp_path / "work"
     assert project.models == tmp_path / "models"
     assert all(path.is_absolute() for path in project.tiles().maps)
+
+
+def test_a_retriever_learns_from_any_stream_that_the_rows_have(tmp_path: Path) -> None:
+    official(train=1, val=0, test=1).write_zips(tmp_path / "zips")
+    written = '[import]\nsources = ["zips"]\n[bench]\nembeddings = "retriever"\n[retriever]\n'
+    for stream in ("text_qwen3-4b", "poem"):
+        tmp_path.joinpath(FILE).write_text(f'{written}stream = "{stream}"\n')
+        project = Project(tmp_path)
+        if stream in project.streams():
+            assert project.steps()[-2].name == "train-retriever"
+            continue
+        with pytest.raises(ArasError, match="'poem': no such caption stream; there are hybrid_"):
+            project.steps()
 
 
 def test_a_recipe_without_its_files_is_an_error_that_names_the_key(tmp_path: Path) -> None:

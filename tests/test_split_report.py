@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from builder.errors import ArasError
-from builder.geo import EARTH_KM
+from builder.grid import EARTH_KM
 from builder.split_report import ASIDE, COLOURS, DPI, WIDTH, draw_map, measure, with_blocks
 from builder.subsets import Rows
 

@@ -91,10 +91,10 @@ def sentences(
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, **local)
         encoder: Any = AutoModel.from_pretrained(model, **local).to(device).eval()
-    except (OSError, ValueError) as error:
-        first = str(error).splitlines()[0]
+    except hub.UNREADABLE as error:
         raise ArasError(
-            f"{model}: no text encoder that transformers can load ({first}){hub.advice(model)}"
+            f"{model}: no text encoder that transformers can load ({hub.first_line(error)})"
+            f"{hub.advice(model)}"
         ) from error
     made = []
     with torch.inference_mode():

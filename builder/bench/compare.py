@@ -15,7 +15,8 @@ from builder.files import sha256_file
 def compare(ours: Path, theirs: Path, resamples: int = 2_000, seed: int = 0) -> dict[str, Any]:
     """Differences ours − theirs by stream as in `uncertainty.compare`, from two result files.
 
-    Raises ArasError unless both answered the same queries: release content, rows and captions.
+    Streams that only one of them has, or with other captions, stand in ``not_compared``. Raises
+    ArasError unless both answered the same queries: release content, rows and captions.
     """
     a, b = read(ours), read(theirs)
     for key in ("content_sha256", "split", "ids_sha256"):
@@ -44,6 +45,7 @@ def compare(ours: Path, theirs: Path, resamples: int = 2_000, seed: int = 0) -> 
         "resamples": resamples,
         "seed": seed,
         "streams": told,
+        "not_compared": [name for name in {**a["streams"], **b["streams"]} if name not in told],
     }
 
 

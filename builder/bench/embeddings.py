@@ -217,7 +217,9 @@ def _open_npy(path: Path) -> Array:
     except FileNotFoundError as error:
         raise ArasError(f"{path}: no such file") from error
     except (OSError, ValueError, EOFError) as error:
-        raise ArasError(f"{path}: not a readable .npy array: {error}") from error
+        # What is no array at all numpy takes for a pickle, and advises to trust it.
+        why = "wanted is .npy or .parquet" if "pickle" in str(error) else error
+        raise ArasError(f"{path}: not a readable .npy array of numbers: {why}") from error
     if not isinstance(array, np.ndarray):
         raise ArasError(f"{path}: an archive of arrays; expected one array in a .npy file")
     return array

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from builder.bench.ranks import Floats, Ints
 from builder.errors import ArasError
@@ -17,7 +16,7 @@ from builder.files import digest_of
 from builder.pictures import image_bytes, per_class
 from builder.release.embeddings import TEXT
 from builder.release.layout import read_manifest
-from builder.release.read import metadata
+from builder.release.read import metadata, opened
 from builder.schema import KINDS, SPLITS
 
 COLUMNS = ("id", "kind", "pixels", "longitude", "latitude", "transform", "block", "captions",
@@ -189,20 +188,15 @@ def pictures(
 ) -> Iterator[tuple[Ints, list[bytes]]]:
     """Batches of (positions in ``ids``, PNG bytes of ``column``: image or mask), in file order.
 
-    Raises ArasError for a missing file and for ids whose pictures the release does not hold.
+    Raises ArasError for a missing or damaged file and for ids whose pictures the release does not
+    hold.
     """
     place = {one: i for i, one in enumerate(ids)}
     configs = read_manifest(release)["configs"]
     found = 0
     for kind in KINDS:
         for name in configs.get(kind, {}).get(split, {}).get("files", ()):
-            try:
-                file = pq.ParquetFile(release / name)
-            except FileNotFoundError:
-                raise ArasError(
-                    f"{release / name}: is missing; `aras check {release}` tells what else is"
-                ) from None
-            with file:
+            with opened(release / name) as file:
                 for part in file.iter_batches(batch, columns=["id", column]):
                     wanted = [i for i, one in enumerate(part["id"].to_pylist()) if one in place]
                     if not wanted:

@@ -213,4 +213,8 @@ def comparison(found: Mapping[str, Any]) -> str:
         ]
         parts.append(f"### {stream}\n")
         parts.append(table(["figure", "difference", "95 % interval", "p", "p (Holm)"], rows))
+    if missing := found["not_compared"]:
+        parts.append(
+            f"Not compared, because the two did not answer the same captions: {', '.join(missing)}"
+        )
     return "\n".join(parts)

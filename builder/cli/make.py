@@ -182,11 +182,12 @@ def build(
       aras build --engine ray
     """
     from builder import pipeline
-    from builder.preview import preview
+    from builder.preview import package_line, preview
 
     project = pipeline.Project(directory)
     if dry_run:
-        print_plan(preview(project, project.steps()), as_json)
+        told = preview(project, project.steps())
+        print_plan([*told, package_line(project, told)], as_json)
         return
     started = time.monotonic()
     told = build_all(project, project.engine(engine, workers), as_json)

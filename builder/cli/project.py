@@ -85,13 +85,19 @@ gives {", ".join(f"{split} {part.num_rows}" for split, part in data.items())} ro
 @json_option
 @click.pass_obj
 def status(directory: Path, as_json: bool) -> None:
-    """Show what is made, what is stale, and which releases there are."""
+    """Show what is made, what is stale, and which releases there are.
+
+    A step that is out of date is named; those that wait for it, and those with nothing to do, are
+    counted. A version that is packaged already with other content than `aras package` would give
+    it now is named too.
+    """
     from builder.cli.foretell import print_plan
     from builder.pipeline import Project
-    from builder.preview import is_done, preview
+    from builder.preview import is_done, package_line, preview
 
     project = Project(directory)
     told = preview(project, project.steps())
+    told.append(package_line(project, told))
     releases = [release_line(path) for path in sorted(project.releases.glob("[!.]*/manifest.json"))]
     if as_json:
         print_json({"kind": "status", "steps": told, "releases": releases})

@@ -97,14 +97,4 @@ def retriever(directory: Path, as_json: bool) -> None:
       accelerate launch --multi_gpu --num_processes 4 -m builder -C DIR train retriever
       aras bench retrieval release/0.1.0 --model models/retriever
     """
-    from builder.errors import ArasError
-    from builder.pipeline import Project
-
-    recipe = Project(directory).recipe
-    stream = recipe.retriever.stream
-    if stream not in recipe.captions:
-        known = ", ".join(recipe.captions) or "none"
-        raise ArasError(
-            f"retriever.stream = {stream!r}: no such caption stream; the recipe has {known}"
-        )
     _run(directory, "retriever", as_json)

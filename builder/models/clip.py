@@ -123,11 +123,10 @@ def pretrained(name: str) -> Dual:
         model: Any = AutoModel.from_pretrained(name, **local)
         processor = AutoImageProcessor.from_pretrained(name, **local)
         tokenizer = AutoTokenizer.from_pretrained(name, **local)
-    except (OSError, ValueError, KeyError) as error:
-        first = str(error).splitlines()[0]
+    except hub.UNREADABLE as error:
         raise ArasError(
-            f"model {name}: transformers cannot load it ({first}); give a folder made by "
-            f"save_pretrained, a name on the Hub, or package:function{hub.advice(name)}"
+            f"model {name}: transformers cannot load it ({hub.first_line(error)}); give a folder "
+            f"made by save_pretrained, a name on the Hub, or package:function{hub.advice(name)}"
         ) from error
     if not hasattr(model, "get_image_features"):
         kind = type(model).__name__
@@ -173,10 +172,9 @@ def _config(name: str) -> Any:
 
     try:
         return AutoConfig.from_pretrained(name, **hub.where(name))
-    except (OSError, ValueError) as error:
-        first = str(error).splitlines()[0]
+    except hub.UNREADABLE as error:
         raise ArasError(
-            f"model {name}: transformers cannot load it ({first}){hub.advice(name)}"
+            f"model {name}: transformers cannot load it ({hub.first_line(error)}){hub.advice(name)}"
         ) from error
 
 

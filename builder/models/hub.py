@@ -7,9 +7,15 @@ its cache; one question here saves a machine without network those minutes.
 import urllib.error
 import urllib.request
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
+from safetensors import SafetensorError
+
 SECONDS = 5
+UNREADABLE = (OSError, ValueError, KeyError, ImportError, RuntimeError, EOFError, SafetensorError,
+              UnpicklingError)  # fmt: skip
+"""What ``from_pretrained`` raises for a model that is not there, is damaged or of another kind."""
 
 
 def where(name: str | Path) -> dict[str, Any]:
@@ -33,11 +39,17 @@ def answers() -> bool:
         return False
 
 
+def first_line(error: Exception) -> str:
+    """What an error of `UNREADABLE` says first, for a message of one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def advice(name: str | Path) -> str:
     """What to do where a model by name is not to be had, for the end of a message."""
     if Path(name).is_dir() or answers():
         return ""
     return (
-        "; the Hub cannot be reached, and the local cache lacks this model: fetch it with `hf "
-        f"download {name}` on a machine with network, and copy its cache or the folder here"
+        "; there is no folder of this name, the Hub cannot be reached, and the local cache lacks "
+        f"the model: fetch it with `hf download {name}` on a machine with network, and copy its "
+        "cache or the folder here"
     )

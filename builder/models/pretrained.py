@@ -15,6 +15,7 @@ from builder.captions import weights as caption_weights
 from builder.captions.settings import Ask, Running
 from builder.errors import ArasError
 from builder.files import content_hashes, sha256_file
+from builder.models import hub
 from builder.pictures import Pixels
 
 Vectors = npt.NDArray[np.float32]
@@ -104,8 +105,8 @@ def tokenizer(weights: Weights) -> tuple[Callable[[str], int], int]:
     folder = weights.folder()
     try:
         found = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ArasError(f"{folder}: has no tokenizer ({str(error).splitlines()[0]})") from error
+    except hub.UNREADABLE as error:
+        raise ArasError(f"{folder}: has no tokenizer ({hub.first_line(error)})") from error
     logging.set_verbosity_error()  # a text that does not fit is what we count
     return lambda text: len(found(text, truncation=False)["input_ids"]), found.model_max_length
 
@@ -124,9 +125,14 @@ def vision(weights: Weights) -> Encode:
     here = device()
     if weights.scripted:
         weights.digest()
-        network = torch.jit.load(  # type: ignore[no-untyped-call]
-            str(weights.path), map_location=here
-        ).eval()
+        try:
+            network = torch.jit.load(  # type: ignore[no-untyped-call]
+                str(weights.path), map_location=here
+            ).eval()
+        except hub.UNREADABLE as error:
+            raise ArasError(
+                f"{weights.path}: not a TorchScript module ({hub.first_line(error)})"
+            ) from error
 
         def scripted(images: Sequence[Pixels]) -> Vectors:
             pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(here)
@@ -148,9 +154,10 @@ def _transformers_vision(weights: Weights, here: Any) -> Encode:
     try:
         network = AutoModel.from_pretrained(folder, local_files_only=True).to(here).eval()
         processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise ArasError(f"{folder}: transformers cannot load {weights.model} ({first})") from error
+    except hub.UNREADABLE as error:
+        raise ArasError(
+            f"{folder}: transformers cannot load {weights.model} ({hub.first_line(error)})"
+        ) from error
 
     def encode(images: Sequence[Pixels]) -> Vectors:
         ready = processor(images=list(images), return_tensors="pt")["pixel_values"].to(here)

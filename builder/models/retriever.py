@@ -207,7 +207,7 @@ def train(store: Store, folder: Path, settings: Settings) -> dict[str, Any]:
 
 
 def load_texts(store: Store, stream: str) -> dict[str, str]:
-    """Caption of every real train tile that has one, by id."""
+    """Caption of every real train tile that has one, by id. Raises ArasError for too few."""
     caption = STREAM_PREFIX + stream
     found: dict[str, str] = {}
     for _, table in store.scan(shards(store, ("real",)), ("id", "split", caption)):

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from builder.errors import ArasError
 from builder.progress import bar
 from builder.release import layout
 from builder.release.changes import Changes
+from builder.release.read import opened
 from builder.release.row_hashes import Hashes, row_hashes
 from builder.schema import BLOB_DIGESTS, KINDS, SPLITS
 
@@ -152,7 +152,7 @@ def _read(release: Path, manifest: Mapping[str, Any], columns: Sequence[str]) ->
     files = [(split, release / one) for split, told in splits.items() for one in told["files"]]
     rows = 0
     for _, path in files:
-        with _opened(path) as file:
+        with opened(path) as file:
             rows += file.metadata.num_rows
     wanted = [name for name in columns if name not in ("id", "split")]
     side = Side(pa.array([], pa.string()), np.zeros(rows, dtype=np.int8), {})
@@ -160,7 +160,7 @@ def _read(release: Path, manifest: Mapping[str, Any], columns: Sequence[str]) ->
     done = 0
     with bar(f"read {manifest['version']}", rows, "rows") as advance:
         for split, path in files:
-            with _opened(path) as file:
+            with opened(path) as file:
                 held = [name for name in wanted if name in file.schema_arrow.names]
                 read = list(dict.fromkeys(["id", "kind", *held]))
                 for batch in file.iter_batches(BATCH, columns=read):
@@ -188,17 +188,6 @@ def _metadata(release: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _opened(path: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(path)
-    except FileNotFoundError:
-        raise ArasError(
-            f"{path}: is missing; `aras check {path.parents[1]}` tells what else is"
-        ) from None
-    except (pa.ArrowException, OSError) as error:
-        raise ArasError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
-
-
 def column_types(release: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
     """Column → its type in words, over the configs of a release, from the first file of each."""
     found: dict[str, str] = {}
@@ -206,7 +195,7 @@ def column_types(release: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
         for entry in splits.values():
             if not entry["files"]:
                 continue
-            with _opened(release / entry["files"][0]) as file:
+            with opened(release / entry["files"][0]) as file:
                 schema = file.schema_arrow
             told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
             features = told.get("info", {}).get("features", {})

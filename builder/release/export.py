@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-import pyarrow.parquet as pq
-
 from builder.errors import ArasError
 from builder.files import atomic, hash_file, write_text
 from builder.landcover import CLASSES, PALETTE
@@ -19,6 +17,7 @@ from builder.official.streams import Column, write_sidecar
 from builder.pictures import decode_mask, encode_png
 from builder.progress import bar
 from builder.release.layout import read_manifest
+from builder.release.read import opened
 from builder.schema import KINDS, SPLITS
 
 TOP = "ARAS400k"
@@ -46,12 +45,12 @@ def export_zenodo(
     tasks = list(_files(manifest))
     chosen = _choose(release, manifest, streams)
     runs = _runs(release, tasks)
-    rows = sum(pq.read_metadata(release / name).num_rows for _, name in tasks)
+    rows = sum(opened(release / name).metadata.num_rows for _, name in tasks)
     with atomic(to) as temporary, bar("export", rows, "rows") as advance:
         temporary.mkdir()
         with _Writer(temporary, zipped, chosen, len(runs) > 1) as writer:
             for group, name in tasks:
-                with pq.ParquetFile(release / name) as file:
+                with opened(release / name) as file:
                     for number in range(file.num_row_groups):
                         for row in file.read_row_group(number, columns=COLUMNS).to_pylist():
                             writer.add(group, row)
@@ -97,7 +96,7 @@ def _runs(release: Path, tasks: list[tuple[str, str]]) -> set[str]:
     found = set()
     for group, name in tasks:
         if group == "synth":
-            with pq.ParquetFile(release / name) as file:
+            with opened(release / name) as file:
                 for batch in file.iter_batches(columns=["id", "gen_layout"]):
                     rows = batch.to_pylist()
                     found |= {_run(row["id"]) for row in rows if not _is_conditional(row)}

@@ -15,19 +15,30 @@ from builder.stages.split import centres
 from builder.subsets import Rows
 
 
+def opened(path: Path) -> pq.ParquetFile:
+    """A Parquet file of a release. Raises ArasError when it is missing, cut short or no Parquet."""
+    try:
+        return pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise ArasError(
+            f"{path}: is missing; `aras check {path.parents[1]}` tells what else is"
+        ) from None
+    except (pa.ArrowException, OSError) as error:
+        raise ArasError(
+            f"{path}: cannot be read ({str(error).splitlines()[0]}); `aras check "
+            f"{path.parents[1]}` tells what else is wrong"
+        ) from error
+
+
 def metadata(release: Path, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
     """(split, table) of each metadata file, only the given columns.
 
-    Raises ArasError when the release or one of its files is not there.
+    Raises ArasError when the release or one of its files is not there, or cut short.
     """
     for split, entry in read_manifest(release)["configs"]["metadata"].items():
         for name in entry["files"]:
-            try:
-                yield split, pq.read_table(release / name, columns=list(columns))
-            except FileNotFoundError:
-                raise ArasError(
-                    f"{release / name}: is missing; `aras check {release}` tells what else is"
-                ) from None
+            with opened(release / name) as file:
+                yield split, file.read(list(columns))
 
 
 def real_rows(release: Path) -> Rows:

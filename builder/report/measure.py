@@ -7,6 +7,7 @@ from typing import Any
 from builder.errors import ArasError
 from builder.models.pretrained import INCEPTION_DIGEST
 from builder.release.layout import read_manifest
+from builder.release.read import opened
 from builder.report import images as image_figures
 from builder.report.distances import distances, features_of, has_column
 from builder.report.gather import Stream, gather
@@ -98,13 +99,11 @@ def shown_ids(told: dict[str, Any]) -> list[str]:
 
 def images_of(release: Path, ids: Sequence[str]) -> dict[str, tuple[bytes, bytes]]:
     """(image, mask) PNG bytes of some rows, reading one row group at a time."""
-    import pyarrow.parquet as pq
-
     wanted, found = set(ids), {}
     for config in KINDS:
         for entry in read_manifest(release)["configs"].get(config, {}).values():
             for name in entry["files"]:
-                with pq.ParquetFile(release / name) as file:
+                with opened(release / name) as file:
                     for group in range(file.num_row_groups):
                         names = file.read_row_group(group, ["id"]).column("id").to_pylist()
                         if not wanted & set(names):

@@ -21,6 +21,8 @@ OFFICIAL_STREAMS = (
 _TEXT_NAMES = ("caption", "captions", "text", "sentence", "sentences", "description")
 _ID_NAMES = ("image_id", "filename", "file_name", "id")
 """Where the tile of a caption is named; ``id`` comes last, for it may number the captions."""
+_SCORES = "caption_scores"
+"""The column beside ``captions`` in a release: scores, no texts."""
 
 Row = dict[str, Any]
 
@@ -49,7 +51,7 @@ def find_columns(path: Path, names: Sequence[str], text: Sequence[str], row: Row
         if wanted not in names:
             raise ArasError(f"{path}: no column {wanted!r}; its columns are {listed}")
     texts = tuple(text) or tuple(name for name in OFFICIAL_STREAMS if name in names)
-    texts = texts or tuple(name for name in names if name.startswith("caption_"))
+    texts = texts or tuple(one for one in names if one.startswith("caption_") and one != _SCORES)
     texts = texts or tuple(name for name in _TEXT_NAMES if name in names)[:1]
     if not texts:
         raise ArasError(f"{path}: no caption column found among {listed}; name it with --text")

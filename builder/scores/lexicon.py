@@ -146,6 +146,8 @@ def _load(path: Path | None, text: str) -> Lexicon:
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ArasError(f"{path}: no such lexicon; check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ArasError(f"{path}: cannot read the lexicon: {error}") from error
 

@@ -27,6 +27,11 @@ def test_compare_needs_the_same_queries_and_finds_who_is_better(rows, tmp_path):
     assert better["difference"] > 0
     assert better["interval"][0] > 0
     assert "| mR | +" in report.comparison(found)
+    assert "Not compared" not in report.comparison(found)
+    write(run(rows, Model("random"), ["words", "numbers"], QUICK), tmp_path / "both.json")
+    one_sided = compare(tmp_path / "composition.json", tmp_path / "both.json", resamples=10)
+    assert one_sided["not_compared"] == ["numbers", "all"]
+    assert report.comparison(one_sided).endswith("same captions: numbers, all")
     fewer = rows.take(np.arange(8))
     fewer.facts["ids_sha256"], kept = "other", fewer.facts["ids_sha256"]
     write(run(fewer, Model("random"), ["words"], QUICK), tmp_path / "fewer.json")

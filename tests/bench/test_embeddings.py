@@ -95,8 +95,8 @@ def test_arrays_of_another_shape_or_type_are_refused(tmp_path, array, word):
 def test_files_that_are_no_arrays_are_refused(tmp_path):
     refused(tmp_path / "gone.npy", "no such file")
     refused(tmp_path / "gone.parquet", "No such file")
-    (tmp_path / "x.npy").write_bytes(b"hello")
-    refused(tmp_path / "x.npy", "not a readable .npy")
+    (tmp_path / "x.csv").write_bytes(b"hello")
+    refused(tmp_path / "x.csv", "not a readable .npy", "wanted is .npy or .parquet")
     (tmp_path / "x.parquet").write_bytes(b"hello")
     refused(tmp_path / "x.parquet", "not a readable Parquet")
     np.save(tmp_path / "x.npy", np.array([{"a": 1}], dtype=object))

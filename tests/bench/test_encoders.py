@@ -1,5 +1,7 @@
 """Vectors from a tiny CLIP, from a function and from files, on a tiny release."""
 
+import os
+import shutil
 from pathlib import Path
 
 import huggingface_hub
@@ -80,6 +82,13 @@ def test_a_model_that_is_not_there_is_one_clear_error(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ArasError, match="transformers cannot load it"):
         transformers_model(str(tmp_path / "nothing"))
+
+
+def test_damaged_weights_are_one_clear_error(clip, tmp_path):
+    shutil.copytree(clip, tmp_path / "damaged")
+    os.truncate(tmp_path / "damaged/model.safetensors", 1000)
+    with pytest.raises(ArasError, match=r"damaged: transformers cannot load it .*header"):
+        transformers_model(str(tmp_path / "damaged"))
 
 
 def test_a_name_is_refused_at_once_where_the_hub_is_silent(monkeypatch, capfd):

@@ -1,6 +1,7 @@
 """init and status."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from builder.publish.journal import record_publication
 from builder.publish.zenodo_api import PRODUCTION, SANDBOX
 from builder.publish.zenodo_journal import save_journal
 from builder.recipe import FILE, load
+from tests.makers.project import built_project
 
 
 def aras(*arguments: object) -> Result:
@@ -96,6 +98,24 @@ def test_status_tells_what_is_stale_and_what_cannot_be_known_yet(tmp_path: Path)
     assert plain.count("nothing") == 1
     fresh = sum(line.get("stale") == 0 for line in lines.values())
     assert f"fresh                  {fresh} of {len(lines)} steps: nothing to do" in plain
+
+
+def test_status_tells_what_packaging_would_do(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    built = built_project(tmp_path_factory.getbasetemp())
+    shutil.copytree(built.directory, tmp_path / "copy")
+    recipe = (tmp_path / "copy" / FILE).read_text()
+
+    def package(old: str, new: str) -> str:
+        (tmp_path / "copy" / FILE).write_text(recipe.replace(old, new))
+        todo: str = status(tmp_path / "copy")["steps"][-1]["todo"]
+        return todo
+
+    assert package("", "") == "nothing: release/0.1.0 has this content"
+    assert package("Tiny:", "Small:").startswith("release/0.1.0 has other content")
+    raised = package("[dataset]", '[dataset]\nversion = "0.2.0"')
+    assert raised == "release/0.2.0 is to be written"
 
 
 def test_status_changes_nothing(tmp_path: Path) -> None:

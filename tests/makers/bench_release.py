@@ -14,8 +14,8 @@ from builder.schema import COLUMNS, KINDS, SPLITS, arrow_schema
 
 SIZE = 32
 DEGREES = 1e-4
-NAMES = [column.name for column in COLUMNS]
-METADATA = [column.name for column in COLUMNS if not column.is_image]
+NAMES = tuple(column.name for column in COLUMNS)
+METADATA = tuple(column.name for column in COLUMNS if not column.is_image)
 
 
 def caption(stream: str, shares: np.ndarray) -> str:

@@ -1,6 +1,8 @@
 """Pretrained encoders against transformers itself, on tiny random models saved to disk."""
 
 import hashlib
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +127,10 @@ def test_what_is_not_there_is_said_with_the_way_out(tmp_path: Path, dino: Path) 
         pretrained.clip(of(dino))
     with pytest.raises(ArasError, match="has no tokenizer"):
         pretrained.tokenizer(of(dino))
+    shutil.copytree(dino, tmp_path / "damaged")
+    os.truncate(tmp_path / "damaged/model.safetensors", 1000)
+    with pytest.raises(ArasError, match=r"transformers cannot load .*header"):
+        pretrained.vision(of(tmp_path / "damaged"))
+    (tmp_path / "damaged.pt").write_bytes(b"no module")
+    with pytest.raises(ArasError, match="not a TorchScript module"):
+        pretrained.vision(of(tmp_path / "damaged.pt"))

@@ -271,4 +271,4 @@ def test_the_command_trains_once_and_the_benchmark_reads_it(project, tmp_path, m
         file.write('[retriever]\nstream = "poem"\n')
     found = CliRunner().invoke(cli, ["-C", str(copy), "train", "retriever"])
     assert found.exit_code == 2
-    assert "the recipe has dominant" in found.output
+    assert "no such caption stream; there are dominant" in found.output

@@ -2,6 +2,8 @@
 
 import csv
 import hashlib
+import os
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -214,6 +216,18 @@ def test_what_is_there_already_stays(source: Path, tmp_path: Path) -> None:
     with pytest.raises(ArasError, match="is there already"):
         export_zenodo(source, tmp_path / "out", False, {})
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_a_file_that_is_cut_short_is_named_and_nothing_written(
+    source: Path, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(source, damaged)
+    shard = next((damaged / "real").glob("test-*.parquet"))
+    os.truncate(shard, shard.stat().st_size - 100)
+    with pytest.raises(ArasError, match=f"{shard.name}: cannot be read"):
+        export_zenodo(damaged, tmp_path / "to", False, {})
+    assert not (tmp_path / "to").exists()
 
 
 def test_a_directory_without_a_release_is_an_error(tmp_path: Path) -> None:

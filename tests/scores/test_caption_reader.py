@@ -77,7 +77,9 @@ def test_captions_of_a_release_are_a_list_of_streams(tmp_path, suffix):
     captions = [{"stream": "grounded", "text": "A forest.", "error": None},
                 {"stream": "vision", "text": None, "error": "timeout"}]  # fmt: skip
     pixels = dict.fromkeys(CLASSES, 0) | {"Tree": 3, "Water": 1}
-    row = {"id": "real/a", "kind": 1, "pixels": pixels, "captions": captions}
+    scores = [{"stream": one["stream"], "grounding": 1.0} for one in captions]
+    row = {"id": "real/a", "kind": 1, "pixels": pixels, "captions": captions,
+           "caption_scores": scores}  # fmt: skip
     file = tmp_path / f"train{suffix}"
     if suffix == ".jsonl":
         file.write_text(json.dumps(row) + "\n\n")
