@@ -24,8 +24,9 @@ def diff(directory: Path, old: Path, new: Path, bump: bool, as_json: bool) -> No
             column has another type or other classes, or a row that was there has other pixels,
             another mask, place or generator
     minor   rows, configs, columns or caption streams added; vectors of a baseline, or a column of
-            the split or of a judge (block, mask_agreement, copy …) made anew
-    patch   texts only: captions, the card and its pictures; or nothing but the version
+            the split or of a judge (block, realism, flags …) made anew
+    patch   texts only: captions and their scores, the card and its pictures; or nothing but the
+            version
     none    every file is the same
 
     Before 1.0.0 a major step raises MINOR: 0.1.0 is followed by 0.2.0.

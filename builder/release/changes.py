@@ -7,9 +7,9 @@ Steps follow from what a user of the older release must know:
   splits, a column of another type or with other classes, other values (pixels, masks, places,
   generator) under an id that was there before;
 - **minor**, something came beside what they use: rows, configs, columns or caption streams added;
-  a split's or judge's column (block, agreement, copies) or the vectors of a baseline redone;
-- **patch**, texts only: captions and the control captions made of them, card, citation, pictures of
-  the card; or the version alone;
+  a split's or judge's column (block, realism, flags) or the vectors of a baseline redone;
+- **patch**, texts only: captions, and the scores and control captions that follow from them, card,
+  citation, pictures of the card; or the version alone;
 - **none**, the same files.
 
 Before 1.0.0 a major step raises MINOR, see `builder.release.versions.bump`.
@@ -22,8 +22,10 @@ from builder.release.versions import STEPS, bump
 from builder.schema import BY_NAME
 
 TEXTS = frozenset({"caption"})
-JUDGES = frozenset({"split", "segment", "memorize", "score", "duplicates"})
+JUDGES = frozenset({"split", "segment", "realism", "quality", "memorize", "score", "duplicates"})
 """Makers of columns (see `builder.schema`) whose change is a patch, and a minor step."""
+FOLLOWS = {"caption_scores": "captions"}
+"""Columns that change with another one, and ask for no step of their own then."""
 
 
 @dataclass
@@ -53,7 +55,7 @@ class Changes:
     @property
     def step(self) -> str:
         """The largest step that any of the changes asks for."""
-        asked = [_step_of(column) for column in self.changed]
+        asked = [_step_of(one) for one in self.changed if FOLLOWS.get(one) not in self.changed]
         gone = (self.columns_removed, self.columns_changed, self.configs_removed)
         fewer = any(rows["new"] < rows["old"] for rows in self.beside.values())
         if any(gone) or self.streams_removed or self.removed or self.moved or fewer:
@@ -77,4 +79,6 @@ class Changes:
 
 def _step_of(column: str) -> str:
     maker = BY_NAME[column].made_by if column in BY_NAME else ""
+    if column == "flags":  # what [quality] makes of the judges' columns while packaging
+        return "minor"
     return "patch" if maker in TEXTS else "minor" if maker in JUDGES else "major"

@@ -93,6 +93,23 @@ def test_other_words_are_a_patch_and_are_counted(folder: Path) -> None:
     assert "`captions` changed in 1 row" in describe(changes)
 
 
+@pytest.mark.parametrize(
+    ("changed", "step"),
+    [
+        (["captions", "caption_scores"], "patch"),  # the scores follow from the texts
+        (["caption_scores"], "minor"),  # another lexicon
+        (["mask_agreement", "realism", "sharpness", "nearest_real_ratio", "flags"], "minor"),
+        (["captions", "caption_scores", "realism"], "minor"),
+        (["realism", "mask_sha256"], "major"),
+    ],
+)
+def test_the_step_is_the_largest_that_a_changed_column_asks_for(
+    changed: list[str], step: str
+) -> None:
+    rows = {"old": 9, "new": 9, "kept": 9}
+    assert Changes("1.0.0", "1.0.1", rows, changed=dict.fromkeys(changed, 3)).step == step
+
+
 def test_another_judgement_is_a_minor_step(folder: Path) -> None:
     alter(folder, "segment", "synthetic-a-00001", "mask_agreement", lambda v: [0.5] * len(v))
     changes = changes_of(folder)
