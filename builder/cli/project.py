@@ -9,10 +9,14 @@ from builder.cli.common import json_option, print_json, say
 
 
 @click.command()
-@click.argument("target", type=click.Path(path_type=Path, file_okay=False), default=".")
+@click.argument(
+    "target", type=click.Path(path_type=Path, file_okay=False), default=".", metavar="[DIR]"
+)
 @click.pass_obj
 def init(directory: Path, target: Path) -> None:
     """Make DIR with a commented dataset.toml.
+
+    DIR is the current directory unless given.
 
     \b
       aras init my-dataset
@@ -24,7 +28,9 @@ def init(directory: Path, target: Path) -> None:
 
 
 @click.command()
-@click.argument("target", type=click.Path(path_type=Path, file_okay=False), default="demo")
+@click.argument(
+    "target", type=click.Path(path_type=Path, file_okay=False), default="demo", metavar="[DIR]"
+)
 @json_option
 @click.pass_obj
 def demo(directory: Path, target: Path, as_json: bool) -> None:
@@ -32,7 +38,7 @@ def demo(directory: Path, target: Path, as_json: bool) -> None:
 
     Writes a made-up scene in the shape of the real products, then runs everything: tiles, split,
     both trainings, generate, segment, caption, package, check. Ends by loading the release as a
-    user would. Run it again to see that nothing is left to do.
+    user would. DIR is demo unless given. Run it again to see that nothing is left to do.
     """
     from builder import recipe
     from builder.cli.make import build_all

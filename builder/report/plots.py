@@ -108,7 +108,8 @@ def measure(told: Mapping[str, Any]) -> str:
     bins = np.array(told["bins"])
     for part, one in told["parts"].items():
         counts = np.array(one["histogram"], dtype=float)
-        label = f"{part}, mean {one['mean']:.3g}"
+        mean = one["mean"]
+        label = f"{part}, mean {mean:,.0f}" if mean >= 1000 else f"{part}, mean {mean:.3g}"
         shares = counts / max(1.0, counts.sum())
         axes.stairs(shares, bins, fill=True, color=PART_COLOURS[part], alpha=0.25)
         axes.stairs(shares, bins, label=label, color=PART_COLOURS[part], linewidth=1.5)
