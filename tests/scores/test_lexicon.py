@@ -117,3 +117,8 @@ def test_a_wrong_lexicon_is_an_error_that_names_the_file_and_the_place(tmp_path,
     with pytest.raises(ArasError, match=complaint) as error:
         lexicons.load(file)
     assert str(file) in str(error.value)
+
+
+def test_a_lexicon_that_is_not_there_is_one_clear_error(tmp_path):
+    with pytest.raises(ArasError, match=r"none\.toml: no such lexicon; check the path"):
+        lexicons.load(tmp_path / "none.toml")
