@@ -121,7 +121,7 @@ def embeddings(
 )
 @click.option("--near", type=_RULE, default="refuse", show_default=True, help="Nearer rows.")
 @click.option("--synthetic", type=_RULE, default="refuse", show_default=True, help="Made rows.")
-@click.option("--out", type=_FILE, help="Result file; default reports/retrieval-MODEL.json.")
+@click.option("--out", type=_FILE, help="Result; default reports/retrieval-MODEL[-STREAM].json.")
 @click.option("--vectors", type=click.Path(path_type=Path), help="Keep the vectors in this folder.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Default work/.cache/embeddings.")
 @click.option(
@@ -209,7 +209,7 @@ def retrieval(
     )
     with bar("embed", None, "items") as advance:
         found = bench_retrieval.run(rows, model, streams, settings, advance)
-    name = re.sub(r"[^a-z0-9._-]+", "-", model.label.lower()).strip("-.")
+    name = re.sub(r"[^a-z0-9._-]+", "-", "-".join([model.label, *streams]).lower()).strip("-.")
     path = root / (out or f"reports/retrieval-{name}.json")
     result = bench_retrieval.write(found, path, root / vectors if vectors else None)
     told = report.write(result, path)

@@ -190,7 +190,12 @@ def build(
         print_plan([*told, package_line(project, told)], as_json)
         return
     started = time.monotonic()
-    told = build_all(project, project.engine(engine, workers), as_json)
+    try:
+        told = build_all(project, project.engine(engine, workers), as_json)
+    except WorkFailed as error:
+        if as_json and error.told:
+            print_json({"kind": "build", "steps": error.told})
+        raise
     seconds, memory = round(time.monotonic() - started, 1), peak_memory()
     if as_json:
         print_json({"kind": "build", "steps": told, "seconds": seconds, "peak_memory_mb": memory})

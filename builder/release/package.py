@@ -180,8 +180,9 @@ def _existing(target: Path, key: str) -> dict[str, Any]:
         ) from error
     if manifest.get("key") != key:
         raise ArasError(
-            f"{target} already holds release {manifest['version']} with other content, and stays "
-            "as it is; raise version in [dataset] for a new release, or move that directory away"
+            f"{target} already holds release {manifest['version']} with other content, or made by "
+            "an earlier aras, and stays as it is; raise version in [dataset] for a new release, or "
+            "move that directory away"
         )
     return _summary(target, made=False)
 

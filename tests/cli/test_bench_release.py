@@ -28,10 +28,10 @@ def test_from_a_model_to_the_leaderboard(project):
         )
         assert found.exit_code == 0, found.output
         assert json.loads(found.stdout)["model"]["name"] == model
-        page = (project / f"reports/retrieval-{model}.html").read_text()
+        page = (project / f"reports/retrieval-{model}-words.html").read_text()
         assert "<td>words, strict</td>" in page
         assert page.count("data:image/png;base64,") == 1
-    a, b = "reports/retrieval-composition.json", "reports/retrieval-random.json"
+    a, b = "reports/retrieval-composition-words.json", "reports/retrieval-random-words.json"
     found = bench(project, "compare", a, b)
     assert found.exit_code == 0
     assert "composition − random" in found.stdout

@@ -165,11 +165,13 @@ def test_parts_that_run_at_once_make_the_whole(directory: Path, reference: dict[
     assert digests(Store(directory / "work")) == reference
 
 
-def test_a_failed_shard_ends_the_command_with_1_and_its_name(directory: Path) -> None:
+@pytest.mark.parametrize("command", ["tiles", "build"])
+def test_a_failed_shard_ends_the_command_with_1_and_its_name(directory: Path, command: str) -> None:
     toy.write_project(directory, shards=SHARDS, troubles=[["real-00002", "fail"]])
-    found = run(directory, "tiles", "--engine", "serial", "--json")
+    found = run(directory, command, "--engine", "serial", "--json")
     assert found.returncode == 1
     told = json.loads(found.stdout)
+    told = told["steps"][-1] if command == "build" else told
     assert (told["made"], list(told["failed"])) == (SHARDS - 1, ["real-00002"])
     assert found.stderr.splitlines()[-2:] == [
         "Error: tiles: 1 of 8 shards failed, the others are kept; the same command tries these "
