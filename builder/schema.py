@@ -417,8 +417,12 @@ def features(names: Sequence[str]) -> Any:
     return datasets.Features({name: feature(_FIELDS[name]) for name in names})
 
 
-@functools.cache  # asked for with every shard
-def arrow_schema(names: tuple[str, ...]) -> pa.Schema:
+def arrow_schema(names: Sequence[str]) -> pa.Schema:
     """Arrow schema of a release file, with the metadata that `datasets` reads features from."""
+    return _arrow_schema(tuple(names))
+
+
+@functools.cache  # asked for with every shard
+def _arrow_schema(names: tuple[str, ...]) -> pa.Schema:
     built = features(names).arrow_schema
     return pa.schema([pa.field(n, arrow_type(n)) for n in names], metadata=built.metadata)
