@@ -1,5 +1,6 @@
 """Parquet files of a release: full row groups, bounded files, blobs as they are, text packed."""
 
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from builder.parquet import ROW_GROUP
 from builder.pictures import image_column
-from builder.release.writer import SplitWriter
+from builder.release.writer import SplitWriter, with_digests
 from builder.schema import arrow_schema
 
 NAMES = ("id", "image", "captions", "transform")
@@ -96,6 +97,18 @@ def test_files_are_the_same_bytes_whatever_pieces_the_rows_came_in(
             writer.add(rows.slice(start, end - start))
         written.append(writer.close()[0].read_bytes())
     assert written[0] == written[1]
+
+
+def test_pictures_are_hashed_in_place_however_their_column_is_cut(tmp_path: Path) -> None:
+    held = [b"one", None, b"", b"four" * 9, b"five"]
+    cells = [None if one is None else {"bytes": one, "path": "x.png"} for one in held]
+    whole = pa.array([*cells, {"bytes": None, "path": "x.png"}], arrow_schema(NAMES).field(1).type)
+    pq.write_table(pa.table({"image": whole.slice(0, 0)}), tmp_path / "none.parquet")
+    none = pq.read_table(tmp_path / "none.parquet").column("image")
+    column = pa.chunked_array([whole.slice(1, 3), *none.chunks, whole.slice(0, 0), whole.slice(4)])
+    found = with_digests(pa.table({"image": column})).column("image_sha256").to_pylist()
+    wanted = [one and sha256(one).hexdigest() for one in (held[1], held[3], held[4])]
+    assert found == [wanted[0], sha256(b"").hexdigest(), wanted[1], wanted[2], None]
 
 
 def test_the_content_digest_follows_rows_and_not_shards_or_files(tmp_path: Path) -> None:
