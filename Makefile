@@ -15,6 +15,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # The stamp is newer than pyproject.toml: nothing is installed twice.
 $(VENV)/.installed: pyproject.toml

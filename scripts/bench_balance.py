@@ -15,8 +15,8 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from builder.balance import allocate, solve
-from builder.balance_target import Target
+from builder.synthesis.balance import allocate, solve
+from builder.synthesis.target import Target
 
 SHARES = (28.78, 0.84, 45.33, 17.99, 1.14, 4.22, 1.69)
 PIXELS = 256 * 256

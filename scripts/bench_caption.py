@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from builder.captions import prompts
-from builder.captions.base import Request
 from builder.captions.local import Local
-from builder.captions.settings import Ask, Running
+from builder.captions.section import Ask, Running
+from builder.land import prompts
+from builder.land.prompts import Request
 
 SHARES = (28.78, 0.84, 45.33, 17.99, 1.14, 4.22, 1.69)
 PIXELS = 256 * 256

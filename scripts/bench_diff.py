@@ -22,10 +22,10 @@ import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from builder.files import write_json
-from builder.pictures import composition_columns
+from builder.core.files import write_json
+from builder.land.columns import CAPTION_SCORES, CAPTIONS, METADATA_NAMES, arrow_schema, arrow_type
+from builder.land.pictures import composition_columns
 from builder.release.writer import SplitWriter
-from builder.schema import CAPTION_SCORES, CAPTIONS, METADATA_NAMES, arrow_schema, arrow_type
 from scripts.measure import peak_mb
 
 ROWS, REAL = 400_240, 100_240

@@ -37,13 +37,14 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.flop_counter import FlopCounterMode
 
-from builder import recipe
-from builder.demo import make_scene
-from builder.engine import Engine
+from builder.pipeline import recipe
+from builder.pipeline.demo import make_scene
+from builder.core.engine import Engine
 from builder.models import autoencoder, data, generator, training
 from builder.models.generator_settings import DRAWING
-from builder.pipeline import Project, run_steps
-from builder.store import Store
+from builder.pipeline.project import Project
+from builder.pipeline.run import run_steps
+from builder.core.store import Store
 from scripts.measure import peak_mb
 
 ROWS = 300_000

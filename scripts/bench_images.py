@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from builder.clusters import join
-from builder.pictures import decode_png, encode_png
+from builder.core.clusters import join
+from builder.land.pictures import decode_png, encode_png
+from builder.models.neighbours import hamming, perceptual_hash
 from builder.quality import pixels
 from builder.quality.duplicates import (
     BITS,
@@ -28,7 +29,6 @@ from builder.quality.duplicates import (
     pixel_digest,
     thumbnail,
 )
-from builder.quality.neighbours import hamming, perceptual_hash
 
 Pixels = npt.NDArray[np.uint8]
 Change = Callable[[Pixels, np.random.Generator], npt.NDArray[np.generic]]
@@ -66,7 +66,7 @@ def looks(images: list[Pixels]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.
 def cost(image: Pixels) -> None:
     tile = np.tile(image, (256 // image.shape[0] + 1, 256 // image.shape[1] + 1, 1))[:256, :256]
     encoded = encode_png(tile)
-    for work in (pixels.measure, perceptual_hash, thumbnail, pixel_digest):
+    for work in (pixels.measure_pixels, perceptual_hash, thumbnail, pixel_digest):
         started = time.process_time()
         for _ in range(50):
             work(tile)

@@ -35,13 +35,13 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from builder import recipe  # noqa: E402
-from builder.demo import land_cover, reflectance  # noqa: E402
-from builder.landcover import PALETTE, count_pixels, percent  # noqa: E402
+from builder.land.classes import PALETTE, count_pixels, percent  # noqa: E402
+from builder.land.pictures import encode_png  # noqa: E402
 from builder.official.names import HEADER, STREAMS  # noqa: E402
 from builder.official.pictures import colour_table, colours_to_ids, mask_ids  # noqa: E402
-from builder.pictures import encode_png  # noqa: E402
-from builder.stages.cutting import scale  # noqa: E402
+from builder.pipeline import recipe  # noqa: E402
+from builder.pipeline.demo import land_cover, reflectance  # noqa: E402
+from builder.tiles.cut import scale  # noqa: E402
 
 SIZE, SIDE = 256, 8
 FULL = 400_240

@@ -149,8 +149,8 @@ def dataset_of(row: Callable[[], Iterator[dict[str, Any]]], out: Path) -> Callab
 
 def split_writer(folder: Path, out: Path, rows: int) -> Callable[[], None]:
     import builder.cli  # noqa: F401 - the allocator's settings that `aras` runs with
+    from builder.land.columns import COLUMN_NAMES, arrow_schema
     from builder.release.writer import SplitWriter, prefetch, with_digests
-    from builder.schema import COLUMN_NAMES, arrow_schema
 
     schema = arrow_schema(COLUMN_NAMES)
     next(tables(folder, 1))  # imports
@@ -168,9 +168,9 @@ def tables(folder: Path, rows: int) -> Iterator[Any]:
     """The rows as tables of `BATCH` rows with all columns of a release."""
     import pyarrow as pa
 
-    from builder.pictures import composition_columns
+    from builder.land.columns import CAPTION, CAPTIONS, COLUMN_NAMES, arrow_schema, arrow_type
+    from builder.land.pictures import composition_columns
     from builder.release.rows import gather
-    from builder.schema import CAPTION, CAPTIONS, COLUMN_NAMES, arrow_schema, arrow_type
 
     schema = arrow_schema(COLUMN_NAMES)
     told = {"model": "m", "revision": "r", "prompt_sha256": "0" * 64, "seed": 1, "error": None}
@@ -207,7 +207,7 @@ def pictures(folder: Path, names: Sequence[str]) -> Any:
     """An Image column of PNG files, read straight into the memory of the column."""
     import pyarrow as pa
 
-    from builder.schema import IMAGE
+    from builder.land.columns import IMAGE
 
     names = [f"{name}.png" for name in names]
     files = [os.open(f"{folder}/{one}", os.O_RDONLY) for one in names]
@@ -226,9 +226,9 @@ def pictures(folder: Path, names: Sequence[str]) -> Any:
 
 def aras_package(folder: Path, out: Path, rows: int) -> Callable[[], None]:
     import builder.cli  # noqa: F401 - as above
-    from builder.pipeline import Project
+    from builder.land.columns import COLUMN_NAMES, arrow_schema
+    from builder.pipeline.project import Project
     from builder.release.package import write_data
-    from builder.schema import COLUMN_NAMES, arrow_schema
 
     project = Project(store_of(folder, rows))
     arrow_schema(COLUMN_NAMES)  # imports

@@ -5,9 +5,9 @@ Example: python scripts/bench_pages.py --rows 2000
 Writes the same rows (incompressible pictures of 110 to 144 kB, masks of up to 8 kB, a caption)
 with each layout, and once more with one row in a hundred left out; then uploads both with
 hf_xet's own pipeline to a local store, as the Hub's client would, and prints how much the second
-upload added. Layouts: a page of `one picture` is ours (builder/parquet.py), `16 pictures` and `one
-page` per row group are larger ones, `chunks 32-96 KiB` is content-defined chunking sized so that
-every picture is a page, `chunks default` is content-defined chunking as it comes.
+upload added. Layouts: a page of `one picture` is ours (builder/core/arrow.py), `16 pictures` and
+`one page` per row group are larger ones, `chunks 32-96 KiB` is content-defined chunking sized so
+that every picture is a page, `chunks default` is content-defined chunking as it comes.
 """
 
 import argparse
@@ -25,8 +25,8 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from builder.parquet import ROW_GROUP, options
-from builder.schema import IMAGE
+from builder.core.arrow import ROW_GROUP, options
+from builder.land.columns import IMAGE
 
 PLAIN: dict[str, Any] = {"write_batch_size": None, "data_page_size": None}
 LAYOUTS: dict[str, dict[str, Any]] = {

@@ -18,18 +18,18 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from builder.captions.stage import Caption
 from builder.captions.template import STYLES
-from builder.plan import plan
-from builder.schema import arrow_type
-from builder.stage import Stage
-from builder.stages.caption import Caption
-from builder.stages.duplicates import Duplicates
-from builder.stages.quality import Quality
-from builder.stages.repeats import Repeats
-from builder.stages.score import Score
-from builder.stages.split import Split
-from builder.stages.tiles import Tiles
-from builder.store import Store
+from builder.core.store import Store
+from builder.land.columns import arrow_type
+from builder.quality.duplicates import Duplicates
+from builder.quality.pixels import Quality
+from builder.scores.near_duplicates import Repeats
+from builder.scores.stage import Score
+from builder.steps.plan import plan
+from builder.steps.stage import Stage
+from builder.tiles.cut import Tiles
+from builder.tiles.split import Split
 
 STAGES: list[Stage] = [
     Quality(kind="real"),

@@ -135,9 +135,9 @@ def child(name: str, folder: Path, batch: int = 0, package: Path | None = None) 
 
 
 def ours(arguments: argparse.Namespace) -> dict[str, Any]:
-    from builder.bench.embeddings import load, load_owner
-    from builder.bench.metrics import summary
-    from builder.bench.ranks import Positives, rank
+    from builder.retrieval.metrics import summary
+    from builder.retrieval.ranks import Positives, rank
+    from builder.retrieval.vectors import load, load_owner
 
     folder = arguments.folder
     images, texts = load(folder / "x.npy"), load(folder / "y.npy")
@@ -180,10 +180,9 @@ def full(arguments: argparse.Namespace) -> dict[str, Any]:
     """Ranks and the bare product, strip by strip in turn, so that both see the same machine."""
     import torch
 
-    from builder.bench.embeddings import load, load_owner
-    from builder.bench.metrics import summary
-    from builder.bench.products import product_only
-    from builder.bench.ranks import Positives, best_positive, count
+    from builder.retrieval.metrics import summary
+    from builder.retrieval.ranks import Positives, best_positive, count, product_only
+    from builder.retrieval.vectors import load, load_owner
 
     folder = arguments.folder
     images, texts = load(folder / "x.npy"), load(folder / "y.npy")
@@ -223,8 +222,8 @@ def full(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def words(arguments: argparse.Namespace) -> dict[str, Any]:
     """BM25 on captions of ten random words, and every figure of `aras bench retrieval`."""
-    from builder.bench.baselines import TERMS, bm25
-    from builder.bench.protocol import About, evaluate
+    from builder.retrieval.baselines import TERMS, bm25
+    from builder.retrieval.protocol import About, evaluate
 
     rng, images = np.random.default_rng(0), arguments.batch
     owner = np.repeat(np.arange(images), PER_IMAGE)

@@ -26,10 +26,10 @@ SCENE = Path(__file__).parents[2] / "shared" / "data" / "scene"
 
 def ours(scene: Path, out: Path, workers: int) -> dict[str, Any]:
     """Our stage into an empty store: its summary's counts and seconds."""
-    from builder.engine import Engine
-    from builder.plan import run
-    from builder.stages.tiles import Tiles
-    from builder.store import Store
+    from builder.core.engine import Engine
+    from builder.core.store import Store
+    from builder.steps.plan import run
+    from builder.tiles.cut import Tiles
 
     maps, composites = products(scene)
     stage = Tiles(maps=maps, composites=composites)
@@ -49,8 +49,8 @@ def plain(scene: Path, out: Path, _: int) -> dict[str, Any]:
     from PIL import Image
     from rasterio.windows import Window
 
-    from builder.landcover import DEFAULT_REMAP, WATER, remap_table
-    from builder.stages.cutting import scale
+    from builder.land.classes import DEFAULT_REMAP, WATER, remap_table
+    from builder.tiles.cut import scale
 
     maps, composites = products(scene)
     table = remap_table(DEFAULT_REMAP)

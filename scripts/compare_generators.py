@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
+from builder.core.seeds import generator as rng_of
+from builder.core.seeds import seed
 from builder.models import data, generator, segmenter
-from builder.pipeline import Project
-from builder.quality.sets import Moments, frechet
-from builder.seeds import generator as rng_of
-from builder.seeds import seed
+from builder.models.sets import Moments, frechet
+from builder.pipeline.project import Project
 
 GAMMAS = (5.0, 0.0)
 GUIDANCE = (1.0, 2.0, 4.0)

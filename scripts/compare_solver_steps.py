@@ -23,10 +23,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from builder.models import data, generator, segmenter
-from builder.pipeline import Project
-from builder.quality.sets import Moments, frechet
-from builder.seeds import generator as rng_of
-from builder.seeds import seed
+from builder.pipeline.project import Project
+from builder.models.sets import Moments, frechet
+from builder.core.seeds import generator as rng_of
+from builder.core.seeds import seed
 from scripts.bench_generate import clock
 
 

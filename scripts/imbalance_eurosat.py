@@ -18,17 +18,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from builder.bench import imbalance, imbalance_report
-from builder.bench.arms import Rows
-from builder.bench.imbalance import PRESETS, Experiment
-from builder.bench.material import Material, Test
-from builder.engine import Engine
-from builder.files import atomic, digest_of, sha256_file
+from builder.core.engine import Engine
+from builder.core.files import atomic, digest_of, sha256_file
+from builder.core.progress import bar
+from builder.core.seeds import generator, seed
+from builder.experiments import imbalance, imbalance_report
+from builder.experiments.imbalance import PRESETS, Experiment, Material, Rows, Test
 from builder.models import compact_clip, training
 from builder.models import generator as generators
 from builder.models.data import Tiles
-from builder.progress import bar
-from builder.seeds import generator, seed
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -30,13 +30,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 import builder.cli  # noqa: F401 - first, for the settings that `aras` runs with
-from builder import grid, landcover
-from builder.files import write_json, write_text
-from builder.landcover import CLASSES
-from builder.pictures import composition_columns, encode_png, image_column
-from builder.pipeline import Project
-from builder.quality.pixels import MEASURES
-from builder.schema import (
+from builder.core.files import write_json, write_text
+from builder.land import classes, grid
+from builder.land.classes import CLASSES
+from builder.land.columns import (
     CAPTION,
     CAPTION_REPEAT,
     CAPTION_SCORE,
@@ -46,7 +43,10 @@ from builder.schema import (
     STREAM_PREFIX,
     arrow_type,
 )
-from builder.stages.split import block_names
+from builder.land.pictures import composition_columns, encode_png, image_column
+from builder.pipeline.project import Project
+from builder.quality.pixels import MEASURES
+from builder.tiles.split import block_names
 from scripts.measure import peak_mb
 
 MEGABYTES = 1.5
@@ -124,10 +124,10 @@ def drawn_from_pool() -> Draw:
     for _ in range(POOL):
         cuts = rng.integers(0, len(CLASSES), (2, 2)).astype(np.uint8)
         mask = np.kron(cuts, np.ones((SIDE // 2, SIDE // 2), dtype=np.uint8))
-        image = landcover.PALETTE[mask] // 2 + rng.integers(0, 99, dtype=np.uint8)
+        image = classes.PALETTE[mask] // 2 + rng.integers(0, 99, dtype=np.uint8)
         images.append(encode_png(image))
         masks.append(encode_png(mask))
-        counts.append(landcover.count_pixels(mask))
+        counts.append(classes.count_pixels(mask))
     table = np.array(counts, dtype=np.int64)
 
     def draw(numbers: npt.NDArray[np.int64]) -> Pictures:
@@ -306,7 +306,7 @@ def count(release: Path) -> dict[str, Any]:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    from builder.release.layout import read_manifest
+    from builder.core.manifest import read_manifest
 
     total = 0
     for config in ("real", "synthetic"):

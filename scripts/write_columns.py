@@ -1,9 +1,9 @@
-"""Write docs/columns.md from builder/schema.py; a test fails when it is out of date."""
+"""Write docs/columns.md from builder/land/columns.py; a test fails when it is out of date."""
 
 from pathlib import Path
 
+from builder.land.columns import COLUMNS, OTHERS, Column
 from builder.release.card import column_type
-from builder.schema import COLUMNS, OTHERS, Column
 
 HEADER = ("| column | type | unit | made by | meaning |", "|---|---|---|---|---|")
 TARGET = Path(__file__).parents[1] / "docs" / "columns.md"
@@ -14,7 +14,7 @@ def text() -> str:
     lines = [
         "# Columns of a release",
         "",
-        "Written by `python scripts/write_columns.py` from `builder/schema.py`.",
+        "Written by `python scripts/write_columns.py` from `builder/land/columns.py`.",
         "",
         *HEADER,
     ]

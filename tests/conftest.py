@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from builder.pipeline.project import Project
+from tests.makers.project import built_project
+
 # As in builder.models, for tests that import torch first.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -32,3 +35,9 @@ def faked_gpus() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The tiny project that is built and packaged once and shared."""
+    return built_project(tmp_path_factory.getbasetemp())

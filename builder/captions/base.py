@@ -5,22 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from builder.captions.error_texts import no_caption, without_thinking
-
-
-@dataclass(frozen=True)
-class Request:
-    """One tile to caption. ``mask`` is (H, W) uint8 ids, ``image`` PNG bytes, ``pixels`` (7,)
-    counts; what a stream does not need is None."""
-
-    id: str
-    seed: int
-    pixels: npt.NDArray[np.int64] | None = None
-    mask: npt.NDArray[np.uint8] | None = None
-    image: bytes | None = None
+from builder.land.prompts import Request
+from builder.scores.error_texts import no_caption, without_thinking
 
 
 @dataclass(frozen=True)

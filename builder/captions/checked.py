@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from builder.captions.base import Answer, Backend, Request
-from builder.seeds import seed
+from builder.captions.base import Answer, Backend
+from builder.core.seeds import seed
+from builder.land.prompts import Request
 
 Scorer = Callable[[Sequence[Request], Sequence[str]], Sequence[float | None]]
 """(requests, their texts) → grounding in [0, 1] of each, None for a text that claims nothing."""

@@ -11,12 +11,12 @@ from typing import Any
 import requests as http
 from urllib3.exceptions import NewConnectionError
 
-from builder.captions import prompts
-from builder.captions.base import Answer, Request, flaw, tidy
-from builder.captions.settings import Ask, Running
-from builder.errors import ArasError, WorkFailed
-from builder.fetch.http import new_session, reason, secure
-from builder.retry import retrying, status_of
+from builder.captions.base import Answer, flaw, tidy
+from builder.captions.section import Ask, Running
+from builder.core.errors import ArasError, WorkFailed
+from builder.core.web import new_session, reason, retrying, secure, status_of
+from builder.land import prompts
+from builder.land.prompts import Request
 
 WHOLE = ("stop", "eos", "eos_token", "end_turn")
 """Finish reasons of an answer that ended by itself."""

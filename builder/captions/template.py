@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from builder.captions.base import Answer, Request
-from builder.landcover import CLASSES
-from builder.seeds import generator
+from builder.captions.base import Answer
+from builder.core.seeds import generator
+from builder.land.classes import CLASSES
+from builder.land.prompts import PRESENT, Request, place
 
 MODEL = "aras-template"
 REVISION = "1"
@@ -25,9 +26,6 @@ WORDS: dict[str, tuple[str, ...]] = {
     "Barren": ("bare ground", "barren land"),
     "Water": ("water", "open water"),
 }
-ROWS = {"first": "north", "last": "south"}
-COLUMNS = {"first": "west", "last": "east"}
-SIDES = tuple(ROWS)
 
 STYLES = {
     "dominant": "One sentence: the class that covers most of the tile.",
@@ -37,11 +35,6 @@ STYLES = {
     "absence": "Two sentences: the main classes, then what the tile does not contain.",
 }
 """The styles of the template backend and what each one says."""
-
-PRESENT = 0.01
-"""Smallest share of a class that a caption mentions."""
-MOST = 0.7
-"""Share of a class's pixels that must lie in a part of the tile for a caption to say so."""
 
 Shares = npt.NDArray[np.float64]
 
@@ -120,31 +113,6 @@ def _layout(
     for i in order[:3]:
         said.append(f"{names[i]} {place(mask == i)}")
     return _join(said, "; ") if len(said) > 1 else said[0]
-
-
-def place(where: npt.NDArray[np.bool_]) -> str:
-    """Where `MOST` of a class's pixels lie: a half of the tile, a quarter, its middle third."""
-    down, across = (_side(where.sum(axis=axis)) for axis in (1, 0))
-    if down == across == "middle":
-        return "lies in the centre"
-    if down in SIDES and across in SIDES:
-        return f"lies mostly in the {ROWS[down]}-{COLUMNS[across]}"
-    if down in SIDES or across in SIDES:
-        return f"lies mostly in the {ROWS[down] if down in SIDES else COLUMNS[across]}"
-    if down == "middle":
-        return "runs across the middle"
-    return "runs down the middle" if across == "middle" else "is spread over the tile"
-
-
-def _side(counts: npt.NDArray[np.int64]) -> str:
-    """The half (first or last), else the middle third, that holds `MOST` of a profile, if any."""
-    size = len(counts)
-    share = np.concatenate([[0], np.cumsum(counts)]) / max(1, counts.sum())
-    if share[round(2 * size / 3)] - share[round(size / 3)] >= MOST:
-        return "middle"
-    if share[size // 2] >= MOST:
-        return "first"
-    return "last" if 1 - share[-(-size // 2)] >= MOST else ""
 
 
 def _absence(shares: Shares, names: dict[int, str]) -> str:

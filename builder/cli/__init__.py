@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from builder import __version__
-from builder.errors import ArasError, WorkFailed
+from builder.core.errors import ArasError, WorkFailed
 
 # Milliseconds until Arrow's allocator, which reads this as it is loaded, gives memory back.
 os.environ.setdefault("MIMALLOC_PURGE_DELAY", "1")
@@ -31,8 +31,8 @@ COMMANDS = {
     "build": "builder.cli.make:build",
     "status": "builder.cli.project:status",
     "check": "builder.cli.release:check",
-    "diff": "builder.cli.diff:diff",
-    "report": "builder.cli.report:report",
+    "diff": "builder.cli.release:diff",
+    "report": "builder.cli.release:report",
     "export": "builder.cli.exchange:export",
     "publish": "builder.cli.publish:publish",
     "bench": "builder.cli.bench:bench",

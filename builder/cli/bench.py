@@ -7,12 +7,90 @@ from typing import Any
 
 import click
 
-from builder.cli.bench_augmentation import augmentation
-from builder.cli.bench_imbalance import imbalance
-from builder.cli.bench_results import compare, leaderboard
 from builder.cli.common import json_option, say
+from builder.cli.experiments import augmentation, imbalance
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.argument("ours", type=_FILE)
+@click.argument("theirs", type=_FILE)
+@json_option
+@click.pass_obj
+def compare(directory: Path | None, ours: Path, theirs: Path, as_json: bool) -> None:
+    """Differences OURS − THEIRS of two result files, with intervals and tests.
+
+    Both must have answered the same captions of the same release. Per stream: the six recalls
+    and mR, paired bootstrap over images or spatial blocks (2,000 resamples), sign-flip p-value,
+    and Holm's correction over the seven. The ranks beside each result file are read.
+
+    \b
+    Example:
+      aras bench compare reports/retrieval-tfidf-on-full.json reports/retrieval-random.json
+    """
+    from builder.retrieval import report
+    from builder.retrieval.result import compare as compare_results
+
+    root = directory or Path()
+    found = compare_results(root / ours, root / theirs)
+    click.echo(json.dumps(found, ensure_ascii=False) if as_json else report.comparison(found))
+
+
+@click.command()
+@click.argument("results", nargs=-1, required=True, type=_FILE)
+@click.option(
+    "--out",
+    type=_FILE,
+    default="LEADERBOARD.md",
+    show_default=True,
+    help="The leaderboard, Markdown.",
+)
+@click.option(
+    "--check",
+    "release",
+    type=click.Path(path_type=Path),
+    metavar="RELEASE",
+    help="Write nothing; re-score the vectors beside each result on RELEASE.",
+)
+@click.pass_obj
+def leaderboard(
+    directory: Path | None, results: tuple[Path, ...], out: Path, release: Path | None
+) -> None:
+    """Write LEADERBOARD.md from result files of `aras bench retrieval`.
+
+    One table per release, split and caption stream, best mean recall first. With --check each
+    result's vectors (images.parquet and texts.parquet in its folder) are scored again; a figure
+    that they do not give is named.
+
+    \b
+    Examples:
+      aras bench leaderboard results/*.json
+      aras bench leaderboard results/mine.json --check release/0.1.0
+
+    Exit codes: 0 done; 1 a check found differences; 2 an input was refused.
+    """
+    from builder.core.errors import WorkFailed
+    from builder.core.files import write_text
+    from builder.retrieval import leaderboard as bench_leaderboard
+    from builder.retrieval.result import read
+
+    root = directory or Path()
+    paths = [root / one for one in results]
+    if release is None:
+        named = [(one.as_posix(), read(root / one)) for one in results]
+        write_text(root / out, bench_leaderboard.board(named))
+        say(f"wrote {root / out}")
+        return
+    problems = []
+    for path in paths:
+        found = bench_leaderboard.check(path, root / release)
+        say(f"{path}: {'; '.join(found) if found else 'its vectors give its figures'}")
+        problems += found
+    if problems:
+        raise WorkFailed(f"{len(problems)} differences; see above")
+
+
 _RULE = click.Choice(["refuse", "leave-out", "keep"])
 
 
@@ -80,10 +158,10 @@ def embeddings(
 
     Exit codes: 0 done; 2 an input was refused, and the message names the row.
     """
-    from builder.bench.embeddings import check_pair, load, load_owner
-    from builder.bench.metrics import summary
-    from builder.bench.ranks import Positives, check_device, rank
-    from builder.progress import bar
+    from builder.core.progress import bar
+    from builder.retrieval.metrics import summary
+    from builder.retrieval.ranks import Positives, check_device, rank
+    from builder.retrieval.vectors import check_pair, load, load_owner
 
     check_device(device)
     root = directory or Path()
@@ -100,7 +178,7 @@ def embeddings(
         ranks = rank(pictures.vectors, captions.vectors, Positives.owned(belongs), device, advance)
     result = summary(*ranks)
     if intervals:
-        from builder.bench.uncertainty import spans
+        from builder.retrieval.intervals import spans
 
         result["intervals"] = spans(ranks, belongs)
     click.echo(json.dumps(result) if as_json else _table(result))
@@ -190,10 +268,10 @@ def retrieval(
 
     Exit codes: 0 done; 2 an input was refused, and the message names it.
     """
-    from builder.bench import gallery, models, report
-    from builder.bench import retrieval as bench_retrieval
-    from builder.bench.ranks import check_device
-    from builder.progress import bar
+    from builder.core.progress import bar
+    from builder.retrieval import gallery, models, report
+    from builder.retrieval import result as bench_retrieval
+    from builder.retrieval.ranks import check_device
 
     check_device(device)
     root = directory or Path()

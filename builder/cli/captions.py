@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
+from builder.captions.stage import Caption
 from builder.cli.common import print_json, say
-from builder.pipeline import Project
-from builder.plan import Part, plan
-from builder.preview import preview
-from builder.stages.caption import Caption
+from builder.pipeline.preview import preview
+from builder.pipeline.project import Project
+from builder.steps.plan import Part, plan
 
 SAMPLE = 32
 """Rows whose prompts an estimate looks at."""
@@ -49,7 +49,7 @@ def offline(
 
 def foretell(project: Project, stages: list[Caption], part: Part) -> list[dict[str, Any]]:
     """The plan, with an estimate beside every stream that a server writes."""
-    from builder.captions.cost import describe, estimate
+    from builder.captions.batch import describe, estimate
 
     told = preview(project, list(stages), part)
     for stage, line in zip(stages, told, strict=True):

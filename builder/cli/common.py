@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from builder.progress import console
+from builder.core.progress import console
 
 F = TypeVar("F", bound=Callable[..., Any])
 

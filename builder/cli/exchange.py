@@ -83,8 +83,8 @@ def import_(
     import tempfile
 
     from builder.cli.make import run_command
-    from builder.errors import ArasError
-    from builder.recipe import FILE
+    from builder.core.errors import ArasError
+    from builder.pipeline.recipe import FILE
 
     there = (directory / FILE).exists()
     if sources and options["dry_run"] and not there:
@@ -116,12 +116,12 @@ def _write_recipe(
 ) -> None:
     """Write a recipe that imports ``sources``; raises ArasError when another one is there, and
     for sources that cannot be imported: then nothing stays behind."""
-    from builder import recipe
-    from builder.errors import ArasError
-    from builder.files import remove
+    from builder.core.errors import ArasError
+    from builder.core.files import remove
+    from builder.official.import_release import is_release
     from builder.official.sources import has_captions
-    from builder.pipeline import Project
-    from builder.stages.import_release import is_release
+    from builder.pipeline import recipe
+    from builder.pipeline.project import Project
 
     if (directory / recipe.FILE).exists():
         there = recipe.load(directory).imports

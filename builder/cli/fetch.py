@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from builder.errors import ArasError, WorkFailed
+from builder.core.errors import ArasError, WorkFailed
 
 if TYPE_CHECKING:
+    from builder.fetch.download import Remote
     from builder.fetch.folder import Plan
-    from builder.fetch.verify import Remote
 
 _SHARED = (
     click.option(
@@ -100,11 +100,10 @@ def official(
       aras fetch official --only test.zip --only val.zip
       aras fetch official --to /data/aras400k
     """
+    from builder.core.progress import console
+    from builder.core.web import in_words, new_session, reason
     from builder.fetch.catalogue import ZENODO
     from builder.fetch.catalogue import official as files_of
-    from builder.fetch.http import new_session, reason
-    from builder.progress import console
-    from builder.retry import in_words
 
     def tell(error: BaseException, wait: float) -> None:
         console.print(f"record {record}: {reason(error)}; again {in_words(wait)}", markup=False)
@@ -188,9 +187,9 @@ def inputs(
 
 
 def _run(remotes: "list[Remote]", to: Path, jobs: int, dry_run: bool, as_json: bool) -> None:
+    from builder.core.progress import bar, console
+    from builder.core.web import new_session
     from builder.fetch import folder
-    from builder.fetch.http import new_session
-    from builder.progress import bar, console
 
     def say(text: str) -> None:
         console.print(text, markup=False, soft_wrap=True)

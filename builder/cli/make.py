@@ -11,8 +11,92 @@ from typing import Any
 import click
 
 from builder.cli.common import describe, print_json, run_options, say, stage_options
-from builder.cli.foretell import print_balance, print_plan
-from builder.errors import WorkFailed
+from builder.core.errors import WorkFailed
+
+
+def print_plan(told: list[dict[str, Any]], as_json: bool) -> None:
+    """The steps of a `preview`, a line each."""
+    if as_json:
+        print_json({"kind": "plan", "steps": told})
+        return
+    for line in told:
+        click.echo(f"{line['stage']:<22} {line.get('todo') or _shards(line)}")
+        if note := line.get("note"):
+            click.echo(f"  {note}")
+
+
+def _shards(line: dict[str, Any]) -> str:
+    if waits := line.get("waits_for"):
+        return f"waits for {', '.join(waits)}"
+    if not line["shards"]:
+        return "nothing yet: no rows are there"
+    if line["stale"]:
+        return f"{line['stale']} of {line['shards']} shards to make"
+    return f"nothing: {line['shards']} shards are fresh"
+
+
+def print_balance(
+    directory: Path, engine: str | None, workers: int | None, *, as_json: bool
+) -> None:
+    """The balance plan of a project, what is still to be drawn, and what that costs by the rate
+    that was measured with the same generator, settings, device and workers."""
+    from builder.pipeline.preview import Cost, drawing_cost, preview
+    from builder.pipeline.project import Project, balance_plan
+
+    project = Project(directory)
+    plan = balance_plan(project)
+    asked = project.synthetic_rows
+    steps = preview(project, project.synthesis()) if asked else []
+    cost = Cost(0)
+    if asked:
+        cost = drawing_cost(project, project.engine(engine, workers), steps)
+    refused = plan is not None and not plan.feasible and not project.recipe.generator.nearest
+    if as_json:
+        summary = {} if plan is None else {**plan.summary(), "refused": refused}
+        told = {
+            "rows_to_draw": cost.rows,
+            "tiles_per_second": cost.rate,
+            "hours": cost.hours,
+            "device": None if cost.rate is None else cost.device,
+            "gpu_hours": cost.processor_hours if cost.device != "cpu" else None,
+            "cpu_hours": cost.processor_hours if cost.device == "cpu" else None,
+        }
+        print_json({"kind": "balance", **summary, "steps": steps, **told})
+        return
+    if not asked:
+        click.echo("no synthetic rows are asked for")
+        return
+    click.echo(plan or "tiles are drawn without layouts: there is no balance plan")
+    if refused:
+        click.echo(
+            "`aras generate` will refuse this; with nearest = true in [generator] it takes the "
+            "nearest shares"
+        )
+    click.echo()
+    print_plan(steps, as_json)
+    click.echo(_cost(cost))
+
+
+def _cost(cost: Any) -> str:
+    if not cost.rows:
+        return "nothing to draw: all rows are there"
+    if cost.hours is None:
+        return f"{cost.rows:,} rows to draw; no rate measured for these settings yet"
+    total = cost.processor_hours
+    return (
+        f"{cost.rows:,} rows to draw: about {duration(cost.hours)}"
+        + ("" if total is None else f" ({total:.2g} {cost.unit})")
+        + f" at the {cost.rate:.3g} tiles/s of the last run with these settings ({cost.device})"
+    )
+
+
+def duration(hours: float) -> str:
+    """Hours as a person says them: 40 seconds, 12 minutes, 3.5 hours, 4.2 days."""
+    for unit, size in (("days", 24.0), ("hours", 1.0), ("minutes", 1 / 60)):
+        count = hours / size
+        if count >= 2:
+            return f"{count:.2g} {unit}" if count < 10 else f"{count:.0f} {unit}"
+    return f"{3600 * hours:.0f} seconds"
 
 
 def run_command(
@@ -26,10 +110,11 @@ def run_command(
     as_json: bool,
 ) -> None:
     """Plan or run the steps that ``choose(project)`` names, telling of each as it ends."""
-    from builder import pipeline
-    from builder.preview import preview
+    from builder.pipeline.preview import preview
+    from builder.pipeline.project import Project
+    from builder.pipeline.run import run_steps
 
-    project = pipeline.Project(directory)
+    project = Project(directory)
     steps = choose(project)
     if dry_run:
         told = preview(project, steps, part)
@@ -37,7 +122,7 @@ def run_command(
         return
     hear = None if as_json else lambda summary: say(describe(summary))
     try:
-        told = pipeline.run_steps(project, steps, project.engine(engine, workers), part, hear)
+        told = run_steps(project, steps, project.engine(engine, workers), part, hear)
     except WorkFailed as error:
         if as_json and error.told:
             print_steps(error.told)
@@ -140,8 +225,10 @@ def caption(
       aras caption hosted --write-requests batch     # batch/hosted-00001.jsonl …
       aras caption hosted --read-results results     # once the batch is done
     """
+    pass
+
     from builder.cli import captions
-    from builder.pipeline import Project
+    from builder.pipeline.project import Project
 
     stages = captions.chosen(Project(directory), streams)
     if requests is not None or results is not None:
@@ -181,10 +268,11 @@ def build(
       aras build
       aras build --engine ray
     """
-    from builder import pipeline
-    from builder.preview import package_line, preview
+    from builder.pipeline.preview import preview
+    from builder.pipeline.project import Project
+    from builder.release.package import package_line
 
-    project = pipeline.Project(directory)
+    project = Project(directory)
     if dry_run:
         told = preview(project, project.steps())
         print_plan([*told, package_line(project, told)], as_json)
@@ -209,7 +297,7 @@ def build(
 def build_all(project: Any, engine: Any, as_json: bool) -> list[dict[str, Any]]:
     """Run every step, package and check; the summaries."""
     from builder.cli.release import build_release
-    from builder.pipeline import run_steps
+    from builder.pipeline.run import run_steps
 
     hear = None if as_json else lambda summary: say(describe(summary))
     finish = partial(build_release, project, quiet=as_json)

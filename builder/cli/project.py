@@ -21,7 +21,7 @@ def init(directory: Path, target: Path) -> None:
     \b
       aras init my-dataset
     """
-    from builder import recipe
+    from builder.pipeline import recipe
 
     path = recipe.write(directory / target)
     say(f"{path}: name your maps and composites in [tiles], then run `aras -C {path.parent} build`")
@@ -40,10 +40,10 @@ def demo(directory: Path, target: Path, as_json: bool) -> None:
     both trainings, generate, segment, caption, package, check. Ends by loading the release as a
     user would. DIR is demo unless given. Run it again to see that nothing is left to do.
     """
-    from builder import recipe
     from builder.cli.make import build_all
-    from builder.demo import make_scene
-    from builder.pipeline import Project
+    from builder.pipeline import recipe
+    from builder.pipeline.demo import make_scene
+    from builder.pipeline.project import Project
 
     folder = directory / target
     say("demo: a made-up scene of two composites and two maps (no place on Earth)")
@@ -63,7 +63,7 @@ def show_release(release: Path) -> str:
     """Open a release as a user would; returns the snippet and what it gave."""
     import datasets
 
-    from builder.release.layout import read_manifest
+    from builder.core.manifest import read_manifest
 
     datasets.disable_progress_bars()
     others = ", ".join(name for name in read_manifest(release)["configs"] if name != "real")
@@ -97,9 +97,10 @@ def status(directory: Path, as_json: bool) -> None:
     counted. A version that is packaged already with other content than `aras package` would give
     it now is named too.
     """
-    from builder.cli.foretell import print_plan
-    from builder.pipeline import Project
-    from builder.preview import is_done, package_line, preview
+    from builder.cli.make import print_plan
+    from builder.pipeline.preview import is_done, preview
+    from builder.pipeline.project import Project
+    from builder.release.package import package_line
 
     project = Project(directory)
     told = preview(project, project.steps())
@@ -140,8 +141,9 @@ def publication_line(place: dict[str, Any]) -> str:
 
 
 def release_line(manifest: Path) -> dict[str, Any]:
-    from builder.publish.journal import publications, unfinished
-    from builder.release.layout import read_manifest
+    from builder.core.manifest import read_manifest
+    from builder.publish.journal import unfinished
+    from builder.release.published import publications
 
     told = read_manifest(manifest.parent)
     rows = told["facts"]["census"]["rows"]

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from builder.cli.common import json_option, print_json, say
-from builder.errors import WorkFailed
+from builder.core.errors import WorkFailed
 
 
 @click.command()
@@ -20,7 +20,7 @@ def package(directory: Path, as_json: bool) -> None:
     other content is never overwritten: raise version in [dataset]. A version that is a smaller
     step than the changes since the release before imply (`aras diff`) is told, and written.
     """
-    from builder.pipeline import Project
+    from builder.pipeline.project import Project
 
     project = Project(directory)
     require_fresh(project)
@@ -60,7 +60,7 @@ def check(directory: Path, release: Path, engine: str, as_json: bool) -> None:
 
 
 def run_check(release: Path, engine: str = "serial") -> list[str]:
-    from builder.engine import Engine
+    from builder.core.engine import Engine
     from builder.release.check import violations
 
     return violations(release, Engine(engine))
@@ -68,8 +68,8 @@ def run_check(release: Path, engine: str = "serial") -> list[str]:
 
 def require_fresh(project: Any) -> None:
     """Raises ArasError naming the first step that is not up to date."""
-    from builder.errors import ArasError
-    from builder.preview import is_done, preview
+    from builder.core.errors import ArasError
+    from builder.pipeline.preview import is_done, preview
 
     for line in preview(project, project.steps()):
         if not is_done(line):
@@ -82,7 +82,7 @@ def require_fresh(project: Any) -> None:
 def make_release(project: Any) -> dict[str, Any]:
     import time
 
-    from builder.files import locked
+    from builder.core.files import locked
     from builder.release.package import package as package_project
 
     started = time.monotonic()
@@ -118,3 +118,85 @@ def describe_release(summary: dict[str, Any]) -> str:
         rows = ", ".join(f"{split} {n:,}" for split, n in splits.items())
         lines.append(f"  {config:<10} {rows}")
     return "\n".join(lines)
+
+
+@click.command()
+@click.argument("old", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("new", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--bump", is_flag=True, help="Print the version that should follow OLD's, only that.")
+@json_option
+@click.pass_obj
+def diff(directory: Path, old: Path, new: Path, bump: bool, as_json: bool) -> None:
+    """Compare two releases: rows, columns, splits, and the version step that follows.
+
+    Prints a CHANGELOG entry. Rows are joined by id and compared column by column, pictures by
+    their digests; only config metadata is read, whatever the order of the rows.
+
+    \b
+    major   a config, column or caption stream is gone, rows are gone or in another split, a
+            column has another type or other classes, or a row that was there has other pixels,
+            another mask, place or generator
+    minor   rows, configs, columns or caption streams added; vectors of a baseline, or a column of
+            the split or of a judge (block, realism, flags …) made anew
+    patch   texts only: captions and their scores, the card and its pictures; or nothing but the
+            version
+    none    every file is the same
+
+    Before 1.0.0 a major step raises MINOR: 0.1.0 is followed by 0.2.0.
+
+    \b
+      aras diff release/0.1.0 release/0.2.0
+      aras diff release/0.1.0 release/0.2.0 --bump
+      aras -C my-dataset diff release/0.1.0 release/0.2.0 --json
+    """
+    from builder.core.manifest import read_manifest
+    from builder.release.changes import parse_version
+    from builder.release.diff import compare, entry
+
+    changes = compare(directory / old, directory / new)
+    if changes.texts:
+        say(f"files beside the rows that differ: {', '.join(changes.texts)}")
+    if parse_version(changes.new) < parse_version(changes.next_version):
+        say(
+            f"{new} calls itself {changes.new}: a {changes.step} step from {changes.old} asks for "
+            f"{changes.next_version} or more"
+        )
+    text = entry(changes, str(read_manifest(directory / new)["date"]))
+    if as_json:
+        print_json({"kind": "diff", **changes.as_dict(), "changelog": text})
+    else:
+        click.echo(changes.next_version if bump else text, nl=bump)
+
+
+@click.command()
+@click.argument("release", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--out", type=click.Path(path_type=Path), help="Default: reports/<version>.html")
+@json_option
+@click.pass_obj
+def report(directory: Path, /, release: Path, out: Path | None, as_json: bool) -> None:
+    """Write one HTML page and one JSON file on everything that was measured of RELEASE.
+
+    Rows and what was left out, class shares, captions per stream (grounding against its nulls and
+    by class, leakage beside that of the images, redundancy, CLIP scores), image measures,
+    duplicates, distances between real and synthetic images in every space of features that is
+    there, and the best and worst captions and synthetic tiles.
+
+    \b
+      aras report release/0.1.0
+    """
+    from builder.core.files import write_json, write_text
+    from builder.core.store import Store
+    from builder.report.measure import measure
+    from builder.report.page import render
+    from builder.steps.stage import shards
+
+    store = Store(directory / "work")
+    there = bool(shards(store, ("real",)))
+    told = measure(directory / release, store if there else None)
+    path = directory / (out or Path("reports") / f"{told['version']}.html")
+    write_text(path, render(directory / release, told))
+    write_json(path.with_suffix(".json"), told)
+    if as_json:
+        print_json(told)
+    else:
+        say(f"report: {path} and {path.with_suffix('.json').name}")

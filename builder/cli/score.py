@@ -84,7 +84,7 @@ def captions(
       aras score captions captions.csv --out scores.parquet
       aras score captions mine.jsonl --text description --json
     """
-    from builder.progress import bar
+    from builder.core.progress import bar
     from builder.scores.file_scores import score_file
 
     folder: Path = context.obj or Path()

@@ -59,10 +59,10 @@ def report(
     """
     import numpy as np
 
-    from builder import split_report, subsets
-    from builder.grid import PER_DEGREE
-    from builder.release.layout import read_manifest
+    from builder.core.manifest import read_manifest
+    from builder.land.grid import PER_DEGREE
     from builder.release.read import real_rows
+    from builder.tiles import split_report, subsets
 
     release = directory / release
     every = rows = real_rows(release)

@@ -19,7 +19,7 @@ def train() -> None:
 
 def _run(directory: Path, model: str, as_json: bool) -> None:
     from builder.models import team
-    from builder.pipeline import Project
+    from builder.pipeline.project import Project
 
     project = Project(directory)
     training = project.training(model)

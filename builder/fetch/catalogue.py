@@ -9,11 +9,10 @@ from typing import Any
 
 import requests
 
-from builder.errors import ArasError
-from builder.fetch.http import TIMEOUT, reason, secure, unreachable
-from builder.fetch.verify import Raster, Remote
+from builder.core.errors import ArasError
+from builder.core.web import TIMEOUT, reason, retrying, secure, status_of, unreachable
+from builder.fetch.download import Raster, Remote
 from builder.official.names import OFFICIAL_MD5, OFFICIAL_RECORD
-from builder.retry import retrying, status_of
 
 Box = tuple[float, float, float, float]
 

@@ -4,23 +4,65 @@ import contextlib
 import errno
 import fcntl
 import os
+import queue
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import requests
 
-from builder.errors import ArasError, CorruptFile
-from builder.fetch.download import Line, NoSpace, Stopped, download, part
-from builder.fetch.each import each
-from builder.fetch.http import TIMEOUT, reason, unreachable
-from builder.fetch.verify import Remote, verify
-from builder.files import read_json, write_json
-from builder.retry import in_words, retrying, status_of
+from builder.core.errors import ArasError, CorruptFile
+from builder.core.files import read_json, write_json
+from builder.core.web import TIMEOUT, in_words, reason, retrying, status_of, unreachable
+from builder.fetch.download import Line, NoSpace, Remote, Stopped, download, part, verify
+
+
+def each(
+    items: Iterable[Any],
+    jobs: int,
+    work: Callable[[Any], Any],
+    stop: threading.Event | None = None,
+) -> Generator[tuple[Any, Any], None, None]:
+    """(item, result or exception) in the order of finishing, from ``jobs`` threads.
+
+    The threads are daemons, so that Ctrl-C ends the command even while one waits for a silent
+    server: a partial file is as good after that as after any other break.
+    """
+    stop = stop or threading.Event()
+    todo: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
+    for item in items:
+        todo.put(item)
+    count = todo.qsize()
+
+    def run() -> None:
+        while not stop.is_set():
+            try:
+                item = todo.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                done.put((item, work(item)))
+            except BaseException as error:  # noqa: BLE001 raised where the results are read
+                done.put((item, error))
+
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(min(jobs, count))]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(count):
+            yield done.get()
+    except BaseException:
+        # Ctrl-C, or the caller needs no more: transfers under way end at their next bytes.
+        stop.set()
+        for thread in threads:
+            thread.join(timeout=1 / len(threads))
+        raise
+
 
 LEDGER = ".fetch.json"
 SURVEYED = 1000

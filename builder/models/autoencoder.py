@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from builder.errors import ArasError
-from builder.files import remove
+from builder.core.errors import ArasError
+from builder.core.files import remove
+from builder.core.seeds import generator, seed
+from builder.core.store import Store
 from builder.models import data, training
 from builder.models.codec import PixelCodec, load_autoencoder
 from builder.models.team import Team
-from builder.seeds import generator, seed
-from builder.stage import setting
-from builder.store import Store
+from builder.steps.stage import setting
 
 NAME = "autoencoder"
 WEIGHTS = "diffusion_pytorch_model.safetensors"

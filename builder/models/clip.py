@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from builder.errors import ArasError
-from builder.files import digest_of, hash_file
-from builder.models import hub, openclip, training
+from builder.core.errors import ArasError
+from builder.core.files import digest_of, hash_file
+from builder.models import openclip, training, weights
 from builder.models.compact_clip import Pixels, Settings, build, processor_of, tokenizer_of
 
 _HOTTEST = math.log(100)  # the largest inverse temperature of Radford et al. (2021), as its log
@@ -118,15 +118,16 @@ def pretrained(name: str) -> Dual:
     if openclip.names(name):
         made, processor, tokenizer = openclip.parts(name)
         return _dual(made, processor, tokenizer)
-    local = hub.where(name)
+    local = weights.where(name)
     try:
         model: Any = AutoModel.from_pretrained(name, **local)
         processor = AutoImageProcessor.from_pretrained(name, **local)
         tokenizer = AutoTokenizer.from_pretrained(name, **local)
-    except hub.UNREADABLE as error:
+    except weights.UNREADABLE as error:
         raise ArasError(
-            f"model {name}: transformers cannot load it ({hub.first_line(error)}); give a folder "
-            f"made by save_pretrained, a name on the Hub, or package:function{hub.advice(name)}"
+            f"model {name}: transformers cannot load it ({weights.first_line(error)}); give a "
+            "folder made by save_pretrained, a name on the Hub, or package:function"
+            f"{weights.advice(name)}"
         ) from error
     if not hasattr(model, "get_image_features"):
         kind = type(model).__name__
@@ -171,10 +172,11 @@ def _config(name: str) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(name, **hub.where(name))
-    except hub.UNREADABLE as error:
+        return AutoConfig.from_pretrained(name, **weights.where(name))
+    except weights.UNREADABLE as error:
         raise ArasError(
-            f"model {name}: transformers cannot load it ({hub.first_line(error)}){hub.advice(name)}"
+            f"model {name}: transformers cannot load it ({weights.first_line(error)})"
+            f"{weights.advice(name)}"
         ) from error
 
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from builder.errors import ArasError
-from builder.models import hub, training
+from builder.core.errors import ArasError
+from builder.models import training, weights
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -92,8 +92,8 @@ def load_autoencoder(source: str | Path) -> Any:
                 warnings.filterwarnings("ignore", message=".*local_dir_use_symlinks")
                 found = AutoencoderKL.from_pretrained(source, **where)
             break
-        except hub.UNREADABLE as error:
-            reason = hub.first_line(error)
+        except weights.UNREADABLE as error:
+            reason = weights.first_line(error)
     else:
         raise ArasError(f"{source}: no AutoencoderKL of diffusers can be loaded: {reason}")
     if (found.config.in_channels, found.config.out_channels) != (3, 3):

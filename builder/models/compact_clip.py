@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from builder.seeds import seed
+from builder.core.seeds import seed
 
 NAME = "retriever"
 Pixels = npt.NDArray[np.uint8]

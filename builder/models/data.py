@@ -9,13 +9,13 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from builder.errors import ArasError
-from builder.files import atomic, digest_of, sweep
-from builder.pictures import decode_mask, decode_png, image_bytes
-from builder.progress import bar
-from builder.schema import SPLITS
-from builder.stage import shards
-from builder.store import Store
+from builder.core.errors import ArasError
+from builder.core.files import atomic, digest_of, sweep
+from builder.core.progress import bar
+from builder.core.store import Store
+from builder.land.columns import SPLITS
+from builder.land.pictures import decode_mask, decode_png, image_bytes
+from builder.steps.stage import shards
 
 Item = TypeVar("Item")
 

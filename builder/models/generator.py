@@ -1,9 +1,24 @@
 """The generator: a diffusion model conditioned on the land-cover layout, after DDPM (Ho 2020)."""
 
-import functools
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.core.errors import ArasError
+from builder.core.files import read_json, remove, sha256_file
+from builder.land.classes import CLASSES
+from builder.models import drawing, training
+from builder.models.checkpoint import History
+from builder.models.codec import Codec, LatentCodec, PixelCodec, load_autoencoder
+from builder.models.drawing import Generator
+from builder.models.generator_settings import PROFILES as PROFILES
+from builder.models.generator_settings import Settings
+
+if TYPE_CHECKING:
+    from builder.models.unet import LayoutUNet
+import functools
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,22 +26,95 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from builder.errors import ArasError
-from builder.files import digest_of, sha256_file
-from builder.landcover import CLASSES
-from builder.models import autoencoder, data, segmenter, speed, training
-from builder.models.average import Average
-from builder.models.codec import Codec, LatentCodec, PixelCodec, load_autoencoder
-from builder.models.drawing import Generator, Sampling, sample
-from builder.models.generator_files import NAME, WEIGHTS, autoencoder_digest, load, save
-from builder.models.generator_settings import PROFILES, Settings
+from builder.core.files import digest_of
+from builder.core.seeds import generator, seed
+from builder.core.store import Store
+from builder.models import autoencoder, data, segmenter
+from builder.models.checkpoint import Average
+from builder.models.drawing import Sampling, sample
 from builder.models.objective import LEVELS, Batch, Objective
 from builder.models.team import ALONE, Team
-from builder.seeds import generator, seed
-from builder.store import Store
 
-if TYPE_CHECKING:
+NAME = "generator"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+AUTOENCODER = "vae"
+"""Part of the folder: the autoencoder of a latent generator, as diffusers' pipelines name it."""
+
+
+def save(folder: Path, model: "LayoutUNet", codec: Codec, history: History) -> None:
+    """Write the model and its autoencoder; pictures of evaluations of an earlier training go."""
+    remove(folder / "record.json")
+    known = {training.sample_name(int(one["step"])) for one in history.evaluations}
+    for path in (folder / "samples").glob("*.png"):
+        if path.name not in known:
+            remove(path)
+    model.save_pretrained(folder)
+    remove(folder / AUTOENCODER)
+    if isinstance(codec, LatentCodec):
+        codec.autoencoder.save_pretrained(folder / AUTOENCODER)
+
+
+def load(
+    folder: Path,
+    classes: Sequence[str] = CLASSES,
+    *,
+    compiled: bool | str = False,
+    channels_last: bool = False,
+) -> Generator:
+    """The trained generator of layouts of ``classes``, in the precision it was trained in.
+
+    ``compiled`` and ``channels_last`` are for speed; see `speed.speed_up`. Raises ArasError when
+    it is missing, damaged, of another architecture or of other classes.
+    """
+    training.verify_weights(folder, WEIGHTS, NAME)
+    found = training.require(folder, NAME)
+    if found["classes"] != list(classes):
+        raise ArasError(
+            f"{folder}: was trained for classes {found['classes']}, not {list(classes)}; run "
+            "`aras train generator` again"
+        )
+    codec: Codec = PixelCodec()
+    if found["settings"]["kind"] == "latent":
+        codec = LatentCodec(load_autoencoder(folder / AUTOENCODER), found["settings"]["precision"])
+        if autoencoder_digest(folder, codec) != found["autoencoder_sha256"]:
+            raise ArasError(
+                f"{folder / AUTOENCODER}: not the autoencoder that record.json tells of; remove "
+                f"{folder} and run `aras train generator` again"
+            )
+    unet = _network(folder).to(training.device()).eval()
+    drawing.speed_up((unet, *codec.networks), compiled, channels_last, graphs=True)
+    told = found["settings"]
+    return Generator(unet, codec, told["layout_dropout"], told["precision"])
+
+
+def autoencoder_digest(folder: Path, codec: Codec) -> str | None:
+    """sha256 of the weights of the autoencoder in the folder; None where there is none."""
+    latent = isinstance(codec, LatentCodec)
+    return sha256_file(folder / AUTOENCODER / WEIGHTS) if latent else None
+
+
+def _network(folder: Path) -> "LayoutUNet":
     from builder.models.unet import LayoutUNet
+
+    told = read_json(folder / "config.json").get("_class_name")
+    if told != LayoutUNet.__name__:
+        raise ArasError(
+            f"{folder}: holds a {told}, and {LayoutUNet.__name__} is wanted; remove it and run "
+            "`aras train generator` again"
+        )
+    try:
+        made: tuple[LayoutUNet, dict[str, list[object]]]
+        made = LayoutUNet.from_pretrained(folder, output_loading_info=True)
+        odd = [str(one) for names in made[1].values() for one in names]
+    except ValueError as error:  # a tensor of another shape
+        odd = [str(error).split(". ")[0]]
+    if odd:
+        raise ArasError(
+            f"{folder}: the weights are of another architecture than config.json tells (first: "
+            f"{odd[0]}); remove it and run `aras train generator` again"
+        )
+    return made[0]
+
 
 __all__ = [
     "NAME",
@@ -153,7 +241,7 @@ def train_tiles(
         judged = Generator(model, codec, settings.layout_dropout, settings.precision)
         judge = judge_of(judged, objective)
     networks = (model, *codec.networks)
-    speed.speed_up(networks, settings.compile, settings.channels_last)
+    drawing.speed_up(networks, settings.compile, settings.channels_last)
     if settings.checkpointing:
         model.enable_gradient_checkpointing()
     shared = team.share(model)

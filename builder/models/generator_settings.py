@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from builder.stage import setting
+from builder.steps.stage import setting
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,16 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from builder.files import atomic
-from builder.landcover import PALETTE
+from builder.core.files import atomic
+from builder.core.seeds import generator as rng_of
+from builder.core.seeds import seed
+from builder.land.classes import PALETTE
+from builder.land.pictures import encode_png
 from builder.models import segmenter, training
 from builder.models.drawing import Generator, Sampling, sample
 from builder.models.objective import LEVELS, Batch, Objective
+from builder.models.sets import Moments, frechet
 from builder.models.team import Team
-from builder.pictures import encode_png
-from builder.quality.sets import Moments, frechet
-from builder.seeds import generator as rng_of
-from builder.seeds import seed
 
 ROUNDS = 4
 """Noise levels at which the loss of each validation crop is measured."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from builder.landcover import CLASSES
+from builder.land.classes import CLASSES
 from builder.models import training
 
 LEVELS = 1000

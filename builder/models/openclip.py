@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from builder.errors import ArasError
-from builder.files import hash_file
-from builder.models import hub
+from builder.core.errors import ArasError
+from builder.core.files import hash_file
+from builder.models.weights import where
 
 PREFIX = "openclip:"
 TOKENIZER = "openai/clip-vit-base-patch32"
@@ -66,7 +66,7 @@ def parts(spec: str) -> tuple[Any, Any, Any]:
         size={"shortest_edge": size}, crop_size={"height": size, "width": size}
     )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(TOKENIZER, **hub.where(TOKENIZER))
+        tokenizer = AutoTokenizer.from_pretrained(TOKENIZER, **where(TOKENIZER))
     except (OSError, ValueError) as error:
         raise ArasError(
             f"model {spec}: needs the tokenizer of {TOKENIZER}, which is not in the local cache: "
@@ -202,7 +202,7 @@ def _fetched(alias: str) -> tuple[Path, str]:
 
     source = ALIASES[alias.lower()]
     try:
-        path = hf_hub_download(source.repository, source.file, **hub.where(alias))
+        path = hf_hub_download(source.repository, source.file, **where(alias))
     except (OSError, ValueError) as error:
         raise ArasError(
             f"model {alias}: {source.file} of {source.repository} is not in the local cache: `hf "

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.errors import ArasError
+from builder.core.errors import ArasError
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,7 @@ class PipelineAsk:
     """All that decides what a pipeline draws; the fields enter the stage's key.
 
     ``model`` and ``controlnet`` are ORG/NAME on the Hub or names of local folders; ``prompt`` and
-    ``negative`` are Jinja over `builder.captions.prompts`' percentages, composition and layout.
+    ``negative`` are Jinja over `builder.land.prompts`' percentages, composition and layout.
     ``size`` is the side in pixels that is drawn and then shrunk to the tile's, 0 for the tile's.
     """
 

@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from builder.captions import prompts
-from builder.captions.base import Request
-from builder.captions.decoding import out_of_memory
-from builder.errors import ArasError
-from builder.files import digest_of
-from builder.landcover import PALETTE, count_pixels
-from builder.models import cached, training
+from builder.core.errors import ArasError
+from builder.core.files import digest_of
+from builder.land import prompts
+from builder.land.classes import PALETTE, count_pixels
+from builder.land.prompts import Request
+from builder.models import training, weights
 from builder.models.pipeline_settings import PipelineAsk, Places
+from builder.models.weights import out_of_memory
 
 INDEX, CONFIG = "model_index.json", "config.json"
 LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")
@@ -56,7 +56,7 @@ def find(ask: PipelineAsk, places: Places) -> Found:
     files = [model / INDEX]
     for part in parts:
         files += [one for one in (model / part).glob("*") if _is_read(one)]
-    told = [cached.digest(files, model, places.cache)]
+    told = [weights.digest(files, model, places.cache)]
     controlnet = None
     if ask.controlnet:
         controlnet, other = _folder(
@@ -64,13 +64,13 @@ def find(ask: PipelineAsk, places: Places) -> Found:
         )
         name = f"{name} with {other}"
         files = [one for one in controlnet.glob("*") if _is_read(one)]
-        told.append(cached.digest(files, controlnet, places.cache))
+        told.append(weights.digest(files, controlnet, places.cache))
     return Found(model, controlnet, name, told[0] if len(told) == 1 else digest_of(told))
 
 
 def _folder(name: str, revision: str, path: Path | None, mark: str) -> tuple[Path, str]:
     if path is None:
-        path = cached.snapshot(name, revision, mark, "a folder")
+        path = weights.snapshot(name, revision, mark, "a folder")
         return path, f"{name}@{path.name}"
     if not (path / mark).is_file():
         what = "pipeline" if mark == INDEX else "ControlNet"

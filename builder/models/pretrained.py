@@ -5,68 +5,24 @@ Nothing is downloaded: a model is a folder or file of this machine, or lies in t
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from builder.captions import weights as caption_weights
-from builder.captions.settings import Ask, Running
-from builder.errors import ArasError
-from builder.files import content_hashes, sha256_file
-from builder.models import hub
-from builder.pictures import Pixels
+from builder.core.errors import ArasError
+from builder.land.pictures import Pixels
+from builder.models.weights import UNREADABLE, Weights, first_line
 
 Vectors = npt.NDArray[np.float32]
 Encode = Callable[[Sequence[Any]], Vectors]
 """Images (h, w, 3) uint8, or texts → (n, d)."""
-
-SCRIPTED = (".pt", ".torchscript")
-"""Suffixes of a TorchScript module that takes (n, 3, h, w) uint8 and returns (n, d) features."""
 
 INCEPTION = "inception-2015-12-05.pt"
 """File name of the Inception network that FID is defined with, as a TorchScript module (the weights
 of Szegedy et al. 2015 that Heusel et al. 2017 used, in the form that StyleGAN2-ADA publishes)."""
 INCEPTION_DIGEST = "sha256:f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
 """Digest of that file, by which k-diffusion and others check their download of it."""
-
-
-@dataclass(frozen=True)
-class Weights:
-    """A pretrained model: ORG/NAME and commit on the Hub, or ``path`` on this machine."""
-
-    model: str
-    revision: str = ""
-    path: Path | None = None
-    cache: Path | None = None
-    """Where the digests of a local model's files are remembered."""
-
-    @property
-    def name(self) -> str:
-        """What to call the model, without saying where it lies."""
-        return self.path.name if self.path else self.model
-
-    @property
-    def scripted(self) -> bool:
-        return self.path is not None and self.path.suffix in SCRIPTED
-
-    def digest(self) -> str:
-        """What pins the model. Raises ArasError saying how to get one that is not there."""
-        if self.scripted and self.path is not None:
-            if not self.path.is_file():
-                raise ArasError(f"{self.path}: there is no such file of weights")
-            known = content_hashes([self.path], self.cache) if self.cache else {}
-            return f"sha256:{known.get(str(self.path)) or sha256_file(self.path)}"
-        return caption_weights.revision_of(*self._asked())
-
-    def folder(self) -> Path:
-        """Where transformers finds it. Raises ArasError as `digest`, and for what is no model."""
-        return caption_weights.locate(*self._asked())
-
-    def _asked(self) -> tuple[Ask, Running]:
-        asked = Ask(model=self.model, revision=self.revision, prompt="", sees=())
-        return asked, Running(path=self.path, cache=self.cache)
 
 
 @dataclass(frozen=True)
@@ -83,10 +39,10 @@ def clip(weights: Weights) -> Clip:
 
     Raises ArasError when it is not there or has no image and text features.
     """
-    from builder.bench.encoders import transformers_model
+    from builder.models.encoders import transformers_model
     from builder.models.training import device
 
-    found = transformers_model(str(weights.folder()), str(device()))
+    found = transformers_model(str(weights.locate()), str(device()))
     return Clip(
         _steady(lambda some: _unit(found.images(some))),
         _steady(lambda some: _unit(found.texts(some))),
@@ -102,11 +58,11 @@ def tokenizer(weights: Weights) -> tuple[Callable[[str], int], int]:
     from transformers import AutoTokenizer
     from transformers.utils import logging
 
-    folder = weights.folder()
+    folder = weights.locate()
     try:
         found = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except hub.UNREADABLE as error:
-        raise ArasError(f"{folder}: has no tokenizer ({hub.first_line(error)})") from error
+    except UNREADABLE as error:
+        raise ArasError(f"{folder}: has no tokenizer ({first_line(error)})") from error
     logging.set_verbosity_error()  # a text that does not fit is what we count
     return lambda text: len(found(text, truncation=False)["input_ids"]), found.model_max_length
 
@@ -129,9 +85,9 @@ def vision(weights: Weights) -> Encode:
             network = torch.jit.load(  # type: ignore[no-untyped-call]
                 str(weights.path), map_location=here
             ).eval()
-        except hub.UNREADABLE as error:
+        except UNREADABLE as error:
             raise ArasError(
-                f"{weights.path}: not a TorchScript module ({hub.first_line(error)})"
+                f"{weights.path}: not a TorchScript module ({first_line(error)})"
             ) from error
 
         def scripted(images: Sequence[Pixels]) -> Vectors:
@@ -150,13 +106,13 @@ def _transformers_vision(weights: Weights, here: Any) -> Encode:
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # without torchvision each processor says that it uses Pillow
-    folder = weights.folder()
+    folder = weights.locate()
     try:
         network = AutoModel.from_pretrained(folder, local_files_only=True).to(here).eval()
         processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-    except hub.UNREADABLE as error:
+    except UNREADABLE as error:
         raise ArasError(
-            f"{folder}: transformers cannot load {weights.model} ({hub.first_line(error)})"
+            f"{folder}: transformers cannot load {weights.model} ({first_line(error)})"
         ) from error
 
     def encode(images: Sequence[Pixels]) -> Vectors:

@@ -11,18 +11,18 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from builder.errors import ArasError
-from builder.files import digest_of, remove
+from builder.core.errors import ArasError
+from builder.core.files import digest_of, remove
+from builder.core.seeds import generator, seed
+from builder.core.store import Store
+from builder.land.columns import SPLITS, STREAM_PREFIX
+from builder.land.pictures import decode_png, image_bytes
 from builder.models import training
+from builder.models.checkpoint import History
 from builder.models.clip import Dual, start, told
 from builder.models.compact_clip import NAME, PROFILES, Pixels, Settings, shrink
-from builder.models.history import History
 from builder.models.team import ALONE, Team
-from builder.pictures import decode_png, image_bytes
-from builder.schema import SPLITS, STREAM_PREFIX
-from builder.seeds import generator, seed
-from builder.stage import shards
-from builder.store import Store
+from builder.steps.stage import shards
 
 __all__ = ["NAME", "PROFILES", "Settings"]
 

@@ -10,13 +10,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from builder.errors import ArasError
-from builder.files import remove, write_json
-from builder.landcover import CLASSES
+from builder.core.errors import ArasError
+from builder.core.files import remove, write_json
+from builder.core.seeds import generator, seed
+from builder.core.store import Store
+from builder.land.classes import CLASSES
 from builder.models import data, training
-from builder.models.history import History
-from builder.seeds import generator, seed
-from builder.store import Store
+from builder.models.checkpoint import History
 
 NAME = "segmenter"
 WEIGHTS = "model.safetensors"

@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from builder.errors import ArasError, WorkFailed
-from builder.files import digest_of, read_json, sha256_file, sweep, write_json
+from builder.core.errors import ArasError, WorkFailed
+from builder.core.files import digest_of, read_json, sha256_file, sweep, write_json
+from builder.core.progress import bar, console
 from builder.models import checkpoint
-from builder.models.average import Average
-from builder.models.history import History
+from builder.models.checkpoint import Average, History
 from builder.models.team import ALONE, Team
-from builder.progress import bar, console
 
 WARMUP = 0.05
 """Share of the steps in which the learning rate rises; it falls by a cosine after that."""
@@ -107,7 +106,7 @@ def key_of(name: str, version: int, settings: Mapping[str, Any], data: str) -> s
 
 
 def identity(settings: Any) -> dict[str, Any]:
-    """The settings that decide what is learnt: all but those made by `builder.stage.setting`."""
+    """The settings that decide what is learnt: all but `stage.setting` fields."""
     return {
         one.name: getattr(settings, one.name)
         for one in fields(settings)

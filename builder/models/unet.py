@@ -7,7 +7,7 @@ from diffusers import ConfigMixin, ModelMixin, UNet2DModel
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from builder.landcover import CLASSES
+from builder.land.classes import CLASSES
 
 PLANES = 16
 """Planes of an encoded layout per side of a latent cell: 16, 32 and 64 at 2, 4 and 8 pixels."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from builder.files import atomic, digest_of
+from builder.core.files import atomic, digest_of
 from builder.official import sources as found
 from builder.official.listing import SCHEMA, Listing
 from builder.official.sources import Source

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from builder.errors import ArasError
-from builder.official import captions as tables
+from builder.core.errors import ArasError
+from builder.core.progress import bar
 from builder.official import sources as found
+from builder.official import streams as tables
 from builder.official.names import GROUPS, Refused
 from builder.official.sources import Entry, Odd, Source
-from builder.progress import bar
 
 MOST_NAMED = 3
 """Odd entries that an error names."""

@@ -3,9 +3,9 @@
 import re
 from typing import NamedTuple
 
-from builder import grid
-from builder.errors import ArasError
-from builder.landcover import CLASSES
+from builder.core.errors import ArasError
+from builder.land import grid
+from builder.land.classes import CLASSES
 
 STREAMS = {
     "hybrid_gemma3-4b": "google/gemma-3-4b-it",

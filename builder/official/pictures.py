@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from builder.landcover import PALETTE
+from builder.land.classes import PALETTE
+from builder.land.pictures import Pixels, decode_png
 from builder.official.names import Refused
-from builder.pictures import Pixels, decode_png
 
 UNKNOWN = 255
 """Id that `colour_table` gives to every colour outside the palette."""

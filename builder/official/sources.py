@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from builder.errors import ArasError, CorruptFile
-from builder.files import digest_of, hash_file
+from builder.core.errors import ArasError, CorruptFile
+from builder.core.files import digest_of, hash_file
+from builder.core.progress import bar
 from builder.official import zips
 from builder.official.names import (
     FOLDERS,
@@ -18,7 +19,6 @@ from builder.official.names import (
     group_of,
     stem_of,
 )
-from builder.progress import bar
 
 CAPTIONS = "captions.csv"
 PERCENTAGES = "class_percentages"

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from builder.errors import ArasError
-from builder.files import write_json
-from builder.publish.journal import publications, read
-from builder.release import layout
+from builder.core.errors import ArasError
+from builder.core.files import write_json
+from builder.core.manifest import UNLISTED
 from builder.release.card import TEMPLATES
+from builder.release.published import publications, read
 
 SANDBOX_PREFIX = "10.5072/"
 """DOIs of Zenodo's sandbox, and of every other place to try things: they lead nowhere."""
@@ -23,7 +23,7 @@ given into the cards and renews the manifest; what is not given stays."""
 
 def is_card(path: str) -> bool:
     """True of what `Render` writes; everything else in a release is data."""
-    written = {*TEMPLATES.values(), *layout.UNLISTED, "croissant.json"}
+    written = {*TEMPLATES.values(), *UNLISTED, "croissant.json"}
     return path in written or path.startswith("pictures/")
 
 

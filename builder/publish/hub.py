@@ -11,16 +11,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.errors import ArasError, WorkFailed
-from builder.publish import cards, hub_guard
-from builder.publish.address import checked_address
+from builder.core.errors import ArasError, WorkFailed
+from builder.core.manifest import MANIFEST, read_manifest
+from builder.core.web import checked_address
+from builder.publish import cards, hub_client
 from builder.publish.hub_client import HubRepo
 from builder.publish.hub_load import Counts, LoadFailed, count_rows_apart
-from builder.publish.hub_plan import LEAVE, Plan, lines, read_release
-from builder.publish.hub_rounds import Rounds, check_main, head_tells, release_at
-from builder.publish.journal import Journal, alone, open_journal, record_publication
-from builder.release import layout
+from builder.publish.hub_steps import (
+    LEAVE,
+    Plan,
+    Rounds,
+    check_main,
+    head_tells,
+    lines,
+    read_release,
+    release_at,
+)
+from builder.publish.journal import Journal, alone, open_journal
 from builder.release.croissant import release_address
+from builder.release.published import record_publication
 
 Count = Callable[[str, str | None, str, str, list[str]], Counts]
 """(endpoint, token, repo, revision, configs) → rows of each split of each config."""
@@ -60,15 +69,15 @@ def publish(
     release = release.resolve()
     endpoint = checked_address(endpoint, "--endpoint")
     if repo is None:
-        repo = cards.named_repo(layout.read_manifest(release)) or None
+        repo = cards.named_repo(read_manifest(release)) or None
     if repo is None:
         raise ArasError("which repo? Give --repo ORG/NAME, or set repo in [release] of the recipe")
-    hub_guard.check_repo_id(repo)
+    hub_client.check_repo_id(repo)
     if token is None and not dry_run:
         raise ArasError(
             f"no token for {endpoint}: run `hf auth login`, or set HF_TOKEN (write access needed)"
         )
-    with hub_guard.redacted_logs(token), contextlib.nullcontext() if dry_run else alone(release):
+    with hub_client.redacted_logs(token), contextlib.nullcontext() if dry_run else alone(release):
         if not dry_run:
             cards.finish_rewriting(release, render)
         manifest, ours = read_release(release)
@@ -173,7 +182,7 @@ class _Publisher(Rounds):
     def cards_behind(self, head: str | None) -> Plan:
         """What to send for main to have our cards; nothing where it holds another version."""
         todo = self.plan_against(head)
-        told = self.hub.read_json(layout.MANIFEST, str(head)) or {}
+        told = self.hub.read_json(MANIFEST, str(head)) or {}
         version = told.get("version")
         if version != self.version or not all(cards.is_card(file.path) for file in todo.send):
             self.hub.say(f"main holds other data (version {version}): its cards stay")

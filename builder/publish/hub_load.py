@@ -12,8 +12,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from builder.files import scratch
-from builder.publish.hub_guard import environment
+from builder.core.files import scratch
+from builder.publish.hub_client import environment
 
 LONGEST = 3600.0
 """Seconds after which counting is given up."""

@@ -13,8 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from builder import files
-from builder.errors import ArasError
+from builder.core import files
+from builder.core.errors import ArasError
+from builder.core.files import write_json
+from builder.publish.zenodo_client import SANDBOX
+from builder.release.published import publications, read
 
 
 class Journal:
@@ -83,17 +86,6 @@ def journal_path(release: Path, kind: str, destination: str) -> Path:
     return release.parent / ".publish" / name
 
 
-def published_path(release: Path) -> Path:
-    """Where the publications of a release are listed."""
-    return release.parent / f"{release.name}.published.json"
-
-
-def publications(release: Path) -> list[dict[str, Any]]:
-    """Where ``release`` was published: dicts with "kind", "destination" and that kind's facts."""
-    path = published_path(release)
-    return list(read(path).get("publications", ())) if path.exists() else []
-
-
 def unfinished(release: Path) -> list[dict[str, Any]]:
     """Drafts of ``release`` that no reader can see yet: "destination", "state" and "records"."""
     journals = (release.parent / ".publish").glob(f"{release.name}-zenodo-*.json")
@@ -101,23 +93,35 @@ def unfinished(release: Path) -> list[dict[str, Any]]:
     return [one for one in found if one.get("records") and one.get("state") != "published"]
 
 
-def record_publication(release: Path, kind: str, facts: dict[str, Any]) -> None:
-    """Write down that ``release`` stands at ``facts["destination"]``, replacing that entry."""
-    entry = {"kind": kind, **facts}
-    place = (kind, facts["destination"])
-    others = [p for p in publications(release) if (p.get("kind"), p.get("destination")) != place]
-    files.write_json(published_path(release), {"format": 1, "publications": [*others, entry]})
+def kind_of(url: str) -> str:
+    """The key of the facts: a sandbox's DOIs lead nowhere, so nothing may take them for real."""
+    return "zenodo-sandbox" if url == SANDBOX else "zenodo"
 
 
-def read(path: Path) -> dict[str, Any]:
-    """A JSON object from disk; ArasError names the file when it is damaged."""
-    try:
-        value = files.read_json(path)
-    except ValueError as error:
-        raise ArasError(
-            f"{path} is damaged ({error}); restore it, or delete it and publish again: "
-            "what already arrived is looked up at the destination"
-        ) from error
-    if not isinstance(value, dict):
-        raise ArasError(f"{path} holds {type(value).__name__}, not a JSON object; delete it")
-    return value
+def load_journal(release: Path, url: str) -> dict[str, Any]:
+    """What is under way on the server ``url``: {"state", "content_sha256", "records", "limits"?}.
+
+    ``state`` is draft, ready, publishing or published; ``records`` maps a role to id, conceptrecid,
+    doi, concept_doi and html as they become known; ``limits`` are those that were last given.
+    """
+    path = journal_path(release, "zenodo", url)
+    entry: dict[str, Any] = read(path) if path.exists() else {}
+    return {"state": "draft", "content_sha256": None, "records": {}, **entry}
+
+
+def save_journal(release: Path, url: str, entry: dict[str, Any]) -> None:
+    write_json(journal_path(release, "zenodo", url), {"format": 1, "destination": url, **entry})
+
+
+def concept_beside(release: Path, url: str, role: str) -> str | None:
+    """Concept id of the newest record of ``role`` that another version of the release became."""
+    found = []
+    for path in release.parent.glob("*.published.json"):
+        version = path.name.removesuffix(".published.json")
+        if version == release.name:
+            continue
+        for entry in publications(release.parent / version):
+            record = entry.get("records", {}).get(role)
+            if (entry.get("kind"), entry.get("destination")) == (kind_of(url), url) and record:
+                found.append((int(record["id"]), str(record["conceptrecid"])))
+    return max(found)[1] if found else None

@@ -5,31 +5,27 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from builder.errors import ArasError, WorkFailed
-from builder.files import read_json
+from builder.core.errors import ArasError, WorkFailed
+from builder.core.files import read_json
 from builder.publish.cards import Render, finish_rewriting, rewrite
-from builder.publish.journal import alone, record_publication
-from builder.publish.zenodo_api import Client, Stored, doi_of
-from builder.publish.zenodo_http import Say
-from builder.publish.zenodo_journal import (
-    concept_beside,
-    kind_of,
-    load_journal,
-    save_journal,
-)
-from builder.publish.zenodo_parts import MAIN, SYNTHETIC, parts
+from builder.publish.journal import alone, concept_beside, kind_of, load_journal, save_journal
+from builder.publish.zenodo_client import Client, Say, Stored, doi_of
 from builder.publish.zenodo_plan import (
     DOI_FILES,
+    MAIN,
+    SYNTHETIC,
     Limits,
     Release,
     can_be_two,
     foreseen,
     needs_two_records,
+    parts,
     payload,
     read_release,
     record_files,
 )
 from builder.publish.zenodo_steps import agreed, describe, fill, open_draft, publish, sweep
+from builder.release.published import record_publication
 
 Violations = Callable[[Path], list[str]]
 

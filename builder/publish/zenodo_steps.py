@@ -6,13 +6,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from builder.errors import CorruptFile, WorkFailed
-from builder.files import hash_file
-from builder.progress import bar
-from builder.publish.zenodo_api import Client, Stored, doi_of, stored_files
-from builder.publish.zenodo_http import Say, Tick, ZenodoError
+from builder.core.errors import CorruptFile, WorkFailed
+from builder.core.files import hash_file
+from builder.core.progress import bar
+from builder.core.web import retrying
+from builder.publish.zenodo_client import (
+    Client,
+    Say,
+    Stored,
+    Tick,
+    ZenodoError,
+    doi_of,
+    stored_files,
+)
 from builder.publish.zenodo_plan import File, Release, lost_metadata
-from builder.retry import retrying
 
 ROUNDS = 3
 """How often a step is begun anew after its outcome was looked at."""

@@ -1,9 +1,18 @@
 """Quality of one tile by its pixels alone: sharpness, contrast, colour, cloudiness, blankness."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from builder.errors import ArasError
+from builder.core.errors import ArasError
+from builder.core.store import Store
+from builder.land.pictures import decode_png, image_bytes
+from builder.models.neighbours import perceptual_hash
+from builder.quality.duplicates import pixel_digest, thumbnail
+from builder.steps.stage import Made, Maker, Stage
 
 LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue (ITU-R BT.601)."""
@@ -18,7 +27,7 @@ BLANK_SIDE, BLANK_RANGE = 8, 3
 MEASURES = ("sharpness", "contrast", "colour_saturation", "cloudiness", "blankness")
 
 
-def measure(image: npt.NDArray[np.uint8]) -> dict[str, float]:
+def measure_pixels(image: npt.NDArray[np.uint8]) -> dict[str, float]:
     """The `MEASURES` of one image, (H, W, 3) uint8 with sides of at least `BLANK_SIDE` pixels.
 
     - ``sharpness``: variance of the luminance's 4-neighbour Laplacian over the inner pixels, in
@@ -62,3 +71,43 @@ def _span(plane: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         reduce(bands, axis=1).reshape(rows, columns, BLANK_SIDE) for reduce in (np.max, np.min)
     )
     return np.asarray(most.max(axis=2) - least.min(axis=2))
+
+
+@dataclass(frozen=True)
+class Quality(Stage):
+    """`pixels.MEASURES`, and as working columns ``pixel_sha256``, ``phash`` and ``thumbnail``.
+
+    One stage per kind, because the split, which synthetic tiles wait for, looks for duplicates
+    among the real ones.
+    """
+
+    kind: str = "real"
+
+    needs = ("id", "image")
+    adds = (*MEASURES, "pixel_sha256", "phash", "thumbnail")
+
+    @property
+    def name(self) -> str:
+        return f"quality-{self.kind}"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return (self.kind,)
+
+    def open(self, store: Store, survey: Any) -> Maker:
+        return _make
+
+
+def _make(table: pa.Table) -> Made:
+    names = table.column("id").to_pylist()
+    columns: dict[str, list[Any]] = {name: [] for name in Quality.adds}
+    for data, name in zip(image_bytes(table.column("image")), names, strict=True):
+        image = decode_png(data, name)
+        for measure, value in measure_pixels(image).items():
+            columns[measure].append(value)
+        columns["pixel_sha256"].append(pixel_digest(image))
+        columns["phash"].append(perceptual_hash(image))
+        columns["thumbnail"].append(thumbnail(image))
+    kinds = {"pixel_sha256": pa.string(), "phash": pa.uint64(), "thumbnail": pa.binary()}
+    arrays = {name: pa.array(some, kinds.get(name, pa.float32())) for name, some in columns.items()}
+    return Made(pa.table(arrays))

@@ -11,24 +11,24 @@ import pyarrow.parquet as pq
 import yaml
 
 from builder import __version__
-from builder.authors import citation, creator
-from builder.files import write_json
-from builder.landcover import CLASSES, PALETTE, WORLDCOVER
-from builder.release import layout
-from builder.release.changelog import history
+from builder.core.fields import citation, creator
+from builder.core.files import write_json
+from builder.core.manifest import describe_files, listed_files, read_manifest, write_manifest
+from builder.core.templates import environment
+from builder.land.classes import CLASSES, PALETTE, WORLDCOVER
+from builder.land.columns import COLUMNS, CONTROLS, KINDS, Column, features, names_of
 from builder.release.croissant import (
     HUB,
     cite,
     croissant,
     holds_synthetic,
     keywords,
+    licence,
     release_address,
     shows_worldcover,
 )
+from builder.release.diff import history
 from builder.release.flat import HERE
-from builder.release.licences import licence
-from builder.schema import COLUMNS, CONTROLS, KINDS, Column, features, names_of
-from builder.templates import environment
 
 TEMPLATES = {
     "README.md.j2": "README.md",
@@ -62,7 +62,7 @@ def write_cards(
     """
     from builder.release.pictures import contact_sheet, plot_balance, plot_classes
 
-    manifest = layout.read_manifest(release)
+    manifest = read_manifest(release)
     manifest["doi"] = doi or manifest.get("doi")
     manifest["concept_doi"] = concept_doi or manifest.get("concept_doi")
     if synthetic_doi is not None:
@@ -83,18 +83,18 @@ def write_cards(
     for template, name in TEMPLATES.items():
         text = environment().get_template(template).render(values)
         (release / name).write_text(text, encoding="utf-8", newline="\n")
-    names = layout.listed_files(release)
+    names = listed_files(release)
     known = {one["path"]: one for one in manifest["files"]}
     shards = [
-        known.get(name) or layout.describe_files(release, [name])[0]
+        known.get(name) or describe_files(release, [name])[0]
         for name in names
         if name.endswith(".parquet")
     ]
     write_json(release / "croissant.json", croissant(manifest, shards))
-    texts = {name for name in layout.listed_files(release) if not name.endswith(".parquet")}
-    described = [*shards, *layout.describe_files(release, texts)]
+    texts = {name for name in listed_files(release) if not name.endswith(".parquet")}
+    described = [*shards, *describe_files(release, texts)]
     manifest["files"] = sorted(described, key=lambda one: one["path"])
-    layout.write_manifest(release, manifest)
+    write_manifest(release, manifest)
 
 
 def column_type(column: Column) -> str:

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builder.landcover import CLASSES
-from builder.pictures import per_class
-from builder.schema import KINDS, SPLITS
+from builder.land.classes import CLASSES
+from builder.land.columns import KINDS, SPLITS
+from builder.land.pictures import per_class
 from builder.scores.redundancy import Redundancy
 
 MEANS = ("grounding", "accuracy", "coverage", "chair_i", "leak")

@@ -12,18 +12,49 @@ Steps follow from what a user of the older release must know:
   citation, pictures of the card; or the version alone;
 - **none**, the same files.
 
-Before 1.0.0 a major step raises MINOR, see `builder.release.versions.bump`.
+Before 1.0.0 a major step raises MINOR, see `builder.release.changes.bump`.
 """
 
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from builder.release.versions import STEPS, bump
-from builder.schema import BY_NAME
+from builder.core.errors import ArasError
+from builder.land.columns import BY_NAME
+
+STEPS = ("none", "patch", "minor", "major")
+"""From the smallest to the largest."""
+
+
+def parse_version(text: str) -> tuple[int, int, int]:
+    """``1.2.3`` → (1, 2, 3). Raises ArasError for anything else."""
+    found = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", text)
+    if not found:
+        raise ArasError(f"version {text!r} is not MAJOR.MINOR.PATCH, such as 1.2.0")
+    return int(found[1]), int(found[2]), int(found[3])
+
+
+def bump(version: str, step: str) -> str:
+    """The version after a step, as semver.org has it; the same one after the step ``none``.
+
+    Before 1.0.0 anything may change (semver's rule 4), so a major step raises MINOR there; 1.0.0
+    comes when the author says so.
+    """
+    major, minor, patch = parse_version(version)
+    if major == 0 and step == "major":
+        step = "minor"
+    after = {
+        "none": (major, minor, patch),
+        "patch": (major, minor, patch + 1),
+        "minor": (major, minor + 1, 0),
+        "major": (major + 1, 0, 0),
+    }
+    return ".".join(str(one) for one in after[step])
+
 
 TEXTS = frozenset({"caption"})
 JUDGES = frozenset({"split", "segment", "realism", "quality", "memorize", "score", "duplicates"})
-"""Makers of columns (see `builder.schema`) whose change is a patch, and a minor step."""
+"""Makers of columns (see `builder.land.columns`) whose change is a patch, and a minor step."""
 FOLLOWS = {"caption_scores": "captions"}
 """Columns that change with another one, and ask for no step of their own then."""
 

@@ -8,16 +8,15 @@ from typing import Any
 
 import yaml
 
-from builder.digest import combine
-from builder.engine import Engine
-from builder.files import sha256_file
-from builder.progress import bar
-from builder.publish.journal import publications
-from builder.release import layout
-from builder.release.check_rows import MOST, FileChecker, Findings
+from builder.core.arrow import combine
+from builder.core.engine import Engine
+from builder.core.files import sha256_file
+from builder.core.manifest import MANIFEST, checksum_files, listed_files, read_manifest
+from builder.core.progress import bar
+from builder.land.columns import KINDS, SPLITS, features, names_of
+from builder.release.check_rows import MOST, FileChecker, Findings, local_paths
 from builder.release.funnel import has_official_split
-from builder.release.leaks import local_paths
-from builder.schema import KINDS, SPLITS, features, names_of
+from builder.release.published import publications
 
 NOT_TEXTS = (".parquet", ".png", ".csv")
 
@@ -27,7 +26,7 @@ def violations(release: Path, engine: Engine | None = None) -> list[str]:
 
     Raises ArasError when the directory holds no release at all.
     """
-    manifest = layout.read_manifest(release)
+    manifest = read_manifest(release)
     found = list(_check_files(release, manifest))
     if any(not (release / one["path"]).is_file() for one in manifest["files"]):
         return found
@@ -62,18 +61,18 @@ def violations(release: Path, engine: Engine | None = None) -> list[str]:
 def _check_files(release: Path, manifest: dict[str, Any]) -> Iterator[str]:
     """Checksums, sizes, and nothing there that is not listed."""
     listed = {one["path"]: one for one in manifest["files"]}
-    for name in sorted(set(layout.listed_files(release)) - set(listed)):
-        yield f"{name}: is in the directory but not in {layout.MANIFEST}"
+    for name in sorted(set(listed_files(release)) - set(listed)):
+        yield f"{name}: is in the directory but not in {MANIFEST}"
     for name, one in listed.items():
         path = release / name
         if not path.is_file():
-            yield f"{name}: listed in {layout.MANIFEST} but missing"
+            yield f"{name}: listed in {MANIFEST} but missing"
         elif path.stat().st_size != one["bytes"] or sha256_file(path) != one["sha256"]:
-            yield f"{name}: checksum does not match {layout.MANIFEST}"
-    for name, text in layout.checksum_files(release, manifest).items():
+            yield f"{name}: checksum does not match {MANIFEST}"
+    for name, text in checksum_files(release, manifest).items():
         path = release / name
         if not path.is_file() or path.read_bytes() != text.encode():
-            yield f"{name}: does not list the files and sums of {layout.MANIFEST}"
+            yield f"{name}: does not list the files and sums of {MANIFEST}"
 
 
 def _check_ids(seen: dict[str, list[Findings]], *, is_part: bool) -> Iterator[str]:
@@ -139,7 +138,7 @@ def _check_counts(manifest: dict[str, Any], seen: dict[str, list[Findings]]) -> 
             parts = ("real", "synthetic") if config == "augmented" else (config,)
             there = sum(rows.get(f"{part}/{split}", 0) for part in parts)
             if entry["rows"] != there:
-                told = f"{layout.MANIFEST} says {entry['rows']} rows, the files hold {there}"
+                told = f"{MANIFEST} says {entry['rows']} rows, the files hold {there}"
                 yield f"{config}/{split}: {told}"
 
 
@@ -159,7 +158,7 @@ def _check_content(manifest: dict[str, Any], seen: dict[str, list[Findings]]) ->
             where = f"{first} and {more} more" if more else first
             yield f"{where}: its rows are not those that were packaged (content digest)"
     if not wrong and combine(told) != manifest["content_sha256"]:
-        yield f"{layout.MANIFEST}: content_sha256 is not that of its parts"
+        yield f"{MANIFEST}: content_sha256 is not that of its parts"
 
 
 def _check_published(release: Path, manifest: dict[str, Any]) -> Iterator[str]:
@@ -183,7 +182,7 @@ def _check_published(release: Path, manifest: dict[str, Any]) -> Iterator[str]:
 
 def _check_paths(release: Path, manifest: dict[str, Any]) -> Iterator[str]:
     """No text says where something lies on the machine that made the release."""
-    for name in (*(one["path"] for one in manifest["files"]), layout.MANIFEST):
+    for name in (*(one["path"] for one in manifest["files"]), MANIFEST):
         if not name.endswith(NOT_TEXTS):
             text = (release / name).read_text(encoding="utf-8", errors="replace")
             for one in local_paths(text):

@@ -1,5 +1,6 @@
 """Check one data file: its schema against the published one, every row against the invariants."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,14 +11,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from builder import landcover
-from builder.errors import ArasError
-from builder.pictures import decode_mask, decode_png, per_class
+from builder.core.errors import ArasError
+from builder.land import classes
+from builder.land.columns import KINDS, SPLITS, arrow_schema, names_of
+from builder.land.pictures import decode_mask, decode_png, per_class
 from builder.quality.duplicates import pixel_digest
 from builder.release import controls, embeddings
-from builder.release.leaks import local_paths
 from builder.release.writer import content_digests
-from builder.schema import KINDS, SPLITS, arrow_schema, names_of
+
+_NAME = r"[\w.@+~*%-]+"
+_PATH = re.compile(
+    rf"(?<![^\s\"'`(=<>\[,])(?:file://\S+|(?:/|~/|[A-Za-z]:[\\/]+){_NAME}(?:[\\/]+{_NAME})+)"
+)
+"""Two names or more from a root, a home or a drive, where a word may begin: no part of a URL."""
+
+
+def local_paths(text: str) -> list[str]:
+    """The absolute paths that stand in a text, each once, in their order."""
+    return list(dict.fromkeys(_PATH.findall(text)))
+
 
 OTHERS = {embeddings.CONFIG: embeddings.violations, controls.CONFIG: controls.violations}
 """Config whose rows are not those of the release → (id, what is wrong) of a table of it."""
@@ -103,11 +115,9 @@ def _check_rows(table: pa.Table, config: str, split: str, found: Findings) -> No
     report(held_out, "synthetic rows may be in train only")
     report([not one for one in ids], "has no id")
     report(percent.sum(axis=1) != 100, "percent does not sum to 100")
-    report(
-        (percent != landcover.percent(pixels)).any(axis=1), "percent does not follow from pixels"
-    )
+    report((percent != classes.percent(pixels)).any(axis=1), "percent does not follow from pixels")
     dominant = table.column("dominant").to_numpy()
-    report(dominant != landcover.dominant(pixels), "dominant is not the largest class")
+    report(dominant != classes.dominant(pixels), "dominant is not the largest class")
     report(
         [_bad_captions(one) for one in table.column("captions").to_pylist()],
         "a caption is neither a text nor an error, or both",
@@ -148,6 +158,6 @@ def _checked_pictures(image: bytes, mask: bytes, pixels: Any) -> str:
     ids = decode_mask(mask, "mask")
     if seen.ndim != 3 or seen.shape[:2] != ids.shape:
         raise ArasError(f"image is {seen.shape}, mask {ids.shape}")
-    if not np.array_equal(landcover.count_pixels(ids), pixels):
+    if not np.array_equal(classes.count_pixels(ids), pixels):
         raise ArasError("pixels are not the counts of the mask")
     return pixel_digest(seen)

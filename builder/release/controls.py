@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from builder.landcover import CLASSES
-from builder.pictures import per_class
-from builder.schema import CONTROLS, arrow_schema, names_of
+from builder.core.seeds import seed
+from builder.land.classes import CLASSES
+from builder.land.columns import CONTROLS, arrow_schema, names_of
+from builder.land.pictures import per_class
 from builder.scores import lexicon as lexicons
 from builder.scores.controls import control_captions
-from builder.seeds import seed
 
 CONFIG = "controls"
 KIND, SPLIT = "real", "test"

@@ -5,8 +5,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from builder.authors import bibtex, schema_org
-from builder.schema import BY_NAME, SPLITS, Column, columns_of
+from builder.core.fields import bibtex, schema_org
+from builder.land.columns import BY_NAME, SPLITS, Column, columns_of
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
 CONTEXT: dict[str, Any] = {
@@ -295,3 +295,47 @@ def _below(place: str, child: pa.Field, source: dict[str, Any]) -> dict[str, Any
     here = f"{place}/{child.name}"
     told = {"@type": "cr:Field", "@id": here, "name": child.name}
     return {**told, **_typed(here, child.type, inside, image=False)}
+
+
+LICENCES = {
+    "CC0-1.0": (
+        "Creative Commons Zero 1.0 Universal",
+        "https://creativecommons.org/publicdomain/zero/1.0/legalcode",
+    ),
+    "CC-BY-4.0": (
+        "Creative Commons Attribution 4.0 International",
+        "https://creativecommons.org/licenses/by/4.0/legalcode",
+    ),
+    "CC-BY-SA-4.0": (
+        "Creative Commons Attribution-ShareAlike 4.0 International",
+        "https://creativecommons.org/licenses/by-sa/4.0/legalcode",
+    ),
+    "CC-BY-NC-4.0": (
+        "Creative Commons Attribution-NonCommercial 4.0 International",
+        "https://creativecommons.org/licenses/by-nc/4.0/legalcode",
+    ),
+    "CC-BY-NC-SA-4.0": (
+        "Creative Commons Attribution-NonCommercial-ShareAlike 4.0 International",
+        "https://creativecommons.org/licenses/by-nc-sa/4.0/legalcode",
+    ),
+    "ODbL-1.0": (
+        "Open Data Commons Open Database License v1.0",
+        "https://opendatacommons.org/licenses/odbl/1-0/",
+    ),
+    "ODC-By-1.0": (
+        "Open Data Commons Attribution License v1.0",
+        "https://opendatacommons.org/licenses/by/1-0/",
+    ),
+    "PDDL-1.0": (
+        "Open Data Commons Public Domain Dedication and License v1.0",
+        "https://opendatacommons.org/licenses/pddl/1-0/",
+    ),
+    "Apache-2.0": ("Apache License 2.0", "https://www.apache.org/licenses/LICENSE-2.0"),
+    "MIT": ("MIT License", "https://opensource.org/license/mit"),
+}
+
+
+def licence(spdx: str) -> dict[str, str]:
+    """``name`` and ``url`` of a licence; of one not listed above its page among SPDX's."""
+    name, url = LICENCES.get(spdx, (spdx, f"https://spdx.org/licenses/{spdx}.html"))
+    return {"spdx": spdx, "name": name, "url": url}

@@ -16,13 +16,93 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builder.errors import ArasError
-from builder.progress import bar
-from builder.release import layout
-from builder.release.changes import Changes
+from builder.core.errors import ArasError
+from builder.core.manifest import MANIFEST, read_manifest
+from builder.core.progress import bar
+from builder.land.columns import BLOB_DIGESTS, KINDS, SPLITS
+from builder.release.changes import Changes, parse_version
 from builder.release.read import opened
-from builder.release.row_hashes import Hashes, row_hashes
-from builder.schema import BLOB_DIGESTS, KINDS, SPLITS
+
+Hashes = npt.NDArray[np.uint64]
+
+_NULL = np.uint64(0x9E3779B97F4A7C15)
+
+
+def row_hashes(column: pa.Array | pa.ChunkedArray) -> Hashes:
+    """(n,) hashes of a column's n values: equal values, equal hashes, within one process.
+
+    Strings are hashed by Python's own keyed hash (SipHash), so the hashes mean nothing elsewhere.
+    Two different values share a hash once in 2⁶⁴ pairs. NaN equals NaN, −0 differs from 0, null
+    differs from every value, lists count with their order, structs with the order of members.
+    """
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):  # a column without chunks
+        return np.zeros(0, dtype=np.uint64)
+    kind = array.type
+    if pa.types.is_struct(kind):
+        out = np.zeros(len(array), dtype=np.uint64)
+        for child in array.flatten():
+            out = _mix(out + row_hashes(child))
+    elif _is_list(kind):
+        out = _lists(array)
+    elif pa.types.is_null(kind):
+        return np.full(len(array), _NULL)
+    elif _is_text(kind):
+        found = np.fromiter(map(hash, array.to_pylist()), np.int64, len(array))
+        out = found.view(np.uint64)
+    else:
+        out = _mix(_bits(array))
+    if array.null_count:
+        out = np.where(pc.is_null(array).to_numpy(zero_copy_only=False), _NULL, out)
+    return out
+
+
+def _lists(array: pa.Array) -> Hashes:
+    """Hash of each list: of its length and of its items, each with its place."""
+    if pa.types.is_fixed_size_list(array.type):
+        lengths = np.where(_valid(array), array.type.list_size, 0)
+    else:
+        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy().astype(np.int64)
+    ends = np.cumsum(lengths)
+    starts = ends - lengths
+    place = np.arange(ends[-1] if len(ends) else 0) - np.repeat(starts, lengths)
+    items = _mix(row_hashes(array.flatten()) + _mix(place.astype(np.uint64)))
+    sums = np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(items, dtype=np.uint64)])
+    return _mix(sums[ends] - sums[starts] + lengths.astype(np.uint64))
+
+
+def _bits(array: pa.Array) -> Hashes:
+    """Numbers of any width as 64 bits."""
+    if pa.types.is_boolean(array.type):
+        array = array.cast(pa.uint8())
+    values = pc.fill_null(array, 0).to_numpy()
+    if values.dtype.kind == "f":
+        values = values.astype(np.float64).view(np.uint64)
+    return np.asarray(values, dtype=np.uint64)
+
+
+def _mix(values: Hashes) -> Hashes:
+    """SplitMix64's finaliser (Steele, Lea and Flood 2014), after its increment."""
+    out = values + _NULL
+    out = (out ^ (out >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    out = (out ^ (out >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(out ^ (out >> np.uint64(31)))
+
+
+def _valid(array: pa.Array) -> npt.NDArray[np.bool_]:
+    return np.asarray(pc.is_valid(array).to_numpy(zero_copy_only=False))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary)
+    return any(test(kind) for test in (*tests, pa.types.is_large_binary))
+
 
 BATCH = 4096
 """Rows in memory at once; beyond them, ids and 8 bytes per row and column."""
@@ -49,7 +129,7 @@ def compare(old: Path, new: Path) -> Changes:
     Raises ArasError for a directory that holds no release, one without config metadata, a
     missing or damaged file, an id that stands twice.
     """
-    manifests = [layout.read_manifest(path) for path in (old, new)]
+    manifests = [read_manifest(path) for path in (old, new)]
     kinds = [column_types(path, told) for path, told in zip((old, new), manifests, strict=True)]
     both = [name for name in kinds[0] if kinds[1].get(name) == kinds[0][name]]
     before, after = (
@@ -233,3 +313,86 @@ def _texts(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 def _is_data(path: str) -> bool:
     return path.endswith(".parquet")
+
+
+def describe(changes: Changes) -> list[str]:
+    """The changes as lines of a changelog, the gravest first."""
+    lines = [f"config removed: `{name}`" for name in changes.configs_removed]
+    lines += [f"caption stream removed: `{name}`" for name in changes.streams_removed]
+    lines += [f"column removed: `{name}`" for name in changes.columns_removed]
+    lines += [
+        f"column `{name}` is now {two}, it was {one}"
+        for name, (one, two) in changes.columns_changed.items()
+    ]
+    lines += [f"`{name}` changed in {_count(n)}" for name, n in changes.changed.items()]
+    for what in ("removed", "added", "moved"):
+        parts: dict[str, int] = getattr(changes, what)
+        if parts:
+            listed = ", ".join(f"{part} {n:,}" for part, n in parts.items())
+            lines.append(f"{_count(sum(parts.values()))} {what}: {listed}")
+    lines += [
+        f"`{part}` has other content: {rows['new']:,} rows, it had {rows['old']:,}"
+        for part, rows in changes.beside.items()
+    ]
+    lines += [f"config added: `{name}`" for name in changes.configs_added]
+    lines += [f"caption stream added: `{name}`" for name in changes.streams_added]
+    lines += [f"column added: `{name}` ({kind})" for name, kind in changes.columns_added.items()]
+    lines += [
+        f"`{name}` was not compared: a release has no digests of it"
+        for name in changes.not_compared
+    ]
+    return lines or ["the rows and columns are the same"]
+
+
+def _count(rows: int) -> str:
+    return f"{rows:,} {'row' if rows == 1 else 'rows'}"
+
+
+def entry(changes: Changes, date: str) -> str:
+    """A CHANGELOG entry of the newer release, Markdown."""
+    lines = [_since(changes), *describe(changes)]
+    return f"## {changes.new} ({date})\n\n" + "".join(f"- {line}\n" for line in lines)
+
+
+def _since(changes: Changes) -> str:
+    step = "no step" if changes.step == "none" else f"a {changes.step} step"
+    early = changes.step == "major" and parse_version(changes.old)[0] == 0
+    return f"since {changes.old}, {step}{' (MINOR before 1.0.0)' if early else ''}"
+
+
+def previous(release: Path, manifest: Mapping[str, Any]) -> Path | None:
+    """The newest release of the same dataset with a smaller version beside ``release``."""
+    own = parse_version(str(manifest["version"]))
+    found = []
+    for path in release.parent.glob(f"[!.]*/{MANIFEST}"):
+        told = read_manifest(path.parent)
+        if told.get("name") == manifest["name"] and parse_version(str(told["version"])) < own:
+            found.append((parse_version(str(told["version"])), path.parent))
+    return max(found)[1] if found else None
+
+
+def history(release: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The changelog of a release, newest entry first: {"version", "date", "asks"?, "lines"}.
+
+    Its own entry tells what changed since the release before, where that lies beside it, whose
+    entries follow, and the least version that these changes ask for.
+    """
+    lines = [
+        f"`{config}`: "
+        + ", ".join(f"{split} {one['rows']:,}" for split, one in splits.items())
+        + " rows"
+        for config, splits in manifest["configs"].items()
+    ]
+    lines.append(f"content digest `{manifest['content_sha256']}`")
+    own: dict[str, Any] = {"version": manifest["version"], "date": manifest["date"]}
+    earlier: list[dict[str, Any]] = []
+    if before := previous(release, manifest):
+        told = read_manifest(before)
+        earlier = told.get("history", [])
+        try:
+            changes = compare(before, release)
+            lines = [_since(changes), *describe(changes), *lines]
+            own["asks"] = changes.next_version
+        except ArasError:
+            lines.insert(0, f"not compared with {told['version']}, whose files cannot be read")
+    return [{**own, "lines": lines}, *earlier]

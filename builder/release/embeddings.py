@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from builder.schema import SPLITS, arrow_schema, names_of
+from builder.land.columns import SPLITS, arrow_schema, names_of
 
 CONFIG = "embeddings"
 TEXT = "{}#{}"

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from builder.errors import ArasError
-from builder.files import atomic, hash_file, write_text
-from builder.landcover import CLASSES, PALETTE
+from builder.core.errors import ArasError
+from builder.core.files import atomic, hash_file, write_text
+from builder.core.manifest import read_manifest
+from builder.core.progress import bar
+from builder.land.classes import CLASSES, PALETTE
+from builder.land.columns import KINDS, SPLITS
+from builder.land.pictures import decode_mask, encode_png
 from builder.official.names import ERROR, GROUPS, HEADER, STREAMS, stem_of
 from builder.official.streams import Column, write_sidecar
-from builder.pictures import decode_mask, encode_png
-from builder.progress import bar
-from builder.release.layout import read_manifest
 from builder.release.read import opened
-from builder.schema import KINDS, SPLITS
 
 TOP = "ARAS400k"
 """Folder at the top of the official zips."""

@@ -1,15 +1,17 @@
 """What a release tells beyond its rows: settings, counts of every stage, the models' records."""
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from builder.captions.section import TemplateSection, ask_of
-from builder.files import read_json
-from builder.forecast import balance_plan
-from builder.pipeline import Project
-from builder.places import Place, published
-from builder.stage import shards
-from builder.stages import embed
+from builder.core.fields import Place, published
+from builder.core.files import read_json
+from builder.core.manifest import read_manifest
+from builder.official.import_release import ImportRelease
+from builder.pipeline.project import Project, balance_plan
+from builder.quality import embed
+from builder.steps.stage import shards
 
 TOLD = ("settings", "steps", "stopped", "best", "final_loss", "weights_sha256", "test", "libraries")
 """What a release tells of a model's record."""
@@ -64,4 +66,69 @@ def models(project: Project) -> dict[str, Any]:
             shown = Place.MODEL.shown(place, project.directory)
             told["settings"] = {**told["settings"], "autoencoder": shown}
         found[path.parent.name] = told
+    return found
+
+
+Source = dict[str, str]
+"""name, license, notice, doi and url; empty texts where there is none."""
+
+MAPS = {"2020": ("v100", "10.5281/zenodo.5571936"), "2021": ("v200", "10.5281/zenodo.7254221")}
+"""Year of an ESA WorldCover map → version and DOI, as github.com/ESA-WorldCover cites them."""
+COMPOSITES = "https://esa-worldcover.org/en/data-access"
+OFFICIAL = {
+    "name": "ARAS400k, by the authors of arXiv 2603.09625",
+    "license": "CC-BY-4.0",
+    "notice": "",
+    "doi": "10.5281/zenodo.18890661",
+    "url": "",
+}
+
+
+def sources(project: Project, extent: dict[str, Any] | None) -> list[Source]:
+    """Where the rows come from: as the recipe says, or by how they were made.
+
+    ``extent`` is the census's: the years of the composites stand in it. Rows of a release that
+    was brought in have its sources, and the release itself.
+    """
+    if (told := project.recipe.release.sources) is not None:
+        return [one.model_dump() for one in told]
+    years = extent["years"] if extent else []
+    if not project.is_imported:
+        return worldcover(years)
+    stage = project.imports()
+    if not isinstance(stage, ImportRelease):
+        return [OFFICIAL, *worldcover(years)]
+    origin = read_manifest(stage.release)
+    own = {
+        "name": f"{origin['title']}, version {origin['version']}",
+        "license": origin["license"],
+        "notice": "",
+        "doi": origin.get("doi") or "",
+        "url": "",
+    }
+    return [own, *origin["facts"].get("sources", worldcover(years))]
+
+
+def worldcover(years: Iterable[int]) -> list[Source]:
+    """Maps and composites of ESA WorldCover of these years; of 2021 where none is known."""
+    found = []
+    for year in [str(one) for one in years] or ["2021"]:
+        version, doi = MAPS.get(year, ("", ""))
+        notice = f"ontains modified Copernicus Sentinel data ({year}) processed by"
+        found += [
+            {
+                "name": f"ESA WorldCover project {year}, maps {version}".strip(),
+                "license": "CC-BY-4.0",
+                "notice": f"© ESA WorldCover project / C{notice} ESA WorldCover consortium",
+                "doi": doi,
+                "url": "" if doi else COMPOSITES,
+            },
+            {
+                "name": f"ESA WorldCover Sentinel-2 RGBNIR composites {year}",
+                "license": "CC-BY-4.0",
+                "notice": f"C{notice} ESA WorldCover consortium",
+                "doi": "",
+                "url": COMPOSITES,
+            },
+        ]
     return found

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from builder.errors import ArasError
+from builder.core.errors import ArasError
 
 TEXTS = ("README.md", "croissant.json")
 """Files of which a flat copy holds a variant."""

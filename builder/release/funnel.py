@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builder.recipe import QualitySection, Recipe
-from builder.schema import arrow_type
+from builder.land.columns import arrow_type
+from builder.pipeline.recipe import QualitySection, Recipe
 
 REASONS = ("set_aside", "copies", "repeats_held_out", "flagged")
 """Why a row is left out, the first that holds: no split took it; it copies a train tile; it is

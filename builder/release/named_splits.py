@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from builder import subsets
-from builder.pipeline import Project
-from builder.release.layout import read_manifest
+from builder.core.manifest import read_manifest
+from builder.land.columns import SPLITS
+from builder.official.import_release import ImportRelease
+from builder.pipeline.project import Project
 from builder.release.read import real_rows
-from builder.schema import SPLITS
-from builder.stage import shards
-from builder.stages.import_release import ImportRelease
-from builder.subsets import Rows
+from builder.steps.stage import shards
+from builder.tiles import subsets
+from builder.tiles.subsets import Rows
 
 OFFICIAL, BLOCKS = "official", "blocks"
 TRAIN = SPLITS.index("train")

@@ -6,22 +6,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from builder.digest import combine
-from builder.errors import ArasError
-from builder.files import atomic, digest_of, sweep
-from builder.pipeline import Project
-from builder.places import published
-from builder.progress import bar
-from builder.release import controls, embeddings, layout, named_splits
-from builder.release.card import write_cards
-from builder.release.census import Census
-from builder.release.facts import facts
-from builder.release.funnel import Funnel
-from builder.release.rows import by_split, release_rows, stored_columns
-from builder.release.sources import sources
-from builder.release.versions import parse_version
-from builder.release.writer import SplitWriter, prefetch, with_digests
-from builder.schema import (
+from builder.core.arrow import combine
+from builder.core.errors import ArasError
+from builder.core.fields import published
+from builder.core.files import atomic, digest_of, sweep
+from builder.core.manifest import CONFIGS, FORMAT, read_manifest, write_manifest
+from builder.core.progress import bar
+from builder.land.columns import (
     BLOBS,
     COLUMN_NAMES,
     KINDS,
@@ -30,8 +21,18 @@ from builder.schema import (
     arrow_schema,
     names_of,
 )
+from builder.pipeline.preview import is_done
+from builder.pipeline.project import Project
+from builder.release import controls, embeddings, named_splits
+from builder.release.card import write_cards
+from builder.release.census import Census
+from builder.release.changes import parse_version
+from builder.release.facts import facts, sources
+from builder.release.funnel import Funnel
+from builder.release.rows import by_split, release_rows, stored_columns
+from builder.release.writer import SplitWriter, prefetch, with_digests
 from builder.scores import lexicon as lexicons
-from builder.stage import shards
+from builder.steps.stage import shards
 
 VERSION = 5
 REPEATS = "repeats_held_out"
@@ -64,7 +65,7 @@ def package(project: Project) -> dict[str, Any]:
         census = rows.as_dict()
         told |= {"census": census, "sources": sources(project, census["extent"])}
         manifest: dict[str, Any] = {
-            "format": layout.FORMAT,
+            "format": FORMAT,
             **recipe.dataset.model_dump(exclude={"seed"}),
             "key": key,
             "content_sha256": content,
@@ -72,9 +73,9 @@ def package(project: Project) -> dict[str, Any]:
             "files": [],
             "facts": told,
         }
-        layout.write_manifest(temporary, manifest)
+        write_manifest(temporary, manifest)
         manifest["subsets"] = named_splits.write_subsets(temporary, project)
-        layout.write_manifest(temporary, manifest)
+        write_manifest(temporary, manifest)
         write_cards(temporary)
     return _summary(target, made=True)
 
@@ -157,7 +158,7 @@ def write_data(project: Project, folder: Path) -> tuple[dict[str, Any], Census, 
         configs["augmented"] = augmented(configs)
     content = combine({f"{c}/{s}": w.content.hexdigest() for (c, s), w in writers.items()})
     census.left_out, census.flags = funnel.left_out, funnel.flags
-    return {name: configs[name] for name in layout.CONFIGS if name in configs}, census, content
+    return {name: configs[name] for name in CONFIGS if name in configs}, census, content
 
 
 def augmented(configs: dict[str, Any]) -> dict[str, Any]:
@@ -172,7 +173,7 @@ def augmented(configs: dict[str, Any]) -> dict[str, Any]:
 
 def _existing(target: Path, key: str) -> dict[str, Any]:
     try:
-        manifest = layout.read_manifest(target)
+        manifest = read_manifest(target)
     except ArasError as error:
         raise ArasError(
             f"{target} is there and is no whole release of ours ({error}); move it away, or raise "
@@ -188,7 +189,7 @@ def _existing(target: Path, key: str) -> dict[str, Any]:
 
 
 def _summary(target: Path, *, made: bool) -> dict[str, Any]:
-    manifest = layout.read_manifest(target)
+    manifest = read_manifest(target)
     version = str(manifest["version"])
     asks = manifest["history"][0].get("asks", version)
     return {
@@ -205,3 +206,26 @@ def _summary(target: Path, *, made: bool) -> dict[str, Any]:
         "content_sha256": manifest["content_sha256"],
         "asks": asks if parse_version(asks) > parse_version(version) else None,
     }
+
+
+def package_line(project: Project, told: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What `aras package` would do after the steps that ``told`` foretells."""
+    from builder.core.manifest import read_manifest
+    from builder.release.package import content_key
+
+    line: dict[str, Any] = {"stage": "package"}
+    if waits := [one["stage"] for one in told if not is_done(one) and "waits_for" not in one]:
+        return line | {"waits_for": waits}
+    target = project.releases / project.recipe.dataset.version
+    name = target.relative_to(project.directory)
+    try:
+        key = content_key(project)
+        if not target.exists():
+            todo = f"{name} is to be written"
+        elif read_manifest(target).get("key") == key:
+            todo = f"nothing: {name} has this content"
+        else:
+            todo = f"{name} has other content, and stays as it is: raise version in [dataset]"
+    except ArasError as error:
+        todo = f"cannot be planned yet: {error}"
+    return line | {"todo": todo}

@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from builder.errors import ArasError
-from builder.pictures import per_class
-from builder.release.layout import read_manifest
-from builder.schema import KINDS, SPLITS
-from builder.stages.split import centres
-from builder.subsets import Rows
+from builder.core.errors import ArasError
+from builder.core.manifest import read_manifest
+from builder.land.columns import KINDS, SPLITS
+from builder.land.pictures import per_class
+from builder.tiles.split import centres
+from builder.tiles.subsets import Rows
 
 
 def opened(path: Path) -> pq.ParquetFile:

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builder.pipeline import Project
-from builder.schema import (
+from builder.core.store import Store
+from builder.land.columns import (
     BY_NAME,
     CLIP_PREFIX,
     COLUMN_NAMES,
@@ -20,8 +20,8 @@ from builder.schema import (
     STREAM_PREFIX,
     arrow_schema,
 )
-from builder.stage import Stage
-from builder.store import Store
+from builder.pipeline.project import Project
+from builder.steps.stage import Stage
 
 GATHERED = {
     "captions": (STREAM_PREFIX,),

@@ -13,9 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from builder.digest import combine, table_digests
-from builder.parquet import ROW_GROUP, options, rows_per_group
-from builder.schema import BLOB_DIGESTS, BLOBS
+from builder.core.arrow import ROW_GROUP, combine, options, rows_per_group, table_digests
+from builder.land.columns import BLOB_DIGESTS, BLOBS
 
 T = TypeVar("T")
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from builder.errors import ArasError
-from builder.quality import sets
-from builder.quality.neighbours import matrix
-from builder.schema import KINDS, SPLITS
-from builder.seeds import generator, seed
-from builder.stage import shards
-from builder.store import Store
+from builder.core.errors import ArasError
+from builder.core.seeds import generator, seed
+from builder.core.store import Store
+from builder.land.columns import KINDS, SPLITS
+from builder.models import sets
+from builder.models.neighbours import matrix
+from builder.steps.stage import shards
 
 SAMPLE = 5_000
 """Most images of a side that are compared one by one, by hash of the id."""

@@ -4,16 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from builder.errors import ArasError
+from builder.core.errors import ArasError
+from builder.core.manifest import read_manifest
+from builder.core.store import Store
+from builder.land.columns import KINDS
 from builder.models.pretrained import INCEPTION_DIGEST
-from builder.release.layout import read_manifest
 from builder.release.read import opened
-from builder.report import images as image_figures
+from builder.report import streams as image_figures
 from builder.report.distances import distances, features_of, has_column
-from builder.report.gather import Stream, gather
-from builder.report.streams import figures, sample
-from builder.schema import KINDS
-from builder.store import Store
+from builder.report.streams import Stream, figures, gather, sample
 
 WORST = 6
 """Captions shown at either end of grounding."""

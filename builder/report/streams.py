@@ -1,20 +1,100 @@
 """Figures of one caption stream: repetition, grounding against nulls, leakage."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from builder.landcover import CLASSES
-from builder.report.gather import CLIP, SCORES, Stream
-from builder.schema import KINDS
-from builder.scores.leakage import source_leak, structural_leakage
-from builder.scores.nulls import null_grounding
+from builder.core.seeds import seed
+from builder.land.classes import CLASSES
+from builder.land.columns import KINDS
+from builder.land.pictures import per_class
+from builder.release.read import metadata
+from builder.scores.leakage import null_grounding, source_leak, structural_leakage
 from builder.scores.redundancy import Redundancy
-from builder.seeds import seed
+
+SCORES = (
+    *("grounding", "accuracy", "coverage", "f1", "chair_i", "layout", "tau_b", "leak"),
+    *("percentages", "fabricated"),
+)
+CLIP = ("clip_cosine", "clip_score", "clip_tokens", "clip_truncated")
+MEASURES = (
+    *("mask_agreement", "realism", "nearest_real_ratio", "sharpness", "contrast"),
+    *("colour_saturation", "cloudiness", "blankness", "saturated"),
+)
+"""Columns of numbers about the image that the report shows the distribution of."""
+
+_SHARE = re.compile(r" [\d.e+-]+ %")
+"""The tile's own share in a contradiction, without which like claims can be counted."""
+
+
+@dataclass
+class Stream:
+    """Captions of one stream, gathered over all rows; flat lists of equal length."""
+
+    ids: list[str] = field(default_factory=list)
+    texts: list[str | None] = field(default_factory=list)
+    kinds: list[int] = field(default_factory=list)
+    dominant: list[int] = field(default_factory=list)
+    shares: list[npt.NDArray[np.float64]] = field(default_factory=list)
+    clusters: list[str | None] = field(default_factory=list)
+    scores: dict[str, list[float | None]] = field(default_factory=dict)
+    contradictions: dict[str, Counter[str]] = field(default_factory=dict)
+    """By kind, how many captions contradict the land cover in these words."""
+
+
+@dataclass
+class Images:
+    """Image measures by row; flat lists of equal length. A part is ``kind split``."""
+
+    ids: list[str] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)
+    clusters: list[str | None] = field(default_factory=list)
+    """Near-duplicate clusters."""
+    measures: dict[str, list[float | None]] = field(
+        default_factory=lambda: {name: [] for name in MEASURES}
+    )
+
+
+def gather(release: Path) -> tuple[dict[str, Stream], Images]:
+    """Every caption by stream, and every row's image measures."""
+    streams: dict[str, Stream] = {}
+    images = Images()
+    columns = ("id", "kind", "dominant", "pixels", "captions", "caption_scores", *MEASURES)
+    for split, table in metadata(release, (*columns, "near_duplicate_cluster")):
+        counts = per_class(table.column("pixels")).astype(float)
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        rows = table.select(["id", "kind", "dominant", "captions", "caption_scores"]).to_pylist()
+        images.ids += [row["id"] for row in rows]
+        images.parts += [f"{KINDS[row['kind']]} {split}" for row in rows]
+        images.clusters += table.column("near_duplicate_cluster").to_pylist()
+        for name, values in images.measures.items():
+            values += table.column(name).to_pylist()
+        for row, share in zip(rows, shares, strict=True):
+            for caption, score in zip(row["captions"], row["caption_scores"], strict=True):
+                one = streams.setdefault(caption["stream"], Stream())
+                _add(one, row, share, caption["text"], score)
+    return streams, images
+
+
+def _add(one: Stream, row: dict[str, Any], share: Any, text: str | None, score: Any) -> None:
+    one.ids.append(row["id"])
+    one.texts.append(text)
+    one.kinds.append(row["kind"])
+    one.dominant.append(row["dominant"])
+    one.shares.append(share)
+    one.clusters.append(score["near_duplicate_cluster"])
+    for name in (*SCORES, *CLIP):
+        one.scores.setdefault(name, []).append(score[name])
+    said = {_SHARE.sub("", claim, count=1) for claim in score["contradictions"] or ()}
+    one.contradictions.setdefault(KINDS[row["kind"]], Counter()).update(said)
+
 
 SAMPLE = 5_000
 """Most captions of a stream that the leakage models and nulls are fitted on, by hash of the id."""
@@ -108,3 +188,70 @@ def _by_class(one: Stream, kind: int) -> dict[str, float | None]:
 
 def _commonest(claims: Counter[str]) -> list[tuple[str, int]]:
     return sorted(claims.items(), key=lambda one: (-one[1], one[0]))[:CONTRADICTIONS]
+
+
+RATIO_BINS = 24
+SHOWN = 4
+"""Tiles shown at either end of a measure, and clusters of near-duplicates."""
+ENDS = ("realism", "mask_agreement")
+"""Measures whose lowest and highest synthetic tiles are shown."""
+
+
+def distributions(images: Images) -> dict[str, Any]:
+    """For each measure its bins and, for real test and synthetic tiles, mean and histogram.
+
+    Bins reach from the least to the 99th percentile of what is shown; a measure that no tile has
+    is left out.
+    """
+    parts = np.array(images.parts)
+    shown = {"real test": parts == "real test", "synthetic": np.char.startswith(parts, "synthetic")}
+    told: dict[str, Any] = {}
+    for name, column in images.measures.items():
+        values = np.array(column, dtype=float)
+        found = {part: values[mask] for part, mask in shown.items()}
+        found = {part: v[~np.isnan(v)] for part, v in found.items()}
+        found = {part: v for part, v in found.items() if len(v)}
+        if not found:
+            continue
+        every = np.concatenate(list(found.values()))
+        low, high = float(every.min()), float(np.percentile(every, 99))
+        bins = np.linspace(low, high if high > low else low + 1, RATIO_BINS + 1)
+        told[name] = {
+            "bins": [round(float(edge), 6) for edge in bins],
+            "parts": {
+                part: {
+                    "images": len(v),
+                    "mean": round(float(v.mean()), 4),
+                    "histogram": histogram(v.tolist(), bins),
+                }
+                for part, v in found.items()
+            },
+        }
+    return told
+
+
+def ends(images: Images) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Synthetic tiles with the lowest and the highest value of each of `ENDS`."""
+    drawn = [i for i, part in enumerate(images.parts) if part.startswith("synthetic")]
+    told: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for name in ENDS:
+        values = images.measures[name]
+        known = [(values[i], images.ids[i]) for i in drawn if values[i] is not None]
+        known.sort(key=lambda one: (one[0], one[1]))
+        if known:
+            some = min(SHOWN, (len(known) + 1) // 2)
+            told[name] = {
+                "lowest": [{"id": one, "value": value} for value, one in known[:some]],
+                "highest": [{"id": one, "value": value} for value, one in known[::-1][:some]],
+            }
+    return told
+
+
+def repeated(images: Images) -> list[list[str]]:
+    """Two ids of each of the first clusters of near-duplicates."""
+    members: dict[str, list[str]] = {}
+    for one, cluster in zip(images.ids, images.clusters, strict=True):
+        if cluster is not None:
+            members.setdefault(cluster, []).append(one)
+    found = [sorted(some)[:2] for some in members.values() if len(some) > 1]
+    return sorted(found)[:SHOWN]

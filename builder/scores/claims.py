@@ -5,12 +5,18 @@ are found and linked into lists (mentions.py), and every cue looks ahead or back
 it is about (cues.py; percentages.py and places.py for those two).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from builder.scores import cues, percentages, places
-from builder.scores.lexicon import Lexicon
-from builder.scores.mentions import DERIVED, FAR, Mention, Scan, scan, spread, subjects, union
-from builder.scores.tokens import (
+import numpy as np
+import numpy.typing as npt
+
+from builder.land.classes import CLASSES
+from builder.scores import cues
+from builder.scores import cues as percentages
+from builder.scores import lexicon as lexicons
+from builder.scores.cues import is_behind, is_relative, qualify
+from builder.scores.lexicon import (
     ABSENT,
     AFTER,
     DOMINANT,
@@ -25,7 +31,9 @@ from builder.scores.tokens import (
     PERCENT,
     REGION,
     STRONG,
+    Lexicon,
 )
+from builder.scores.mentions import DERIVED, FAR, Mention, Scan, scan, spread, subjects, union
 
 PRESENCE, ABSENCE, QUANTITY, DOMINANCE, LAYOUT, LOCAL_ABSENCE = range(6)
 """Kinds of claims."""
@@ -87,7 +95,7 @@ def _attach(text: Scan, lexicon: Lexicon, reading: Reading) -> None:
         if kind == MENTION:
             if i in text.at:
                 one = text.at[i]
-                places.qualify(text, one)
+                qualify(text, one)
                 if waiting is not None:
                     one.regions.append((values[waiting], words[waiting]))
                     waiting = None
@@ -116,9 +124,9 @@ def _attach(text: Scan, lexicon: Lexicon, reading: Reading) -> None:
         elif kind == NUMBER:
             reading.numbers.append(values[i][0])
         elif kind == REGION:
-            if places.is_relative(text, i):
+            if is_relative(text, i):
                 continue
-            if text.last is not None and places.is_behind(text, i):
+            if text.last is not None and is_behind(text, i):
                 text.last.regions.append((values[i], words[i]))
             else:
                 waiting = i
@@ -170,3 +178,81 @@ def _claims(text: Scan, lexicon: Lexicon) -> dict[Claim, str]:
             low, high = lexicon.dominant.low, lexicon.dominant.high
             add((QUANTITY, union(together), low, high), text.words[at])
     return claims
+
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Claims:
+    """The claims of n captions as flat arrays, m claims in all.
+
+    ``row``, ``kind``, ``bits`` (m,) integers; ``low``, ``high`` (m,) float64; ``words`` m strings.
+    ``order`` (n, 7) int8: place of the class among the mentions, −1 where it is not mentioned.
+    ``number_row``/``number`` every numeral; ``percent_row``/``percent`` (…, 2) intervals of
+    shares, ``percent_bits`` the classes whose sum each is said to be, else 0. ``fractions``,
+    ``length`` (n,) counts of fraction words and of words. ``readable`` (n,) bool is false where
+    there is no text.
+    """
+
+    row: npt.NDArray[np.int64]
+    kind: npt.NDArray[np.int64]
+    bits: npt.NDArray[np.int64]
+    low: Floats
+    high: Floats
+    words: list[str]
+    order: npt.NDArray[np.int8]
+    number_row: npt.NDArray[np.int64]
+    number: Floats
+    percent_row: npt.NDArray[np.int64]
+    percent: Floats
+    percent_bits: npt.NDArray[np.int64]
+    fractions: npt.NDArray[np.int64]
+    length: npt.NDArray[np.int64]
+    readable: npt.NDArray[np.bool_]
+
+
+def read_claims(texts: Sequence[str | None], lexicon: Lexicon | None = None) -> Claims:
+    """Read n captions; None and blank texts are unreadable (their scores are missing)."""
+    lexicon = lexicon or lexicons.load()
+    rows: list[int] = []
+    flat: list[tuple[int, int, float, float]] = []
+    words: list[str] = []
+    numbers: list[tuple[int, float]] = []
+    percents: list[tuple[int, float, float, int]] = []
+    order = np.full((len(texts), len(CLASSES)), -1, dtype=np.int8)
+    counts = np.zeros((2, len(texts)), dtype=np.int64)
+    readable = np.zeros(len(texts), dtype=bool)
+    for i, text in enumerate(texts):
+        if text is None or not text.strip(" \t\r\n\0"):
+            continue
+        reading = read(text, lexicon)
+        readable[i] = True
+        counts[:, i] = reading.fraction_words, reading.words
+        rows += [i] * len(reading.claims)
+        flat += reading.claims
+        words += reading.claims.values()
+        for place, k in enumerate(reading.mentioned):
+            order[i, k] = place
+        numbers += [(i, number) for number in reading.numbers]
+        percents += [(i, *one) for one in reading.percentages]
+    table = np.array(flat, dtype=np.float64).reshape(-1, 4)
+    numeral = np.array(numbers, dtype=np.float64).reshape(-1, 2)
+    percent = np.array(percents, dtype=np.float64).reshape(-1, 4)
+    return Claims(
+        row=np.array(rows, dtype=np.int64),
+        kind=table[:, 0].astype(np.int64),
+        bits=table[:, 1].astype(np.int64),
+        low=table[:, 2],
+        high=table[:, 3],
+        words=words,
+        order=order,
+        number_row=numeral[:, 0].astype(np.int64),
+        number=numeral[:, 1],
+        percent_row=percent[:, 0].astype(np.int64),
+        percent=percent[:, 1:3],
+        percent_bits=percent[:, 3].astype(np.int64),
+        fractions=counts[0],
+        length=counts[1],
+        readable=readable,
+    )

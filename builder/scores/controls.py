@@ -10,8 +10,7 @@ import pyarrow as pa
 
 from builder.scores import lexicon as lexicons
 from builder.scores.grounding import shares_of
-from builder.scores.lexicon import Lexicon
-from builder.scores.tokens import MENTION, NUMERAL, TOKEN
+from builder.scores.lexicon import MENTION, NUMERAL, TOKEN, Lexicon
 
 _NUMBER = re.compile(NUMERAL)
 

@@ -2,6 +2,8 @@
 
 import collections
 import contextlib
+import csv
+import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -11,16 +13,66 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from builder.errors import ArasError
+from builder.core.errors import ArasError
+from builder.core.files import atomic
 from builder.scores import lexicon as lexicons
-from builder.scores import score_writer as writer
 from builder.scores.caption_reader import Batch, Reader
 from builder.scores.grounding import SCORES, score_captions
-from builder.scores.leakage import source_leak, structural_leakage
+from builder.scores.leakage import null_grounding, source_leak, structural_leakage
 from builder.scores.near_duplicates import NearDuplicates
-from builder.scores.nulls import null_grounding
 from builder.scores.redundancy import Redundancy, summarise
+
+SUFFIXES = (".csv", ".jsonl", ".parquet")
+
+Write = Callable[[pa.Table], None]
+
+
+def check(path: Path) -> None:
+    """Raise ArasError unless the suffix is one that can be written."""
+    if path.suffix not in SUFFIXES:
+        raise ArasError(
+            f"{path}: cannot write {path.suffix or 'a file without suffix'}; "
+            f"use one of {', '.join(SUFFIXES)}"
+        )
+
+
+@contextlib.contextmanager
+def writing(path: Path, schema: pa.Schema) -> Iterator[Write]:
+    """Yield ``write(table)``; the file stands under ``path`` only when all went well.
+
+    In text formats numbers have four decimals, missing ones are blank (CSV) or null, and a list
+    is joined by "; " (CSV).
+    """
+    check(path)
+    with atomic(path) as temporary:
+        if path.suffix == ".parquet":
+            with pq.ParquetWriter(temporary, schema, compression="zstd") as parquet:
+                yield parquet.write_table
+            return
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            if path.suffix == ".jsonl":
+                yield lambda table: file.writelines(_json_lines(table))
+            else:
+                rows = csv.writer(file, lineterminator="\n")
+                rows.writerow(schema.names)
+                yield lambda table: rows.writerows(_csv_rows(table))
+
+
+def _json_lines(table: pa.Table) -> Iterator[str]:
+    for row in table.to_pylist():
+        yield json.dumps({k: _round(v) for k, v in row.items()}, ensure_ascii=False) + "\n"
+
+
+def _csv_rows(table: pa.Table) -> Iterator[list[Any]]:
+    for row in table.to_pylist():
+        yield ["; ".join(v) if isinstance(v, list) else _round(v) for v in row.values()]
+
+
+def _round(value: Any) -> Any:
+    return round(value, 4) if isinstance(value, float) else value
+
 
 BATCH = 2_000
 """Rows of the file scored at a time."""
@@ -56,7 +108,7 @@ def score_file(
     """
     loaded = lexicons.load(lexicon)
     if out is not None:
-        writer.check(out)
+        check(out)
         if out.exists() and out.samefile(path):
             raise ArasError(f"{out}: is the input; write the scores to another file")
     reader = Reader(path, text)
@@ -83,7 +135,7 @@ def score_file(
     tallies = {name: _Tally() for name in reader.streams}
     sample = _Sample(rows, seed)
     with contextlib.ExitStack() as stack:
-        write = stack.enter_context(writer.writing(out, _schema(reader))) if out else None
+        write = stack.enter_context(writing(out, _schema(reader))) if out else None
         for batch, scores in _scored(reader, lexicon, workers, stack):
             sample.add(batch)
             for place, tally in enumerate(tallies.values()):

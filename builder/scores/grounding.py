@@ -6,10 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from builder.errors import ArasError
-from builder.landcover import CLASSES
+from builder.core.errors import ArasError
+from builder.land.classes import CLASSES
 from builder.scores import lexicon as lexicons
-from builder.scores.claim_table import Claims, Floats, read_claims
 from builder.scores.claims import (
     ABSENCE,
     DOMINANCE,
@@ -17,6 +16,9 @@ from builder.scores.claims import (
     LOCAL_ABSENCE,
     PRESENCE,
     QUANTITY,
+    Claims,
+    Floats,
+    read_claims,
 )
 from builder.scores.lexicon import Lexicon
 

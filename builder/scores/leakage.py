@@ -6,10 +6,107 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import linalg
+from threadpoolctl import threadpool_limits
 
-from builder.errors import ArasError
-from builder.scores.ridge import cross_validated_r2
-from builder.scores.tokens import NUMERAL
+from builder.core.errors import ArasError
+from builder.land.classes import CLASSES
+from builder.scores import lexicon as lexicons
+from builder.scores.claims import read_claims
+from builder.scores.grounding import score_claims, shares_of
+from builder.scores.lexicon import NUMERAL, Lexicon
+
+
+def null_grounding(
+    texts: Sequence[str | None],
+    compositions: npt.ArrayLike,
+    *,
+    seed: int = 0,
+    lexicon: Lexicon | None = None,
+) -> dict[str, float | None]:
+    """Mean grounding of captions on their ``own`` tile, ``shuffled`` over all tiles and
+    ``shuffled_same_dominant``, over tiles of the same dominant class.
+
+    ``compositions`` is (n, 7) shares as for `score_captions`; only rows with text and composition
+    count, each exchanged once, in an order drawn from ``seed``. None where fewer than two rows
+    can be exchanged.
+    """
+    lexicon = lexicon or lexicons.load()
+    shares = shares_of(compositions, len(texts))
+    usable = [i for i, text in enumerate(texts) if text and text.strip()]
+    usable = [i for i in usable if not np.isnan(shares[i]).any()]
+    shares = shares[usable]
+    claims = read_claims([texts[i] for i in usable], lexicon)
+    order = np.random.default_rng(seed).permutation(len(usable))
+    everyone = np.full(len(usable), -1)
+    if len(order) > 1:
+        everyone[order] = np.roll(order, 1)
+    alike = np.full(len(usable), -1)
+    for k in range(len(CLASSES)):
+        members = order[shares[order].argmax(axis=1) == k]
+        if len(members) > 1:
+            alike[members] = np.roll(members, 1)
+    means: dict[str, float | None] = {}
+    own = np.arange(len(usable))
+    tiles = {"own": own, "shuffled": everyone, "shuffled_same_dominant": alike}
+    for name, tile in tiles.items():
+        given = np.where((tile >= 0)[:, None], shares[tile], np.nan)
+        scores = score_claims(claims, given, None, lexicon)["grounding"]
+        mean = scores.to_numpy()[tile >= 0].mean(dtype=np.float64) if (tile >= 0).any() else None
+        means[name] = None if mean is None else float(mean)
+    return means
+
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+PENALTIES = (0.01, 0.1, 1.0, 10.0)
+"""Tried in each fold, in units of the rows' mean squared length; wide apart, because little
+depends on the exact one."""
+
+
+def cross_validated_r2(features: Any, target: Floats, fold: npt.NDArray[np.int64]) -> float:
+    """1 − residual / total variance of held-out predictions, summed over the columns of ``target``.
+
+    ``features`` is (n, d), dense or sparse; ``target`` (n, k); ``fold`` (n,) numbers from 0. The
+    penalty of a fold is the one that does best on the next fold, which is training data to it.
+    On one thread: the figure is the same whatever the number of cores, and threads that wait
+    for a busy core cost more than they save.
+    """
+    with threadpool_limits(1, user_api="blas"):
+        return _cross_validated(features, target, fold)
+
+
+def _cross_validated(features: Any, target: Floats, fold: npt.NDArray[np.int64]) -> float:
+    gram = features @ features.T
+    gram = np.asarray(gram.toarray() if hasattr(gram, "toarray") else gram, dtype=np.float64)
+    length = float(np.mean(np.diag(gram)) - gram.mean())
+    if length <= 0:
+        return 0.0  # all rows are the same: nothing but the mean can be told
+    gram /= length
+    folds = np.unique(fold)
+    residual = total = 0.0
+    for k, following in zip(folds, np.roll(folds, -1), strict=True):
+        train, test, inner = fold != k, fold == k, fold == following
+        tried = [_missed(gram, target, train & ~inner, inner, one) for one in PENALTIES]
+        best = PENALTIES[int(np.argmin(tried))]
+        residual += _missed(gram, target, train, test, best)
+        total += float(((target[test] - target[train].mean(axis=0)) ** 2).sum())
+    return 1 - residual / total if total > 0 else 0.0
+
+
+def _missed(gram: Floats, target: Floats, train: Bools, test: Bools, penalty: float) -> float:
+    """Summed squares that a model of the rows ``train`` misses on the rows ``test``."""
+    inner, cross = gram[np.ix_(train, train)], gram[np.ix_(test, train)]
+    means = inner.mean(axis=0)
+    # The products of rows less the mean row of train, which stands for the intercept.
+    inner += inner.mean() - means - means[:, None]
+    cross += means.mean() - means - cross.mean(axis=1, keepdims=True)
+    inner[np.diag_indices_from(inner)] += penalty
+    centre = target[train].mean(axis=0)
+    weights = linalg.solve(inner, target[train] - centre, assume_a="pos", overwrite_a=True)
+    return float(((target[test] - centre - cross @ weights) ** 2).sum())
+
 
 MOST = 2_000
 """Most captions that the regression of structural leakage is fitted on, drawn by the seed. Its cost

@@ -4,16 +4,98 @@ import functools
 import itertools
 import re
 import sys
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.errors import ArasError
-from builder.files import digest_of
-from builder.landcover import CLASSES
-from builder.scores import tokens as t
-from builder.scores.tokens import Token
+from builder.core.errors import ArasError
+from builder.core.files import digest_of
+from builder.land.classes import CLASSES
+
+Token = tuple[int, Any]
+"""Kind and value; see `builder.scores.lexicon.Lexicon.tokens`."""
+
+# What a token is to the parser (builder/scores/claims.py).
+(
+    OTHER, MENTION, STRONG, PART_CUE, LINK, AFTER, DOMINANT, DOMINATES, DOMINANT_USE, NO, PREFIX,
+    ABSENT, REGION, COMMA, JOIN, STOP, RELATIVE, PREPOSITION, DETERMINER, COPULA, COVERAGE, SCENE,
+    PART, PASSIVE, EACH, OF, OPEN, CLOSE, END, PERCENT, NUMBER, BOUND,
+) = range(32)  # fmt: skip
+
+PUNCTUATION = {
+    ",": COMMA, "–": COMMA, "—": COMMA, "/": JOIN, "(": OPEN, ")": CLOSE, "[": OPEN, "]": CLOSE,
+    ".": END, ";": END, "!": END, "?": END, "|": END, "\n": END, ":": COPULA,
+}  # fmt: skip
+
+NUMERAL = r"\d+(?:[.,]\d+)*"
+"""A number in digits, separators of thousands and of decimals included, for whoever masks them."""
+
+_UNITS = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+    "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
+    "nineteen",
+)  # fmt: skip
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_NUMBER_WORDS = {
+    **{word: i for i, word in enumerate(_UNITS)},
+    **{word: 10 * (i + 2) for i, word in enumerate(_TENS)},
+}
+
+_NUMBER = r"\d+(?:[.,]\d+)?"
+_SIGN = r"(?:%|percent\b|per\s?cent\b|pct\b)"
+_WORDED = "|".join(sorted((*_NUMBER_WORDS, "hundred"), key=len, reverse=True))
+TOKEN = re.compile(
+    rf"between\s{_NUMBER}\s?{_SIGN}?\sand\s{_NUMBER}\s?{_SIGN}"
+    rf"|{_NUMBER}(?:\s?%?\s?(?:-|–|to)\s?{_NUMBER})?\s?{_SIGN}"
+    rf"|{_NUMBER}"
+    rf"|(?:(?:{_WORDED})[\s-])+per\s?cent\b"
+    r"|[^\W\d_]+(?:'t\b)?"
+    r"|[,–—/()\[\];!?|:&<>~≈≤≥]"
+    r"|\.(?!\d)"
+    r"|\n(?=\s*(?:\n|[-*#•]|\d+[.)]\s))"
+)
+"""One pass over a caption in lower case: percentages and ranges, numbers, words, punctuation."""
+
+WORD = re.compile(r"[^\W\d_]+(?:'t\b)?|[&<>~≈≤≥]")
+"""The words of a phrase of the lexicon."""
+
+_NOTHING: Token = (OTHER, None)
+
+
+def plain(text: str) -> str:
+    """Lower case, compatibility forms folded (full-width digits, NBSP), NULs as spaces."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text).replace("’", "'")
+    return text.replace("\0", " ").lower()
+
+
+def other(word: str) -> Token:
+    """The token of a word that the lexicon does not hold: a number, or nothing."""
+    if word[0].isdigit() or word.startswith("between "):
+        return _number(word)
+    if word.endswith("cent") and not word.isalpha():
+        return _worded(word)
+    return _NOTHING
+
+
+@functools.lru_cache(maxsize=4096)
+def _number(word: str) -> Token:
+    """Value(s) of a token in digits, with the half-width of their rounding."""
+    numbers = [part.replace(",", ".") for part in re.findall(_NUMBER, word)]
+    decimals = max(len(part.partition(".")[2]) for part in numbers)
+    low, high = sorted((float(numbers[0]), float(numbers[-1])))
+    return NUMBER if word[-1].isdigit() else PERCENT, (low, high, 0.5 * 10.0**-decimals)
+
+
+def _worded(word: str) -> Token:
+    """The value of a percentage in words; "one hundred" is a product, "twenty-five" a sum."""
+    value = 0.0
+    for part in re.findall(r"[a-z]+", word):
+        value = 100 * max(value, 1) if part == "hundred" else value + _NUMBER_WORDS.get(part, 0)
+    return PERCENT, (value, value, 0.5)
+
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,26 +108,26 @@ ABSENT_BEFORE = "absent"
 """Value of a word (OTHER) that denies the class right before it: "tree-free"."""
 
 _GRAMMAR = {
-    "join": t.JOIN,
-    "stop": t.STOP,
-    "relative": t.RELATIVE,
-    "preposition": t.PREPOSITION,
-    "determiner": t.DETERMINER,
-    "copula": t.COPULA,
-    "coverage": t.COVERAGE,
-    "scene": t.SCENE,
-    "part": t.PART,
-    "passive": t.PASSIVE,
-    "each": t.EACH,
+    "join": JOIN,
+    "stop": STOP,
+    "relative": RELATIVE,
+    "preposition": PREPOSITION,
+    "determiner": DETERMINER,
+    "copula": COPULA,
+    "coverage": COVERAGE,
+    "scene": SCENE,
+    "part": PART,
+    "passive": PASSIVE,
+    "each": EACH,
 }
-_QUANTITY = {"words": t.STRONG, "part": t.PART_CUE, "link": t.LINK, "after": t.AFTER}
-_DOMINANCE = {"before": t.DOMINANT, "verbs": t.DOMINATES, "nouns": t.DOMINANT_USE}
+_QUANTITY = {"words": STRONG, "part": PART_CUE, "link": LINK, "after": AFTER}
+_DOMINANCE = {"before": DOMINANT, "verbs": DOMINATES, "nouns": DOMINANT_USE}
 _NEGATION: dict[str, Token] = {
-    "before": (t.NO, False),
-    "aside": (t.NO, True),
-    "prefix": (t.PREFIX, None),
-    "suffix": (t.OTHER, ABSENT_BEFORE),
-    "after": (t.ABSENT, None),
+    "before": (NO, False),
+    "aside": (NO, True),
+    "prefix": (PREFIX, None),
+    "suffix": (OTHER, ABSENT_BEFORE),
+    "after": (ABSENT, None),
 }
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _LIST = re.compile(r"<(\w+)>")
@@ -90,9 +172,9 @@ class Lexicon:
         it only sets its class aside ("instead of"). OTHER has the index of a region where it is an
         adjective of place ("northern"), `ABSENT_BEFORE`, or None, as all else has.
         """
-        words: list[str] = t.TOKEN.findall(t.plain(text))
+        words: list[str] = TOKEN.findall(plain(text))
         single = self.single
-        tokens = [single.get(word) or t.other(word) for word in words]
+        tokens = [single.get(word) or other(word) for word in words]
         for i, end, token in reversed(self.phrases_in(words)):
             tokens[i:end] = [token]
             words[i:end] = [" ".join(words[i:end])]
@@ -212,7 +294,7 @@ def _compile(tables: dict[str, Any]) -> Lexicon:
         regions=regions,  # type: ignore[arg-type]
         groups={_bits(entry["classes"]): name for name, entry in tables["groups"].items()},
         single={words[0]: token for words, token in table.items() if len(words) == 1}
-        | {mark: (kind, None) for mark, kind in t.PUNCTUATION.items()},
+        | {mark: (kind, None) for mark, kind in PUNCTUATION.items()},
         phrases=phrases,
     )
 
@@ -226,7 +308,7 @@ def _entries(
 ) -> Iterator[tuple[str, Token]]:
     """Every phrase and what it is; a later one replaces an earlier one of the same words."""
     grammar = tables["grammar"]
-    yield "of", (t.OF, None)
+    yield "of", (OF, None)
     for name, kind in _GRAMMAR.items():
         for phrase in grammar[name]:
             yield phrase, (kind, None)
@@ -234,14 +316,14 @@ def _entries(
         for phrase in grammar[bound]:
             yield (
                 phrase,
-                (t.BOUND if phrase not in grammar["preposition"] else t.PREPOSITION, bound),
+                (BOUND if phrase not in grammar["preposition"] else PREPOSITION, bound),
             )
     for name, entry in tables["quantities"].items():
         for key, kind in _QUANTITY.items():
             for phrase in entry.get(key, ()):
                 yield phrase, (kind, quantities[name])
     for phrase, quantity in _fractions(tables):
-        yield phrase, (t.STRONG, quantity)
+        yield phrase, (STRONG, quantity)
     dominance = tables["dominance"]
     for key, kind in _DOMINANCE.items():
         for phrase in dominance[key]:
@@ -252,20 +334,20 @@ def _entries(
     least = quantities["negligible"]
     for phrase in tables["negation"]["nearly"]:
         nearly = Quantity("nearly none", least.low, least.high, nearly_none=True)
-        yield phrase, (t.STRONG, nearly)
+        yield phrase, (STRONG, nearly)
     for index, entry in enumerate(tables["regions"].values()):
         for phrase in entry.get("adjectives", ()):
-            yield phrase, (t.OTHER, index)
+            yield phrase, (OTHER, index)
         for phrase in entry["words"]:
-            yield phrase, (t.REGION, index)
+            yield phrase, (REGION, index)
     for name, words in tables["classes"].items():
         for phrase in words:
-            yield phrase, (t.MENTION, _bits([name]))
+            yield phrase, (MENTION, _bits([name]))
     for entry in tables["groups"].values():
         for phrase in entry["words"]:
-            yield phrase, (t.MENTION, _bits(entry["classes"]))
+            yield phrase, (MENTION, _bits(entry["classes"]))
     for phrase in tables["neutral"]["words"]:
-        yield phrase, (t.OTHER, None)
+        yield phrase, (OTHER, None)
 
 
 def _fractions(tables: dict[str, Any]) -> Iterator[tuple[str, Quantity]]:
@@ -289,7 +371,7 @@ def _expand(phrase: str, lists: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
     parts = _BRACES.split(_LIST.sub(lambda found: lists[found[1]], phrase))
     choices = [part.split("|") if i % 2 else [part] for i, part in enumerate(parts)]
     for choice in itertools.product(*choices):
-        words = tuple(t.WORD.findall("".join(choice).lower()))
+        words = tuple(WORD.findall("".join(choice).lower()))
         if not words:
             raise ValueError(f"the phrase {phrase!r} holds no word")
         yield words

@@ -5,8 +5,7 @@ import operator
 from dataclasses import dataclass, field
 from typing import Any
 
-from builder.scores.lexicon import Lexicon, Quantity
-from builder.scores.tokens import (
+from builder.scores.lexicon import (
     BOUND,
     CLOSE,
     COMMA,
@@ -22,6 +21,8 @@ from builder.scores.tokens import (
     PREFIX,
     SCENE,
     STRONG,
+    Lexicon,
+    Quantity,
 )
 
 REACH = 12

@@ -7,14 +7,18 @@ batches: words are hashed from the bytes of the Arrow buffer, never one string a
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builder.clusters import join
+from builder.core.clusters import join, named
+from builder.core.store import Store
+from builder.land.columns import CAPTION_REPEAT, REPEAT_PREFIX, STREAM_PREFIX
+from builder.steps.stage import Made, Maker, Scan, Stage
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -245,3 +249,50 @@ def _mix64(x: U64) -> U64:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(x ^ (x >> np.uint64(31)))
+
+
+@dataclass(frozen=True)
+class Repeats(Stage):
+    """``near_duplicate_cluster``: the first id among the rows whose captions nearly repeat each
+    other; null for a caption of its own and where there is none."""
+
+    stream: str = "full"
+    similarity: float = SIMILARITY
+
+    light = True
+
+    @property
+    def name(self) -> str:
+        return f"repeat-{self.stream}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("id",)
+
+    @property
+    def surveys(self) -> tuple[str, ...]:
+        return ("id", f"{STREAM_PREFIX}{self.stream}")
+
+    @property
+    def adds(self) -> tuple[str, ...]:
+        return (f"{REPEAT_PREFIX}{self.stream}",)
+
+    def survey(self, scan: Scan) -> dict[str, str]:
+        """id → cluster of every row whose caption is not its own."""
+        ids: list[str] = []
+        near = NearDuplicates(self.similarity)
+        for _, table in scan(self.surveys):
+            ids += table.column("id").to_pylist()
+            near.add(pc.struct_field(table.column(self.surveys[1]), "text").combine_chunks())
+        return named(ids, near.clusters())
+
+    def open(self, store: Store, survey: Any) -> Maker:
+        def make(table: pa.Table) -> Made:
+            found = [survey.get(one) for one in table.column("id").to_pylist()]
+            cells = pa.StructArray.from_arrays(
+                [pa.array(found, pa.string())], fields=list(CAPTION_REPEAT)
+            )
+            repeats = len(found) - found.count(None)
+            return Made(pa.table({self.adds[0]: cells}), {"repeats": repeats})
+
+        return make

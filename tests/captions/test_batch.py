@@ -8,8 +8,8 @@ import pytest
 from builder.captions import batch
 from builder.captions.base import Answer
 from builder.captions.openai import body
-from builder.captions.settings import Ask
-from builder.errors import ArasError
+from builder.captions.section import Ask
+from builder.core.errors import ArasError
 from tests.loopback.openai import TEXT, completion
 from tests.makers.caption_requests import requests
 

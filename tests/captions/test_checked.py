@@ -3,11 +3,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from builder.captions.base import Answer, Request
+from builder.captions.base import Answer
 from builder.captions.checked import Checked
 from builder.captions.checked import grounding as real_grounding
+from builder.captions.stage import entry
 from builder.captions.template import Template
-from builder.stages.caption import entry
+from builder.land.prompts import Request
 from tests.makers.caption_requests import requests
 
 

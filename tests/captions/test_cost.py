@@ -2,9 +2,9 @@ import dataclasses
 
 import pytest
 
-from builder.captions import prompts
-from builder.captions.cost import describe, estimate
-from builder.captions.settings import Ask, Running
+from builder.captions.batch import describe, estimate
+from builder.captions.section import Ask, Running
+from builder.land import prompts
 from tests.makers.caption_requests import requests
 
 ASK = Ask("tiny", "Land cover: {{ percentages }}.", ("image", "composition"), max_new_tokens=50)

@@ -2,16 +2,16 @@ import numpy as np
 import pytest
 import torch
 
-from builder.captions.decoding import (
+from builder.captions.local import (
     Decoding,
     FewLeft,
     RowSampler,
     answer_tokens,
     candidates,
     decoding_of,
-    out_of_memory,
 )
-from builder.captions.settings import Ask
+from builder.captions.section import Ask
+from builder.models.weights import out_of_memory
 
 
 def draw(decoding: Decoding, scores: torch.Tensor, seeds: list[int], step: int = 0) -> list[int]:

@@ -6,8 +6,8 @@ import pytest
 
 from builder.captions.base import Answer
 from builder.captions.local import Local
-from builder.captions.settings import Ask, Running
-from builder.errors import ArasError, WorkFailed
+from builder.captions.section import Ask, Running
+from builder.core.errors import ArasError, WorkFailed
 from tests.makers.caption_requests import requests
 from tests.makers.tiny_models import tiny_model
 

@@ -9,8 +9,8 @@ import pytest
 
 from builder.captions.base import Answer
 from builder.captions.openai import Server, body, read_answer
-from builder.captions.settings import Ask, Running
-from builder.errors import ArasError, WorkFailed
+from builder.captions.section import Ask, Running
+from builder.core.errors import ArasError, WorkFailed
 from tests.loopback.openai import TEXT, Fault, OpenAIServer, completion, first, openai_server
 from tests.makers.caption_requests import request, requests
 

@@ -5,7 +5,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from builder.captions import prefix
+from builder.captions import local
 from tests.makers.tiny_models import tiny_model
 
 HEAD = [7, 3, 9, 4, 8, 5, 6, 2, 11, 12]
@@ -44,7 +44,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> transformers.PreTrainedMo
 )
 def test_shared_tokens_are_counted_from_where_the_rows_begin(rows: tuple, n: int) -> None:
     batch = padded(*rows)
-    assert prefix.shared(batch["input_ids"], batch["attention_mask"]) == n
+    assert local.shared(batch["input_ids"], batch["attention_mask"]) == n
 
 
 def test_shared_tokens_are_read_once_and_the_same_texts_are_written(
@@ -57,7 +57,7 @@ def test_shared_tokens_are_read_once_and_the_same_texts_are_written(
         lambda module, args, given: read.append(given["input_ids"].numel()), with_kwargs=True
     )
     with torch.inference_mode():
-        ready = prefix.read_once(llama, batch)
+        ready = local.read_once(llama, batch)
         assert write(llama, ready) == plain
     hook.remove()
     assert read[:2] == [len(HEAD), 3 * 5]  # then what is left of three rows, padded to the longest
@@ -69,7 +69,7 @@ def test_a_batch_that_shares_little_stays_as_it_is(
     llama: transformers.PreTrainedModel, rows: tuple
 ) -> None:
     batch = padded(*rows)
-    assert prefix.read_once(llama, batch) is batch
+    assert local.read_once(llama, batch) is batch
 
 
 def test_a_model_that_sees_a_window_of_tokens_gets_the_whole_rows() -> None:
@@ -78,4 +78,4 @@ def test_a_model_that_sees_a_window_of_tokens_gets_the_whole_rows() -> None:
         num_attention_heads=2, num_key_value_heads=1, head_dim=16, sliding_window=8,
     )  # fmt: skip
     batch = padded([*HEAD, 20, 21], [*HEAD, 22])
-    assert prefix.read_once(transformers.MistralForCausalLM(config), batch) is batch
+    assert local.read_once(transformers.MistralForCausalLM(config), batch) is batch

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from builder import recipe
-from builder.captions import prompts
-from builder.errors import ArasError
-from builder.pipeline import Project
-from builder.stages.caption import Caption
+from builder.captions.stage import Caption
+from builder.core.errors import ArasError
+from builder.land import prompts
+from builder.pipeline import recipe
+from builder.pipeline.project import Project
 
 SERVER = 'backend = "openai"\nbase_url = "http://127.0.0.1:1/v1"\n'
 

@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from builder.captions.base import Request
-from builder.captions.template import PRESENT, STYLES, WORDS, Template
-from builder.landcover import CLASSES, count_pixels
+from builder.captions.template import STYLES, WORDS, Template
+from builder.land.classes import CLASSES, count_pixels
+from builder.land.prompts import PRESENT, Request
 from tests.makers.products import land
 
 IDS = {name: i for i, name in enumerate(CLASSES)}

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from builder.cli import cli
-from tests.bench.test_ranks import scene
+from tests.retrieval.test_ranks import scene
 
 ROOT = Path(__file__).parents[2]
 

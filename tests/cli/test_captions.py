@@ -10,12 +10,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from builder.captions.openai import body
-from builder.captions.prompts import PRESETS
-from builder.captions.settings import Ask
+from builder.captions.section import Ask
 from builder.captions.template import Template
 from builder.cli import cli
-from builder.pictures import composition_columns, encode_png, image_column
-from builder.store import Store
+from builder.core.store import Store
+from builder.land.pictures import composition_columns, encode_png, image_column
+from builder.land.prompts import PRESETS
 from tests.loopback.openai import TEXT, Fault, OpenAIServer, completion, first, openai_server
 from tests.makers.caption_requests import requests
 from tests.makers.tiny_models import tiny_model

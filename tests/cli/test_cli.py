@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from builder import __version__
 from builder.cli import COMMANDS, Failure, LazyGroup, cli
-from builder.errors import ArasError, CorruptFile, WorkFailed
+from builder.core.errors import ArasError, CorruptFile, WorkFailed
 from tests.makers.toy import ROOT, environment
 
 HEAVY = "torch pyarrow rasterio datasets pydantic transformers diffusers numpy scipy ray pandas"
@@ -59,7 +59,7 @@ def test_help_costs_no_heavy_import() -> None:
 
 def test_planning_imports_only_what_it_needs() -> None:
     needed = {"pyarrow", "pydantic", "numpy"}
-    assert loaded("import builder.pipeline") & set(HEAVY.split()) == needed
+    assert loaded("import builder.pipeline.project") & set(HEAVY.split()) == needed
 
 
 @pytest.mark.parametrize("command", ["build", "init"])

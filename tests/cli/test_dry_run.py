@@ -9,8 +9,8 @@ import torch
 from click.testing import CliRunner
 
 from builder.cli import cli
-from builder.cli.foretell import duration
-from builder.forecast import cost_of
+from builder.cli.make import duration
+from builder.pipeline.preview import cost_of
 from tests.makers.project import built_project
 
 

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from builder.cli import cli
-from builder.store import Store
+from builder.core.store import Store
 from tests.makers import toy
 from tests.makers.shards import damage, digests, marks
 

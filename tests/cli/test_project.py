@@ -9,11 +9,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from builder.cli import cli
-from builder.files import write_json
-from builder.publish.journal import record_publication
-from builder.publish.zenodo_api import PRODUCTION, SANDBOX
-from builder.publish.zenodo_journal import save_journal
-from builder.recipe import FILE, load
+from builder.core.files import write_json
+from builder.pipeline.recipe import FILE, load
+from builder.publish.journal import save_journal
+from builder.publish.zenodo_client import PRODUCTION, SANDBOX
+from builder.release.published import record_publication
 from tests.makers.project import built_project
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from builder import files
+from builder.core import files
 from tests.loopback.hub import TOKEN
 from tests.loopback.hub_kit import REPO, ROOT, command, desk, server  # noqa: F401
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from builder.cli import LazyGroup, publish_zenodo
+from builder.cli import LazyGroup, publish
 from tests.loopback.zenodo import Fault, LoopbackZenodo
 from tests.makers.zenodo_publisher import (
     TOKEN,
@@ -26,7 +26,7 @@ from tests.makers.zenodo_publisher import (
 from tests.makers.zenodo_release import make_release, violations, write_cards
 
 ROOT = Path(__file__).parents[2]
-ZENODO = "builder.cli.publish_zenodo:zenodo"
+ZENODO = "builder.cli.publish:zenodo"
 PROGRAM = f"""
 import sys
 from builder.cli import LazyGroup, publish_zenodo
@@ -58,7 +58,7 @@ def publisher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Publi
     monkeypatch.setenv("ZENODO_SANDBOX_API_TOKEN", TOKEN)
     monkeypatch.setenv("PYSTOW_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("PYSTOW_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr(publish_zenodo, "_edges", lambda: (write_cards, violations))
+    monkeypatch.setattr(publish, "_edges", lambda: (write_cards, violations))
     with LoopbackZenodo(TOKEN) as server:
         yield Publisher(server, tmp_path)
 
@@ -168,7 +168,7 @@ def test_a_draft_killed_before_its_last_card_is_not_finished_but_completed(
     assert "is not complete" in refused.output
     assert publisher.server.published() == []
     assert publisher.server.counted("POST", "publish$") == 0
-    again = CliRunner().invoke(publish_zenodo.zenodo, [*named_command(refused), *options])
+    again = CliRunner().invoke(publish.zenodo, [*named_command(refused), *options])
     assert again.exit_code == 0, again.output
     assert aras(publisher, release, "--finish").exit_code == 0
     assert_holds_what_it_must(publisher, release)

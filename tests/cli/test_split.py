@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from builder import subsets
 from builder.cli import cli
+from builder.tiles import subsets
 from tests.makers.official import official, release
 
 ADDED = "\n[split]\nblock = 0.125\nbuffer_km = 0\n[subsets.mini]\nrows = 15\n"

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from builder.errors import ArasError
+from builder.core.errors import ArasError
+from builder.core.web import new_session, secure
 from builder.fetch.catalogue import PRESETS, cell_name, cells, official, worldcover
-from builder.fetch.http import new_session, secure
 from builder.official.names import OFFICIAL_MD5
 from tests.loopback.files import Fault, FileServer, file_server
 

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from builder.errors import ArasError, CorruptFile
-from builder.fetch.download import CHUNK, FRESH, Line, NoSpace, Stopped, download, part
-from builder.fetch.http import new_session
-from builder.fetch.verify import Remote
+from builder.core.errors import ArasError, CorruptFile
+from builder.core.web import new_session
+from builder.fetch.download import CHUNK, FRESH, Line, NoSpace, Remote, Stopped, download, part
 from tests.loopback.files import Fault, FileServer, file_server
 
 BODY = random.Random(1).randbytes(24 * CHUNK + 123)

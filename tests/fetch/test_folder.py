@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import ArasError
+from builder.core.errors import ArasError
+from builder.core.web import new_session
 from builder.fetch import folder
+from builder.fetch.download import Remote
 from builder.fetch.folder import Outcome, Plan
-from builder.fetch.http import new_session
-from builder.fetch.verify import Remote
 from tests.loopback.files import Fault, FileServer, file_server
 
 SIZE = len("file 00 ") * 500

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import CorruptFile
-from builder.fetch.verify import Raster, Remote, verify
+from builder.core.errors import CorruptFile
+from builder.fetch.download import Raster, Remote, verify
 from tests.fetch.worldcover_tiles import composite, land_map, tile
 
 MAP = Raster((27, 36, 30, 39), 1, "uint8")

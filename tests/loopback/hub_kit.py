@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from builder import files
+from builder.core import files
 from builder.publish import hub as publisher
-from builder.publish.hub_guard import environment
-from builder.publish.journal import publications
+from builder.publish.hub_client import environment
+from builder.release.published import publications
 from tests.loopback.hub import READER, SIGNATURE, TOKEN, Fault, Hub, chunks_of_shard
 from tests.makers.tiny_release import digest_tree, tiny_release
 

@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from builder.files import digest_of, write_json
-from builder.landcover import CLASSES, PALETTE, percent
-from builder.pictures import composition_columns, encode_png, image_column
-from builder.release.layout import describe_files, listed_files
-from builder.schema import COLUMNS, KINDS, SPLITS, arrow_schema
+from builder.core.files import digest_of, write_json
+from builder.core.manifest import describe_files, listed_files
+from builder.land.classes import CLASSES, PALETTE, percent
+from builder.land.columns import COLUMNS, KINDS, SPLITS, arrow_schema
+from builder.land.pictures import composition_columns, encode_png, image_column
 
 SIZE = 32
 DEGREES = 1e-4

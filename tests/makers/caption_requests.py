@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from builder.captions.base import Request
-from builder.landcover import count_pixels
-from builder.pictures import encode_png
+from builder.land.classes import count_pixels
+from builder.land.pictures import encode_png
+from builder.land.prompts import Request
 
 SIDE = 64
 

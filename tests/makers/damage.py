@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from builder.parquet import ROW_GROUP, options
-from builder.release import layout
+from builder.core.arrow import ROW_GROUP, options
+from builder.core.manifest import describe_files, listed_files, read_manifest, write_manifest
 
 
 def copy_of(release: Path, folder: Path) -> Path:
@@ -19,10 +19,10 @@ def copy_of(release: Path, folder: Path) -> Path:
 
 def restamp(release: Path, edit: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
     """Change the manifest and list the files as they are now, checksums and all."""
-    manifest = layout.read_manifest(release)
+    manifest = read_manifest(release)
     edit(manifest)
-    manifest["files"] = layout.describe_files(release, layout.listed_files(release))
-    layout.write_manifest(release, manifest)
+    manifest["files"] = describe_files(release, listed_files(release))
+    write_manifest(release, manifest)
 
 
 def rewrite(path: Path, edit: Callable[[pa.Table], pa.Table]) -> None:

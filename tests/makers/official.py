@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from builder.demo import land_cover, reflectance
-from builder.landcover import CLASSES, PALETTE, count_pixels, percent
+from builder.land.classes import CLASSES, PALETTE, count_pixels, percent
+from builder.land.pictures import Pixels, decode_png, encode_png
 from builder.official.names import HEADER, STREAMS
-from builder.pictures import Pixels, decode_png, encode_png
-from builder.stages.cutting import scale
+from builder.pipeline.demo import land_cover, reflectance
+from builder.tiles.cut import scale
 
 SIDE = 4
 """Tiles along each side of the made-up scene that all layouts are cut from."""
@@ -182,9 +182,10 @@ def release(layout: Layout, folder: Path, *, added: str = "", **section: object)
 
     ``section`` are further values of [import], ``added`` further sections of the recipe.
     """
-    from builder import recipe
-    from builder.engine import Engine
-    from builder.pipeline import Project, run_steps
+    from builder.core.engine import Engine
+    from builder.pipeline import recipe
+    from builder.pipeline.project import Project
+    from builder.pipeline.run import run_steps
     from builder.release.package import package
 
     layout.write_folder(folder / "official")

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import rasterio
 from scipy import ndimage
 
-from builder.demo import CODES, SPECTRA
-from builder.geo import PER_DEGREE, cell_origin, lonlat
+from builder.land.products import PER_DEGREE, cell_origin, lonlat
+from builder.pipeline.demo import CODES, SPECTRA
 
 CELL = "N36E033"
 SIZE = 64

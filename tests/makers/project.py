@@ -3,9 +3,10 @@
 import functools
 from pathlib import Path
 
-from builder.engine import Engine
-from builder.geo import cell_origin
-from builder.pipeline import Project, run_steps
+from builder.core.engine import Engine
+from builder.land.products import cell_origin
+from builder.pipeline.project import Project
+from builder.pipeline.run import run_steps
 from builder.release.package import package
 from tests.makers.products import (
     SIZE,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from builder.store import Store
+from builder.core.store import Store
 
 
 def digests(store: Store) -> dict[str, str]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.errors import ArasError
-from builder.store import CorruptShard, Store
+from builder.core.errors import ArasError
+from builder.core.store import CorruptShard, Store
 from tests.makers.toy import hang
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from builder.landcover import count_pixels
-from builder.pictures import composition_columns, encode_png, image_column
-from builder.schema import SPLITS
-from builder.stages.cutting import scale
-from builder.store import Store
+from builder.core.store import Store
+from builder.land.classes import count_pixels
+from builder.land.columns import SPLITS
+from builder.land.pictures import composition_columns, encode_png, image_column
+from builder.tiles.cut import scale
 from tests.makers.products import land, reflect
 
 

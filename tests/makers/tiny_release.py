@@ -12,7 +12,8 @@ import yaml
 from datasets import ClassLabel, Features, Image, List, Value
 from PIL import Image as Pixels
 
-from builder import files, landcover
+from builder.core import files
+from builder.land import classes
 
 SPLITS = {"train": 6, "validation": 3, "test": 3}
 METADATA = Features(
@@ -39,7 +40,7 @@ def rows(kind: str, split: str, count: int, seed: int) -> list[dict[str, Any]]:
     made = []
     for i in range(count):
         rng = np.random.default_rng([seed, len(kind), len(split), i])
-        percent = landcover.percent(rng.integers(1, 9, 7)).tolist()
+        percent = classes.percent(rng.integers(1, 9, 7)).tolist()
         name = f"{kind}/{split}-{i:04d}"
         made.append(
             {

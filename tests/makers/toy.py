@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from builder import files
-from builder.errors import ArasError
-from builder.files import digest_of
-from builder.schema import CAPTION
-from builder.seeds import generator
-from builder.stage import Made, Maker, Scan, Stage, Unit, setting
-from builder.store import Store
+from builder.core import files
+from builder.core.errors import ArasError
+from builder.core.files import digest_of
+from builder.core.seeds import generator
+from builder.core.store import Store
+from builder.land.columns import CAPTION
+from builder.steps.stage import Made, Maker, Scan, Stage, Unit, setting
 
 ROOT = Path(__file__).parents[2]
 BELL = "bell"
@@ -205,8 +205,8 @@ def write_project(directory: Path, **settings: Any) -> Path:
 
 def write_rasters(folder: Path) -> None:
     """A map and a composite of one cell, without data."""
-    from builder.demo import write_product
-    from builder.geo import cell_origin
+    from builder.land.products import cell_origin
+    from builder.pipeline.demo import write_product
 
     folder.mkdir(parents=True)
     for name, degrees, bands, dtype in (("Map", 3, 1, np.uint8), ("S2RGBNIR", 1, 4, np.uint16)):
@@ -224,14 +224,14 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def main() -> None:
-    from builder import pipeline
     from builder.cli import cli
+    from builder.pipeline import project
 
     directory, *arguments = sys.argv[1:]
     told = json.loads((Path(directory) / "toy.json").read_text())
     told["troubles"] = tuple(map(tuple, told.get("troubles", ())))
     source = Source(**told)
-    pipeline.Project.tiles = lambda self: source  # type: ignore[method-assign, return-value]
+    project.Project.tiles = lambda self: source  # type: ignore[method-assign, return-value]
     cli(["-C", directory, *arguments], prog_name="aras")
 
 

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from builder.errors import ArasError
+from builder.core.errors import ArasError
+from builder.publish.journal import load_journal
 from builder.publish.zenodo import Render, Violations, draft, finish
-from builder.publish.zenodo_api import Client
-from builder.publish.zenodo_journal import load_journal
-from builder.publish.zenodo_parts import parts
-from builder.publish.zenodo_plan import Limits, read_release, record_files
+from builder.publish.zenodo_client import Client
+from builder.publish.zenodo_plan import Limits, parts, read_release, record_files
 from tests.loopback.zenodo import LoopbackZenodo
 from tests.makers.zenodo_release import METADATA, violations, write_cards
 

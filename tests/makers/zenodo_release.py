@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from builder.files import digest_of, hash_file
+from builder.core.files import digest_of, hash_file
 
 METADATA = {
     "title": "Tiny tiles",

@@ -12,12 +12,12 @@ import torch
 from diffusers import AutoencoderKL
 from torch.utils.flop_counter import FlopCounterMode
 
-from builder.errors import ArasError
-from builder.files import read_json, sha256_file, write_json
+from builder.core.errors import ArasError
+from builder.core.files import read_json, sha256_file, write_json
+from builder.core.store import Store
 from builder.models import autoencoder, data, generator, segmenter, training
 from builder.models.codec import LatentCodec, PixelCodec, load_autoencoder
 from builder.models.generator_settings import DRAWING
-from builder.store import Store
 from tests.makers.products import land
 from tests.makers.tiles import make_store
 

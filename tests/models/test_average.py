@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from builder.models.average import Average
+from builder.models.checkpoint import Average
 
 
 def walk(model: nn.Linear, average: Average, steps: int) -> list[float]:

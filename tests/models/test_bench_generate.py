@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from builder.models import autoencoder, generator
-from builder.pipeline import Project
+from builder.pipeline.project import Project
 from scripts import bench_generate, compare_solver_steps
 from tests.makers.tiles import make_store
 

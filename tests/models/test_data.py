@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builder.errors import ArasError
+from builder.core.errors import ArasError
+from builder.core.store import Store
+from builder.land.pictures import decode_mask, decode_png
 from builder.models import data
-from builder.pictures import decode_mask, decode_png
-from builder.stage import shards
-from builder.store import Store
+from builder.steps.stage import shards
 from tests.makers.tiles import make_store
 
 SPLITS = ["train", "test", "train", None, "validation", "train", "train", "test", "train"]

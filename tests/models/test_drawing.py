@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from builder.errors import ArasError
+from builder.core.errors import ArasError
 from builder.models import generator, training
 from builder.models.autoencoder import Settings as AutoencoderSettings
 from builder.models.autoencoder import build as build_autoencoder

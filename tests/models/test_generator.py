@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from builder.errors import ArasError
-from builder.files import read_json, sha256_file, write_json
-from builder.landcover import CLASSES
+from builder.core.errors import ArasError
+from builder.core.files import read_json, sha256_file, write_json
+from builder.core.store import Store
+from builder.land.classes import CLASSES
+from builder.land.pictures import decode_png
 from builder.models import data, generator, segmenter, training
 from builder.models.codec import PixelCodec
 from builder.models.judging import Judge
 from builder.models.objective import Objective
 from builder.models.team import ALONE
-from builder.pictures import decode_png
-from builder.pipeline import Project
-from builder.store import Store
+from builder.pipeline.project import Project
 from tests.makers.products import land
 from tests.makers.tiles import make_store
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.models.history import History, _running_mean
+from builder.models.checkpoint import History, _running_mean
 
 
 def history(*values: float) -> History:

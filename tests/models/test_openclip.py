@@ -6,10 +6,10 @@ import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel
 
-from builder.bench.models import Model
-from builder.errors import ArasError
+from builder.core.errors import ArasError
 from builder.models import clip, openclip
 from builder.models.compact_clip import Settings
+from builder.retrieval.models import Model
 from tests.makers.tiny_clip import tiny_clip
 
 

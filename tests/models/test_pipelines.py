@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builder.errors import ArasError
-from builder.landcover import PALETTE
-from builder.models.pipeline_settings import PipelineAsk, Places
-from builder.models.pipelines import Artist, conditions, find, load, shrink
+from builder.core.errors import ArasError
+from builder.land.classes import PALETTE
+from builder.models.pipelines import Artist, PipelineAsk, Places, conditions, find, load, shrink
 from tests.makers import tiny_pipelines as make
 
 ASK = PipelineAsk("tiny", prompt="{{ composition }}", steps=2, guidance=3.0)

@@ -11,7 +11,7 @@ import torch
 import transformers
 from transformers import BitImageProcessorPil, CLIPImageProcessorPil, CLIPModel
 
-from builder.errors import ArasError
+from builder.core.errors import ArasError
 from builder.models import pretrained
 from builder.models.pretrained import INCEPTION, Weights
 from tests.makers.tiny_clip import tiny_clip

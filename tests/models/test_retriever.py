@@ -10,11 +10,11 @@ from click.testing import CliRunner
 from torch.nn.functional import cross_entropy, normalize
 from transformers import SiglipConfig, SiglipImageProcessorPil, SiglipModel
 
-from builder.bench.encoders import transformers_model
 from builder.cli import cli
-from builder.errors import ArasError, WorkFailed
+from builder.core.errors import ArasError, WorkFailed
 from builder.models import clip, retriever, training
 from builder.models.compact_clip import Settings, shrink
+from builder.models.encoders import transformers_model
 from builder.models.retriever import Pairs, contrastive
 from tests.makers.tiny_clip import tiny_clip
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from builder.errors import ArasError
+from builder.core.errors import ArasError
 from builder.models import clip, retriever
 from builder.models.retriever import Pairs
 from builder.models.team import ALONE, Team

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from builder.errors import ArasError
-from builder.landcover import CLASSES
+from builder.core.errors import ArasError
+from builder.core.store import Store
+from builder.land.classes import CLASSES
 from builder.models import data, segmenter, training
-from builder.pipeline import Project
-from builder.store import Store
+from builder.pipeline.project import Project
 from tests.makers.tiles import make_store
 
 SMALL = segmenter.Settings(steps=4, batch=2, crop=32, widths=(8, 8, 16, 16), decoder=16)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from builder.models import generator, training
 from builder.models.team import ALONE, Team
-from builder.pipeline import Project
+from builder.pipeline.project import Project
 from tests.makers.project import RECIPE, built_project
 from tests.makers.toy import environment, listening
 

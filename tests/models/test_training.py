@@ -14,13 +14,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from builder.errors import ArasError, WorkFailed
-from builder.files import sha256_file
+from builder.core.errors import ArasError, WorkFailed
+from builder.core.files import sha256_file
+from builder.core.seeds import seed
 from builder.models import training
-from builder.models.average import Average
-from builder.models.history import History
+from builder.models.checkpoint import Average, History
 from builder.models.training import Job, fit
-from builder.seeds import seed
 from tests.makers.toy import BELL, ROOT, environment, listening
 
 STEPS = 12

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import ArasError
-from builder.landcover import CLASSES
-from builder.official.captions import MOST_FIELD, Bad, Record, records
+from builder.core.errors import ArasError
+from builder.land.classes import CLASSES
 from builder.official.names import HEADER, STREAMS
+from builder.official.streams import MOST_FIELD, Bad, Record, records
 
 REAL = Path(__file__).parents[3] / "shared/data/aras400k_captions"
 LINE = [

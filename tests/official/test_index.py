@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import ArasError
+from builder.core.errors import ArasError
 from builder.official import index as indexes
 from builder.official.index import Index, Wanted, ensure
 from builder.official.sources import find

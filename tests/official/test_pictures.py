@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from builder.landcover import PALETTE
+from builder.land.classes import PALETTE
+from builder.land.pictures import encode_png
 from builder.official.names import Refused
 from builder.official.pictures import check_image, colour_table, colours_to_ids, mask_ids
-from builder.pictures import encode_png
 from tests.makers.official import rgb_mask, scene
 
 SIZE = 64

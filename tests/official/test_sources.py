@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import ArasError, CorruptFile
+from builder.core.errors import ArasError, CorruptFile
 from builder.official import sources
 from builder.official.names import OFFICIAL_MD5
 from builder.official.sources import Entry, Odd, Source, classify, entries, find

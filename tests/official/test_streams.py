@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import ArasError
+from builder.core.errors import ArasError
 from builder.official.names import OFFICIAL_MD5, STREAMS
 from builder.official.streams import PUBLISHED, UNKNOWN, Column, columns_of, write_sidecar
 

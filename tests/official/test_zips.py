@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import ArasError
+from builder.core.errors import ArasError
 from builder.official import zips
 from builder.official.names import Refused
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from builder.errors import ArasError
-from builder.publish.journal import publications
+from builder.core.errors import ArasError
+from builder.core.manifest import checksum_files, read_manifest
 from builder.release.card import write_cards
 from builder.release.check import violations
-from builder.release.layout import checksum_files, read_manifest
+from builder.release.published import publications
 from tests.loopback.hub_kit import desk, server  # noqa: F401
 from tests.loopback.zenodo import LoopbackZenodo
 from tests.makers.damage import restamp

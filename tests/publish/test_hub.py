@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import constants
 
-from builder import files
-from builder.errors import ArasError, WorkFailed
-from builder.publish import hub_rounds
+from builder.core import files
+from builder.core.errors import ArasError, WorkFailed
+from builder.publish import hub_steps
 from builder.publish.hub_load import LoadFailed, count_rows_apart
-from builder.publish.journal import publications
+from builder.release.published import publications
 from tests.loopback import hub as loopback
 from tests.loopback.hub import READER, TOKEN
 from tests.loopback.hub_kit import REPO, desk, server  # noqa: F401
@@ -101,7 +101,7 @@ def test_a_large_change_goes_through_one_pull_request(desk):
 
 
 def test_a_pull_request_that_conflicts_is_closed_and_made_anew(desk, monkeypatch):
-    monkeypatch.setattr(hub_rounds, "LARGEST_COMMIT", 10)
+    monkeypatch.setattr(hub_steps, "LARGEST_COMMIT", 10)
     desk.hub.create(REPO)
     desk.fault("POST", "/merge", lambda: desk.hub.put(REPO, "README.md", b"# mine\n"))
     desk.publish()
@@ -111,7 +111,7 @@ def test_a_pull_request_that_conflicts_is_closed_and_made_anew(desk, monkeypatch
 
 
 def test_a_pull_request_of_a_cut_run_is_found_again(desk, monkeypatch):
-    monkeypatch.setattr(hub_rounds, "LARGEST_COMMIT", 10)
+    monkeypatch.setattr(hub_steps, "LARGEST_COMMIT", 10)
     desk.fault("POST", "/merge", "refuse", status=503, times=6)
     with pytest.raises(WorkFailed):
         desk.publish()
@@ -122,7 +122,7 @@ def test_a_pull_request_of_a_cut_run_is_found_again(desk, monkeypatch):
 
 
 def test_a_pull_request_that_holds_other_bytes_is_mended_before_main_has_them(desk, monkeypatch):
-    monkeypatch.setattr(hub_rounds, "LARGEST_COMMIT", 10)
+    monkeypatch.setattr(hub_steps, "LARGEST_COMMIT", 10)
     desk.hub.damages = [SHARD] * 3  # in every commit of the first round
     desk.publish()
     told = f"committing: pull request 1 holds other bytes of {SHARD}; again "
@@ -134,7 +134,7 @@ def test_a_pull_request_that_holds_other_bytes_is_mended_before_main_has_them(de
 
 
 def test_a_file_that_comes_to_main_while_a_pull_request_is_merged_goes(desk, monkeypatch):
-    monkeypatch.setattr(hub_rounds, "LARGEST_COMMIT", 10)
+    monkeypatch.setattr(hub_steps, "LARGEST_COMMIT", 10)
     desk.fault("POST", "/merge", lambda: desk.hub.put(REPO, "NOTES.md", b"mine\n"))
     desk.publish()
     assert not any("holds other bytes" in line for line in desk.said)

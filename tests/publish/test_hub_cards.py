@@ -7,10 +7,10 @@ import shutil
 
 import pytest
 
-from builder import files
-from builder.errors import ArasError, WorkFailed
+from builder.core import files
+from builder.core.errors import ArasError, WorkFailed
 from builder.publish.cards import check_doi
-from builder.publish.journal import publications, published_path, record_publication
+from builder.release.published import publications, published_path, record_publication
 from tests.loopback.hub_kit import REPO, desk, server  # noqa: F401
 from tests.makers.tiny_release import digest_tree, seal, tiny_release
 

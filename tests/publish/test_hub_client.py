@@ -4,10 +4,9 @@ import pytest
 import requests
 from huggingface_hub.errors import OfflineModeIsEnabled
 
-from builder.errors import ArasError, WorkFailed
-from builder.publish.hub_calls import status_within
-from builder.publish.hub_client import HubRepo
-from builder.retry import retry_after
+from builder.core.errors import ArasError, WorkFailed
+from builder.core.web import retry_after
+from builder.publish.hub_client import HubRepo, status_within
 
 
 def answered(status, **headers):

@@ -32,9 +32,9 @@ import sys
 import numpy as np
 import pytest
 
-from builder import files
-from builder.errors import WorkFailed
-from builder.publish.hub_guard import environment
+from builder.core import files
+from builder.core.errors import WorkFailed
+from builder.publish.hub_client import environment
 from tests.loopback.hub import TOKEN
 from tests.loopback.hub_kit import (  # noqa: F401
     REPO,

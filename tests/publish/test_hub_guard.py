@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from builder.publish import hub_guard
+from builder.publish import hub_client
 
 
 @pytest.mark.parametrize(
@@ -20,14 +20,14 @@ from builder.publish import hub_guard
     ],
 )
 def test_secrets_are_cut_out_of_any_text(text):
-    clean = hub_guard.redact(text, token="s3lf-hosted abcdefGHIJK0123")
+    clean = hub_client.redact(text, token="s3lf-hosted abcdefGHIJK0123")
     assert "abcdefGHIJK0123" not in clean
     assert "[redacted]" in clean
 
 
 def test_what_is_no_secret_stays():
     text = "HTTP 404: https://hub/datasets/org/hf_a/resolve/main/x.parquet?download=true"
-    assert hub_guard.redact(text, "hf_token0123") == text
+    assert hub_client.redact(text, "hf_token0123") == text
 
 
 def test_the_clients_log_is_cut_while_publishing():
@@ -37,7 +37,7 @@ def test_the_clients_log_is_cut_while_publishing():
     root.addHandler(handler)
     log = logging.getLogger("huggingface_hub.utils._http")
     try:
-        with hub_guard.redacted_logs("self-hosted-secret"):
+        with hub_client.redacted_logs("self-hosted-secret"):
             log.warning("HTTP Error %s for %s", 503, "https://s3/x?X-Amz-Signature=abcdef0123")
             log.warning("token self-hosted-secret")
         assert handler.filters == []

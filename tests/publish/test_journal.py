@@ -2,9 +2,10 @@
 
 import pytest
 
-from builder import files
-from builder.errors import ArasError
+from builder.core import files
+from builder.core.errors import ArasError
 from builder.publish import journal
+from builder.release import published
 
 
 def test_a_journal_is_read_back_by_the_next_run(tmp_path):
@@ -33,17 +34,17 @@ def test_the_journal_lies_beside_the_release_not_in_it(tmp_path):
     release = tmp_path / "0.1.0"
     release.mkdir()
     journal.open_journal(release, "hub", "here", {}).set(commit="c1")
-    journal.record_publication(release, "hub", {"destination": "here"})
+    published.record_publication(release, "hub", {"destination": "here"})
     assert list(release.iterdir()) == []
 
 
 def test_a_publication_replaces_the_one_at_the_same_place(tmp_path):
     release = tmp_path / "0.1.0"
-    assert journal.publications(release) == []
-    journal.record_publication(release, "hub", {"destination": "here", "commit": "c1"})
-    journal.record_publication(release, "zenodo", {"destination": "here", "doi": "10.1/1"})
-    journal.record_publication(release, "hub", {"destination": "here", "commit": "c2"})
-    assert journal.publications(release) == [
+    assert published.publications(release) == []
+    published.record_publication(release, "hub", {"destination": "here", "commit": "c1"})
+    published.record_publication(release, "zenodo", {"destination": "here", "doi": "10.1/1"})
+    published.record_publication(release, "hub", {"destination": "here", "commit": "c2"})
+    assert published.publications(release) == [
         {"kind": "zenodo", "destination": "here", "doi": "10.1/1"},
         {"kind": "hub", "destination": "here", "commit": "c2"},
     ]
@@ -51,10 +52,10 @@ def test_a_publication_replaces_the_one_at_the_same_place(tmp_path):
 
 def test_a_damaged_file_is_named_not_overwritten(tmp_path):
     release = tmp_path / "0.1.0"
-    journal.published_path(release).write_text("{")
+    published.published_path(release).write_text("{")
     with pytest.raises(ArasError, match=r"0\.1\.0\.published\.json is damaged"):
-        journal.record_publication(release, "hub", {"destination": "here"})
-    assert journal.published_path(release).read_text() == "{"
+        published.record_publication(release, "hub", {"destination": "here"})
+    assert published.published_path(release).read_text() == "{"
 
     path = journal.open_journal(release, "hub", "here", {}).path
     path.parent.mkdir()

@@ -12,8 +12,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from builder.publish.journal import publications
-from builder.release.layout import read_manifest
+from builder.core.manifest import read_manifest
+from builder.release.published import publications
 from tests.loopback.hub import TOKEN
 from tests.loopback.hub_kit import REPO, ROOT, desk, server  # noqa: F401
 from tests.makers.project import built_project

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import ArasError, WorkFailed
+from builder.core.errors import ArasError, WorkFailed
 from builder.publish.zenodo import preview
 from builder.publish.zenodo_plan import Limits, read_release, record_files
 from tests.loopback.zenodo import Fault, LoopbackZenodo

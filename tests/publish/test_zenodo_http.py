@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from builder.errors import ArasError, CorruptFile
-from builder.publish.zenodo_http import Body, Http, TokenRefused, ZenodoError, checked_url
+from builder.core.errors import ArasError, CorruptFile
+from builder.publish.zenodo_client import Body, Http, TokenRefused, ZenodoError, checked_url
 from tests.loopback.zenodo import Fault, LoopbackZenodo
 
 TOKEN = "a-secret/Token+6f1c"

@@ -5,15 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import ArasError
-from builder.publish.journal import alone, record_publication
-from builder.publish.zenodo_api import PRODUCTION, SANDBOX
-from builder.publish.zenodo_journal import (
-    concept_beside,
-    kind_of,
-    load_journal,
-    save_journal,
-)
+from builder.core.errors import ArasError
+from builder.publish.journal import alone, concept_beside, kind_of, load_journal, save_journal
+from builder.publish.zenodo_client import PRODUCTION, SANDBOX
+from builder.release.published import record_publication
 
 
 @pytest.fixture

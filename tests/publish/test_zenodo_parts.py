@@ -13,12 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from builder.publish.zenodo_parts import KIND
-from builder.publish.zenodo_plan import Limits, foreseen, read_release, record_files
+from builder.core.manifest import CONFIGS, read_manifest
+from builder.publish.zenodo_plan import KIND, Limits, foreseen, read_release, record_files
 from builder.release.card import write_cards
 from builder.release.check import violations
 from builder.release.flat import flat_name
-from builder.release.layout import CONFIGS, read_manifest
 from tests.loopback.zenodo import LoopbackZenodo
 from tests.makers.project import built_project
 from tests.makers.zenodo_publisher import TOKEN, Publisher, assert_nothing_sent_twice

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import ArasError
-from builder.files import hash_file
+from builder.core.errors import ArasError
+from builder.core.files import hash_file
 from builder.publish.zenodo_plan import (
     Limits,
     foreseen,

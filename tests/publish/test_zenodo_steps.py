@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import ArasError, CorruptFile, WorkFailed
-from builder.publish.zenodo_journal import load_journal
+from builder.core.errors import ArasError, CorruptFile, WorkFailed
+from builder.publish.journal import load_journal
 from builder.publish.zenodo_steps import ROUNDS
 from tests.loopback.zenodo import Fault, LoopbackZenodo
 from tests.makers.zenodo_publisher import TOKEN, Publisher, assert_ended_well, held

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from builder.models.neighbours import hamming, perceptual_hash
 from builder.quality import duplicates
 from builder.quality.duplicates import (
     close_pairs,
@@ -16,7 +17,6 @@ from builder.quality.duplicates import (
     pixel_digest,
     thumbnail,
 )
-from builder.quality.neighbours import hamming, perceptual_hash
 
 RNG = np.random.default_rng(0)
 

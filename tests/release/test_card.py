@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from builder import subsets
-from builder.landcover import CLASSES
-from builder.pipeline import Project
-from builder.release import layout
+from builder.core.manifest import CONFIGS, read_manifest
+from builder.land.classes import CLASSES
+from builder.land.columns import BY_NAME, COLUMNS
+from builder.pipeline.project import Project
 from builder.release.card import column_type, fenced, write_cards
 from builder.release.census import SIDES
-from builder.schema import BY_NAME, COLUMNS
+from builder.tiles import subsets
 from tests.makers.damage import copy_of, restamp
 
 
@@ -105,8 +105,8 @@ def test_headings_stand_alone_and_no_template_is_left(card: str) -> None:
 
 def test_the_yaml_tells_what_the_files_hold(release: Path, card: str) -> None:
     told = front(card)
-    configs = layout.read_manifest(release)["configs"]
-    asked_for = [name for name in layout.CONFIGS if name != "embeddings"]
+    configs = read_manifest(release)["configs"]
+    asked_for = [name for name in CONFIGS if name != "embeddings"]
     assert [one["config_name"] for one in told["configs"]] == asked_for
     assert [one["config_name"] for one in told["configs"] if one.get("default")] == ["real"]
     for info in told["dataset_info"]:
@@ -144,7 +144,7 @@ def test_types_are_named_as_readers_know_them(name: str, text: str) -> None:
 
 
 def test_class_shares_of_the_card_are_those_of_the_rows(release: Path, card: str) -> None:
-    census = layout.read_manifest(release)["facts"]["census"]
+    census = read_manifest(release)["facts"]["census"]
     (table,) = [lines for lines in tables(card) if lines[0].startswith("| part | tiles |")]
     parts = [line.split(" | ")[0].strip("| ") for line in table[2:]]
     assert parts == ["real/train", "real/validation", "real/test", "synthetic/train"]
@@ -156,7 +156,7 @@ def test_class_shares_of_the_card_are_those_of_the_rows(release: Path, card: str
 
 
 def test_the_funnel_and_the_distances_stand_in_the_card(project: Project, card: str) -> None:
-    facts = layout.read_manifest(project.releases / "0.1.0")["facts"]
+    facts = read_manifest(project.releases / "0.1.0")["facts"]
     cut = facts["counts"]["tiles"]
     assert cut["candidates"] == cut["kept"] + sum(
         cut[name] for name in ("black", "partly_black", "no_map", "nodata", "water")
@@ -273,7 +273,7 @@ def test_the_licence_file_names_the_licence_and_its_terms(
 
 
 def test_limits_tell_place_time_balance_and_language(release: Path, card: str) -> None:
-    census = layout.read_manifest(release)["facts"]["census"]
+    census = read_manifest(release)["facts"]["census"]
     table = pa.concat_tables(
         pq.read_table(path, columns=["longitude", "latitude"]) for path in release.glob("real/*")
     )

@@ -11,17 +11,16 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from builder.engine import Engine
-from builder.errors import ArasError
-from builder.pictures import decode_png, encode_png
-from builder.pipeline import Project
-from builder.publish.journal import record_publication
+from builder.core.engine import Engine
+from builder.core.errors import ArasError
+from builder.core.manifest import read_manifest
+from builder.land.pictures import decode_png, encode_png
+from builder.pipeline.project import Project
 from builder.quality.duplicates import pixel_digest
-from builder.release import layout
 from builder.release.card import write_cards
 from builder.release.check import _check_ids, violations
-from builder.release.check_rows import Findings
-from builder.release.leaks import local_paths
+from builder.release.check_rows import Findings, local_paths
+from builder.release.published import record_publication
 from tests.makers.damage import copy_of, restamp, rewrite, rows_edited
 
 TRAIN = "real/train-00000-of-00001.parquet"
@@ -356,7 +355,7 @@ def versioned(release: Path) -> Path:
 
 
 def test_a_version_that_is_published_with_the_same_content_passes(versioned: Path) -> None:
-    told = layout.read_manifest(versioned)
+    told = read_manifest(versioned)
     publish(versioned, content_sha256=told["content_sha256"], key=told["key"])
     assert violations(versioned) == []
 
@@ -369,14 +368,14 @@ def test_a_version_that_is_published_with_other_rows_is_refused(versioned: Path)
 
 
 def test_a_version_that_is_published_with_other_words_is_refused(versioned: Path) -> None:
-    content = layout.read_manifest(versioned)["content_sha256"]
+    content = read_manifest(versioned)["content_sha256"]
     publish(versioned, content_sha256=content, key="1" * 64)
     (found,) = violations(versioned)
     assert "is published at someone/tiny with other words in its recipe" in found
 
 
 def test_a_doi_in_the_cards_of_a_published_version_is_no_other_content(versioned: Path) -> None:
-    told = layout.read_manifest(versioned)
+    told = read_manifest(versioned)
     publish(versioned, content_sha256=told["content_sha256"], key=told["key"])
     write_cards(versioned, doi="10.5281/zenodo.2", concept_doi="10.5281/zenodo.1")
     assert violations(versioned) == []
@@ -455,7 +454,7 @@ def test_restamping_alone_breaks_nothing(release: Path) -> None:
     rewrite(release / TRAIN, lambda table: table)
     restamp(release)
     assert violations(release) == []
-    assert layout.read_manifest(release)["files"]
+    assert read_manifest(release)["files"]
 
 
 def test_the_metadata_of_a_part_may_tell_of_the_other_part_s_rows_too() -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from builder.pictures import composition_columns
+from builder.land.columns import CAPTIONS, CONTROLS, arrow_schema, names_of
+from builder.land.pictures import composition_columns
 from builder.release.controls import Controls
-from builder.schema import CAPTIONS, CONTROLS, arrow_schema, names_of
 
 
 def rows(start: int, n: int, text: str | None = "Mostly {k} at {i} %.") -> pa.Table:

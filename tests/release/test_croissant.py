@@ -10,9 +10,9 @@ import mlcroissant
 import pyarrow.parquet as pq
 import pytest
 
-from builder.pipeline import Project
+from builder.core.manifest import read_manifest
+from builder.pipeline.project import Project
 from builder.release.card import write_cards
-from builder.release.layout import read_manifest
 
 
 @pytest.fixture(scope="module")

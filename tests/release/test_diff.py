@@ -15,14 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from builder.cli.release import make_release
-from builder.errors import ArasError
-from builder.pipeline import Project
-from builder.release.changelog import describe, entry, history
-from builder.release.changes import Changes
-from builder.release.diff import compare
-from builder.release.layout import read_manifest, write_manifest
+from builder.core.errors import ArasError
+from builder.core.manifest import read_manifest, write_manifest
+from builder.pipeline.project import Project
+from builder.release.changes import Changes, bump, parse_version
+from builder.release.diff import compare, describe, entry, history
 from builder.release.package import package
-from builder.release.versions import bump, parse_version
 from scripts.rehearse_full_size import make_project
 
 ROWS, REAL, SHARD = 24, 12, 6

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from builder.bench.encoders import from_release
-from builder.bench.gallery import load
 from builder.cli import cli
-from builder.engine import Engine
-from builder.errors import ArasError
-from builder.pipeline import Project, run_steps
-from builder.release import layout
+from builder.core import manifest
+from builder.core.engine import Engine
+from builder.core.errors import ArasError
+from builder.pipeline.project import Project
+from builder.pipeline.run import run_steps
 from builder.release.check import violations
 from builder.release.package import package
+from builder.retrieval.gallery import load
+from builder.retrieval.vectors import from_release
 from tests.makers.damage import copy_of, restamp, rewrite, rows_edited
 
 FILE = "embeddings/test-00000-of-00001.parquet"
@@ -60,10 +61,10 @@ def test_every_test_tile_and_caption_has_a_vector(release: Path) -> None:
     assert sorted(texts) == sorted(tiles.texts(list(tiles.streams)).ids)
     vectors = np.array(rows["vector"])
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    told = layout.read_manifest(release)["facts"]["embeddings"]
+    told = manifest.read_manifest(release)["facts"]["embeddings"]
     assert told["model"] == "retriever"
     assert len(told["revision"]) == 64
-    assert list(layout.read_manifest(release)["configs"]["embeddings"]) == ["test"]
+    assert list(manifest.read_manifest(release)["configs"]["embeddings"]) == ["test"]
 
 
 def test_a_release_with_vectors_is_right_and_its_card_tells_them(release: Path) -> None:

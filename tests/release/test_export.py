@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from builder.digest import table_digests
-from builder.errors import ArasError
-from builder.landcover import CLASSES, PALETTE
+from builder.core.arrow import table_digests
+from builder.core.errors import ArasError
+from builder.core.manifest import read_manifest
+from builder.land.classes import CLASSES, PALETTE
 from builder.official.names import HEADER, STREAMS
-from builder.pipeline import Project
+from builder.pipeline.project import Project
 from builder.release.export import export_zenodo
-from builder.release.layout import read_manifest
 from tests.makers.official import Layout, official, release
 
 CARRIED = (

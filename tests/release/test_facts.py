@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from builder.pipeline import Project
-from builder.release import layout
+from builder.core import manifest
+from builder.pipeline.project import Project
 from builder.release.check import violations
+from builder.release.facts import worldcover
 from builder.release.package import content_key, package
-from builder.release.sources import worldcover
 from tests.makers.project import RECIPE
 
 PROMPT = "Look at `it` and say {{ layout }} in one sentence.\n"
@@ -63,7 +63,7 @@ def rename_models(project: Project, stage: str, change: Callable[[Any], Any]) ->
 def test_no_path_of_the_recipe_or_of_a_server_leaves_the_machine(folder: Path) -> None:
     package(Project(folder))
     release = folder / "release/0.1.0"
-    told = layout.read_manifest(release)["facts"]["recipe"]
+    told = manifest.read_manifest(release)["facts"]["recipe"]
     assert told["tiles"]["maps"] == ["*_Map.tif"]
     assert told["tiles"]["composites"] == ["*_S2RGBNIR.tif"]
     assert told["captions"]["absence"]["model"] == "seer"

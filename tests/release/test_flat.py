@@ -11,10 +11,10 @@ import datasets
 import mlcroissant
 import pytest
 
-from builder.errors import ArasError
-from builder.files import sha256_file
-from builder.pipeline import Project
-from builder.release import layout
+from builder.core.errors import ArasError
+from builder.core.files import sha256_file
+from builder.core.manifest import UNLISTED, listed_files, read_manifest
+from builder.pipeline.project import Project
 from builder.release.card import write_cards
 from builder.release.check import violations
 from builder.release.flat import flat_name, flat_text, flat_texts, folder_text
@@ -36,8 +36,8 @@ def flat(release: Path, tmp_path: Path) -> Path:
     """What somebody has who downloaded all files of the record into one folder."""
     folder = tmp_path / "downloads"
     folder.mkdir()
-    manifest = layout.read_manifest(release)
-    for name in [*layout.listed_files(release), *layout.UNLISTED]:
+    manifest = read_manifest(release)
+    for name in [*listed_files(release), *UNLISTED]:
         shutil.copy(release / name, folder / flat_name(name))
     for name, content in flat_texts(release, manifest).items():
         (folder / name).write_bytes(content)
@@ -45,7 +45,7 @@ def flat(release: Path, tmp_path: Path) -> Path:
 
 
 def rows_of(release: Path, config: str) -> int:
-    return sum(one["rows"] for one in layout.read_manifest(release)["configs"][config].values())
+    return sum(one["rows"] for one in read_manifest(release)["configs"][config].values())
 
 
 @pytest.mark.parametrize("config", ["real", "augmented", "controls"])
@@ -82,9 +82,9 @@ def test_the_how_to_s_snippet_gives_the_release_back(release: Path, flat: Path) 
     code = snippet(HOW_TO.read_text(encoding="utf-8"))
     subprocess.run([sys.executable, "-c", code], cwd=flat, check=True, timeout=60)
     assert violations(flat) == []
-    for name in [*layout.listed_files(release), *layout.UNLISTED]:
+    for name in [*listed_files(release), *UNLISTED]:
         assert sha256_file(flat / name) == sha256_file(release / name), name
-    assert layout.listed_files(flat) == layout.listed_files(release)
+    assert listed_files(flat) == listed_files(release)
     subprocess.run([sys.executable, "-c", code], cwd=flat, check=True, timeout=60)
     assert violations(flat) == []
 

@@ -5,9 +5,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from builder.recipe import Recipe
+from builder.land.columns import arrow_type
+from builder.pipeline.recipe import Recipe
 from builder.release.funnel import Funnel, flags_of
-from builder.schema import arrow_type
 
 COLUMNS = ("split", "copy", "flags", "sharpness", "cloudiness", "contrast", "blankness")
 MORE = ("mask_agreement", "realism")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from builder import subsets
+from builder.core.manifest import read_manifest
 from builder.release.check import violations
-from builder.release.layout import read_manifest
 from builder.release.read import real_rows
-from builder.stages.split import block_names
+from builder.tiles import subsets
+from builder.tiles.split import block_names
 from tests.makers.official import Layout, official, release
 
 ROOT = Path(__file__).parents[2]

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from builder.core.manifest import read_manifest
 from builder.release.check import violations
-from builder.release.layout import read_manifest
 from builder.release.read import metadata
 from tests.makers.official import official, release
 

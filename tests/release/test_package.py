@@ -15,16 +15,16 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from builder.errors import ArasError
-from builder.files import sha256_file
-from builder.landcover import CLASSES, count_pixels
-from builder.pipeline import Project
-from builder.release import layout
+from builder.core import manifest
+from builder.core.errors import ArasError
+from builder.core.files import sha256_file
+from builder.land.classes import CLASSES, count_pixels
+from builder.land.columns import CONTROLS, SPLITS, arrow_schema, features, names_of
+from builder.pipeline.project import Project
 from builder.release.check import violations
 from builder.release.package import package
-from builder.schema import CONTROLS, SPLITS, arrow_schema, features, names_of
 from builder.scores.controls import digits_masked
-from builder.stage import shards
+from builder.steps.stage import shards
 from scripts.rehearse_full_size import make_project
 from tests.makers.project import RECIPE
 
@@ -71,7 +71,7 @@ def files_of(release: Path) -> dict[str, str]:
 def test_a_release_holds_every_row_with_a_split_and_drops_those_set_aside(
     project: Project, release: Path
 ) -> None:
-    configs = layout.read_manifest(release)["configs"]
+    configs = manifest.read_manifest(release)["configs"]
     for kind in ("real", "synthetic"):
         told = splits_of(project, kind)
         for split, entry in configs[kind].items():
@@ -86,7 +86,7 @@ def test_a_release_holds_every_row_with_a_split_and_drops_those_set_aside(
 
 
 def test_augmented_lists_files_of_the_others_and_copies_nothing(release: Path) -> None:
-    configs = layout.read_manifest(release)["configs"]
+    configs = manifest.read_manifest(release)["configs"]
     assert not (release / "augmented").exists()
     assert configs["augmented"]["train"]["files"] == [
         *configs["real"]["train"]["files"],
@@ -100,7 +100,7 @@ def test_augmented_lists_files_of_the_others_and_copies_nothing(release: Path) -
 def test_a_release_without_synthetic_rows_has_no_config_augmented(tmp_path: Path) -> None:
     alone = make_project(tmp_path, 6, real=6, shard_rows=6)
     release = Path(package(alone)["release"])
-    assert list(layout.read_manifest(release)["configs"]) == ["real", "metadata"]
+    assert list(manifest.read_manifest(release)["configs"]) == ["real", "metadata"]
     for name in ("README.md", "croissant.json", "manifest.json"):
         assert "augmented" not in (release / name).read_text(encoding="utf-8")
     problems = [one for one in violations(release) if "README.md" in one or "config" in one]
@@ -153,7 +153,7 @@ def test_a_kill_in_the_middle_leaves_no_release_and_the_next_run_makes_it(
 ) -> None:
     code = (
         "import os, signal, sys, pathlib\n"
-        "from builder.pipeline import Project\n"
+        "from builder.pipeline.project import Project\n"
         "from builder.release import package\n"
         f"package.{moment} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "package.package(Project(pathlib.Path(sys.argv[1])))\n"
@@ -195,7 +195,7 @@ def test_load_dataset_gives_pictures_and_class_names(
     release: Path, config: str, streaming: bool
 ) -> None:
     data = datasets.load_dataset(str(release), config, streaming=streaming)
-    entries = layout.read_manifest(release)["configs"][config]
+    entries = manifest.read_manifest(release)["configs"][config]
     assert set(data) == set(entries)
     for split, entry in entries.items():
         rows: list[dict[str, Any]] = list(data[split])
@@ -228,7 +228,7 @@ def test_load_dataset_gives_the_control_captions(release: Path, streaming: bool)
     rows = list(data)
     real = datasets.load_dataset(str(release), "real", split="test")
     texts = {(row["id"], one["stream"]): one["text"] for row in real for one in row["captions"]}
-    assert len(rows) == layout.read_manifest(release)["configs"]["controls"]["test"]["rows"]
+    assert len(rows) == manifest.read_manifest(release)["configs"]["controls"]["test"]["rows"]
     assert {(row["id"], row["stream"]) for row in rows} == set(texts)
     assert {row["control"] for row in rows} == set(CONTROLS)
     for row in rows:

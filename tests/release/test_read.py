@@ -4,11 +4,11 @@ import os
 
 import pytest
 
-from builder.bench.gallery import pictures
-from builder.errors import ArasError
-from builder.release.layout import read_manifest
+from builder.core.errors import ArasError
+from builder.core.manifest import read_manifest
 from builder.release.read import real_rows
 from builder.report.measure import images_of
+from builder.retrieval.gallery import pictures
 from tests.makers.bench_release import bench_release
 
 

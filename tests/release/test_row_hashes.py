@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from builder.release.row_hashes import row_hashes
+from builder.release.diff import row_hashes
 
 PAIR = pa.struct([("a", pa.int64()), ("b", pa.string())])
 VALUES = {

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from builder.parquet import ROW_GROUP
-from builder.pictures import image_column
+from builder.core.arrow import ROW_GROUP
+from builder.land.columns import arrow_schema
+from builder.land.pictures import image_column
 from builder.release.writer import SplitWriter, with_digests
-from builder.schema import arrow_schema
 
 NAMES = ("id", "image", "captions", "transform")
 

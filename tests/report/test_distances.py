@@ -7,13 +7,13 @@ import pyarrow as pa
 import pytest
 from scipy import linalg
 
-from builder.errors import ArasError
+from builder.core.errors import ArasError
+from builder.core.store import Store
+from builder.models import sets
 from builder.models.pretrained import INCEPTION, INCEPTION_DIGEST
-from builder.quality import sets
 from builder.report import distances as module
 from builder.report.distances import distances, features_of, has_column
 from builder.report.measure import spaces
-from builder.store import Store
 
 
 def write_features(

@@ -5,11 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from builder.report import images as image_figures
-from builder.report import plots
+from builder.report import page
+from builder.report import streams as image_figures
 from builder.report import streams as stream_figures
-from builder.report.gather import CLIP, MEASURES, SCORES, Images, Stream
 from builder.report.measure import examples
+from builder.report.streams import CLIP, MEASURES, SCORES, Images, Stream
 
 
 def stream(texts: list[str | None], clusters: list[str | None] | None = None) -> Stream:
@@ -96,7 +96,7 @@ def test_examples_take_each_stream_in_its_turn() -> None:
 
 def test_streams_without_scores_are_drawn_too() -> None:
     told = {"s": stream_figures.figures(stream([None, None]))}
-    for draw in (plots.scores, plots.grounding_by_class):
+    for draw in (page.scores, page.grounding_by_class):
         assert draw(told).startswith("data:image/png;base64,")
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from builder.files import write_text
-from builder.landcover import CLASSES
-from builder.pipeline import Project
-from builder.report.gather import SCORES
+from builder.core.files import write_text
+from builder.land.classes import CLASSES
+from builder.pipeline.project import Project
 from builder.report.measure import measure, shown_ids
 from builder.report.page import render
+from builder.report.streams import SCORES
 from tests.makers.browser import browser, look
 
 needs_browser = pytest.mark.skipif(

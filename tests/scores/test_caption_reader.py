@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from builder.errors import ArasError
-from builder.landcover import CLASSES
+from builder.core.errors import ArasError
+from builder.land.classes import CLASSES
 from builder.scores.caption_reader import Reader
 
 HEADER = ["filename", "split", *CLASSES]

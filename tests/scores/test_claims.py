@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.landcover import CLASSES
+from builder.land.classes import CLASSES
 from builder.scores import lexicon as lexicons
 from builder.scores.claims import ABSENCE, DOMINANCE, LAYOUT, PRESENCE, QUANTITY, read
 

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from builder.errors import ArasError
-from builder.landcover import CLASSES
+from builder.core.errors import ArasError
+from builder.land.classes import CLASSES
 from builder.scores import file_scores
 from builder.scores.file_scores import score_file
 

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from builder.errors import ArasError
-from builder.landcover import CLASSES
+from builder.core.errors import ArasError
+from builder.land.classes import CLASSES
 from builder.scores.grounding import SCORES, score_captions
-from builder.scores.nulls import null_grounding
+from builder.scores.leakage import null_grounding
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "aras400k_captions"
 

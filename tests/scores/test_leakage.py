@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from builder.errors import ArasError
+from builder.core.errors import ArasError
 from builder.scores import leakage
 from builder.scores.leakage import source_leak, structural_leakage, without_digits
 

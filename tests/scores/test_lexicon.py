@@ -2,10 +2,10 @@
 
 import pytest
 
-from builder.errors import ArasError
-from builder.landcover import CLASSES
+from builder.core.errors import ArasError
+from builder.land.classes import CLASSES
 from builder.scores import lexicon as lexicons
-from builder.scores.tokens import MENTION, NUMBER, OTHER, PERCENT, REGION, STRONG
+from builder.scores.lexicon import MENTION, NUMBER, OTHER, PERCENT, REGION, STRONG
 
 LEXICON = lexicons.load()
 

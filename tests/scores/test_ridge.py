@@ -5,8 +5,8 @@ import pytest
 from scipy import sparse
 from sklearn.linear_model import Ridge
 
-from builder.scores import ridge
-from builder.scores.ridge import cross_validated_r2
+from builder.scores import leakage
+from builder.scores.leakage import cross_validated_r2
 
 RNG = np.random.default_rng(0)
 FOLD = np.arange(60) % 5
@@ -30,7 +30,7 @@ def by_scikit(features: np.ndarray, penalty: float) -> float:
 def test_it_predicts_what_scikit_learn_predicts(
     monkeypatch: pytest.MonkeyPatch, penalty: float, kind: type
 ) -> None:
-    monkeypatch.setattr(ridge, "PENALTIES", (penalty,))
+    monkeypatch.setattr(leakage, "PENALTIES", (penalty,))
     told = cross_validated_r2(kind(FEATURES), TARGET, FOLD)
     assert told == pytest.approx(by_scikit(FEATURES, penalty), abs=1e-9)
 

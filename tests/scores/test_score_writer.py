@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from builder.errors import ArasError
-from builder.scores.score_writer import writing
+from builder.core.errors import ArasError
+from builder.scores.file_scores import writing
 
 TABLE = pa.table(
     {"id": ["a", "b"], "score": pa.array([1 / 3, None], pa.float32()), "words": [["x", "y"], None]}

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from builder.captions.template import place
-from builder.landcover import CLASSES
+from builder.land.classes import CLASSES
+from builder.land.prompts import place
 from builder.scores.grounding import score_captions
 
 SCENE = np.full((96, 96), CLASSES.index("Grass"), dtype=np.uint8)

@@ -1,1 +1,0 @@
-"""Benchmarks: retrieval metrics, baselines and experiments."""

@@ -1,0 +1,174 @@
+"""``aras bench imbalance``: the project's question, with all its controls."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from builder.cli.common import experiment_options, print_findings
+
+
+@click.command()
+@click.argument("release", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--stream", required=True, metavar="NAME", help="Captions of all arms.")
+@click.option("--small", is_flag=True, help="60 steps of a tiny model, for trials.")
+@click.option("--weights", default="", metavar="MODEL", help="Fine-tune this CLIP in every arm.")
+@click.option("--zero-shot", default="", metavar="MODEL", help="Judge this CLIP untrained as well.")
+@click.option("--batch", type=click.IntRange(2), help="Pairs in a step.")
+@click.option(
+    "--ratio",
+    "ratios",
+    multiple=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Synthetic rows per real one; repeatable; default 0.25, 0.5, 1 and 3 as rows allow.",
+)
+@experiment_options("reports/imbalance", "retriever")
+@click.pass_obj
+def imbalance(
+    directory: Path | None,
+    release: Path,
+    stream: str,
+    small: bool,
+    profile: str,
+    weights: str,
+    zero_shot: str,
+    steps: int | None,
+    batch: int | None,
+    seeds: int,
+    ratios: tuple[float, ...],
+    min_km: float,
+    near: str,
+    out: Path,
+    engine: str,
+    workers: int,
+    as_json: bool,
+) -> None:
+    """Does class-balanced synthesis help or hurt retrieval on real tiles?
+
+    Trains a small CLIP for every arm and seed, from scratch or from --weights, with equal steps,
+    batch size, initial weights and caption stream, and judges all on the same real test tiles.
+    Arms:
+
+    \b
+      real           real rows
+      oversampled    real rows repeated to the class shares of the balanced arm: the control
+      synthetic      synthetic rows only
+      natural-R      real + R synthetic rows per real one, in the real class shares
+      balanced-R     the same number, class-balanced
+      filtered       balanced, from synthetic rows that pass a quality filter
+      shuffled       real rows with captions of other rows: the floor
+      stripped       real rows, numbers removed from captions
+      zero-shot      the weights of --weights or --zero-shot as they are
+
+    An interrupted experiment goes on where it stopped: finished runs and checkpoints are kept.
+    Writes report.md, report.html, report.json and plots; the report begins with what can be
+    concluded, and says so when nothing can.
+
+    \b
+    Examples:
+      aras bench imbalance release/0.1.0 --stream full --small
+      aras bench imbalance release/0.1.0 --stream full --weights openai/clip-vit-base-patch32
+
+    Exit codes: 0 done; 1 some runs failed, the same command tries them again; 2 refused input.
+    """
+    from dataclasses import replace
+
+    from builder.core.engine import Engine
+    from builder.experiments import imbalance_report
+    from builder.experiments.imbalance import PRESETS, RATIOS, Experiment, ReleaseSource, run
+
+    root = directory or Path()
+    given = {k: v for k, v in (("steps", steps), ("batch", batch)) if v is not None}
+    preset = PRESETS["small" if small else profile]
+    settings = replace(preset, stream=stream, weights=weights, **given)
+    source = ReleaseSource(root / release, stream, min_km, near)
+    experiment = Experiment(
+        source, root / out, settings, ratios or RATIOS, seeds, zero_shot or weights
+    )
+    found = imbalance_report.write(*run(experiment, Engine(engine, workers)))
+    print_findings(found, experiment.out / "report.md", as_json)
+
+
+EVEN = "tempered:0"
+
+
+@click.command()
+@click.argument("release", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--small", is_flag=True, help="20 steps of a tiny model, for trials.")
+@click.option("--batch", type=click.IntRange(1), help="Crops in a step.")
+@click.option("--crop", type=click.IntRange(8), help="Side of a crop in pixels.")
+@click.option(
+    "--ratio",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Synthetic rows per real one; fewer where there are fewer.",
+)
+@click.option(
+    "--balance",
+    default=EVEN,
+    show_default=True,
+    metavar="TARGET",
+    help="Class shares of the balanced rows, as in [generator].",
+)
+@experiment_options("reports/augmentation", "segmenter")
+@click.pass_obj
+def augmentation(
+    directory: Path | None,
+    release: Path,
+    small: bool,
+    profile: str,
+    steps: int | None,
+    batch: int | None,
+    crop: int | None,
+    seeds: int,
+    ratio: float,
+    balance: str,
+    min_km: float,
+    near: str,
+    out: Path,
+    engine: str,
+    workers: int,
+    as_json: bool,
+) -> None:
+    """Do synthetic tiles help a segmenter on real ones?
+
+    Trains a segmenter from scratch for every arm and seed, with equal steps, batch size and
+    initial weights, and judges all on the same real test tiles, class by class. Arms:
+
+    \b
+      real           real rows
+      oversampled    real rows repeated to the class shares of arm balanced: the control
+      synthetic      the synthetic rows of arm natural alone
+      natural        real + synthetic rows with the class shares of real ones
+      balanced       real + as many synthetic rows, with the class shares of --balance
+
+    The synthetic rows of natural and balanced are drawn from all of the release by their
+    composition, some repeated, so that they differ in nothing else.
+
+    An interrupted experiment goes on where it stopped: finished runs and checkpoints are kept.
+    Writes report.md, report.html, report.json and report.png; the report begins with what can be
+    concluded, and says so when nothing can.
+
+    \b
+    Example:
+      aras bench augmentation release/0.1.0
+      aras bench augmentation release/0.1.0 --balance tempered:0.5 --steps 400
+
+    Exit codes: 0 done; 1 some runs failed, the same command tries them again; 2 refused input.
+    """
+    from dataclasses import replace
+
+    from builder.core.engine import Engine
+    from builder.experiments import augmentation_report
+    from builder.experiments.augmentation import PRESETS, Experiment, run
+
+    root = directory or Path()
+    asked = {"steps": steps, "batch": batch, "crop": crop}
+    given: dict[str, Any] = {name: n for name, n in asked.items() if n is not None}
+    settings = replace(PRESETS["small" if small else profile], **given)
+    experiment = Experiment(
+        root / release, root / out, settings, balance, ratio, seeds, min_km, near
+    )
+    found = augmentation_report.write(*run(experiment, Engine(engine, workers)))
+    print_findings(found, experiment.out / "report.md", as_json)

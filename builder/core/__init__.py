@@ -1,0 +1,1 @@
+"""What every room stands on: files, shards, processes, the network, errors, words in fields."""

@@ -1,0 +1,70 @@
+"""A small document that is written once and read as Markdown or as one HTML page."""
+
+import base64
+import html
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from builder.core.templates import environment
+
+_CODE = re.compile(r"`([^`]+)`")
+
+
+@dataclass
+class Document:
+    """Blocks in reading order; text may hold `code` and nothing else that is markup."""
+
+    title: str
+    _blocks: list[tuple[str, ...]] = field(default_factory=list)
+    """(Markdown, HTML), or (Markdown, alt, file) of a plot."""
+
+    def heading(self, text: str) -> None:
+        self._blocks.append((f"## {text}\n", f"<h2>{_inline(text)}</h2>"))
+
+    def text(self, text: str) -> None:
+        self._blocks.append((f"{text}\n", f"<p>{_inline(text)}</p>"))
+
+    def items(self, lines: Sequence[str]) -> None:
+        listed = "".join(f"<li>{_inline(one)}</li>\n" for one in lines)
+        self._blocks.append(("\n".join(f"- {one}" for one in lines) + "\n", f"<ul>\n{listed}</ul>"))
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """The first column is text, the others numbers."""
+        lines = ["".join(f"<th>{_inline(one)}</th>" for one in header)]
+        lines += ["".join(f"<td>{_inline(str(one))}</td>" for one in row) for row in rows]
+        body = "\n".join(f"<tr>{one}</tr>" for one in lines)
+        page = f'<div class="wide"><table>\n{body}\n</table></div>'
+        self._blocks.append((table(header, rows), page))
+
+    def plot(self, alt: str, name: str) -> None:
+        """A PNG that lies beside the Markdown file and inside the page."""
+        self._blocks.append((f"![{alt}]({name})\n", alt, name))
+
+    def markdown(self) -> str:
+        return "\n".join([f"# {self.title}\n", *(one[0] for one in self._blocks)])
+
+    def page(self, folder: Path) -> str:
+        """One self-contained HTML page; plots are read from ``folder``."""
+        template = environment().get_template("document.html.j2")
+        return template.render(
+            title=html.escape(self.title),
+            blocks=[one[1] if len(one) == 2 else _image(folder, *one[1:]) for one in self._blocks],
+        )
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first column is text, the others numbers."""
+    rule = ["---", *("---:" for _ in header[1:])]
+    lines = [header, rule, *rows]
+    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines) + "\n"
+
+
+def _inline(text: str) -> str:
+    return _CODE.sub(r"<code>\1</code>", html.escape(text, quote=False))
+
+
+def _image(folder: Path, alt: str, name: str) -> str:
+    data = base64.b64encode((folder / name).read_bytes()).decode()
+    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'

@@ -1,0 +1,145 @@
+"""Authors of a data set: a plain name, or name, ORCID and affiliation, as formats want them."""
+
+import enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import BeforeValidator, Field, field_validator
+
+
+def checked_orcid(text: str) -> str:
+    """The ORCID as 0000-0002-1825-0097, from that or its address.
+
+    Raises ValueError for another form and for a wrong check digit (ISO 7064 MOD 11-2).
+    """
+    plain = text.removeprefix("https://orcid.org/").removeprefix("http://orcid.org/")
+    groups = plain.split("-")
+    digits = "".join(groups)
+    well_formed = [len(one) for one in groups] == [4, 4, 4, 4] and digits.isascii()
+    if not (well_formed and digits[:15].isdigit() and (digits[15].isdigit() or digits[15] == "X")):
+        raise ValueError("an ORCID is four groups of four, such as 0000-0002-1825-0097")
+    total = 0
+    for digit in digits[:15]:
+        total = (total + int(digit)) * 2
+    rest = (12 - total % 11) % 11
+    if digits[15] != (wanted := "X" if rest == 10 else str(rest)):
+        raise ValueError(
+            f"is no ORCID: its last digit should be {wanted}; is there a typing error?"
+        )
+    return plain
+
+
+class Author(pydantic.BaseModel):
+    """``name`` of a person is "Family, Given"; a name without a comma is taken as it is."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    name: Annotated[str, Field(min_length=1)]
+    orcid: str = ""
+    affiliation: str = ""
+
+    @field_validator("orcid")
+    @classmethod
+    def _orcid(cls, value: str) -> str:
+        return checked_orcid(value) if value else value
+
+
+def _table(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+AuthorField = Annotated[Author, BeforeValidator(_table)]
+"""A field that takes a plain name too."""
+
+
+def is_person(author: dict[str, str]) -> bool:
+    """Whether formats that tell people from organisations should list a person."""
+    return bool("," in author["name"] or author["orcid"] or author["affiliation"])
+
+
+def creator(author: dict[str, str]) -> dict[str, str]:
+    """As Zenodo's ``creators`` have it."""
+    return {key: author[key] for key in ("name", "affiliation", "orcid") if author[key]}
+
+
+def citation(author: dict[str, str]) -> dict[str, str]:
+    """As CITATION.cff has it."""
+    if not is_person(author):
+        return {"name": author["name"]}
+    orcid = {"orcid": f"https://orcid.org/{author['orcid']}"} if author["orcid"] else {}
+    family, _, given = (part.strip() for part in author["name"].partition(","))
+    told = {"family-names": family, "given-names": given, "affiliation": author["affiliation"]}
+    return {key: value for key, value in told.items() if value} | orcid
+
+
+def schema_org(author: dict[str, str]) -> dict[str, Any]:
+    """As schema.org, and so Croissant, has it."""
+    told: dict[str, Any] = {"name": author["name"]}
+    if not is_person(author):
+        return {"@type": "sc:Organization", **told}
+    if author["orcid"]:
+        told["sameAs"] = f"https://orcid.org/{author['orcid']}"
+    if author["affiliation"]:
+        told["affiliation"] = {"@type": "sc:Organization", "name": author["affiliation"]}
+    return {"@type": "sc:Person", **told}
+
+
+def bibtex(authors: list[dict[str, str]]) -> str:
+    """As BibTeX's ``author`` has them; braces keep the name of an organisation whole."""
+    return " and ".join(
+        one["name"] if "," in one["name"] else f"{{{one['name']}}}" for one in authors
+    )
+
+
+class Place(enum.Enum):
+    """Mark of a recipe's field whose text may tell where something lies: put it in `Annotated`.
+
+    ``FILE``: always a path or pattern. ``MODEL``: a path, or ORG/NAME on the Hub.
+    """
+
+    FILE = "file"
+    MODEL = "model"
+
+    def shown(self, text: str, directory: Path) -> str:
+        """``text`` without the folders; the name of a model on the Hub as it is."""
+        if not text:
+            return text
+        path = (directory / text).absolute() if self is Place.FILE else local_path(text, directory)
+        if path is None:
+            return text
+        name = path.name if path.name not in ("", "..") else path.resolve().name
+        return name if self is Place.FILE else name.removesuffix(".gguf")
+
+
+def local_path(model: str, directory: Path) -> Path | None:
+    """The absolute path of a local model; None for the name of one on the Hub."""
+    path = (directory / Path(model).expanduser()).absolute()
+    is_path = model.startswith((".", "/", "~")) or model.endswith(".gguf") or path.exists()
+    return path if is_path else None
+
+
+def published(section: pydantic.BaseModel, directory: Path) -> dict[str, Any]:
+    """A section of the recipe as JSON values, every marked field reduced to a name.
+
+    Relative paths are those of ``directory``. A path in a field without a mark stays as it is;
+    `aras check` refuses a release that tells an absolute one.
+    """
+    told = section.model_dump(mode="json")
+    for name, field in type(section).model_fields.items():
+        mark = next((one for one in field.metadata if isinstance(one, Place)), None)
+        if name in told:
+            told[name] = _published(getattr(section, name), told[name], mark, directory)
+    return told
+
+
+def _published(value: Any, told: Any, mark: Place | None, directory: Path) -> Any:
+    if isinstance(value, pydantic.BaseModel):
+        return published(value, directory)
+    if isinstance(value, dict):
+        pairs = zip(value.values(), told.items(), strict=True)
+        return {key: _published(one, shown, mark, directory) for one, (key, shown) in pairs}
+    if isinstance(value, (list, tuple)):
+        pairs = zip(value, told, strict=True)
+        return [_published(one, shown, mark, directory) for one, shown in pairs]
+    return mark.shown(value, directory) if mark and isinstance(value, str) else told

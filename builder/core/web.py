@@ -1,0 +1,185 @@
+"""The one retry policy for everything that crosses a network."""
+
+import email.utils
+import ipaddress
+import re
+import time
+import urllib.parse
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+import tenacity
+from requests.adapters import HTTPAdapter
+
+from builder import __version__
+from builder.core.errors import ArasError
+
+T = TypeVar("T")
+
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+# Servers send Retry-After on successes too; only these statuses mean "wait".
+THROTTLED = frozenset({429, 503})
+LONGEST_WAIT = 120.0
+
+
+def status_of(error: BaseException) -> int | None:
+    """HTTP status carried by an error of requests, huggingface_hub (httpx) or our own; or None."""
+    response = getattr(error, "response", None)
+    return getattr(response, "status_code", None)
+
+
+def is_transient(error: BaseException) -> bool:
+    """True for what a later attempt may cure: dropped connections, time-outs, 429 and 5xx."""
+    status = status_of(error)
+    if status is not None:
+        return status in TRANSIENT
+    # httpx-style clients are recognised by name: they are not a dependency of ours.
+    names = {kind.__name__ for kind in type(error).__mro__}
+    network = (requests.ConnectionError, requests.Timeout, ConnectionError, TimeoutError)
+    chunked = requests.exceptions.ChunkedEncodingError
+    return isinstance(error, (*network, chunked)) or "TransportError" in names
+
+
+def retry_after(error: BaseException) -> float | None:
+    """Seconds that a throttling answer asks for, from Retry-After or the Hub's RateLimit."""
+    if status_of(error) not in THROTTLED:
+        return None
+    headers: Any = getattr(getattr(error, "response", None), "headers", {})
+    value = headers.get("Retry-After")
+    if value is None:
+        spent = re.search(r"\br=0;t=(\d+)", headers.get("RateLimit", ""))  # "api";r=0;t=55
+        return float(spent[1]) if spent else None
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return None  # neither seconds nor a date: wait as for any other failure
+    return max(0.0, moment.timestamp() - time.time())
+
+
+def in_words(wait: float) -> str:
+    """A wait in seconds as a message tells it: "at once", "in 0.5 s", "in 12 s"."""
+    if wait < 0.05:
+        return "at once"
+    return f"in {wait:.1f} s" if wait < 10 else f"in {wait:.0f} s"
+
+
+def retrying(
+    call: Callable[[], T],
+    *,
+    attempts: int = 6,
+    base: float = 0.5,
+    retry_if: Callable[[BaseException], bool] = is_transient,
+    on_retry: Callable[[BaseException, float], None] | None = None,
+) -> T:
+    """Call until it succeeds, at most ``attempts`` times; the last error is raised as it is.
+
+    Waits grow exponentially from ``base`` seconds with jitter, or as long as a 429/503 asks for
+    (capped at two minutes). ``on_retry(error, wait)`` is told before each wait.
+    """
+    backoff = tenacity.wait_exponential_jitter(initial=base, max=30, jitter=base)
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked = retry_after(error) if error else None
+        return min(asked, LONGEST_WAIT) if asked is not None else backoff(state)
+
+    def tell(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if on_retry and error is not None and state.next_action:
+            on_retry(error, state.next_action.sleep)
+
+    policy = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(attempts),
+        wait=wait,
+        retry=tenacity.retry_if_exception(retry_if),
+        before_sleep=tell,
+        reraise=True,
+    )
+    return policy(call)
+
+
+TIMEOUT = (10.0, 60.0)
+"""Seconds to connect, and to wait for the next bytes."""
+
+
+def new_session(jobs: int = 1) -> requests.Session:
+    """A session for ``jobs`` threads; proxies, netrc and CA bundles come from the environment."""
+    session = requests.Session()
+    # Range and Content-Length count bytes as stored, so the body must not be compressed.
+    session.headers.update({"User-Agent": f"aras/{__version__}", "Accept-Encoding": "identity"})
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, HTTPAdapter(pool_maxsize=jobs))
+    return session
+
+
+def secure(url: str) -> str:
+    """``url`` without a trailing slash; ArasError unless it is https, or http on loopback."""
+    parts = urllib.parse.urlsplit(url)
+    host = parts.hostname or ""
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not host or not (parts.scheme == "https" or (parts.scheme == "http" and loopback)):
+        raise ArasError(
+            f"{url!r} is not a place to fetch from: give an https:// address "
+            f"(plain http is for this machine only)"
+        )
+    return url.rstrip("/")
+
+
+def unreachable(url: str, error: BaseException) -> ArasError:
+    """What to say when no server answers at ``url``: the cause and the ways out."""
+    return ArasError(
+        f"cannot reach {url}: {reason(error)}; check the network, the proxy settings (HTTPS_PROXY) "
+        "and --base-url"
+    )
+
+
+def reason(error: BaseException) -> str:
+    """A network or file error in a few words: the status, or the innermost cause."""
+    response = getattr(error, "response", None)
+    if isinstance(response, requests.Response):
+        return f"the server answers {response.status_code} {response.reason}".rstrip()
+    for _ in range(10):
+        inner = getattr(error, "reason", None)
+        if not isinstance(inner, BaseException):
+            inner = next((arg for arg in error.args if isinstance(arg, BaseException)), None)
+        if inner is None:
+            break
+        error = inner
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    # urllib3 puts its connection object in front of the words that matter.
+    return re.sub(r"^<?[\w.]+\(.*?\)>?: ", "", str(text))
+
+
+def checked_address(url: str, option: str) -> str:
+    """``url`` without a trailing slash; ArasError unless https, or http to this machine.
+
+    ``option`` names it in messages, which repeat nothing but the host where a secret may be in it.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if "@" in parts.netloc:
+        raise ArasError(f"{option}: leave user and password out; the token says who you are")
+    if parts.query or parts.fragment:
+        raise ArasError(f"{option} {host}: give https://HOST without '?' or '#'")
+    if parts.scheme not in ("http", "https") or not host:
+        raise ArasError(f"{option} {url}: no web address, give https://HOST")
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise ArasError(
+            f"{option} {url}: plain http would send the token in the open; use https:// "
+            "(http is for a server on this machine only)"
+        )
+    return url.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,1 @@
+"""Questions asked of trained models, arm by arm and seed by seed."""

@@ -1,0 +1,1 @@
+"""What a tile is: classes, grid, rasters, pictures, columns, and the words for it."""

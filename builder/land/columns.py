@@ -1,0 +1,428 @@
+"""Every column of a release: type, meaning, unit and the stage that makes it.
+
+The card, the Croissant file, docs/columns.md, the stages and the checks all read this table.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from builder.land.classes import CLASSES
+
+KINDS = ("real", "synthetic")
+SPLITS = ("train", "validation", "test")
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+PER_CLASS_COUNT = pa.struct([(name, pa.uint32()) for name in CLASSES])
+PER_CLASS_PERCENT = pa.struct([(name, pa.uint8()) for name in CLASSES])
+CAPTION = pa.struct(
+    [
+        ("text", pa.string()),
+        ("model", pa.string()),
+        ("revision", pa.string()),
+        ("prompt_sha256", pa.string()),
+        ("seed", pa.int64()),
+        ("error", pa.string()),
+    ]
+)
+"""What one caption stream says of one row; ``text`` is null where ``error`` is not."""
+
+CAPTIONS = pa.list_(pa.struct([pa.field("stream", pa.string()), *CAPTION]))
+STREAM_PREFIX = "caption_"
+"""A caption stage adds one column, ``caption_<stream>``; `package` gathers them."""
+
+CAPTION_SCORE = pa.struct(
+    [
+        *((name, pa.float32()) for name in ("grounding", "accuracy", "coverage", "chair_i")),
+        *((name, pa.float32()) for name in ("f1", "tau_b", "layout", "leak")),
+        *((name, pa.int32()) for name in ("percentages", "fabricated", "n_words")),
+        *((name, pa.list_(pa.string())) for name in ("mentioned", "contradictions")),
+    ]
+)
+"""Scores of one caption; docs/caption-scores.md says what each means."""
+
+CAPTION_REPEAT = pa.struct([("near_duplicate_cluster", pa.string())])
+"""Row whose caption of the stream stands for all that nearly repeat it; null for one of its own."""
+
+CLIP_SCORE = pa.struct(
+    [
+        *((name, pa.float32()) for name in ("clip_cosine", "clip_score")),
+        ("clip_tokens", pa.int32()),
+        ("clip_truncated", pa.bool_()),
+    ]
+)
+"""What a CLIP says of one caption and its image; null where no CLIP is asked."""
+
+CAPTION_SCORES = pa.list_(
+    pa.struct([pa.field("stream", pa.string()), *CAPTION_SCORE, *CAPTION_REPEAT, *CLIP_SCORE])
+)
+SCORE_PREFIX, REPEAT_PREFIX, CLIP_PREFIX = "score_", "repeat_", "clip_"
+
+_BY_PREFIX = {
+    STREAM_PREFIX: CAPTION,
+    SCORE_PREFIX: CAPTION_SCORE,
+    REPEAT_PREFIX: CAPTION_REPEAT,
+    CLIP_PREFIX: CLIP_SCORE,
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A published column. ``labels`` makes it a ClassLabel; ``unit`` is empty for none.
+
+    ``beside`` names the picture that the column stands for where pictures are left out.
+    """
+
+    name: str
+    type: pa.DataType
+    made_by: str
+    meaning: str
+    unit: str = ""
+    labels: tuple[str, ...] = ()
+    beside: str = ""
+
+    @property
+    def is_image(self) -> bool:
+        return bool(self.type == IMAGE)
+
+
+_T = "tiles"
+_G = "generate"
+_I = "import"
+
+COLUMNS: tuple[Column, ...] = (
+    Column(
+        "id",
+        pa.string(),
+        "source",
+        "Global name of the row: real/CELL_ROW_COLUMN, with the lower-left corner of a 1° cell and "
+        "the patch counted from its upper left, or synthetic/RUN/NUMBER.",
+    ),
+    Column("kind", pa.int64(), "package", "Real pixels or generated ones.", labels=KINDS),
+    Column(
+        "split",
+        pa.int64(),
+        "split",
+        "Spatial split of the tile; synthetic rows are train only.",
+        labels=SPLITS,
+    ),
+    Column("image", IMAGE, "source", "True-colour tile, RGB PNG.", "8-bit, see card"),
+    Column(
+        "mask",
+        IMAGE,
+        "source",
+        "Land cover of the same pixels, single-channel PNG of class ids 0…6.",
+        "class id",
+    ),
+    Column(
+        "image_sha256",
+        pa.string(),
+        "package",
+        "sha256 of the encoded image, in hex; in config metadata only.",
+        beside="image",
+    ),
+    Column(
+        "mask_sha256",
+        pa.string(),
+        "package",
+        "sha256 of the encoded mask, in hex; in config metadata only.",
+        beside="mask",
+    ),
+    Column("pixels", PER_CLASS_COUNT, "source", "Exact count of mask pixels per class.", "pixel"),
+    Column(
+        "percent",
+        PER_CLASS_PERCENT,
+        "source",
+        "Whole percentages by the largest-remainder rule; they sum to exactly 100.",
+        "%",
+    ),
+    Column(
+        "percent_published",
+        PER_CLASS_PERCENT,
+        _I,
+        "The percentages that an imported row was published with, where they are not percent.",
+        "%",
+    ),
+    Column(
+        "dominant",
+        pa.int64(),
+        "source",
+        "The class with the most pixels (the first on a tie).",
+        labels=CLASSES,
+    ),
+    Column("crs", pa.string(), _T, "Coordinate reference system of a real tile."),
+    Column(
+        "transform",
+        pa.list_(pa.float64(), 6),
+        _T,
+        "Affine a, b, c, d, e, f of a real tile: x = a·col + b·row + c, y = d·col + e·row + f.",
+        "CRS unit",
+    ),
+    Column("longitude", pa.float64(), _T, "Longitude of the tile's centre.", "degree"),
+    Column("latitude", pa.float64(), _T, "Latitude of the tile's centre.", "degree"),
+    Column(
+        "georeference",
+        pa.string(),
+        _I,
+        "How the place of an imported real tile is known: derived (computed from its name).",
+    ),
+    Column("block", pa.string(), "split", "Earth-fixed block that the split assigned as a whole."),
+    Column("source", pa.string(), _T, "File that the pixels of a real tile were cut from."),
+    Column(
+        "saturated",
+        pa.float32(),
+        _T,
+        "Share of samples above the fixed reflectance range, shown as 255.",
+        "fraction",
+    ),
+    Column(
+        "gen_model",
+        pa.string(),
+        _G,
+        "Generator of a synthetic row: ours, or a diffusers pipeline with the commits it is at.",
+    ),
+    Column("gen_revision", pa.string(), _G, "Content digest of the generator's weights."),
+    Column("gen_seed", pa.int64(), "layouts", "Seed of the row's noise."),
+    Column(
+        "gen_layout",
+        pa.string(),
+        "layouts",
+        "Id of the real train tile whose layout was used; null without one.",
+    ),
+    Column(
+        "gen_transform",
+        pa.string(),
+        "layouts",
+        "How that layout was changed: identity, or crop, recombine, flip-lr, rot90 … joined by +.",
+    ),
+    Column(
+        "gen_mask",
+        pa.string(),
+        _G,
+        "Where the mask of a synthetic row comes from: layout (it was drawn on it) or segmenter "
+        "(what that sees in the tile).",
+    ),
+    Column("gen_config_sha256", pa.string(), _G, "Digest of the sampling settings."),
+    Column(
+        "mask_agreement",
+        pa.float32(),
+        "segment",
+        "Share of pixels on which the segmenter agrees with the mask, or with the layout where the "
+        "mask is its own; null without either.",
+        "fraction",
+    ),
+    Column(
+        "realism",
+        pa.float32(),
+        "realism",
+        "How deep in the manifold of real train tiles the tile lies, in the segmenter's features "
+        "(Kynkäänniemi et al. 2019): 1 and more is inside, real test tiles show what is usual.",
+    ),
+    Column(
+        "sharpness",
+        pa.float32(),
+        "quality",
+        "Variance of the Laplacian of the luminance; low for blur and for flat land cover.",
+        "level² (of 255)",
+    ),
+    Column(
+        "contrast",
+        pa.float32(),
+        "quality",
+        "Standard deviation of the luminance, over 255.",
+        "fraction",
+    ),
+    Column(
+        "colour_saturation",
+        pa.float32(),
+        "quality",
+        "Mean HSV saturation of the pixels.",
+        "fraction",
+    ),
+    Column(
+        "cloudiness",
+        pa.float32(),
+        "quality",
+        "Share of bright grey pixels (value ≥ 200 of 255, HSV saturation ≤ 0.15): clouds, and "
+        "snow, salt or pale roofs.",
+        "fraction",
+    ),
+    Column(
+        "blankness",
+        pa.float32(),
+        "quality",
+        "Share of 8×8 blocks in which no channel spans more than 3 levels: missing data, and "
+        "calm water.",
+        "fraction",
+    ),
+    Column(
+        "flags",
+        pa.list_(pa.string()),
+        "package",
+        "Measures beyond the recipe's [quality] thresholds; empty for none.",
+    ),
+    Column(
+        "duplicate_cluster",
+        pa.string(),
+        "duplicates",
+        "Rows of equal pixels share it: the first of their ids; null for a row that is alone.",
+    ),
+    Column(
+        "near_duplicate_cluster",
+        pa.string(),
+        "duplicates",
+        "Rows of nearly equal pictures (perceptual hash and thumbnail) share it, in chains; null "
+        "for a row that is alone.",
+    ),
+    Column(
+        "nearest_real_id",
+        pa.string(),
+        "memorize",
+        "The real train tile that a synthetic one, turned and flipped as fits best, is nearest to "
+        "in the segmenter's features; for a copy that the perceptual hash alone shows, its tile.",
+    ),
+    Column(
+        "nearest_real_ratio",
+        pa.float32(),
+        "memorize",
+        "Distance to the nearest train tile in features, the smallest over turns and flips, over "
+        "the usual one, the median of the same from real test tiles: far below 1 means a copy.",
+    ),
+    Column(
+        "copy",
+        pa.bool_(),
+        "memorize",
+        "The generator copied that tile: ratio or difference of perceptual hashes is below the "
+        "recipe's thresholds.",
+    ),
+    Column(
+        "captions",
+        CAPTIONS,
+        "caption",
+        "One entry per caption stream: text, model, revision, digest of the prompt, seed, error.",
+    ),
+    Column(
+        "caption_scores",
+        CAPTION_SCORES,
+        "score",
+        "One entry per entry of captions, in the same order: how far its claims agree with the "
+        "mask (grounding), what it leaves out, invents or gives away in numbers, which row's it "
+        "nearly repeats, and with a CLIP the cosine to the image and whether it was cut.",
+    ),
+)
+
+VECTORS = pa.list_(pa.struct([("stream", pa.string()), ("vector", pa.list_(pa.float32()))]))
+"""Vectors of a row in the store: of its image, whose stream is null, and of its captions."""
+
+EMBEDDING_COLUMNS: tuple[Column, ...] = (
+    Column("id", pa.string(), "embed", "Id of a row, for its image, or row#stream for a caption."),
+    Column("owner", pa.string(), "embed", "Id of the row whose caption it is; null for an image."),
+    Column("stream", pa.string(), "embed", "Caption stream; null for an image."),
+    Column(
+        "vector",
+        pa.list_(pa.float32()),
+        "embed",
+        "Unit vector; images and captions share one space, compared by their product.",
+    ),
+)
+"""Columns of config embeddings."""
+
+WORKING = {
+    "layout": IMAGE,
+    "vectors": VECTORS,
+    "features": pa.list_(pa.float32()),
+    "turned_features": pa.list_(pa.float32()),
+    "turned_hashes": pa.list_(pa.uint64()),
+    "pixel_sha256": pa.string(),
+    "phash": pa.uint64(),
+    "thumbnail": pa.binary(),
+    "repeats_held_out": pa.bool_(),
+    "image_vector": pa.list_(pa.float32()),
+    "embedding": pa.list_(pa.float32()),
+}
+"""Columns of the store that are not published."""
+
+CONTROLS = {
+    "shuffled": "the text of another tile of the same stream",
+    "wrong_class": "the text of a tile with another dominant class, the least alike of some",
+    "digits_masked": "the text with every number as #",
+    "classes_masked": "the text with every word that names land cover as land",
+    "empty": "no words",
+}
+"""Control captions and what they are."""
+
+CONTROL_COLUMNS: tuple[Column, ...] = (
+    Column("id", pa.string(), "package", "Real test tile that the text is given to."),
+    Column("stream", pa.string(), "package", "Caption stream that the text is made from."),
+    Column(
+        "control",
+        pa.string(),
+        "package",
+        f"How it is made: {'; '.join(f'{name} ({what})' for name, what in CONTROLS.items())}.",
+    ),
+    Column("text", pa.string(), "package", "What to give the model in place of the caption."),
+)
+"""Columns of config controls."""
+
+BY_NAME = {column.name: column for column in COLUMNS}
+BLOBS = tuple(column.name for column in COLUMNS if column.is_image)
+BLOB_DIGESTS = {column.name: column.beside for column in COLUMNS if column.beside}
+"""Column of config metadata → the picture whose bytes it is the digest of."""
+
+COLUMN_NAMES = tuple(column.name for column in COLUMNS if column.name not in BLOB_DIGESTS)
+"""Columns of the configs with pictures."""
+METADATA_NAMES = tuple(column.name for column in COLUMNS if column.name not in BLOBS)
+"""Columns of config metadata."""
+OTHERS = {"controls": CONTROL_COLUMNS, "embeddings": EMBEDDING_COLUMNS}
+"""Configs whose rows are not those of the release."""
+
+_FIELDS = {one.name: one for columns in OTHERS.values() for one in columns} | BY_NAME
+
+
+def columns_of(config: str) -> tuple[Column, ...]:
+    """The columns of a config of a release, in its order."""
+    names = METADATA_NAMES if config == "metadata" else COLUMN_NAMES
+    return OTHERS.get(config) or tuple(BY_NAME[name] for name in names)
+
+
+def names_of(config: str) -> tuple[str, ...]:
+    """Names of the columns of a config of a release."""
+    return tuple(column.name for column in columns_of(config))
+
+
+def arrow_type(name: str) -> pa.DataType:
+    """Arrow type of a column in the store and in releases."""
+    if name in _FIELDS:
+        return _FIELDS[name].type
+    if name in WORKING:
+        return WORKING[name]
+    return next(kind for prefix, kind in _BY_PREFIX.items() if name.startswith(prefix))
+
+
+def features(names: Sequence[str]) -> Any:
+    """`datasets.Features` of the named columns, in that order."""
+    import datasets
+
+    def feature(column: Column) -> Any:
+        if column.is_image:
+            return datasets.Image()
+        if column.labels:
+            return datasets.ClassLabel(names=list(column.labels))
+        one = datasets.Features.from_arrow_schema(pa.schema([("x", column.type)]))
+        return one["x"]
+
+    return datasets.Features({name: feature(_FIELDS[name]) for name in names})
+
+
+def arrow_schema(names: Sequence[str]) -> pa.Schema:
+    """Arrow schema of a release file, with the metadata that `datasets` reads features from."""
+    return _arrow_schema(tuple(names))
+
+
+@functools.cache  # asked for with every shard
+def _arrow_schema(names: tuple[str, ...]) -> pa.Schema:
+    built = features(names).arrow_schema
+    return pa.schema([pa.field(n, arrow_type(n)) for n in names], metadata=built.metadata)

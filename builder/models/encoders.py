@@ -1,0 +1,62 @@
+"""A dual encoder as the benchmark sees it: two functions to vectors, and what identifies it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from builder.land.pictures import Pixels
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Two functions to vectors (n, d), and what tells this model from all others.
+
+    ``images`` takes (h, w, 3) uint8 arrays, ``texts`` strings. ``identity`` is None where the
+    content cannot be known; such vectors are never cached.
+    """
+
+    name: str
+    images: Callable[[Sequence[Pixels]], Array]
+    texts: Callable[[Sequence[str]], Array]
+    identity: str | None
+    facts: dict[str, Any]
+
+
+def transformers_model(name: str, device: str = "cpu") -> Encoder:
+    """A CLIP or SigLIP by folder or by name on the Hugging Face Hub.
+
+    Raises ArasError when there is no such model, or it has no image and text features.
+    """
+    import torch
+
+    from builder.models import clip, openclip
+
+    dual = clip.pretrained(name)
+    dual.model.to(device).eval()
+
+    @torch.inference_mode()
+    def images(arrays: Sequence[Pixels]) -> Array:
+        ready = dual.processor(images=list(arrays), return_tensors="pt")["pixel_values"]
+        return np.asarray(dual.image_vectors(ready.to(device)).cpu().numpy())
+
+    @torch.inference_mode()
+    def texts(strings: Sequence[str]) -> Array:
+        ids = {key: one.to(device) for key, one in dual.ids(strings).items()}
+        return np.asarray(dual.text_vectors(ids).cpu().numpy())
+
+    known = clip.identity(name, dual.model)
+    facts: dict[str, Any] = {"architecture": type(dual.model).__name__, "max_tokens": dual.tokens}
+    facts["image_size"] = dual.size
+    if Path(name).is_dir():
+        facts |= {"source": "folder", "sha256": known}
+    elif openclip.names(name):
+        facts |= {"source": "openclip", "sha256": known}
+    else:
+        facts |= {"source": "hub", "revision": getattr(dual.model.config, "_commit_hash", None)}
+    return Encoder(name, images, texts, known, facts)

@@ -1,0 +1,96 @@
+"""A step that trains a model: what the recipe asks of it, and whether it is there."""
+
+import contextlib
+import dataclasses
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from builder.core.errors import ArasError
+from builder.core.files import locked
+from builder.core.progress import console
+from builder.core.store import Store
+
+
+@dataclass(frozen=True)
+class Training:
+    """A model to train: ``segmenter``, ``autoencoder``, ``generator`` or ``retriever``."""
+
+    model: str
+    folder: Path
+    overrides: dict[str, Any]
+    profile: str
+    tile: int
+    """Side of the tiles in pixels, the largest crop that can be trained on."""
+
+    @property
+    def name(self) -> str:
+        return f"train-{self.model}"
+
+    def _module(self) -> Any:
+        import importlib
+
+        return importlib.import_module(f"builder.models.{self.model}")
+
+    def settings(self) -> Any:
+        """The profile with those of the recipe's own values in place that it has."""
+        made = own(self._module().PROFILES[self.profile], self.overrides)
+        cut = hasattr(made, "crop")
+        return dataclasses.replace(made, crop=min(made.crop, self.tile)) if cut else made
+
+    def stale(self, store: Store) -> bool:
+        return not self._module().is_fresh(store, self.folder, self.settings())
+
+    def refuse_other(self) -> None:
+        """Raises ArasError when the model that is there was trained with other settings.
+
+        A later stage would use it as well, and say nothing. One that is not there is for others
+        to miss.
+        """
+        from builder.models import training
+
+        if (found := training.record(self.folder)) is None:
+            return
+        told = found["settings"]
+        wanted = json.loads(json.dumps(training.identity(self.settings())))  # as in a record
+        other = [name for name in wanted if name in told and told[name] != wanted[name]]
+        if other:
+            trained, asked = ({name: one[name] for name in other} for one in (told, wanted))
+            raise ArasError(
+                f"{self.folder} is stale: it was trained with {_assigned(trained)}, and the recipe "
+                f"says {_assigned(asked)}. Run `aras train {self.model}`, or write in "
+                f"[{self.model}] what it was trained with"
+            )
+
+    def _follows(self) -> bool:
+        """Whether another of the processes that were launched together holds the lock."""
+        from builder.models import team
+
+        return bool(team.rank()) and getattr(self._module(), "SHARED", False)
+
+    def run(self, store: Store) -> dict[str, Any]:
+        """Train, or resume, or find it done; returns the summary.
+
+        One process trains, or those of one `accelerate launch`; another one in the same directory
+        waits and then finds it done.
+        """
+        started = time.monotonic()
+        waiting = lambda: console.print(f"{self.name}: waiting for another process")  # noqa: E731
+        with contextlib.nullcontext() if self._follows() else locked(self.folder, waiting):
+            told: dict[str, Any] = self._module().train(store, self.folder, self.settings())
+        keep = ("made", "steps", "final_loss", "stopped", "best", "weights_sha256", "test")
+        facts = {name: told[name] for name in keep if name in told}
+        seconds = round(time.monotonic() - started, 2)
+        return {"kind": "training", "stage": self.name, **facts, "seconds": seconds}
+
+
+def own(profile: Any, values: dict[str, Any]) -> Any:
+    """A model's profile with those of the recipe's own ``values`` in place that it has."""
+    known = {one.name for one in dataclasses.fields(profile)}
+    return dataclasses.replace(profile, **{k: v for k, v in values.items() if k in known})
+
+
+def _assigned(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{name} = {value!r}" for name, value in settings.items())

@@ -1,0 +1,324 @@
+"""Source stage: rows of the official layout, from zips as they are or from folders."""
+
+import csv
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from builder.core.errors import ArasError
+from builder.core.files import atomic, remove
+from builder.core.store import Store
+from builder.land import classes
+from builder.land.columns import PER_CLASS_PERCENT, SPLITS, STREAM_PREFIX
+from builder.land.grid import CRS_NAME
+from builder.land.pictures import COMPOSITION, composition_columns, encode_png, image_column
+from builder.official import sources as found
+from builder.official import zips
+from builder.official.index import Index, Line, Part, Wanted, ensure
+from builder.official.listing import ELSEWHERE
+from builder.official.names import GROUPS, OFFICIAL_MD5, Place, Refused, place, row_id
+from builder.official.pictures import check_image, colour_table, mask_ids
+from builder.official.streams import PUBLISHED, UNKNOWN, Column, caption_columns, cell
+from builder.steps.stage import Made, Maker, Stage, Unit, refuse_beside, setting
+
+REJECTS = ".rejects"
+"""Folder beside the shards: what each of them could not bring in."""
+
+
+def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def write_rejects(store: Store, index: Index, path: Path) -> Counter[str]:
+    """Gather the rows that the listing and the shards rejected; returns how many per reason."""
+    return _write_reasons(path, itertools.chain(index.rejects(), _of_shards(store)))
+
+
+def write_set_aside(index: Index, path: Path) -> Counter[str]:
+    """List the entries that are no row; returns how many for each reason."""
+    return _write_reasons(path, index.set_aside())
+
+
+def _write_reasons(path: Path, listed: Iterable[Sequence[str]]) -> Counter[str]:
+    reasons: Counter[str] = Counter()
+
+    def rows() -> Iterator[Sequence[str]]:
+        yield ("file", "row", "reason")
+        for one in listed:
+            reasons[re.split(r": | \(", one[2])[0]] += 1
+            yield one
+
+    write_csv(path, rows())
+    return reasons
+
+
+def _of_shards(store: Store) -> Iterator[Sequence[str]]:
+    for shard in store.shards("import"):
+        path = store.root / "import" / REJECTS / f"{shard}.csv"
+        if path.is_file():
+            with path.open(encoding="utf-8", newline="") as file:
+                yield from csv.reader(file)
+
+
+def write_percent(store: Store, path: Path) -> int:
+    """List the percentages that are not those of the mask; returns in how many rows."""
+    differs = 0
+
+    def rows() -> Iterator[Sequence[Any]]:
+        nonlocal differs
+        yield ("id", "class", "published", "exact")
+        for shard in store.shards("import"):
+            footer = store.footer("import", shard)
+            if footer is None or not footer.counts.get("percent_differs"):
+                continue
+            table = store.load("import", shard, ["id", "percent_published", "percent"])
+            for row in table.to_pylist():
+                if published := row["percent_published"]:
+                    differs += 1
+                    for name, value in published.items():
+                        if value != row["percent"][name]:
+                            yield (row["id"], name, value, row["percent"][name])
+
+    write_csv(path, rows())
+    return differs
+
+
+INDEX = ".index.sqlite"
+REPORTS = {
+    "rejects": "import-rejects.csv",
+    "entries": "import-set-aside.csv",
+    "percent": "import-percent.csv",
+}
+"""Under reports/: rows that were not imported and why, entries that are no row, and percentages
+that the masks do not have."""
+
+DERIVED = "derived"
+NO_PLACE = "no place: blocks need names such as N36E028_005_025"
+_TILES = [group for group, (kind, _) in GROUPS.items() if kind == "real"]
+
+
+@dataclass(frozen=True)
+class Import(Stage):
+    """Bring in every whole row of the sources; the others are listed with the reason.
+
+    Images keep their bytes, RGB masks become single-channel id masks, and the ``columns`` of
+    captions.csv become streams. With ``captions`` false the pictures come alone. ``run`` names
+    the synthetic rows. With ``placed`` a real row whose name says no place is rejected.
+    """
+
+    sources: tuple[Path, ...] = setting(())
+    md5: tuple[tuple[str, str], ...] = setting(())
+    run: str = "official"
+    size: int = 256
+    captions: bool = True
+    columns: tuple[Column, ...] = UNKNOWN
+    placed: bool = False
+    shard_rows: int = 128
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return tuple(one.stream for one in self.columns) if self.captions else ()
+
+    @property
+    def provenance(self) -> str:
+        """Who says who wrote the captions: the official ``record``, a ``sidecar``, or nobody."""
+        known = {PUBLISHED: "record", UNKNOWN: "nobody"}
+        return known.get(self.columns, "sidecar")
+
+    @property
+    def adds(self) -> tuple[str, ...]:
+        return (
+            *("id", "split", "image", "mask", *COMPOSITION, "percent_published"),
+            *("crs", "transform", "longitude", "latitude", "georeference", "gen_layout"),
+            *(STREAM_PREFIX + stream for stream in self.streams),
+        )
+
+    def index(self, store: Store) -> Index:
+        """The index of the sources, made when they changed. Raises ArasError as `ensure`."""
+        sources = tuple(found.find(self.sources))
+        wanted = Wanted(sources, dict(self.md5), self.captions, self.shard_rows)
+        return ensure(store.root / self.name / INDEX, wanted)
+
+    def units(self, store: Store) -> list[Unit]:
+        """Shards of at most ``shard_rows`` rows, ordered by split and name.
+
+        Raises ArasError as `ensure`, and beside rows of another source.
+        """
+        refuse_beside(store)
+        with self.index(store) as index:
+            return [Unit(name, name, digest) for name, _, digest in index.shards()]
+
+    def open(self, store: Store, survey: Any) -> Maker:
+        folder = store.root / self.name
+        reader = _Reader(Index(folder / INDEX), self.size, self.placed)
+        return lambda shard: _make(self, reader, shard, folder / REJECTS / f"{shard}.csv")
+
+    def report(self, store: Store) -> dict[str, Any]:
+        """Write the lists under reports/ and account for every row.
+
+        Raises ArasError when rows in are not rows out and rejects, or nothing could be imported.
+        """
+        reports = store.root.parent / "reports"
+        with self.index(store) as index:
+            reasons = write_rejects(store, index, reports / REPORTS["rejects"])
+            entries = write_set_aside(index, reports / REPORTS["entries"])
+            counts, sums = index.fact("counts"), index.fact("md5")
+        rejects, rows = sum(reasons.values()), 0
+        for shard in store.shards(self.name):
+            footer = store.footer(self.name, shard)
+            rows += footer.rows if footer else 0
+        account = {"rows_in": counts["candidates"], "rows_out": rows, "rejects": rejects}
+        if account["rows_in"] != rows + rejects:
+            raise ArasError(
+                f"import: {account['rows_in']:,} rows in are not {rows:,} rows out and {rejects:,} "
+                f"rejects; remove {store.root / self.name} and import again"
+            )
+        if not rows:
+            (why, n), *_ = reasons.most_common(1)
+            raise ArasError(
+                f"import: not one of {account['rows_in']:,} rows is whole ({why}: {n:,}); all are "
+                f"listed in {reports / REPORTS['rejects']}"
+            )
+        md5 = {Path(path).name: sum_ for path, (_, sum_) in sums.items()}
+        return {
+            "account": account,
+            "captions": self.captions,
+            "provenance": self.provenance,
+            "md5": md5,
+            "official": bool(md5) and md5.items() <= OFFICIAL_MD5.items(),
+            "reasons": dict(reasons.most_common()),
+            "set_aside": dict(entries.most_common()),
+            **{name: counts[name] for name in ELSEWHERE.values()},
+            "percent_differs": write_percent(store, reports / REPORTS["percent"]),
+            "lists": [f"reports/{name}" for name in REPORTS.values()],
+        }
+
+
+@dataclass
+class _Reader:
+    """Reads pictures of the index's sources, each archive opened once per worker."""
+
+    index: Index
+    size: int
+    placed: bool
+    files: dict[int, BinaryIO] = field(default_factory=dict)
+
+    @cached_property
+    def sources(self) -> dict[int, found.Source]:
+        return self.index.sources()
+
+    @cached_property
+    def table(self) -> npt.NDArray[np.uint8]:
+        return colour_table()
+
+    def read(self, part: Part) -> bytes:
+        source = self.sources[part.source]
+        if part.member is None:
+            return found.read_file(source.path / part.path)
+        if part.source not in self.files:
+            self.files[part.source] = source.path.open("rb")
+        return zips.read(self.files[part.source], part.member, found.MOST_PICTURE)
+
+    def row(self, line: Line) -> tuple[bytes, bytes, npt.NDArray[np.int64]]:
+        """(image bytes, id mask bytes, pixel counts). Raises Refused naming the file."""
+        part = line.image
+        try:
+            if self.placed and line.group in _TILES and not place(line.name, self.size):
+                raise Refused(NO_PLACE)
+            image = self.read(part)
+            check_image(image, self.size)
+            part = line.mask
+            ids = mask_ids(self.read(part), self.size, self.table)
+        except Refused as error:
+            raise Refused(f"{self.sources[part.source].path.name}/{part.path}: {error}") from error
+        return image, encode_png(ids), classes.count_pixels(ids)
+
+
+def _make(stage: Import, reader: _Reader, shard: str, rejects: Path) -> Made:
+    """Rows of one shard; those that turn out broken go to ``rejects``, written first."""
+    kept: list[Line] = []
+    pictures: list[tuple[bytes, bytes, npt.NDArray[np.int64]]] = []
+    refused: list[tuple[str, str, str]] = []
+    for line in reader.index.lines(shard):
+        try:
+            pictures.append(reader.row(line))
+        except Refused as error:
+            file, _, reason = str(error).partition(": ")
+            refused.append((file, f"{line.group}/{line.name}", reason))
+        else:
+            kept.append(line)
+    if refused:
+        write_csv(rejects, refused)
+    else:
+        remove(rejects)
+    wanted = stage.columns if stage.captions else ()
+    captions = caption_columns(wanted, [line.texts for line in kept])
+    columns = {**_pictures(stage, kept, pictures), **captions}
+    told = [line for line in kept if line.texts is not None and stage.captions]
+    failed = [cell(line.texts, column)[1] for line in told for column in wanted]
+    counts = {
+        "kept": len(kept),
+        "rejected": len(refused),
+        "without_captions": len(kept) - len(told),
+        "caption_errors": sum(error is not None for error in failed),
+        "percent_differs": len(kept) - columns["percent_published"].null_count,
+    }
+    return Made(pa.table(columns), counts)
+
+
+def _pictures(stage: Import, lines: Sequence[Line], pictures: Sequence[Any]) -> dict[str, Any]:
+    """All columns but the captions."""
+    files = [f"{line.name}.png" for line in lines]
+    pixels = np.array([counts for *_, counts in pictures], dtype=np.int64).reshape(-1, 7)
+    real = [GROUPS[line.group][0] == "real" for line in lines]
+    places = [
+        place(line.name, stage.size) if one else None for line, one in zip(lines, real, strict=True)
+    ]
+    splits = [SPLITS.index(GROUPS[line.group][1]) for line in lines]
+    layouts = [f"real/{line.name}" if line.group == "generated" else None for line in lines]
+    return {
+        "id": pa.array([row_id(line.group, line.name, stage.run) for line in lines], pa.string()),
+        "split": pa.array(splits, pa.int64()),
+        "image": image_column([image for image, *_ in pictures], files),
+        "mask": image_column([mask for _, mask, _ in pictures], files),
+        **composition_columns(pixels),
+        "percent_published": _published(lines, classes.percent(pixels)),
+        **_places(places),
+        "gen_layout": pa.array(layouts, pa.string()),
+    }
+
+
+def _places(places: Sequence[Place | None]) -> dict[str, Any]:
+    """Georeference columns; null where the name says no place."""
+
+    def column(value: Any, kind: pa.DataType) -> pa.Array:
+        return pa.array([None if one is None else value(one) for one in places], kind)
+
+    return {
+        "crs": column(lambda _: CRS_NAME, pa.string()),
+        "transform": column(lambda one: one.transform, pa.list_(pa.float64(), 6)),
+        "longitude": column(lambda one: one.longitude, pa.float64()),
+        "latitude": column(lambda one: one.latitude, pa.float64()),
+        "georeference": column(lambda _: DERIVED, pa.string()),
+    }
+
+
+def _published(lines: Sequence[Line], exact: npt.NDArray[np.int64]) -> pa.Array:
+    """The published percentages of rows where they are given and are not the exact ones."""
+    values = [
+        None
+        if line.percent is None or list(line.percent) == own
+        else dict(zip(classes.CLASSES, line.percent, strict=True))
+        for line, own in zip(lines, exact.tolist(), strict=True)
+    ]
+    return pa.array(values, PER_CLASS_PERCENT)

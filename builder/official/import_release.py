@@ -1,0 +1,126 @@
+"""Source stage: rows of a Parquet release of ours, as they are."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from builder.core.arrow import ROW_GROUP
+from builder.core.errors import ArasError, CorruptFile
+from builder.core.files import content_hashes, digest_of
+from builder.core.manifest import MANIFEST, read_manifest
+from builder.core.progress import bar
+from builder.core.store import Store
+from builder.land.columns import BLOB_DIGESTS, CAPTION, COLUMNS, KINDS, STREAM_PREFIX, arrow_type
+from builder.steps.stage import Made, Maker, Stage, Unit, refuse_beside, setting
+
+MISSING = "the imported release has no caption of this stream"
+_OWN = ("kind", "captions", "caption_scores", *BLOB_DIGESTS)
+_REMADE = ("quality", "duplicates", "package")
+"""Makers of columns that are measured again: duplicates are those of the rows that are here."""
+
+
+def is_release(path: Path) -> bool:
+    return (path / MANIFEST).is_file()
+
+
+def streams_of(release: Path) -> tuple[str, ...]:
+    """Names of a release's caption streams, in its order, from its own rows."""
+    examples = read_manifest(release)["facts"]["census"]["examples"]
+    names = [one["stream"] for row in examples.values() for one in row["captions"]]
+    return tuple(dict.fromkeys(names))
+
+
+@dataclass(frozen=True)
+class ImportRelease(Stage):
+    """Bring in every row of a release; each file is first checked against the manifest."""
+
+    release: Path = setting(Path())
+    streams: tuple[str, ...] = ()
+    shard_rows: int = 128
+
+    name = "import"
+
+    @property
+    def adds(self) -> tuple[str, ...]:
+        plain = (
+            column.name
+            for column in COLUMNS
+            if column.name not in _OWN and column.made_by not in _REMADE
+        )
+        return (*plain, *(STREAM_PREFIX + stream for stream in self.streams))
+
+    def units(self, store: Store) -> list[Unit]:
+        """Shards of whole row groups. Raises CorruptFile for a file that is not the listed one."""
+        refuse_beside(store)
+        manifest = read_manifest(self.release)
+        listed = {one["path"]: one for one in manifest["files"]}
+        files = list(_files(manifest))
+        cache = store.root / ".inputs.json"
+        step = max(1, self.shard_rows // ROW_GROUP)
+        units = []
+        with bar("sha256", sum(listed[name]["bytes"] for _, name in files), "bytes") as advance:
+            for part, name in files:
+                path = self.release / name
+                if not path.is_file():
+                    raise ArasError(f"{path}: listed in {MANIFEST} but missing; fetch it again")
+                found = content_hashes([path], cache)[str(path)]
+                if found != listed[name]["sha256"]:
+                    raise CorruptFile(f"{path}: is not the file that {MANIFEST} lists (sha256)")
+                advance(listed[name]["bytes"])
+                groups = range(pq.read_metadata(path).num_row_groups)
+                number = Path(name).stem.split("-")[1]
+                for first in groups[::step]:
+                    payload = (name, first, min(first + step, len(groups)))
+                    shard = f"{part}-{number}-{first:05d}"
+                    units.append(Unit(shard, payload, digest_of([found, *payload[1:]])))
+        return sorted(units, key=lambda unit: unit.shard)
+
+    def open(self, store: Store, survey: Any) -> Maker:
+        return self._make
+
+    def _make(self, payload: tuple[str, int, int]) -> Made:
+        name, first, last = payload
+        with pq.ParquetFile(self.release / name) as file:
+            table = file.read_row_groups(range(first, last))
+        rows = table.num_rows
+        columns = {
+            one: table.column(one) if one in table.column_names else pa.nulls(rows, arrow_type(one))
+            for one in self.adds
+            if not one.startswith(STREAM_PREFIX)
+        }
+        captions = [
+            {one["stream"]: one for one in row} for row in table.column("captions").to_pylist()
+        ]
+        nothing = {"error": MISSING}
+        for stream in self.streams:
+            cells = [row.get(stream, nothing) for row in captions]
+            plain = [{one.name: cell.get(one.name) for one in CAPTION} for cell in cells]
+            columns[STREAM_PREFIX + stream] = pa.array(plain, CAPTION)
+        errors = sum(cell["error"] is not None for row in captions for cell in row.values())
+        return Made(pa.table(columns), {"kept": rows, "caption_errors": errors})
+
+    def report(self, store: Store) -> dict[str, Any]:
+        """Account for every row. Raises ArasError when rows in are not rows out."""
+        configs = read_manifest(self.release)["configs"]
+        listed = sum(e["rows"] for kind in KINDS for e in configs.get(kind, {}).values())
+        footers = (store.footer(self.name, shard) for shard in store.shards(self.name))
+        rows = sum(footer.rows for footer in footers if footer)
+        if rows != listed:
+            raise ArasError(
+                f"import: {self.release / MANIFEST} lists {listed:,} rows, {rows:,} came in; "
+                f"run `aras check {self.release}`"
+            )
+        account = {"rows_in": listed, "rows_out": rows, "rejects": 0}
+        return {"account": account, "official": False}
+
+
+def _files(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """(kind-split, path) of every data file."""
+    for kind in KINDS:
+        for split, entry in manifest["configs"].get(kind, {}).items():
+            for name in entry["files"]:
+                yield f"{kind}-{split}", name

@@ -1,0 +1,1 @@
+"""From dataset.toml to the ordered steps that build a dataset."""

@@ -1,0 +1,377 @@
+"""From a recipe to the steps that build its dataset, in the order in which the data flows."""
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from builder.captions.section import TemplateSection, ask_of
+from builder.captions.stage import Caption
+from builder.core.engine import Engine
+from builder.core.errors import ArasError
+from builder.core.fields import local_path
+from builder.core.files import read_json, write_json
+from builder.core.store import Store
+from builder.land.columns import KINDS
+from builder.land.grid import PER_DEGREE
+from builder.models import generator_settings
+from builder.models.pipeline_settings import ask_for
+from builder.models.step import Training, own
+from builder.models.weights import Weights
+from builder.official.import_ import Import
+from builder.official.import_release import ImportRelease, is_release, streams_of
+from builder.official.streams import columns_of
+from builder.pipeline import recipe as recipes
+from builder.quality.duplicates import Duplicates
+from builder.quality.embed import Embed, Encode
+from builder.quality.memorize import Memorize, Turned
+from builder.quality.pixels import Quality
+from builder.quality.realism import Realism
+from builder.quality.segment import Segment
+from builder.scores.near_duplicates import Repeats
+from builder.scores.stage import ClipScore, Score
+from builder.steps.plan import survey
+from builder.steps.stage import Stage
+from builder.synthesis.balance import BalancePlan
+from builder.synthesis.generate import Generate
+from builder.synthesis.layouts import Blanks, Layouts
+from builder.tiles.cut import Tiles
+from builder.tiles.split import Split
+
+
+def balance_plan(project: "Project") -> BalancePlan | None:
+    """The plan behind the synthetic rows, met or not; None when there are none or no layouts."""
+    if project.draws_blanks:
+        return None
+    stage = dataclasses.replace(project.layouts(), nearest=True)
+    found = survey(stage, project.store) if stage.rows else None
+    return found.plan if found else None
+
+
+SEGMENTER = "segmenter"
+"""Features of the segmenter's encoder, which every judged tile has."""
+
+RESTARTS = 3
+"""Most times that a build starts over because a shard on disk turned out corrupt."""
+
+RETRIEVER = "retriever"
+"""Model whose vectors a release may hold: the one that the recipe trains itself."""
+
+
+Step = Stage | Training
+
+
+@dataclass(frozen=True)
+class Project:
+    """A directory with a dataset.toml."""
+
+    directory: Path
+
+    @cached_property
+    def recipe(self) -> recipes.Recipe:
+        return recipes.load(self.directory)
+
+    @cached_property
+    def store(self) -> Store:
+        return Store(self.directory.absolute() / "work")  # workers may run elsewhere
+
+    @property
+    def models(self) -> Path:
+        return self.directory.absolute() / "models"
+
+    @property
+    def releases(self) -> Path:
+        return self.directory / "release"
+
+    def engine(self, kind: str | None = None, workers: int | None = None) -> Engine:
+        section = self.recipe.engine
+        return Engine(kind or section.kind, section.workers if workers is None else workers)
+
+    def report(self, name: str, summary: dict[str, Any]) -> None:
+        """Keep the last summary of a step under reports/, and in it, as ``last_made``, that of
+        the last run that made rows, where this one found them made."""
+        if summary.get("rows_made") == 0 and (earlier := self.last_made(name)):
+            summary = {**summary, "last_made": earlier}
+        write_json(self.directory / "reports" / f"{name}.json", summary)
+
+    def last_made(self, name: str) -> dict[str, Any] | None:
+        """Rows, seconds and, of a stage with a model, setup of the last run of a stage that made
+        any; None before the first."""
+        try:
+            told = read_json(self.directory / "reports" / f"{name}.json")
+        except FileNotFoundError:
+            return None
+        found: dict[str, Any] = told if told["rows_made"] else told.get("last_made", {})
+        keep = ("rows_made", "seconds", "setup")
+        return {key: found[key] for key in keep if key in found} or None
+
+    @property
+    def is_imported(self) -> bool:
+        """Rows come from [import] instead of tiles, layouts and generate."""
+        return bool(self.recipe.imports.sources)
+
+    @property
+    def synthetic_rows(self) -> int:
+        """Rows to draw; imported ones are not counted."""
+        return 0 if self.is_imported else self.recipe.generator.rows
+
+    def steps(self) -> list[Step]:
+        """Every step from input files to captions. `package` comes after them."""
+        if self.is_imported:
+            section = self.recipe.imports
+            blocks = [self.split()] if section.split == "blocks" else []
+            trained = self.trainings() if section.segmenter else []
+            made: list[Step] = [self.imports(), *self.qualities(), *blocks, *trained]
+        else:
+            real, synthetic = self.qualities()
+            made = [self.tiles(), real, self.split(), *self.trainings(), *self.synthesis()]
+            made.append(synthetic)
+        judged = (*self.judgements(), *self.captions(), *self.scores())
+        return [*made, *judged, *self.embed()]
+
+    def imports(self) -> Import | ImportRelease:
+        """The stage that brings rows in. Raises ArasError for sources of two kinds."""
+        section = self.recipe.imports
+        paths = tuple((self.directory / one).resolve() for one in section.sources)
+        if not paths:
+            raise ArasError(
+                f"{self.directory / recipes.FILE}: no sources in [import]; name the zips, folders "
+                "or the release to bring in, or run `aras import SOURCE…` where no recipe is yet"
+            )
+        if any(is_release(path) for path in paths):
+            if len(paths) > 1 or section.md5:
+                raise ArasError("a release is imported alone, checked by its own manifest")
+            streams = streams_of(paths[0]) if section.captions else ()
+            return ImportRelease(paths[0], streams, section.shard_rows)
+        return Import(
+            sources=paths,
+            md5=tuple(sorted(section.md5.items())),
+            run=section.run,
+            size=self.recipe.tiles.size,
+            captions=section.captions,
+            columns=columns_of(paths, section.md5),
+            placed=section.split == "blocks",
+            shard_rows=section.shard_rows,
+        )
+
+    def streams(self) -> tuple[str, ...]:
+        """Caption streams of the rows: imported ones first, then the recipe's own."""
+        imported = self.imports().streams if self.is_imported else ()
+        return tuple(dict.fromkeys((*imported, *self.recipe.captions)))
+
+    def tiles(self) -> Tiles:
+        section = self.recipe.tiles
+        return Tiles(
+            maps=recipes.files(self.directory, section.maps, "tiles.maps"),
+            composites=recipes.files(self.directory, section.composites, "tiles.composites"),
+            size=section.size,
+            reflectance=section.reflectance,
+            max_water=section.max_water,
+            max_black=section.max_black,
+            remap=tuple(sorted(section.remap.items())),
+            resample=section.resample,
+        )
+
+    def split(self) -> Split:
+        section = self.recipe.split
+        return Split(
+            shares=(section.shares.train, section.shares.validation, section.shares.test),
+            block=section.block,
+            buffer_km=section.buffer_km,
+            size=self.recipe.tiles.size / PER_DEGREE,
+            seed=self.recipe.dataset.seed,
+            **self.recipe.duplicates.model_dump(),
+        )
+
+    def trainings(self) -> list[Training]:
+        wanted = ["segmenter"]
+        if self.synthetic_rows and self.recipe.generator.pipeline is None:
+            wanted += ["autoencoder"] * self.trains_autoencoder + ["generator"]
+        return [self.training(name) for name in wanted]
+
+    @property
+    def trains_autoencoder(self) -> bool:
+        """Whether the generator works on latents of an autoencoder that is trained here."""
+        settings = self._generator
+        return settings.kind == "latent" and not settings.autoencoder
+
+    @property
+    def _generator(self) -> generator_settings.Settings:
+        section = self.recipe.generator
+        profile = generator_settings.PROFILES[section.profile]
+        made: generator_settings.Settings = own(profile, section.model_dump(exclude_none=True))
+        return made
+
+    @property
+    def _drawing(self) -> generator_settings.Drawing:
+        return generator_settings.DRAWING[self.recipe.generator.profile]
+
+    def training(self, model: str) -> Training:
+        """The step that trains a model. Raises ArasError for a retriever of an unknown stream."""
+        section: Any = getattr(self.recipe, model)
+        if model == RETRIEVER and section.stream not in self.streams():
+            known = ", ".join(self.streams()) or "none"
+            raise ArasError(
+                f"{self.directory / recipes.FILE}: retriever.stream = {section.stream!r}: no such "
+                f"caption stream; there are {known}"
+            )
+        given = section.model_dump(exclude={"profile"}, exclude_none=True)
+        if (name := given.get("weights")) and (self.directory / name).is_dir():
+            given["weights"] = str((self.directory / name).absolute())
+        given["seed"] = self.recipe.dataset.seed
+        size = self.recipe.tiles.size
+        profile = section.profile or self.recipe.generator.profile
+        return Training(model, self.models / model, given, profile, size)
+
+    @property
+    def draws_blanks(self) -> bool:
+        """Whether our generator draws without layouts; the segmenter then makes every mask."""
+        section = self.recipe.generator
+        return section.condition == "none" and section.pipeline is None
+
+    def blanks(self) -> Blanks:
+        section = self.recipe.generator
+        return Blanks(
+            rows=self.synthetic_rows,
+            run=section.run,
+            seed=self.recipe.dataset.seed,
+            shard_rows=self._drawing.shard_rows,
+        )
+
+    def layouts(self) -> Layouts:
+        section = self.recipe.generator
+        return Layouts(
+            rows=self.synthetic_rows,
+            run=section.run,
+            seed=self.recipe.dataset.seed,
+            target=str(section.target),
+            max_repeats=section.max_repeats,
+            variants=section.variants,
+            nearest=section.nearest,
+            shard_rows=self._drawing.shard_rows,
+        )
+
+    def synthesis(self) -> list[Stage]:
+        """The layouts of the synthetic rows, then the tiles drawn on them."""
+        section = self.recipe.generator
+        source = self.blanks() if self.draws_blanks else self.layouts()
+        draw = Generate(
+            mask=self.mask_origin,
+            size=self.recipe.tiles.size if self.draws_blanks else 0,
+            sampler=section.sampler or "dpm-solver",
+            sampling_steps=section.sampling_steps or self._drawing.steps,
+            guidance=section.guidance,
+            batch=section.sampling_batch or self._drawing.batch,
+            compile=self._generator.compile,
+            channels_last=self._generator.channels_last,
+            model=self.models / "generator",
+            **self._drawn_by(),
+        )
+        return [source, draw] if section.rows else [source]
+
+    def _drawn_by(self) -> dict[str, Any]:
+        """The settings of a diffusers pipeline that stands in for our generator, or how ours is
+        to have been trained."""
+        section = self.recipe.generator.pipeline
+        if section is None:
+            return {"training": self.training("generator")}
+        ask, places = ask_for(section, self.directory)
+        cache = self.store.root / ".models.json"
+        return {"pipeline": ask, "places": dataclasses.replace(places, cache=cache)}
+
+    def qualities(self) -> tuple[Quality, Quality]:
+        """What pixels alone tell, of real and of synthetic tiles."""
+        real, synthetic = KINDS
+        return Quality(kind=real), Quality(kind=synthetic)
+
+    def judgements(self) -> list[Stage]:
+        """What the segmenter and all tiles together tell of each tile."""
+        made: list[Stage] = [Duplicates(**self.recipe.duplicates.model_dump())]
+        if model := self.encoder("features"):
+            made.append(Encode("features", model, self.recipe.scores.batch))
+        if self.is_imported and not self.recipe.imports.segmenter:
+            return made
+        return [*self.segments(), Realism(), *self.memorization(), *made]
+
+    @property
+    def mask_origin(self) -> str:
+        """Where the masks of synthetic rows come from: layout or segmenter."""
+        return "segmenter" if self.draws_blanks else self.recipe.generator.mask
+
+    def segments(self) -> list[Segment]:
+        model = self.models / "segmenter"
+        if self.mask_origin == "layout":
+            return [Segment(model=model)]
+        return [
+            Segment(model=model, labels=True, blanks=self.draws_blanks, rows=("synthetic",)),
+            Segment(model=model, rows=("real",)),
+        ]
+
+    def memorization(self) -> list[Stage]:
+        if not self.synthetic_rows:
+            return []
+        section, model = self.recipe.memorization, self.models / "segmenter"
+        turned = [Turned(kind=kind, model=model) for kind in KINDS]
+        return [*turned, Memorize(copy_ratio=section.copy_ratio, copy_bits=section.copy_bits)]
+
+    @property
+    def baseline(self) -> str:
+        """The model whose vectors a release holds: a folder, or a name on the Hub."""
+        name = self.recipe.bench.embeddings
+        if name == RETRIEVER:
+            return str(self.models / name)
+        return str((self.directory / name).absolute()) if (self.directory / name).is_dir() else name
+
+    def embed(self) -> list[Step]:
+        """The vectors of the baseline, and its training where it is the recipe's own."""
+        section = self.recipe.bench
+        if not section.embeddings:
+            return []
+        stage = Embed(streams=self.streams(), splits=tuple(section.splits), model=self.baseline)
+        own = section.embeddings == RETRIEVER
+        return [self.training(RETRIEVER), stage] if own else [stage]
+
+    def captions(self) -> list[Caption]:
+        imported = self.imports().streams if self.is_imported else ()
+        return [self.caption(name) for name in self.recipe.captions if name not in imported]
+
+    def caption(self, stream: str) -> Caption:
+        """The stage of one stream of the recipe."""
+        section = self.recipe.captions[stream]
+        stage = Caption(stream=stream, backend=section.backend, seed=self.recipe.dataset.seed)
+        if isinstance(section, TemplateSection):
+            return dataclasses.replace(stage, style=section.style)
+        ask, running = ask_of(stream, section, self.directory)
+        cache = self.store.root / ".models.json"
+        return dataclasses.replace(
+            stage,
+            ask=ask,
+            running=dataclasses.replace(running, cache=cache, lexicon=self.lexicon),
+        )
+
+    def scores(self) -> list[Stage]:
+        """Every score of every caption stream."""
+        batch = self.recipe.scores.batch
+        clip, words = self.encoder("clip"), self.encoder("tokenizer")
+        made: list[Stage] = [Encode("clip", clip, batch)] if clip else []
+        for name in self.streams():
+            made += [Score(stream=name, lexicon=self.lexicon), Repeats(stream=name)]
+            if clip or words:
+                made.append(ClipScore(name, clip, words, batch))
+        return made
+
+    @property
+    def lexicon(self) -> Path | None:
+        """The file that [scores] lays over the built-in lexicon."""
+        name = self.recipe.scores.lexicon
+        return (self.directory / name).absolute() if name else None
+
+    def encoder(self, key: str) -> Weights | None:
+        """The pretrained model that ``key`` of [scores] names; None for none and for our own."""
+        section: Any = self.recipe.scores
+        model, revision = getattr(section, key), getattr(section, f"{key}_revision")
+        if model in ("", SEGMENTER):
+            return None
+        cache = self.store.root / ".models.json"
+        return Weights(model, revision, local_path(model, self.directory), cache)

@@ -1,0 +1,121 @@
+"""Stage: vectors of real tiles and their captions by the benchmark's baseline."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from builder.core.errors import ArasError
+from builder.core.store import Store
+from builder.land.columns import SPLITS, STREAM_PREFIX, VECTORS
+from builder.land.pictures import decode_png, image_bytes
+from builder.models.weights import Weights
+from builder.steps.stage import Made, Maker, Stage, setting
+
+
+@dataclass(frozen=True)
+class Embed(Stage):
+    """``vectors``: one of the image (stream null) and one of each caption, unit length; null for
+    rows of other ``splits``. ``model`` is a folder or a name on the Hub.
+    """
+
+    streams: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ("test",)
+    model: str = setting("")
+
+    kinds = ("real",)
+    gpus = 1
+    adds = ("vectors",)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("id", "image", "split", *(STREAM_PREFIX + name for name in self.streams))
+
+    def models(self) -> dict[str, str]:
+        from builder.models import clip
+
+        if not (found := clip.identity(self.model)):
+            raise ArasError(f"[bench] embeddings = {self.model!r}: its content cannot be told")
+        return {"retriever": found}
+
+    def open(self, store: Store, survey: Any) -> Maker:
+        from builder.models import clip, training
+
+        dual = clip.pretrained(self.model)
+        dual.model.to(training.device()).eval()
+
+        def make(table: pa.Table) -> Made:
+            rows = table.select(["id", "split"]).to_pylist()
+            texts = {name: table.column(STREAM_PREFIX + name).to_pylist() for name in self.streams}
+            images = image_bytes(table.column("image"))
+            found: list[Any] = []
+            with training.single_thread():
+                for i, row in enumerate(rows):
+                    if row["split"] is None or SPLITS[row["split"]] not in self.splits:
+                        found.append(None)
+                        continue
+                    told = {name: (cells[i] or {}).get("text") for name, cells in texts.items()}
+                    # One at a time: sums differ in the last bit between batch sizes.
+                    vectors: list[Any] = [(None, dual.image(decode_png(images[i], row["id"])))]
+                    vectors += [(name, dual.text(text)) for name, text in told.items() if text]
+                    found.append([{"stream": name, "vector": v} for name, v in vectors])
+            made = sum(len(one or ()) for one in found)
+            return Made(pa.table({"vectors": pa.array(found, VECTORS)}), {"vectors": made})
+
+        return make
+
+
+def facts(model: str) -> dict[str, Any]:
+    """What a release tells of the model behind its vectors."""
+    from builder.models import clip
+
+    name = Path(model).name if Path(model).is_dir() else model
+    return {"model": name, "revision": clip.identity(model)}
+
+
+COLUMNS = {"clip": "image_vector", "features": "embedding"}
+"""What the vectors are for → the working column that holds them."""
+
+
+@dataclass(frozen=True)
+class Encode(Stage):
+    """``image_vector``: a CLIP's vectors, of length 1; ``embedding``: the features of any model."""
+
+    role: str = "features"
+    weights: Weights = setting(Weights(""))
+    batch: int = setting(32)
+
+    needs = ("id", "image")
+    gpus = 1
+
+    @property
+    def name(self) -> str:
+        return f"encode-{self.role}"
+
+    @property
+    def adds(self) -> tuple[str, ...]:
+        return (COLUMNS[self.role],)
+
+    def models(self) -> dict[str, str]:
+        return {self.role: self.weights.digest()}
+
+    def open(self, store: Store, survey: Any) -> Maker:
+        from builder.models import pretrained
+
+        if self.role == "clip":
+            encode = pretrained.clip(self.weights).images
+        else:
+            encode = pretrained.vision(self.weights)
+
+        def make(table: pa.Table) -> Made:
+            names = table.column("id").to_pylist()
+            data = image_bytes(table.column("image"))
+            found: list[Any] = []
+            for start in range(0, len(names), self.batch):
+                part = slice(start, start + self.batch)
+                pictures = zip(data[part], names[part], strict=True)
+                found += list(encode([decode_png(one, name) for one, name in pictures]))
+            return Made(pa.table({self.adds[0]: pa.array(found, pa.list_(pa.float32()))}))
+
+        return make

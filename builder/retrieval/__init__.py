@@ -1,0 +1,1 @@
+"""The benchmark: exact ranks, metrics, intervals, protocol, baselines and results."""

@@ -1,0 +1,243 @@
+"""The rows of a release that a retrieval benchmark asks about, and the refusal of unfair ones."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from builder.core.errors import ArasError
+from builder.core.files import digest_of
+from builder.core.manifest import read_manifest
+from builder.land.columns import KINDS, SPLITS
+from builder.land.pictures import image_bytes, per_class
+from builder.release.embeddings import TEXT
+from builder.release.read import metadata, opened
+from builder.retrieval.ranks import Floats, Ints
+
+COLUMNS = ("id", "kind", "pixels", "longitude", "latitude", "transform", "block", "captions",
+           "caption_scores")  # fmt: skip
+MIN_KM = 1.0
+"""A test tile whose edge is nearer than this to a train tile's is no independent test."""
+
+RULES = ("refuse", "leave-out", "keep")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Captions to search by: ids (row id # stream), texts and the gallery row of each, (M,)."""
+
+    ids: list[str]
+    texts: list[str]
+    owner: Ints
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """N rows of one split: ids, pixels (N, 7), blocks (None where unknown), captions by stream."""
+
+    release: Path
+    facts: dict[str, Any]
+    split: str
+    ids: list[str]
+    pixels: npt.NDArray[np.int64]
+    blocks: list[str] | None
+    streams: Mapping[str, Sequence[str | None]]
+    near: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
+    """By stream: name of the cluster of captions that nearly repeat each other; None for none."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def shares(self) -> Floats:
+        """(N, 7) class fractions."""
+        return np.asarray(self.pixels / np.maximum(self.pixels.sum(1, keepdims=True), 1))
+
+    def texts(self, streams: Sequence[str]) -> Texts:
+        """The captions of ``streams`` row by row; rows whose caption failed have none.
+
+        Raises ArasError for a stream that the release does not have.
+        """
+        for name in streams:
+            if name not in self.streams:
+                known = ", ".join(self.streams) or "none"
+                raise ArasError(f"{self.release}: no caption stream {name!r}; it has {known}")
+        ids, texts, owner = [], [], []
+        for row, one in enumerate(self.ids):
+            for name in streams:
+                if (text := self.streams[name][row]) is not None:
+                    ids.append(TEXT.format(one, name))
+                    texts.append(text)
+                    owner.append(row)
+        return Texts(ids, texts, np.array(owner, dtype=np.int64))
+
+    def take(self, rows: Ints) -> "Gallery":
+        """Some of the rows, in the order given."""
+        return replace(
+            self,
+            ids=[self.ids[i] for i in rows],
+            pixels=self.pixels[rows],
+            blocks=None if self.blocks is None else [self.blocks[i] for i in rows],
+            streams={name: [texts[i] for i in rows] for name, texts in self.streams.items()},
+            near={name: [one[i] for i in rows] for name, one in self.near.items()},
+        )
+
+
+def load(
+    release: Path,
+    split: str = "test",
+    *,
+    min_km: float = MIN_KM,
+    near: str = "refuse",
+    synthetic: str = "refuse",
+) -> Gallery:
+    """The rows of ``split``; ``facts`` tells what was checked, left out or kept.
+
+    ``near`` and ``synthetic`` say what happens to rows whose edges are nearer than ``min_km`` to
+    a real train tile and to generated rows: refuse (ArasError with the count and an example),
+    leave-out or keep. Raises ArasError for a split that the release lacks and for one without
+    rows to ask about.
+    """
+    manifest = read_manifest(release)
+    tables = [table for name, table in metadata(release, COLUMNS) if name == split]
+    if not tables or not sum(table.num_rows for table in tables):
+        there = ", ".join(manifest["configs"]["metadata"])
+        raise ArasError(f"{release}: has no rows in split {split!r}; its splits are {there}")
+    table = pa.concat_tables(tables)
+    ids = table.column("id").to_pylist()
+    if len(set(ids)) < len(ids):
+        twice = next(one for one in ids if ids.count(one) > 1)
+        raise ArasError(f"{release}: id {twice} stands twice in {split}; package again")
+    made = table.column("kind").to_numpy() == KINDS.index("synthetic")
+    gap = _gaps(release, table, split, min_km)
+    keep = np.ones(len(ids), dtype=bool)
+    told: dict[str, Any] = {"min_km": min_km, "distance_checked": gap is not None}
+    close = np.zeros(len(ids), dtype=bool) if gap is None else gap < min_km
+    for option, rule, bad, what in (
+        ("synthetic", synthetic, made, "are synthetic"),
+        ("near", near, close, f"lie nearer than {min_km:g} km to a train tile"),
+    ):
+        if rule not in RULES:
+            raise ArasError(f"{option} is {rule!r}; wanted {', '.join(RULES)}")
+        count = int(bad.sum())
+        told[option] = {"rows": count, "rule": rule}
+        if count and rule == "refuse":
+            raise ArasError(
+                f"{release}: {count:,} of {len(ids):,} rows of split {split} {what}, such as "
+                f"{ids[int(np.argmax(bad))]}; figures on them do not tell how a model does on "
+                f"unseen places. --{option} leave-out leaves them out, --{option} keep scores "
+                "them too"
+            )
+        if rule == "leave-out":
+            keep &= ~bad
+    rows = np.flatnonzero(keep)
+    if len(rows) < 2:
+        raise ArasError(f"{release}: {len(rows)} rows of split {split} are left; 2 are needed")
+    blocks = table.column("block").to_pylist()
+    facts = {
+        **{name: manifest.get(name) for name in ("name", "version", "content_sha256")},
+        "split": split,
+        "rows": len(rows),
+        "ids_sha256": digest_of([ids[i] for i in rows]),
+        "checks": told,
+    }
+    whole = Gallery(
+        release,
+        facts,
+        split,
+        ids,
+        per_class(table.column("pixels")),
+        None if any(blocks[i] is None for i in rows) else blocks,
+        captions_by_stream(table.column("captions")),
+        near_by_stream(table.column("caption_scores")),
+    )
+    return whole.take(rows)
+
+
+def captions_by_stream(column: pa.ChunkedArray) -> dict[str, list[str | None]]:
+    """The ``captions`` column as one list of texts a stream, None where a caption is missing."""
+    rows = column.to_pylist()
+    found: dict[str, list[str | None]] = {}
+    for i, entries in enumerate(rows):
+        for entry in entries or ():
+            texts = found.setdefault(entry["stream"], [None] * len(rows))
+            text = entry["text"]
+            texts[i] = text if text is not None and text.strip() else None
+    return found
+
+
+def near_by_stream(column: pa.ChunkedArray) -> dict[str, list[str | None]]:
+    """Cluster of each caption in ``caption_scores``, by stream; only streams that have one."""
+    lists = column.combine_chunks()
+    row, flat = pc.list_parent_indices(lists).to_pylist(), lists.flatten()
+    names, clusters = (flat.field(n).to_pylist() for n in ("stream", "near_duplicate_cluster"))
+    found: dict[str, list[str | None]] = {}
+    for i, name, cluster in zip(row, names, clusters, strict=True):
+        if cluster is not None:
+            found.setdefault(name, [None] * len(lists))[i] = cluster
+    return found
+
+
+def pictures(
+    release: Path, ids: Sequence[str], split: str, batch: int = 64, column: str = "image"
+) -> Iterator[tuple[Ints, list[bytes]]]:
+    """Batches of (positions in ``ids``, PNG bytes of ``column``: image or mask), in file order.
+
+    Raises ArasError for a missing or damaged file and for ids whose pictures the release does not
+    hold.
+    """
+    place = {one: i for i, one in enumerate(ids)}
+    configs = read_manifest(release)["configs"]
+    found = 0
+    for kind in KINDS:
+        for name in configs.get(kind, {}).get(split, {}).get("files", ()):
+            with opened(release / name) as file:
+                for part in file.iter_batches(batch, columns=["id", column]):
+                    wanted = [i for i, one in enumerate(part["id"].to_pylist()) if one in place]
+                    if not wanted:
+                        continue
+                    some = pa.Table.from_batches([part]).take(wanted)
+                    where = np.array([place[one] for one in some["id"].to_pylist()])
+                    found += len(where)
+                    yield where, image_bytes(some.column(column))
+    if found != len(place):
+        raise ArasError(
+            f"{release}: holds {found:,} pictures of the {len(place):,} rows of split {split}; "
+            f"`aras check {release}` tells what is missing"
+        )
+
+
+def _gaps(release: Path, table: pa.Table, split: str, min_km: float) -> Floats | None:
+    """Kilometres from each row to the nearest real train tile; None where places are unknown."""
+    from builder.tiles.split import nearest_gap
+
+    if split == SPLITS[0]:
+        return None
+    train = [
+        _places(part)
+        for name, part in metadata(release, ("longitude", "latitude"))
+        if name == SPLITS[0]
+    ]
+    here = _places(table)
+    known = ~np.isnan(here).any(axis=1)
+    others = np.concatenate(train) if train else np.empty((0, 2))
+    others = others[~np.isnan(others).any(axis=1)]
+    if not known.any() or not len(others):
+        return None
+    first = int(np.argmax(known))
+    size = abs(table["transform"][first].as_py()[0]) * np.sqrt(
+        per_class(table["pixels"])[first].sum()
+    )
+    out = np.full(len(here), np.inf)
+    out[known] = nearest_gap(here[known], others, float(size), min_km)
+    return out
+
+
+def _places(table: pa.Table) -> Floats:
+    columns = [table.column(name).to_numpy() for name in ("longitude", "latitude")]
+    return np.stack([np.asarray(one, dtype=np.float64) for one in columns], axis=1)

@@ -1,0 +1,331 @@
+"""Recall@K, median rank and what explains them, from exact ranks: pure functions on arrays."""
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.special import gammaln
+
+from builder.retrieval.ranks import TOLERANCE, Array, Floats, Ints, Positives, Ranks, block, product
+
+KS = (1, 5, 10)
+
+_PUNCTUATION = re.compile(r"[^\w\s%]|_")
+
+
+def credit(ranks: Ranks, k: int, ties: str = "expected") -> Floats:
+    """Each query's share of a hit among its first k, (Q,) in 0…1.
+
+    With ``level`` negatives tied with the best positive, "expected" is the chance that a random
+    order of the ties puts one among the first k: clip((k − above) / (level + 1), 0, 1), and with
+    n positives level with the best 1 − C(level, j) / C(level + n, j) for j = k − above > 0.
+    "optimistic" puts it first, "pessimistic" last. Counting strictly greater scores alone is the
+    optimistic figure, in which a collapsed model scores 100 %.
+    """
+    if ties == "optimistic":
+        return (ranks.above < k).astype(np.float64)
+    if ties == "pessimistic":
+        return (ranks.above + ranks.level < k).astype(np.float64)
+    found: Floats = np.clip((k - ranks.above) / (ranks.level + 1), 0.0, 1.0)
+    more = np.flatnonzero((ranks.several > 1) & (ranks.level > 0) & (ranks.above < k))
+    if len(more):
+        level, n = ranks.level[more], ranks.several[more]
+        missed = np.ones(len(more))
+        for drawn in range(k):
+            left = np.maximum(level - drawn, 0)
+            here = ranks.above[more] + drawn < k
+            missed[here] *= (left / np.maximum(level + n - drawn, 1))[here]
+        found[more] = 1 - missed
+    return found
+
+
+def direction(ranks: Ranks, ties: str = "expected") -> dict[str, float]:
+    """R@1, R@5, R@10 in per cent and the 1-based median rank of one direction."""
+    place = {
+        "expected": ranks.expected,
+        "optimistic": ranks.above + 1,
+        "pessimistic": ranks.above + ranks.level + 1,
+    }[ties]
+    found = {f"R@{k}": 100 * float(credit(ranks, k, ties).mean()) for k in KS}
+    return {**found, "MedR": float(np.median(place))}
+
+
+def both(t2i: Ranks, i2t: Ranks, ties: str = "expected") -> dict[str, Any]:
+    """``{"t2i": …, "i2t": …, "mR": …}``; mR is the mean of the six recalls, in per cent."""
+    result: dict[str, Any] = {"t2i": direction(t2i, ties), "i2t": direction(i2t, ties)}
+    result["mR"] = float(np.mean([result[way][f"R@{k}"] for way in ("t2i", "i2t") for k in KS]))
+    return result
+
+
+def summary(t2i: Ranks, i2t: Ranks) -> dict[str, Any]:
+    """`both` under expected ties, and under "optimistic" and "pessimistic" where they differ."""
+    result = both(t2i, i2t)
+    bounds = {ties: both(t2i, i2t, ties) for ties in ("optimistic", "pessimistic")}
+    return {**result, **bounds} if bounds["optimistic"] != bounds["pessimistic"] else result
+
+
+def normalise(caption: str) -> str:
+    """A caption without case, punctuation (% stays), Unicode variants and runs of spaces."""
+    plain = unicodedata.normalize("NFKC", caption).casefold()
+    return " ".join(_PUNCTUATION.sub(" ", plain).split())
+
+
+def groups_of(captions: Sequence[str]) -> Ints:
+    """Group number of each caption, (M,): equal after `normalise` means equal group."""
+    _, group = np.unique(np.array([normalise(text) for text in captions]), return_inverse=True)
+    return np.asarray(group, dtype=np.int64).reshape(-1)
+
+
+def joined(near: npt.ArrayLike, equal: npt.ArrayLike | None = None) -> Ints:
+    """Group number of each caption, (M,): equal ones and those of one ``near`` cluster together.
+
+    Both groupings hold at once, so groups that share a caption are one.
+    """
+    _, here = np.unique(np.asarray(near), return_inverse=True)
+    if equal is None:
+        return np.asarray(here, dtype=np.int64).reshape(-1)
+    _, other = np.unique(np.asarray(equal), return_inverse=True)
+    first = int(here.max()) + 1
+    size = first + int(other.max()) + 1
+    links = coo_array((np.ones(len(here)), (here, first + other)), shape=(size, size))
+    return np.asarray(connected_components(links, directed=False)[1][here], dtype=np.int64)
+
+
+def ceiling(owner: npt.ArrayLike, group: npt.ArrayLike) -> dict[str, float]:
+    """Highest strict text→image R@K, per cent, that captions repeated on other images allow.
+
+    A caption that stands on g images can name only one at a time: of its queries at most
+    min(1, k/g) succeed on average. ``owner`` and ``group`` are (M,).
+    """
+    caption = np.asarray(group)
+    pairs = np.unique(np.stack([caption, np.asarray(owner)], axis=1), axis=0)
+    images = np.bincount(pairs[:, 0])[caption]
+    return {f"R@{k}": 100 * float(np.minimum(1.0, k / images).mean()) for k in KS}
+
+
+def gallery_curve(ranks: Ranks, sizes: Sequence[int]) -> dict[str, dict[str, float]]:
+    """Expected R@K, per cent, of galleries of ``size`` drawn from this one, by exact sums.
+
+    The positive stays and size − 1 of the N − 1 negatives are drawn without replacement, so the
+    number of better ones is hypergeometric: P(hit) = CDF(k − 1; N − 1, rank − 1, size − 1). Tied
+    ranks are averaged over their range. Sizes above a query's own gallery are left out.
+    """
+    curve: dict[str, dict[str, float]] = {}
+    kinds, of_kind = np.unique(ranks.negatives, return_inverse=True)
+    for size in sizes:
+        if size - 1 > kinds.min():
+            continue
+        found = curve[str(size)] = {}
+        for k in KS:
+            hit = np.empty(len(ranks.above))
+            for number, negatives in enumerate(kinds):
+                mine = of_kind.reshape(-1) == number
+                running = np.append(0.0, np.cumsum(_hit_by_rank(int(negatives), size - 1, k)))
+                low = ranks.above[mine]
+                high = low + ranks.level[mine] + 1
+                hit[mine] = (running[high] - running[low]) / (high - low)
+                several = np.flatnonzero(mine & (ranks.several > 1) & (ranks.level > 0))
+                if len(several):
+                    hit[several] = _hit_of_several(ranks.take(several), np.diff(running))
+            found[f"R@{k}"] = 100 * float(hit.mean())
+    return curve
+
+
+def _hit_of_several(ranks: Ranks, by_better: Floats) -> Floats:
+    """Mean hit where several positives tie, (Q,): the first of n among ``level`` negatives has r
+    of them before it with probability C(level + n − r − 1, n − 1) / C(level + n, n)."""
+    kinds, of = np.unique(
+        np.stack([ranks.above, ranks.level, ranks.several], axis=1), axis=0, return_inverse=True
+    )
+    found = np.empty(len(kinds))
+    for number, (above, level, n) in enumerate(kinds):
+        r = np.arange(level)
+        factors = (level - r) / (level + n - r - 1)
+        chance = n / (level + n) * np.append(1.0, np.cumprod(factors))
+        found[number] = chance @ by_better[above : above + level + 1]
+    return found[of.reshape(-1)]
+
+
+def _hit_by_rank(negatives: int, drawn: int, k: int) -> Floats:
+    """P(fewer than k of ``better`` negatives are drawn) for better = 0 … negatives."""
+    better = np.arange(negatives + 1, dtype=np.float64)
+    total = np.zeros(negatives + 1)
+    for taken in range(min(k, drawn + 1)):
+        rest = drawn - taken
+        possible = (better >= taken) & (negatives - better >= rest)
+        b = better[possible]
+        total[possible] += np.exp(
+            _log_choose(b, taken)
+            + _log_choose(negatives - b, rest)
+            - _log_choose(np.float64(negatives), drawn)
+        )
+    return np.minimum(total, 1.0)
+
+
+def _log_choose(n: Any, k: int) -> Any:
+    return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+
+
+def by_class(
+    credits: Mapping[str, Floats], member: npt.NDArray[np.bool_], names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Mean of each per-query column over the queries of each class, in per cent.
+
+    ``credits`` maps a name to (Q,); ``member`` is (Q, classes). Classes without a query are left
+    out; "queries" counts them.
+    """
+    return {
+        name: {
+            "queries": int(inside.sum()),
+            **{key: 100 * float(value[inside].mean()) for key, value in credits.items()},
+        }
+        for name, inside in zip(names, member.T, strict=True)
+        if inside.any()
+    }
+
+
+def tail(dominant: npt.ArrayLike, classes: int) -> list[int]:
+    """The rarest dominant classes that together hold at most a fifth of the images."""
+    return rarest(np.bincount(np.asarray(dominant), minlength=classes))
+
+
+def rarest(counts: npt.ArrayLike, share: float = 0.2) -> list[int]:
+    """The rarest classes that together hold at most ``share`` of the counts, none without any."""
+    amount = np.asarray(counts)
+    order = [c for c in np.argsort(amount, kind="stable") if amount[c] > 0]
+    held = np.cumsum([amount[c] for c in order])
+    return sorted(int(c) for c, sum_ in zip(order, held, strict=True) if sum_ <= share * held[-1])
+
+
+DEPTH = 10
+"""Where nDCG cuts the list."""
+
+POSITIVE = 0.95
+"""Overlap of two compositions from which their tiles show the same scene."""
+
+_BLOCK = 1 << 23  # scores held at once: 32 MB
+_GRID = 2.0**20  # scores are rounded to 2**-20, so that ties are ties
+
+Relevance = Callable[[Ints], torch.Tensor]
+"""Query numbers (q,) → relevance of every gallery item in 0…1, (q, gallery) float32."""
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Per query, (Q,): its rank, average precision at R and nDCG@10, each in 0…1."""
+
+    ranks: Ranks
+    average_precision: Floats
+    ndcg: Floats
+
+
+def similarity(p: npt.NDArray[np.float32], q: npt.NDArray[np.float32]) -> torch.Tensor:
+    """Overlap Σ_k min(p_k, q_k) of compositions (a, K) and (b, K): (a, b), 1 when equal."""
+    left, right = torch.from_numpy(p), torch.from_numpy(q)
+    total = torch.zeros(len(p), len(q))
+    for k in range(p.shape[1]):
+        total += torch.minimum(left[:, k, None], right[None, :, k])
+    return total
+
+
+def chance(compositions: npt.ArrayLike) -> float:
+    """Mean overlap of two different images, exact in O(N log N): what a random list earns."""
+    p = np.sort(np.asarray(compositions, dtype=np.float64), axis=0)
+    n = len(p)
+    if n < 2:
+        return 0.0
+    # The i-th smallest of n is the smaller one in n − 1 − i pairs.
+    smaller = np.arange(n - 1, -1, -1)[:, None]
+    return float((p * smaller).sum() / (n * (n - 1) / 2))
+
+
+def by_pairs(positives: Positives, queries: str, gallery: int) -> Relevance:
+    """Relevance 1 for the pairs and 0 elsewhere; ``queries`` is "images" or "texts"."""
+    ours, theirs = positives.images, positives.texts
+    if queries == "texts":
+        ours, theirs = theirs, ours
+    order = np.argsort(ours, kind="stable")
+    ours, theirs = ours[order], theirs[order]
+
+    def relevance(index: Ints) -> torch.Tensor:
+        low, high = np.searchsorted(ours, index), np.searchsorted(ours, index, side="right")
+        matrix = torch.zeros(len(index), gallery)
+        rows = np.repeat(np.arange(len(index)), high - low)
+        cols = np.concatenate([theirs[a:b] for a, b in zip(low, high, strict=True)])
+        matrix[torch.from_numpy(rows), torch.from_numpy(cols)] = 1.0
+        return matrix
+
+    return relevance
+
+
+def by_composition(queries: npt.NDArray[np.float32], gallery: npt.NDArray[np.float32]) -> Relevance:
+    """Relevance by overlap of land-cover compositions (fractions), (Q, K) and (G, K)."""
+    return lambda index: similarity(queries[index], gallery)
+
+
+def lists(
+    queries: Array,
+    gallery: Array,
+    relevance: Relevance,
+    index: Ints,
+    positive: float = 1.0,
+    base: float = 0.0,
+    seed: int = 0,
+) -> Lists:
+    """Rank ``gallery`` (G, d) for the chosen ``queries``: rows ``index`` of (Q, d), unit vectors.
+
+    An item is positive when its relevance is at least ``positive``; every query needs one.
+    mAP@R = mean over queries of (1/R) Σ_{r≤R} [positive at r] · precision@r with R the query's
+    number of positives (Musgrave et al. 2020; Chun et al. 2022). nDCG@10 has linear gains
+    (relevance − base) / (1 − base): with ``base`` the mean over random pairs, chance scores 0
+    (so a list may score below 0; where all items are
+    equally relevant it is 0). Ties are broken at random: the gallery is shuffled with
+    ``seed`` and scores are rounded to about 1e-6.
+    """
+    size = gallery.shape[0]
+    shuffled = np.random.default_rng(seed).permutation(size)
+    order = torch.from_numpy(shuffled)
+    items = block(gallery, slice(None))
+    depth = min(DEPTH, size)
+    weight = 1 / torch.log2(torch.arange(depth) + 2.0)
+    above, level, negatives, precision, ndcg = [], [], [], [], []
+    step = max(1, _BLOCK // size)
+    for start in range(0, len(index), step):
+        rows = np.asarray(index[start : start + step])
+        scores = product(block(queries, rows), items)[:, order]
+        grade = relevance(rows)[:, order]
+        right = grade >= positive - TOLERANCE
+        many = right.sum(1)
+        best = torch.where(right, scores, -torch.inf).amax(1, keepdim=True)
+        wrong = torch.where(right, -torch.inf, scores)
+        high = (wrong > best + TOLERANCE).sum(1)
+        above.append(high)
+        level.append((wrong >= best - TOLERANCE).sum(1) - high)
+        negatives.append(size - many)
+        deep = max(depth, int(many.max()))
+        top = (scores * _GRID).round_().topk(min(deep, size), dim=1).indices
+        precision.append(_average_precision(right.gather(1, top), many))
+        ideal = grade.topk(depth, dim=1).values
+        gain = ((grade.gather(1, top[:, :depth]) - base) * weight).sum(1)
+        most = ((ideal - base) * weight).sum(1)
+        ndcg.append(torch.where(most > 0, gain / most, 0.0).double())
+    return Lists(
+        Ranks(*(torch.cat(part).numpy() for part in (above, level, negatives))),
+        torch.cat(precision).numpy(),
+        torch.cat(ndcg).numpy(),
+    )
+
+
+def _average_precision(hits: torch.Tensor, many: torch.Tensor) -> torch.Tensor:
+    """mAP@R of each list: ``hits`` (q, ≥ R) says whether place r holds a positive."""
+    place = torch.arange(1, hits.shape[1] + 1)
+    counted = hits & (place <= many[:, None])
+    precision = hits.cumsum(1).double() / place
+    return (precision * counted).sum(1) / many

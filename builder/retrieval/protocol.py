@@ -1,0 +1,300 @@
+"""One model's retrieval figures under the protocols S, D and C."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from builder.core.files import digest_of
+from builder.land.classes import CLASSES
+from builder.release.embeddings import TEXT
+from builder.retrieval import intervals, metrics
+from builder.retrieval.gallery import Gallery, Texts
+from builder.retrieval.intervals import over_clusters, power, spans
+from builder.retrieval.metrics import POSITIVE, Lists, by_composition, by_pairs, chance, lists
+from builder.retrieval.models import Settings
+from builder.retrieval.ranks import Array, Ints, Pair, Positives, rank
+
+GALLERIES = (1_000, 5_000, 10_000)
+PRESENT = 0.01
+"""Share of an image's pixels from which a class counts as present."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What is known beside the embeddings; each part unlocks the figures that need it."""
+
+    captions: Sequence[str] | None = None
+    """(M,) texts: protocol D and the ceiling."""
+    near: npt.ArrayLike | None = None
+    """(M,) names of frozen near-duplicate clusters: protocol D~, which merges these too."""
+    compositions: npt.ArrayLike | None = None
+    """(N, K) fractions of the land-cover classes: protocol C and figures by class."""
+    classes: Sequence[str] = CLASSES
+    blocks: npt.ArrayLike | None = None
+    """(N,) spatial block of each image: intervals resample blocks instead of images."""
+
+
+def evaluate(
+    images: Array,
+    texts: Array,
+    owner: npt.ArrayLike,
+    about: About | None = None,
+    *,
+    ranks: Pair | None = None,
+    resamples: int = intervals.RESAMPLES,
+    queries: int = 5_000,
+    seed: int = 0,
+    device: str = "cpu",
+    advance: Callable[[float], None] | None = None,
+) -> dict[str, Any]:
+    """Every figure that the data at hand allow, as one JSON-ready dictionary, in per cent.
+
+    ``images`` (N, d) and ``texts`` (M, d) hold unit vectors, ``owner`` (M,) the image row of each
+    text. Keys: "S", the strict protocol (a text's own image is its only positive); "D", where
+    equal captions are one caption that belongs to all their images; "D~", where near-duplicates
+    are one caption as well; "C", where images of near-
+    equal composition (overlap ≥ 0.95) are positives and nDCG@10 grades the rest; and "power".
+    R@K and MedR of S and D use every query; list metrics (mAP@R, nDCG@10) and C use at most
+    ``queries`` per direction, drawn with ``seed``. ``ranks`` are the strict ranks where they were
+    counted elsewhere, say by shards. Intervals are 95 % percentile bootstrap over images or
+    blocks.
+    """
+    about = about or About()
+    own = np.asarray(owner, dtype=np.int64)
+    draw = np.random.default_rng(seed)
+    asked = Asked(
+        _sample(texts.shape[0], queries, draw), _sample(images.shape[0], queries, draw), seed
+    )
+    strict = ranks or rank(images, texts, Positives.owned(own), device, advance)
+
+    def told(pair: Pair) -> dict[str, Any]:
+        return {
+            **metrics.summary(*pair),
+            "intervals": spans(pair, own, about.blocks, resamples, seed),
+        }
+
+    cluster, clusters = intervals.codes(
+        np.arange(images.shape[0]) if about.blocks is None else about.blocks
+    )
+    result: dict[str, Any] = {
+        "images": images.shape[0],
+        "texts": texts.shape[0],
+        "dimension": int(images.shape[1]),
+        "clusters": {"unit": "image" if about.blocks is None else "block", "number": clusters},
+        "list_queries": {"t2i": len(asked.texts), "i2t": len(asked.images)},
+        "seed": seed,
+        "resamples": resamples,
+    }
+    result["S"] = {
+        **told(strict),
+        "mAP@R": _means(lists_of(images, texts, Positives.owned(own), asked), "average_precision"),
+        "gallery": _galleries(strict, images.shape[0]),
+    }
+    equal = None if about.captions is None else metrics.groups_of(about.captions)
+    if equal is not None:
+        most = metrics.ceiling(own, equal)
+        result["S"]["ceiling"] = most
+        result["S"]["of_ceiling"] = {
+            key: 100 * result["S"]["t2i"][key] / value for key, value in most.items()
+        }
+    near = None if about.near is None else metrics.joined(about.near, equal)
+    for name, groups in (("D", equal), ("D~", near)):
+        if groups is not None:
+            pair, merged, gallery, group = merge(images, texts, own, groups, device)
+            found = lists_of(images, gallery, merged, replace(asked, texts=group[asked.texts]))
+            result[name] = {
+                "captions": gallery.shape[0],
+                **told(pair),
+                "mAP@R": _means(found, "average_precision"),
+            }
+    if about.compositions is not None:
+        share = np.ascontiguousarray(about.compositions, dtype=np.float32)
+        scenes, base = by_scene(images, texts, own, share, asked)
+        pair = (scenes[0].ranks, scenes[1].ranks)
+        result["C"] = {
+            "chance_overlap": base,
+            **metrics.summary(*pair),
+            "intervals": over_clusters(
+                pair, cluster[own[asked.texts]], cluster[asked.images], clusters, resamples, seed
+            ),
+            "mAP@R": _means(scenes, "average_precision"),
+            "nDCG@10": _means(scenes, "ndcg"),
+        }
+        result["S"]["classes"] = _classes(strict, own, share, about.classes)
+    result["power"] = power(images.shape[0])
+    return result
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Queries of list metrics: places among texts and images; ``seed`` breaks their ties."""
+
+    texts: Ints
+    images: Ints
+    seed: int = 0
+
+
+def merge(
+    images: Array, texts: Array, owner: Ints, groups: npt.ArrayLike, device: str = "cpu"
+) -> tuple[Pair, Positives, Array, Ints]:
+    """Protocol D: ranks, its positives, the gallery of merged captions and each text's place in it.
+
+    The first copy of a caption stands for its group, which belongs to all their images; every
+    copy is asked, as in S.
+    """
+    _, first, named = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
+    # Groups are numbered by their first copies, so that nothing moves where all differ.
+    first, group = np.sort(first), np.argsort(np.argsort(first))[named.reshape(-1)]
+    merged = Positives.of(owner, group)
+    gallery = texts if len(first) == texts.shape[0] else texts[first]
+    by_group, i2t = rank(images, gallery, merged, device)
+    return (by_group.take(group), i2t), merged, gallery, group
+
+
+def by_scene(
+    images: Array, texts: Array, owner: Ints, share: npt.NDArray[np.float32], asked: Asked
+) -> tuple[tuple[Lists, Lists], float]:
+    """Protocol C: lists of (text→image, image→text), and the overlap of two random images.
+
+    ``share`` is (N, K): an image or caption of a tile whose composition overlaps that of the
+    query's tile by `graded.POSITIVE` is found rightly.
+    """
+    base = chance(share)
+    options: dict[str, Any] = {"positive": POSITIVE, "base": base, "seed": asked.seed}
+    to_images = by_composition(share[owner], share)
+    to_texts = by_composition(share, share[owner])
+    found = (
+        lists(texts, images, to_images, asked.texts, **options),
+        lists(images, texts, to_texts, asked.images, **options),
+    )
+    return found, base
+
+
+def lists_of(
+    images: Array, gallery: Array, positives: Positives, asked: Asked
+) -> tuple[Lists, Lists]:
+    """Result lists of (text→image, image→text) where pairs alone are right."""
+    as_text = by_pairs(positives, "texts", images.shape[0])
+    as_image = by_pairs(positives, "images", gallery.shape[0])
+    return (
+        lists(gallery, images, as_text, asked.texts, seed=asked.seed),
+        lists(images, gallery, as_image, asked.images, seed=asked.seed),
+    )
+
+
+def _means(pair: tuple[Lists, Lists], name: str) -> dict[str, float]:
+    return {
+        way: 100 * float(getattr(one, name).mean())
+        for way, one in zip(("t2i", "i2t"), pair, strict=True)
+    }
+
+
+def _galleries(strict: Pair, images: int) -> dict[str, Any]:
+    limits = (images, 1 + int(strict[1].negatives.min()))
+    return {
+        way: metrics.gallery_curve(one, [size for size in (*GALLERIES, limit) if size <= limit])
+        for way, one, limit in zip(("t2i", "i2t"), strict, limits, strict=True)
+    }
+
+
+def _sample(size: int, most: int, rng: np.random.Generator) -> Ints:
+    """All of 0 … size − 1, or ``most`` of them, in order."""
+    if size <= most:
+        return np.arange(size)
+    return np.sort(rng.choice(size, most, replace=False))
+
+
+def _classes(
+    pair: Pair, own: Ints, share: npt.NDArray[np.float32], names: Sequence[str]
+) -> dict[str, Any]:
+    """R@K by dominant and by present class, and over the tail, for both directions."""
+    dominant = share.argmax(1)
+    rare = metrics.tail(dominant, len(names))
+    result: dict[str, Any] = {"tail": {"classes": [names[c] for c in rare]}}
+    for way, one, of_query in (("t2i", pair[0], own), ("i2t", pair[1], np.arange(len(share)))):
+        credits = {f"R@{k}": metrics.credit(one, k) for k in metrics.KS}
+        is_dominant = np.eye(len(names), dtype=bool)[dominant[of_query]]
+        table = metrics.by_class(credits, is_dominant, names)
+        result[way] = {
+            "dominant": table,
+            "present": metrics.by_class(credits, share[of_query] >= PRESENT, names),
+        }
+        if rare:
+            result["tail"][way] = {
+                key: float(np.mean([table[names[c]][key] for c in rare])) for key in credits
+            }
+    return result
+
+
+ALL = "all"
+"""Name of the figures over all streams together, several captions an image."""
+
+
+def wanted(rows: Gallery, names: Sequence[str], proxy: str | None = None) -> list[str]:
+    """``names``, and `ALL` where they are several and all that the release has but ``proxy``."""
+    every = {name for name in rows.streams if name != proxy}
+    return [*names, ALL] if len(names) > 1 and every == set(names) else list(names)
+
+
+def members(asked: Texts, names: Sequence[str]) -> Iterator[tuple[str, Ints]]:
+    """Each stream of ``names`` that has texts, and their places in ``asked``, in order."""
+    of_text = np.array([one.rsplit("#", 1)[1] for one in asked.ids])
+    for name in names:
+        mine = np.flatnonzero((of_text == name) | (name == ALL))
+        if len(mine):
+            yield name, mine
+
+
+def figures(
+    rows: Gallery, images: Array, texts: Array, asked: Texts, mine: Ints, settings: Settings
+) -> tuple[dict[str, Any], Pair, Ints]:
+    """Figures of the texts ``mine``, their strict ranks, and the images that have one of them.
+
+    ``images`` is (N, d) of ``rows`` and ``texts`` (M, d) of ``asked``.
+    """
+    keep = np.unique(asked.owner[mine])
+    owner = owner_of(asked, mine, keep)
+    some = rows.take(keep)
+    ours, theirs = some_rows(images, keep), some_rows(texts, mine)
+    pair = rank(ours, theirs, Positives.owned(owner), settings.device)
+    strings = [asked.texts[i] for i in mine]
+    near = _near(rows, asked, mine)
+    about = About(captions=strings, near=near, compositions=some.shares, blocks=some.blocks)
+    found = evaluate(
+        ours,
+        theirs,
+        owner,
+        about,
+        ranks=pair,
+        resamples=settings.resamples,
+        queries=settings.queries,
+        seed=settings.seed,
+        device=settings.device,
+    )
+    digest = digest_of([[asked.ids[i], asked.texts[i]] for i in mine])
+    left_out = len(rows) - len(keep)
+    return {"texts_sha256": digest, "images_without_caption": left_out, **found}, pair, keep
+
+
+def owner_of(asked: Texts, mine: Ints, keep: Ints) -> Ints:
+    """Place among the images ``keep`` of the owner of each text ``mine``."""
+    return np.searchsorted(keep, asked.owner[mine]).astype(np.int64)
+
+
+def some_rows(array: Array, index: Ints) -> Array:
+    """Rows ``index`` (rising) of an array or memory map; the array itself where they are all."""
+    return array if len(index) == array.shape[0] else array[index]
+
+
+def _near(rows: Gallery, asked: Texts, mine: Ints) -> list[str] | None:
+    """Cluster of each text ``mine``, its own id where it is alone; None where all are."""
+    found, alone = [], True
+    for i in mine:
+        name = asked.ids[i].rsplit("#", 1)[1]
+        cluster = rows.near[name][asked.owner[i]] if name in rows.near else None
+        alone &= cluster is None
+        found.append(asked.ids[i] if cluster is None else TEXT.format(cluster, name))
+    return None if alone else found

@@ -1,0 +1,451 @@
+"""Embeddings from files, checked row by row, and the owner of each text."""
+
+import functools
+import importlib
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from builder.core.errors import ArasError
+from builder.core.files import atomic, digest_of, hash_file, sweep
+from builder.core.manifest import read_manifest
+from builder.land.pictures import decode_png
+from builder.models.encoders import Encoder
+from builder.retrieval.gallery import Gallery, Texts, pictures
+from builder.retrieval.ranks import Array, Ints
+
+UNIT = 1e-5
+"""Lengths this near to 1 count as 1."""
+
+_CHUNK = 1 << 12
+_FLOATS = ("float16", "float32", "float64")
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Vectors of unit length, (N, d) float32 in memory or mapped; ids where the file has them."""
+
+    name: str
+    vectors: Array
+    ids: tuple[str, ...] | None = None
+    note: str = ""
+    """What was done to the rows, for the user; empty when nothing was."""
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+
+Files = Path | Sequence[Path]
+"""One file, or several Parquet files whose rows follow each other."""
+
+
+def load(path: Files, part: str = "") -> Embeddings:
+    """Read a .npy matrix (N, d) of floats, or Parquet of ``id`` and ``vector`` in one file or more.
+
+    A file of a release's config embeddings holds images and captions: ``part`` images takes the
+    rows without an ``owner``, texts the others.
+    A float32 matrix of unit rows stays a memory map; anything else becomes float32 rows of unit
+    length in memory, and ``note`` says so. Raises ArasError naming the row for NaN, infinity and
+    zero vectors, ragged rows and repeated ids.
+    """
+    paths, name = _listed(path)
+    if paths[0].suffix == ".parquet":
+        ids, raw = _read_parquet(paths, name, part)
+    else:
+        ids, raw = None, _open_npy(paths[0])
+        if raw.ndim != 2 or 0 in raw.shape:
+            raise ArasError(
+                f"{name}: an array of shape {raw.shape}; expected one row per vector, (N, d)"
+            )
+        if raw.dtype.name not in _FLOATS:
+            raise ArasError(f"{name}: holds {raw.dtype}; expected {', '.join(_FLOATS)}")
+    vectors, note = unit(raw, name)
+    return Embeddings(name, vectors, ids, note)
+
+
+def unit(raw: Array, name: str) -> tuple[Array, str]:
+    """``raw`` (N, d) itself if float32 with unit rows, else a normalised copy, and what was done.
+
+    Raises ArasError for a row that holds NaN or infinity, or has no length.
+    """
+    length = np.empty(len(raw))
+    for start in range(0, len(raw), _CHUNK):
+        rows = np.asarray(raw[start : start + _CHUNK], dtype=np.float64)
+        length[start : start + len(rows)] = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    _refuse(~np.isfinite(length), name, "holds NaN or infinity")
+    _refuse(length < 1e-12, name, "is a zero vector, which has no direction")
+    off = bool(np.abs(length - 1).max() > UNIT)
+    if raw.dtype == np.float32 and not off:
+        return raw, ""
+    vectors = np.empty(raw.shape, dtype=np.float32)
+    for start in range(0, len(raw), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        vectors[part] = raw[part] / length[part, None] if off else raw[part]
+    if not off:
+        return vectors, ""
+    return vectors, (
+        f"{name}: rows are not of unit length ({length.min():.4g} … {length.max():.4g}); normalised"
+    )
+
+
+def check_pair(images: Embeddings, texts: Embeddings) -> None:
+    """Raise ArasError unless both have vectors of one length."""
+    ours, theirs = images.vectors.shape[1], texts.vectors.shape[1]
+    if ours != theirs:
+        raise ArasError(
+            f"{images.name} has vectors of {ours} numbers, {texts.name} of {theirs}: "
+            "both must come from one model's shared space"
+        )
+
+
+def load_owner(path: Files, images: Embeddings, texts: Embeddings) -> Ints:
+    """Image row of each text, (M,) int64.
+
+    From .npy: integers, one per text. From Parquet: columns ``id`` (of a text) and ``owner`` (id
+    of its image), matched by id. Raises ArasError for a wrong number of rows, an owner that is
+    no image, ids that are missing, unknown or repeated, and an image without a text; and for a
+    mixture of both formats, as row numbers say nothing of rows that have ids.
+    """
+    owner: Array
+    paths, name = _listed(path)
+    if paths[0].suffix == ".parquet":
+        owner = _match(paths, name, images, texts)
+    else:
+        for one in (images, texts):
+            if one.ids is not None:
+                raise ArasError(
+                    f"{name} names owners by row, but the rows of {one.name} have ids: "
+                    "give all three as Parquet or all three as .npy"
+                )
+        owner = _open_npy(paths[0])
+        if owner.ndim != 1 or owner.dtype.kind not in "iu":
+            raise ArasError(
+                f"{name}: {owner.dtype} of shape {owner.shape}; "
+                "expected (M,) integers, the image row of each text"
+            )
+        if len(owner) != len(texts):
+            raise ArasError(
+                f"{name} has {len(owner)} rows, {texts.name} has {len(texts)}: one owner per text"
+            )
+    bad = np.flatnonzero((owner < 0) | (owner >= len(images)))
+    if len(bad):
+        raise ArasError(
+            f"{name}: row {bad[0]} is {owner[bad[0]]}, but {images.name} has rows "
+            f"0 … {len(images) - 1}{_more(len(bad))}"
+        )
+    texts_of = np.bincount(owner.astype(np.int64), minlength=len(images))
+    _refuse(texts_of == 0, images.name, f"has no text in {name}: leave it out or add its texts")
+    return owner.astype(np.int64)
+
+
+def _match(
+    paths: Sequence[Path], name: str, images: Embeddings, texts: Embeddings
+) -> npt.NDArray[np.int64]:
+    for one in (images, texts):
+        if one.ids is None:
+            raise ArasError(
+                f"{name} names owners by id, but {one.name} has no ids: "
+                "give all three as Parquet or all three as .npy"
+            )
+    table = _table(paths, "id", "owner")
+    table = table.filter(pc.is_valid(table["owner"]))
+    listed = table["id"].cast(pa.string()).to_pylist()
+    owners = table["owner"].cast(pa.string()).to_pylist()
+    _unique(listed, name)
+    owner_of = dict(zip(listed, owners, strict=True))
+    known = texts.ids or ()
+    _same(set(known) - set(listed), f"{texts.name} has ids that {name} lacks")
+    _same(set(listed) - set(known), f"{name} lists ids that {texts.name} lacks")
+    row = {id_: number for number, id_ in enumerate(images.ids or ())}
+    _same({str(o) for o in owners} - row.keys(), f"{name} names owners that {images.name} lacks")
+    return np.array([row[owner_of[id_]] for id_ in known], dtype=np.int64)
+
+
+def _same(difference: set[str], what: str) -> None:
+    if difference:
+        some = sorted(difference)[:3]
+        raise ArasError(f"{what}: {', '.join(some)}{_more(len(difference), len(some))}")
+
+
+def _read_parquet(paths: Sequence[Path], name: str, part: str) -> tuple[tuple[str, ...], Array]:
+    table = _table(paths, "id", "vector", also="owner" if part else "")
+    if "owner" in table.column_names:
+        is_text = pc.is_valid(table["owner"])
+        table = table.filter(is_text if part == "texts" else pc.invert(is_text))
+    ids = table["id"].cast(pa.string()).to_pylist()
+    _unique(ids, name)
+    column = table["vector"].combine_chunks()
+    if not pa.types.is_nested(column.type) or not pa.types.is_floating(column.type.value_type):
+        raise ArasError(f"{name}: column vector is {column.type}; expected lists of floats")
+    _refuse(column.is_null().to_numpy(zero_copy_only=False), name, "has no vector")
+    if not len(ids):
+        raise ArasError(f"{name}: no rows")
+    values = column.flatten()
+    lengths = column.value_lengths().to_numpy() if hasattr(column, "value_lengths") else None
+    width = int(lengths[0]) if lengths is not None else column.type.list_size
+    if lengths is not None:
+        _refuse(lengths != width, name, f"has a vector of another length than row 0's {width}")
+    if not width:
+        raise ArasError(f"{name}: row 0 has an empty vector")
+    # A null number inside a vector reads as NaN, and is refused as such.
+    # Copied, because torch wants arrays that it may believe writable.
+    return tuple(ids), np.array(values.to_numpy(zero_copy_only=False)).reshape(len(ids), width)
+
+
+def _table(paths: Sequence[Path], *columns: str, also: str = "") -> pa.Table:
+    """Some columns of files, one after the other, and one more where it is there."""
+    return pa.concat_tables([_columns(path, columns, also) for path in paths])
+
+
+def _columns(path: Path, columns: Sequence[str], also: str) -> pa.Table:
+    try:
+        present = pq.read_schema(path).names
+        missing = [name for name in columns if name not in present]
+        if missing:
+            raise ArasError(
+                f"{path}: no column {', '.join(missing)}; expected {' and '.join(columns)}, "
+                f"found {', '.join(present)}"
+            )
+        return pq.read_table(path, columns=[*columns, *({also} & set(present))])
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ArasError(f"{path}: not a readable Parquet file: {error}") from error
+
+
+def _open_npy(path: Path) -> Array:
+    try:
+        # Copy-on-write, never written to: torch wants arrays that it may believe writable.
+        array: Array = np.load(path, mmap_mode="c", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise ArasError(f"{path}: no such file") from error
+    except (OSError, ValueError, EOFError) as error:
+        # What is no array at all numpy takes for a pickle, and advises to trust it.
+        why = "wanted is .npy or .parquet" if "pickle" in str(error) else error
+        raise ArasError(f"{path}: not a readable .npy array of numbers: {why}") from error
+    if not isinstance(array, np.ndarray):
+        raise ArasError(f"{path}: an archive of arrays; expected one array in a .npy file")
+    return array
+
+
+def _listed(path: Files) -> tuple[list[Path], str]:
+    """The files, and what messages call them. Raises ArasError for several that are not Parquet."""
+    paths = [path] if isinstance(path, Path) else list(path)
+    if len(paths) == 1:
+        return paths, str(paths[0])
+    other = [one for one in paths if one.suffix != ".parquet"]
+    if other:
+        raise ArasError(f"{other[0]}: several files must be Parquet, which says what each row is")
+    return paths, f"{paths[0]} … {paths[-1].name} ({len(paths)} files)"
+
+
+def _unique(ids: list[str | None], name: str) -> None:
+    seen: dict[str | None, int] = {}
+    for row, id_ in enumerate(ids):
+        if id_ is None:
+            raise ArasError(f"{name}: row {row} has no id")
+        if id_ in seen:
+            raise ArasError(f"{name}: id {id_} stands in row {seen[id_]} and again in row {row}")
+        seen[id_] = row
+
+
+def _refuse(bad: npt.NDArray[np.bool_], name: str, what: str) -> None:
+    rows = np.flatnonzero(bad)
+    if len(rows):
+        raise ArasError(f"{name}: row {rows[0]} {what}{_more(len(rows))}")
+
+
+def _more(count: int, shown: int = 1) -> str:
+    return f" (and {count - shown} more)" if count > shown else ""
+
+
+BATCH = 64
+
+
+def function_model(spec: str) -> Encoder:
+    """``package:function``: a function that returns two functions, (images, texts) → vectors.
+
+    ``images`` gets a list of (h, w, 3) uint8 arrays and ``texts`` a list of strings; each returns
+    (n, d) floats. The current directory is searched as well. Raises ArasError naming what is
+    missing.
+    """
+    package, _, name = spec.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        maker = getattr(importlib.import_module(package), name)
+    except (ImportError, AttributeError) as error:
+        raise ArasError(f"model {spec}: {error}; wanted is package:function") from error
+    made = _told(spec, maker)
+    if not (isinstance(made, tuple) and len(made) == 2 and all(callable(one) for one in made)):
+        raise ArasError(
+            f"model {spec}: returned {type(made).__name__}; wanted are two functions, one from "
+            "a list of images and one from a list of texts to vectors"
+        )
+    images, texts = (functools.partial(_told, spec, one) for one in made)
+    return Encoder(spec, images, texts, None, {"source": "function"})
+
+
+def _told(spec: str, function: Callable[..., Any], *items: Any) -> Any:
+    """What a user's function returns. Raises ArasError that names the model and the line."""
+    try:
+        return function(*items)
+    except Exception as error:
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        raise ArasError(
+            f"--model {spec}: {type(error).__name__}: {error} ({line.filename}, line "
+            f"{line.lineno}, in {line.name})"
+        ) from error
+
+
+def encode(
+    encoder: Encoder,
+    gallery: Gallery,
+    texts: Sequence[str],
+    cache: Path | None = None,
+    batch: int = BATCH,
+    advance: Callable[[float], None] = lambda n: None,
+) -> tuple[Array, Array, list[str]]:
+    """Unit vectors of the gallery's images (N, d) and of ``texts`` (M, d), and notes.
+
+    With a ``cache`` folder they are kept under a digest of the model's content, the pictures' and
+    the texts', and read back when all three are the same. Raises ArasError naming the row for
+    vectors of a wrong number, NaN or no length.
+    """
+
+    def pictures_now() -> Array:
+        made: Array | None = None
+        for where, data in pictures(gallery.release, gallery.ids, gallery.split, batch):
+            arrays = [decode_png(one, gallery.ids[i]) for one, i in zip(data, where, strict=True)]
+            part = _counted(encoder.images(arrays), len(arrays), encoder.name, "images")
+            made = np.empty((len(gallery), part.shape[1]), np.float32) if made is None else made
+            made[where] = part
+            advance(len(arrays))
+        assert made is not None
+        return made
+
+    def texts_now() -> Array:
+        made = []
+        for start in range(0, len(texts), batch):
+            some = texts[start : start + batch]
+            made.append(_counted(encoder.texts(some), len(some), encoder.name, "texts"))
+            advance(len(some))
+        return np.concatenate(made).astype(np.float32)
+
+    pixels = [gallery.facts["content_sha256"], gallery.split, gallery.facts["ids_sha256"]]
+    notes = []
+    pair = []
+    for what, content, make in (
+        ("images", pixels, pictures_now),
+        ("texts", list(texts), texts_now),
+    ):
+        raw = _cached(cache, encoder.identity, [what, content], make)
+        vectors, note = unit(raw, f"{encoder.name}, {what}")
+        notes += [note] if note else []
+        pair.append(Embeddings(f"{encoder.name}, {what}", vectors))
+    check_pair(*pair)
+    return pair[0].vectors, pair[1].vectors, notes
+
+
+def from_files(
+    images: Path, texts: Path, gallery: Gallery, asked: Texts
+) -> tuple[Array, Array, dict[str, Any], list[str]]:
+    """Vectors that somebody computed, in the gallery's order, with digests of the files.
+
+    Parquet of id and vector: matched by id (texts: row id # stream); ids of streams that are not
+    asked for may stand there too. .npy: as many rows as there are images and texts, in their
+    order. Raises ArasError for missing and for unknown ids, and for one file of either format.
+    """
+    if (images.suffix == ".parquet") != (texts.suffix == ".parquet"):
+        raise ArasError(
+            f"{images} and {texts}: one is matched by id and the other by its order; give both as "
+            "Parquet with columns id and vector, or both as .npy"
+        )
+    ours, theirs, notes = _in_order(images, texts, gallery, asked)
+    files = {
+        what: {"file": path.name, **hash_file(path, "sha256")}
+        for what, path in (("images", images), ("texts", texts))
+    }
+    return ours, theirs, {"source": "files", "vectors": files}, notes
+
+
+def _in_order(
+    images: Files, texts: Files, gallery: Gallery, asked: Texts
+) -> tuple[Array, Array, list[str]]:
+    pair, notes = [], []
+    known = {f"{one}#{name}" for one in gallery.ids for name in gallery.streams}
+    for what, path, wanted, allowed in (
+        ("images", images, gallery.ids, set(gallery.ids)),
+        ("texts", texts, asked.ids, known),
+    ):
+        found = load(path, what)
+        notes += [found.note] if found.note else []
+        vectors, name = found.vectors, found.name
+        if found.ids is None:
+            if len(found) != len(wanted):
+                raise ArasError(
+                    f"{name} has {len(found)} rows, the release has {len(wanted)} {what} to ask "
+                    "about; Parquet with columns id and vector says which is which"
+                )
+        else:
+            place = {one: i for i, one in enumerate(found.ids)}
+            _none_of(set(wanted) - place.keys(), name, f"has no vector of these {what}")
+            _none_of(place.keys() - allowed, name, f"has ids that are no {what} of the split")
+            vectors = vectors[[place[one] for one in wanted]]
+        pair.append(Embeddings(name, vectors))
+    check_pair(*pair)
+    return pair[0].vectors, pair[1].vectors, notes
+
+
+def from_release(gallery: Gallery, asked: Texts) -> tuple[Array, Array, dict[str, Any], list[str]]:
+    """The vectors of a release's own config embeddings, in the gallery's order.
+
+    Raises ArasError for a release that has none of this split.
+    """
+    manifest = read_manifest(gallery.release)
+    held = manifest["configs"].get("embeddings", {})
+    if gallery.split not in held:
+        raise ArasError(
+            f"{gallery.release}: holds no embeddings of split {gallery.split}; [bench] embeddings "
+            "in the recipe packages them"
+        )
+    paths = [gallery.release / name for name in held[gallery.split]["files"]]
+    images, texts, notes = _in_order(paths, paths, gallery, asked)
+    files = [{"file": path.name, **hash_file(path, "sha256")} for path in paths]
+    facts = {"source": "release", "files": files, **manifest["facts"]["embeddings"]}
+    return images, texts, facts, notes
+
+
+def _none_of(ids: set[str], name: str, what: str) -> None:
+    if ids:
+        more = f" (and {len(ids) - 3:,} more)" if len(ids) > 3 else ""
+        raise ArasError(f"{name}: {what}: {', '.join(sorted(ids)[:3])}{more}")
+
+
+def _counted(vectors: Any, rows: int, name: str, what: str) -> Array:
+    array = np.asarray(vectors)
+    if array.ndim != 2 or len(array) != rows or array.dtype.kind != "f":
+        raise ArasError(
+            f"model {name}: {rows} {what} gave {array.dtype} of shape {array.shape}; "
+            f"wanted are floats ({rows}, d)"
+        )
+    return array
+
+
+def _cached(cache: Path | None, identity: str | None, content: Any, make: Any) -> Array:
+    if cache is None or identity is None:
+        return np.asarray(make())
+    path = cache / f"{digest_of([identity, content])}.npy"
+    if not path.exists():
+        made = make()
+        sweep(cache)
+        with atomic(path) as temporary, temporary.open("wb") as file:
+            np.save(file, made)
+    return np.asarray(np.load(path, mmap_mode="c"))

@@ -1,0 +1,156 @@
+"""Stage: how grounded one caption stream is in the tiles' land cover, and what it gives away."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from builder.core.store import Store
+from builder.land.classes import CLASSES
+from builder.land.columns import CAPTION_SCORE, CLIP_PREFIX, CLIP_SCORE, SCORE_PREFIX, STREAM_PREFIX
+from builder.land.pictures import decode_mask, image_bytes, per_class
+from builder.models.neighbours import matrix
+from builder.models.weights import Weights
+from builder.quality.embed import COLUMNS
+from builder.steps.stage import Made, Maker, Stage, setting
+
+
+@dataclass(frozen=True)
+class Score(Stage):
+    """One struct of scores per caption; null values where there is no caption to score, and where
+    there is no composition or mask that a value needs.
+
+    ``lexicon`` is laid over the built-in one; its content, not its path, is in the key.
+    """
+
+    stream: str = "full"
+    lexicon: Path | None = setting(None)
+
+    light = True
+
+    @property
+    def name(self) -> str:
+        return f"score-{self.stream}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("id", "mask", "pixels", f"{STREAM_PREFIX}{self.stream}")
+
+    @property
+    def adds(self) -> tuple[str, ...]:
+        return (f"{SCORE_PREFIX}{self.stream}",)
+
+    def models(self) -> dict[str, str]:
+        from builder.scores import lexicon
+
+        return {"lexicon": lexicon.load(self.lexicon).sha256}
+
+    def open(self, store: Store, survey: Any) -> Maker:
+        from builder.scores import lexicon
+        from builder.scores.grounding import score_captions
+
+        words = lexicon.load(self.lexicon)
+
+        def make(table: pa.Table) -> Made:
+            names = table.column("id").to_pylist()
+            texts = [one["text"] for one in table.column(self.needs[-1]).to_pylist()]
+            shares = _shares(table.column("pixels"))
+            masks = [
+                decode_mask(one, name) if one else None
+                for one, name in zip(image_bytes(table.column("mask")), names, strict=True)
+            ]
+            scores = score_captions(texts, shares, masks, lexicon=words)
+            cells = [scores.column(field.name).combine_chunks() for field in CAPTION_SCORE]
+            column = pa.StructArray.from_arrays(
+                [cell.cast(field.type) for cell, field in zip(cells, CAPTION_SCORE, strict=True)],
+                fields=list(CAPTION_SCORE),
+            )
+            return Made(pa.table({self.adds[0]: column}))
+
+        return make
+
+
+def _shares(pixels: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    """(n, 7) shares; NaN where there are no pixel counts."""
+    known = pixels.is_valid().to_numpy()
+    counts = np.full((len(pixels), len(CLASSES)), np.nan)
+    counts[known] = per_class(pixels.filter(pa.array(known)))
+    total = counts.sum(axis=1, keepdims=True)
+    return np.asarray(counts / np.where(total > 0, total, np.nan))
+
+
+WEIGHT = 2.5
+"""CLIPScore is this times the cosine, and 0 below 0 (Hessel et al. 2021)."""
+
+
+@dataclass(frozen=True)
+class ClipScore(Stage):
+    """``clip_cosine`` and ``clip_score`` of image and caption; ``clip_tokens`` of the whole caption
+    by ``tokenizer`` (the model's own where None) and whether they are more than fit.
+
+    Without ``model`` the tokens are counted alone. Blind to composition: see docs.
+    """
+
+    stream: str = "full"
+    model: Weights | None = setting(None)
+    tokenizer: Weights | None = setting(None)
+    batch: int = setting(64)
+
+    @property
+    def gpus(self) -> float:
+        return 1 if self.model else 0
+
+    @property
+    def name(self) -> str:
+        return f"clip-{self.stream}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        image = (COLUMNS["clip"],) if self.model else ()
+        return ("id", *image, f"{STREAM_PREFIX}{self.stream}")
+
+    @property
+    def adds(self) -> tuple[str, ...]:
+        return (f"{CLIP_PREFIX}{self.stream}",)
+
+    def models(self) -> dict[str, str]:
+        found = {"clip": self.model, "tokenizer": self.tokenizer}
+        return {name: one.digest() for name, one in found.items() if one}
+
+    def open(self, store: Store, survey: Any) -> Maker:
+        from builder.models import pretrained
+
+        clip = pretrained.clip(self.model) if self.model else None
+        words = self.tokenizer or self.model
+        assert words is not None  # the pipeline makes this stage for one of them
+        count, room = pretrained.tokenizer(words)
+        room = clip.room if clip else room
+
+        def make(table: pa.Table) -> Made:
+            texts = [one["text"] for one in table.column(self.needs[-1]).to_pylist()]
+            there = np.array([text is not None for text in texts], dtype=bool)
+            cosine = np.full(len(texts), np.nan)
+            if clip is not None and there.any():
+                told = [text for text in texts if text is not None]
+                parts = [told[i : i + self.batch] for i in range(0, len(told), self.batch)]
+                vectors = np.concatenate([clip.texts(part) for part in parts])
+                images = matrix(table.column(COLUMNS["clip"]))[there]
+                cosine[there] = (images * vectors).sum(axis=1, dtype=np.float64)
+            tokens = [None if text is None else count(text) for text in texts]
+            cut = [None if n is None else n > room for n in tokens]
+            values = {
+                "clip_cosine": pa.array(cosine, from_pandas=True),  # NaN is missing
+                "clip_score": pa.array(WEIGHT * np.maximum(cosine, 0), from_pandas=True),
+                "clip_tokens": pa.array(tokens, pa.int32()),
+                "clip_truncated": pa.array(cut, pa.bool_()),
+            }
+            column = pa.StructArray.from_arrays(
+                [values[field.name].cast(field.type) for field in CLIP_SCORE],
+                fields=list(CLIP_SCORE),
+            )
+            return Made(pa.table({self.adds[0]: column}), {"truncated": sum(map(bool, cut))})
+
+        return make

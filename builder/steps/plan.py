@@ -1,0 +1,237 @@
+"""Plan and run: which shards of a stage are stale, and making exactly those."""
+
+import contextlib
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from builder.core.arrow import combine
+from builder.core.engine import Engine, Outcome
+from builder.core.errors import ArasError
+from builder.core.files import digest_of
+from builder.core.progress import bar
+from builder.core.store import CorruptShard, Store
+from builder.land.columns import KINDS
+from builder.steps.stage import SOURCES, Made, Maker, Stage, Unit, shards
+
+Part = tuple[int, int]
+"""(i, n): the i-th of n parts, from 1; the parts together are the whole."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A unit and the key that its shard file must carry."""
+
+    unit: Unit
+    key: str
+    stale: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All tasks of a stage, or of one part of it."""
+
+    stage: Stage
+    tasks: list[Task]
+    names: list[str]
+    """Every shard of the stage, whatever the part."""
+
+    @property
+    def stale(self) -> list[Task]:
+        return [task for task in self.tasks if task.stale]
+
+
+@dataclass
+class Summary:
+    """What a run of a stage did; `as_dict` is what --json prints."""
+
+    stage: str
+    shards: int = 0
+    made: int = 0
+    rows_made: int = 0
+    rows: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    row_errors: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    digest: str = ""
+    corrupt: list[str] = field(default_factory=list)
+    report: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"kind": "stage", **self.__dict__, "seconds": round(self.seconds, 2)}
+
+
+def plan(stage: Stage, store: Store, part: Part = (1, 1)) -> Plan:
+    """Compare every shard's key with what its file says. Costs one footer per file.
+
+    Raises NotMade when a needed column is missing, ArasError when there are no rows at all.
+    """
+    base = {"stage": stage.name, "version": stage.version, **stage.config()}
+    base["models"] = stage.models()
+    if (stage.needs or stage.surveys) and not shards(store, KINDS):
+        raise ArasError("there are no tiles yet: run `aras tiles` (or `aras import`) first")
+
+    if stage.surveys:
+        found = {s: store.find(s, stage.surveys) for s in shards(store, stage.surveyed)}
+        base["survey"] = digest_of(
+            [[shard, *[digest for _, digest in where.values()]] for shard, where in found.items()]
+        )
+    common = digest_of(base)
+    units = stage.units(store)
+    tasks = []
+    for unit in units[part[0] - 1 :: part[1]]:
+        needed = store.find(unit.shard, stage.needs) if stage.needs else {}
+        inputs = {name: digest for name, (_, digest) in needed.items()}
+        key = digest_of([common, unit.shard, unit.inputs, inputs])
+        footer = store.fresh(stage.name, unit.shard)
+        stale = footer is None or footer.key != key or footer.errors > 0
+        tasks.append(Task(unit, key, stale))
+    return Plan(stage, tasks, [unit.shard for unit in units])
+
+
+def survey(stage: Stage, store: Store) -> Any:
+    """What a stage with ``surveys`` must know of all shards; None for the others."""
+    if not stage.surveys:
+        return None
+    seen = shards(store, stage.surveyed)
+    return stage.survey(lambda columns: store.scan(seen, columns))
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Opens a stage once per process, then makes and writes one shard after another."""
+
+    stage: Stage
+    root: Path
+    survey: Any
+
+    def open(self) -> "OpenWorker":
+        store = Store(self.root)
+        return OpenWorker(self.stage, store, self.stage.open(store, self.survey))
+
+
+@dataclass(frozen=True)
+class OpenWorker:
+    stage: Stage
+    store: Store
+    make: Maker
+
+    def __call__(self, task: Task) -> int:
+        """Make one shard; returns its rows. Nothing is written unless all of it is right."""
+        stage, shard = self.stage, task.unit.shard
+        if not stage.needs:
+            made = self.make(task.unit.payload)
+        else:
+            table = self.store.read(shard, stage.needs)
+            made = self.make(self._with_previous(task, table))
+            if made.table.num_rows != table.num_rows:
+                raise ArasError(
+                    f"{stage.name} made {made.table.num_rows} rows of {table.num_rows} in {shard}"
+                )
+        columns = _typed(made, stage.adds)
+        self.store.write(
+            stage.name, shard, columns, key=task.key, errors=made.errors, counts=made.counts
+        )
+        return int(columns.num_rows)
+
+    def _with_previous(self, task: Task, table: pa.Table) -> pa.Table:
+        """Hand the stage its own earlier columns when only failed rows are to be made again."""
+        footer = self.store.fresh(self.stage.name, task.unit.shard)
+        if footer is None or footer.key != task.key:
+            return table
+        earlier = self.store.load(self.stage.name, task.unit.shard)
+        for name in earlier.column_names:
+            table = table.append_column(name, earlier.column(name))
+        return table
+
+
+def _typed(made: Made, adds: tuple[str, ...]) -> pa.Table:
+    """The added columns in their published types and order."""
+    from builder.land.columns import arrow_type
+
+    schema = pa.schema([pa.field(name, arrow_type(name)) for name in adds])
+    return made.table.select(list(adds)).cast(schema)
+
+
+def run(
+    stage: Stage, store: Store, engine: Engine, part: Part = (1, 1), todo: Plan | None = None
+) -> Summary:
+    """Make what is stale of a stage. A failed shard is reported and does not stop the others.
+
+    Raises ArasError when the stage cannot be planned.
+    """
+    started = time.monotonic()
+    store.sweep(stage.name)
+    todo = todo or plan(stage, store, part)
+    summary = Summary(stage.name, shards=len(todo.tasks))
+    stale = todo.stale
+    worker = Worker(stage, store.root, survey(stage, store) if stale else None)
+    outcomes = engine.map(worker, stale, stage.gpus, stage.light)
+    try:
+        with bar(stage.name, len(stale), "shards") as advance, contextlib.closing(outcomes):
+            for task, outcome in outcomes:
+                _account(summary, task, outcome)
+                advance(1)
+    finally:
+        store.sweep(stage.name)
+    store.prune(stage.name, todo.names)
+    whole = [task.unit.shard for task in todo.tasks if task.unit.shard not in summary.failed]
+    store.claim(stage.name, stage.adds, whole, spare=SOURCES)
+    _total(summary, todo, store)
+    store.remember(stage.name, todo.names)
+    if part == (1, 1) and not summary.failed:
+        summary.report = stage.report(store)
+    summary.seconds = time.monotonic() - started
+    return summary
+
+
+def _account(summary: Summary, task: Task, outcome: Outcome) -> None:
+    if not isinstance(outcome, BaseException):
+        summary.made += 1
+        summary.rows_made += outcome
+        return
+    if isinstance(outcome, CorruptShard):
+        summary.corrupt.append(f"{outcome.stage}/{outcome.shard}")
+    kind = "" if isinstance(outcome, ArasError) else f"{type(outcome).__name__}: "
+    summary.failed[task.unit.shard] = f"{kind}{outcome}"
+
+
+def _total(summary: Summary, todo: Plan, store: Store) -> None:
+    counts: Counter[str] = Counter()
+    digests = {}
+    for task in todo.tasks:
+        if task.unit.shard in summary.failed:
+            continue
+        if footer := store.fresh(summary.stage, task.unit.shard):
+            counts.update(footer.counts)
+            digests[task.unit.shard] = footer.digest
+            summary.rows += footer.rows
+            summary.row_errors += footer.errors
+    summary.counts = dict(counts)
+    summary.digest = combine(digests)
+
+
+def setup_of(stage: Stage, engine: Engine) -> dict[str, Any]:
+    """What decides how fast ``stage`` makes a row: ``stage``, a digest of its settings, models and
+    batch size; ``device``, a GPU's name or cpu; ``engine`` and ``workers``, 0: all that there are.
+
+    Raises ArasError when a model is missing.
+    """
+    import torch
+
+    batch = getattr(stage, "batch", None)
+    workers = {"serial": 1, "ray": engine.workers}.get(
+        engine.kind, engine.workers or os.cpu_count()
+    )
+    return {
+        "stage": digest_of({**stage.config(), "models": stage.models(), "batch": batch}),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "engine": engine.kind,
+        "workers": workers,
+    }

@@ -1,0 +1,146 @@
+"""Stage: a frozen dataclass that makes rows or adds columns, one shard at a time."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, NamedTuple
+
+import pyarrow as pa
+
+from builder.core.errors import ArasError
+from builder.core.store import Store
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One shard to make. ``payload`` is what a source makes it from; ``inputs`` its digest."""
+
+    shard: str
+    payload: Any = None
+    inputs: str = ""
+
+
+class Made(NamedTuple):
+    """What a stage made of one unit: the new columns, counts for the summary, failed rows."""
+
+    table: pa.Table
+    counts: dict[str, int] = {}  # noqa: RUF012 - a NamedTuple default, never changed
+    errors: int = 0
+
+
+Scan = Callable[[Sequence[str]], Iterator[tuple[str, pa.Table]]]
+"""Columns → (shard, table) of every surveyed shard, one at a time; may be called again."""
+
+Maker = Callable[[Any], Made]
+"""Payload (of a source) or table of the needed columns → what was made."""
+
+
+def setting(default: Any) -> Any:
+    """A field that changes how fast a stage works but not what it makes: not part of its key."""
+    return field(default=default, metadata={"identity": False})
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Base of all stages.
+
+    The fields are the configuration and, but for those made by `setting`, the identity. A stage
+    with ``needs`` maps a table to as many rows in the same order. One without makes rows and
+    lists its own `units`. One with ``surveys`` first looks at those columns of all shards.
+    """
+
+    version: ClassVar[int] = 1
+
+    @property
+    def name(self) -> str:
+        """Folder under work/ and name in messages."""
+        return type(self).__name__.lower()
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of rows that the stage makes or widens."""
+        return ("real", "synthetic")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Columns that a unit's table holds; none for a source."""
+        return ()
+
+    @property
+    def adds(self) -> tuple[str, ...]:
+        """Columns that the stage makes."""
+        raise NotImplementedError
+
+    @property
+    def surveys(self) -> tuple[str, ...]:
+        """Columns of all shards of the kinds ``surveyed`` that `survey` looks at first."""
+        return ()
+
+    @property
+    def gpus(self) -> float:
+        """GPUs that one worker wants where there are any."""
+        return 0
+
+    @property
+    def light(self) -> bool:
+        """Whether a shard costs less than starting a process."""
+        return False
+
+    @property
+    def surveyed(self) -> tuple[str, ...]:
+        return ("real", "synthetic")
+
+    def config(self) -> dict[str, Any]:
+        """The settings that decide what is made."""
+        return {
+            one.name: getattr(self, one.name)
+            for one in fields(self)
+            if one.metadata.get("identity", True)
+        }
+
+    def models(self) -> dict[str, str]:
+        """Digests of the models that `open` loads: name → sha256."""
+        return {}
+
+    def units(self, store: Store) -> list[Unit]:
+        """The shards to make, in order; by default every shard of the stage's kinds."""
+        return [Unit(shard) for shard in shards(store, self.kinds)]
+
+    def survey(self, scan: Scan) -> Any:
+        """What the stage must know of all surveyed shards before it makes one; picklable."""
+        raise NotImplementedError
+
+    def open(self, store: Store, survey: Any) -> Maker:
+        """Load what is costly, once per worker, and return the function that makes a unit."""
+        raise NotImplementedError
+
+    def report(self, store: Store) -> dict[str, Any]:
+        """What the summary says beyond counts, from the finished shards."""
+        return {}
+
+
+def spans(run: str, rows: int, shard_rows: int) -> list[Unit]:
+    """Shards of the synthetic rows of a run; the payload is the span of their numbers."""
+    return [
+        Unit(f"synthetic-{run}-{i:05d}", (start, min(start + shard_rows, rows)))
+        for i, start in enumerate(range(0, rows, shard_rows))
+    ]
+
+
+SOURCES = ("tiles", "import", "layouts")
+"""Stages that make rows; every other one adds columns to theirs."""
+
+
+def shards(store: Store, kinds: Iterable[str]) -> list[str]:
+    """Names of all shards of ``kinds`` (``real-…``, ``synthetic-…``), sorted."""
+    found = {shard for source in SOURCES for shard in store.shards(source)}
+    return sorted(shard for shard in found if shard.split("-")[0] in set(kinds))
+
+
+def refuse_beside(store: Store) -> None:
+    """Raises ArasError when the store holds rows made from maps."""
+    made = [name for name in SOURCES if name != "import" and store.shards(name)]
+    if made:
+        raise ArasError(
+            f"{store.root}: holds rows of {', '.join(made)}, and a dataset's rows are either made "
+            "or imported: import into another directory"
+        )

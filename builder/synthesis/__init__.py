@@ -1,0 +1,1 @@
+"""Synthetic rows: the balance plan, layouts, and the tiles drawn on them."""

@@ -1,0 +1,351 @@
+"""The balance plan: which layouts to synthesise from, and how often, for given class shares.
+
+Layouts are drawn with the weights nearest to uniform, or to a prior (minimum Kullback-Leibler
+divergence), whose mean composition is the target; `maxent` finds them and `allocate` turns
+them into whole repeats. `transforms` says how repeats differ: its variants (crops, recombinations)
+are layouts to plan with, its turns tell the repeats of one apart.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from builder.core import seeds
+from builder.core.errors import ArasError
+from builder.land.classes import CLASSES
+from builder.synthesis.maxent import TOLERANCE, project
+from builder.synthesis.target import Target
+from builder.synthesis.transforms import MOST_REPEATS
+
+FloatArray = npt.NDArray[np.float64]
+
+CROWDED = 5
+"""More rows than this for every effective layout, and a plan says that layouts are few."""
+
+
+@dataclass(frozen=True, eq=False)
+class BalancePlan:
+    """Sampling weights over layouts and what they achieve; shares are fractions, in class order."""
+
+    weights: FloatArray
+    """(n,) float64, sum 1: probability of each layout."""
+    kind: str
+    """The target as the recipe spells it."""
+    rows: int
+    """Rows that are to be generated."""
+    shares_before: FloatArray
+    """(7,) natural shares: the mean composition of the layouts unless given."""
+    target: FloatArray
+    """(7,) the shares asked for."""
+    shares_planned: FloatArray
+    """(7,) expected shares under ``weights``: the target, or the nearest reachable shares."""
+    feasible: bool
+    """Whether every planned share is within `maxent.TOLERANCE` of the target."""
+    shortfall: FloatArray
+    """(7,) by how much a class stays below its target; zeros when feasible."""
+    distance: float
+    """Euclidean distance from target to planned shares."""
+    distance_bound: float
+    """No weights under the cap come nearer than this (0 when feasible): proof of a shortfall."""
+    repeats_needed: int | None
+    """A cap on repeats that is enough to meet the target, the smallest within a tenth when the
+    target is missed; None when no cap is enough."""
+    effective_layouts: float
+    """exp(entropy of the weights): as many equally likely layouts would be as diverse."""
+    effective_size: float
+    """1 / Σ w² (Kish): the stricter count, dominated by the heaviest layouts."""
+    max_expected_repeats: float
+    """rows × the largest weight."""
+    capped: int
+    """Layouts that stand at their cap."""
+    divergence: float
+    """KL divergence of the weights from the prior (uniform unless one is given), nats."""
+    iterations: int
+    """Newton steps taken."""
+
+    @property
+    def short_classes(self) -> tuple[str, ...]:
+        """Names of the classes that fall short, the worst first."""
+        order = np.argsort(-self.shortfall, kind="stable")
+        return tuple(CLASSES[k] for k in order if self.shortfall[k] > TOLERANCE)
+
+    def summary(self) -> dict[str, Any]:
+        """What a JSON report holds: all but the weights, shares by class name."""
+
+        def by_class(shares: FloatArray) -> dict[str, float]:
+            return {name: float(share) for name, share in zip(CLASSES, shares, strict=True)}
+
+        return {
+            "target": self.kind,
+            "rows": self.rows,
+            "layouts": len(self.weights),
+            "feasible": self.feasible,
+            "shares_before": by_class(self.shares_before),
+            "shares_target": by_class(self.target),
+            "shares_planned": by_class(self.shares_planned),
+            "shortfall": by_class(self.shortfall),
+            "distance": self.distance,
+            "distance_bound": self.distance_bound,
+            "repeats_needed": self.repeats_needed,
+            "effective_layouts": self.effective_layouts,
+            "effective_size": self.effective_size,
+            "max_expected_repeats": self.max_expected_repeats,
+            "capped": self.capped,
+            "divergence": self.divergence,
+            "iterations": self.iterations,
+        }
+
+    def __str__(self) -> str:
+        """The plan as a table for a terminal, with the verdict below it."""
+        lines = [f"{'class':<10}{'natural':>10}{'target':>10}{'planned':>10}{'short':>10}"]
+        columns = (self.shares_before, self.target, self.shares_planned, self.shortfall)
+        for name, *shares in zip(CLASSES, *columns, strict=True):
+            cells = [f"{100 * share:>8.2f} %" for share in shares[:3]]
+            short = f"{100 * shares[3]:>8.2f} %" if shares[3] > TOLERANCE else f"{'–':>10}"
+            lines.append(f"{name:<10}{''.join(cells)}{short}")
+        lines.append(
+            f"{self.rows:,} rows from {len(self.weights):,} layouts, as diverse as "
+            f"{self.effective_layouts:,.0f} equally likely ones (1/Σw² = "
+            f"{self.effective_size:,.0f}); at most {self.max_expected_repeats:.1f} repeats of one "
+            "are expected" + (f", and {self.capped:,} are at the cap" if self.capped else "")
+        )
+        lines.append(self.verdict)
+        if self.rows > CROWDED * self.effective_layouts:
+            lines.append(
+                f"few layouts: {self.rows / self.effective_layouts:.0f} rows for each that counts; "
+                "a milder balance (tempered:0.5) or more variants draw on more of them"
+            )
+        return "\n".join(lines)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: the target is met, or what falls short, why, and what would help."""
+        if self.feasible:
+            return f"target {self.kind} is met"
+        short = ", ".join(
+            f"{name} {100 * self.shares_planned[CLASSES.index(name)]:.2f} % of "
+            f"{100 * self.target[CLASSES.index(name)]:.2f} %"
+            for name in self.short_classes
+        )
+        if self.repeats_needed is None:
+            why = (
+                "no mixture of the layouts reaches it: ask for less, add layouts of the class, or "
+                "set variants in [generator], which adds crops and recombined ones"
+            )
+        else:
+            why = (
+                f"the cap on repeats forbids it: {advice(self.repeats_needed)} lower rows or ask "
+                "for less"
+            )
+        return f"target {self.kind} is NOT met ({short}); planned are the nearest shares; {why}"
+
+
+def advice(repeats: int) -> str:
+    """How so many repeats of a layout come about, as the beginning of a list of ways out."""
+    if repeats <= MOST_REPEATS:
+        return f"set max_repeats to {repeats}, which is enough,"
+    return (
+        f"it takes {repeats} repeats of one layout, of which {MOST_REPEATS} at most differ; set "
+        "variants in [generator], which adds crops and recombined layouts,"
+    )
+
+
+IntArray = npt.NDArray[np.int64]
+
+
+def solve(
+    compositions: npt.ArrayLike,
+    target: Target,
+    *,
+    rows: int,
+    max_repeats: npt.ArrayLike | None = None,
+    natural: npt.ArrayLike | None = None,
+    prior: npt.ArrayLike | None = None,
+) -> BalancePlan:
+    """Weights nearest to uniform whose mean composition is the target.
+
+    ``compositions`` is (n, 7) pixel counts or fractions, one row per layout; each row counts
+    alike. ``max_repeats``, one whole number or one per layout, bounds the expected repeats among
+    ``rows`` rows: weight ≤ max_repeats / rows. None leaves weights free.
+
+    Two options serve layouts that were made from others (crops, recombinations): ``natural``,
+    (7,) pixels or shares, is what the target refers to instead of the mean of ``compositions``,
+    and ``prior``, (n,) positive, what weights stay close to instead of uniform ones, e.g. 1 for
+    each original and little for each made one, so that these are drawn where they are needed.
+
+    Where no weights meet the target, the plan says so (``feasible``, ``verdict``) and holds the
+    weights whose shares are nearest to it in the Euclidean sense.
+
+    Raises ArasError when a composition is not finite, negative or empty, when the target asks
+    for a class that no layout has, and when rows cannot be filled under the cap.
+    """
+    fractions = fractions_of(compositions)
+    n = len(fractions)
+    if rows < 1:
+        raise ArasError(f"rows is {rows}; a balance plan needs at least 1 row")
+    cap = _caps(n, rows, max_repeats)
+    before = fractions.mean(axis=0) if natural is None else fractions_of(np.atleast_2d(natural))[0]
+    shares = target.shares(before)
+    towards = np.ones(n) if prior is None else np.asarray(prior, dtype=np.float64)
+    if towards.shape != (n,) or not np.isfinite(towards).all() or not (towards > 0).all():
+        raise ArasError(f"prior must be {n:,} positive numbers, one per layout")
+    for k in np.flatnonzero((shares > 0) & ~fractions.any(axis=0)):
+        raise ArasError(
+            f"balance target {target} asks for {100 * shares[k]:.2f} % {CLASSES[k]}, but none of "
+            f"the {n:,} layouts holds {CLASSES[k]}: give it share 0, write 'tempered:0' (uniform "
+            "over the classes that there are), or add layouts that hold it"
+        )
+    best = project(fractions, shares, cap, prior=towards)
+    weights = best.weights
+    heaviest = rows * float(weights.max())
+    planned = weights @ fractions
+    positive = weights > 0
+    entropy = float(-(weights[positive] @ np.log(weights[positive])))
+    closeness = float(weights @ np.log(towards) - np.log(towards.sum()))
+    return BalancePlan(
+        weights=weights,
+        kind=str(target),
+        rows=rows,
+        shares_before=before,
+        target=shares,
+        shares_planned=planned,
+        feasible=best.feasible,
+        shortfall=np.zeros(len(CLASSES)) if best.feasible else np.maximum(shares - planned, 0),
+        distance=best.distance,
+        distance_bound=best.bound,
+        repeats_needed=_ceil(heaviest) if best.feasible else _enough(fractions, shares, rows),
+        effective_layouts=float(np.exp(entropy)),
+        effective_size=float(1 / (weights @ weights)),
+        max_expected_repeats=heaviest,
+        capped=int(((weights >= cap * (1 - 1e-9)) & (cap < 1)).sum()),
+        divergence=-closeness - entropy,
+        iterations=best.steps,
+    )
+
+
+def fractions_of(compositions: npt.ArrayLike) -> FloatArray:
+    """(n, 7) float64 class fractions, rows summing to 1, from counts or fractions.
+
+    Raises ArasError naming the row that is not finite, negative or empty.
+    """
+    values = np.asarray(compositions, dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] != len(CLASSES) or not len(values):
+        raise ArasError(
+            f"compositions have shape {values.shape}; wanted are one or more rows of "
+            f"{len(CLASSES)} classes"
+        )
+    return _fractions(values)
+
+
+def _fractions(compositions: npt.ArrayLike) -> FloatArray:
+    values = np.asarray(compositions, dtype=np.float64)
+    total = values.sum(axis=1)
+    bad = ~np.isfinite(values).all(axis=1) | (values < 0).any(axis=1) | ~(total > 0)
+    for row in np.flatnonzero(bad)[:1]:
+        raise ArasError(
+            f"composition {row} is {values[row].tolist()}; wanted are pixel counts or fractions, "
+            "none negative, with a positive sum"
+        )
+    return np.asarray(values / total[:, None], dtype=np.float64)
+
+
+def allocate(
+    weights: npt.ArrayLike,
+    rows: int,
+    seed: int,
+    *,
+    ids: Sequence[str] | None = None,
+    compositions: npt.ArrayLike | None = None,
+) -> IntArray:
+    """Repeats of each layout, (n,) int64 summing to ``rows``, drawn with little variance.
+
+    Systematic sampling (Madow 1949): layout i gets ⌊rows·w_i⌋ or ⌈rows·w_i⌉ repeats, so a whole
+    cap on the expectation is a cap on the draw, and rows·w_i on average over seeds. With
+    ``compositions`` the pass goes through layouts of like composition one after another, which
+    keeps the class shares obtained near the planned ones.
+
+    The result depends on ``seed``, weights and ``ids`` (position stands in when None), not on
+    the order in which layouts are given. Raises ArasError on weights that are negative, not
+    finite or all zero.
+    """
+    share = np.asarray(weights, dtype=np.float64)
+    if rows < 0 or not np.isfinite(share).all() or (share < 0).any() or not share.sum() > 0:
+        raise ArasError(
+            f"cannot allocate {rows} rows: rows and weights must not be negative, and some weight "
+            "must be positive"
+        )
+    names = [str(i) for i in range(len(share))] if ids is None else ids
+    ticket = np.array([seeds.seed(seed, name) for name in names], dtype=np.uint64)
+    keys = [ticket]
+    if compositions is not None:
+        keys += _like(_fractions(compositions))
+    order = np.lexsort(keys)
+    ordered = share[order]
+    expected = ordered * (rows / ordered.sum())
+    whole = np.floor(expected + 1e-9)
+    rest = expected - whole
+    rest[rest < 1e-9] = 0
+    missing = rows - int(whole.sum())
+    if missing > 0:
+        # Points one apart, each rest below one: no layout is met twice.
+        edges = np.cumsum(rest)
+        start = seeds.seed(seed, "start of the systematic pass") / 2**63 * (edges[-1] - missing + 1)
+        met = np.searchsorted(edges, start + np.arange(missing), side="right")
+        whole[np.minimum(met, len(edges) - 1)] += 1
+    repeats = np.empty(len(share), dtype=np.int64)
+    repeats[order] = whole
+    return repeats
+
+
+def expand(repeats: npt.ArrayLike) -> tuple[IntArray, IntArray]:
+    """Rows of an allocation: the layout's position and the repeat's number (from 0) of each."""
+    counts = np.asarray(repeats, dtype=np.int64)
+    layout = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+    first = np.cumsum(counts) - counts
+    return layout, np.arange(len(layout), dtype=np.int64) - first[layout]
+
+
+def _enough(fractions: FloatArray, shares: FloatArray, rows: int) -> int | None:
+    """A cap on repeats, within a tenth of the smallest, under which the shares are reachable."""
+    n = len(fractions)
+    free = project(fractions, shares, np.ones(n), nearest=False)
+    if not free.feasible:
+        return None
+    low, high = -(-rows // n) - 1, _ceil(rows * float(free.weights.max()))
+    while high - low > 1 + low // 10:
+        middle = (low + high) // 2
+        cap = np.full(n, min(middle / rows, 1.0))
+        if project(fractions, shares, cap, nearest=False).feasible:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _ceil(repeats: float) -> int:
+    return int(np.ceil(repeats - 1e-6))
+
+
+def _like(fractions: FloatArray) -> list[npt.NDArray[Any]]:
+    """Sort keys, least significant first, that put layouts of like composition side by side."""
+    ranked = np.argsort(-fractions, axis=1, kind="stable")
+    first, second = ranked[:, 0], ranked[:, 1]
+    return [fractions[np.arange(len(fractions)), first], second, first]
+
+
+def _caps(n: int, rows: int, max_repeats: npt.ArrayLike | None) -> FloatArray:
+    if max_repeats is None:
+        return np.ones(n)
+    repeats = np.broadcast_to(np.asarray(max_repeats), (n,))
+    if (repeats < 1).any() or (repeats != np.floor(repeats)).any():
+        raise ArasError(f"max_repeats is {max_repeats}; it must be a whole number, 1 or more")
+    room = int(repeats.sum())
+    if room < rows:
+        raise ArasError(
+            f"{n:,} layouts make {room:,} rows with max_repeats, and {rows:,} rows are asked for: "
+            f"{advice(-(-rows // n))} or lower rows"
+        )
+    return np.minimum(repeats / rows, 1.0)

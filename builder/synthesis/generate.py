@@ -1,0 +1,162 @@
+"""Stage: synthetic tiles drawn from the generator on their layouts."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from builder.core.errors import ArasError
+from builder.core.files import digest_of
+from builder.core.store import Store
+from builder.land.classes import count_pixels
+from builder.land.pictures import (
+    COMPOSITION,
+    composition_columns,
+    decode_mask,
+    encode_png,
+    image_bytes,
+    image_column,
+)
+from builder.models.pipeline_settings import PipelineAsk, Places
+from builder.models.step import Training
+from builder.steps.stage import Made, Maker, Stage, setting
+
+Draw = Callable[[npt.NDArray[np.uint8], Sequence[int]], npt.NDArray[np.uint8]]
+"""Layouts (n, H, W) and n seeds → tiles (n, H, W, 3)."""
+
+
+@dataclass(frozen=True)
+class Generate(Stage):
+    """Draw one tile per row of `Layouts`. A row's noise depends on its own seed alone.
+
+    With ``mask`` = layout the layout is published as the mask; otherwise `Segment` makes it.
+    With ``size`` the rows are those of `Blanks`: tiles of that side are drawn without a layout.
+    A generator that was not trained as ``training`` says, where given, is refused.
+    ``pipeline`` is a diffusers pipeline that draws in the place of our generator.
+    """
+
+    mask: str = "layout"
+    sampler: str = "dpm-solver"
+    sampling_steps: int = 15
+    guidance: float = 1.0
+    size: int = 0
+    batch: int = setting(16)
+    compile: bool | str = setting(False)
+    channels_last: bool = setting(False)
+    model: Path = setting(Path())
+    training: Training | None = setting(None)
+    pipeline: PipelineAsk | None = None
+    places: Places = setting(Places())
+
+    kinds = ("synthetic",)
+    gpus = 1
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("id", "gen_seed") if self.size else ("id", "layout", "gen_seed")
+
+    @property
+    def adds(self) -> tuple[str, ...]:
+        made = ("mask", *COMPOSITION, "gen_mask") if self.mask == "layout" else ()
+        return ("image", *made, "gen_model", "gen_revision", "gen_config_sha256")
+
+    def config(self) -> dict[str, Any]:
+        told = super().config()
+        if self.pipeline is None:
+            del told["pipeline"]
+        else:
+            del told["sampler"], told["sampling_steps"], told["guidance"]
+            told["pipeline"] = self._asked
+        return told
+
+    @property
+    def _asked(self) -> dict[str, Any]:
+        """What the pipeline is asked; its revisions are in `models` as a digest of the weights."""
+        assert self.pipeline is not None
+        return asdict(replace(self.pipeline, revision="", controlnet_revision=""))
+
+    def models(self) -> dict[str, str]:
+        from builder.models import training
+
+        if self.pipeline is not None:
+            return {"generator": self._found.digest}
+        if self.training is not None:
+            self.training.refuse_other()
+        return {"generator": training.require(self.model, "generator")["weights_sha256"]}
+
+    @cached_property
+    def _found(self) -> Any:
+        from builder.models import pipelines
+
+        assert self.pipeline is not None
+        return pipelines.find(self.pipeline, self.places)
+
+    def _ours(self) -> tuple[Draw, dict[str, str]]:
+        """Our generator, and the columns that say so."""
+        from builder.models import generator as model
+        from builder.models import training
+
+        ours = model.load(self.model, compiled=self.compile, channels_last=self.channels_last)
+        found = training.require(self.model, "generator")
+        told = found["settings"]
+        how = model.Sampling(self.sampler, self.sampling_steps, self.guidance)
+        return lambda layouts, seeds: model.sample(ours, layouts, seeds, how), {
+            "gen_model": f"aras {told['kind']} UNet2DModel, {told['widths']}",
+            "gen_revision": found["weights_sha256"],
+            "gen_config_sha256": digest_of(asdict(how)),
+        }
+
+    def _pipeline(self) -> tuple[Draw, dict[str, str]]:
+        """The diffusers pipeline, and the columns that say so."""
+        from builder.models import pipelines
+
+        assert self.pipeline is not None
+        artist = pipelines.load(self.pipeline, self._found)
+        if artist.layout is None and self.mask == "layout":
+            raise ArasError(
+                f"{artist.name} takes no layout, so tiles would not show what their masks say: "
+                'set mask = "segmenter" in [generator], or name a controlnet'
+            )
+        return lambda layouts, seeds: artist.sample(layouts, seeds, self.batch), {
+            "gen_model": f"{artist.name} {self._found.named}",
+            "gen_revision": self._found.digest,
+            "gen_config_sha256": digest_of(self._asked),
+        }
+
+    def _layouts(self, table: pa.Table, ids: list[str]) -> list[npt.NDArray[np.uint8]]:
+        if self.size:
+            return [np.zeros((self.size, self.size), dtype=np.uint8)] * len(ids)
+        layouts = [
+            decode_mask(data, f"layout of {one}")
+            for data, one in zip(image_bytes(table.column("layout")), ids, strict=True)
+        ]
+        if len({mask.shape for mask in layouts}) > 1:
+            raise ArasError(f"layouts of several sizes among {ids[0]} … {ids[-1]}")
+        return layouts
+
+    def open(self, store: Store, survey: Any) -> Maker:
+        draw, facts = self._ours() if self.pipeline is None else self._pipeline()
+
+        def make(table: pa.Table) -> Made:
+            ids, seeds = table.column("id").to_pylist(), table.column("gen_seed").to_pylist()
+            layouts = self._layouts(table, ids)
+            spans = [slice(i, i + self.batch) for i in range(0, len(ids), self.batch)]
+            drawn = [draw(np.stack(layouts[s]), seeds[s]) for s in spans]
+            names = [one.split("/")[-1] + ".png" for one in ids]
+            columns: dict[str, Any] = {
+                "image": image_column([encode_png(one) for part in drawn for one in part], names),
+                **{name: pa.array([value] * len(ids)) for name, value in facts.items()},
+            }
+            if self.mask == "layout":
+                columns["mask"] = table.column("layout")
+                columns["gen_mask"] = pa.array(["layout"] * len(ids))
+                counts = np.stack([count_pixels(mask) for mask in layouts])
+                columns.update(composition_columns(counts))
+            return Made(pa.table({name: columns[name] for name in self.adds}))
+
+        return make

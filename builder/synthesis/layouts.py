@@ -1,0 +1,279 @@
+"""Source stage: which layout each synthetic row is drawn on, by the balance plan."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from builder.core.errors import ArasError
+from builder.core.seeds import generator, seed
+from builder.core.store import Store
+from builder.land.classes import CLASSES, count_pixels
+from builder.land.columns import SPLITS
+from builder.land.pictures import decode_mask, encode_png, image_bytes, image_column, per_class
+from builder.steps.stage import Made, Maker, Scan, Stage, Unit, spans
+from builder.synthesis import balance
+from builder.synthesis import transforms as layouts
+from builder.synthesis.balance import BalancePlan
+from builder.synthesis.target import Target
+from builder.synthesis.transforms import Mask, Transform
+
+TRAIN = SPLITS.index("train")
+DONORS = 4
+"""Tiles per scarce class whose regions are pasted into others."""
+PRIOR = 0.02
+"""Weight of a crop or recombination beside 1 for a tile as it is: drawn where it is needed."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A layout that rows can be drawn on: a train tile, as it is or changed."""
+
+    tile: str
+    shard: str
+    change: Transform
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the survey found: the plan, and for every row its candidate and repeat number."""
+
+    plan: BalancePlan
+    candidates: list[Candidate]
+    rows: list[tuple[int, int]]
+    donors: dict[str, Mask]
+
+
+@dataclass(frozen=True)
+class Layouts(Stage):
+    """Choose ``rows`` layouts of train tiles so that their mean composition is the target.
+
+    Weights are those nearest to uniform that meet it (maximum entropy). Repeats of a layout are
+    told apart by turns and flips, which keep its composition; with ``variants`` > 0 up to that
+    many crops and recombinations per tile are candidates of their own. A symmetric mask has fewer
+    turns that differ, one of a single class none: what is repeated beyond them is counted in the
+    summary (``repeats_that_look_alike``), and only the noise that tiles are drawn from differs.
+    """
+
+    version = 2
+
+    rows: int = 24
+    run: str = "a"
+    seed: int = 0
+    target: str = "natural"
+    max_repeats: int = 8
+    variants: int = 0
+    nearest: bool = False
+    shard_rows: int = 8
+
+    kinds = ("synthetic",)
+    light = True
+    surveys = ("id", "split", "pixels", "mask")
+    surveyed = ("real",)
+    adds = ("id", "split", "layout", "gen_seed", "gen_layout", "gen_transform")
+
+    def units(self, store: Store) -> list[Unit]:
+        return spans(self.run, self.rows, self.shard_rows)
+
+    def survey(self, scan: Scan) -> Found:
+        """Solve the plan over all train tiles; masks are read only where variants are wanted.
+
+        Raises ArasError when there is no train tile, when a class that no layout has is asked
+        for, and, unless ``nearest``, when the target cannot be met.
+        """
+        candidates, counts, natural = _tiles(scan)
+        target = Target.parse(self.target)
+        donors: dict[str, Mask] = {}
+        if self.variants:
+            wanted = target.shares(natural / natural.sum())
+            pairs = _donors(candidates, counts, wanted)
+            donors = _read_donors(scan, {tile for tile, _ in pairs})
+            more, more_counts = _variants(self, scan, pairs, donors)
+            candidates, counts = candidates + more, np.concatenate([counts, more_counts])
+        order = sorted(range(len(candidates)), key=lambda i: _place(candidates[i]))
+        candidates, counts = [candidates[i] for i in order], counts[order]
+        plan = balance.solve(
+            counts,
+            target,
+            rows=self.rows,
+            max_repeats=self.max_repeats,
+            natural=natural,
+            prior=[PRIOR if _is_changed(one) else 1.0 for one in candidates],
+        )
+        if not plan.feasible and not self.nearest:
+            raise ArasError(
+                f"[generator] balance is out of reach; nearest = true takes the nearest\n{plan}"
+            )
+        names = [f"{one.tile}|{one.change}" for one in candidates]
+        repeats = balance.allocate(
+            plan.weights, self.rows, self.seed, ids=names, compositions=counts
+        )
+        places, numbers = balance.expand(repeats)
+        rows = list(zip(places.tolist(), numbers.tolist(), strict=True))
+        return Found(plan, candidates, rows, donors)
+
+    def open(self, store: Store, survey: Found) -> Maker:
+        return lambda span: self._make(store, survey, span)
+
+    def _make(self, store: Store, found: Found, span: tuple[int, int]) -> Made:
+        ids, seeds, tiles, transforms, masks = [], [], [], [], []
+        cache: dict[str, dict[str, Mask]] = {}
+        alike = 0
+        for number in range(*span):
+            place, repeat = found.rows[number]
+            one = found.candidates[place]
+            if one.shard not in cache:
+                cache = {one.shard: _masks(store.read(one.shard, ("id", "mask")))}
+            mask = _apply(one.change, one.tile, cache[one.shard], found.donors)
+            change = layouts.choose(self.seed, one.tile, repeat, mask, base=one.change)
+            alike += repeat >= layouts.symmetries(mask) if repeat else 0
+            name = f"synthetic/{self.run}/{number:07d}"
+            masks.append(layouts.apply(Transform(flip=change.flip, turns=change.turns), mask))
+            ids.append(name)
+            seeds.append(seed(self.seed, name, "generate"))
+            tiles.append(one.tile)
+            transforms.append(str(change))
+        names = [one.split("/")[-1] + ".png" for one in ids]
+        columns = {
+            "id": pa.array(ids, pa.string()),
+            "split": pa.array([TRAIN] * len(ids), pa.int64()),
+            "layout": image_column([encode_png(one) for one in masks], names),
+            "gen_seed": pa.array(seeds, pa.int64()),
+            "gen_layout": pa.array(tiles, pa.string()),
+            "gen_transform": pa.array(transforms, pa.string()),
+        }
+        return Made(pa.table(columns), {"repeats_that_look_alike": alike})
+
+
+def _place(one: Candidate) -> tuple[str, str, bool, str]:
+    return one.shard, one.tile, _is_changed(one), str(one.change)
+
+
+def _is_changed(one: Candidate) -> bool:
+    return one.change != Transform()
+
+
+def _tiles(scan: Scan) -> tuple[list[Candidate], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Train tiles as candidates, their (n, 7) counts, and the (7,) sum: the natural shares."""
+    candidates: list[Candidate] = []
+    counts = [np.zeros((0, len(CLASSES)), dtype=np.int64)]
+    for shard, table in scan(("id", "split", "pixels")):
+        train = np.array([one == TRAIN for one in table.column("split").to_pylist()], dtype=bool)
+        ids = np.array(table.column("id").to_pylist(), dtype=object)[train]
+        candidates += [Candidate(one, shard, Transform()) for one in ids]
+        counts.append(per_class(table.column("pixels"))[train])
+    if not candidates:
+        raise ArasError(
+            "there is no train tile whose layout could be used: run `aras tiles` and `aras split` "
+            "first, or give train a larger share in [split]"
+        )
+    every = np.concatenate(counts)
+    return candidates, every, every.sum(axis=0)
+
+
+def _donors(
+    candidates: Sequence[Candidate],
+    counts: npt.NDArray[np.int64],
+    wanted: npt.NDArray[np.float64],
+) -> list[tuple[str, str]]:
+    """(tile, class) pairs: the tiles that hold most of each class that must become more."""
+    shares = counts.sum(axis=0) / counts.sum()
+    pairs = []
+    for k in np.flatnonzero(wanted > shares * 1.01):
+        top = np.argsort(-counts[:, k], kind="stable")[:DONORS]
+        pairs += [(candidates[i].tile, CLASSES[k]) for i in top if counts[i, k]]
+    return pairs
+
+
+def _train_masks(scan: Scan) -> Iterator[tuple[str, dict[str, Mask]]]:
+    for shard, table in scan(("id", "split", "mask")):
+        train = pa.array([one == TRAIN for one in table.column("split").to_pylist()], pa.bool_())
+        yield shard, _masks(table.filter(train))
+
+
+def _read_donors(scan: Scan, wanted: set[str]) -> dict[str, Mask]:
+    return {
+        tile: mask
+        for _, masks in _train_masks(scan)
+        for tile, mask in masks.items()
+        if tile in wanted
+    }
+
+
+def _variants(
+    stage: Layouts, scan: Scan, pairs: Sequence[tuple[str, str]], donors: dict[str, Mask]
+) -> tuple[list[Candidate], npt.NDArray[np.int64]]:
+    """Up to ``stage.variants`` crops and recombinations of each train tile, counted."""
+    candidates: list[Candidate] = []
+    counts = [np.zeros(len(CLASSES), dtype=np.int64)]
+    for shard, masks in _train_masks(scan):
+        for tile, mask in masks.items():
+            crops = _mosaic(tile, masks) is not None
+            rng = generator(stage.seed, tile, "donors")
+            some = [pairs[i] for i in rng.permutation(len(pairs))[: stage.variants]]
+            changes = layouts.variants(stage.seed, tile, crops=crops, donors=some, size=len(mask))
+            for change in changes[1 : 1 + stage.variants]:
+                candidates.append(Candidate(tile, shard, change))
+                counts.append(count_pixels(_apply(change, tile, masks, donors)))
+    return candidates, np.stack(counts)[1:]
+
+
+def _apply(change: Transform, tile: str, masks: dict[str, Mask], donors: dict[str, Mask]) -> Mask:
+    other = donors.get(change.other) if change.other else None
+    around = _mosaic(tile, masks) if change.crop else None
+    return layouts.apply(change, masks[tile], mosaic=around, other=other)
+
+
+def _mosaic(tile: str, masks: dict[str, Mask]) -> Mask | None:
+    """The 2 × 2 neighbourhood east and south of a tile, where its shard holds all four."""
+    stem, row, column = tile.rsplit("_", 2)
+    places = [(0, 0), (0, 1), (1, 0), (1, 1)]
+    names = [f"{stem}_{int(row) + r:03d}_{int(column) + c:03d}" for r, c in places]
+    if not all(name in masks for name in names):
+        return None
+    return layouts.mosaic(*(masks[name] for name in names))
+
+
+def _masks(table: pa.Table) -> dict[str, Mask]:
+    ids = table.column("id").to_pylist()
+    data = image_bytes(table.column("mask"))
+    return {one: decode_mask(mask, one) for one, mask in zip(ids, data, strict=True)}
+
+
+@dataclass(frozen=True)
+class Blanks(Stage):
+    """``rows`` synthetic train rows; what `Layouts` says of a layout is null.
+
+    It stands in the place of `Layouts` and makes the same shards, so that a recipe that goes
+    over from one to the other replaces them.
+    """
+
+    rows: int = 24
+    run: str = "a"
+    seed: int = 0
+    shard_rows: int = 8
+
+    name = "layouts"
+    kinds = ("synthetic",)
+    light = True
+    adds = ("id", "split", "gen_seed", "gen_layout", "gen_transform")
+
+    def units(self, store: Store) -> list[Unit]:
+        return spans(self.run, self.rows, self.shard_rows)
+
+    def open(self, store: Store, survey: Any) -> Maker:
+        def make(span: tuple[int, int]) -> Made:
+            ids = [f"synthetic/{self.run}/{number:07d}" for number in range(*span)]
+            columns = {
+                "id": pa.array(ids, pa.string()),
+                "split": pa.array([SPLITS.index("train")] * len(ids), pa.int64()),
+                "gen_seed": pa.array([seed(self.seed, one, "generate") for one in ids], pa.int64()),
+                "gen_layout": pa.nulls(len(ids), pa.string()),
+                "gen_transform": pa.nulls(len(ids), pa.string()),
+            }
+            return Made(pa.table(columns))
+
+        return make

@@ -1,0 +1,1 @@
+"""Real rows: cut, split, and the named subsets of them."""

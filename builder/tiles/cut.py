@@ -1,0 +1,279 @@
+"""Source stage: real tiles from Sentinel-2 RGBNIR composites and WorldCover maps."""
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from builder.core.errors import ArasError
+from builder.core.files import content_hashes, digest_of
+from builder.core.store import Store
+from builder.land import classes
+from builder.land.grid import CRS_NAME, PER_DEGREE, Raster, cell_origin, lonlat, overlap
+from builder.land.pictures import COMPOSITION, Pixels, composition_columns, encode_png, image_column
+from builder.steps.stage import Made, Maker, Stage, Unit, setting
+
+SHARD = 12
+"""Patch rows of one shard: at most 12 × 46 tiles."""
+
+
+@dataclass(frozen=True)
+class Payload:
+    """Patch rows ``first`` … ``first + rows`` of a composite, and the maps that may cover it."""
+
+    composite: Raster
+    maps: tuple[Raster, ...]
+    first: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Tiles(Stage):
+    """Cut ``size``×``size`` patches on the regular grid of each 1° cell.
+
+    Candidates are all patches that lie wholly inside a composite, counted from the cell's
+    upper-left corner. Every one is either kept or counted under one of `REASONS`.
+    """
+
+    maps: tuple[Path, ...] = setting(())
+    composites: tuple[Path, ...] = setting(())
+    size: int = 256
+    reflectance: tuple[float, float] = (0.0, 0.275)
+    max_water: float = 0.9
+    max_black: float = 0.0
+    remap: tuple[tuple[int, str], ...] = tuple(classes.DEFAULT_REMAP.items())
+    resample: str = "refuse"
+
+    adds = (
+        *("id", "image", "mask", *COMPOSITION),
+        *("crs", "transform", "longitude", "latitude", "source", "saturated"),
+    )
+
+    def units(self, store: Store) -> list[Unit]:
+        """One shard per cell and `SHARD` patch rows, named after both.
+
+        Raises ArasError listing every product that is not what it claims to be, and when no
+        map covers any composite.
+        """
+        composites, maps = self.products()
+        hashes = content_hashes([*self.composites, *self.maps], store.root / ".inputs.json")
+        units = []
+        for composite in composites:
+            near = covering(composite, maps)
+            inputs = digest_of([hashes[str(one.path)] for one in (composite, *near)])
+            per_cell = PER_DEGREE // self.size
+            for first in range(0, per_cell, SHARD):
+                payload = Payload(composite, near, first, min(SHARD, per_cell - first))
+                units.append(Unit(f"real-{composite.cell}-{first:02d}", payload, inputs))
+        return sorted(units, key=lambda unit: unit.shard)
+
+    def products(self) -> tuple[list[Raster], list[Raster]]:
+        """The inputs, checked: (composites, maps)."""
+        from builder.land.products import inspect  # GDAL: slow to load, and rarely needed
+
+        problems: list[str] = []
+        resample = self.resample != "refuse"
+
+        def checked(paths: Sequence[Path], what: str, bands: int, dtype: str) -> list[Raster]:
+            found = []
+            for path in paths:
+                try:
+                    found.append(inspect(path, what, bands=bands, dtype=dtype, resample=resample))
+                except ArasError as error:
+                    problems.append(str(error))
+            return found
+
+        composites = checked(self.composites, "S2RGBNIR", 3, "uint16")
+        maps = checked(self.maps, "Map", 1, "uint8")
+        twice = [cell for cell, n in Counter(one.cell for one in composites).items() if n > 1]
+        if twice:
+            problems.append(f"several composites of one cell: {', '.join(twice)}; keep one of each")
+        problems += [f"{a} and {b} overlap: keep one of them" for a, b in overlapping(maps)]
+        if problems:
+            raise ArasError("\n".join(problems))
+        if composites and not any(covering(one, maps) for one in composites):
+            raise ArasError(
+                f"none of the {len(maps)} maps covers any of the {len(composites)} composites: "
+                "check maps and composites in [tiles]"
+            )
+        return composites, maps
+
+    def report(self, store: Store) -> dict[str, Any]:
+        """Composites that no map covers: their patches count as ``no_map``."""
+        composites, maps = self.products()
+        alone = [str(one) for one in composites if not covering(one, maps)]
+        return {"composites_without_map": alone} if alone else {}
+
+    def open(self, store: Store, survey: Any) -> Maker:
+        table = classes.remap_table(dict(self.remap))
+        return lambda payload: cut(self, payload, table)
+
+
+def covering(composite: Raster, maps: Sequence[Raster]) -> tuple[Raster, ...]:
+    """The maps that share pixels with a composite."""
+    place = (composite.column, composite.row, composite.width, composite.height)
+    return tuple(one for one in maps if min(overlap(one, *place)[2:]) > 0)
+
+
+def overlapping(maps: Sequence[Raster]) -> Iterator[tuple[Raster, Raster]]:
+    """Pairs of maps that claim the same pixels; only maps named after one cell can. Resampled
+    ones may share their empty edges."""
+    of_cell: dict[str, list[Raster]] = {}
+    for one in (one for one in maps if not one.warp):
+        yield from ((other, one) for other in covering(one, of_cell.get(one.cell, [])))
+        of_cell.setdefault(one.cell, []).append(one)
+
+
+STRIP = 2
+"""Patch rows read at once: whole rows of the products' 512-pixel blocks."""
+DN_PER_REFLECTANCE = 10_000
+REASONS = ("black", "partly_black", "no_map", "nodata", "water")
+"""Why a candidate patch is dropped, in the order in which the rules are applied."""
+
+
+def scale(dn: npt.NDArray[np.uint16], reflectance: tuple[float, float]) -> Pixels:
+    """Digital numbers → 8-bit, linear over one fixed reflectance range, saturating at its ends."""
+    low, high = (one * DN_PER_REFLECTANCE for one in reflectance)
+    steps = np.arange(65536, dtype=np.float64)
+    table = np.clip(np.rint((steps - low) * 255 / (high - low)), 0, 255).astype(np.uint8)
+    return table[dn]
+
+
+def cut(stage: "Tiles", payload: "Payload", table: Pixels) -> Made:
+    from builder.land import products
+
+    composite = payload.composite
+    origin = cell_origin(composite.cell)
+    counts: Counter[str] = Counter({"candidates": 0, "kept": 0, **dict.fromkeys(REASONS, 0)})
+    rows: list[dict[str, Any]] = []
+    with contextlib.ExitStack() as stack:
+        resampling = "bilinear" if stage.resample == "refuse" else stage.resample
+        image = stack.enter_context(products.opened(composite, resampling))
+        maps = [(stack.enter_context(products.opened(one)), one) for one in payload.maps]
+        for first in range(payload.first, payload.first + payload.rows, STRIP):
+            last = min(first + STRIP, payload.first + payload.rows)
+            for patch in _strip(stage, image, maps, composite, (first, last), table, counts):
+                rows.append(_row(stage, composite, origin, *patch))
+    counts["kept"] = len(rows)
+    return Made(_table(rows), dict(counts))
+
+
+def _strip(
+    stage: "Tiles",
+    image: Any,
+    maps: Sequence[tuple[Any, Raster]],
+    composite: Raster,
+    patch_rows: tuple[int, int],
+    table: Pixels,
+    counts: Counter[str],
+) -> Iterator[tuple[int, int, npt.NDArray[np.uint16], Pixels]]:
+    """Apply the rules to one strip; yields (patch row, patch column, DN (3, s, s), mask)."""
+    from builder.land import products
+
+    size = stage.size
+    left, top = cell_origin(composite.cell)
+    # Patches wholly inside the file: all of the cell for an uncropped composite.
+    columns = _inside(left, composite.column, composite.width, size, (0, PER_DEGREE // size))
+    lines = _inside(top, composite.row, composite.height, size, patch_rows)
+    if not columns or not lines:
+        return
+    y, height = top + lines[0] * size, len(lines) * size
+    first, last = products.stored(image, composite, y, height)
+    every = len(columns)
+    columns = [one for one in columns if first - size < left + one * size < last]
+    counts["candidates"] += (every - len(columns)) * len(lines)
+    counts["black"] += (every - len(columns)) * len(lines)
+    if not columns:
+        return
+    x, width = left + columns[0] * size, len(columns) * size
+    dn = products.read(image, composite, [1, 2, 3], x, y, width, height)
+    grid = (len(lines), size, len(columns), size)
+    dark = (np.bitwise_or.reduce(dn) == 0).view(np.uint8).reshape(grid)
+    black = dark.sum(axis=1, dtype=np.uint16).sum(axis=2, dtype=np.uint32) / size**2
+    counts["candidates"] += black.size
+    counts["black"] += int((black == 1).sum())
+    counts["partly_black"] += int(((black < 1) & (black > stage.max_black)).sum())
+    bright = np.argwhere((black < 1) & (black <= stage.max_black))
+    if not len(bright):
+        return
+    low, high = bright[:, 1].min(), bright[:, 1].max() + 1
+    ids = products.mosaic(
+        maps, table, classes.UNKNOWN, x + low * size, y, (high - low) * size, height
+    )
+    for line, column in bright:
+        mask = ids[line * size :, (column - low) * size :][:size, :size]
+        reason = _reject(mask, stage.max_water)
+        if reason:
+            counts[reason] += 1
+            continue
+        patch = dn[:, line * size :, column * size :][:, :size, :size]
+        yield lines[line], columns[column], patch, mask
+
+
+def _inside(origin: int, start: int, length: int, size: int, patches: tuple[int, int]) -> list[int]:
+    """Patch numbers whose pixels all lie in [start, start + length)."""
+    return [
+        one
+        for one in range(*patches)
+        if start <= origin + one * size and origin + (one + 1) * size <= start + length
+    ]
+
+
+def _reject(mask: Pixels, max_water: float) -> str:
+    from builder.land import products
+
+    if (mask == products.OUTSIDE).any():
+        return "no_map"
+    if (mask == classes.NODATA).any():
+        return "nodata"
+    return "water" if (mask == classes.WATER).mean() > max_water else ""
+
+
+def _row(
+    stage: "Tiles",
+    composite: Raster,
+    origin: tuple[int, int],
+    line: int,
+    column: int,
+    dn: npt.NDArray[np.uint16],
+    mask: Pixels,
+) -> dict[str, Any]:
+    size = stage.size
+    x, y = origin[0] + column * size, origin[1] + line * size
+    west, north = lonlat(x, y)
+    longitude, latitude = lonlat(x + size / 2, y + size / 2)
+    return {
+        "id": f"real/{composite.cell}_{line:03d}_{column:03d}",
+        "image": encode_png(np.ascontiguousarray(scale(dn, stage.reflectance).transpose(1, 2, 0))),
+        "mask": encode_png(np.ascontiguousarray(mask)),
+        "counts": classes.count_pixels(mask),
+        "transform": [1 / PER_DEGREE, 0.0, west, 0.0, -1 / PER_DEGREE, north],
+        "longitude": longitude,
+        "latitude": latitude,
+        "source": composite.path.name,
+        "saturated": float((dn > stage.reflectance[1] * DN_PER_REFLECTANCE).mean()),
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> pa.Table:
+    names = [row["id"].split("/")[-1] + ".png" for row in rows]
+    counts = np.array([row["counts"] for row in rows], dtype=np.int64).reshape(-1, 7)
+    plain = ("longitude", "latitude", "saturated")
+    return pa.table(
+        {
+            "id": pa.array([row["id"] for row in rows], pa.string()),
+            "image": image_column([row["image"] for row in rows], names),
+            "mask": image_column([row["mask"] for row in rows], names),
+            **composition_columns(counts),
+            "crs": pa.array([CRS_NAME] * len(rows), pa.string()),
+            "transform": pa.array([row["transform"] for row in rows], pa.list_(pa.float64(), 6)),
+            "source": pa.array([row["source"] for row in rows], pa.string()),
+            **{name: pa.array([row[name] for row in rows], pa.float64()) for name in plain},
+        }
+    )

@@ -1,0 +1,293 @@
+"""Whole stage: assign Earth-fixed blocks to train, validation and test, with a buffer between."""
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from builder.core.errors import ArasError
+from builder.core.seeds import generator
+from builder.core.store import Store
+from builder.land import grid
+from builder.land.classes import CLASSES
+from builder.land.columns import SPLITS
+from builder.land.pictures import per_class
+from builder.quality.duplicates import BITS, LOOKS, RMS, Looks
+from builder.steps.stage import Made, Maker, Scan, Stage, shards
+
+PASSES = 20
+"""Most rounds of local improvement over all blocks."""
+ASIDE, REPEATS = -1, -2
+"""In place of a split: too near to another split; repeats a tile of another split."""
+SWAPS = 200
+"""Most blocks up to which every pair is tried for a swap; beyond, single moves are fine enough."""
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Split(Stage):
+    """Blocks of ``block`` degrees go whole to one split, chosen so that every split has its
+    share of tiles and of each class's pixels. A train tile nearer than ``buffer_km`` (edge to
+    edge) to a validation or test tile, or a validation tile that near to test, is set aside: its
+    ``split`` is null and `package` leaves it out. So is one that repeats a tile, exactly or nearly,
+    of a split that it must not see: clusters of duplicates lie in one split.
+    """
+
+    shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    block: float = 0.25
+    buffer_km: float = 1.0
+    size: float = 256 / grid.PER_DEGREE
+    seed: int = 0
+    bits: int = BITS
+    rms: float = RMS
+
+    kinds = ("real",)
+    light = True
+    needs = ("id", "longitude", "latitude")
+    surveys = ("id", "longitude", "latitude", "pixels", *LOOKS)
+    surveyed = ("real",)
+    adds = ("split", "block")
+
+    def survey(self, scan: Scan) -> dict[str, int]:
+        """Like `choose`. Raises ArasError when there are no tiles or train would be empty."""
+        found = self.choose(scan)
+        if not found:
+            raise ArasError("there are no tiles to split: see the funnel that `aras tiles` prints")
+        if 0 not in found.values():
+            raise ArasError(
+                f"no train tile is left (blocks of {self.block}°, {len(found)} tiles): make block "
+                "or buffer_km smaller in [split], or the share of train larger"
+            )
+        return found
+
+    def choose(self, scan: Scan) -> dict[str, int]:
+        """Split id of every tile by row id; `ASIDE` and `REPEATS` for those that are set aside,
+        among them those whose place is not known."""
+        ids: list[str] = []
+        places: list[Floats] = [np.zeros((0, 2))]
+        pixels: list[Ints] = [np.zeros((0, len(CLASSES)), dtype=np.int64)]
+        looks = Looks.none()
+        for _, table in scan(self.surveys):
+            looks.see(table)
+            ids.extend(table.column("id").to_pylist())
+            places.append(centres(table))
+            pixels.append(per_class(table.column("pixels")))
+        place, counts = np.concatenate(places), np.concatenate(pixels)
+        known = np.isfinite(place).all(axis=1)
+        blocks, member = np.unique(block_names(place[known], self.block), return_inverse=True)
+        weights = np.zeros((len(blocks), len(CLASSES) + 1))
+        np.add.at(weights, member, np.column_stack([counts[known], np.ones(known.sum())]))
+        chosen = np.full(len(ids), ASIDE)
+        chosen[known] = assign(weights, np.array(self.shares), list(blocks), self.seed)[member]
+        chosen[known] = set_aside(chosen[known], place[known], self.size, self.buffer_km)
+        chosen = without_repeats(chosen, looks.clusters(self.bits, self.rms)[1])
+        return dict(zip(ids, chosen.tolist(), strict=True))
+
+    def report(self, store: Store) -> dict[str, Any]:
+        """Class shares per split in per cent, the smallest distance between splits in km, and how
+        many tiles have no place and so no distance."""
+        columns = ("split", "pixels", "longitude", "latitude")
+        places, chosen, counts = [np.zeros((0, 2))], [], [np.zeros((0, len(CLASSES)), np.int64)]
+        for _, table in store.scan(shards(store, self.kinds), columns):
+            places.append(centres(table))
+            chosen += [-1 if one is None else one for one in table.column("split").to_pylist()]
+            counts.append(per_class(table.column("pixels")))
+        place, split, pixels = np.concatenate(places), np.array(chosen), np.concatenate(counts)
+        shares = {}
+        for i, name in enumerate(SPLITS):
+            total = pixels[split == i].sum(axis=0)
+            part = (100 * total / max(1, total.sum())).round(2).tolist()
+            shares[name] = dict(zip(CLASSES, part, strict=True))
+        known = np.isfinite(place).all(axis=1)
+        distance = smallest_distance(place[known], split[known], self.size)
+        unknown = int((~known).sum())
+        return {
+            "class_shares": shares,
+            "smallest_distance_km": distance,
+            "without_place": unknown,
+        }
+
+    def open(self, store: Store, survey: Any) -> Maker:
+        return lambda table: _look_up(table, survey, self.block)
+
+
+def centres(table: pa.Table) -> Floats:
+    """(n, 2) longitude and latitude of tiles in degrees, NaN where the place is not known."""
+    return np.stack([table.column(n).to_numpy() for n in ("longitude", "latitude")], axis=1)
+
+
+def _look_up(table: pa.Table, chosen: dict[str, int], block: float) -> Made:
+    ids = [chosen[one] for one in table.column("id").to_pylist()]
+    place = centres(table)
+    known = np.isfinite(place).all(axis=1)
+    blocks = np.full(len(ids), None, dtype=object)
+    blocks[known] = block_names(place[known], block)
+    columns = {
+        "split": pa.array([one if one >= 0 else None for one in ids], pa.int64()),
+        "block": pa.array(blocks.tolist(), pa.string()),
+    }
+    counts = {name: ids.count(i) for i, name in enumerate(SPLITS)}
+    counts |= {"set_aside": ids.count(ASIDE), "repeats": ids.count(REPEATS)}
+    return Made(pa.table(columns), counts)
+
+
+def block_names(place: Floats, block: float) -> npt.NDArray[np.str_]:
+    """(n, 2) longitude, latitude → name of the Earth-fixed block, counted from 180° W, 90° S."""
+    corner = np.array([-180.0, -90.0])
+    cells = np.floor((place - corner) / block + 1e-9).astype(np.int64)
+    return np.array([f"{block:g}:{x}:{y}" for x, y in cells], dtype=np.str_)
+
+
+def block_corners(name: str) -> Floats:
+    """Name of a block → its (4, 2) corners in degrees, counter-clockwise from the lower left."""
+    step, x, y = (float(part) for part in name.split(":"))
+    west, south = x * step - 180, y * step - 90
+    square = np.array([(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)])
+    return np.asarray(square * step + (west, south))
+
+
+def assign(weights: Floats, shares: Floats, names: list[str], seed: int) -> Ints:
+    """Blocks → splits: (n, d) amounts per block and (s,) target shares → (n,) split ids.
+
+    Greedy, from the block that holds the largest part of some class downwards, then moves and
+    swaps that lower Σ (share − target)² / target over splits and columns. Every split with a
+    target above zero gets a block where there are enough. Ties fall by seed and block name.
+    """
+    total = weights.sum(axis=0)
+    parts = weights / np.where(total > 0, total, 1)
+    tie = np.array([generator(seed, "split", name).random() for name in names])
+    order = np.lexsort((tie, -parts.max(axis=1)))
+    open_ = np.flatnonzero(shares > 0)
+    chosen = np.full(len(names), open_[0], dtype=np.int64)
+    have = np.zeros((len(shares), weights.shape[1]))
+
+    def cost(filled: Floats) -> float:
+        gap = filled[open_] - shares[open_, None]
+        return float((gap**2 / shares[open_, None]).sum())
+
+    for block in order:
+        costs = [cost(have + _one(split, parts[block], have.shape)) for split in open_]
+        chosen[block] = open_[int(np.argmin(costs))]
+        have[chosen[block]] += parts[block]
+    swaps = list(itertools.combinations(order, 2)) if len(order) <= SWAPS else []
+    for _ in range(PASSES):
+        moved = [_move(chosen, have, parts, block, open_, cost) for block in order]
+        swapped = [_swap(chosen, have, parts, pair, cost) for pair in swaps]
+        if not any(moved) and not any(swapped):
+            break
+    return chosen
+
+
+def _move(chosen: Ints, have: Floats, parts: Floats, block: int, open_: Ints, cost: Any) -> bool:
+    """Move a block to where it lowers the cost most, or to an empty split. A split keeps its
+    last block."""
+    now = chosen[block]
+    if (chosen == now).sum() == 1:
+        return False
+    empty = [split for split in open_ if not (chosen == split).any()]
+    best, where = (np.inf if empty else cost(have) - 1e-12), now
+    for split in empty or open_:
+        value = cost(_moved(have, parts[block], now, split))
+        if split != now and value < best:
+            best, where = value, split
+    have[:] = _moved(have, parts[block], now, where)
+    chosen[block] = where
+    return bool(where != now)
+
+
+def _swap(chosen: Ints, have: Floats, parts: Floats, pair: tuple[int, int], cost: Any) -> bool:
+    """Exchange two blocks of different splits if that lowers the cost."""
+    a, b = pair
+    if chosen[a] == chosen[b]:
+        return False
+    after = _moved(have, parts[a] - parts[b], chosen[a], chosen[b])
+    if cost(after) >= cost(have) - 1e-12:
+        return False
+    have[:] = after
+    chosen[a], chosen[b] = chosen[b], chosen[a]
+    return True
+
+
+def _moved(have: Floats, part: Floats, source: Any, target: Any) -> Floats:
+    """Amounts per split after ``part`` went from one split to another."""
+    out = have.copy()
+    out[source] -= part
+    out[target] += part
+    return out
+
+
+def _one(split: Any, part: Floats, shape: tuple[int, ...]) -> Floats:
+    out = np.zeros(shape)
+    out[split] = part
+    return out
+
+
+def set_aside(chosen: Ints, place: Floats, size: float, buffer_km: float) -> Ints:
+    """Split ids with `ASIDE` for tiles nearer than the buffer to a split that they must not see."""
+    out = chosen.copy()
+    for split, protected in ((0, (1, 2)), (1, (2,))):
+        guard = np.isin(chosen, protected)
+        near = nearest_gap(place[chosen == split], place[guard], size, buffer_km)
+        out[np.flatnonzero(chosen == split)[near < buffer_km]] = ASIDE
+    return out
+
+
+def without_repeats(chosen: Ints, cluster: Ints) -> Ints:
+    """Split ids with `REPEATS` for tiles in a cluster with one of a split that they must not see:
+    train sees neither of the others, validation not test. ``cluster`` (n,) numbers clusters."""
+    last = np.full(int(cluster.max(initial=-1)) + 1, ASIDE, dtype=np.int64)
+    np.maximum.at(last, cluster, chosen)
+    return np.where((chosen >= 0) & (chosen < last[cluster]), REPEATS, chosen)
+
+
+def nearest_gap(tiles: Floats, others: Floats, size: float, within_km: float) -> Floats:
+    """Edge-to-edge kilometres from each tile to the nearest of ``others``; inf beyond reach.
+
+    (n, 2) and (m, 2) centres in degrees. Exact for gaps up to ``within_km``.
+    """
+    from scipy.spatial import cKDTree
+
+    out = np.full(len(tiles), np.inf)
+    if not len(tiles) or not len(others):
+        return out
+    reach = within_km + 2 * _diagonal_km(size)
+    tree = cKDTree(_on_sphere(others))
+    chord = 2 * np.sin(min(reach / grid.EARTH_KM, np.pi) / 2)
+    for i, found in enumerate(tree.query_ball_point(_on_sphere(tiles), chord)):
+        if found:
+            lon, lat = others[found].T
+            out[i] = grid.gap_km(tiles[i, 0], tiles[i, 1], lon, lat, size).min()
+    return out
+
+
+def _diagonal_km(size: float) -> float:
+    """Diagonal at the equator, the longest, of a tile of ``size`` degrees."""
+    return float(np.hypot(size, size) * np.pi / 180 * grid.EARTH_KM)
+
+
+def _on_sphere(place: Floats) -> Floats:
+    lon, lat = np.radians(place).T
+    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
+
+
+def smallest_distance(place: Floats, chosen: Ints, size: float) -> dict[str, float | None]:
+    """Edge-to-edge kilometres between each pair of splits; None where one is empty."""
+    from scipy.spatial import cKDTree
+
+    out: dict[str, float | None] = {}
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        one, two = place[chosen == a], place[chosen == b]
+        value = None
+        if len(one) and len(two):
+            # The nearest centres bound the reach; the edges of tiles near enough decide.
+            chord, _ = cKDTree(_on_sphere(two)).query(_on_sphere(one))
+            centres = 2 * np.arcsin(chord / 2) * grid.EARTH_KM
+            near = one[centres <= centres.min() + 2 * _diagonal_km(size)]
+            value = round(float(nearest_gap(near, two, size, centres.min()).min()), 3)
+        out[f"{SPLITS[a]}-{SPLITS[b]}"] = value
+    return out

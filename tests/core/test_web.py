@@ -1,0 +1,146 @@
+"""One policy for every network call: what may heal is tried again, what may not is raised."""
+
+import email.utils
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+
+from builder.core.web import LONGEST_WAIT, in_words, is_transient, retry_after, retrying
+
+
+def answer(status: int, **headers: str) -> requests.HTTPError:
+    response = requests.Response()
+    response.status_code = status
+    response.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
+    return requests.HTTPError(f"status {status}", response=response)
+
+
+class TransportError(Exception):
+    """Named as httpx names the base of its network errors."""
+
+
+class ReadTimeout(TransportError):
+    pass
+
+
+def failing(*errors: BaseException) -> tuple[Callable[[], int], list[int]]:
+    """A call that raises each of the errors once, then returns how often it was called."""
+    calls: list[int] = []
+
+    def call() -> int:
+        calls.append(1)
+        if len(calls) <= len(errors):
+            raise errors[len(calls) - 1]
+        return len(calls)
+
+    return call, calls
+
+
+@pytest.mark.parametrize(
+    ("error", "heals"),
+    [
+        *((answer(status), True) for status in (408, 425, 429, 500, 502, 503, 504)),
+        *((answer(status), False) for status in (400, 401, 403, 404, 409, 410, 412, 416, 501)),
+        (requests.ConnectionError("refused"), True),
+        (requests.ReadTimeout("slow"), True),
+        (requests.exceptions.ChunkedEncodingError("cut"), True),
+        (ConnectionResetError(), True),
+        (TimeoutError(), True),
+        (ReadTimeout(), True),
+        (requests.exceptions.InvalidURL("x"), False),
+        (ValueError("a bug"), False),
+        (OSError(28, "No space left on device"), False),
+    ],
+    ids=lambda one: repr(one)[:40],
+)
+def test_only_what_may_heal_is_transient(error: BaseException, heals: bool) -> None:
+    assert is_transient(error) is heals
+
+
+def test_a_call_that_heals_returns_and_tells_of_every_wait() -> None:
+    errors = [answer(503), ConnectionResetError("dropped")]
+    call, calls = failing(*errors)
+    told: list[tuple[BaseException, float]] = []
+    assert retrying(call, base=0.001, on_retry=lambda *one: told.append(one)) == 3
+    assert [error for error, _ in told] == errors
+    assert len(calls) == 3
+    assert all(0 < wait < 0.01 for _, wait in told)
+
+
+def test_the_last_error_is_raised_as_it_is() -> None:
+    errors = [answer(500), answer(502), answer(504), answer(503)]
+    call, calls = failing(*errors)
+    with pytest.raises(requests.HTTPError) as raised:
+        retrying(call, attempts=3, base=0.001)
+    assert raised.value is errors[2]
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("error", [answer(404), ValueError("a bug"), KeyboardInterrupt()])
+def test_what_will_not_heal_is_raised_at_once(error: BaseException) -> None:
+    call, calls = failing(error)
+    with pytest.raises(type(error)):
+        retrying(call, base=0.001)
+    assert len(calls) == 1
+
+
+def test_the_caller_may_know_better_what_heals() -> None:
+    call, _calls = failing(ValueError(), ValueError())
+    assert retrying(call, base=0.001, retry_if=lambda e: isinstance(e, ValueError)) == 3
+
+
+def test_a_throttling_answer_says_how_long_to_wait() -> None:
+    call, _ = failing(answer(429, Retry_After="0"), answer(503, Retry_After="0"))
+    waits: list[float] = []
+    retrying(call, base=30, on_retry=lambda _, wait: waits.append(wait))
+    assert waits == [0.0, 0.0]
+
+
+def test_the_wait_asked_for_is_read_in_every_form() -> None:
+    soon = email.utils.formatdate(time.time() + 100, usegmt=True)
+    past = email.utils.formatdate(time.time() - 100, usegmt=True)
+    assert retry_after(answer(429, Retry_After=" 7 ")) == 7.0
+    assert 90 < (retry_after(answer(503, Retry_After=soon)) or 0) <= 100
+    assert retry_after(answer(503, Retry_After=past)) == 0.0
+    assert retry_after(answer(429, RateLimit='"api";r=0;t=55')) == 55.0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        answer(429),
+        answer(429, Retry_After="soon"),
+        answer(429, RateLimit='"api";r=12;t=55'),
+        answer(500, Retry_After="7"),  # a server may send it with anything
+        ConnectionResetError(),
+    ],
+    ids=["no header", "no number", "quota left", "no throttling", "no answer"],
+)
+def test_without_a_wait_asked_for_the_backoff_decides(error: Any) -> None:
+    assert retry_after(error) is None
+
+
+def test_no_server_makes_us_wait_longer_than_two_minutes() -> None:
+    waits: list[float] = []
+
+    class Enough(Exception):
+        pass
+
+    def stop(_: BaseException, wait: float) -> None:
+        waits.append(wait)
+        raise Enough
+
+    with pytest.raises(Enough):
+        retrying(failing(answer(429, Retry_After="86400"))[0], on_retry=stop)
+    assert waits == [LONGEST_WAIT]
+
+
+@pytest.mark.parametrize(
+    ("wait", "told"),
+    [(0.0, "at once"), (0.04, "at once"), (0.5, "in 0.5 s"), (9.94, "in 9.9 s"), (120, "in 120 s")],
+)
+def test_a_wait_is_told_as_a_person_would(wait: float, told: str) -> None:
+    assert in_words(wait) == told

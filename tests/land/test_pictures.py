@@ -1,0 +1,85 @@
+"""Pictures: PNG bytes there and back, masks that are what they should be, composition columns."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from builder.core.errors import ArasError
+from builder.land.classes import percent
+from builder.land.columns import IMAGE, arrow_type
+from builder.land.pictures import (
+    composition_columns,
+    decode_mask,
+    decode_png,
+    encode_png,
+    image_bytes,
+    image_column,
+    per_class,
+)
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("shape", [(9, 13), (9, 13, 3)])
+def test_pixels_survive_and_equal_pixels_give_equal_bytes(shape: tuple[int, ...]) -> None:
+    array = RNG.integers(0, 256, shape, dtype=np.uint8)
+    data = encode_png(array)
+    np.testing.assert_array_equal(decode_png(data), array)
+    assert encode_png(array.copy()) == data
+    assert data.startswith(b"\x89PNG")
+
+
+def test_a_damaged_picture_is_named() -> None:
+    data = encode_png(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    for bad in (data[:200], b"", b"no picture"):
+        with pytest.raises(ArasError, match="real/x: not a whole PNG"):
+            decode_png(bad, "real/x")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "1", "I;16"])
+def test_pictures_of_other_kinds_are_refused(mode: str) -> None:
+    out = io.BytesIO()
+    Image.new(mode, (4, 4)).save(out, "PNG")
+    with pytest.raises(ArasError, match="RGB or single-channel wanted"):
+        decode_png(out.getvalue())
+
+
+def test_a_mask_is_one_channel_of_known_ids_of_the_wanted_size() -> None:
+    ids = RNG.integers(0, 7, (8, 8), dtype=np.uint8)
+    np.testing.assert_array_equal(decode_mask(encode_png(ids), "m", 8), ids)
+    with pytest.raises(ArasError, match="m: mask is 8×8, wanted 9×9"):
+        decode_mask(encode_png(ids), "m", 9)
+    with pytest.raises(ArasError, match="m: mask has 3 channels"):
+        decode_mask(encode_png(np.dstack([ids] * 3)), "m")
+    ids[0, 0] = 7
+    with pytest.raises(ArasError, match="m: mask holds id 7"):
+        decode_mask(encode_png(ids), "m")
+
+
+def test_an_image_column_keeps_the_bytes_it_was_given() -> None:
+    data = [b"one", b"two", b"three"]
+    column = image_column(data, ["1.png", "2.png", "3.png"])
+    assert column.type == IMAGE
+    chunked = pa.chunked_array([column.slice(0, 1), column.slice(1)])
+    assert image_bytes(chunked) == data
+
+
+def test_composition_columns_follow_from_the_counts() -> None:
+    counts = RNG.integers(0, 500, (6, 7))
+    table = pa.table(composition_columns(counts))
+    assert {name: table.schema.field(name).type for name in table.column_names} == {
+        name: arrow_type(name) for name in ("pixels", "percent", "dominant")
+    }
+    np.testing.assert_array_equal(per_class(table.column("pixels")), counts)
+    np.testing.assert_array_equal(per_class(table.column("percent")), percent(counts))
+    assert table.column("dominant").to_pylist() == counts.argmax(axis=1).tolist()
+
+
+def test_no_rows_make_empty_columns() -> None:
+    table = pa.table(composition_columns(np.zeros((0, 7), dtype=np.int64)))
+    assert table.num_rows == 0
+    assert per_class(table.column("pixels")).shape == (0, 7)
+    assert per_class(pa.chunked_array([], arrow_type("pixels"))).shape == (0, 7)

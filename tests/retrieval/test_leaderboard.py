@@ -1,0 +1,118 @@
+"""The leaderboard, and the check that catches figures that vectors do not give."""
+
+import json
+
+import pytest
+
+from builder.core.errors import ArasError
+from builder.core.files import write_json
+from builder.retrieval.gallery import load
+from builder.retrieval.leaderboard import board, check
+from builder.retrieval.models import Model
+from builder.retrieval.result import read, run, write
+from tests.makers.bench_release import bench_release
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    return bench_release(tmp_path_factory.mktemp("release"), train=6, synthetic=0)
+
+
+@pytest.fixture
+def submitted(release, tmp_path):
+    write(run(load(release), Model("composition")), tmp_path / "a.json", tmp_path)
+    return tmp_path / "a.json"
+
+
+def test_the_best_model_stands_first(release, submitted, tmp_path):
+    write(run(load(release), Model("random")), tmp_path / "b.json")
+    text = board([(name, read(tmp_path / name)) for name in ("b.json", "a.json")])
+    assert text.index("| composition |") < text.index("| random |")
+    assert "## striped 0.1.0, test, captions: words" in text
+    assert board([(n, read(tmp_path / n)) for n in ("a.json", "b.json")]) == text
+
+
+def test_honest_vectors_pass(release, submitted):
+    assert check(submitted, release) == []
+
+
+def test_a_figure_that_the_vectors_do_not_give_is_named(release, submitted):
+    told = json.loads(submitted.read_text())
+    told["streams"]["words"]["S"]["t2i"]["R@1"] += 1
+    write_json(submitted, told)
+    (problem,) = check(submitted, release)
+    assert problem.startswith("words S t2i R@1: claims ")
+
+
+def test_every_printed_figure_is_computed_again(release, submitted):
+    told = json.loads(submitted.read_text())
+    words = told["streams"]["words"]
+    words["D"]["mR"] = 99.9
+    words["S"]["intervals"]["mR"] = [99.0, 99.9]
+    words["S"]["classes"]["tail"]["t2i"]["R@10"] = 99.9
+    words["images"] += 1
+    told["release"]["rows"] = 1000
+    words["D"]["mAP@R"]["nothing"] = 1.0
+    del words["C"]
+    write_json(submitted, told)
+    named = {problem.split(":")[0] for problem in check(submitted, release)}
+    assert named == {
+        "release rows",
+        "words C",
+        "words D mAP@R nothing",
+        "words D mR",
+        "words S classes tail t2i R@10",
+        "words S intervals mR[0]",
+        "words S intervals mR[1]",
+        "words images",
+    }
+
+
+def test_one_stream_cannot_pass_for_all(release, tmp_path):
+    found = run(load(release), Model("composition"), ["words"])
+    official = run(load(release), Model("composition")).result["streams"]["all"]
+    path = tmp_path / "a.json"
+    told = write(found, path, tmp_path)
+    told["streams"]["all"] = {
+        **told["streams"]["words"],
+        "texts_sha256": official["texts_sha256"],
+        "texts": official["texts"],
+    }
+    write_json(path, told)
+    with pytest.raises(ArasError, match="has no vector of these texts"):
+        check(path, release)
+    # With vectors of all captions at hand, the figures are those of all captions.
+    write(run(load(release), Model("random")), tmp_path / "b.json", tmp_path)
+    told["model"]["vectors"] = read(tmp_path / "b.json")["model"]["vectors"]
+    write_json(path, told)
+    assert any(problem.startswith("all S mR: claims") for problem in check(path, release))
+
+
+def test_a_stream_that_the_release_lacks_is_named(release, submitted):
+    told = json.loads(submitted.read_text())
+    told["streams"]["poems"] = told["streams"].pop("words")
+    write_json(submitted, told)
+    (problem,) = check(submitted, release)
+    assert problem.startswith("poems: ")
+    assert "has no such captions; it has numbers, words" in problem
+
+
+def test_other_vectors_are_named(release, submitted, tmp_path):
+    (tmp_path / "texts.parquet").write_bytes((tmp_path / "images.parquet").read_bytes())
+    assert check(submitted, release) == [
+        "texts.parquet: is not the file whose digest the result names"
+    ]
+    (tmp_path / "texts.parquet").unlink()
+    with pytest.raises(ArasError, match="must lie beside"):
+        check(submitted, release)
+
+
+def test_another_release_and_results_without_vectors_are_refused(release, submitted, tmp_path):
+    other = bench_release(tmp_path / "other", train=6, synthetic=0, test_west=32.0)
+    with pytest.raises(ArasError, match="about another release"):
+        check(submitted, other)
+    write(run(load(release), Model("random")), tmp_path / "bare.json")
+    with pytest.raises(ArasError, match="names no vectors"):
+        check(tmp_path / "bare.json", release)
+    with pytest.raises(ArasError, match="not a result"):
+        read(release / "manifest.json")

@@ -1,0 +1,207 @@
+"""Embedding files: what is read, what is mended, and what is refused with the row named."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from builder.core.errors import ArasError
+from builder.retrieval.vectors import check_pair, load, load_owner
+from tests.retrieval.test_ranks import unit
+
+
+@pytest.fixture
+def files(tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = unit(rng.standard_normal((4, 8))), unit(rng.standard_normal((6, 8)))
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y)
+    np.save(tmp_path / "o.npy", np.array([0, 1, 2, 3, 3, 0]))
+    return tmp_path
+
+
+def table(path, ids, vectors, name="vector"):
+    pq.write_table(pa.table({"id": ids, name: vectors}), path)
+    return path
+
+
+def refused(path, *words):
+    with pytest.raises(ArasError) as caught:
+        load(path)
+    for word in (str(path), *words):
+        assert word in str(caught.value)
+
+
+def test_unit_float32_rows_are_read_in_place(files):
+    found = load(files / "x.npy")
+    assert isinstance(found.vectors, np.memmap)
+    assert found.note == ""
+    np.testing.assert_array_equal(found.vectors, np.load(files / "x.npy"))
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+def test_other_lengths_are_normalised_and_said_so(tmp_path, kind):
+    raw = np.random.default_rng(0).uniform(-3, 3, (40, 16)).astype(kind)
+    np.save(tmp_path / "x.npy", raw)
+    found = load(tmp_path / "x.npy")
+    assert found.vectors.dtype == np.float32
+    np.testing.assert_allclose(found.vectors, unit(raw.astype("f8")), atol=1e-7)
+    assert "not of unit length" in found.note
+    assert "normalised" in found.note
+
+
+def test_unit_float64_rows_need_no_note(tmp_path):
+    x = np.random.default_rng(0).standard_normal((5, 8))
+    np.save(tmp_path / "x.npy", x / np.linalg.norm(x, axis=1, keepdims=True))
+    found = load(tmp_path / "x.npy")
+    assert (found.vectors.dtype, found.note) == (np.float32, "")
+
+
+def test_large_float16_values_do_not_overflow(tmp_path):
+    np.save(tmp_path / "x.npy", np.full((2, 16), 60_000, dtype=np.float16))
+    np.testing.assert_allclose(load(tmp_path / "x.npy").vectors, 0.25)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_no_number_is_refused_by_row(files, value):
+    x = np.load(files / "x.npy")
+    x[2, 5] = value
+    np.save(files / "x.npy", x)
+    refused(files / "x.npy", "row 2", "NaN or infinity")
+
+
+def test_zero_vectors_are_refused_and_counted(files):
+    y = np.load(files / "y.npy")
+    y[[1, 4, 5]] = 0
+    np.save(files / "y.npy", y)
+    refused(files / "y.npy", "row 1", "zero vector", "(and 2 more)")
+
+
+@pytest.mark.parametrize(
+    ("array", "word"),
+    [
+        (np.ones(4, "f4"), "(4,)"),
+        (np.ones((2, 2, 2), "f4"), "(2, 2, 2)"),
+        (np.ones((0, 4), "f4"), "(0, 4)"),
+        (np.ones((4, 4), "i8"), "int64"),
+        (np.ones((4, 4), "c8"), "complex64"),
+    ],
+)
+def test_arrays_of_another_shape_or_type_are_refused(tmp_path, array, word):
+    np.save(tmp_path / "x.npy", array)
+    refused(tmp_path / "x.npy", word, "expected")
+
+
+def test_files_that_are_no_arrays_are_refused(tmp_path):
+    refused(tmp_path / "gone.npy", "no such file")
+    refused(tmp_path / "gone.parquet", "No such file")
+    (tmp_path / "x.csv").write_bytes(b"hello")
+    refused(tmp_path / "x.csv", "not a readable .npy", "wanted is .npy or .parquet")
+    (tmp_path / "x.parquet").write_bytes(b"hello")
+    refused(tmp_path / "x.parquet", "not a readable Parquet")
+    np.save(tmp_path / "x.npy", np.array([{"a": 1}], dtype=object))
+    refused(tmp_path / "x.npy", "not a readable .npy")
+    np.save(tmp_path / "x.npy", np.ones((4, 4), "f4"))
+    (tmp_path / "x.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:-8])
+    refused(tmp_path / "x.npy", "not a readable .npy")
+    np.savez(tmp_path / "x.npz", a=np.ones((4, 4)))
+    refused(tmp_path / "x.npz", "archive")
+
+
+def test_vectors_of_two_models_are_refused(files):
+    np.save(files / "z.npy", np.ones((6, 9), "f4"))
+    with pytest.raises(ArasError, match=r"x\.npy has vectors of 8 numbers, .*z\.npy of 9"):
+        check_pair(load(files / "x.npy"), load(files / "z.npy"))
+
+
+def owner_refused(files, owner, *words):
+    np.save(files / "o.npy", owner)
+    with pytest.raises(ArasError) as caught:
+        load_owner(files / "o.npy", load(files / "x.npy"), load(files / "y.npy"))
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_owners_are_read(files):
+    owner = load_owner(files / "o.npy", load(files / "x.npy"), load(files / "y.npy"))
+    assert owner.tolist() == [0, 1, 2, 3, 3, 0]
+    assert owner.dtype == np.int64
+
+
+def test_wrong_owners_are_refused_by_row(files):
+    owner_refused(files, np.array([0, 1, 2]), "o.npy has 3 rows", "y.npy has 6")
+    owner_refused(files, np.array([0, 1, 2, 3, 4, 0]), "o.npy: row 4 is 4", "rows 0 … 3")
+    owner_refused(files, np.array([0, -1, 2, 3, 3, -2]), "row 1 is -1", "(and 1 more)")
+    owner_refused(files, np.array([0.0, 1, 2, 3, 3, 0]), "float64", "integers")
+    owner_refused(files, np.zeros((6, 1), int), "(6, 1)")
+    owner_refused(files, np.array([0, 1, 3, 3, 3, 0]), "x.npy: row 2 has no text")
+
+
+def test_parquet_rows_are_matched_by_id(tmp_path):
+    eye = np.eye(3).tolist()
+    images = load(table(tmp_path / "x.parquet", ["a", "b", "c"], eye))
+    texts = load(table(tmp_path / "y.parquet", [7, 5, 6], eye))
+    owner = table(tmp_path / "o.parquet", ["5", "6", "7"], ["c", "b", "a"], "owner")
+    assert load_owner(owner, images, texts).tolist() == [0, 2, 1]
+
+
+def test_fixed_size_vectors_are_read(tmp_path):
+    column = pa.FixedSizeListArray.from_arrays(pa.array([1.0, 0, 0, 1.0], pa.float32()), 2)
+    pq.write_table(pa.table({"id": ["a", "b"], "vector": column}), tmp_path / "x.parquet")
+    assert load(tmp_path / "x.parquet").vectors.tolist() == [[1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("ids", "vectors", "words"),
+    [
+        (["a", "b", "a"], [[1.0], [1.0], [1.0]], ["id a", "row 0", "row 2"]),
+        (["a", None], [[1.0], [1.0]], ["row 1 has no id"]),
+        (["a", "b"], [[1.0, 0.0], [1.0]], ["row 1", "another length", "2"]),
+        (["a", "b"], [[1.0], None], ["row 1 has no vector"]),
+        (["a", "b"], [[1.0, 1.0], [1.0, None]], ["row 1 holds NaN"]),
+        (["a"], [["x"]], ["lists of floats"]),
+        (["a"], [1.0], ["lists of floats"]),
+    ],
+)
+def test_broken_tables_are_refused_by_row(tmp_path, ids, vectors, words):
+    refused(table(tmp_path / "x.parquet", ids, vectors), *words)
+
+
+def test_a_table_without_the_columns_is_refused(tmp_path):
+    refused(table(tmp_path / "x.parquet", ["a"], [[1.0]], "embedding"), "no column vector")
+
+
+@pytest.mark.parametrize(
+    ("listed", "owners", "words"),
+    [
+        (["s", "t"], ["a", "b"], "y.parquet has ids that .*o.parquet lacks: u"),
+        (["s", "t", "u", "v"], ["a", "b", "a", "a"], "o.parquet lists ids .*y.parquet lacks: v"),
+        (["s", "t", "u"], ["a", "b", "z"], "names owners that .*x.parquet lacks: z"),
+        (["s", "t", "t"], ["a", "b", "a"], "id t stands in row 1 and again in row 2"),
+        (["s", "t", "u"], ["a", "a", "a"], "x.parquet: row 1 has no text"),
+    ],
+)
+def test_ids_that_do_not_match_are_named(tmp_path, listed, owners, words):
+    images = load(table(tmp_path / "x.parquet", ["a", "b"], [[1.0], [1.0]]))
+    texts = load(table(tmp_path / "y.parquet", ["s", "t", "u"], [[1.0]] * 3))
+    with pytest.raises(ArasError, match=words):
+        load_owner(table(tmp_path / "o.parquet", listed, owners, "owner"), images, texts)
+
+
+def test_owners_by_id_need_ids(files):
+    owner = table(files / "o.parquet", ["s"], ["a"], "owner")
+    with pytest.raises(ArasError, match=r"x\.npy has no ids"):
+        load_owner(owner, load(files / "x.npy"), load(files / "y.npy"))
+
+
+def test_owners_by_row_of_rows_with_ids_are_refused(tmp_path, files):
+    x = np.load(files / "x.npy")
+    ids = ["a", "b", "c", "d"]
+    images = load(table(tmp_path / "x.parquet", ids, x.tolist()))
+    with pytest.raises(ArasError, match=r"o\.npy names owners by row, .*x\.parquet have ids"):
+        load_owner(files / "o.npy", images, load(files / "y.npy"))
+
+
+def test_several_files_must_be_parquet(files):
+    with pytest.raises(ArasError, match=r"y\.npy: several files must be Parquet"):
+        load([files / "y.npy", files / "x.npy"])
