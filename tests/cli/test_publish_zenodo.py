@@ -29,22 +29,22 @@ ROOT = Path(__file__).parents[2]
 ZENODO = "builder.cli.publish:zenodo"
 PROGRAM = f"""
 import sys
-from builder.cli import LazyGroup, publish_zenodo
+from builder.cli import LazyGroup, publish
 from tests.makers.zenodo_release import violations, write_cards
-publish_zenodo._edges = lambda: (write_cards, violations)
+publish._edges = lambda: (write_cards, violations)
 LazyGroup("publish", lazy={{"zenodo": "{ZENODO}"}})(["zenodo", *sys.argv[1:]])
 """
 
 CUT = """
 import os, signal, sys
 from pathlib import Path
-from builder.cli import publish_zenodo
+from builder.cli import publish
 from builder.publish import cards
 from tests.makers.zenodo_release import violations
 def cut(release, **dois):
     (release / "README.md").write_text("half a ca")
     os.kill(os.getpid(), signal.SIGKILL)
-publish_zenodo._edges = lambda: (cut, violations)
+publish._edges = lambda: (cut, violations)
 """
 
 
@@ -192,9 +192,7 @@ def test_a_kill_while_the_cards_are_written_is_mended_before_anything_is_publish
     publisher: Publisher,
 ) -> None:
     release = make_release(publisher.root)
-    with running(
-        publisher, release, program=f"{CUT}\npublish_zenodo.zenodo(sys.argv[1:])"
-    ) as process:
+    with running(publisher, release, program=f"{CUT}\npublish.zenodo(sys.argv[1:])") as process:
         assert process.wait(60) == -9
     refused = aras(publisher, release, "--finish")
     assert (refused.exit_code, publisher.server.published()) == (2, [])
