@@ -14,7 +14,7 @@ from urllib3.exceptions import NewConnectionError
 from builder.captions.base import Answer, flaw, tidy
 from builder.captions.section import Ask, Running
 from builder.core.errors import ArasError, WorkFailed
-from builder.core.web import new_session, reason, retrying, secure, status_of
+from builder.core.web import is_secure, new_session, reason, redact, retrying, status_of
 from builder.land import prompts
 from builder.land.prompts import Request
 
@@ -191,7 +191,7 @@ class Server:
             text += f"; base_url usually ends in /v1, and the server must know {self.model}"
         if response is None:
             text += "; is the server running?"
-        return text.replace(self._key, "***") if self._key else text
+        return redact(text, self._key)
 
 
 def _key(running: Running) -> str:
@@ -205,13 +205,11 @@ def _key(running: Running) -> str:
             f"the environment variable {name} is not set; put the server's API key there "
             f"(export {name}=…)"
         )
-    try:
-        secure(running.base_url)
-    except ArasError:
+    if not is_secure(running.base_url):
         raise ArasError(
             f"base_url = {running.base_url!r} would send the key in clear text; use https, or "
             "leave api_key_env out for a server that wants no key"
-        ) from None
+        )
     return key
 
 

@@ -1,13 +1,12 @@
-"""The one retry policy for everything that crosses a network."""
+"""The network: one retry policy, one session maker, safe addresses, and no secret in a message."""
 
 import email.utils
 import ipaddress
 import re
 import time
-import urllib.parse
 from collections.abc import Callable
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import requests
 import tenacity
@@ -116,20 +115,64 @@ def new_session(jobs: int = 1) -> requests.Session:
     return session
 
 
-def secure(url: str) -> str:
-    """``url`` without a trailing slash; ArasError unless it is https, or http on loopback."""
-    parts = urllib.parse.urlsplit(url)
-    host = parts.hostname or ""
+def is_secure(url: str) -> bool:
+    """Whether ``url`` is https, or http to this machine."""
+    parts = urlsplit(url)
+    return bool(parts.hostname) and (
+        parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(str(parts.hostname)))
+    )
+
+
+def _is_loopback(host: str) -> bool:
     try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        loopback = False
-    if not host or not (parts.scheme == "https" or (parts.scheme == "http" and loopback)):
+        return host == "localhost"
+
+
+def secure(url: str) -> str:
+    """``url`` without a trailing slash; ArasError unless `is_secure`: nothing is read from it."""
+    if not is_secure(url):
         raise ArasError(
-            f"{url!r} is not a place to fetch from: give an https:// address "
-            f"(plain http is for this machine only)"
+            f"{url!r} is not a safe address; expected https://HOST (http is for this machine only)"
         )
     return url.rstrip("/")
+
+
+def checked_address(url: str, option: str) -> str:
+    """``url`` without a trailing slash; ArasError unless a token may be sent to it.
+
+    It must be `secure` and hold no password, query or fragment. ``option`` names it in messages,
+    which repeat nothing but the host where a secret may be in it.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if "@" in parts.netloc:
+        raise ArasError(f"{option}: must not hold a user or password; the token says who you are")
+    if parts.query or parts.fragment:
+        raise ArasError(f"{option} {host}: must not hold '?' or '#'; expected https://HOST")
+    if parts.scheme not in ("http", "https") or not host:
+        raise ArasError(f"{option} {url}: is not a web address; expected https://HOST")
+    if not is_secure(url):
+        raise ArasError(
+            f"{option} {url}: plain http would send the token unencrypted; use https:// "
+            "(http is for a server on this machine only)"
+        )
+    return url.rstrip("/")
+
+
+_SECRETS = re.compile(
+    r"hf_[A-Za-z0-9]{6,}|(?i:(?<=bearer )\S+)"
+    r"|(?i:(?<=signature=)|(?<=token=)|(?<=credential=))[^&\s\"']+"
+)
+"""A token of the Hub, a bearer token, and the secret parts of a signed address."""
+
+
+def redact(text: str, token: str | None = None) -> str:
+    """``text`` without ``token``, plain or quoted for an address, nor anything like `_SECRETS`."""
+    if token:
+        text = text.replace(token, "[redacted]").replace(quote(token), "[redacted]")
+    return _SECRETS.sub("[redacted]", text)
 
 
 def unreachable(url: str, error: BaseException) -> ArasError:
@@ -155,31 +198,3 @@ def reason(error: BaseException) -> str:
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     # urllib3 puts its connection object in front of the words that matter.
     return re.sub(r"^<?[\w.]+\(.*?\)>?: ", "", str(text))
-
-
-def checked_address(url: str, option: str) -> str:
-    """``url`` without a trailing slash; ArasError unless https, or http to this machine.
-
-    ``option`` names it in messages, which repeat nothing but the host where a secret may be in it.
-    """
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if "@" in parts.netloc:
-        raise ArasError(f"{option}: leave user and password out; the token says who you are")
-    if parts.query or parts.fragment:
-        raise ArasError(f"{option} {host}: give https://HOST without '?' or '#'")
-    if parts.scheme not in ("http", "https") or not host:
-        raise ArasError(f"{option} {url}: no web address, give https://HOST")
-    if parts.scheme == "http" and not _is_loopback(host):
-        raise ArasError(
-            f"{option} {url}: plain http would send the token in the open; use https:// "
-            "(http is for a server on this machine only)"
-        )
-    return url.rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -4,7 +4,6 @@ import contextlib
 import email.utils
 import hashlib
 import logging
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,17 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from builder.core.errors import ArasError, WorkFailed
-from builder.core.web import in_words, is_transient, retrying, status_of
-
-_SECRETS = re.compile(
-    r"hf_[A-Za-z0-9]{6,}|(?i:(?<=bearer )\S+)"
-    r"|(?i:(?<=signature=)|(?<=token=)|(?<=credential=))[^&\s\"']+"
-)
-
-
-def redact(text: str, token: str | None = None) -> str:
-    """``text`` without ``token``, nor anything else that looks like a secret of the Hub."""
-    return _SECRETS.sub("[redacted]", text.replace(token, "[redacted]") if token else text)
+from builder.core.web import in_words, is_transient, redact, retrying, status_of
 
 
 def environment(endpoint: str) -> dict[str, str]:

@@ -12,7 +12,16 @@ import zenodo_client
 from requests.auth import AuthBase
 
 from builder.core.errors import ArasError, CorruptFile, WorkFailed
-from builder.core.web import THROTTLED, checked_address, in_words, is_transient, retrying, status_of
+from builder.core.web import (
+    THROTTLED,
+    checked_address,
+    in_words,
+    is_transient,
+    new_session,
+    redact,
+    retrying,
+    status_of,
+)
 from builder.publish.zenodo_plan import File
 
 TIMEOUT = (30, 600)
@@ -48,11 +57,10 @@ class Http:
     attempts in seconds; ``say`` is told of every retry.
     """
 
-    def __init__(self, url: str, token: str, variable: str, agent: str, say: Say, base: float):
+    def __init__(self, url: str, token: str, variable: str, say: Say, base: float):
         self.url, self.variable, self.say, self.base = url, variable, say, base
         self._auth = _Bearer(token)
-        self._session = requests.Session()
-        self._session.headers["User-Agent"] = agent
+        self._session = new_session()
 
     def call(self, method: str, address: str, again: Again = is_transient, **options: Any) -> Any:
         """The JSON answer to a request, retried while ``again`` says so.
@@ -65,7 +73,8 @@ class Http:
     def retried(self, call: Callable[[], T], what: str, again: Again = is_transient) -> T:
         """The result of ``call``, retried, with failures told as `call` tells them."""
 
-        hide = self._auth.redact
+        def hide(text: str) -> str:
+            return redact(text, self._auth.token)
 
         def tell(error: BaseException, wait: float) -> None:
             self.say(hide(f"{what}: {_words(error)}; again {in_words(wait)}"))
@@ -106,14 +115,11 @@ class _Bearer(AuthBase):
     """The token as a header; given as ``auth`` so that a .netrc cannot take its place."""
 
     def __init__(self, token: str) -> None:
-        self._token = token
+        self.token = token
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._token}"
+        request.headers["Authorization"] = f"Bearer {self.token}"
         return request
-
-    def redact(self, text: str) -> str:
-        return text.replace(self._token, "[token]").replace(quote(self._token), "[token]")
 
 
 class Body:
@@ -232,9 +238,8 @@ class Client(zenodo_client.Zenodo):  # type: ignore[misc]
         self.access_token = None
         self.base, self.api_base = self.url, f"{self.url}/api"
         self.depositions_base = f"{self.api_base}/deposit/depositions"
-        agent = zenodo_client.api.USER_AGENT
         self.first_wait = first_wait
-        self._http = Http(self.url, secret, variable, agent, say, first_wait)
+        self._http = Http(self.url, secret, variable, say, first_wait)
 
     def command(self, release: Path, *options: str) -> str:
         """The command line that publishes ``release`` here, for messages."""

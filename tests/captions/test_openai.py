@@ -215,7 +215,7 @@ def test_the_key_comes_from_the_environment_and_is_never_told(
     with pytest.raises(WorkFailed) as caught:
         made.caption([request()])
     assert KEY not in str(caught.value)
-    assert "Incorrect API key provided: ***" in str(caught.value)
+    assert "Incorrect API key provided: [redacted]" in str(caught.value)
     assert "$TINY_KEY" in str(caught.value)
 
 

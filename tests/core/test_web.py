@@ -1,4 +1,4 @@
-"""One policy for every network call: what may heal is tried again, what may not is raised."""
+"""What may heal is tried again; a token goes to safe addresses only and into no message."""
 
 import email.utils
 import time
@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 import requests
 
-from builder.core.web import LONGEST_WAIT, in_words, is_transient, retry_after, retrying
+from builder.core.errors import ArasError
+from builder.core.web import (
+    LONGEST_WAIT,
+    checked_address,
+    in_words,
+    is_transient,
+    redact,
+    retry_after,
+    retrying,
+    secure,
+)
 
 
 def answer(status: int, **headers: str) -> requests.HTTPError:
@@ -144,3 +154,57 @@ def test_no_server_makes_us_wait_longer_than_two_minutes() -> None:
 )
 def test_a_wait_is_told_as_a_person_would(wait: float, told: str) -> None:
     assert in_words(wait) == told
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://huggingface.co", "http://127.0.0.1:80/", "http://[::1]:9", "http://localhost"],
+)
+def test_https_anywhere_and_http_on_this_machine_are_safe(address: str) -> None:
+    assert checked_address(address, "--endpoint") == secure(address) == address.rstrip("/")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://mirror.example", "http://localhost.evil.example", "ftp://127.0.0.1", "mirror", ""],
+)
+def test_other_addresses_are_refused(address: str) -> None:
+    with pytest.raises(ArasError, match="https://"):
+        secure(address)
+    with pytest.raises(ArasError, match=r"--url .*https://"):
+        checked_address(address, "--url")
+
+
+def test_a_password_in_the_address_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ArasError) as caught:
+        checked_address("https://me:secret@hub.example.org", "--endpoint")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_secret_in_the_query_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ArasError, match=r"--url hub\.example\.org: must not hold") as caught:
+        checked_address("https://hub.example.org/?token=secret", "--url")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Invalid token hf_abcdefGHIJK0123",
+        "Authorization: Bearer abcdefGHIJK0123",
+        "PUT https://s3/x?X-Amz-Credential=abcdefGHIJK0123&part=1",
+        "PUT https://s3/x?X-Amz-Signature=abcdefGHIJK0123",
+        "GET https://hub/x?token=abcdefGHIJK0123&y=1",
+        "the token is s3lf+hosted abcdefGHIJK0123",
+        "GET https://hub/s3lf%2Bhosted%20abcdefGHIJK0123?x=1",
+    ],
+)
+def test_secrets_are_cut_out_of_any_text(text: str) -> None:
+    clean = redact(text, "s3lf+hosted abcdefGHIJK0123")
+    assert "abcdefGHIJK0123" not in clean
+    assert "[redacted]" in clean
+
+
+def test_what_is_not_a_secret_stays() -> None:
+    text = "HTTP 404: https://hub/datasets/org/hf_a/resolve/main/x.parquet?download=true"
+    assert redact(text, "hf_token0123") == redact(text) == text

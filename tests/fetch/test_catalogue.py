@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from builder.core.errors import ArasError
-from builder.core.web import new_session, secure
+from builder.core.web import new_session
 from builder.fetch.catalogue import PRESETS, cell_name, cells, official, worldcover
 from builder.official.names import OFFICIAL_MD5
 from tests.loopback.files import Fault, FileServer, file_server
@@ -108,23 +108,6 @@ def test_a_wrong_box_is_refused_with_its_values(box: tuple, words: str) -> None:
 def test_a_year_without_a_map_is_refused() -> None:
     with pytest.raises(ArasError, match="2019"):
         worldcover((28, 36, 29, 37), year=2019)
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["https://mirror.example/x", "http://localhost:8000", "http://127.0.0.1", "http://[::1]:9"],
-)
-def test_https_and_loopback_are_places_to_fetch_from(url: str) -> None:
-    assert secure(url + "/") == url
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["http://mirror.example", "http://localhost.evil.example", "ftp://127.0.0.1", "mirror", ""],
-)
-def test_plain_http_elsewhere_is_refused(url: str) -> None:
-    with pytest.raises(ArasError, match="https://"):
-        secure(url)
 
 
 def test_a_record_gives_names_sizes_and_sums(server: FileServer) -> None:

@@ -1,11 +1,15 @@
 """How errors of the client become ours, and how long a throttled call waits."""
 
+import io
+import logging
+
 import pytest
 import requests
 from huggingface_hub.errors import OfflineModeIsEnabled
 
 from builder.core.errors import ArasError, WorkFailed
 from builder.core.web import retry_after
+from builder.publish import hub_client
 from builder.publish.hub_client import HubRepo, status_within
 
 
@@ -85,3 +89,20 @@ def test_the_hubs_rate_limit_tells_how_long_to_wait():
     assert retry_after(answered(429, RateLimit='"api";r=12;t=55')) is None
     assert retry_after(answered(429, **spent, **{"Retry-After": "7"})) == 7
     assert retry_after(answered(200, **spent)) is None
+
+
+def test_the_clients_log_is_cut_while_publishing():
+    shown = io.StringIO()
+    handler = logging.StreamHandler(shown)
+    root = logging.getLogger("huggingface_hub")
+    root.addHandler(handler)
+    log = logging.getLogger("huggingface_hub.utils._http")
+    try:
+        with hub_client.redacted_logs("self-hosted-secret"):
+            log.warning("HTTP Error %s for %s", 503, "https://s3/x?X-Amz-Signature=abcdef0123")
+            log.warning("token self-hosted-secret")
+        assert handler.filters == []
+    finally:
+        root.removeHandler(handler)
+    assert "HTTP Error 503 for https://s3/x?X-Amz-Signature=[redacted]" in shown.getvalue()
+    assert "secret" not in shown.getvalue()

@@ -22,7 +22,7 @@ def zenodo() -> Iterator[LoopbackZenodo]:
 
 def http(zenodo: LoopbackZenodo, said: list[str] | None = None, token: str = TOKEN) -> Http:
     heard = [] if said is None else said
-    return Http(zenodo.url, token, "ZENODO_SANDBOX_API_TOKEN", "tests", heard.append, 0.001)
+    return Http(zenodo.url, token, "ZENODO_SANDBOX_API_TOKEN", heard.append, 0.001)
 
 
 @pytest.mark.parametrize(
@@ -45,9 +45,9 @@ def test_https_and_loopback_are_taken(url: str, base: str) -> None:
         ("http://zenodo.example.org", False, "plain http"),
         ("http://127.0.0.1.example.org", False, "plain http"),
         ("http://10.0.0.1", True, "plain http"),
-        ("ftp://zenodo.example.org", False, "give https"),
-        ("zenodo.example.org", False, "give https"),
-        ("https://zenodo.example.org?access_token=x", False, "without"),
+        ("ftp://zenodo.example.org", False, "expected https"),
+        ("zenodo.example.org", False, "expected https"),
+        ("https://zenodo.example.org?access_token=x", False, "must not hold"),
         ("https://zenodo.org", False, "add --production"),
         ("https://sandbox.zenodo.org", True, "leave out --production"),
     ],
@@ -90,7 +90,7 @@ def test_a_token_that_the_server_repeats_is_blotted_out(
     # The server names the address that it does not know.
     with pytest.raises(ZenodoError) as caught:
         http(zenodo, said).call("GET", f"{zenodo.url}/api/echo/{written}")
-    assert "[token]" in str(caught.value)
+    assert "[redacted]" in str(caught.value)
     assert written not in str(caught.value)
 
 
