@@ -1,67 +1,147 @@
-"""Plots of figures with intervals and seeds, by arm, for the reports of experiments."""
+"""Figures: one palette, one style, and PNG bytes that are equal for equal numbers.
 
+matplotlib is imported where a figure is made, so that commands which draw none start without it.
+"""
+
+import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+import numpy as np
+import numpy.typing as npt
 
 from builder.core.files import atomic
 
-# Okabe & Ito's palette (2008), told apart with every common colour vision deficiency.
-BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#999999"
-GREEN, PINK = "#009E73", "#CC79A7"
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe & Ito's palette (2008), distinct with every common colour vision deficiency.
+BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
+SKY, RED, GREY = "#56B4E9", "#D55E00", "#999999"
+COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY, RED, GREY)
+INK, GRID = "#222222", "#dddddd"
+"""Reference lines and outlines; grid lines."""
+
+KIND_COLOURS = {"real": BLUE, "synthetic": ORANGE}
+SPLIT_COLOURS = {"train": GREY, "validation": ORANGE, "test": BLUE}
+PART_COLOURS = {
+    "real/train": BLUE,
+    "real/validation": SKY,
+    "real/test": GREY,
+    "synthetic/train": ORANGE,
+}
+
+DPI = 130
+Direction = Literal["x", "y", "both"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A value with its interval, and the values of single seeds; None where there is no value."""
+
+    value: float | None
+    interval: Sequence[float] | None
+    seeds: Sequence[float | None] = ()
+
+
+Series = tuple[Sequence[Point], str]
+"""One point per row, and their colour."""
+
+
+def new_figure(width: float, height: float, dpi: int = DPI) -> "Figure":
+    """An empty figure of ``width`` × ``height`` inches that needs no display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def panels(
-    width: float, height: float, count: int = 2, **options: Any
-) -> tuple[Figure, Sequence[Axes]]:
-    """A figure of panels side by side that needs no display."""
-    figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, count, squeeze=False, **options)[0]
+    width: float, height: float, rows: int = 1, columns: int = 1, dpi: int = DPI, **options: Any
+) -> "tuple[Figure, list[Axes]]":
+    """A figure and its panels, in reading order; ``options`` are those of `Figure.subplots`."""
+    figure = new_figure(width, height, dpi)
+    axes = list(figure.subplots(rows, columns, squeeze=False, **options).flat)
+    for panel in axes:
+        panel.spines[["top", "right"]].set_visible(False)
+    return figure, axes
 
 
-def draw(
-    axes: Axes,
-    series: Mapping[str, tuple[Sequence[Mapping[str, Any]], str]],
-    rows: Sequence[str],
-    label: str,
+def style(axes: "Axes", values: Direction = "x") -> None:
+    """A light grid along the axis of values; no frame and no ticks along the axis of names."""
+    axes.grid(visible=True, axis=values, color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="x" if values == "y" else "y", length=0)
+
+
+def draw_points(
+    axes: "Axes", rows: Sequence[str], series: Mapping[str, Series], label: str
 ) -> None:
-    """One series a colour over common rows: the value, its interval as a line, seeds as dots.
-
-    ``series``: name → (one figure of `seeded.figures` per row, colour).
-    """
+    """Draw a series a colour over common rows: values, intervals as lines, seeds as dots."""
     step = min(0.3, 0.8 / max(1, len(series)))
-    for place, (name, (found, colour)) in enumerate(series.items()):
+    for place, (name, (points, colour)) in enumerate(series.items()):
         shift = (place - (len(series) - 1) / 2) * step
-        for row, one in enumerate(found):
-            if one["value"] is None:
+        for row, point in enumerate(points):
+            if point.value is None or point.interval is None:
                 continue
             y = row + shift
-            axes.plot(one["interval"], [y, y], color=colour, linewidth=2, alpha=0.6)
-            seeds = [x for x in one["seeds"] if x is not None]
+            axes.plot(point.interval, [y, y], color=colour, linewidth=2, alpha=0.6)
+            seeds = [value for value in point.seeds if value is not None]
             axes.plot(seeds, [y] * len(seeds), ".", color=colour, markersize=5, alpha=0.6)
-            axes.plot([one["value"]], [y], "o", color=colour, markersize=6, clip_on=False)
+            axes.plot([point.value], [y], "o", color=colour, markersize=6, clip_on=False)
         axes.plot([], [], "o", color=colour, label=name)
     axes.set_yticks(range(len(rows)), rows)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(label)
     axes.set_xlim(0, None)
-    axes.xaxis.grid(visible=True, color="#dddddd", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)
+    style(axes)
 
 
-def legend(axes: Axes, columns: int = 2) -> None:
-    """The legend above a panel."""
+def draw_bars(
+    axes: "Axes",
+    groups: Sequence[str],
+    series: Mapping[str, tuple[npt.ArrayLike, str]],
+    label: str,
+    upright: bool = False,
+) -> list[Any]:
+    """Draw a bar per group and series, (values, colour), side by side; returns them by series."""
+    width = 0.8 / max(1, len(series))
+    drawn = []
+    for place, (name, (values, colour)) in enumerate(series.items()):
+        middle = np.arange(len(groups)) + (place - (len(series) - 1) / 2) * width
+        bars = axes.bar if upright else axes.barh
+        drawn.append(bars(middle, values, 0.92 * width, label=name, color=colour))
+    if upright:
+        axes.set_xticks(range(len(groups)), groups)
+        axes.set_ylabel(label)
+    else:
+        axes.set_yticks(range(len(groups)), groups)
+        axes.invert_yaxis()
+        axes.set_xlabel(label)
+    style(axes, "y" if upright else "x")
+    return drawn
+
+
+def legend(axes: "Axes", columns: int = 2) -> None:
+    """Put the legend above a panel."""
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG whose bytes are equal for equal numbers."""
+def png(figure: "Figure") -> bytes:
+    """The figure as PNG, without a date or a library's version in it."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", metadata={"Software": None})
+    return out.getvalue()
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write the figure as PNG, atomically. Raises OSError as the file system does."""
+    data = png(figure)
     with atomic(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
+        temporary.write_bytes(data)

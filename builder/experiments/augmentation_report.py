@@ -193,17 +193,17 @@ def _arm(name: str, one: Mapping[str, Any], losses: Sequence[Sequence[float]]) -
 def plot(analysis: Mapping[str, Any], path: Path) -> None:
     """Macro and tail F1 of every arm, beside the F1 of every class, as a PNG."""
     arms = analysis["arms"]
-    figure, (left, right) = figures.panels(11, 5.2)
+    figure, (left, right) = figures.panels(11, 5.2, columns=2)
     pooled = {
-        name: ([one[name] for one in arms.values()], colour)
+        name: ([figures.Point(**arm[name]) for arm in arms.values()], colour)
         for name, colour in (("macro F1", figures.BLUE), ("tail F1", figures.ORANGE))
     }
-    figures.draw(left, pooled, list(arms), "mean F1 over classes, %")
+    figures.draw_points(left, list(arms), pooled, "mean F1 over classes, %")
     by_class = {
-        arm: ([arms[arm][f"F1 {name}"] for name in CLASSES], colour)
+        arm: ([figures.Point(**arms[arm][f"F1 {name}"]) for name in CLASSES], colour)
         for arm, colour in _COLOURS.items()
     }
-    figures.draw(right, by_class, CLASSES, "F1, %")
+    figures.draw_points(right, CLASSES, by_class, "F1, %")
     figures.legend(left)
     figures.legend(right, 5)
     figures.save(figure, path)

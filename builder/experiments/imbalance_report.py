@@ -8,7 +8,20 @@ import numpy as np
 
 from builder.core.document import Document
 from builder.core.errors import WorkFailed
-from builder.core.figures import BLUE, GREEN, GREY, ORANGE, draw, legend, panels, save
+from builder.core.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    Point,
+    Series,
+    draw_points,
+    legend,
+    panels,
+    save,
+    style,
+)
 from builder.core.files import atomic, write_json, write_text
 from builder.experiments import imbalance_analysis
 from builder.experiments.imbalance import (
@@ -32,15 +45,18 @@ from builder.scores.leakage import source_leak, without_digits
 def plot_arms(analysis: Mapping[str, Any], path: Path) -> None:
     """mR of every arm with interval and seeds, beside head and tail, as a PNG."""
     arms = analysis["arms"]
-    figure, (left, right) = panels(10, 1.6 + 0.42 * len(arms), sharey=True)
+    figure, (left, right) = panels(10, 1.6 + 0.42 * len(arms), columns=2, sharey=True)
 
-    def series(**colours: str) -> dict[str, Any]:
-        return {name: ([one[name] for one in arms.values()], c) for name, c in colours.items()}
+    def series(**colours: str) -> dict[str, Series]:
+        return {
+            name: ([Point(**figures[name]) for figures in arms.values()], colour)
+            for name, colour in colours.items()
+        }
 
-    draw(left, series(mR=BLUE), list(arms), "mean recall, %")
-    left.axvline(analysis["chance"]["mR"], color="#333333", linestyle=":", label="chance")
+    draw_points(left, list(arms), series(mR=BLUE), "mean recall, %")
+    left.axvline(analysis["chance"]["mR"], color=INK, linestyle=":", label="chance")
     label = f"mean of R@{analysis['depth']} over classes, %"
-    draw(right, series(head=GREY, tail=ORANGE), list(arms), label)
+    draw_points(right, list(arms), series(head=GREY, tail=ORANGE), label)
     for axes in (left, right):
         legend(axes)
     save(figure, path)
@@ -49,9 +65,9 @@ def plot_arms(analysis: Mapping[str, Any], path: Path) -> None:
 def plot_ratios(analysis: Mapping[str, Any], path: Path) -> None:
     """Differences from the real arm by mixing ratio, natural and balanced, as a PNG."""
     ratios = sorted({one["ratio"] for one in analysis["ratios"]})
-    figure, parts = panels(10, 3.4, 3)
+    figure, parts = panels(10, 3.4, columns=3)
     for axes, name in zip(parts, ("mR", "head", "tail"), strict=True):
-        axes.axhline(0, color="#333333", linewidth=0.8)
+        axes.axhline(0, color=INK, linewidth=0.8)
         for kind, shift, colour in (("natural", -0.08, GREY), ("balanced", 0.08, BLUE)):
             for one in analysis["ratios"]:
                 found = one[name]
@@ -65,7 +81,8 @@ def plot_ratios(analysis: Mapping[str, Any], path: Path) -> None:
         axes.set_xlim(-0.5, len(ratios) - 0.5)
         axes.set_xlabel("synthetic rows per real one")
         axes.set_ylabel(f"{name}, points from real" if name == "mR" else name)
-        _plain(axes)
+        style(axes, "both")
+        legend(axes, 3)
     save(figure, path)
 
 
@@ -78,8 +95,8 @@ def plot_classes(analysis: Mapping[str, Any], path: Path) -> None:
         if one["theirs"] == "real" and one["ours"] != "synthetic"
     }
     names = [n for n in (*analysis["head"], *analysis["tail"]) if analysis["test_tiles"][n]]
-    figure, (axes,) = panels(8, 1.4 + 0.45 * len(names), 1)
-    axes.axvline(0, color="#333333", linewidth=0.8)
+    figure, (axes,) = panels(8, 1.4 + 0.45 * len(names))
+    axes.axvline(0, color=INK, linewidth=0.8)
     colours = (BLUE, GREEN, GREY)
     for i, (arm, classes) in enumerate(told.items()):
         shift = (i - (len(told) - 1) / 2) * 0.25
@@ -93,16 +110,9 @@ def plot_classes(analysis: Mapping[str, Any], path: Path) -> None:
     axes.set_yticks(range(len(names)), labels)
     axes.invert_yaxis()
     axes.set_xlabel(f"R@{analysis['depth']}, points from real")
-    _plain(axes)
-    save(figure, path)
-
-
-def _plain(axes: Any) -> None:
-    axes.grid(visible=True, color="#dddddd", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)
+    style(axes, "both")
     legend(axes, 3)
+    save(figure, path)
 
 
 PROTOCOLS = ("S", "D", "C", "L")

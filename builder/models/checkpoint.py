@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from builder.core import figures
 from builder.core.errors import ArasError
 from builder.core.files import atomic
 
@@ -125,8 +126,6 @@ def _copy(source: list[Tensor], target: list[Tensor]) -> None:
 SMOOTH = 0.05
 """Share of the steps over which the plotted training loss is averaged."""
 
-_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#999999"
-
 
 @dataclass
 class History:
@@ -176,27 +175,20 @@ class History:
 
     def _plot(self, path: Path, names: list[str]) -> None:
         """One panel per measure over the steps; the training loss behind the one named loss."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(7.2, 2.6 * len(names)), dpi=120, layout="constrained")
-        FigureCanvasAgg(figure)
+        figure, panels = figures.panels(7.2, 2.6 * len(names), len(names))
         steps = [one["step"] for one in self.evaluations]
-        for place, name in enumerate(names):
-            axes = figure.add_subplot(len(names), 1, place + 1)
+        for axes, name in zip(panels, names, strict=True):
             if name == "loss":
                 smooth = _running_mean(self.losses, max(1, int(SMOOTH * len(self.losses))))
-                axes.plot(range(1, len(smooth) + 1), smooth, color=_GREY, label="training")
+                axes.plot(range(1, len(smooth) + 1), smooth, color=figures.GREY, label="training")
             values = [one[name] for one in self.evaluations]
-            axes.plot(steps, values, color=_BLUE, marker="o", label="validation")
+            axes.plot(steps, values, color=figures.BLUE, marker="o", label="validation")
             if self.best is not None:
-                axes.axvline(self.best["step"], color=_ORANGE, linestyle=":", label="kept")
+                axes.axvline(self.best["step"], color=figures.RED, linestyle=":", label="kept")
             axes.set_ylabel(name)
-            axes.spines[["top", "right"]].set_visible(False)
             axes.legend(frameon=False, fontsize=8)
-        axes.set_xlabel("step")
-        with atomic(path) as temporary:
-            figure.savefig(temporary, format="png", metadata={"Software": None})
+        panels[-1].set_xlabel("step")
+        figures.save(figure, path)
 
 
 def _running_mean(values: list[float], width: int) -> list[float]:

@@ -4,40 +4,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
+from builder.core import figures
 from builder.core.errors import ArasError
-from builder.core.files import atomic
+from builder.core.figures import BLUE, GREY, ORANGE, PART_COLOURS
 from builder.land.classes import CLASSES, PALETTE
 from builder.land.columns import KINDS
 from builder.land.pictures import decode_png, per_class
 
-matplotlib.use("Agg")
-
-COLOURS = {
-    "real/train": "#0072B2",
-    "real/validation": "#56B4E9",
-    "real/test": "#999999",
-    "synthetic/train": "#E69F00",
-}
-"""Colour of each part, told apart with every common colour vision deficiency."""
-
-# The same release gives the same bytes: no date, no library version in the file.
-_PLAIN = {"metadata": {"Software": None}}
-
 
 def contact_sheet(release: Path, manifest: Mapping[str, Any], path: Path, tiles: int = 6) -> None:
     """``tiles`` rows of each kind's first split, image above mask, and the legend."""
-    from matplotlib import pyplot as plt
     from matplotlib.patches import Patch
 
     kinds = [kind for kind in KINDS if manifest["configs"].get(kind)]
-    figure = plt.figure(figsize=(2 * tiles, 4.3 * len(kinds) + 0.5), layout="constrained")
+    figure = figures.new_figure(2 * tiles, 4.3 * len(kinds) + 0.5, dpi=100)
     for kind, part in zip(
         kinds, figure.subfigures(len(kinds), 1, squeeze=False)[:, 0], strict=True
     ):
@@ -58,8 +42,7 @@ def contact_sheet(release: Path, manifest: Mapping[str, Any], path: Path, tiles:
         for i, name in enumerate(CLASSES)
     ]
     figure.legend(handles=legend, loc="outside lower center", ncol=len(CLASSES), frameon=False)
-    figure.savefig(path, dpi=100, **_PLAIN)
-    plt.close(figure)
+    figures.save(figure, path)
 
 
 def _varied(release: Path, entry: Mapping[str, Any], tiles: int) -> list[dict[str, Any]]:
@@ -79,30 +62,17 @@ def _varied(release: Path, entry: Mapping[str, Any], tiles: int) -> list[dict[st
 
 def plot_classes(manifest: Mapping[str, Any], path: Path) -> None:
     """Share of each class in the pixels of every part (kind and split)."""
-    from matplotlib import pyplot as plt
-
     pixels = manifest["facts"]["census"]["pixels"]
-    figure, axis = plt.subplots(figsize=(8, 3.4), layout="constrained")
-    width = 0.8 / len(pixels)
-    for i, (part, counts) in enumerate(pixels.items()):
-        values = np.array(list(counts.values()), dtype=float)
-        place = np.arange(len(CLASSES)) + (i - (len(pixels) - 1) / 2) * width
-        axis.bar(place, 100 * values / values.sum(), 0.92 * width, color=COLOURS[part], label=part)
-    axis.set_xticks(range(len(CLASSES)), CLASSES)
-    axis.set_ylabel("share of pixels, %")
-    axis.tick_params(axis="x", length=0)
-    axis.yaxis.grid(visible=True, color="#dddddd", linewidth=0.8)
-    axis.set_axisbelow(True)
+    counts = {part: np.array(list(of.values()), dtype=float) for part, of in pixels.items()}
+    series = {part: (100 * n / n.sum(), PART_COLOURS[part]) for part, n in counts.items()}
+    figure, (axes,) = figures.panels(8, 3.4)
+    figures.draw_bars(axes, CLASSES, series, "share of pixels, %", upright=True)
     figure.legend(loc="outside lower center", ncol=len(pixels), frameon=False, fontsize=9)
-    axis.spines[["top", "right", "left"]].set_visible(False)
-    figure.savefig(path, dpi=130, **_PLAIN)
-    plt.close(figure)
+    figures.save(figure, path)
 
 
 def plot_balance(manifest: Mapping[str, Any], path: Path) -> None:
     """Class shares of the real train tiles, as planned and as obtained; none without a plan."""
-    pass
-
     balance = manifest["facts"]["balance"]
     pixels = manifest["facts"]["census"]["pixels"].get("synthetic/train")
     if balance is None or pixels is None:
@@ -116,10 +86,6 @@ def plot_balance(manifest: Mapping[str, Any], path: Path) -> None:
     )
 
 
-# Okabe & Ito's palette (2008), told apart with every common colour vision deficiency.
-_GREY, _BLUE, _ORANGE = "#999999", "#0072B2", "#E69F00"
-
-
 def plot_shares(
     real: npt.ArrayLike, planned: npt.ArrayLike, obtained: npt.ArrayLike | None, path: Path
 ) -> None:
@@ -128,30 +94,18 @@ def plot_shares(
     Each is (7,) shares summing to 1, in class order; ``obtained`` None (nothing is generated
     yet) leaves its bars out. Raises ArasError when shares are not of that kind.
     """
-    series = [("real", real, _GREY), ("planned", planned, _BLUE)]
+    shares = {"real": real, "planned": planned}
     if obtained is not None:
-        series.append(("obtained", obtained, _ORANGE))
-    drawn = [(name, 100 * _shares(name, values), colour) for name, values, colour in series]
-    figure = Figure(figsize=(7.2, 5.4), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    height = 0.8 / len(drawn)
-    longest = max(values.max() for _, values, _ in drawn)
-    for place, (name, values, colour) in enumerate(drawn):
-        at = np.arange(len(CLASSES)) + (place - (len(drawn) - 1) / 2) * height
-        bars = axes.barh(at, values, height=0.92 * height, color=colour, label=name)
-        axes.bar_label(bars, labels=[_label(v) for v in values], padding=3, fontsize=8)
-    axes.set_yticks(np.arange(len(CLASSES)), CLASSES)
-    axes.invert_yaxis()
-    axes.set_xlim(0, 1.12 * longest)
-    axes.set_xlabel("share of pixels, %")
-    axes.tick_params(axis="y", length=0)
-    axes.xaxis.grid(visible=True, color="#dddddd", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    figure.legend(loc="outside upper center", ncols=len(drawn), frameon=False)
-    with atomic(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
+        shares["obtained"] = obtained
+    percent = [100 * _shares(name, values) for name, values in shares.items()]
+    series = dict(zip(shares, zip(percent, (GREY, BLUE, ORANGE), strict=False), strict=True))
+    figure, (axes,) = figures.panels(7.2, 5.4, dpi=150)
+    bars = figures.draw_bars(axes, CLASSES, series, "share of pixels, %")
+    for drawn, values in zip(bars, percent, strict=True):
+        axes.bar_label(drawn, labels=[_label(v) for v in values], padding=3, fontsize=8)
+    axes.set_xlim(0, 1.12 * max(values.max() for values in percent))
+    figure.legend(loc="outside upper center", ncols=len(series), frameon=False)
+    figures.save(figure, path)
 
 
 def _shares(name: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -1,15 +1,14 @@
 """One self-contained HTML page from the figures of a report: readable on a phone, no network."""
 
 import base64
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
+from builder.core import figures
+from builder.core.figures import COLOURS, INK, KIND_COLOURS
 from builder.core.templates import environment
 from builder.land.classes import CLASSES, PALETTE
 from builder.land.columns import KINDS
@@ -19,10 +18,7 @@ from builder.report.streams import BINS, HISTOGRAMS
 
 WIDTH, DPI = 4.2, 160
 """Inches and dots per inch: at 390 CSS pixels a point is about a pixel high."""
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999")
-"""Okabe & Ito's palette (2008), told apart with every common colour vision deficiency."""
 SHORT = dict(zip(KINDS, ("real", "syn."), strict=True))
-PART_COLOURS = {"real test": "#0072B2", "synthetic": "#E69F00"}
 
 
 def uri(png: bytes) -> str:
@@ -32,21 +28,12 @@ def uri(png: bytes) -> str:
 
 def class_shares(pixels: Mapping[str, Mapping[str, int]]) -> str:
     """Share of each class in the pixels of every part."""
-    figure, axes = _drawing(5.2)
-    height = 0.8 / len(pixels)
-    for i, (part, counts) in enumerate(pixels.items()):
-        values = np.array(list(counts.values()), dtype=float)
-        place = np.arange(len(CLASSES)) + (i - (len(pixels) - 1) / 2) * height
-        shares = 100 * values / max(1.0, values.sum())
-        axes.barh(place, shares, 0.92 * height, label=part, color=COLOURS[i % len(COLOURS)])
-    axes.set_yticks(range(len(CLASSES)), CLASSES)
-    axes.invert_yaxis()
-    axes.set_xlabel("share of pixels, %")
-    axes.tick_params(axis="y", length=0)
-    axes.xaxis.grid(visible=True, color="#dddddd", linewidth=0.8)
-    axes.set_axisbelow(True)
-    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=8)
-    return _png(figure)
+    counts = {part: np.array(list(of.values()), dtype=float) for part, of in pixels.items()}
+    shares = {part: 100 * n / max(1.0, n.sum()) for part, n in counts.items()}
+    figure, (axes,) = _panels(5.2)
+    series = {part: (s, COLOURS[i % len(COLOURS)]) for i, (part, s) in enumerate(shares.items())}
+    figures.draw_bars(axes, CLASSES, series, "share of pixels, %")
+    return _with_legend(figure)
 
 
 def grounding_by_class(streams: Mapping[str, Any]) -> str:
@@ -58,7 +45,7 @@ def grounding_by_class(streams: Mapping[str, Any]) -> str:
         for kind, means in one["grounding_by_class"].items()
         if any(value is not None for value in means.values())
     ] or [("", [None] * len(CLASSES))]
-    figure, axes = _drawing(0.9 + 0.3 * len(named))
+    figure, (axes,) = _panels(0.9 + 0.3 * len(named))
     values = np.array([means for _, means in named], dtype=float).reshape(-1, len(CLASSES))
     axes.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
@@ -71,20 +58,22 @@ def grounding_by_class(streams: Mapping[str, Any]) -> str:
     axes.set_yticks(range(len(named)), [label for label, _ in named], fontsize=8)
     axes.tick_params(length=0, top=False)
     axes.spines[:].set_visible(False)
-    return _png(figure)
+    return _uri(figure)
 
 
 def scores(streams: Mapping[str, Any]) -> str:
     """Distributions of grounding, coverage and leak, a row for each stream: real rows filled,
     synthetic ones outlined; with the means of grounding and of its null."""
-    figure, every = _drawing(0.9 + 0.62 * len(streams), len(streams), len(HISTOGRAMS))
-    for row, (name, one) in zip(every, streams.items(), strict=True):
+    width = len(HISTOGRAMS)
+    figure, every = _panels(0.9 + 0.62 * len(streams), len(streams), width)
+    grid = [every[i : i + width] for i in range(0, len(every), width)]
+    for row, (name, one) in zip(grid, streams.items(), strict=True):
         for axes, score in zip(row, HISTOGRAMS, strict=True):
             for kind, counts in one["histograms"][score].items():
                 shares = np.array(counts, dtype=float) / max(1, max(counts))
                 if any(counts):
                     real = kind == KINDS[0]
-                    colour = PART_COLOURS["real test" if real else "synthetic"]
+                    colour = KIND_COLOURS[kind]
                     axes.stairs(
                         shares, BINS, fill=real, color=colour, alpha=0.5 if real else 1, label=kind
                     )
@@ -94,51 +83,51 @@ def scores(streams: Mapping[str, Any]) -> str:
         nulls = one["null_grounding"]
         for value, style in ((nulls["own"], "-"), (nulls["shuffled"], ":")):
             if value is not None:
-                row[0].axvline(value, color="#222222", linestyle=style, linewidth=1.5)
+                row[0].axvline(value, color=INK, linestyle=style, linewidth=1.5)
         row[0].set_title(_short(name), loc="left", fontsize=8, pad=2)
-    for axes, score in zip(every[-1], HISTOGRAMS, strict=True):
+    for axes, score in zip(grid[-1], HISTOGRAMS, strict=True):
         axes.set_xlabel(score, fontsize=8)
-    shown = [axes.get_legend_handles_labels() for axes in every[:, 0]]
-    legend = {label: handle for one in shown for handle, label in zip(*one, strict=True)}
-    figure.legend(
-        legend.values(), legend, loc="outside upper center", ncols=2, frameon=False, fontsize=8
+    shown = [row[0].get_legend_handles_labels() for row in grid]
+    return _with_legend(
+        figure, {label: handle for pairs in shown for handle, label in zip(*pairs, strict=True)}
     )
-    return _png(figure)
 
 
 def measure(told: Mapping[str, Any]) -> str:
     """Distribution of one image measure, real test tiles beside synthetic ones."""
-    figure, axes = _drawing(1.9)
+    figure, (axes,) = _panels(1.9)
     bins = np.array(told["bins"])
     for part, one in told["parts"].items():
         counts = np.array(one["histogram"], dtype=float)
         mean = one["mean"]
         label = f"{part}, mean {mean:,.0f}" if mean >= 1000 else f"{part}, mean {mean:.3g}"
         shares = counts / max(1.0, counts.sum())
-        axes.stairs(shares, bins, fill=True, color=PART_COLOURS[part], alpha=0.25)
-        axes.stairs(shares, bins, label=label, color=PART_COLOURS[part], linewidth=1.5)
+        colour = KIND_COLOURS[part.split()[0]]
+        axes.stairs(shares, bins, fill=True, color=colour, alpha=0.25)
+        axes.stairs(shares, bins, label=label, color=colour, linewidth=1.5)
     axes.set_yticks([])
     axes.set_ylim(bottom=0)
     axes.spines["left"].set_visible(False)
-    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=8)
-    return _png(figure)
+    return _with_legend(figure)
 
 
-def _drawing(height: float, rows: int = 0, columns: int = 1) -> tuple[Figure, Any]:
-    """A figure and its axes; with ``rows`` a (rows, columns) grid of them."""
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    every = figure.subplots(max(1, rows), columns, sharex=True, squeeze=False)
-    for axes in every.flat:
-        axes.spines[["top", "right"]].set_visible(False)
+def _panels(height: float, rows: int = 1, columns: int = 1) -> tuple[Any, list[Any]]:
+    """A figure as wide as a phone, and its panels."""
+    figure, every = figures.panels(WIDTH, height, rows, columns, DPI, sharex=True)
+    for axes in every:
         axes.tick_params(labelsize=8)
-    return figure, every if rows else every[0, 0]
+    return figure, every
 
 
-def _png(figure: Figure) -> str:
-    out = io.BytesIO()
-    figure.savefig(out, format="png", metadata={"Software": None})
-    return uri(out.getvalue())
+def _with_legend(figure: Any, entries: Mapping[str, Any] | None = None) -> str:
+    """The figure with a legend above it, of all that has a label or of ``entries``."""
+    own = () if entries is None else (entries.values(), entries)
+    figure.legend(*own, loc="outside upper center", ncols=2, frameon=False, fontsize=8)
+    return _uri(figure)
+
+
+def _uri(figure: Any) -> str:
+    return uri(figures.png(figure))
 
 
 def _short(name: str, most: int = 22) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.core.document import Document, table
+from builder.core.figures import BLUE, GREEN, ORANGE, Point, draw_points, legend, panels, save
 from builder.core.files import write_text
 
 KS = ("R@1", "R@5", "R@10")
@@ -110,16 +111,15 @@ def _class(one: Mapping[str, Any], kind: str, name: str) -> str:
 
 def plot(found: Mapping[str, Any], path: Path) -> None:
     """mR with its interval by stream, under S, D and C, beside the strict recall at 1, 5, 10."""
-    from builder.core.figures import BLUE, GREEN, ORANGE, draw, legend, panels, save
-
     streams = found["streams"]
-    figure, (left, right) = panels(11, 2.1 + 0.5 * len(streams), sharey=True)
+    figure, (left, right) = panels(11, 2.1 + 0.5 * len(streams), columns=2, sharey=True)
 
-    def point(one: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-        value, interval = one, one["intervals"]
+    def point(summary: Mapping[str, Any], *keys: str) -> Point:
+        value: Any = summary
+        interval = summary["intervals"]
         for key in keys:
             value, interval = value[key], interval[key]
-        return {"value": value, "interval": interval, "seeds": []}
+        return Point(value, interval)
 
     colours = (BLUE, ORANGE, GREEN)
     known = [name for name in ("S", "D", "C") if all(name in one for one in streams.values())]
@@ -127,12 +127,12 @@ def plot(found: Mapping[str, Any], path: Path) -> None:
         f"mR, {PROTOCOLS[name]}": ([point(one[name], "mR") for one in streams.values()], colour)
         for name, colour in zip(known, colours, strict=False)
     }
-    draw(left, series, list(streams), "%")
+    draw_points(left, list(streams), series, "%")
     recall = {
         f"t→i {k}": ([point(one["S"], "t2i", k) for one in streams.values()], colour)
         for k, colour in zip(KS, colours, strict=True)
     }
-    draw(right, recall, list(streams), "strict, %")
+    draw_points(right, list(streams), recall, "strict, %")
     for axes in (left, right):
         legend(axes, 1)
     save(figure, path)

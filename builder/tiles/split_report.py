@@ -7,21 +7,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from builder.core import figures
 from builder.core.errors import ArasError
-from builder.core.files import atomic
+from builder.core.figures import DPI, INK, SPLIT_COLOURS
 from builder.land.classes import CLASSES
 from builder.land.columns import SPLITS
 from builder.tiles.split import block_corners, block_names, nearest_gap, smallest_distance
 from builder.tiles.subsets import Rows
 
-COLOURS = ("#999999", "#E69F00", "#0072B2")
-"""Train, validation, test; told apart with every common colour vision deficiency."""
-
-
+COLOURS = [SPLIT_COLOURS[name] for name in SPLITS]
 ASIDE = "#CC0044"
 """Tiles that the split at hand leaves out."""
-WIDTH, DPI = 7.2, 130
-"""Of a map: inches, and pixels per inch."""
+WIDTH = 7.2
+"""Inches of a map."""
 SHOWN = 3
 """Pixels from which on a tile is drawn as it is; below, it would be lost in its block."""
 DOT = 0.8
@@ -100,10 +98,8 @@ def draw_map(rows: Rows, size: float, path: Path, aside: Rows | None = None) -> 
     squares of their own size where that is `SHOWN` pixels or more. Raises ArasError when no place
     is known or ``path`` cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.collections import PolyCollection
     from matplotlib.colors import to_rgba
-    from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     rows = rows.take(rows.placed)
@@ -118,12 +114,9 @@ def draw_map(rows: Rows, size: float, path: Path, aside: Rows | None = None) -> 
     east, north = points.max(axis=0) + 2 * size
     aspect = 1 / np.cos(np.radians((south + north) / 2))
     height = (WIDTH - 1) * aspect * (north - south) / (east - west) + 1.2
-    figure = Figure(figsize=(WIDTH, min(max(height, 1.8), 14)), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, (axes,) = figures.panels(WIDTH, min(max(height, 1.8), 14))
     axes.set(xlim=(west, east), ylim=(south, north), xlabel="longitude (°)", ylabel="latitude (°)")
     axes.set_aspect(aspect)
-    axes.spines[["top", "right"]].set_visible(False)
     shown = size / (east - west) * (WIDTH - 1) * DPI >= SHOWN
 
     def squares(places: npt.NDArray[np.float64], colours: list[str]) -> None:
@@ -141,7 +134,7 @@ def draw_map(rows: Rows, size: float, path: Path, aside: Rows | None = None) -> 
     loose = rows.take(np.array([shown or block not in single for block in rows.blocks]))
     squares(loose.places, [COLOURS[one] for one in loose.splits])
     squares(aside.places, [ASIDE] * len(aside.ids))
-    outlines = PolyCollection(list(corners.values()), facecolors="none", edgecolors="#222222")
+    outlines = PolyCollection(list(corners.values()), facecolors="none", edgecolors=INK)
     outlines.set(linewidth=0.6, zorder=3)
     axes.add_collection(outlines)
     counts = np.bincount(rows.splits, minlength=len(SPLITS))
@@ -153,7 +146,6 @@ def draw_map(rows: Rows, size: float, path: Path, aside: Rows | None = None) -> 
         legend.append(Patch(color=ASIDE, label=f"in no split ({len(aside.ids):,})"))
     figure.legend(handles=legend, loc="outside upper center", ncols=4, frameon=False)
     try:
-        with atomic(path) as temporary:
-            figure.savefig(temporary, format="png", metadata={"Software": None})
+        figures.save(figure, path)
     except OSError as error:
         raise ArasError(f"{path}: the map cannot be written there: {error.strerror}") from error
