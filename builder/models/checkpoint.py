@@ -1,22 +1,27 @@
-"""Checkpoints: the state of a training in one file that is whole or refused."""
+"""The state of a training: checkpoints that are whole or refused, moving average, history."""
 
-import contextlib
 import csv
 import hashlib
 import io
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from builder.core import figures
 from builder.core.errors import ArasError
 from builder.core.files import atomic
+
+POWER = 0.75
+"""How fast the decay rises: 1 − (1 + steps)^−power, up to the one that is asked for."""
+SMOOTH = 0.05
+"""Share of the steps over which the plotted training loss is averaged."""
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -77,54 +82,29 @@ def _sha256(body: Any) -> bytes:
     return hashlib.sha256(body).digest()
 
 
-POWER = 0.75
-"""How fast the decay rises: 1 − (1 + steps)^−power, up to the one that is asked for."""
+class Average(AveragedModel):
+    """Exponential moving average of a model's weights, float32 beside them, as ``module``.
 
-
-class Average:
-    """Moving average of ``model``'s weights, float32 beside them; early steps count less."""
+    The decay rises from 0, so that early steps count less; torch's own average has a constant one.
+    """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self._weights: list[Tensor] = list(model.parameters())
-        self._average = [one.detach().clone() for one in self._weights]
-        self._decay, self._steps = decay, 0
+        def follow(average: Any, weights: Any, steps: Any) -> None:
+            risen = min(decay, 1 - (1 + int(steps)) ** -POWER)
+            torch._foreach_lerp_(average, weights, 1 - risen)
 
-    @torch.no_grad()
-    def step(self) -> None:
-        """Take the weights of the step that was just made into the average."""
-        decay = min(self._decay, 1 - (1 + self._steps) ** -POWER)
-        self._steps += 1
-        torch._foreach_lerp_(self._average, self._weights, 1 - decay)
+        super().__init__(model, multi_avg_fn=follow)
 
-    @contextlib.contextmanager
-    def applied(self) -> Iterator[None]:
-        """The model has the averaged weights inside, its own ones again outside."""
-        own = [one.detach().clone() for one in self._weights]
-        self.publish()
-        try:
-            yield
-        finally:
-            _copy(own, self._weights)
-
-    def publish(self) -> None:
-        """The averaged weights become the model's."""
-        _copy(self._average, self._weights)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"steps": self._steps, "average": self._average}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._steps = state["steps"]
-        _copy(state["average"], self._average)
-
-
-@torch.no_grad()
-def _copy(source: list[Tensor], target: list[Tensor]) -> None:
-    torch._foreach_copy_(target, source)
-
-
-SMOOTH = 0.05
-"""Share of the steps over which the plotted training loss is averaged."""
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """As torch does it, and from earlier checkpoints, which hold a list of weights."""
+        if "steps" in state_dict:
+            names = (f"module.{name}" for name, _ in self.module.named_parameters())
+            weights = dict(zip(names, state_dict["average"], strict=True))
+            steps = torch.tensor(state_dict["steps"])
+            state_dict = {**self.state_dict(), "n_averaged": steps, **weights}
+        return super().load_state_dict(state_dict, strict, assign)
 
 
 @dataclass

@@ -1,12 +1,13 @@
 """Drawing tiles from a trained diffusion model: the same seed and layout, the same tile."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from builder.core.errors import ArasError
 from builder.models import training
@@ -15,9 +16,6 @@ from builder.models.objective import one_hot, scheduler
 
 if TYPE_CHECKING:
     from builder.models.unet import LayoutUNet
-from collections.abc import Iterable
-
-from torch import nn
 
 Pixels = npt.NDArray[np.uint8]
 

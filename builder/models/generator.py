@@ -1,24 +1,9 @@
 """The generator: a diffusion model conditioned on the land-cover layout, after DDPM (Ho 2020)."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from builder.core.errors import ArasError
-from builder.core.files import read_json, remove, sha256_file
-from builder.land.classes import CLASSES
-from builder.models import drawing, training
-from builder.models.checkpoint import History
-from builder.models.codec import Codec, LatentCodec, PixelCodec, load_autoencoder
-from builder.models.drawing import Generator
-from builder.models.generator_settings import PROFILES as PROFILES
-from builder.models.generator_settings import Settings
-
-if TYPE_CHECKING:
-    from builder.models.unet import LayoutUNet
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,95 +11,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from builder.core.files import digest_of
+from builder.core.errors import ArasError
+from builder.core.files import digest_of, read_json, remove, sha256_file
 from builder.core.seeds import generator, seed
 from builder.core.store import Store
-from builder.models import autoencoder, data, segmenter
-from builder.models.checkpoint import Average
-from builder.models.drawing import Sampling, sample
+from builder.land.classes import CLASSES
+from builder.models import autoencoder, data, drawing, segmenter, training
+from builder.models.checkpoint import Average, History
+from builder.models.codec import Codec, LatentCodec, PixelCodec, load_autoencoder
+from builder.models.drawing import Generator, Sampling, sample
+from builder.models.generator_settings import PROFILES, Settings
 from builder.models.objective import LEVELS, Batch, Objective
 from builder.models.team import ALONE, Team
 
-NAME = "generator"
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-AUTOENCODER = "vae"
-"""Part of the folder: the autoencoder of a latent generator, as diffusers' pipelines name it."""
-
-
-def save(folder: Path, model: "LayoutUNet", codec: Codec, history: History) -> None:
-    """Write the model and its autoencoder; pictures of evaluations of an earlier training go."""
-    remove(folder / "record.json")
-    known = {training.sample_name(int(one["step"])) for one in history.evaluations}
-    for path in (folder / "samples").glob("*.png"):
-        if path.name not in known:
-            remove(path)
-    model.save_pretrained(folder)
-    remove(folder / AUTOENCODER)
-    if isinstance(codec, LatentCodec):
-        codec.autoencoder.save_pretrained(folder / AUTOENCODER)
-
-
-def load(
-    folder: Path,
-    classes: Sequence[str] = CLASSES,
-    *,
-    compiled: bool | str = False,
-    channels_last: bool = False,
-) -> Generator:
-    """The trained generator of layouts of ``classes``, in the precision it was trained in.
-
-    ``compiled`` and ``channels_last`` are for speed; see `speed.speed_up`. Raises ArasError when
-    it is missing, damaged, of another architecture or of other classes.
-    """
-    training.verify_weights(folder, WEIGHTS, NAME)
-    found = training.require(folder, NAME)
-    if found["classes"] != list(classes):
-        raise ArasError(
-            f"{folder}: was trained for classes {found['classes']}, not {list(classes)}; run "
-            "`aras train generator` again"
-        )
-    codec: Codec = PixelCodec()
-    if found["settings"]["kind"] == "latent":
-        codec = LatentCodec(load_autoencoder(folder / AUTOENCODER), found["settings"]["precision"])
-        if autoencoder_digest(folder, codec) != found["autoencoder_sha256"]:
-            raise ArasError(
-                f"{folder / AUTOENCODER}: not the autoencoder that record.json tells of; remove "
-                f"{folder} and run `aras train generator` again"
-            )
-    unet = _network(folder).to(training.device()).eval()
-    drawing.speed_up((unet, *codec.networks), compiled, channels_last, graphs=True)
-    told = found["settings"]
-    return Generator(unet, codec, told["layout_dropout"], told["precision"])
-
-
-def autoencoder_digest(folder: Path, codec: Codec) -> str | None:
-    """sha256 of the weights of the autoencoder in the folder; None where there is none."""
-    latent = isinstance(codec, LatentCodec)
-    return sha256_file(folder / AUTOENCODER / WEIGHTS) if latent else None
-
-
-def _network(folder: Path) -> "LayoutUNet":
+if TYPE_CHECKING:
     from builder.models.unet import LayoutUNet
-
-    told = read_json(folder / "config.json").get("_class_name")
-    if told != LayoutUNet.__name__:
-        raise ArasError(
-            f"{folder}: holds a {told}, and {LayoutUNet.__name__} is wanted; remove it and run "
-            "`aras train generator` again"
-        )
-    try:
-        made: tuple[LayoutUNet, dict[str, list[object]]]
-        made = LayoutUNet.from_pretrained(folder, output_loading_info=True)
-        odd = [str(one) for names in made[1].values() for one in names]
-    except ValueError as error:  # a tensor of another shape
-        odd = [str(error).split(". ")[0]]
-    if odd:
-        raise ArasError(
-            f"{folder}: the weights are of another architecture than config.json tells (first: "
-            f"{odd[0]}); remove it and run `aras train generator` again"
-        )
-    return made[0]
-
 
 __all__ = [
     "NAME",
@@ -131,11 +42,10 @@ __all__ = [
     "train_tiles",
 ]
 
-Crops = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[Any], npt.NDArray[Any]]
-"""Images, masks, noise levels and which layouts are dropped."""
-
-Judging = Callable[[int], dict[str, float]] | None
-"""Measures after so many steps; see `training.fit`."""
+NAME = "generator"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+AUTOENCODER = "vae"
+"""Part of the folder: the autoencoder of a latent generator, as diffusers' pipelines name it."""
 
 VERSION = 2
 SHARED = True
@@ -144,6 +54,12 @@ LOWER = (
     "set checkpointing = true or a higher accumulate in [generator], and the training goes on; or "
     "lower batch or crop, and it starts anew"
 )
+
+Crops = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[Any], npt.NDArray[Any]]
+"""Images, masks, noise levels and which layouts are dropped."""
+
+Judging = Callable[[int], dict[str, float]] | None
+"""Measures after so many steps; see `training.fit`."""
 
 
 def build(settings: Settings, codec: Codec, classes: Sequence[str] = CLASSES) -> "LayoutUNet":
@@ -237,15 +153,16 @@ def train_tiles(
         settings.precision,
         len(model.config.classes),
     )
+    average = Average(model, settings.ema)
+    smooth: Any = average.module
     with team.leader_first():
-        judged = Generator(model, codec, settings.layout_dropout, settings.precision)
+        judged = Generator(smooth, codec, settings.layout_dropout, settings.precision)
         judge = judge_of(judged, objective)
-    networks = (model, *codec.networks)
+    networks = (model, smooth, *codec.networks)
     drawing.speed_up(networks, settings.compile, settings.channels_last)
     if settings.checkpointing:
         model.enable_gradient_checkpointing()
     shared = team.share(model)
-    average = Average(model, settings.ema)
     job = training.Job(
         folder,
         key,
@@ -361,3 +278,78 @@ def _batch(settings: Settings, crops_at: Callable[[int], Crops], codec: Codec, s
         torch.from_numpy(times).to(device),
         torch.from_numpy(dropped).to(device),
     )
+
+
+def save(folder: Path, model: "LayoutUNet", codec: Codec, history: History) -> None:
+    """Write the model and its autoencoder; pictures of evaluations of an earlier training go."""
+    remove(folder / "record.json")
+    known = {training.sample_name(int(one["step"])) for one in history.evaluations}
+    for path in (folder / "samples").glob("*.png"):
+        if path.name not in known:
+            remove(path)
+    model.save_pretrained(folder)
+    remove(folder / AUTOENCODER)
+    if isinstance(codec, LatentCodec):
+        codec.autoencoder.save_pretrained(folder / AUTOENCODER)
+
+
+def load(
+    folder: Path,
+    classes: Sequence[str] = CLASSES,
+    *,
+    compiled: bool | str = False,
+    channels_last: bool = False,
+) -> Generator:
+    """The trained generator of layouts of ``classes``, in the precision it was trained in.
+
+    ``compiled`` and ``channels_last`` are for speed; see `drawing.speed_up`. Raises ArasError when
+    it is missing, damaged, of another architecture or of other classes.
+    """
+    training.verify_weights(folder, WEIGHTS, NAME)
+    found = training.require(folder, NAME)
+    if found["classes"] != list(classes):
+        raise ArasError(
+            f"{folder}: was trained for classes {found['classes']}, not {list(classes)}; run "
+            "`aras train generator` again"
+        )
+    codec: Codec = PixelCodec()
+    if found["settings"]["kind"] == "latent":
+        codec = LatentCodec(load_autoencoder(folder / AUTOENCODER), found["settings"]["precision"])
+        if autoencoder_digest(folder, codec) != found["autoencoder_sha256"]:
+            raise ArasError(
+                f"{folder / AUTOENCODER}: not the autoencoder that record.json tells of; remove "
+                f"{folder} and run `aras train generator` again"
+            )
+    unet = _network(folder).to(training.device()).eval()
+    drawing.speed_up((unet, *codec.networks), compiled, channels_last, graphs=True)
+    told = found["settings"]
+    return Generator(unet, codec, told["layout_dropout"], told["precision"])
+
+
+def autoencoder_digest(folder: Path, codec: Codec) -> str | None:
+    """sha256 of the weights of the autoencoder in the folder; None where there is none."""
+    latent = isinstance(codec, LatentCodec)
+    return sha256_file(folder / AUTOENCODER / WEIGHTS) if latent else None
+
+
+def _network(folder: Path) -> "LayoutUNet":
+    from builder.models.unet import LayoutUNet
+
+    told = read_json(folder / "config.json").get("_class_name")
+    if told != LayoutUNet.__name__:
+        raise ArasError(
+            f"{folder}: holds a {told}, and {LayoutUNet.__name__} is wanted; remove it and run "
+            "`aras train generator` again"
+        )
+    try:
+        made: tuple[LayoutUNet, dict[str, list[object]]]
+        made = LayoutUNet.from_pretrained(folder, output_loading_info=True)
+        odd = [str(one) for names in made[1].values() for one in names]
+    except ValueError as error:  # a tensor of another shape
+        odd = [str(error).split(". ")[0]]
+    if odd:
+        raise ArasError(
+            f"{folder}: the weights are of another architecture than config.json tells (first: "
+            f"{odd[0]}); remove it and run `aras train generator` again"
+        )
+    return made[0]

@@ -156,12 +156,14 @@ def fit(
     judged, else the average, else the last. Returns what it saw on its way.
 
     ``loss_at(step, part)`` is the loss of one of ``job.accumulate`` × ``team.world`` equal parts
-    of the step's batch. It and ``judge`` (measures after so many steps, of the averaged weights)
-    must depend on nothing but weights and step: a training that was interrupted and resumed then
-    ends in the same weights. Raises WorkFailed at a loss or gradient that is not finite, before
-    it reaches the weights, and when memory runs out; the last checkpoint stays.
+    of the step's batch. It and ``judge`` (measures after so many steps, of the average's module
+    where there is an average) must depend on nothing but weights and step: a training that was
+    interrupted and resumed then ends in the same weights. Raises WorkFailed at a loss or gradient
+    that is not finite, before it reaches the weights, and when memory runs out; the last
+    checkpoint stays.
     """
     bare = team.bare(model)
+    published = average.module if average else bare
     optimizer = torch.optim.AdamW(
         bare.parameters(), lr=job.learning_rate, weight_decay=0.01, fused=job.fused or None
     )
@@ -188,16 +190,15 @@ def fit(
                 raise WorkFailed(f"{label}: {_bad(job, step, value, norm)}")
             optimizer.step()
             if average:
-                average.step()
+                average.update_parameters(bare)
             history.losses.append(value)
             advance(1, f"loss {value:.4f}")
             done = step + 1
             judged = judge is not None and job.is_due(done)
             if judge is not None and judged:
-                with average.applied() if average else contextlib.nullcontext():
-                    history.evaluations.append({"step": done, **team.agree(judge(done))})
-                    if history.best is history.evaluations[-1]:
-                        best = _copy(bare)
+                history.evaluations.append({"step": done, **team.agree(judge(done))})
+                if history.best is history.evaluations[-1]:
+                    best = _copy(published)
                 model.train()
             if team.leads and done < job.steps and (judged or done % job.checkpoint_every == 0):
                 states = {name: one.state_dict() for name, one in parts.items()}
@@ -205,7 +206,7 @@ def fit(
     if best is not None:
         bare.load_state_dict(best)
     elif average:
-        average.publish()
+        bare.load_state_dict(average.module.state_dict())
     return history
 
 
