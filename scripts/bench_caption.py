@@ -6,7 +6,7 @@ The slow way is how the scripts behind ARAS400k call a model: chat template, gen
 for one row after the other. The fast way is the transformers backend of `aras caption`. Both get
 the same prompts (compositions drawn around the class shares of ARAS400k), the same weights in the
 same precision, greedy decoding and the same limit, so their texts are compared as well. --repeat
-alternates the two ways and the median of the ratios is told; on a machine that is shared, the
+alternates the two ways and prints the median of the ratios; on a machine that is shared, the
 ratio of CPU seconds is the steadier one. --json prints one object instead.
 """
 
@@ -39,8 +39,8 @@ def tiles(rows: int, seed: int) -> list[Request]:
     """Requests with compositions of two or three main classes, as most tiles have."""
     rng = np.random.default_rng(seed)
     shares = rng.dirichlet(1.2 * np.array(SHARES) / sum(SHARES) * 4, rows)
-    counts = [rng.multinomial(PIXELS, one) for one in shares]
-    return [Request(f"bench/{i}", seed=i, pixels=one) for i, one in enumerate(counts)]
+    counts = [rng.multinomial(PIXELS, share) for share in shares]
+    return [Request(f"bench/{i}", seed=i, pixels=pixels) for i, pixels in enumerate(counts)]
 
 
 def one_by_one(backend: Local, requests: Sequence[Request]) -> tuple[list[str], int]:
@@ -76,11 +76,14 @@ def measure(backend: Local, rows: int, seed: int, show: int) -> dict[str, Any]:
     start, busy = time.perf_counter(), time.process_time()
     texts, tokens = one_by_one(backend, requests)
     single, single_cpu = time.perf_counter() - start, time.process_time() - busy
-    whole = [(one.text, text) for one, text in zip(answers, texts, strict=True) if one.text]
+    pairs = [(a.text, text) for a, text in zip(answers, texts, strict=True) if a.text]
     shown = [
-        {"land_cover": prompts.percentages(one.pixels), "text": answer.text or f"({answer.error})"}
-        for one, answer in zip(requests[:show], answers[:show], strict=True)
-        if one.pixels is not None
+        {
+            "land_cover": prompts.percentages(request.pixels),
+            "text": answer.text or f"({answer.error})",
+        }
+        for request, answer in zip(requests[:show], answers[:show], strict=True)
+        if request.pixels is not None
     ]
     return {
         "single_captions_per_s": round(rows / single, 3),
@@ -89,8 +92,8 @@ def measure(backend: Local, rows: int, seed: int, show: int) -> dict[str, Any]:
         "batched_tokens_per_s": round(sum(a.counts["new_tokens"] for a in answers) / batched, 1),
         "ratio": round(single / batched, 2),
         "cpu_ratio": round(single_cpu / batched_cpu, 2),
-        "failed": rows - len(whole),
-        "same_text": sum(a == b for a, b in whole),
+        "failed": rows - len(pairs),
+        "same_text": sum(a == b for a, b in pairs),
         "captions": shown,
     }
 
@@ -134,31 +137,33 @@ def main() -> None:
     for _ in range(options.repeat):
         runs.append(measure(backend, options.rows, options.seed, options.show))
         print(describe(runs[-1]), file=sys.stderr, flush=True)
-    told = {
+    report = {
         "model": ask.model,
         "device": str(backend.device),
         "dtype": str(backend.network.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "rows": options.rows,
         "batch": options.batch,
-        "runs": [{name: one for name, one in run.items() if name != "captions"} for run in runs],
+        "runs": [
+            {name: value for name, value in run.items() if name != "captions"} for run in runs
+        ],
         "median_ratio": statistics.median(run["ratio"] for run in runs),
         "median_cpu_ratio": statistics.median(run["cpu_ratio"] for run in runs),
         "captions": runs[0]["captions"],
     }
     if options.json:
-        print(json.dumps(told, ensure_ascii=False))
+        print(json.dumps(report, ensure_ascii=False))
         return
     print(
-        f"{told['model']} on {told['device']}, {told['dtype']}, {told['threads']} threads, "
+        f"{report['model']} on {report['device']}, {report['dtype']}, {report['threads']} threads, "
         f"{options.rows} rows, batch {options.batch}"
     )
     print(
-        f"median ratio {told['median_ratio']}x by the clock, {told['median_cpu_ratio']}x in CPU "
-        "seconds"
+        f"median ratio {report['median_ratio']}x by the clock, "
+        f"{report['median_cpu_ratio']}x in CPU seconds"
     )
-    for one in told["captions"]:
-        print(f"\n  {one['land_cover']}\n    {one['text']}")
+    for caption in report["captions"]:
+        print(f"\n  {caption['land_cover']}\n    {caption['text']}")
 
 
 if __name__ == "__main__":

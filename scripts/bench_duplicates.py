@@ -12,11 +12,11 @@ import argparse
 import json
 import os
 import random
-import resource
 import time
 from collections.abc import Iterator
 
 import pyarrow as pa
+from measure import peak_mb
 
 from builder.scores.near_duplicates import NearDuplicates
 from builder.scores.redundancy import Redundancy
@@ -124,10 +124,8 @@ def main() -> None:
                 "seconds": {name: round(value, 1) for name, value in seconds.items()},
                 "seconds_without_generating": round(sum(seconds.values()) - seconds["generate"], 1),
                 "cpu_seconds": round(time.process_time() - processor, 1),
-                "peak_rss_gb": round(
-                    resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2, 2
-                ),
-                "redundancy": {name: one["redundancy"] for name, one in summary.items()},
+                "peak_gb": round(peak_mb() / 1e3, 2),
+                "redundancy": {name: level["redundancy"] for name, level in summary.items()},
                 "near_duplicate_share": 1 - alone / len(label),
                 "load_average": os.getloadavg()[0],
             },

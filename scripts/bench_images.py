@@ -47,19 +47,19 @@ def halved(image: Pixels) -> Pixels:
 
 
 CHANGES: dict[str, Change] = {
-    "JPEG of quality 75": lambda one, rng: jpeg(one, 75),
-    "JPEG of quality 50": lambda one, rng: jpeg(one, 50),
-    "3 levels brighter": lambda one, rng: one + 3.0,
-    "noise of 3 levels": lambda one, rng: one + rng.normal(0, 3, one.shape),
-    "halved and enlarged": lambda one, rng: halved(one),
-    "shifted by a pixel": lambda one, rng: np.roll(one, 1, axis=1),
+    "JPEG of quality 75": lambda tile, rng: jpeg(tile, 75),
+    "JPEG of quality 50": lambda tile, rng: jpeg(tile, 50),
+    "3 levels brighter": lambda tile, rng: tile + 3.0,
+    "noise of 3 levels": lambda tile, rng: tile + rng.normal(0, 3, tile.shape),
+    "halved and enlarged": lambda tile, rng: halved(tile),
+    "shifted by a pixel": lambda tile, rng: np.roll(tile, 1, axis=1),
 }
 
 
 def looks(images: list[Pixels]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float64]]:
     """Perceptual hashes (n,) and thumbnails (n, 768)."""
-    hashes = np.array([perceptual_hash(one) for one in images], np.uint64)
-    small = np.array([np.frombuffer(thumbnail(one), np.uint8) for one in images], np.float64)
+    hashes = np.array([perceptual_hash(image) for image in images], np.uint64)
+    small = np.array([np.frombuffer(thumbnail(image), np.uint8) for image in images], np.float64)
     return hashes, small
 
 
@@ -91,8 +91,8 @@ def main() -> None:
     cost(images[0])
 
     hashes, small = looks(images)
-    exact = exact_clusters([pixel_digest(one) for one in images])
-    found = near_clusters(exact, hashes, [one.astype(np.uint8).tobytes() for one in small])
+    exact = exact_clusters([pixel_digest(image) for image in images])
+    found = near_clusters(exact, hashes, [thumb.astype(np.uint8).tobytes() for thumb in small])
     brute = exact
     for i in range(len(images)):
         close = hamming(hashes[i], hashes) <= BITS
@@ -107,19 +107,19 @@ def main() -> None:
     hashes, small = looks(chosen)
     print(f"found again of {len(chosen)} tiles:")
     for name, change in CHANGES.items():
-        altered = [np.clip(change(one, rng), 0, 255).astype(np.uint8) for one in chosen]
+        altered = [np.clip(change(tile, rng), 0, 255).astype(np.uint8) for tile in chosen]
         others, thumbs = looks(altered)
         again = (hamming(hashes, others) <= BITS) & (((small - thumbs) ** 2).mean(1) <= RMS**2)
         print(f"  {name:<20} {again.mean():.1%}")
 
     crops = []
     for _ in range(options.crops):
-        one = np.rot90(images[rng.integers(len(images))], rng.integers(4))
-        y, x = rng.integers(0, (one.shape[0] // 2 + 1, one.shape[1] // 2 + 1))
-        crops.append(one[y : y + one.shape[0] // 2, x : x + one.shape[1] // 2])
+        tile = np.rot90(images[rng.integers(len(images))], rng.integers(4))
+        y, x = rng.integers(0, (tile.shape[0] // 2 + 1, tile.shape[1] // 2 + 1))
+        crops.append(tile[y : y + tile.shape[0] // 2, x : x + tile.shape[1] // 2])
     hashes, small = looks(crops)
     started = time.process_time()
-    thumbs_ = [one.astype(np.uint8).tobytes() for one in small]
+    thumbs_ = [thumb.astype(np.uint8).tobytes() for thumb in small]
     label = near_clusters(np.arange(len(crops)), hashes, thumbs_)
     size = np.bincount(label)
     print(f"{len(crops):,} crops: {int((size > 1).sum()):,} clusters in", end=" ")

@@ -2,7 +2,7 @@
 
 Example: python scripts/bench_import.py --rows 20000 --listing 400240
 
-Writes an official layout of so many rows (zips, captions.csv, MD5SUMS) from made-up tiles into a
+Writes an official layout of so many rows (zips, captions.csv, MD5SUMS) from invented tiles into a
 temporary folder, then measures in turn:
   masks     colours to class ids, and RGB PNG to id PNG, on --mask-rows masks; the usual loop
             (PIL open, one comparison per colour) on --usual of them; CPU seconds
@@ -22,7 +22,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import zipfile
 from collections.abc import Callable, Sequence
@@ -30,20 +29,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measure import watching_tree
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from builder.land.classes import PALETTE, count_pixels, percent
+from builder.land.pictures import encode_png
+from builder.official.names import HEADER, STREAMS
+from builder.official.pictures import colour_table, colours_to_ids, mask_ids
+from builder.pipeline import recipe
+from builder.pipeline.demo import land_cover, reflectance
+from builder.tiles.cut import scale
 
-from builder.land.classes import PALETTE, count_pixels, percent  # noqa: E402
-from builder.land.pictures import encode_png  # noqa: E402
-from builder.official.names import HEADER, STREAMS  # noqa: E402
-from builder.official.pictures import colour_table, colours_to_ids, mask_ids  # noqa: E402
-from builder.pipeline import recipe  # noqa: E402
-from builder.pipeline.demo import land_cover, reflectance  # noqa: E402
-from builder.tiles.cut import scale  # noqa: E402
-
-SIZE, SIDE = 256, 8
+SIZE = 256
 FULL = 400_240
 SENTENCE = (
     "A winding river cuts through rugged hills with scattered fields and a small settlement "
@@ -52,24 +49,25 @@ SENTENCE = (
 Tile = tuple[bytes, bytes, list[int]]
 
 
-def tiles(seed: int = 0) -> list[Tile]:
-    """64 neighbouring tiles (image PNG, RGB mask PNG, percentages), with sensor noise so that a
-    PNG has about the size of a real one."""
-    rng = np.random.default_rng(seed)
-    ids = land_cover(rng, (SIDE * SIZE, SIDE * SIZE))
+def tiles(side: int) -> list[Tile]:
+    """``side``² neighbouring tiles (image PNG, RGB mask PNG, percentages), with sensor noise so
+    that a PNG has about the size of a real one."""
+    rng = np.random.default_rng(0)
+    pixels_a_side = side * SIZE
+    ids = land_cover(rng, (pixels_a_side, pixels_a_side))
     shades = scale(reflectance(rng, ids)[:3], (0.0, 0.275)).astype(np.int16)
     noisy = np.clip(shades + rng.normal(0, 3, shades.shape), 0, 255).astype(np.uint8)
-    image, made = noisy.transpose(1, 2, 0), []
-    for row in range(0, SIDE * SIZE, SIZE):
-        for column in range(0, SIDE * SIZE, SIZE):
+    image, drawn = noisy.transpose(1, 2, 0), []
+    for row in range(0, pixels_a_side, SIZE):
+        for column in range(0, pixels_a_side, SIZE):
             cut = np.s_[row : row + SIZE, column : column + SIZE]
             shares = percent(count_pixels(ids[cut])).tolist()
             pixels = np.ascontiguousarray(image[cut])
-            made.append((encode_png(pixels), encode_png(PALETTE[ids[cut]]), shares))
-    return made
+            drawn.append((encode_png(pixels), encode_png(PALETTE[ids[cut]]), shares))
+    return drawn
 
 
-def write_layout(to: Path, rows: int, made: Sequence[Tile]) -> None:
+def write_layout(to: Path, rows: int, drawn: Sequence[Tile]) -> None:
     """A quarter real train rows, three quarters synthetic, as zips with captions.csv beside."""
     real = rows // 4
     sums = []
@@ -81,7 +79,7 @@ def write_layout(to: Path, rows: int, made: Sequence[Tile]) -> None:
             with zipfile.ZipFile(path, "w") as archive:
                 for i in range(n):
                     name = f"{i:04d}" if split == "synth" else real_name(i)
-                    image, mask, shares = made[i % len(made)]
+                    image, mask, shares = drawn[i % len(drawn)]
                     archive.writestr(f"ARAS400k/{split}/images/{name}.png", image)
                     archive.writestr(f"ARAS400k/{split}/masks/{name}.png", mask)
                     texts = [SENTENCE.format(name) * 2 for _ in STREAMS]
@@ -127,87 +125,49 @@ def per_second(work: Callable[[Any], object], items: Sequence[Any], n: int) -> f
     return n / (time.process_time() - start)
 
 
-def measure_masks(made: Sequence[Tile], rows: int, usual: int) -> dict[str, float]:
+def measure_masks(drawn: Sequence[Tile], rows: int, usual: int) -> dict[str, float]:
     table = colour_table()
-    masks = [mask for _, mask, _ in made]
+    masks = [mask for _, mask, _ in drawn]
     arrays = [np.array(Image.open(io.BytesIO(mask))) for mask in masks]
 
     def ours(array: Any) -> Any:
         raw = np.frombuffer(Image.fromarray(array).tobytes("raw", "RGBX"), "<u4")
         return colours_to_ids(raw & np.uint32(0xFFFFFF), table).reshape(SIZE, SIZE)
 
-    assert all((ours(one) == usual_ids(one)).all() for one in arrays)
+    assert all((ours(array) == usual_ids(array)).all() for array in arrays)
     return {
         "colours_to_ids": per_second(ours, arrays, rows),
         "colours_to_ids_usual": per_second(usual_ids, arrays, usual),
-        "mask_png": per_second(lambda one: encode_png(mask_ids(one, SIZE, table)), masks, rows),
+        "mask_png": per_second(lambda mask: encode_png(mask_ids(mask, SIZE, table)), masks, rows),
         "mask_png_usual": per_second(usual_mask, masks, usual),
-        "row_usual": per_second(usual_row, made, usual),
+        "row_usual": per_second(usual_row, drawn, usual),
     }
 
 
-def tree(root: int) -> list[int]:
-    """A process and all below it."""
-    parents: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text()
-            except OSError:
-                continue
-            parents.setdefault(int(stat.rsplit(")", 1)[1].split()[1]), []).append(int(entry.name))
-    found = [root]
-    for pid in found:
-        found += parents.get(pid, [])
-    return found
-
-
-def memory(root: int) -> int:
-    """Bytes of a process tree, each shared page counted once (PSS)."""
-    total = 0
-    for pid in tree(root):
-        try:
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        except OSError:
-            continue
-        total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
-    return total
-
-
-def watched(command: Sequence[str], cwd: Path) -> tuple[str, float, int, float]:
-    """(stdout, seconds by the clock, most memory of the tree, CPU seconds) of a command."""
+def watched(command: Sequence[str], cwd: Path) -> tuple[str, float, float, float]:
+    """(stdout, seconds by the clock, peak memory of its tree in MB, CPU seconds) of a command."""
     before = os.times()
     started = time.monotonic()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE) as running:
-        most, done = 0, threading.Event()
-
-        def watch() -> None:
-            nonlocal most
-            while not done.wait(0.1):
-                most = max(most, memory(running.pid))
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        out, _ = running.communicate()
+        with watching_tree(running.pid) as peak:
+            out, _ = running.communicate()
         seconds = time.monotonic() - started
-        done.set()
-        watcher.join()
     if running.returncode:
         raise SystemExit(f"{' '.join(command)} failed")
     after = os.times()
     cpu = after.children_user + after.children_system
     cpu -= before.children_user + before.children_system
-    return out.decode(), seconds, most, cpu
+    return out.decode(), seconds, peak[0], cpu
 
 
 def measure_import(folder: Path, workers: int) -> dict[str, Any]:
     (folder / "ds").mkdir()
     command = [sys.executable, "-m", "builder", "-C", "ds", "import", "../official", "--json"]
-    out, seconds, most, cpu = watched([*command, "--workers", str(workers)], folder)
-    told = json.loads(out)
-    assert told["report"]["account"]["rejects"] == 0
-    return {"rows": told["rows"], "seconds": seconds, "cpu_seconds": cpu, "peak_bytes": most}
+    out, seconds, peak, cpu = watched([*command, "--workers", str(workers)], folder)
+    result = json.loads(out)
+    assert result["report"]["account"]["rejects"] == 0
+    return {"rows": result["rows"], "seconds": seconds, "cpu_seconds": cpu, "peak_mb": peak}
 
 
 def measure_listing(folder: Path, rows: int) -> dict[str, Any]:
@@ -217,13 +177,13 @@ def measure_listing(folder: Path, rows: int) -> dict[str, Any]:
     values = {"sources": '["../official"]', "run": '"official"', "captions": "true"}
     recipe.write(folder / "ds", imports={**values, "md5_lines": []})
     command = [sys.executable, "-m", "builder", "-C", "ds", "import", "--dry-run"]
-    _, seconds, most, cpu = watched(command, folder)
+    _, seconds, peak, cpu = watched(command, folder)
     index = folder / "ds" / "work" / "import" / ".index.sqlite"
     return {
         "rows": rows,
         "seconds": seconds,
         "cpu_seconds": cpu,
-        "peak_bytes": most,
+        "peak_mb": peak,
         "index_bytes": index.stat().st_size,
     }
 
@@ -231,6 +191,7 @@ def measure_listing(folder: Path, rows: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="*", default=[5_000, 20_000])
+    parser.add_argument("--side", type=int, default=8, help="rows take turns with side² tiles")
     parser.add_argument("--mask-rows", type=int, default=5_000)
     parser.add_argument("--usual", type=int, default=300, help="rows that the usual loop does")
     parser.add_argument("--workers", type=int, default=2)
@@ -238,58 +199,59 @@ def main() -> None:
     parser.add_argument("--folder", help="where the temporary folder goes")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    made = tiles()
-    told: dict[str, Any] = {
-        "image_bytes": float(np.mean([len(image) for image, *_ in made])),
-        "mask_bytes": float(np.mean([len(mask) for _, mask, _ in made])),
-        "per_cpu_second": measure_masks(made, options.mask_rows, options.usual),
+    drawn = tiles(options.side)
+    report: dict[str, Any] = {
+        "image_bytes": float(np.mean([len(image) for image, *_ in drawn])),
+        "mask_bytes": float(np.mean([len(mask) for _, mask, _ in drawn])),
+        "per_cpu_second": measure_masks(drawn, options.mask_rows, options.usual),
         "imports": [],
     }
     for rows in options.rows:
         with tempfile.TemporaryDirectory(dir=options.folder) as name:
             (Path(name) / "official").mkdir()
-            write_layout(Path(name) / "official", rows, made)
-            told["imports"].append(measure_import(Path(name), options.workers))
+            write_layout(Path(name) / "official", rows, drawn)
+            report["imports"].append(measure_import(Path(name), options.workers))
     if options.listing:
         with tempfile.TemporaryDirectory(dir=options.folder) as name:
-            told["listing"] = measure_listing(Path(name), options.listing)
-    last = told["imports"][-1]
-    told["full_hours"] = FULL * last["seconds"] / last["rows"] / 3600
-    told["full_cpu_hours"] = FULL * last["cpu_seconds"] / last["rows"] / 3600
+            report["listing"] = measure_listing(Path(name), options.listing)
+    last = report["imports"][-1]
+    report["full_hours"] = FULL * last["seconds"] / last["rows"] / 3600
+    report["full_cpu_hours"] = FULL * last["cpu_seconds"] / last["rows"] / 3600
     if options.json:
-        print(json.dumps(told, indent=2))
+        print(json.dumps(report, indent=2))
     else:
-        print_report(told)
+        print_report(report)
 
 
-def print_report(told: dict[str, Any]) -> None:
-    rate = told["per_cpu_second"]
+def print_report(report: dict[str, Any]) -> None:
+    rate = report["per_cpu_second"]
     print(
-        f"tiles: images of {told['image_bytes'] / 1e3:.1f} kB, masks {told['mask_bytes'] / 1e3:.1f}"
+        f"tiles: images of {report['image_bytes'] / 1e3:.1f} kB, "
+        f"masks {report['mask_bytes'] / 1e3:.1f}"
     )
     print(f"{'per CPU second':<22}{'ours':>10}{'usual loop':>12}{'times':>8}")
     for name in ("colours_to_ids", "mask_png"):
         ours, usual = rate[name], rate[f"{name}_usual"]
         print(f"{name.replace('_', ' '):<22}{ours:>10,.0f}{usual:>12,.0f}{ours / usual:>8.1f}")
-    for one in told["imports"]:
-        cpu_rate = one["rows"] / one["cpu_seconds"]
+    for run in report["imports"]:
+        cpu_rate = run["rows"] / run["cpu_seconds"]
         times = cpu_rate / rate["row_usual"]
         print(f"{'whole rows':<22}{cpu_rate:>10,.0f}{rate['row_usual']:>12,.0f}{times:>8.1f}")
-    for one in told["imports"]:
+    for run in report["imports"]:
         print(
-            f"import of {one['rows']:,} rows: {one['seconds']:.1f} s by the clock, "
-            f"{one['rows'] / one['seconds']:.0f} rows/s, {one['cpu_seconds']:.1f} CPU s, at most "
-            f"{one['peak_bytes'] / 1e6:.0f} MB"
+            f"import of {run['rows']:,} rows: {run['seconds']:.1f} s by the clock, "
+            f"{run['rows'] / run['seconds']:.0f} rows/s, {run['cpu_seconds']:.1f} CPU s, at most "
+            f"{run['peak_mb']:.0f} MB"
         )
-    if one := told.get("listing"):
+    if run := report.get("listing"):
         print(
-            f"listing {one['rows']:,} rows: {one['seconds']:.1f} s by the clock, "
-            f"{one['cpu_seconds']:.1f} CPU s, at most {one['peak_bytes'] / 1e6:.0f} MB, "
-            f"index of {one['index_bytes'] / 1e6:.0f} MB"
+            f"listing {run['rows']:,} rows: {run['seconds']:.1f} s by the clock, "
+            f"{run['cpu_seconds']:.1f} CPU s, at most {run['peak_mb']:.0f} MB, "
+            f"index of {run['index_bytes'] / 1e6:.0f} MB"
         )
     print(
-        f"extrapolated to {FULL:,} rows at the last rate: {told['full_hours']:.2f} hours by the "
-        f"clock, {told['full_cpu_hours']:.2f} CPU hours"
+        f"extrapolated to {FULL:,} rows at the last rate: {report['full_hours']:.2f} hours by the "
+        f"clock, {report['full_cpu_hours']:.2f} CPU hours"
     )
 
 

@@ -34,10 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from scripts.measure import peak_mb
+from measure import peak_mb
 
 STREAMS = ("dominant", "composition", "layout", "full", "absence")
 LIMIT = 512e6
@@ -106,23 +103,23 @@ def from_generator(folder: Path, out: Path, rows: int) -> Callable[[], None]:
                 **json.loads(captions),
             }
 
-    made = dataset_of(row, out)
-    return lambda: made().to_parquet(str(out / "train.parquet"))
+    dataset = dataset_of(row, out)
+    return lambda: dataset().to_parquet(str(out / "train.parquet"))
 
 
 def embedded(folder: Path, out: Path, rows: int) -> Callable[[], None]:
     def row() -> Iterator[dict[str, Any]]:
         with (folder / "captions.jsonl").open() as lines:
             for i, line in zip(range(rows), lines, strict=False):
-                paths = {one: str(folder / f"{one}s/{i:06d}.png") for one in ("image", "mask")}
+                paths = {kind: str(folder / f"{kind}s/{i:06d}.png") for kind in ("image", "mask")}
                 yield {"id": f"{i:06d}", **paths, **json.loads(line)}
 
-    made = dataset_of(row, out)
+    dataset = dataset_of(row, out)
 
     def go() -> None:
         from datasets.table import embed_table_storage
 
-        data = made()
+        data = dataset()
         data = data.with_format("arrow").map(
             embed_table_storage,
             batched=True,
@@ -173,26 +170,18 @@ def tables(folder: Path, rows: int) -> Iterator[Any]:
     from builder.release.rows import gather
 
     schema = arrow_schema(COLUMN_NAMES)
-    told = {"model": "m", "revision": "r", "prompt_sha256": "0" * 64, "seed": 1, "error": None}
-    kinds = {one.name: one.type for one in CAPTION}
+    constants = {"model": "m", "revision": "r", "prompt_sha256": "0" * 64, "seed": 1, "error": None}
     source = (folder / "captions.jsonl").read_text().splitlines()
     for start in range(0, rows, BATCH):
         lines = source[start : start + min(BATCH, rows - start)]
         names = [f"{i:06d}" for i in range(start, start + len(lines))]
-        texts = [json.loads(one) for one in lines]
-        n = len(names)
-        cells = {
-            k: pa.StructArray.from_arrays(
-                [
-                    pa.array(
-                        [one[k] for one in texts] if name == "text" else [told[name]] * n, kind
-                    )
-                    for name, kind in kinds.items()
-                ],
-                fields=list(CAPTION),
-            )
-            for k in STREAMS
-        }
+        texts = [json.loads(line) for line in lines]
+        cells = {}
+        for stream in STREAMS:
+            values = {name: [value] * len(names) for name, value in constants.items()}
+            values["text"] = [row[stream] for row in texts]
+            arrays = [pa.array(values[field.name], field.type) for field in CAPTION]
+            cells[stream] = pa.StructArray.from_arrays(arrays, fields=list(CAPTION))
         columns = {name: pa.nulls(len(names), arrow_type(name)) for name in COLUMN_NAMES}
         columns |= composition_columns(np.tile(np.arange(1, 8), (len(names), 1)))
         columns["id"] = pa.array([f"real/{name}" for name in names])
@@ -210,7 +199,7 @@ def pictures(folder: Path, names: Sequence[str]) -> Any:
     from builder.land.columns import IMAGE
 
     names = [f"{name}.png" for name in names]
-    files = [os.open(f"{folder}/{one}", os.O_RDONLY) for one in names]
+    files = [os.open(f"{folder}/{name}", os.O_RDONLY) for name in names]
     try:
         ends = np.cumsum([0, *(os.fstat(file).st_size for file in files)], dtype=np.int32)
         held = pa.allocate_buffer(int(ends[-1]))
@@ -245,7 +234,7 @@ def store_of(folder: Path, rows: int) -> Path:
 
 
 def make_store(folder: Path, rows: int) -> None:
-    from scripts.rehearse_full_size import make_project
+    from builder.pipeline.stand_ins import make_project
 
     files = read_files(folder, rows)
 
@@ -284,8 +273,8 @@ def run_apart(way: str, folder: Path, rows: int) -> dict[str, float]:
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
         sys.exit(f"{way} failed:\n{ended.stderr}")
-    told: dict[str, float] = json.loads(ended.stdout)
-    return told
+    figures: dict[str, float] = json.loads(ended.stdout)
+    return figures
 
 
 def importable(way: str) -> bool:
@@ -296,8 +285,8 @@ def importable(way: str) -> bool:
 
 def compare(folder: Path, rows: int, repeats: int) -> dict[str, dict[str, float]]:
     """Best of the repeats of each way, taking turns, so that a busy spell hits all alike."""
-    quarter = max(BATCH, rows // 4)
-    for size in (rows, quarter):
+    quarter = min(rows, max(BATCH, rows // 4))
+    for size in {rows, quarter}:
         make_store(folder, size)
     for _ in read_files(folder, rows):  # into the page cache
         pass
@@ -307,10 +296,12 @@ def compare(folder: Path, rows: int, repeats: int) -> dict[str, dict[str, float]
         for way in ways:
             runs[way].append(run_apart(way, folder, rows))
     best = {
-        way: {key: min(one[key] for one in told) for key in told[0]} for way, told in runs.items()
+        way: {key: min(run[key] for run in runs_of_way) for key in runs_of_way[0]}
+        for way, runs_of_way in runs.items()
     }
     for way in ways:
-        best[way]["peak_mb_at_a_quarter"] = run_apart(way, folder, quarter)["peak_mb"]
+        less = run_apart(way, folder, quarter) if quarter < rows else best[way]
+        best[way]["peak_mb_at_a_quarter"] = less["peak_mb"]
     return best
 
 
@@ -343,11 +334,12 @@ def main() -> None:
         if way not in best:
             print(f"{way:<16}not measured: it is not installed (the script's text says how)")
             continue
-        one = best[way]
+        mine = best[way]
         print(
-            f"{way:<16}{mb / one['seconds']:>7.0f}{one['cpu_seconds']:>8.2f}{one['peak_mb']:>9.0f}"
-            f"{one['peak_mb_at_a_quarter']:>14.0f}{one['seconds'] / ours['seconds']:>15.2f}×"
-            f"{one['cpu_seconds'] / ours['cpu_seconds']:>8.2f}×"
+            f"{way:<16}{mb / mine['seconds']:>7.0f}{mine['cpu_seconds']:>8.2f}"
+            f"{mine['peak_mb']:>9.0f}{mine['peak_mb_at_a_quarter']:>14.0f}"
+            f"{mine['seconds'] / ours['seconds']:>15.2f}×"
+            f"{mine['cpu_seconds'] / ours['cpu_seconds']:>8.2f}×"
         )
 
 

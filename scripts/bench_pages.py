@@ -13,7 +13,6 @@ that every picture is a page, `chunks default` is content-defined chunking as it
 import argparse
 import json
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,8 +21,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from builder.core.arrow import ROW_GROUP, options
 from builder.land.columns import IMAGE
@@ -93,13 +90,13 @@ def main() -> None:
     keep = np.ones(given.rows, dtype=bool)
     keep[np.random.default_rng(1).choice(given.rows, given.rows // 100, replace=False)] = False
     fewer = table.filter(pa.array(keep))
-    told = []
+    measured = []
     if not given.json:
         print(f"{'layout':<20}{'written':>9}{'read':>8}{'MB':>8}{'re-sent':>10}    (MB per CPU s)")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["HF_HOME"] = folder
         for name, extra in LAYOUTS.items():
-            store, first, second = (Path(folder) / name / one for one in ("store", "a", "b"))
+            store, first, second = (Path(folder) / name / part for part in ("store", "a", "b"))
             store.mkdir(parents=True)
             cpu = min(write(table, first, extra) for _ in range(given.repeats))
             write(fewer, second, extra)
@@ -108,12 +105,12 @@ def main() -> None:
             mb = first.stat().st_size / 1e6
             rates = {"written_mb_per_cpu_second": mb / cpu}
             rates["read_mb_per_cpu_second"] = mb / min(read(first) for _ in range(given.repeats))
-            told.append({"layout": name, **rates, "mb": mb, "resent": share})
+            measured.append({"layout": name, **rates, "mb": mb, "resent": share})
             if not given.json:
                 fast, back = rates.values()
                 print(f"{name:<20}{fast:>9,.0f}{back:>8,.0f}{mb:>8,.0f}{100 * share:>8.2f} %")
     if given.json:
-        print(json.dumps({"rows": given.rows, "layouts": told}))
+        print(json.dumps({"rows": given.rows, "layouts": measured}))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ end. clip-benchmark goes into a folder of its own, without its dependencies:
 
     pip install --no-deps --target clipbench clip-benchmark==1.6.2
     python scripts/bench_retrieval.py --clip-benchmark clipbench            # 12 GB of memory
-    python scripts/bench_retrieval.py --clip-benchmark clipbench --small    # a minute
+    python scripts/bench_retrieval.py --clip-benchmark clipbench --sizes 2000 10000    # a minute
 
 --memory measures instead the peak memory of a text-to-text baseline (BM25) and of all protocols at
 full size, from captions of random words.
@@ -24,13 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from measure import peak_mb, resident_mb
 
 WIDTH, PER_IMAGE = 512, 5
-PEER, FULL = 10_000, 100_240
-PEER_SMALL, FULL_SMALL = 2_000, 10_000
+SIZES = (10_000, 100_240)
+"""Images beside clip-benchmark, and at full size."""
 BATCHES = (64, 512)  # images per batch; 64 is the default of clip-benchmark's program
 KS = (1, 5, 10)
 
@@ -40,7 +38,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--clip-benchmark", type=Path, metavar="DIR", help="where pip put it")
-    parser.add_argument("--small", action="store_true", help="small sizes, to try the script")
+    parser.add_argument(
+        "--sizes",
+        type=int,
+        nargs=2,
+        default=SIZES,
+        metavar=("PEER", "FULL"),
+        help="images beside clip-benchmark, and at full size",
+    )
     parser.add_argument("--skip-full", action="store_true", help="leave the full size out")
     parser.add_argument("--memory", action="store_true", help="peak memory of BM25, nothing else")
     parser.add_argument("--folder", type=Path, help="where the vectors go (default: temporary)")
@@ -53,8 +58,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as temporary:
         if arguments.memory:
-            size = PEER_SMALL if arguments.small else FULL
-            report = {"words": child("words", Path(temporary), size)}
+            report = {"words": child("words", Path(temporary), arguments.sizes[1])}
         else:
             report = measure(arguments, arguments.folder or Path(temporary))
     text = json.dumps(report, indent=2)
@@ -77,7 +81,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         },
         "width": WIDTH,
     }
-    peer = make(folder / "peer", PEER_SMALL if arguments.small else PEER)
+    peer = make(folder / "peer", arguments.sizes[0])
     ours = child("ours", peer)
     report["peer_size"] = {"ours": ours}
     if arguments.clip_benchmark:
@@ -95,7 +99,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 "equal_recall": equal(ours["recall"], theirs["recall"]),
             }
     if not arguments.skip_full:
-        full = make(folder / "full", FULL_SMALL if arguments.small else FULL)
+        full = make(folder / "full", arguments.sizes[1])
         report["full_size"] = child("full", full)
     report["machine"]["load_after"] = os.getloadavg()[0]
     return report
@@ -142,10 +146,10 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
     folder = arguments.folder
     images, texts = load(folder / "x.npy"), load(folder / "y.npy")
     owner = load_owner(folder / "owner.npy", images, texts)
-    loaded, clock = memory_mb("VmRSS"), Clock()
+    loaded, clock = resident_mb(), Clock()
     t2i, i2t = rank(images.vectors, texts.vectors, Positives.owned(owner))
-    found = summary(t2i, i2t)
-    return {**clock.read(), "loaded_mb": loaded, "peak_mb": memory_mb(), "recall": found}
+    recall = summary(t2i, i2t)
+    return {**clock.read(), "loaded_mb": loaded, "peak_mb": peak_mb(), "recall": recall}
 
 
 def theirs(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -167,13 +171,13 @@ def theirs(arguments: argparse.Namespace) -> dict[str, Any]:
             rows = y[start * PER_IMAGE : (start + len(part)) * PER_IMAGE]
             yield part, rows.view(len(part), PER_IMAGE, WIDTH)
 
-    loaded, clock = memory_mb("VmRSS"), Clock()
-    found = evaluate(Model(), batches(), torch.stack, "cpu", amp=False, recall_k_list=list(KS))
+    loaded, clock = resident_mb(), Clock()
+    scores = evaluate(Model(), batches(), torch.stack, "cpu", amp=False, recall_k_list=list(KS))
     recall = {
-        way: {f"R@{k}": 100 * found[f"{name}_retrieval_recall@{k}"] for k in KS}
+        way: {f"R@{k}": 100 * scores[f"{name}_retrieval_recall@{k}"] for k in KS}
         for way, name in (("t2i", "image"), ("i2t", "text"))
     }
-    return {**clock.read(), "loaded_mb": loaded, "peak_mb": memory_mb(), "recall": recall}
+    return {**clock.read(), "loaded_mb": loaded, "peak_mb": peak_mb(), "recall": recall}
 
 
 def full(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -202,7 +206,7 @@ def full(arguments: argparse.Namespace) -> dict[str, Any]:
         clock = Clock()
         product_only(x, y, (int(begin), int(end)))
         spent["floor"] = clock.read(spent["floor"])
-    peak = memory_mb()
+    peak = peak_mb()
     spent["torch_mm"] = plain_products(torch, x, y)
     t2i, i2t = total.ranks(positives, best)
     return {
@@ -233,23 +237,23 @@ def words(arguments: argparse.Namespace) -> dict[str, Any]:
     documents = [" ".join(f"w{k}" for k in row[:10]) for row in drawn]
     captions = [" ".join(f"w{k}" for k in rng.permutation(drawn[i])[:10]) for i in owner]
     about = About(captions=captions, compositions=rng.dirichlet(np.ones(7), images))
-    loaded, clock = memory_mb("VmRSS"), Clock()
+    loaded, clock = resident_mb(), Clock()
     x, y = bm25(documents, captions)
-    found = evaluate(x, y, owner, about)
+    results = evaluate(x, y, owner, about)
     dense = 4 * (x.shape[0] + y.shape[0]) * x.shape[1] / 1e6
-    told = {"images": images, "texts": len(captions), "terms": x.shape[1], "dense_mb": dense}
+    sizes = {"images": images, "texts": len(captions), "terms": x.shape[1], "dense_mb": dense}
     return {
         **clock.read(),
         "loaded_mb": loaded,
-        "peak_mb": memory_mb(),
-        **told,
-        "mR": found["S"]["mR"],
+        "peak_mb": peak_mb(),
+        **sizes,
+        "mR": results["S"]["mR"],
     }
 
 
 def plain_products(torch: Any, x: Any, y: Any) -> dict[str, float]:
     """Time of torch.mm with its own threads, on some texts, scaled to all of them."""
-    rows, columns = 2000, 4000
+    rows, columns = min(2000, len(x)), min(4000, len(y))
     a, b = torch.from_numpy(np.asarray(x)), torch.from_numpy(np.asarray(y[: 6 * columns]))
     out = torch.empty(rows, columns)
     done, clock = 0, Clock()
@@ -279,13 +283,6 @@ class Clock:
             "seconds": before["seconds"] + time.perf_counter() - self.wall,
             "cpu_seconds": before["cpu_seconds"] + time.process_time() - self.cpu,
         }
-
-
-def memory_mb(field: str = "VmHWM") -> float:
-    """Resident memory of this process, libraries and mapped files included: the highest so far,
-    or with "VmRSS" what it is now. Read from /proc, so this script needs Linux."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return int(next(line for line in lines if line.startswith(field)).split()[1]) * 1024 / 1e6
 
 
 def equal(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:

@@ -11,14 +11,15 @@ from the map, PIL for the PNGs.
 
 import argparse
 import json
-import resource
+import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
+
+from measure import watching_tree
 
 SIZE, PATCHES = 256, 46
 SCENE = Path(__file__).parents[2] / "shared" / "data" / "scene"
@@ -62,12 +63,12 @@ def plain(scene: Path, out: Path, _: int) -> dict[str, Any]:
             west, north = source.transform.c, source.transform.f
             east = west + source.width / 12_000
             land = next(
-                one
-                for one in opened
-                if one.bounds.left <= west + 1e-6
-                and one.bounds.right >= east - 1e-6
-                and one.bounds.top >= north - 1e-6
-                and one.bounds.bottom < north - 1e-6
+                source
+                for source in opened
+                if source.bounds.left <= west + 1e-6
+                and source.bounds.right >= east - 1e-6
+                and source.bounds.top >= north - 1e-6
+                and source.bounds.bottom < north - 1e-6
             )
             right = round((west - land.transform.c) * 12_000)
             down = round((land.transform.f - north) * 12_000)
@@ -110,42 +111,12 @@ def measure(way: str, scene: Path, workers: int) -> dict[str, Any]:
         process = subprocess.Popen(
             [*command, "--workers", str(workers)], stdout=subprocess.PIPE, text=True
         )
-        peak, ended = [0], threading.Event()
-        watch = threading.Thread(target=_watch, args=(process.pid, peak, ended))
-        watch.start()
-        text, _ = process.communicate()
-        ended.set()
-        watch.join()
+        with watching_tree(process.pid) as peak:
+            text, _ = process.communicate()
         if process.returncode:
             sys.exit(process.returncode)
-        told: dict[str, Any] = json.loads(text.splitlines()[-1])
-        return {**told, "peak_mb": round(peak[0] / 1e6)}
-
-
-def _watch(pid: int, peak: list[int], ended: threading.Event) -> None:
-    """Sum of the memory of a process and its descendants, sampled until it ends."""
-    while not ended.wait(0.05):
-        peak[0] = max(peak[0], sum(_resident(one) for one in _tree(pid)))
-
-
-def _tree(pid: int) -> list[int]:
-    found = [pid]
-    for one in found:
-        try:
-            text = Path(f"/proc/{one}/task/{one}/children").read_text()
-        except OSError:
-            continue
-        found += [int(child) for child in text.split()]
-    return found
-
-
-def _resident(pid: int) -> int:
-    """Proportional set size in bytes: pages that processes share are shared out among them."""
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:
-        return 0
-    return next((int(x.split()[1]) * 1024 for x in text.splitlines() if x.startswith("Pss:")), 0)
+        figures: dict[str, Any] = json.loads(text.splitlines()[-1])
+        return {**figures, "peak_mb": round(peak[0])}
 
 
 def main() -> None:
@@ -157,22 +128,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.way:
-        told = globals()[options.way](options.scene, options.out, options.workers)
-        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-        print(json.dumps({**told, "cpu": sum(one.ru_utime + one.ru_stime for one in used)}))
+        figures = globals()[options.way](options.scene, options.out, options.workers)
+        used = os.times()
+        cpu = used.user + used.system + used.children_user + used.children_system
+        print(json.dumps({**figures, "cpu": cpu}))
         return
     rounds: dict[str, list[dict[str, Any]]] = {"plain": [], "ours": []}
     for _ in range(options.repeat):
         for way, done in rounds.items():
             done.append(measure(way, options.scene, options.workers))
-    best = {way: min(done, key=lambda one: one["seconds"]) for way, done in rounds.items()}
+    best = {way: min(done, key=lambda run: run["seconds"]) for way, done in rounds.items()}
     names = {"plain": "plain loop", "ours": f"aras tiles, {options.workers} workers"}
-    for way, one in best.items():
-        rate = one["tiles"] / one["seconds"]
+    for way, run in best.items():
+        rate = run["tiles"] / run["seconds"]
         print(
-            f"{names[way]:<22} {one['tiles']} tiles of {one['candidates']} candidates, "
-            f"{one['seconds']:.1f} s ({one['cpu']:.1f} s of CPU), {rate:.1f} tiles/s, "
-            f"peak {one['peak_mb']} MB"
+            f"{names[way]:<22} {run['tiles']} tiles of {run['candidates']} candidates, "
+            f"{run['seconds']:.1f} s ({run['cpu']:.1f} s of CPU), {rate:.1f} tiles/s, "
+            f"peak {run['peak_mb']} MB"
         )
     print(f"ratio {best['plain']['seconds'] / best['ours']['seconds']:.2f}")
 

@@ -54,8 +54,8 @@ def compare(
         started = clock()
         drawn = [generator.sample(model, masks[span], seeds[span], how) for span in spans]
         rate = tiles / (clock() - started)
-        found = Moments.of(segmenter.look(judge, np.concatenate(drawn))[1])
-        yield count, frechet(real, found), rate
+        drawn_moments = Moments.of(segmenter.look(judge, np.concatenate(drawn))[1])
+        yield count, frechet(real, drawn_moments), rate
 
 
 def main() -> None:
