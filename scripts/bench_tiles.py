@@ -21,7 +21,7 @@ from typing import Any
 
 from measure import watching_tree
 
-SIZE, PATCHES = 256, 46
+SIZE = 256
 SCENE = Path(__file__).parents[2] / "shared" / "data" / "scene"
 
 
@@ -72,8 +72,8 @@ def plain(scene: Path, out: Path, _: int) -> dict[str, Any]:
             )
             right = round((west - land.transform.c) * 12_000)
             down = round((land.transform.f - north) * 12_000)
-            for row in range(PATCHES):
-                for column in range(PATCHES):
+            for row in range(source.height // SIZE):
+                for column in range(source.width // SIZE):
                     candidates += 1
                     x, y = column * SIZE, row * SIZE
                     dn = source.read([1, 2, 3], window=Window(x, y, SIZE, SIZE))

@@ -1,4 +1,4 @@
-"""The GPU's measuring scripts: run very small on the CPU, they measure all that they name."""
+"""The GPU's measuring script: run very small on the CPU, it measures all that it names."""
 
 import dataclasses
 from pathlib import Path
@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from builder.models import autoencoder, generator
-from builder.pipeline.project import Project
-from scripts import bench_generate, compare_solver_steps
+from scripts import bench_generate
 from tests.makers.tiles import make_store
 
 
@@ -39,11 +38,3 @@ def test_a_profile_is_measured_in_one_go(
     lines = bench_generate.report(told).splitlines()
     assert len(lines) == (6 if kind == "latent" else 5)
     assert f"profile gpu, on {kind}s" in lines[0]
-
-
-def test_solver_steps_are_compared_on_a_projects_own_generator(project: Project) -> None:
-    rows = list(compare_solver_steps.compare(project, [1, 3], tiles=3, at_once=2))
-    assert [row[0] for row in rows] == [0, 1, 3]
-    assert all(row[1] > 0 for row in rows)
-    assert len({row[1] for row in rows}) == 3
-    assert all(row[2] > 0 for row in rows[1:])

@@ -18,10 +18,10 @@ from builder.cli.release import make_release
 from builder.core.errors import ArasError
 from builder.core.manifest import read_manifest, write_manifest
 from builder.pipeline.project import Project
+from builder.pipeline.stand_ins import make_project
 from builder.release.changes import Changes, bump, parse_version
 from builder.release.diff import compare, describe, entry, history
 from builder.release.package import package
-from scripts.rehearse_full_size import make_project
 
 ROWS, REAL, SHARD = 24, 12, 6
 

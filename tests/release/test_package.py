@@ -21,11 +21,11 @@ from builder.core.files import sha256_file
 from builder.land.classes import CLASSES, count_pixels
 from builder.land.columns import CONTROLS, SPLITS, arrow_schema, features, names_of
 from builder.pipeline.project import Project
+from builder.pipeline.stand_ins import make_project
 from builder.release.check import violations
 from builder.release.package import package
 from builder.scores.controls import digits_masked
 from builder.steps.stage import shards
-from scripts.rehearse_full_size import make_project
 from tests.makers.project import RECIPE
 
 ROOT = Path(__file__).parents[2]

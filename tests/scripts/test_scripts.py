@@ -1,0 +1,166 @@
+"""Every script runs as a maintainer runs it, at its smallest size."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from builder.land.grid import cell_origin
+from builder.pipeline.project import Project
+from tests.makers.products import (
+    codes_of,
+    composite_name,
+    land,
+    map_name,
+    reflect,
+    write_composite,
+    write_map,
+)
+from tests.makers.tiny_models import tiny_model
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "scripts"
+PAGES = [ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+LIBRARIES = {"measure.py"}
+"""What scripts import; not run itself."""
+ELSEWHERE = {
+    "bench_generate.py": "models/test_bench_generate.py",
+    "imbalance_eurosat.py": "scripts/test_scripts.py",
+    "write_columns.py": "land/test_columns_page.py",
+}
+"""Scripts that another test runs."""
+
+
+def run(script: str, *options: str | Path) -> str:
+    """What a script prints; its errors fail the test."""
+    command = [sys.executable, str(SCRIPTS / script)]
+    for option in options:
+        command += [str(option)] if isinstance(option, Path) else option.split()
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=250)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_balance_plans_are_timed() -> None:
+    sizes = "--layouts 60 --rows 90 --caps 0 4 --targets natural uniform"
+    lines = run("bench_balance.py", sizes).splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["natural", "natural", "uniform", "uniform"]
+
+
+def test_batched_captions_are_timed_against_single_ones(tmp_path: Path) -> None:
+    sizes = "--rows 3 --batch 3 --max-new-tokens 4 --show 1 --json"
+    report = json.loads(run("bench_caption.py", "--model", tiny_model(tmp_path / "tiny"), sizes))
+    assert (report["rows"], len(report["captions"])) == (3, 1)
+    assert report["runs"][0]["same_text"] + report["runs"][0]["failed"] == 3
+
+
+def test_the_command_line_is_timed() -> None:
+    assert "aras build --help" in run("bench_cli.py", "--runs 1")
+
+
+def test_a_comparison_of_releases_is_timed_and_reports_exactly_the_changes() -> None:
+    report = json.loads(run("bench_diff.py", "--rows 400 --json"))
+    assert (report["removed"], report["added"], report["step"]) == (1, 1, "major")
+
+
+def test_finding_repeats_is_timed() -> None:
+    assert json.loads(run("bench_duplicates.py", "--captions 200"))["captions"] == 200
+
+
+def test_grounding_is_timed() -> None:
+    report = json.loads(run("bench_grounding.py", "--captions 50 --processes 1"))
+    assert report["captions_per_second"] > 0
+
+
+def test_the_cost_of_judging_pixels_is_measured_on_a_folder_of_tiles(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        tile = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        tile.resize((64, 64)).save(tmp_path / f"{i}.png")
+    text = run("bench_images.py", tmp_path, "--altered 2 --crops 5")
+    assert "4 tiles: 0 equal to another" in text
+    assert "as brute force: True" in text
+
+
+def test_an_import_is_timed_against_the_usual_loop() -> None:
+    sizes = "--rows 12 --side 1 --listing 20 --mask-rows 2 --usual 1 --workers 1 --json"
+    text = run("bench_import.py", sizes)
+    report = json.loads(text[text.index("{") :])
+    assert [imported["rows"] for imported in report["imports"]] == [12]
+    assert report["listing"]["rows"] == 20
+
+
+def test_packaging_is_timed_against_the_usual_ways() -> None:
+    report = json.loads(run("bench_package.py", "--rows 8 --repeats 1 --json"))
+    assert {"concatenation", "from_generator", "SplitWriter", "aras package"} <= {*report["ways"]}
+
+
+def test_page_layouts_are_compared() -> None:
+    report = json.loads(run("bench_pages.py", "--rows 100 --repeats 1 --json"))
+    assert report["layouts"][0]["layout"] == "one picture"
+
+
+def test_planning_is_timed_with_and_without_what_the_first_plan_kept() -> None:
+    text = run("bench_plan.py", "--shards 1")
+    assert text.index("every file opened") < text.index("rerun")
+
+
+def test_ranks_are_timed_against_the_matrix_product() -> None:
+    report = json.loads(run("bench_retrieval.py", "--sizes 20 30"))
+    assert report["full_size"]["images"] == 30
+
+
+def test_the_memory_of_a_text_baseline_is_measured() -> None:
+    report = json.loads(run("bench_retrieval.py", "--memory --sizes 20 30"))
+    assert report["words"]["texts"] == 150
+
+
+def test_tiles_are_cut_as_by_the_usual_loop(tmp_path: Path) -> None:
+    left, top = cell_origin("N36E033")
+    ids = land((2 * 256, 2 * 256))
+    write_map(tmp_path, codes_of(ids), left, top, name=map_name("N36E033"))
+    write_composite(tmp_path, reflect(ids), left, top, name=composite_name("N36E033"))
+    text = run("bench_tiles.py", tmp_path, "--workers 1")
+    assert len(set(re.findall(r"(\d+) tiles of", text))) == 1
+
+
+def test_solver_steps_are_compared_on_a_projects_own_generator(project: Project) -> None:
+    text = run("compare_solver_steps.py", project.directory, "--steps 1 3 --tiles 3")
+    rows = [line.split(" | ") for line in text.splitlines()[2:]]
+    assert [row[0].strip("| ") for row in rows] == ["real", "1", "3"]
+    assert len({row[1] for row in rows}) == 3
+
+
+def test_generators_are_compared_on_the_tiles_of_a_project(
+    project: Project, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(project.directory, tmp_path / "copy")
+    text = run("compare_generators.py", copy, "--steps 2 --batch 2 --tiles 2")
+    assert all(json.loads(line) for line in text.splitlines())
+
+
+def test_the_house_is_measured() -> None:
+    assert "circles of rooms" in run("measure_house.py", ROOT)
+
+
+def test_a_release_is_rehearsed_and_checked() -> None:
+    sizes = "--rows 24 --shard-rows 12 --check --json"
+    report = json.loads(run("rehearse_full_size.py", sizes))
+    assert (report["rows"]["metadata"], report["captions"]) == (24, 120)
+
+
+def test_every_script_is_named_by_a_page_and_run_by_a_test() -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    tests = Path(__file__).read_text(encoding="utf-8")
+    for name in {path.name for path in SCRIPTS.glob("*.py")} - LIBRARIES:
+        assert f"scripts/{name}" in pages, name
+        if name in ELSEWHERE:
+            elsewhere = (ROOT / "tests" / ELSEWHERE[name]).read_text(encoding="utf-8")
+            assert name.removesuffix(".py") in elsewhere
+        else:
+            assert f'run("{name}"' in tests, name
