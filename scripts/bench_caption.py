@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from builder.captions.local import Local
-from builder.captions.section import Ask, Running
+from builder.captions.ask import Ask
+from builder.captions.base import Running
+from builder.captions.local_model import Local
 from builder.land import prompts
 from builder.land.prompts import Request
 

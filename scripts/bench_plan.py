@@ -19,7 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from builder.captions.stage import Caption
-from builder.captions.template import STYLES
+from builder.captions.template import STYLES, Style
 from builder.core.store import Store
 from builder.land.columns import arrow_type
 from builder.quality.duplicates import Duplicates
@@ -35,7 +35,7 @@ STAGES: list[Stage] = [
     Quality(kind="real"),
     Split(),
     Duplicates(),
-    *(Caption(stream=style, style=style) for style in STYLES),
+    *(Caption(stream=style, ask=Style(style)) for style in STYLES),
     *(Score(stream=style) for style in STYLES),
     *(Repeats(stream=style) for style in STYLES),
 ]

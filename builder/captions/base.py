@@ -1,9 +1,12 @@
-"""The interface of a caption backend: what it is asked, what it answers, what is no caption."""
+"""What a caption backend is: how it is declared, what it is asked, and which texts are captions."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
+
+import pydantic
 
 from builder.land.prompts import Request
 from builder.scores.error_texts import no_caption, without_thinking
@@ -11,12 +14,12 @@ from builder.scores.error_texts import no_caption, without_thinking
 
 @dataclass(frozen=True)
 class Answer:
-    """A caption, or the error that stands for it; never both, never an error as a caption.
+    """A caption or an error, never both, and never an error in place of a caption.
 
-    ``flawed`` tells an error of the text (empty, cut, ungrounded: another attempt may cure it)
-    from one of the machinery. ``by`` is who wrote it if not the backend that was asked,
-    ``revision`` what a server calls its model, ``seed`` that of the attempt that counted, and
-    ``counts`` what the summary adds up (tokens, attempts).
+    ``flawed`` marks an error of the text (empty, cut, ungrounded), which another attempt may
+    cure, unlike one of the machinery. ``by`` is who wrote the text if not the backend that was
+    asked, ``revision`` the name that a server gives its model, ``seed`` that of the attempt that
+    counted, and ``counts`` what the summary adds up (tokens, attempts).
     """
 
     text: str | None
@@ -29,7 +32,7 @@ class Answer:
 
 
 class Backend(Protocol):
-    """Loaded once per worker; ``prompt`` is everything that the model is told, for its digest."""
+    """Loaded once per worker; ``prompt`` is all of its instructions, for their digest."""
 
     @property
     def model(self) -> str: ...
@@ -43,11 +46,104 @@ class Backend(Protocol):
     def caption(self, requests: Sequence[Request]) -> list[Answer]: ...
 
 
+class Section(pydantic.BaseModel):
+    """The keys of a backend in ``[captions.NAME]``; each backend declares its own ``backend``."""
+
+    model_config = pydantic.ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False
+    )
+
+
+class Settings(Protocol):
+    """All that decides the texts of a stream: a frozen dataclass of its backend."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Columns of the tile that the backend is shown: of image, mask and pixels."""
+
+    def identity(self) -> dict[str, Any]:
+        """What enters the key of the stage, as JSON values."""
+
+    def published(self) -> dict[str, Any]:
+        """What a release says of the stream beside the keys of the recipe."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """What changes the speed, the cost or the place of the work, but not its result."""
+
+    path: Path | None = None
+    """Folder or GGUF file of a local model; None for one in the Hub's cache."""
+    cache: Path | None = None
+    """Where the digests of a local model's files are remembered."""
+    batch: int = 16
+    attention: str = "sdpa"
+    base_url: str = ""
+    api_key_env: str = ""
+    concurrency: int = 8
+    timeout: float = 120.0
+    retries: int = 5
+    image_tokens: int = 258
+    price: tuple[float, float] | None = None
+    """Of a million tokens, input and output, in any currency."""
+    lexicon: Path | None = None
+    """Laid over the built-in lexicon that a text's grounding is judged with."""
+    answers: tuple[Path, ...] = ()
+    """Result files of an offline batch, read instead of asking the server."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will ask of a server. New tokens and cost are upper bounds for one attempt of
+    every row; ``attempts`` says how many there may be. ``cost_at_most`` is None without a price."""
+
+    requests: int
+    prompt_tokens: int
+    new_tokens_at_most: int
+    attempts: int
+    cost_at_most: float | None
+
+    def __str__(self) -> str:
+        text = (
+            f"about {self.requests:,} requests, {self.prompt_tokens:,} prompt tokens, at most "
+            f"{self.new_tokens_at_most:,} new tokens"
+        )
+        if self.attempts > 1:
+            text += f" (up to {self.attempts} times that, for rows written again)"
+        if self.cost_at_most is None:
+            return f"{text}; for the cost too, set price = {{ input = …, output = … }}"
+        return f"{text}; cost at most {self.cost_at_most:.3g} by the recipe's price"
+
+
+@dataclass(frozen=True)
+class BackendSpec:
+    """A backend as the recipe, the stage and the commands know it before anything is loaded.
+
+    Functions import what is heavy when they are called: planning never loads a model.
+    ``configure(place, section, directory)`` gives the settings and the running of a stream, with
+    paths relative to ``directory``, and raises ArasError that begins with ``place``;
+    ``pin(settings, running)`` gives the revision or digest of the model, for the stage's key.
+    """
+
+    section: type[Section]
+    configure: Callable[[str, Any, Path], tuple[Settings, Running]]
+    open: Callable[[Any, Running], Backend]
+    pin: Callable[[Any, Running], str] | None = None
+    gpus: float = 0
+    """GPUs that one worker takes where there are any."""
+    light: bool = False
+    """Whether a shard costs less than starting a process."""
+    estimate: Callable[[Any, Running, int, Sequence[Request]], Estimate] | None = None
+    """Settings, running, number of requests, some of them → what `aras caption --dry-run` says."""
+    batches: bool = False
+    """Whether `aras caption` writes and reads OpenAI batch files for it."""
+
+
 MAX_WORDS = 400
 """More words than any caption has: beyond it a model is rambling."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffd]")
-"""Control characters, halves of surrogate pairs and what stands for undecodable bytes."""
+"""Control characters, halves of surrogate pairs and the mark of undecodable bytes."""
 
 
 def tidy(text: str) -> str:
@@ -56,7 +152,7 @@ def tidy(text: str) -> str:
 
 
 def flaw(text: str) -> str | None:
-    """Why ``text`` may not stand as a caption, in words; None when it may.
+    """Why ``text`` cannot be a caption, in words; None when it can.
 
     An error message or a refusal stored as a caption is a known defect of published sets.
     """

@@ -1,12 +1,14 @@
 """A backend whose flawed or ungrounded texts are written again, or replaced by the template's."""
 
-import importlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from builder.captions.base import Answer, Backend
+from builder.captions.ask import Ask
+from builder.captions.base import Answer, Backend, Running
+from builder.captions.template import Template
 from builder.core.seeds import seed
 from builder.land.prompts import Request
 
@@ -18,7 +20,7 @@ Scorer = Callable[[Sequence[Request], Sequence[str]], Sequence[float | None]]
 class Checked:
     """``backend`` asked at most ``attempts`` times per row, each attempt with a seed of its own.
 
-    A text passes when it is no flaw and its ``score`` is at least ``threshold`` (always, without
+    A text passes when it has no flaw and its ``score`` is at least ``threshold`` (always, without
     a scorer). A row none of whose texts passed gets the ``fallback``'s caption, which names its
     own model and prompt, or an error. Errors of the machinery (a server that is down) are not
     tried here, and nothing stands in for them: the next run asks for those rows again.
@@ -49,8 +51,8 @@ class Checked:
         todo = list(range(len(requests)))
         for attempt in range(self.attempts):
             asked = [_again(requests[i], attempt) for i in todo]
-            found = self._judged(asked, self.backend.caption(asked)) if asked else []
-            for i, request, answer in zip(todo, asked, found, strict=True):
+            judged = self._judged(asked, self.backend.caption(asked)) if asked else []
+            for i, request, answer in zip(todo, asked, judged, strict=True):
                 counts[i].update({"attempts": 1, **answer.counts})
                 answers[i] = replace(answer, seed=request.seed)
             todo = [i for i in todo if answers[i].flawed]
@@ -65,50 +67,59 @@ class Checked:
             answers[i] = answer
         return [replace(answers[i], counts=dict(counts[i])) for i in range(len(requests))]
 
-    def _judged(self, asked: Sequence[Request], found: Sequence[Answer]) -> list[Answer]:
-        """Answers whose grounding is below the threshold turned into flawed ones."""
-        out = list(found)
-        texts = {i: one.text for i, one in enumerate(found) if one.text is not None}
+    def _judged(self, asked: Sequence[Request], answers: Sequence[Answer]) -> list[Answer]:
+        """The answers; those whose grounding is below the threshold become flawed ones."""
+        judged = list(answers)
+        texts = {i: answer.text for i, answer in enumerate(answers) if answer.text is not None}
         if self.score is None or not texts:
-            return out
+            return judged
         scores = self.score([asked[i] for i in texts], list(texts.values()))
         for (i, text), grounding in zip(texts.items(), scores, strict=True):
             if grounding is None or grounding < self.threshold:
                 said = "claims nothing" if grounding is None else f"has grounding {grounding:.2f}"
                 why = f"ungrounded: {text[:80]!r} {said}, less than {self.threshold}"
-                counted = {**found[i].counts, "ungrounded": 1}
-                out[i] = Answer(None, why, flawed=True, counts=counted)
-        return out
+                counts = {**answers[i].counts, "ungrounded": 1}
+                judged[i] = Answer(None, why, flawed=True, counts=counts)
+        return judged
 
     def _stand_in(self, requests: Sequence[Request]) -> list[Answer] | None:
         if self.fallback is None:
             return None
         return [
-            replace(one, by=self.fallback, seed=request.seed)
-            for request, one in zip(requests, self.fallback.caption(requests), strict=True)
+            replace(answer, by=self.fallback, seed=request.seed)
+            for request, answer in zip(requests, self.fallback.caption(requests), strict=True)
         ]
+
+
+def checked(backend: Backend, ask: Ask, running: Running) -> Backend:
+    """``backend`` with the attempts, the threshold and the fallback that the stream asks for."""
+    if ask.attempts == 1 and not ask.min_grounding and not ask.fallback:
+        return backend
+    return Checked(
+        backend,
+        attempts=1 if running.answers else ask.attempts,  # a file says the same every time
+        threshold=ask.min_grounding,
+        score=partial(grounding, lexicon=running.lexicon) if ask.min_grounding else None,
+        fallback=Template(ask.fallback) if ask.fallback else None,
+    )
 
 
 def grounding(
     requests: Sequence[Request], texts: Sequence[str], lexicon: Path | None = None
 ) -> list[float | None]:
-    """Grounding of each text in the composition and layout of its tile, by builder.scores with
-    the file ``lexicon`` laid over the built-in one."""
-    scores = importlib.import_module("builder.scores.grounding")
-    words = importlib.import_module("builder.scores.lexicon").load(lexicon)
+    """Grounding of each text in the composition and layout of its tile, with the file ``lexicon``
+    laid over the built-in one."""
+    from builder.scores import lexicon as lexicons
+    from builder.scores.grounding import score_captions
+
     shares = [
-        [0.0] * 7 if one.pixels is None else one.pixels / max(1, one.pixels.sum())
-        for one in requests
+        [0.0] * 7 if request.pixels is None else request.pixels / max(1, request.pixels.sum())
+        for request in requests
     ]
-    masks = [one.mask for one in requests]
-    table = scores.score_captions(list(texts), shares, masks, lexicon=words)
-    found: list[float | None] = table.column("grounding").to_pylist()
-    return found
-
-
-def lexicon_version(path: Path | None = None) -> str:
-    """What the grounding score depends on beside its code, for the key of a stage that uses it."""
-    return str(importlib.import_module("builder.scores.lexicon").load(path).sha256)
+    masks = [request.mask for request in requests]
+    table = score_captions(list(texts), shares, masks, lexicon=lexicons.load(lexicon))
+    scores: list[float | None] = table.column("grounding").to_pylist()
+    return scores
 
 
 def _again(request: Request, attempt: int) -> Request:

@@ -5,11 +5,13 @@ They say of themselves, in the columns ``model`` and ``revision``, that a templa
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from builder.captions.base import Answer
+from builder.captions.base import Answer, BackendSpec, Running, Section
+from builder.core.errors import ArasError
 from builder.core.seeds import generator
 from builder.land.classes import CLASSES
 from builder.land.prompts import PRESENT, Request, place
@@ -73,6 +75,39 @@ class Template:
             "absence": [_dominant(shares, order, names, rng), _absence(shares, names)],
         }[self.style]
         return " ".join(_sentence(part) for part in parts if part)
+
+
+class TemplateSection(Section):
+    backend: Literal["template"] = "template"
+    style: Literal[tuple(STYLES)] = "full"  # type: ignore[valid-type]
+
+
+@dataclass(frozen=True)
+class Style:
+    """All that decides a template's texts; see `Settings`."""
+
+    style: str = "full"
+    needs = ("mask", "pixels")
+
+    def identity(self) -> dict[str, Any]:
+        return {"style": self.style}
+
+    def published(self) -> dict[str, Any]:
+        return {}
+
+
+def _open(settings: Style, running: Running) -> Template:
+    if settings.style not in STYLES:
+        raise ArasError(f"style = {settings.style!r}: known styles are {', '.join(STYLES)}")
+    return Template(settings.style)
+
+
+SPEC = BackendSpec(
+    section=TemplateSection,
+    configure=lambda place, section, directory: (Style(section.style), Running()),
+    open=_open,
+    light=True,
+)
 
 
 def _dominant(

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from builder.captions.ask import Ask
+from builder.captions.section import BACKENDS
 from builder.captions.stage import Caption
 from builder.cli.common import print_json, say
 from builder.pipeline.preview import preview
@@ -39,27 +41,27 @@ def offline(
 
     if requests is not None and results is not None:
         raise click.UsageError("--write-requests and --read-results are two steps: give one")
-    if len(streams) != 1 or stages[0].backend != "openai":
-        raise click.UsageError('a batch is of one STREAM with backend = "openai": name it')
+    if len(streams) != 1 or not stages[0].spec.batches:
+        known = " or ".join(f'"{name}"' for name, spec in BACKENDS.items() if spec.batches)
+        raise click.UsageError(f"a batch is of one STREAM with backend = {known}: name it")
     if results is None:
         return stages[0]
     running = dataclasses.replace(stages[0].running, answers=result_files(results))
     return dataclasses.replace(stages[0], running=running)
 
 
-def foretell(project: Project, stages: list[Caption], part: Part) -> list[dict[str, Any]]:
-    """The plan, with an estimate beside every stream that a server writes."""
-    from builder.captions.batch import describe, estimate
-
-    told = preview(project, list(stages), part)
-    for stage, line in zip(stages, told, strict=True):
-        if stage.backend == "openai" and stage.ask and line.get("stale"):
+def preview_with_costs(project: Project, stages: list[Caption], part: Part) -> list[dict[str, Any]]:
+    """The plan, with an estimate beside every stream whose backend gives one."""
+    lines = preview(project, list(stages), part)
+    for stage, line in zip(stages, lines, strict=True):
+        if stage.spec.estimate and line.get("stale"):
             todo = plan(stage, project.store, part)
             sample = list(itertools.islice(stage.outstanding(project.store, todo), SAMPLE))
             rows = stage.remaining(project.store, todo)
-            line["estimate"] = estimate(stage.ask, stage.running, rows, sample)
-            line["note"] = describe(line["estimate"])
-    return told
+            estimate = stage.spec.estimate(stage.ask, stage.running, rows, sample)
+            line["estimate"] = dataclasses.asdict(estimate)
+            line["note"] = str(estimate)
+    return lines
 
 
 def write_requests(
@@ -68,15 +70,16 @@ def write_requests(
     """Write the batch files of all rows without a caption, and say how to go on."""
     from builder.captions import batch
 
-    assert stage.ask is not None
+    assert isinstance(stage.ask, Ask)  # as every backend with batches is configured
     todo = plan(stage, project.store, part)
     asked = stage.outstanding(project.store, todo)
     files, count = batch.write_requests(folder, stage.stream, stage.ask, asked)
     if as_json:
-        told = {"kind": "batch", "stream": stage.stream, "requests": count}
-        print_json({**told, "files": [str(path) for path in files]})
+        paths = [str(path) for path in files]
+        summary = {"kind": "batch", "stream": stage.stream, "requests": count, "files": paths}
+        print_json(summary)
     elif not count:
-        say(f"{stage.name}: every row has its caption, nothing to ask")
+        say(f"{stage.name}: every row has its caption; nothing to ask")
     else:
         where = files[0] if len(files) == 1 else f"{files[0]} … {files[-1].name}"
         say(

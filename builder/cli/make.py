@@ -225,8 +225,6 @@ def caption(
       aras caption hosted --write-requests batch     # batch/hosted-00001.jsonl …
       aras caption hosted --read-results results     # once the batch is done
     """
-    pass
-
     from builder.cli import captions
     from builder.pipeline.project import Project
 
@@ -236,8 +234,8 @@ def caption(
     if requests is not None:
         captions.write_requests(Project(directory), stages[0], requests, **options)
     elif options["dry_run"]:
-        told = captions.foretell(Project(directory), stages, options["part"])
-        print_plan(told, options["as_json"])
+        lines = captions.preview_with_costs(Project(directory), stages, options["part"])
+        print_plan(lines, options["as_json"])
     else:
         run_command(directory, lambda project: stages, **options)
 

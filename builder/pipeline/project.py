@@ -6,8 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from builder.captions.section import TemplateSection, ask_of
-from builder.captions.stage import Caption
+from builder.captions.stage import Caption, stage_of
 from builder.core.engine import Engine
 from builder.core.errors import ArasError
 from builder.core.fields import local_path
@@ -338,16 +337,13 @@ class Project:
 
     def caption(self, stream: str) -> Caption:
         """The stage of one stream of the recipe."""
-        section = self.recipe.captions[stream]
-        stage = Caption(stream=stream, backend=section.backend, seed=self.recipe.dataset.seed)
-        if isinstance(section, TemplateSection):
-            return dataclasses.replace(stage, style=section.style)
-        ask, running = ask_of(stream, section, self.directory)
-        cache = self.store.root / ".models.json"
-        return dataclasses.replace(
-            stage,
-            ask=ask,
-            running=dataclasses.replace(running, cache=cache, lexicon=self.lexicon),
+        return stage_of(
+            stream,
+            self.recipe.captions[stream],
+            self.directory,
+            seed=self.recipe.dataset.seed,
+            cache=self.store.root / ".models.json",
+            lexicon=self.lexicon,
         )
 
     def scores(self) -> list[Stage]:

@@ -451,7 +451,7 @@ def _explain(error: Any) -> str:
 
 
 def _known_keys(place: list[str], backend: str) -> list[str]:
-    model: Any = caption_keys.SECTIONS[backend] if backend else Recipe
+    model: Any = caption_keys.BACKENDS[backend].section if backend else Recipe
     for part in place[2 if backend else 0 :]:
         field = model.model_fields.get("imports" if part == "import" else part)
         model = _plain(field.annotation) if field else model  # or the name of one of many tables

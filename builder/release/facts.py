@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from builder.captions.section import TemplateSection, ask_of
 from builder.core.fields import Place, published
 from builder.core.files import read_json
 from builder.core.manifest import read_manifest
@@ -32,10 +31,8 @@ def facts(project: Project) -> dict[str, Any]:
     plan = balance_plan(project)
     recipe = published(project.recipe, project.directory)
     del recipe["engine"]
-    for stream, section in project.recipe.captions.items():
-        if not isinstance(section, TemplateSection):
-            ask, _ = ask_of(stream, section, project.directory)
-            recipe["captions"][stream]["prompt"] = ask.prompt
+    for stream in project.recipe.captions:
+        recipe["captions"][stream] |= project.caption(stream).ask.published()
     encoders = {}
     for key in ("clip", "tokenizer", "features"):
         if weights := project.encoder(key):

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from builder.captions import batch
+from builder.captions.ask import Ask
 from builder.captions.base import Answer
-from builder.captions.openai import body
-from builder.captions.section import Ask
+from builder.captions.server import body
 from builder.core.errors import ArasError
 from tests.loopback.openai import TEXT, completion
 from tests.makers.caption_requests import requests

@@ -6,7 +6,7 @@ import pytest
 from builder.captions.base import Answer
 from builder.captions.checked import Checked
 from builder.captions.checked import grounding as real_grounding
-from builder.captions.stage import entry
+from builder.captions.stage import cell_of
 from builder.captions.template import Template
 from builder.land.prompts import Request
 from tests.makers.caption_requests import requests
@@ -92,9 +92,9 @@ def test_the_template_stands_in_under_its_own_name() -> None:
     plain = Template("full").caption([row])[0]
     assert answer.text == plain.text
     assert answer.counts == {"attempts": 2, "new_tokens": 6, "ungrounded": 1, "fallbacks": 1}
-    cell = entry(checked, row.seed, answer)
+    cell = cell_of(checked, row.seed, answer)
     assert (cell["model"], cell["error"]) == ("aras-template", None)
-    assert cell == entry(Template("full"), row.seed, plain)
+    assert cell == cell_of(Template("full"), row.seed, plain)
 
 
 def test_nothing_stands_in_for_a_server_that_is_down() -> None:

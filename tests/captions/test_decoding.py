@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from builder.captions.local import (
+from builder.captions.ask import Ask
+from builder.captions.local_model import (
     Decoding,
     FewLeft,
     RowSampler,
@@ -10,7 +11,6 @@ from builder.captions.local import (
     candidates,
     decoding_of,
 )
-from builder.captions.section import Ask
 from builder.models.weights import out_of_memory
 
 

@@ -5,7 +5,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from builder.captions import local
+from builder.captions import local_model as local
 from tests.makers.tiny_models import tiny_model
 
 HEAD = [7, 3, 9, 4, 8, 5, 6, 2, 11, 12]

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from builder.captions.ask import Ask
 from builder.captions.stage import Caption
+from builder.captions.template import Style
 from builder.core.errors import ArasError
 from builder.land import prompts
 from builder.pipeline import recipe
@@ -19,8 +21,9 @@ def stage(folder: Path, text: str) -> Caption:
 
 
 def test_a_stream_without_keys_is_the_template(tmp_path: Path) -> None:
-    assert stage(tmp_path, "") == Caption(stream="one", backend="template", style="full")
-    assert stage(tmp_path, 'style = "layout"').style == "layout"
+    plain = stage(tmp_path, "")
+    assert (plain.stream, plain.backend, plain.ask) == ("one", "template", Style("full"))
+    assert stage(tmp_path, 'style = "layout"').ask == Style("layout")
 
 
 @pytest.mark.parametrize("name", prompts.PRESETS)
@@ -29,7 +32,7 @@ def test_every_preset_is_a_stream_on_both_backends(tmp_path: Path, name: str, se
     made = stage(tmp_path, f'preset = "{name}"\n{server}')
     preset = prompts.PRESETS[name]
     assert made.backend == ("openai" if server else "transformers")
-    assert made.ask is not None
+    assert isinstance(made.ask, Ask)
     assert (made.ask.model, list(made.ask.sees)) == (preset["model"], preset["sees"])
     assert made.ask.prompt == preset["prompt"]
     assert made.ask.max_new_tokens == 100
@@ -37,7 +40,7 @@ def test_every_preset_is_a_stream_on_both_backends(tmp_path: Path, name: str, se
 
 def test_the_original_streams_decode_as_they_did(tmp_path: Path) -> None:
     asks = {name: stage(tmp_path, f'preset = "{name}"').ask for name in prompts.PRESETS}
-    told = {name: ask.decoding for name, ask in asks.items() if ask}
+    told = {name: ask.decoding for name, ask in asks.items() if isinstance(ask, Ask)}
     assert told == {
         "text_qwen3-4b": "sample",
         "vision_gemma3-4b": "model",
@@ -47,7 +50,7 @@ def test_the_original_streams_decode_as_they_did(tmp_path: Path) -> None:
         "grounded": "sample",
     }
     text = asks["text_qwen3-4b"]
-    assert text is not None
+    assert isinstance(text, Ask)
     assert (text.temperature, text.top_p) == (0.7, 0.8)
 
 
@@ -55,7 +58,7 @@ def test_keys_beside_a_preset_replace_its_own(tmp_path: Path) -> None:
     (tmp_path / "mine.j2").write_text("Only {{ composition }}.")
     text = 'preset = "grounded"\nprompt_file = "mine.j2"\ndecoding = "greedy"\nrevision = "v1"'
     ask = stage(tmp_path, text).ask
-    assert ask is not None
+    assert isinstance(ask, Ask)
     assert (ask.prompt, ask.decoding, ask.revision) == ("Only {{ composition }}.", "greedy", "v1")
     assert (ask.attempts, ask.min_grounding, ask.fallback) == (1, 0.7, "full")
 
@@ -78,7 +81,7 @@ MODEL = 'backend = "transformers"\nmodel = "a/b"\nsees = ["image"]\nprompt = "De
         (MODEL.replace('["image"]', '["smell"]'), "'image', 'composition' or 'layout'"),
         (MODEL + "top_p = 0.9", 'top_p needs decoding = "sample"'),
         (MODEL + "attempts = 3", 'attempts needs decoding = "sample"'),
-        (MODEL + 'prompt_file = "x.j2"', "one of prompt (text) and prompt_file"),
+        (MODEL + 'prompt_file = "x.j2"', "expected either prompt (text) or prompt_file"),
         (MODEL.replace("Describe.", "{{ percentages }}"), "[captions.one] prompt: uses {{ perc"),
         ('backend = "transformers"\nsees = ["image"]\nprompt = "x"', "captions.one.model"),
         (MODEL.replace('prompt = "', 'prompt_file = "'), "[captions.one] prompt_file: "),
@@ -126,7 +129,7 @@ def test_a_changed_prompt_file_changes_the_identity(tmp_path: Path) -> None:
 
 def test_a_local_model_is_named_without_its_folder(tmp_path: Path) -> None:
     made = stage(tmp_path, 'preset = "text_qwen3-4b"\nmodel = "models/small.Q4.gguf"')
-    assert made.ask is not None
+    assert isinstance(made.ask, Ask)
     assert made.ask.model == "small.Q4"
     assert made.running.path == tmp_path / "models/small.Q4.gguf"
 

@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 import pytest
 
 from builder.captions import stage as caption
-from builder.captions.base import Answer
-from builder.captions.stage import Caption, entry
-from builder.captions.template import Template
+from builder.captions.base import Answer, Running
+from builder.captions.stage import Caption, cell_of
+from builder.captions.template import Style, Template
 from builder.core.engine import Engine
 from builder.core.errors import ArasError
 from builder.core.seeds import seed
@@ -66,7 +66,7 @@ def test_a_caption_carries_who_wrote_it_from_what(store: Store) -> None:
 
 def test_streams_are_stages_of_their_own(store: Store) -> None:
     for style in ("full", "absence"):
-        run(Caption(stream=style, style=style), store, Engine("serial"))
+        run(Caption(stream=style, ask=Style(style)), store, Engine("serial"))
     assert store.stages() == ["caption-absence", "caption-full", "tiles"]
     assert [e["text"] for e in entries(store)] != [e["text"] for e in entries(store, "absence")]
 
@@ -79,10 +79,10 @@ def test_the_run_seed_varies_the_words(store: Store) -> None:
 
 
 def test_an_unknown_style_is_named_with_the_known_ones(store: Store) -> None:
-    summary = run(Caption(style="poem"), store, Engine("serial"))
+    summary = run(Caption(ask=Style("poem")), store, Engine("serial"))
     assert "style = 'poem': known styles are dominant, composition" in summary.failed[SHARD]
     with pytest.raises(ArasError, match=r"\[captions.mine\]"):
-        caption.load_backend("mine", "template", "poem")
+        caption.load_backend("mine", "template", Style("poem"), Running())
 
 
 class Moody(Template):
@@ -151,11 +151,11 @@ def test_a_composition_of_no_pixels_is_none(store: Store) -> None:
 
 @pytest.mark.parametrize("text", [None, "", "  \n"])
 def test_an_empty_text_is_an_error_not_a_caption(text: str | None) -> None:
-    made = entry(Template("full"), 1, Answer(text))
+    made = cell_of(Template("full"), 1, Answer(text))
     assert made["text"] is None
     assert made["error"] == "the backend gave an empty text"
 
 
 def test_an_error_is_never_kept_as_a_text() -> None:
-    made = entry(Template("full"), 1, Answer("half a sen", "cut off"))
+    made = cell_of(Template("full"), 1, Answer("half a sen", "cut off"))
     assert (made["text"], made["error"]) == (None, "cut off")

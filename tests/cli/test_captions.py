@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
 
-from builder.captions.openai import body
-from builder.captions.section import Ask
+from builder.captions.ask import Ask
+from builder.captions.server import body
 from builder.captions.template import Template
 from builder.cli import cli
 from builder.core.store import Store

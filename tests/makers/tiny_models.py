@@ -102,7 +102,7 @@ def _qwen3_vl(tokenizer: Any) -> tuple[Any, Any]:
     from transformers import Qwen2VLImageProcessor
     from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
 
-    from builder.captions.local import _image_only
+    from builder.captions.local_model import _image_only
 
     ids = tokenizer.convert_tokens_to_ids
     config = transformers.Qwen3VLConfig(

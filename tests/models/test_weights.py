@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from builder.captions.local import Local
-from builder.captions.section import Ask, Running, weights_of
+from builder.captions.ask import Ask, weights_of
+from builder.captions.base import Running
+from builder.captions.local_model import Local
 from builder.core.errors import ArasError
 from builder.scores.grounding import score_captions
 from builder.scores.leakage import null_grounding

@@ -150,7 +150,7 @@ def test_the_threshold_of_a_caption_stream_is_judged_with_the_recipes_lexicon(
     project = project_with_lexicon(tmp_path)
     stage = project.caption("judged")
     before = stage.models()["lexicon"]
-    backend: Any = load_backend(stage.stream, stage.backend, "", stage.ask, stage.running)
+    backend: Any = load_backend(stage.stream, stage.backend, stage.ask, stage.running)
     water = Request(id="a", seed=0, pixels=np.array([0, 0, 0, 0, 0, 0, 9]), mask=None, image=None)
     assert backend.score([water], ["A wadi."]) == [1]
     (tmp_path / "words" / "coast.toml").write_text(COAST.replace("wadi", "creek"))

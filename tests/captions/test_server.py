@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from builder.captions.base import Answer
-from builder.captions.openai import Server, body, read_answer
-from builder.captions.section import Ask, Running
+from builder.captions.ask import Ask
+from builder.captions.base import Answer, Running
+from builder.captions.server import Server, body, read_answer
 from builder.core.errors import ArasError, WorkFailed
 from tests.loopback.openai import TEXT, Fault, OpenAIServer, completion, first, openai_server
 from tests.makers.caption_requests import request, requests

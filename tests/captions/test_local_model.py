@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from builder.captions.base import Answer
-from builder.captions.local import Local
-from builder.captions.section import Ask, Running
+from builder.captions.ask import Ask
+from builder.captions.base import Answer, Running
+from builder.captions.local_model import Local
 from builder.core.errors import ArasError, WorkFailed
 from tests.makers.caption_requests import requests
 from tests.makers.tiny_models import tiny_model
@@ -174,4 +174,4 @@ def test_the_system_prompt_reaches_the_model_and_the_digest(tiny: functools.part
     plain = captions(tiny("text"), "text")
     assert captions(tiny("text"), "text", system="Answer like a poet.") != plain
     ask = Ask("tiny", PROMPT, ("composition",), system="Answer like a poet.")
-    assert re.fullmatch(r"Answer like a poet\.\n\nLand cover.*", ask.told)
+    assert re.fullmatch(r"Answer like a poet\.\n\nLand cover.*", ask.instructions)

@@ -1,0 +1,243 @@
+"""Chat completions of any OpenAI-compatible server (vLLM, Ollama, a hosted API), and its client."""
+
+import base64
+import json
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import requests as http
+from urllib3.exceptions import NewConnectionError
+
+from builder.captions.ask import Ask
+from builder.captions.base import Answer, Running, flaw, tidy
+from builder.core.errors import ArasError, WorkFailed
+from builder.core.web import is_secure, new_session, reason, redact, retrying, status_of
+from builder.land import prompts
+from builder.land.prompts import Request
+
+_FATAL = {401, 403, 404}
+"""Answers that every other row would get as well: a wrong key, model or address."""
+
+
+WHOLE = ("stop", "eos", "eos_token", "end_turn")
+"""Finish reasons of an answer that ended by itself."""
+
+_SEEDS = 1 << 31
+
+MAX_TOKENS = 10_000_000
+"""More tokens than one answer costs: a usage beyond it, or below 0, is nonsense and not counted."""
+
+
+def body(ask: Ask, request: Request) -> dict[str, Any]:
+    """The chat completion request of one tile. Raises ArasError when the tile lacks what the
+    stream sees."""
+    text = prompts.render(ask.prompt, ask.sees, request)
+    content: Any = text
+    if "image" in ask.sees:
+        if request.image is None:
+            raise ArasError(f"{request.id}: has no image, which this stream sees")
+        data = base64.b64encode(request.image).decode("ascii")
+        content = [
+            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}},
+            {"type": "text", "text": text},
+        ]
+    messages = [{"role": "user", "content": content}]
+    if ask.system:
+        messages.insert(0, {"role": "system", "content": ask.system})
+    made: dict[str, Any] = {"model": ask.model, "messages": messages}
+    extra = json.loads(ask.extra)
+    if "max_completion_tokens" not in extra:  # the newer name of the same limit
+        made["max_tokens"] = ask.max_new_tokens
+    if ask.decoding == "greedy":
+        made["temperature"] = 0
+    if ask.decoding == "sample":
+        made |= {"temperature": ask.temperature, "top_p": ask.top_p}
+        if ask.top_k:
+            made["top_k"] = ask.top_k
+    if ask.decoding != "greedy":
+        made["seed"] = request.seed % _SEEDS
+    return {**made, **extra}
+
+
+def read_answer(told: Any, limit: int) -> Answer:
+    """A server's chat completion as an answer; whatever is not one is an error of that row.
+
+    ``limit`` is the asked max_new_tokens, for the message of a cut text.
+    """
+    try:
+        choice = told["choices"][0]
+        text, finish = choice["message"]["content"], choice["finish_reason"]
+    except (KeyError, IndexError, TypeError):
+        return Answer(None, f"the server's answer is no chat completion: {short(told)}")
+    used = told.get("usage")
+    used = used if isinstance(used, dict) else {}
+    counts = {
+        name: used[key]
+        for name, key in (("prompt_tokens", "prompt_tokens"), ("new_tokens", "completion_tokens"))
+        if type(used.get(key)) is int and 0 <= used[key] <= MAX_TOKENS
+    }
+    if finish == "length":
+        why: str | None = f"cut at max_new_tokens = {limit}, before an end token"
+    elif finish not in WHOLE:
+        why = f"the server ended the text with finish_reason = {(finish and short(finish))!r}"
+    elif text is not None and not isinstance(text, str):
+        why = f"the server's answer is no text: {short(text)}"
+    else:
+        text = tidy(text or "")
+        why = flaw(text)
+    if why:
+        return Answer(None, why, flawed=True, counts=counts)
+    name = told.get("model")
+    return Answer(text, revision=short(name) if isinstance(name, str) else None, counts=counts)
+
+
+class Server:
+    """Asks one chat completion per row, ``concurrency`` at a time.
+
+    Dropped connections, time-outs, 429 and 5xx are tried again with growing waits; what still
+    fails is the error of its row. When the server is gone, or refuses the key or the model, the
+    rows not yet asked are not asked.
+    """
+
+    def __init__(self, ask: Ask, running: Running) -> None:
+        self.ask, self.running = ask, running
+        self.model = ask.model
+        self.revision = ask.revision
+        self.url = f"{running.base_url}/chat/completions"
+        self._key = _key(running)
+        self._session = new_session(running.concurrency)
+
+    @property
+    def prompt(self) -> str:
+        return self.ask.instructions
+
+    def caption(self, requests: Sequence[Request]) -> list[Answer]:
+        """One answer per request.
+
+        Raises WorkFailed when no row was answered because the server is not there, or refuses
+        everything, saying what it said.
+        """
+        closed, alive = threading.Event(), threading.Event()
+        answers: list[Answer | None] = [None] * len(requests)
+        with ThreadPoolExecutor(self.running.concurrency) as pool:
+            asked = [pool.submit(self._ask, request, closed, alive) for request in requests]
+            try:
+                for i, future in enumerate(asked):
+                    answers[i] = future.result()
+            except BaseException:
+                closed.set()
+                raise
+        whole = [one for one in answers if one is not None]
+        if closed.is_set() and not any(one.text or one.flawed for one in whole):
+            raise WorkFailed(next(one.error for one in whole if one.error) or "")
+        return whole
+
+    def _ask(self, request: Request, closed: threading.Event, alive: threading.Event) -> Answer:
+        if closed.is_set():
+            return Answer(None, f"not asked: {self.running.base_url} no longer answers")
+        try:
+            payload = body(self.ask, request)
+            told = retrying(lambda: self._post(payload, closed), attempts=self.running.retries + 1)
+        except ArasError as error:
+            return Answer(None, str(error))
+        except (http.RequestException, OSError) as error:
+            hung = isinstance(error, http.Timeout) and not alive.is_set()
+            if status_of(error) in _FATAL or _unreachable(error) or hung:
+                closed.set()
+            return Answer(None, self._words(error))
+        return read_answer(told, self.ask.max_new_tokens)
+
+    def _post(self, payload: dict[str, Any], closed: threading.Event) -> Any:
+        """The decoded answer. Raises what requests raises, and ArasError for what is not JSON."""
+        if closed.is_set():
+            raise ArasError(f"not asked again: {self.running.base_url} no longer answers")
+        answer = self._session.post(
+            self.url,
+            json=payload,
+            timeout=(min(10.0, self.running.timeout), self.running.timeout),
+            auth=self._authorise,
+            allow_redirects=False,
+        )
+        if answer.is_redirect:
+            raise ArasError(f"{self.url} redirects elsewhere; give that address as base_url")
+        answer.raise_for_status()
+        try:
+            return answer.json()
+        except (ValueError, RecursionError) as error:
+            raise ArasError(f"the server's answer is not JSON: {short(answer.text)}") from error
+
+    def _authorise(self, request: http.PreparedRequest) -> http.PreparedRequest:
+        # As an auth object, so that an entry in ~/.netrc does not replace it.
+        if self._key:
+            request.headers["Authorization"] = f"Bearer {self._key}"
+        return request
+
+    def _words(self, error: BaseException) -> str:
+        """A failure in words that never hold the key, with the server's own and the way out."""
+        text = f"{self.url}: {reason(error)}"
+        response = getattr(error, "response", None)
+        if response is not None:
+            text += f" ({_server_words(response)})"
+        if status_of(error) in (401, 403):
+            key = self.running.api_key_env
+            text += (
+                f"; is the key in ${key} right?"
+                if key
+                else "; name the variable with the key: api_key_env = …"
+            )
+        if status_of(error) == 404:
+            text += f"; base_url usually ends in /v1, and the server must know {self.model}"
+        if response is None:
+            text += "; is the server running?"
+        return redact(text, self._key)
+
+
+def _key(running: Running) -> str:
+    """The API key from the environment. Raises ArasError when it is unset or would go in clear."""
+    name = running.api_key_env
+    if not name:
+        return ""
+    key = os.environ.get(name, "").strip()
+    if not key:
+        raise ArasError(
+            f"the environment variable {name} is not set; put the server's API key there "
+            f"(export {name}=…)"
+        )
+    if not is_secure(running.base_url):
+        raise ArasError(
+            f"base_url = {running.base_url!r} would send the key in clear text; use https, or "
+            "leave api_key_env out for a server that needs no key"
+        )
+    return key
+
+
+def _unreachable(error: BaseException) -> bool:
+    """True when no connection could be made, unlike one that broke over a single answer."""
+    cause = error.args[0] if error.args else None
+    return isinstance(error, http.ConnectTimeout) or isinstance(
+        getattr(cause, "reason", None), NewConnectionError
+    )
+
+
+def _server_words(response: http.Response) -> str:
+    """The message inside an error answer, or the beginning of whatever it is."""
+    try:
+        told = response.json()
+        inner = told.get("error", told)
+        text = inner["message"] if isinstance(inner, dict) else inner
+    except (ValueError, KeyError, AttributeError, RecursionError):
+        text = response.text
+    return short(text)
+
+
+def short(value: Any) -> str:
+    """At most 200 characters of what a server said, whatever it is, as valid Unicode."""
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        text = "something nested too deeply"
+    text = tidy(text).encode("utf-8", "replace").decode()
+    return text if len(text) <= 200 else f"{text[:199]}…"
