@@ -134,6 +134,15 @@ def _name(kind: pa.DataType) -> str:
     return "list" if pa.types.is_list(kind) or pa.types.is_large_list(kind) else str(kind)
 
 
+def type_name(kind: pa.DataType) -> str:
+    """A type in full, down to every member; equal before and after Parquet."""
+    if pa.types.is_struct(kind):
+        return f"struct<{', '.join(f'{child.name}: {type_name(child.type)}' for child in kind)}>"
+    if pa.types.is_nested(kind):
+        return f"{_name(kind)}<{type_name(kind.value_type)}>"
+    return str(kind)
+
+
 def _feed_bytes(state: Any, values: pa.Array) -> None:
     if not len(values):
         return

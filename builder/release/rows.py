@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from builder.core.arrow import type_name
+from builder.core.errors import ArasError
 from builder.core.store import Store
 from builder.land.columns import (
     BY_NAME,
@@ -19,6 +21,7 @@ from builder.land.columns import (
     SPLITS,
     STREAM_PREFIX,
     arrow_schema,
+    arrow_type,
 )
 from builder.pipeline.project import Project
 from builder.steps.stage import Stage
@@ -53,8 +56,17 @@ def stored_columns(project: Project, kind: str) -> list[str]:
 def release_rows(
     store: Store, shard: str, stored: Sequence[str], streams: Sequence[str]
 ) -> pa.Table:
-    """One shard as release rows, in the published columns and types, whatever their split."""
+    """One shard as release rows, in the published columns and types, whatever their split.
+
+    Raises ArasError for a stored column whose type is not the one that its stage makes today.
+    """
     table = store.read(shard, stored)
+    for field in table.schema:
+        if type_name(field.type) != type_name(arrow_type(field.name)):
+            raise ArasError(
+                f"shard {shard}: column {field.name} has a type of an earlier aras, and a release "
+                "would hold nulls in its place; run `aras build` first"
+            )
     kind = KINDS.index(shard.split("-")[0])
     columns: dict[str, Any] = {"kind": pa.array([kind] * table.num_rows, pa.int64())}
     for column, prefixes in GATHERED.items():

@@ -10,13 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from builder.core.arrow import combine
+from builder.core.arrow import combine, type_name
 from builder.core.engine import Engine, Outcome
 from builder.core.errors import ArasError
 from builder.core.files import digest_of
 from builder.core.progress import bar
 from builder.core.store import CorruptShard, Store
-from builder.land.columns import KINDS
+from builder.land.columns import KINDS, arrow_type
 from builder.steps.stage import SOURCES, Made, Maker, Stage, Unit, shards
 
 Part = tuple[int, int]
@@ -74,6 +74,7 @@ def plan(stage: Stage, store: Store, part: Part = (1, 1)) -> Plan:
     """
     base = {"stage": stage.name, "version": stage.version, **stage.config()}
     base["models"] = stage.models()
+    base["types"] = {name: type_name(arrow_type(name)) for name in stage.adds}
     if (stage.needs or stage.surveys) and not shards(store, KINDS):
         raise ArasError("there are no tiles yet: run `aras tiles` (or `aras import`) first")
 
@@ -153,8 +154,6 @@ class OpenWorker:
 
 def _typed(made: Made, adds: tuple[str, ...]) -> pa.Table:
     """The added columns in their published types and order."""
-    from builder.land.columns import arrow_type
-
     schema = pa.schema([pa.field(name, arrow_type(name)) for name in adds])
     return made.table.select(list(adds)).cast(schema)
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from builder.core.arrow import column_digest, combine, table_digests
+from builder.core.arrow import column_digest, combine, options, table_digests, type_name
 from builder.land.classes import CLASSES
 from builder.land.columns import CAPTION, CAPTIONS, IMAGE, PER_CLASS_COUNT
 
@@ -116,3 +116,15 @@ def test_combining_digests_ignores_their_order_but_not_their_names() -> None:
     assert (
         len({combine(d) for d in ({"a": "1", "b": "2"}, {"a": "2", "b": "1"}, {"a": "1"}, {})}) == 4
     )
+
+
+@pytest.mark.parametrize("kind", [kind for kind, _, _ in COLUMNS], ids=str)
+def test_a_type_has_one_name_before_and_after_parquet(kind: pa.DataType, tmp_path: Path) -> None:
+    empty = pa.table({"x": pa.array([], kind)})
+    pq.write_table(empty, tmp_path / "x", **options(empty.schema))
+    assert type_name(pq.read_table(tmp_path / "x").schema.field("x").type) == type_name(kind)
+
+
+def test_a_member_more_makes_another_type() -> None:
+    names = [type_name(pa.list_(pa.struct(list(PER_CLASS_COUNT)[:n]))) for n in range(1, 8)]
+    assert len(set(names)) == 7

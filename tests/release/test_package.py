@@ -11,6 +11,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -18,6 +19,7 @@ from PIL import Image
 from builder.core import manifest
 from builder.core.errors import ArasError
 from builder.core.files import sha256_file
+from builder.land import columns
 from builder.land.classes import CLASSES, count_pixels
 from builder.land.columns import CONTROLS, SPLITS, arrow_schema, features, names_of
 from builder.pipeline.project import Project
@@ -25,7 +27,8 @@ from builder.pipeline.stand_ins import make_project
 from builder.release.check import violations
 from builder.release.package import package
 from builder.scores.controls import digits_masked
-from builder.steps.stage import shards
+from builder.steps.plan import plan
+from builder.steps.stage import Stage, shards
 from tests.makers.project import RECIPE
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +69,22 @@ def files_of(release: Path) -> dict[str, str]:
     return {
         p.relative_to(release).as_posix(): sha256_file(p) for p in release.rglob("*") if p.is_file()
     }
+
+
+def test_a_new_score_makes_the_score_stages_stale_and_is_never_packaged_as_nulls(
+    project: Project, copied: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wider = pa.struct([*columns.CAPTION_SCORE, pa.field("humour", pa.float32())])
+    monkeypatch.setitem(columns._BY_PREFIX, columns.SCORE_PREFIX, wider)
+    stale = {
+        step.name
+        for step in project.steps()
+        if isinstance(step, Stage) and plan(step, project.store).stale
+    }
+    assert stale == {f"score-{stream}" for stream in copied.streams()}
+    with pytest.raises(ArasError, match=r"column score_.* has a type of an earlier aras"):
+        package(copied)
+    assert not (copied.releases / "0.1.0").exists()
 
 
 def test_a_release_holds_every_row_with_a_split_and_drops_those_set_aside(

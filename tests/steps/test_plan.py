@@ -13,6 +13,7 @@ from builder.core import files
 from builder.core.engine import Engine
 from builder.core.errors import ArasError
 from builder.core.store import Store
+from builder.land import columns
 from builder.steps.plan import Summary, plan, run
 from builder.steps.stage import Made, Maker, Stage
 from tests.makers.shards import damage, digests, marks
@@ -118,6 +119,15 @@ def test_a_setting_that_only_changes_the_speed_remakes_nothing(built: Store) -> 
     before = marks(built.root)
     build(Store(built.root), [*CHAIN[:2], Caption(mute="real-00001"), *CHAIN[3:]])
     assert marks(built.root) == before
+
+
+def test_a_new_member_of_a_column_makes_exactly_its_stages_stale(
+    built: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wider = pa.struct([*columns.CAPTION, pa.field("language", pa.string())])
+    monkeypatch.setitem(columns._BY_PREFIX, columns.STREAM_PREFIX, wider)
+    stale = {stage.name: len(plan(stage, Store(built.root)).stale) for stage in CHAIN}
+    assert stale == {"tiles": 0, "split": 0, "caption-toy": 4, "segment": 0}
 
 
 def test_another_model_remakes_what_it_made(built: Store) -> None:
