@@ -98,15 +98,19 @@ def status(directory: Path, as_json: bool) -> None:
     it now is named too.
     """
     from builder.cli.make import print_plan
+    from builder.core.manifest import read_manifest
     from builder.pipeline.preview import is_done, preview
     from builder.pipeline.project import Project
+    from builder.publish.targets import status_lines
     from builder.release.package import package_line
 
     project = Project(directory)
     told = preview(project, project.steps())
     told.append(package_line(project, told))
-    releases = [release_line(path) for path in sorted(project.releases.glob("[!.]*/manifest.json"))]
+    manifests = sorted(project.releases.glob("[!.]*/manifest.json"))
+    folders = [manifest.parent for manifest in manifests]
     if as_json:
+        releases = [release_status(folder) for folder in folders]
         print_json({"kind": "status", "steps": told, "releases": releases})
         return
     waiting = [line for line in told if "waits_for" in line]
@@ -116,41 +120,26 @@ def status(directory: Path, as_json: bool) -> None:
         click.echo(f"{'waiting':<22} {len(waiting)} of {len(told)} steps: for those above")
     if fresh:
         click.echo(f"{'fresh':<22} {len(fresh)} of {len(told)} steps: nothing to do")
-    for one in releases:
-        rows = sum(one["rows"].values())
-        click.echo(f"release {one['version']:<14} {rows:,} rows, {one['content_sha256'][:12]}")
-        for place in one["published"]:
-            click.echo(f"  {place['kind']:<20} {publication_line(place)}")
-        for draft in one["unfinished"]:
-            main = draft["records"]["main"]
-            click.echo(
-                f"  {'zenodo draft':<20} not published: DOI {main['doi']} reserved, {main['html']}"
-                if "doi" in main
-                else f"  {'zenodo draft':<20} not published: begun on {draft['destination']}"
-            )
+    for folder in folders:
+        manifest = read_manifest(folder)
+        rows = sum(manifest["facts"]["census"]["rows"].values())
+        digest = manifest["content_sha256"][:12]
+        click.echo(f"release {manifest['version']:<14} {rows:,} rows, {digest}")
+        for place, text in status_lines(folder):
+            click.echo(f"  {place:<20} {text}")
 
 
-def publication_line(place: dict[str, Any]) -> str:
-    """One place that holds a release: what a reader cites or loads, and its address."""
-    if place["kind"] == "hub":
-        return f"{place['repo']}@{place['tag']} at commit {place['commit'][:8]}, {place['url']}"
-    if "doi" not in place:
-        return str(place["destination"])
-    html = place.get("records", {}).get("main", {}).get("html") or place["destination"]
-    return f"DOI {place['doi']} (all versions {place['concept_doi']}), {html}"
-
-
-def release_line(manifest: Path) -> dict[str, Any]:
+def release_status(release: Path) -> dict[str, Any]:
+    """A release as `status --json` gives it."""
     from builder.core.manifest import read_manifest
-    from builder.publish.journal import unfinished
+    from builder.publish.targets import drafts
     from builder.release.published import publications
 
-    told = read_manifest(manifest.parent)
-    rows = told["facts"]["census"]["rows"]
+    manifest = read_manifest(release)
     return {
-        "version": told["version"],
-        "content_sha256": told["content_sha256"],
-        "rows": rows,
-        "published": publications(manifest.parent),
-        "unfinished": unfinished(manifest.parent),
+        "version": manifest["version"],
+        "content_sha256": manifest["content_sha256"],
+        "rows": manifest["facts"]["census"]["rows"],
+        "published": [publication.as_json() for publication in publications(release)],
+        "unfinished": [draft.journal for _, draft in drafts(release)],
     }

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from builder.core.errors import ArasError, WorkFailed
 from builder.core.web import in_words, is_transient, redact, retrying, status_of
+from builder.publish.release import File
 
 
 def environment(endpoint: str) -> dict[str, str]:
@@ -178,9 +179,23 @@ LARGEST_SKEW = 300.0
 class Held:
     """A file as the repo holds it: ``sha256`` of a large file, git's ``blob`` id of a small one."""
 
-    bytes: int
+    size: int
     sha256: str | None
     blob: str
+
+    def holds(self, file: File) -> bool:
+        """Whether its bytes are those of ``file``; a small one is read for git's blob id."""
+        if self.sha256 is not None:
+            return self.sha256 == file.sha256
+        return self.size == file.size and self.blob == git_blob(file.read())
+
+
+@dataclass(frozen=True)
+class Refs:
+    """Names of the tags and branches of a repo."""
+
+    tags: frozenset[str] = frozenset()
+    branches: frozenset[str] = frozenset()
 
 
 class HubRepo(HubCalls):
@@ -237,19 +252,19 @@ class HubRepo(HubCalls):
             self.call("looking at the repo", lambda: self.api.dataset_info(self.repo).private)
         )
 
-    def refs(self) -> dict[str, set[str]]:
-        """Names of the "tags" and "branches"; none where the repo is not there."""
+    def refs(self) -> Refs:
+        """The tags and branches; none where the repo does not exist."""
         from huggingface_hub.errors import RepositoryNotFoundError
 
-        def ask() -> dict[str, set[str]]:
+        def ask() -> Refs:
             try:
-                found = self.api.list_repo_refs(**self.where)
+                refs = self.api.list_repo_refs(**self.where)
             except RepositoryNotFoundError:
-                return {"tags": set(), "branches": set()}
-            return {
-                "tags": {one.name for one in found.tags},
-                "branches": {one.name for one in found.branches},
-            }
+                return Refs()
+            return Refs(
+                frozenset(ref.name for ref in refs.tags),
+                frozenset(ref.name for ref in refs.branches),
+            )
 
         return self.call("listing the tags", ask)
 
@@ -328,12 +343,12 @@ class HubRepo(HubCalls):
             lambda: self.api.create_repo(**self.where, private=asked, exist_ok=True),
         )
 
-    def operation(self, release: Path, path: str, sha256: str, *, sent: bool) -> Any:
-        """An operation that adds ``release/path``; ``sent`` when the Hub has its bytes already."""
+    def operation(self, file: File, *, sent: bool) -> Any:
+        """An operation that adds ``file``; ``sent`` when the Hub has its bytes already."""
         from huggingface_hub import CommitOperationAdd
 
-        operation = CommitOperationAdd(path, release / path)
-        operation.upload_info.sha256 = bytes.fromhex(sha256)  # the client need not hash again
+        operation = CommitOperationAdd(file.name, file.source)
+        operation.upload_info.sha256 = bytes.fromhex(file.sha256)  # the client need not hash again
         if sent:
             # The client has no public way to rebuild an operation whose bytes were sent before.
             operation._upload_mode = "lfs"

@@ -1,118 +1,39 @@
-"""Rounds that bring a ref of a Hub repo to the release: each looks at the head, then commits.
+"""Publishes a release to a Hub: plan, upload, verify, tag; run again, it continues a cut run.
 
-The head decides everything. A round sends what differs and makes one atomic commit on top of it. A
-conflict or an answer that got lost only means another look.
+The head of ``main`` decides everything. A round looks at it, sends what differs and makes one
+atomic commit on top of it; after a conflict or a lost answer the next round looks again. The tag
+comes last, after checksums and row counts, and never moves. What the cards learn later (a DOI)
+goes to ``main`` alone.
 """
 
+import contextlib
+import datetime
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from builder.core import files
 from builder.core.errors import ArasError, WorkFailed
-from builder.core.manifest import MANIFEST, UNLISTED, read_manifest
+from builder.core.files import sha256_file
+from builder.core.manifest import MANIFEST, read_manifest
 from builder.core.progress import bar
-from builder.core.web import is_transient
-from builder.publish.hub_client import Held, HubRepo, git_blob, status_within
-from builder.publish.journal import Journal
+from builder.core.web import checked_address, is_transient
+from builder.publish import cards, hub_client
+from builder.publish.hub_client import HubRepo, status_within
+from builder.publish.hub_load import Counts, LoadFailed, count_rows_apart
+from builder.publish.journal import Journal, alone
+from builder.publish.release import File, Plan, Release, compare, lines, read_release
+from builder.publish.targets import Job
 from builder.release.changes import parse_version
+from builder.release.croissant import release_address
+from builder.release.published import Publication, record_publication
+
+Count = Callable[[str, str | None, str, str, list[str]], Counts]
+"""(endpoint, token, repo, revision, configs) → rows of each split of each config."""
 
 LEAVE = frozenset({".gitattributes"})
 """Written by the Hub itself: neither ours nor to be removed."""
-
-
-@dataclass(frozen=True)
-class File:
-    """A file of the release: path with forward slashes, size in bytes, sha256 in hex."""
-
-    path: str
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What publishing does to each file; ``remove`` lists files of the repo (its sizes)."""
-
-    add: tuple[File, ...]
-    keep: tuple[File, ...]
-    replace: tuple[File, ...]
-    remove: tuple[File, ...]
-
-    @property
-    def send(self) -> tuple[File, ...]:
-        return self.add + self.replace
-
-    @property
-    def changes(self) -> int:
-        return len(self.send) + len(self.remove)
-
-    def first(self, most: int) -> "Plan":
-        """The part of the plan that changes at most ``most`` files, removals last."""
-        add, replace = self.add[:most], self.replace[: max(0, most - len(self.add))]
-        return Plan(add, (), replace, self.remove[: most - len(add) - len(replace)])
-
-    def summary(self) -> dict[str, Any]:
-        """{"add" | "keep" | "replace" | "remove": [{"path", "bytes"}], "bytes": to send}."""
-        kinds = {"add": self.add, "keep": self.keep, "replace": self.replace, "remove": self.remove}
-        listed = {k: [{"path": f.path, "bytes": f.bytes} for f in v] for k, v in kinds.items()}
-        return {**listed, "bytes": sum(f.bytes for f in self.send)}
-
-
-def read_release(release: Path) -> tuple[dict[str, Any], dict[str, File]]:
-    """The manifest and every file of a release by path.
-
-    Raises ArasError where the folder is no release, lacks a file, holds one of another size, or
-    one that the manifest does not know. Digests are those of the manifest; bytes are read later.
-    """
-    manifest = read_manifest(release)
-    listed = {f["path"]: File(f["path"], f["bytes"], f["sha256"]) for f in manifest["files"]}
-    for name in UNLISTED:
-        if (release / name).is_file():
-            size = (release / name).stat().st_size
-            listed[name] = File(name, size, files.sha256_file(release / name))
-    there = {p.relative_to(release).as_posix(): p for p in release.rglob("*") if p.is_file()}
-    wrong = [f"{name} is missing" for name in sorted(listed.keys() - there.keys())]
-    wrong += [f"{name} is not in the manifest" for name in sorted(there.keys() - listed.keys())]
-    wrong += [
-        f"{name} has {there[name].stat().st_size} bytes, the manifest says {file.bytes}"
-        for name, file in sorted(listed.items())
-        if name in there and there[name].stat().st_size != file.bytes
-    ]
-    if wrong:
-        raise ArasError(lines(f"{release} is not as it was packaged:", wrong))
-    return manifest, listed
-
-
-def plan(release: Path, ours: dict[str, File], theirs: dict[str, Held]) -> Plan:
-    """Compare a release with the files of a repo; small files are read for git's blob id."""
-
-    def same(file: File, held: Held) -> bool:
-        if held.sha256 is not None:
-            return held.sha256 == file.sha256
-        return held.bytes == file.bytes and held.blob == git_blob(
-            (release / file.path).read_bytes()
-        )
-
-    ordered = [ours[path] for path in sorted(ours)]
-    known = [file for file in ordered if file.path in theirs]
-    kept = {file.path for file in known if same(file, theirs[file.path])}
-    gone = sorted(theirs.keys() - ours.keys() - LEAVE)
-    return Plan(
-        add=tuple(file for file in ordered if file.path not in theirs),
-        keep=tuple(file for file in known if file.path in kept),
-        replace=tuple(file for file in known if file.path not in kept),
-        remove=tuple(File(path, theirs[path].bytes, "") for path in gone),
-    )
-
-
-def lines(title: str, found: list[str], most: int = 10) -> str:
-    """``title`` over the first ``most`` of what was found, one to a line."""
-    shown = [f"  {line}" for line in found[:most]]
-    more = [f"  … and {len(found) - most} more"] if len(found) > most else []
-    return "\n".join([title, *shown, *more])
-
 
 LARGEST_COMMIT = 100
 """Files in one commit; a larger change goes through a pull request."""
@@ -124,80 +45,304 @@ CONFLICTS = frozenset({409, 412})
 """Somebody else was there first."""
 
 
-class _LookAgain(Exception):
+@dataclass(frozen=True)
+class HubOutcome:
+    """What publishing to a Hub came to.
+
+    ``status`` is "published", "already published", "cards renewed" or "planned". ``cards`` is the
+    commit on main whose cards are newer than those of the tag's ``commit``.
+    """
+
+    status: str
+    repo: str
+    endpoint: str
+    version: str
+    commit: str | None
+    url: str
+    plan: Plan | None = None
+    cards: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "status": self.status,
+            "repo": self.repo,
+            "endpoint": self.endpoint,
+            "version": self.version,
+            "tag": self.version,
+            "commit": self.commit,
+            "cards": self.cards,
+            "url": self.url,
+            "plan": self._listed(self.plan) if self.plan else None,
+        }
+
+    def as_text(self) -> str:
+        if self.status == "planned" and self.plan:
+            return self._plan_text(self.plan)
+        place = f"{self.repo} {self.version} at {str(self.commit)[:8]}: {self.url}"
+        if not self.plan:
+            return f"already published: {place}"
+        sent = f"{len(self.plan.send)} files, {self.plan.send_bytes:,} bytes"
+        if self.cards:
+            at = self.cards[:8]
+            return f"renewed the cards on main, {sent}, at {at}; the tag does not change: {place}"
+        return f"published {sent}: {place}"
+
+    @staticmethod
+    def _listed(plan: Plan) -> dict[str, Any]:
+        listed = {
+            action: [{"path": file.name, "bytes": file.size} for file in files]
+            for action, files in plan.actions.items()
+        }
+        return {**listed, "bytes": plan.send_bytes}
+
+    @staticmethod
+    def _plan_text(plan: Plan) -> str:
+        actions = {name: plan.actions[name] for name in ("add", "replace", "remove", "keep")}
+        rows = [
+            f"{action:8} {file.size:>15,}  {file.name}"
+            for action, files in actions.items()
+            for file in files
+        ]
+        counts = ", ".join(f"{len(files)} to {action}" for action, files in actions.items())
+        return "\n".join([*rows, f"{counts}; {plan.send_bytes:,} bytes to send"])
+
+
+def publish(
+    job: Job,
+    repo: str | None,
+    *,
+    endpoint: str,
+    token: str | None,
+    unpublished_doi: bool = False,
+    private: bool = False,
+    base: float = 0.5,
+    count: Count = count_rows_apart,
+) -> HubOutcome:
+    """Publish a release as the dataset ``repo`` and tag it with its version.
+
+    ``repo`` is that of the recipe when None; cards that name another, or another Hub, are written
+    anew. Where the tag holds the same data with older cards (before the DOI was known), main gets
+    the new ones. A DOI that does not resolve is refused unless ``unpublished_doi``. ``base`` is the
+    first wait in seconds between attempts. ``count`` counts rows as a user loads them (hub_load).
+
+    Raises ArasError before anything is sent for what no attempt could mend: a bad name, token,
+    clock, release, or a tag of other content; raises WorkFailed when the Hub did not do its part:
+    the same call continues.
+    """
+    path = job.release.resolve()
+    endpoint = checked_address(endpoint, "--endpoint")
+    if repo is None:
+        repo = _repo_of_recipe(path)
+    hub_client.check_repo_id(repo)
+    if token is None and not job.dry_run:
+        raise ArasError(
+            f"no token for {endpoint}: run `hf auth login`, or set HF_TOKEN (write access needed)"
+        )
+    with (
+        hub_client.redacted_logs(token),
+        contextlib.nullcontext() if job.dry_run else alone(path),
+    ):
+        if not job.dry_run:
+            cards.finish_rewriting(path, job.render)
+        release = read_release(path)
+        if not unpublished_doi:
+            cards.check_doi(path, release.manifest)
+        hub = HubRepo(endpoint, repo, token, base=base, say=job.say)
+        hub.check_place(release.version)
+        _check_repo(hub, release, private)
+        if violations := job.check(path):
+            raise ArasError(lines(f"{path} fails `aras check`; nothing was sent:", violations))
+        place, named = f"{endpoint}/datasets/{repo}", release_address(release.manifest) or "no repo"
+        if named != place and job.dry_run:
+            job.say(f"the cards name {named}: publishing writes them for {place} first")
+        elif named != place:
+            job.say(f"writing the cards for {place}; they named {named}")
+            cards.rewrite(path, job.render, repo=repo, endpoint=endpoint)
+            release = read_release(path)
+        return _Publisher(release, hub, count).run(private, job.dry_run)
+
+
+def _repo_of_recipe(path: Path) -> str:
+    """The repo that the snippets of the cards load."""
+    recipe = read_manifest(path)["facts"].get("recipe", {})
+    if repo := recipe.get("release", {}).get("repo"):
+        return str(repo)
+    raise ArasError("which repo? Give --repo ORG/NAME, or set repo in [release] of the recipe")
+
+
+def _check_repo(hub: HubRepo, release: Release, private: bool) -> None:
+    """Raise ArasError where an existing repo cannot take a new version as asked."""
+    head = hub.sha()
+    if head is None or release.version in hub.refs().tags:
+        return
+    if private and not hub.is_private():
+        raise ArasError(
+            f"{hub.repo} already exists and is public; make it private in its settings, "
+            "or leave --private out"
+        )
+    check_main(hub, release, head)
+    others = hub.tree(head).keys() - {"README.md", *LEAVE}
+    if others and not release_at(hub, head):
+        title = f"{hub.repo} holds files that are not a release of aras; publishing replaces them:"
+        way = "Give --repo another name, or delete them there first"
+        raise ArasError(lines(title, sorted(others)) + f"\n{way}")
+
+
+class _LookAgainError(Exception):
     """The head is not what this round expected; the next round sees what it is."""
 
 
 @dataclass
-class Rounds:
-    """The release ``manifest`` and ``ours`` tell of, on its way to ``hub``."""
+class _Publisher:
+    """A release on its way to ``hub``."""
 
-    release: Path
-    manifest: dict[str, Any]
-    ours: dict[str, File]
+    release: Release
     hub: HubRepo
+    count: Count
     sent: set[str] = field(default_factory=set)
     """Paths whose bytes this very run sent: what the journal says of others may be outdated."""
 
+    def run(self, private: bool, dry_run: bool) -> HubOutcome:
+        hub, version = self.hub, self.release.version
+        if commit := self.tagged():
+            return self.after_the_tag(commit, dry_run)
+        head = hub.sha()
+        plan = self.plan_against(head)
+        if dry_run:
+            return self.outcome("planned", None, plan)
+        self.check_card()
+        if plan.remove:
+            names = [file.name for file in plan.remove]
+            hub.say(lines(f"{version} does not hold these files; its commit removes them:", names))
+        if head is None:
+            hub.create(private=private)
+        commit = self.land(self.journal(), f"Release {version}")
+        self.verify_rows(commit)
+        hub.tag(version, commit)
+        if self.tagged() != commit:
+            raise WorkFailed(f"{hub.repo}: tag {version} is not at {commit[:8]} yet; run again")
+        return self.record("published", commit, plan)
+
+    # What is there.
+
+    @property
+    def url(self) -> str:
+        return f"{self.hub.endpoint}/datasets/{self.hub.repo}"
+
+    def journal(self) -> Journal:
+        return Journal(self.release.path, "hub", self.url, self.release.content_sha256)
+
     def plan_against(self, revision: str | None) -> Plan:
-        return plan(self.release, self.ours, self.hub.tree(revision) if revision else {})
+        """What brings the repo at ``revision`` to the release."""
+        there = self.hub.tree(revision) if revision else {}
+        ours = [self.release.files[path] for path in sorted(self.release.files)]
+        return compare(ours, {path: held for path, held in there.items() if path not in LEAVE})
+
+    def tagged(self) -> str | None:
+        """The commit of the version's tag; ArasError when it holds other data than the release."""
+        tag, refs = self.release.version, self.hub.refs()
+        if tag in refs.branches:
+            raise ArasError(
+                f"{self.hub.repo} has a branch {tag}: which of the two would revision={tag!r} "
+                "load? Rename or delete the branch"
+            )
+        if tag not in refs.tags:
+            return None
+        commit = str(self.hub.sha(tag))
+        names = self.plan_against(commit).changed
+        if not all(map(cards.is_card, names)):
+            title = f"{self.hub.repo} has a tag {tag} with other content, and a tag never moves:"
+            way = "Release under a new version (`aras diff --bump`)"
+            raise ArasError(lines(title, names) + f"\n{way}")
+        return commit
+
+    def mismatches(self, revision: str) -> list[str]:
+        """Paths where the repo differs from the release as it was packaged."""
+        wrong = self.hub.mismatches(self.release.path, revision)
+        for path in wrong:
+            if path in self.release.files:
+                self.check_bytes(self.release.files[path])
+        return wrong
+
+    def check_bytes(self, file: File) -> None:
+        """Raise ArasError when the bytes on disk are not the packaged ones."""
+        path = self.release.path / file.name
+        if not path.is_file() or sha256_file(path) != file.sha256:
+            raise ArasError(
+                f"{path}: not the bytes that were packaged (sha256 {file.sha256}); "
+                "restore the file, or run `aras package` again"
+            )
+
+    def check_card(self) -> None:
+        """Raise ArasError when the Hub would refuse the card's metadata."""
+        if (card := self.release.path / "README.md").is_file():
+            refused = self.hub.card_errors(card.read_text(encoding="utf-8"))
+            if refused:
+                raise ArasError(lines(f"{card}: the Hub refuses its metadata:", refused))
+
+    def verify_rows(self, commit: str) -> None:
+        """Count the rows of every config and split as a user's load_dataset loads them."""
+        hub = self.hub
+        expected: Counts = {
+            config: {split: entry["rows"] for split, entry in splits.items()}
+            for config, splits in self.release.manifest["configs"].items()
+        }
+        hub.say(f"loading {', '.join(expected)} as a user would")
+        loaded = hub.call(
+            "load_dataset",
+            lambda: self.count(hub.endpoint, hub.token, hub.repo, commit, list(expected)),
+            retry_if=lambda error: isinstance(error, LoadFailed),
+            attempts=3,
+        )
+        if loaded != expected:
+            raise WorkFailed(
+                f"{hub.repo} at {commit[:8]} does not load as it was packaged; not tagged\n"
+                f"  packaged {expected}\n  loaded   {loaded}"
+            )
+
+    # Bringing main to the release.
 
     def land(self, journal: Journal, title: str) -> str:
         """Bring ``main`` to the release, in as many rounds as it takes; the verified commit."""
         wrong: list[str] = []
         for _ in range(REPAIRS):
             commit = self.hub.call(
-                "committing", lambda: self.round(journal, title), retry_if=head_tells
+                "committing", lambda: self.round(journal, title), retry_if=head_decides
             )
             wrong = self.mismatches(commit)
             if not wrong:
                 return commit
-            journal.forget_uploaded()
+            journal.forget_files()
             self.hub.say(lines("the Hub holds other bytes; sending again:", wrong))
         raise WorkFailed(lines(f"{self.hub.repo} still holds other bytes; not tagged:", wrong))
-
-    def mismatches(self, revision: str) -> list[str]:
-        """Paths where the repo differs from the release as it was packaged."""
-        wrong = self.hub.mismatches(self.release, revision)
-        for path in wrong:
-            if path in self.ours:
-                self.check_bytes(self.ours[path])
-        return wrong
-
-    def check_bytes(self, file: File) -> None:
-        """Raise ArasError when the bytes on disk are not the packaged ones."""
-        path = self.release / file.path
-        if not path.is_file() or files.sha256_file(path) != file.sha256:
-            raise ArasError(
-                f"{path}: not the bytes that were packaged (sha256 {file.sha256}); "
-                "restore the file, or run `aras package` again"
-            )
 
     def round(self, journal: Journal, title: str) -> str:
         """One look at the head and, where it differs, one change on top of it."""
         head = self.hub.sha()
-        todo = self.plan_against(head)
-        if head and not todo.changes:
+        plan = self.plan_against(head)
+        if head and not plan.changed:
             return head
         if head:
-            check_main(self.hub, self.manifest, head)
-        if todo.changes <= LARGEST_COMMIT:
-            return self.commit(journal, todo, title, head, "main")
-        return self.round_by_pull_request(journal, todo, title, str(head))
+            check_main(self.hub, self.release, head)
+        if len(plan.changed) <= LARGEST_COMMIT:
+            return self.commit(journal, plan, title, head, "main")
+        return self.round_by_pull_request(journal, plan, title, str(head))
 
-    def round_by_pull_request(self, journal: Journal, todo: Plan, title: str, head: str) -> str:
+    def round_by_pull_request(self, journal: Journal, plan: Plan, title: str, head: str) -> str:
         """Commits of at most LARGEST_COMMIT files on a pull request; verified, then merged."""
         hub = self.hub
-        number = hub.pull_request(f"{title} ({self.manifest['content_sha256'][:8]} on {head[:8]})")
+        number = hub.pull_request(f"{title} ({self.release.content_sha256[:8]} on {head[:8]})")
         ref = f"refs/pr/{number}"
-        for _ in range(1 + -(-todo.changes // LARGEST_COMMIT)):
+        for _ in range(1 + -(-len(plan.changed) // LARGEST_COMMIT)):
             at = hub.sha(ref)
-            todo = self.plan_against(ref)
-            if todo.changes:
-                self.commit(journal, todo.first(LARGEST_COMMIT), title, at, ref)
+            plan = self.plan_against(ref)
+            if plan.changed:
+                self.commit(journal, plan.first(LARGEST_COMMIT), title, at, ref)
         if wrong := self.mismatches(ref):
-            journal.forget_uploaded()
-            raise _LookAgain(f"pull request {number} holds other bytes of {', '.join(wrong[:3])}")
+            journal.forget_files()
+            raise _LookAgainError(
+                f"pull request {number} holds other bytes of {', '.join(wrong[:3])}"
+            )
         try:
             hub.merge(number)
         except Exception as error:
@@ -205,75 +350,163 @@ class Rounds:
                 hub.close(number)  # main moved under it: the next round starts from there
             raise
         merged = hub.sha()
-        if merged is None or self.plan_against(merged).changes:
-            raise _LookAgain(f"pull request {number} did not bring main to the release")
+        if merged is None or self.plan_against(merged).changed:
+            raise _LookAgainError(f"pull request {number} did not bring main to the release")
         return merged
 
-    def commit(self, journal: Journal, todo: Plan, title: str, head: str | None, ref: str) -> str:
+    def commit(self, journal: Journal, plan: Plan, title: str, head: str | None, ref: str) -> str:
         """Send what is not there yet, then one commit on ``ref``."""
-        adds = self.send(journal, todo, ref)
-        gone = [file.path for file in todo.remove]
+        adds = self.send(journal, plan, ref)
+        gone = [file.name for file in plan.remove]
         try:
             return self.hub.commit(adds, gone, title=title, parent=head, ref=ref)
         except Exception as error:
-            trusted = {file.path for file in todo.send} - self.sent
+            trusted = {file.name for file in plan.send} - self.sent
             if trusted and status_within(error) in (400, 404, 422):
-                journal.forget_uploaded()
-                raise _LookAgain("the Hub lost what an earlier run sent") from None
+                journal.forget_files()
+                raise _LookAgainError("the Hub lost what an earlier run sent") from None
             raise
 
-    def send(self, journal: Journal, todo: Plan, ref: str) -> list[Any]:
+    def send(self, journal: Journal, plan: Plan, ref: str) -> list[Any]:
         """Upload shard by shard, each noted in the journal; the small files go in one call."""
         operations, small = [], []
-        with bar("upload", sum(file.bytes for file in todo.send), "bytes") as advance:
-            for file in todo.send:
-                noted = journal.uploaded(file.path)
-                there = noted is not None and noted["sha256"] == file.sha256
-                if not there:
+        with bar("upload", plan.send_bytes, "bytes") as advance:
+            for file in plan.send:
+                arrived = journal.has(file)
+                if not arrived:
                     self.check_bytes(file)
-                add = self.hub.operation(self.release, file.path, file.sha256, sent=there)
+                add = self.hub.operation(file, sent=arrived)
                 operations.append(add)
-                if not there and file.path.endswith(".parquet"):
+                if not arrived and file.name.endswith(".parquet"):
                     if self.hub.send([add], ref):
-                        journal.add_uploaded(file.path, bytes=file.bytes, sha256=file.sha256)
-                    self.sent.add(file.path)
-                elif not there:
+                        journal.add(file)
+                    self.sent.add(file.name)
+                elif not arrived:
                     small.append(add)
-                advance(file.bytes, note=file.path)
+                advance(file.size, note=file.name)
             if small:
                 self.hub.send(small, ref)
                 self.sent.update(add.path_in_repo for add in small)
         return operations
 
+    # Cards that are newer than the tag.
 
-def check_main(hub: HubRepo, manifest: dict[str, Any], head: str) -> None:
-    """Raise ArasError where a release at ``head`` must not give way to that of ``manifest``."""
-    told = release_at(hub, head)
-    if not told:
+    def after_the_tag(self, commit: str, dry_run: bool) -> HubOutcome:
+        """The tag holds the same data. Where its cards are older than ours, main gets ours.
+
+        The tag says that rows were counted at its commit; of a later one the journal does.
+        """
+        older = self.plan_against(commit)
+        if not older.changed:
+            if dry_run:
+                return self.outcome("planned", commit, older)
+            return self.record("already published", commit)
+        hub, version = self.hub, self.release.version
+        names = ", ".join(file.name for file in older.send)
+        hub.say(f"tag {version} holds the same data with other cards ({names}); it does not change")
+        main = str(hub.sha())
+        plan = self.cards_behind(main)
+        if dry_run:
+            return self.outcome("planned", commit, plan)
+        journal, title = self.journal(), f"Cards of {version}"
+
+        def once() -> str:
+            head = hub.sha()
+            todo = self.cards_behind(head)
+            return self.commit(journal, todo, title, head, "main") if todo.changed else str(head)
+
+        if plan.changed:
+            self.check_card()
+            main = hub.call("committing", once, retry_if=head_decides)
+            if self.cards_behind(main).changed:
+                raise WorkFailed(f"{hub.repo}: the cards did not arrive whole on main; run again")
+        if self.plan_against(main).send:  # another version is there, or came meanwhile
+            return self.record("already published", commit)
+        if journal.counted != main:
+            self.verify_rows(main)
+            journal.counted = main
+        if not plan.changed:
+            return self.record("already published", commit)
+        return self.record("cards renewed", commit, plan, main)
+
+    def cards_behind(self, head: str | None) -> Plan:
+        """What to send for main to have our cards; nothing where it holds another version."""
+        plan = self.plan_against(head)
+        version = (self.hub.read_json(MANIFEST, str(head)) or {}).get("version")
+        if version != self.release.version or not all(
+            cards.is_card(file.name) for file in plan.send
+        ):
+            self.hub.say(f"main holds other data (version {version}): its cards do not change")
+            return Plan()
+        return Plan(plan.add, plan.keep, plan.replace)
+
+    # What it came to.
+
+    def record(
+        self, status: str, commit: str, plan: Plan | None = None, main: str | None = None
+    ) -> HubOutcome:
+        """Write down where the release is published now."""
+        outcome = self.outcome(status, commit, plan, main)
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        facts = {
+            "repo": outcome.repo,
+            "endpoint": outcome.endpoint,
+            "version": outcome.version,
+            "tag": outcome.version,
+            "commit": commit,
+            "url": outcome.url,
+            "content_sha256": self.release.content_sha256,
+            "key": self.release.manifest.get("key"),
+            "recorded": now,
+        }
+        record_publication(self.release.path, Publication("hub", self.url, facts))
+        return outcome
+
+    def outcome(
+        self, status: str, commit: str | None, plan: Plan | None, main: str | None = None
+    ) -> HubOutcome:
+        hub, version = self.hub, self.release.version
+        return HubOutcome(status, hub.repo, hub.endpoint, version, commit, self.url, plan, main)
+
+
+@dataclass(frozen=True)
+class Remote:
+    """The release that a repo holds: its dataset's name, and its version."""
+
+    name: str
+    version: str
+
+
+def release_at(hub: HubRepo, head: str) -> Remote | None:
+    """The release at ``head``; None where there is none of ours."""
+    manifest = hub.read_json(MANIFEST, head) or {}
+    if "content_sha256" not in manifest:
+        return None
+    return Remote(str(manifest.get("name")), str(manifest.get("version")))
+
+
+def check_main(hub: HubRepo, release: Release, head: str) -> None:
+    """Raise ArasError where a release at ``head`` must not give way to ours."""
+    there = release_at(hub, head)
+    if not there:
         return
-    name, version, own = str(told.get("name")), str(told.get("version")), str(manifest["version"])
-    if name != manifest["name"]:
+    name = release.manifest["name"]
+    if there.name != name:
         raise ArasError(
-            f"{hub.repo} holds another dataset, {name} {version}: publishing {manifest['name']} "
-            "would remove it; give --repo a name of its own"
+            f"{hub.repo} holds another dataset, {there.name} {there.version}: publishing {name} "
+            "would remove it; give --repo another name"
         )
-    if parse_version(version) > parse_version(own):
+    if parse_version(there.version) > parse_version(release.version):
         raise ArasError(
-            f"main of {hub.repo} is at version {version}: publishing {own} would take its readers "
-            "back; raise version in [dataset] past it and package again"
+            f"main of {hub.repo} is at version {there.version}: publishing {release.version} would "
+            "give its readers an older one; raise version in [dataset] past it and package again"
         )
 
 
-def release_at(hub: HubRepo, head: str) -> dict[str, Any]:
-    """The manifest of the release at ``head``; empty where there is none of ours."""
-    told = hub.read_json(MANIFEST, head) or {}
-    return told if "content_sha256" in told else {}
-
-
-def head_tells(error: BaseException) -> bool:
-    """After these nobody knows what the Hub did: the head does, so another round is safe."""
+def head_decides(error: BaseException) -> bool:
+    """After these nobody knows what the Hub did: the head shows it, so another round is safe."""
     if isinstance(error, ArasError):
         return False
     # The client reads some answers as JSON before their status: a gateway's error page ends so.
-    ambiguous = isinstance(error, (_LookAgain, json.JSONDecodeError)) or is_transient(error)
+    ambiguous = isinstance(error, (_LookAgainError, json.JSONDecodeError)) or is_transient(error)
     return ambiguous or status_within(error) in CONFLICTS

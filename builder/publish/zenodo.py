@@ -1,329 +1,123 @@
-"""Publishing a release to Zenodo: a journalled draft, filled and checked, then finished."""
+"""Zenodo as a publishing target: its options, its drafts, and where it says a release is."""
 
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from builder.core.errors import ArasError, WorkFailed
-from builder.core.files import read_json
-from builder.publish.cards import Render, finish_rewriting, rewrite
-from builder.publish.journal import alone, concept_beside, kind_of, load_journal, save_journal
-from builder.publish.zenodo_client import Client, Say, Stored, doi_of
-from builder.publish.zenodo_plan import (
-    DOI_FILES,
-    MAIN,
-    SYNTHETIC,
-    Limits,
-    Release,
-    can_be_two,
-    foreseen,
-    needs_two_records,
-    parts,
-    payload,
-    read_release,
-    record_files,
+import click
+
+from builder.core.errors import ArasError
+from builder.publish.journal import journals
+from builder.publish.targets import Draft, Job, Outcome, Target
+from builder.release.published import Publication
+
+HELP = """Publish RELEASE on Zenodo, in two steps with your review between them.
+
+The first step makes a draft, reserves its DOI and writes it into the cards, stores the metadata and
+uploads the files, each compared by size and md5. Then it stops: look at the draft in the browser.
+The second, with --finish, publishes the draft. A published record cannot be taken back.
+
+Without --production everything happens on sandbox.zenodo.org, where nothing is permanent. To
+continue a step that was interrupted, run the same command again; files that have arrived are not
+sent again. A new version sends only what changed. A release that is over the limits of one record
+becomes two that link to each other, one with the synthetic shards; it stays two, and --max-files
+and --max-bytes are remembered, until one of them is given again.
+
+Tokens (scopes deposit:write and deposit:actions) come from ZENODO_SANDBOX_API_TOKEN, or from
+ZENODO_API_TOKEN with --production, or from zenodo-client's zenodo.ini. They are never printed.
+
+\b
+Try it, look at the draft, publish it in the sandbox:
+  aras publish zenodo release/0.1.0 --dry-run
+  aras publish zenodo release/0.1.0
+  aras publish zenodo release/0.1.0 --finish
+Then permanently:
+  aras publish zenodo release/0.1.0 --production
+  aras publish zenodo release/0.1.0 --production --finish
+
+Exit codes: 0 done; 1 Zenodo refused or lost something (run it again); 2 bad input or token.
+"""
+
+
+def publish(
+    job: Job,
+    *,
+    url: str | None,
+    production: bool,
+    finish: bool,
+    follows: str | None,
+    max_files: int | None,
+    max_bytes: int | None,
+) -> Outcome:
+    """Draft, finish or preview, see zenodo_steps."""
+    from builder.publish import zenodo_steps
+    from builder.publish.zenodo_client import PRODUCTION, SANDBOX, Client, TokenRefused, checked_url
+    from builder.publish.zenodo_plan import Limits
+
+    if finish and job.dry_run:
+        raise ArasError("--finish publishes; it cannot be combined with --dry-run")
+    server = checked_url(url or (PRODUCTION if production else SANDBOX), production=production)
+    limits = None
+    if max_files or max_bytes:
+        limits = Limits(max_files or Limits.files, max_bytes or Limits.bytes)
+    try:
+        client = Client(server, production=production, say=job.say)
+    except TokenRefused as error:
+        if not job.dry_run:
+            raise
+        job.say(f"every file counts as new: {error}")
+        return zenodo_steps.preview(None, job, limits=limits, follows=follows)
+    if job.dry_run:
+        return zenodo_steps.preview(client, job, limits=limits, follows=follows)
+    if finish:
+        return zenodo_steps.finish(client, job)
+    return zenodo_steps.draft(client, job, limits=limits, follows=follows)
+
+
+def line(place: Publication) -> str:
+    if not place.fact("doi"):
+        return place.destination
+    html = place.facts.get("records", {}).get("main", {}).get("html") or place.destination
+    return f"DOI {place.fact('doi')} (all versions {place.fact('concept_doi')}), {html}"
+
+
+def drafts(release: Path) -> list[Draft]:
+    """Drafts of ``release`` on every server; their journals hold "destination" and "records"."""
+    unpublished = []
+    for journal in journals(release, "zenodo"):
+        if journal.get("records") and journal.get("state") != "published":
+            main = journal["records"]["main"]
+            text = f"not published: started on {journal['destination']}"
+            if "doi" in main:
+                text = f"not published: DOI {main['doi']} reserved, {main['html']}"
+            unpublished.append(Draft(text, journal))
+    return unpublished
+
+
+ZENODO = Target(
+    help=HELP,
+    options=(
+        click.Option(
+            ["--url"], metavar="URL", help="Another server (InvenioRDM with Zenodo's API)."
+        ),
+        click.Option(
+            ["--production"], is_flag=True, help="Publish permanently, with ZENODO_API_TOKEN."
+        ),
+        click.Option(["--finish"], is_flag=True, help="Publish the draft that you have checked."),
+        click.Option(
+            ["--follows"],
+            metavar="ID",
+            help="Make this the next version of record ID. Needed once, for a dataset that was "
+            "published by other means; later versions use the files beside the release.",
+        ),
+        click.Option(
+            ["--max-files"], type=click.IntRange(min=1), help="Files a record may hold (100)."
+        ),
+        click.Option(
+            ["--max-bytes"],
+            type=click.IntRange(min=1),
+            help="Bytes a record may hold (50 000 000 000).",
+        ),
+    ),
+    publish=publish,
+    line=line,
+    drafts=drafts,
 )
-from builder.publish.zenodo_steps import agreed, describe, fill, open_draft, publish, sweep
-from builder.release.published import record_publication
-
-Violations = Callable[[Path], list[str]]
-
-
-def preview(
-    path: Path,
-    *,
-    client: Client | None,
-    violations: Violations,
-    limits: Limits | None,
-    follows: str | None,
-) -> dict[str, Any]:
-    """What `draft` would add, replace, keep and remove, by record; nothing is changed anywhere.
-
-    "delete" are drafts that it would delete, because one record is to hold what two did. Without a
-    ``client`` every file counts as new. Of a version that is published there are no records to
-    tell of; ArasError when it is published with other content.
-    """
-    entry = load_journal(path, client.url) if client else {"records": {}}
-    release, split = _checked(client, path, violations, entry, limits)
-    published = bool(client) and _is_published(release, entry)
-    records = {}
-    for role, files in () if published else foreseen(release, split=split).items():
-        stored = _there_now(client, release, entry, role, follows) if client else {}
-        new = [file for file in files if file.name not in stored]
-        other = [f for f in files if f.name in stored and not stored[f.name].holds(f)]
-        records[role] = {
-            "files": len(files),
-            "bytes": sum(file.size for file in files),
-            "add": [file.name for file in new],
-            "replace": [file.name for file in other],
-            "keep": len(files) - len(new) - len(other),
-            "remove": sorted(set(stored) - {file.name for file in files}),
-            "send_bytes": sum(file.size for file in (*new, *other)),
-        }
-    return {
-        "state": "plan",
-        "version": release.version,
-        "published_as": entry["records"][MAIN]["doi"] if published else None,
-        "records": records,
-        "delete": []
-        if published
-        else [one["id"] for role, one in entry["records"].items() if role not in records and one],
-    }
-
-
-def draft(
-    client: Client,
-    path: Path,
-    *,
-    render: Render,
-    violations: Violations,
-    limits: Limits | None,
-    follows: str | None,
-    say: Say,
-) -> dict[str, Any]:
-    """Bring the release into a draft (two when it is over the limits) and stop for review.
-
-    Goes on where an earlier run stopped: the journal knows the drafts, Zenodo's listing knows
-    the files, and whether there are two stays as it was unless ``limits`` are given, or no longer
-    suffice. ``follows`` is the id of a published record, or its concept, that this release
-    is the next version of; without it, the facts beside other versions of the release tell.
-    Raises ArasError before anything is sent for a release that cannot be published, WorkFailed
-    for what Zenodo refuses or does not keep.
-    """
-    with alone(path):
-        finish_rewriting(path, render)
-        entry = load_journal(path, client.url)
-        release, split = _checked(client, path, violations, entry, limits)
-        if _is_published(release, entry):
-            _render(release, entry["records"], render)
-            return _summary(client, release, entry, {})
-        records = entry["records"]
-
-        def save() -> None:
-            save_journal(path, client.url, entry)
-
-        entry["state"] = "draft"
-        if limits:
-            entry["limits"] = asdict(limits)
-        public = [role for role, record in records.items() if _settle(client, record, say)]
-        if public and len(public) == len(records):
-            raise ArasError(
-                f"record {records[MAIN]['id']} is published on {client.url}, by an interrupted "
-                "--finish or by hand; run the same command with --finish to take note of it"
-            )
-        roles = list(foreseen(release, split=split or bool(public)))
-        if SYNTHETIC in roles and list(records) == [MAIN] and "id" in records[MAIN]:
-            say(f"two records hold the release now: draft {records[MAIN]['id']} keeps real files")
-        for role in roles:
-            records.setdefault(role, {})
-        save()
-        for role in set(records) - set(roles):
-            if "id" in records[role]:
-                say(f"deleting draft {records[role]['id']}: one record holds the release now")
-                client.delete_draft(records[role]["id"])
-            del records[role]
-            save()
-        for role in roles:
-            known = None if "id" in records[role] else _previous(client, release, role, follows)
-            open_draft(client, release, records[role], known, save, say)
-        again = f"`{client.command(path)}`"
-        _render(release, records, render)
-        counts = {}
-        with parts(path, records, render) as folders:
-            held = {role: read_release(folders[role]) for role in roles}
-            todo = [role for role in roles if role not in public]
-            for role in todo:
-                _insist(held[role], records[role]["doi"])
-            for role in todo:
-                describe(client, records[role], payload(held[role].metadata))
-            for role in todo:
-                files = record_files(held[role])
-                counts[role] = fill(client, role, records[role], files, again, say)
-                records[role].update(files=len(files), bytes=sum(file.size for file in files))
-                sweep(client, records[role], say)
-        entry.update(state="ready", content_sha256=release.content_sha256)
-        save()
-        return _summary(client, release, entry, counts)
-
-
-def finish(client: Client, path: Path, *, render: Render, say: Say) -> dict[str, Any]:
-    """Publish what `draft` prepared, once, and write the facts beside the release.
-
-    Every draft is compared with what it must hold, cards included, before the first is published.
-    Raises ArasError when there is nothing ready, WorkFailed when a draft differs or cannot be
-    published.
-    """
-    with alone(path):
-        entry = load_journal(path, client.url)
-        records = entry["records"]
-        again = f"`{client.command(path)}`"
-        if not records:
-            raise ArasError(f"{path}: there is no draft of it on {client.url} yet; first {again}")
-        if entry["state"] == "draft":
-            raise ArasError(
-                f"{path}: its draft on {client.url} is not complete: the run that filled it ended "
-                f"before all files and cards had arrived. Nothing was published. First {again}, "
-                "and look at the draft"
-            )
-        finish_rewriting(path, render)
-        release = read_release(path)
-        if entry["state"] != "published":
-            with parts(path, records, render) as folders:
-                plan = {role: record_files(read_release(one)) for role, one in folders.items()}
-            for role, record in records.items():
-                agreed(client, record, client.deposition(record["id"]), plan[role], again)
-            entry["state"] = "publishing"
-            save_journal(path, client.url, entry)
-            for role, record in records.items():
-                published = publish(client, record["id"], say)
-                agreed(client, record, published, plan[role], again)
-                links = published["links"]
-                record["html"] = links.get("record_html") or links["html"]
-                record["concept_doi"] = published.get("conceptdoi") or record["concept_doi"]
-                sweep(client, record, say)
-        summary = _summary(client, release, entry, {})
-        facts = {**_facts(summary, records), "key": read_json(path / "manifest.json").get("key")}
-        record_publication(path, kind_of(client.url), facts)
-        entry["state"] = "published"
-        save_journal(path, client.url, entry)
-        return {**summary, "state": "published"}
-
-
-def _checked(
-    client: Client | None,
-    path: Path,
-    violations: Violations,
-    entry: dict[str, Any],
-    limits: Limits | None,
-) -> tuple[Release, bool]:
-    """The release, and whether it goes as two records: where it must, or where it did before and
-    no ``limits`` ask anew. The check reads every byte: it comes last."""
-    release = read_release(path)
-    held = limits or Limits(**entry.get("limits", {}))
-    split = needs_two_records(release, held)
-    if limits is None and SYNTHETIC in entry["records"]:
-        split = can_be_two(release)
-    if client:
-        client.check_token()
-    found = violations(path)
-    if found:
-        listed = "".join(f"\n  {line}" for line in found[:20])
-        raise ArasError(
-            f"{path}: not published, {len(found)} violation(s) of what a release must be:{listed}"
-        )
-    return release, split
-
-
-def _is_published(release: Release, entry: dict[str, Any]) -> bool:
-    """Whether the version is published; ArasError when it is with other content."""
-    if entry["state"] != "published":
-        return False
-    if entry["content_sha256"] != release.content_sha256:
-        raise ArasError(
-            f"{release.path}: version {release.version} is published with other content as "
-            f"{entry['records'][MAIN]['doi']}; raise the version and package again"
-        )
-    return True
-
-
-def _previous(
-    client: Client, release: Release, role: str, follows: str | None
-) -> dict[str, Any] | None:
-    """The latest published record that this release is the next version of, or None."""
-    known = follows if role == MAIN and follows else concept_beside(release.path, client.url, role)
-    if known is None:
-        return None
-    record = client.record(known)
-    version = str(record.get("metadata", {}).get("version"))
-    if version == release.version:
-        raise ArasError(
-            f"{release.path}: {client.url} has version {version} already, as {doi_of(record)}; "
-            "raise the version and package again"
-        )
-    return record
-
-
-def _there_now(
-    client: Client, release: Release, entry: dict[str, Any], role: str, follows: str | None
-) -> dict[str, Stored]:
-    """What a draft holds, or would begin with."""
-    known = entry["records"].get(role, {}).get("id")
-    if known:
-        return client.files(known)
-    record = _previous(client, release, role, follows) or {}
-    return {
-        file["key"]: Stored(str(file["id"]), file["size"], file["checksum"].removeprefix("md5:"))
-        for file in record.get("files", [])
-    }
-
-
-def _settle(client: Client, record: dict[str, Any], say: Say) -> bool:
-    """Compare a journalled draft with the server: forget it when gone, True when published."""
-    if "id" not in record:
-        return False
-    there = client.deposition(record["id"])
-    if there is None:
-        say(f"draft {record['id']} is gone from {client.url}; a new one is made")
-        record.clear()
-    return bool(there and there.get("submitted"))
-
-
-def _render(release: Release, records: dict[str, Any], render: Render) -> None:
-    """Write the DOIs into the cards of the release, unless they stand there."""
-    main, made = records[MAIN], records.get(SYNTHETIC)
-    told = {
-        "doi": main["doi"],
-        "concept_doi": main["concept_doi"],
-        "synthetic_doi": made["doi"] if made else "",
-    }
-    manifest = read_json(release.path / "manifest.json")
-    stand = all((manifest.get(name) or "") == value for name, value in told.items())
-    if not stand or _silent(release, main["doi"]):
-        rewrite(release.path, render, **told)
-
-
-def _insist(release: Release, doi: str) -> None:
-    """Raise WorkFailed when a card that is to be uploaded does not tell the record's DOI."""
-    if silent := _silent(release, doi):
-        raise WorkFailed(f"{release.path}: {', '.join(silent)} does not tell DOI {doi}")
-
-
-def _silent(release: Release, doi: str) -> list[str]:
-    """The files that must tell the DOI and do not."""
-    files = {where for where, _ in release.files}
-    texts = {name: release.path / name for name in DOI_FILES if name in files}
-    return [
-        name
-        for name, path in texts.items()
-        if not path.is_file() or doi not in path.read_text(encoding="utf-8")
-    ]
-
-
-def _facts(summary: dict[str, Any], records: dict[str, Any]) -> dict[str, Any]:
-    """What stays known of a publication."""
-    kept = ("id", "conceptrecid", "doi", "concept_doi", "html")
-    return {
-        "destination": summary["url"],
-        **{key: summary[key] for key in ("version", "doi", "concept_doi", "content_sha256")},
-        "records": {role: {key: one[key] for key in kept} for role, one in records.items()},
-    }
-
-
-def _summary(
-    client: Client, release: Release, entry: dict[str, Any], counts: dict[str, dict[str, int]]
-) -> dict[str, Any]:
-    records = entry["records"]
-    told = ("id", "doi", "concept_doi", "html", "files", "bytes")
-    return {
-        "state": entry["state"],
-        "url": client.url,
-        "version": release.version,
-        "content_sha256": entry["content_sha256"],
-        "doi": records[MAIN]["doi"],
-        "concept_doi": records[MAIN]["concept_doi"],
-        "records": {
-            role: {**{key: record[key] for key in told}, **counts.get(role, {})}
-            for role, record in records.items()
-        },
-    }

@@ -1,7 +1,7 @@
 """Calls to Zenodo: zenodo-client with the token in a header, retries and checked answers."""
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -22,12 +22,12 @@ from builder.core.web import (
     retrying,
     status_of,
 )
-from builder.publish.zenodo_plan import File
+from builder.publish.release import File
+from builder.publish.targets import Say
 
 TIMEOUT = (30, 600)
 """Seconds to connect, and to wait for an answer (Zenodo hashes a whole file before it answers)."""
 
-Say = Callable[[str], None]
 Tick = Callable[[int], None]
 Again = Callable[[BaseException], bool]
 T = TypeVar("T")
@@ -158,7 +158,7 @@ def checked_url(url: str, *, production: bool) -> str:
     base = checked_address(url, "--url").removesuffix("/api")
     host = urlsplit(base).hostname
     if host == "zenodo.org" and not production:
-        raise ArasError(f"{base} is where publishing is for good: add --production")
+        raise ArasError(f"{base} publishes for good: add --production")
     if host == "sandbox.zenodo.org" and production:
         raise ArasError(f"{base} is the sandbox: leave out --production")
     return base
@@ -194,7 +194,7 @@ SANDBOX, PRODUCTION = "https://sandbox.zenodo.org", "https://zenodo.org"
 
 @dataclass(frozen=True)
 class Stored:
-    """A file as Zenodo lists it."""
+    """A file as Zenodo lists it; size in bytes."""
 
     id: str
     size: int
@@ -202,6 +202,51 @@ class Stored:
 
     def holds(self, file: File) -> bool:
         return (self.size, self.md5) == (file.size, file.md5)
+
+
+@dataclass(frozen=True)
+class Deposition:
+    """A record as Zenodo tells it, draft or published; what it does not tell is empty.
+
+    ``html`` is the page of the draft, ``record_html`` that of the published record; ``bucket`` is
+    where files are sent.
+    """
+
+    id: str
+    conceptrecid: str
+    doi: str
+    concept_doi: str
+    version: str
+    submitted: bool
+    html: str
+    record_html: str
+    bucket: str
+    files: Mapping[str, Stored]
+
+    @classmethod
+    def from_json(cls, answer: Mapping[str, Any]) -> "Deposition":
+        metadata, links = answer.get("metadata", {}), answer.get("links", {})
+        return cls(
+            id=str(answer.get("id", "")),
+            conceptrecid=str(answer.get("conceptrecid", "")),
+            # Never ``prereserve_doi``, which a sandbox gets wrong.
+            doi=answer.get("doi") or metadata.get("doi") or "",
+            concept_doi=answer.get("conceptdoi") or "",
+            version=str(metadata.get("version") or ""),
+            submitted=bool(answer.get("submitted")),
+            html=links.get("html", ""),
+            record_html=links.get("record_html", ""),
+            bucket=links.get("bucket", ""),
+            files=dict(map(_stored, answer.get("files", []))),
+        )
+
+
+def _stored(entry: Mapping[str, Any]) -> tuple[str, Stored]:
+    """Name and file of a listing: a deposition's has other keys than a public record's."""
+    name = entry["filename"] if "filename" in entry else entry["key"]
+    size = int(entry.get("filesize") or entry.get("size") or 0)
+    md5 = (entry.get("checksum") or "").removeprefix("md5:")
+    return name, Stored(str(entry["id"]), size, md5)
 
 
 class Client(zenodo_client.Zenodo):  # type: ignore[misc]
@@ -234,7 +279,9 @@ class Client(zenodo_client.Zenodo):  # type: ignore[misc]
             ) from error
         secret = (self.access_token or "").strip()
         if not secret or not secret.isascii() or not secret.isprintable() or " " in secret:
-            raise TokenRefused(f"{variable} does not hold a token: it is empty or has odd signs")
+            raise TokenRefused(
+                f"{variable} does not hold a token: it is empty or has characters that no token has"
+            )
         self.access_token = None
         self.base, self.api_base = self.url, f"{self.url}/api"
         self.depositions_base = f"{self.api_base}/deposit/depositions"
@@ -284,7 +331,7 @@ class Client(zenodo_client.Zenodo):  # type: ignore[misc]
             return False
         return True
 
-    def deposition(self, draft: str) -> dict[str, Any] | None:
+    def deposition(self, draft: str) -> Deposition | None:
         """The deposition as its owner sees it, draft or published; None when it is gone."""
         address = f"{self.depositions_base}/{quote(draft)}"
         try:
@@ -293,24 +340,24 @@ class Client(zenodo_client.Zenodo):  # type: ignore[misc]
             if error.status in (404, 410):
                 return None
             raise
-        return self._with(answer, "conceptrecid", "links")
+        return Deposition.from_json(self._with(answer, "conceptrecid", "links"))
 
-    def record(self, record: str) -> dict[str, Any]:
+    def record(self, record: str) -> Deposition:
         """The public record; of a concept id, its latest version."""
         answer = self._http.call("GET", f"{self.api_base}/records/{quote(record)}")
-        return self._with(answer, "id", "metadata")
+        return Deposition.from_json(self._with(answer, "id", "metadata"))
 
     def reserve_doi(self, draft: str) -> str:
         """The DOI of a draft, reserved now unless it was before."""
-        doi = doi_of(self.deposition(draft))
-        if doi is None:
+        doi = self._doi(draft)
+        if not doi:
             try:
                 self._http.call("POST", f"{self._draft(draft)}/pids/doi")
             except ZenodoError as error:
                 if error.status != 400:  # 400: it has one, an earlier answer was lost
                     raise
-            doi = doi_of(self.deposition(draft))
-        if doi is None:
+            doi = self._doi(draft)
+        if not doi:
             raise ZenodoError(f"{self.url}: no DOI was reserved for draft {draft}", None)
         return doi
 
@@ -321,9 +368,10 @@ class Client(zenodo_client.Zenodo):  # type: ignore[misc]
         stored: dict[str, Any] = answer.get("metadata", {})
         return stored
 
-    def files(self, draft: str) -> dict[str, Stored]:
+    def files(self, draft: str) -> Mapping[str, Stored]:
         """The files of a draft or a published record, by name."""
-        return stored_files(self.deposition(draft) or {})
+        deposition = self.deposition(draft)
+        return deposition.files if deposition else {}
 
     def delete_file(self, draft: str, file_id: str) -> None:
         self._delete(f"{self.depositions_base}/{quote(draft)}/files/{quote(file_id)}")
@@ -357,8 +405,8 @@ class Client(zenodo_client.Zenodo):  # type: ignore[misc]
                     tick(-body.sent)
                     doubtful = status_of(error) not in THROTTLED
                     raise
-            told = self._with(answer, "size", "checksum")
-            return Stored("", int(told["size"]), str(told["checksum"]).removeprefix("md5:"))
+            self._with(answer, "size", "checksum")
+            return Stored("", int(answer["size"]), str(answer["checksum"]).removeprefix("md5:"))
 
         return self._http.retried(once, f"PUT {file.name}")
 
@@ -377,6 +425,10 @@ class Client(zenodo_client.Zenodo):  # type: ignore[misc]
             )
         return answer
 
+    def _doi(self, draft: str) -> str:
+        deposition = self.deposition(draft)
+        return deposition.doi if deposition else ""
+
     def _draft(self, draft: str) -> str:
         return f"{self.api_base}/records/{quote(draft)}/draft"
 
@@ -386,22 +438,3 @@ class Client(zenodo_client.Zenodo):  # type: ignore[misc]
         except ZenodoError as error:
             if error.status not in (404, 410):  # gone already: an earlier answer was lost
                 raise
-
-
-def doi_of(deposition: dict[str, Any] | None) -> str | None:
-    """The DOI that a deposition has; never ``prereserve_doi``, which a sandbox gets wrong."""
-    if deposition is None:
-        return None
-    return deposition.get("doi") or deposition.get("metadata", {}).get("doi") or None
-
-
-def stored_files(deposition: dict[str, Any]) -> dict[str, Stored]:
-    """The files that a deposition lists, by name."""
-    return {
-        entry["filename"]: Stored(
-            str(entry["id"]),
-            int(entry.get("filesize") or 0),
-            (entry.get("checksum") or "").removeprefix("md5:"),
-        )
-        for entry in deposition.get("files", [])
-    }

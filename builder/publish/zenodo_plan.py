@@ -4,21 +4,22 @@ import contextlib
 import datetime
 import hashlib
 import html
-import io
 import json
 import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from builder.core.arrow import combine
 from builder.core.errors import ArasError
-from builder.core.files import hash_file, read_json, scratch, write_json
-from builder.core.manifest import MANIFEST
-from builder.publish.cards import Render, is_card
+from builder.core.files import read_json, scratch, write_json
+from builder.core.manifest import MANIFEST, SUMS, read_manifest
+from builder.publish.cards import is_card
+from builder.publish.release import File, Release, read_release
+from builder.publish.targets import Render
 from builder.release.flat import flat_name, flat_texts
 
 MAIN, SYNTHETIC = "main", "synthetic"
@@ -32,6 +33,43 @@ BY_KIND = ("rows", "left_out", "flags", "pixels", "mask_agreement", "streams", "
 """Facts of the census whose names are a kind, or begin with one."""
 
 
+@dataclass
+class Record:
+    """A record of a release, as the journal knows it; a field is empty until it is known.
+
+    ``marker`` stands in the title of a draft whose id is not known yet; it is ``doubtful`` when a
+    lost answer may have made a second one. ``previous`` is the id of the version before, and
+    ``previous_doi`` its DOI.
+    """
+
+    marker: str = ""
+    doubtful: bool = False
+    id: str = ""
+    previous: str = ""
+    previous_doi: str = ""
+    doi: str = ""
+    conceptrecid: str = ""
+    concept_doi: str = ""
+    html: str = ""
+    bucket: str = ""
+    files: int = 0
+    bytes: int = 0
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Record":
+        previous = value.get("previous") or {}
+        known = {name: value[name] for name in _FIELDS if value.get(name) and name != "previous"}
+        return cls(previous=previous.get("id", ""), previous_doi=previous.get("doi", ""), **known)
+
+    def as_json(self) -> dict[str, Any]:
+        previous = {"id": self.previous, "doi": self.previous_doi} if self.previous else None
+        value = {name: getattr(self, name) for name in _FIELDS} | {"previous": previous}
+        return {name: value[name] for name in _FIELDS if value[name]}
+
+
+_FIELDS = [field.name for field in fields(Record) if field.name != "previous_doi"]
+
+
 def in_part(role: str, path: str) -> bool:
     """Whether a record of two holds the file at ``path`` of the release."""
     if role == MAIN:
@@ -41,11 +79,11 @@ def in_part(role: str, path: str) -> bool:
 
 @contextlib.contextmanager
 def parts(
-    release: Path, records: Mapping[str, Mapping[str, Any]], render: Render
+    release: Path, records: Mapping[str, Record], render: Render
 ) -> Iterator[dict[str, Path]]:
     """Role → folder of what that record holds; the release itself where ``records`` has one role.
 
-    ``records`` tells each role's doi and concept_doi. The folders are gone when the block ends.
+    The folders are gone when the block ends.
     """
     if SYNTHETIC not in records:
         yield {MAIN: release}
@@ -61,12 +99,12 @@ def make_part(
     release: Path,
     folder: Path,
     role: str,
-    record: Mapping[str, Any],
-    twin: Mapping[str, Any],
+    record: Record,
+    twin: Record,
     render: Render,
 ) -> None:
-    """Lay out what one record of two holds: links to the data, and cards that tell both DOIs."""
-    manifest = read_json(release / MANIFEST)
+    """Lay out what a record of two holds: links to the data, and cards that name both DOIs."""
+    manifest = read_manifest(release)
     for one in manifest["files"]:
         path = one["path"]
         if in_part(role, path):
@@ -76,9 +114,9 @@ def make_part(
             else:
                 (folder / path).symlink_to((release / path).resolve())
     told = part_manifest(manifest, role)
-    told["part"] |= {"twin_doi": twin["doi"], "twin_concept_doi": twin["concept_doi"]}
+    told["part"] |= {"twin_doi": twin.doi, "twin_concept_doi": twin.concept_doi}
     write_json(folder / MANIFEST, told)
-    render(folder, doi=record["doi"], concept_doi=record["concept_doi"])
+    render(folder, doi=record.doi, concept_doi=record.concept_doi)
 
 
 def part_manifest(manifest: Mapping[str, Any], role: str) -> dict[str, Any]:
@@ -120,9 +158,8 @@ def _of(kind: str, told: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in told.items() if name.split("/")[0] == kind}
 
 
-SUMS = ("SHA256SUMS", "MD5SUMS")
 DOI_FILES = ("README.md", "CITATION.cff", "croissant.json")
-"""The files that must tell the DOI before they are uploaded."""
+"""The files that must name the DOI before they are uploaded."""
 
 
 @dataclass(frozen=True)
@@ -134,66 +171,48 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class File:
-    """One file of a record: its flat name, size in bytes, hex digests, and where its bytes are."""
+class FlatRelease:
+    """A release as Zenodo is to hold it: flat file names, flat texts, and metadata.
 
-    name: str
-    size: int
-    md5: str
-    sha256: str
-    source: Path | bytes
+    ``files`` are (path in the release, file) pairs without the checksum files, which each record
+    has of its own.
+    """
 
-    def open(self) -> BinaryIO:
-        return io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source.open("rb")
-
-
-@dataclass(frozen=True)
-class Release:
-    """A packaged release as its manifest tells it; ``files`` leaves out the checksum files."""
-
-    path: Path
-    version: str
-    content_sha256: str
+    release: Release
     metadata: dict[str, Any]
     files: tuple[tuple[str, File], ...]
-    """(path in the release, file) pairs."""
+
+    @property
+    def path(self) -> Path:
+        return self.release.path
 
 
-def read_release(path: Path) -> Release:
-    """Read manifest.json and .zenodo.json of a release; nothing is hashed but the manifest.
+def read_flat(path: Path) -> FlatRelease:
+    """Read the manifest and .zenodo.json of a release; no shard is hashed.
 
-    Raises ArasError for a folder that is no release, a listed file that is missing or has
-    another size, two paths with one flat name, and metadata that Zenodo would refuse.
+    Raises ArasError as `read_release` does, for two paths with one flat name, and for metadata that
+    Zenodo would refuse.
     """
-    manifest = _json(path / "manifest.json")
-    try:
-        version, content = str(manifest["version"]), str(manifest["content_sha256"])
-        files = [_file(path, entry) for entry in manifest["files"]]
-        texts = flat_texts(path, manifest)
-    except (KeyError, TypeError) as error:
-        raise ArasError(
-            f"{path / 'manifest.json'}: {error} is missing or malformed; run `aras package` again"
-        ) from error
+    release = read_release(path)
+    texts = flat_texts(path, release.manifest)
     files = [
-        (where, _in_memory(file.name, texts[where]) if where in texts else file)
-        for where, file in files
+        (where, in_memory(flat_name(where), texts[where]))
+        if where in texts
+        else (where, replace(file, name=flat_name(where)))
+        for where, file in release.files.items()
+        if where not in SUMS.values()
     ]
-    own = path / "manifest.json"
-    digests = hash_file(own, "md5", "sha256")
-    files.append(
-        ("manifest.json", File("manifest.json", own.stat().st_size, source=own, **digests))
-    )
     counts = Counter(file.name for _, file in files)
-    clashes = [where for where, file in files if counts[file.name] > 1]
+    clashes = sorted(where for where, file in files if counts[file.name] > 1)
     if clashes:
         raise ArasError(
-            f"{path}: {' and '.join(sorted(clashes))} get the same name on Zenodo, which has no "
-            "folders ('/' becomes '-'); rename one"
+            f"{path}: {' and '.join(clashes)} get the same name on Zenodo, which has no folders "
+            "('/' becomes '-'); rename one"
         )
-    return Release(path, version, content, _metadata(path / ".zenodo.json", version), tuple(files))
+    return FlatRelease(release, _metadata(path / ".zenodo.json", release.version), tuple(files))
 
 
-def needs_two_records(release: Release, limits: Limits) -> bool:
+def needs_two_records(release: FlatRelease, limits: Limits) -> bool:
     """False when one record can hold the release, True when real and synthetic go apart.
 
     Raises ArasError when not even two records are enough.
@@ -214,17 +233,17 @@ def needs_two_records(release: Release, limits: Limits) -> bool:
     return True
 
 
-def can_be_two(release: Release) -> bool:
+def can_be_two(release: FlatRelease) -> bool:
     """Whether it holds both kinds of tiles: each record of two has one."""
     return {where.split("/")[0] for where, _ in release.files}.issuperset(KIND.values())
 
 
-def record_files(release: Release) -> list[File]:
+def record_files(release: FlatRelease) -> list[File]:
     """The files of the record that holds a release, or a part of one, with its checksum files."""
     return _with_sums(file for _, file in release.files)
 
 
-def foreseen(release: Release, *, split: bool) -> dict[str, list[File]]:
+def foreseen(release: FlatRelease, *, split: bool) -> dict[str, list[File]]:
     """The files of each record by role, before any cards are written: two records' will differ."""
     if not split:
         return {MAIN: record_files(release)}
@@ -303,32 +322,23 @@ def _over(files: list[File], limits: Limits) -> str:
 def _with_sums(files: Iterable[File]) -> list[File]:
     listed = sorted(files, key=lambda file: file.name)
     sums = []
-    for name, algorithm in zip(SUMS, ("sha256", "md5"), strict=True):
+    for algorithm, name in SUMS.items():
         text = "".join(f"{getattr(file, algorithm)}  {file.name}\n" for file in listed).encode()
-        sums.append(_in_memory(name, text))
+        sums.append(in_memory(name, text))
     return [*listed, *sums]
 
 
-def _in_memory(name: str, content: bytes) -> File:
+def in_memory(name: str, content: bytes) -> File:
+    """A file whose bytes are not on disk."""
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    return File(name, len(content), md5, hashlib.sha256(content).hexdigest(), content)
-
-
-def _file(release: Path, entry: Mapping[str, Any]) -> tuple[str, File]:
-    where, size = str(entry["path"]), int(entry["bytes"])
-    source = release / where
-    if not source.is_file():
-        raise ArasError(f"{source}: in the manifest but not on disk; run `aras package` again")
-    if source.stat().st_size != size:
-        raise ArasError(
-            f"{source}: {source.stat().st_size} bytes on disk, {size} in the manifest; "
-            "run `aras package` again"
-        )
-    return where, File(flat_name(where), size, entry["md5"], entry["sha256"], source)
+    return File(name, len(content), hashlib.sha256(content).hexdigest(), md5, content)
 
 
 def _metadata(path: Path, version: str) -> dict[str, Any]:
-    metadata: dict[str, Any] = _json(path)
+    try:
+        metadata: dict[str, Any] = read_json(path)
+    except (FileNotFoundError, ValueError) as error:
+        raise ArasError(f"{path}: not readable ({error}); run `aras package` again") from error
     empty = [
         key
         for key in ("title", "upload_type", "description", "creators", "version")
@@ -354,17 +364,3 @@ def _metadata(path: Path, version: str) -> dict[str, Any]:
             f"clock, which says {today}"
         )
     return metadata
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = read_json(path)
-    except FileNotFoundError as error:
-        raise ArasError(
-            f"{path}: not there; {path.parent} is no release (`aras package` makes one)"
-        ) from error
-    except ValueError as error:
-        raise ArasError(f"{path}: not JSON ({error}); run `aras package` again") from error
-    if not isinstance(value, dict):
-        raise ArasError(f"{path}: not a JSON object; run `aras package` again")
-    return value

@@ -170,10 +170,10 @@ def _check_published(release: Path, manifest: dict[str, Any]) -> Iterator[str]:
     version = str(manifest["version"])
     for place in publications(release.parent / version):
         for key, what in (("content_sha256", "content"), ("key", "words in its recipe")):
-            told, own = place.get(key), manifest.get(key)
+            told, own = place.fact(key), manifest.get(key)
             if told and told != own:
                 yield (
-                    f"version {version} is published at {place.get('destination')} with other "
+                    f"version {version} is published at {place.destination} with other "
                     f"{what} ({told[:12]}…, this is {str(own)[:12]}…); raise version in [dataset] "
                     "and package again (`aras diff --bump` tells the step)"
                 )

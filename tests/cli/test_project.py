@@ -11,9 +11,10 @@ from click.testing import CliRunner, Result
 from builder.cli import cli
 from builder.core.files import write_json
 from builder.pipeline.recipe import FILE, load
-from builder.publish.journal import save_journal
 from builder.publish.zenodo_client import PRODUCTION, SANDBOX
-from builder.release.published import record_publication
+from builder.publish.zenodo_plan import Record
+from builder.publish.zenodo_steps import ZenodoJournal
+from builder.release.published import Publication, record_publication
 from tests.makers.project import built_project
 
 
@@ -142,15 +143,16 @@ def test_status_tells_where_each_release_can_be_found_and_what_is_a_draft_still(
     write_json(release / "manifest.json", manifest)
     hub = "https://huggingface.co/datasets/lab/tiles"
     facts = {"repo": "lab/tiles", "tag": "0.1.0", "commit": "0123456789ab", "url": hub}
-    record_publication(release, "hub", {"destination": hub, **facts})
+    record_publication(release, Publication("hub", hub, facts))
     dois = {"doi": "10.5281/zenodo.8", "concept_doi": "10.5281/zenodo.7"}
     page = {"html": "https://zenodo.org/records/8"}
     records = {"main": {"id": "8", **dois, **page}}
-    place = {"destination": PRODUCTION, **dois, "records": records}
-    record_publication(release, "zenodo", place)
-    save_journal(release, PRODUCTION, {"state": "published", "records": records})
-    draft = {"id": "9", "doi": "10.5072/zenodo.9", "html": f"{SANDBOX}/deposit/9"}
-    save_journal(release, SANDBOX, {"state": "ready", "records": {"main": draft}})
+    place = Publication("zenodo", PRODUCTION, {**dois, "records": records})
+    record_publication(release, place)
+    main = {"main": Record(**records["main"])}
+    ZenodoJournal(release, PRODUCTION, "published", records=main).save()
+    draft = Record(id="9", doi="10.5072/zenodo.9", html=f"{SANDBOX}/deposit/9")
+    ZenodoJournal(release, SANDBOX, "ready", records={"main": draft}).save()
 
     found = aras("-C", tmp_path, "status")
     assert found.exit_code == 0

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from builder.cli import LazyGroup, publish
+from builder.cli import publish
 from tests.loopback.zenodo import Fault, LoopbackZenodo
 from tests.makers.zenodo_publisher import (
     TOKEN,
@@ -26,13 +26,12 @@ from tests.makers.zenodo_publisher import (
 from tests.makers.zenodo_release import make_release, violations, write_cards
 
 ROOT = Path(__file__).parents[2]
-ZENODO = "builder.cli.publish:zenodo"
-PROGRAM = f"""
+PROGRAM = """
 import sys
-from builder.cli import LazyGroup, publish
+from builder.cli import publish
 from tests.makers.zenodo_release import violations, write_cards
-publish._edges = lambda: (write_cards, violations)
-LazyGroup("publish", lazy={{"zenodo": "{ZENODO}"}})(["zenodo", *sys.argv[1:]])
+publish._check, publish._render = violations, write_cards
+publish.publish(["zenodo", *sys.argv[1:]])
 """
 
 CUT = """
@@ -44,7 +43,7 @@ from tests.makers.zenodo_release import violations
 def cut(release, **dois):
     (release / "README.md").write_text("half a ca")
     os.kill(os.getpid(), signal.SIGKILL)
-publish._edges = lambda: (cut, violations)
+publish._check, publish._render = violations, cut
 """
 
 
@@ -58,16 +57,16 @@ def publisher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Publi
     monkeypatch.setenv("ZENODO_SANDBOX_API_TOKEN", TOKEN)
     monkeypatch.setenv("PYSTOW_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("PYSTOW_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr(publish, "_edges", lambda: (write_cards, violations))
+    monkeypatch.setattr(publish, "_check", violations)
+    monkeypatch.setattr(publish, "_render", write_cards)
     with LoopbackZenodo(TOKEN) as server:
         yield Publisher(server, tmp_path)
 
 
 def aras(publisher: Publisher, release: Path, *options: str) -> Result:
     """Run the command in this process; everything that it printed is kept for the token check."""
-    group = LazyGroup("publish", lazy={"zenodo": ZENODO})
     arguments = ["zenodo", str(release), "--url", publisher.server.url, *options]
-    result = CliRunner().invoke(group, arguments)
+    result = CliRunner().invoke(publish.publish, arguments)
     publisher.said.append(result.output)
     return result
 
@@ -168,7 +167,7 @@ def test_a_draft_killed_before_its_last_card_is_not_finished_but_completed(
     assert "is not complete" in refused.output
     assert publisher.server.published() == []
     assert publisher.server.counted("POST", "publish$") == 0
-    again = CliRunner().invoke(publish.zenodo, [*named_command(refused), *options])
+    again = CliRunner().invoke(publish.publish, ["zenodo", *named_command(refused), *options])
     assert again.exit_code == 0, again.output
     assert aras(publisher, release, "--finish").exit_code == 0
     assert_holds_what_it_must(publisher, release)
@@ -192,7 +191,9 @@ def test_a_kill_while_the_cards_are_written_is_mended_before_anything_is_publish
     publisher: Publisher,
 ) -> None:
     release = make_release(publisher.root)
-    with running(publisher, release, program=f"{CUT}\npublish.zenodo(sys.argv[1:])") as process:
+    with running(
+        publisher, release, program=f"{CUT}\npublish.publish(['zenodo', *sys.argv[1:]])"
+    ) as process:
         assert process.wait(60) == -9
     refused = aras(publisher, release, "--finish")
     assert (refused.exit_code, publisher.server.published()) == (2, [])
@@ -234,7 +235,7 @@ def test_the_first_step_ends_with_what_to_look_at_and_what_to_type(publisher: Pu
     assert published.stdout.splitlines()[-1] == "version 0.1.0 is published"
     assert "NOT published" not in published.stdout
     again = aras(publisher, release, "--dry-run")
-    assert again.stdout == f"version 0.1.0 is published already, as 10.5072/zenodo.{one.id}\n"
+    assert again.stdout == f"version 0.1.0 is already published as 10.5072/zenodo.{one.id}\n"
 
 
 def test_json_is_one_object_and_nothing_else_on_stdout(publisher: Publisher) -> None:
@@ -280,7 +281,7 @@ def test_the_limits_of_a_record_can_be_told(publisher: Publisher) -> None:
     [
         (["--url", "http://zenodo.example.org"], 2, "plain http"),
         (["--production"], 2, "set ZENODO_API_TOKEN"),
-        (["--finish", "--dry-run"], 2, "does not go with"),
+        (["--finish", "--dry-run"], 2, "cannot be combined"),
         (["--finish"], 2, "there is no draft of it"),
         (["--max-files", "3"], 2, "too much for Zenodo even as two records"),
     ],
@@ -332,9 +333,8 @@ def test_a_full_server_is_work_that_failed(publisher: Publisher) -> None:
 
 def test_a_release_is_looked_for_under_the_directory_of_the_group(publisher: Publisher) -> None:
     make_release(publisher.root)
-    group = LazyGroup("publish", lazy={"zenodo": ZENODO})
     arguments = ["zenodo", "release/0.1.0", "--url", publisher.server.url]
-    result = CliRunner().invoke(group, arguments, obj=publisher.root)
+    result = CliRunner().invoke(publish.publish, arguments, obj=publisher.root)
     assert result.exit_code == 0
     assert f"aras publish zenodo {publisher.root}/release/0.1.0 --url" in result.stdout
 

@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 
 from builder.core import files
-from builder.publish import hub as publisher
+from builder.publish import hub_steps
 from builder.publish.hub_client import environment
+from builder.publish.hub_load import Counts, LoadFailed
+from builder.publish.targets import Job
 from builder.release.published import publications
 from tests.loopback.hub import READER, SIGNATURE, TOKEN, Fault, Hub, chunks_of_shard
 from tests.makers.tiny_release import digest_tree, tiny_release
@@ -79,7 +81,7 @@ class Loader:
             text=True,
         )
 
-    def __call__(self, endpoint: str, token: str | None, *job: Any) -> publisher.Counts:
+    def __call__(self, endpoint: str, token: str | None, *job: Any) -> Counts:
         assert endpoint == self.url
         assert token == TOKEN
         self.process.stdin.write(json.dumps(job) + "\n")
@@ -88,7 +90,7 @@ class Loader:
             if line.startswith("ANSWER "):
                 answer = json.loads(line[7:])
                 if "error" in answer:
-                    raise publisher.LoadFailed(answer["error"])
+                    raise LoadFailed(answer["error"])
                 return answer["counts"]
         raise AssertionError("the loader ended")
 
@@ -125,18 +127,22 @@ class Desk:
         self.violations: list[str] = []
 
     def publish(self, release: Path | None = None, **options: Any) -> dict[str, Any]:
+        job = Job(
+            release or self.release,
+            options.pop("dry_run", False),
+            self.said.append,
+            options.pop("check", lambda release: self.violations),
+            options.pop("render", lambda release, **names: pytest.fail(f"cards anew for {names}")),
+        )
         options = {
             "repo": REPO,
             "endpoint": self.hub.url,
             "token": TOKEN,
-            "check": lambda release: self.violations,
-            "render": lambda release, **told: pytest.fail(f"cards written anew for {told}"),
-            "say": self.said.append,
             "base": 0.001,
             "count": self.loader,
             **options,
         }
-        return publisher.publish(release or self.release, **options)
+        return hub_steps.publish(job, **options).as_json()
 
     def environment(self) -> dict[str, str]:
         """For a process of its own that publishes to, or loads from, this Hub; no token in it."""
@@ -166,7 +172,11 @@ class Desk:
         assert self.sent_twice() == []
         assert digest_tree(self.release) == self.packaged
         (entry,) = publications(release)
-        assert (entry["repo"], entry["commit"], entry["tag"]) == (REPO, head, release.name)
+        assert [entry.fact(name) for name in ("repo", "commit", "tag")] == [
+            REPO,
+            head,
+            release.name,
+        ]
         told = files.read_json(release / "manifest.json")["configs"]["real"]
         found = self.loader(self.hub.url, TOKEN, REPO, None, ["real"])  # no revision, as most load
         assert found["real"] == {split: one["rows"] for split, one in told.items()}

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from builder.core.errors import ArasError
-from builder.publish.journal import load_journal
-from builder.publish.zenodo import Render, Violations, draft, finish
+from builder.publish.targets import Job, Outcome, Render
 from builder.publish.zenodo_client import Client
-from builder.publish.zenodo_plan import Limits, parts, read_release, record_files
+from builder.publish.zenodo_plan import Limits, parts, read_flat, record_files
+from builder.publish.zenodo_steps import ZenodoJournal, draft, finish, preview
 from tests.loopback.zenodo import LoopbackZenodo
 from tests.makers.zenodo_release import METADATA, violations, write_cards
 
@@ -26,11 +26,20 @@ class Publisher:
     root: Path
     said: list[str] = field(default_factory=list)
     render: Render = write_cards
-    violations: Violations = violations
+    violations: Callable[[Path], list[str]] = violations
     limits: Limits | None = None
 
     def client(self) -> Client:
         return Client(self.server.url, token=TOKEN, say=self.said.append, first_wait=0.001)
+
+    def job(self, release: Path, render: Render | None = None) -> Job:
+        say = self.said.append
+        return Job(release, False, say, self.violations, render or self.render)
+
+    def preview(
+        self, release: Path, *, limits: Limits | None = None, follows: str | None = None
+    ) -> dict:
+        return preview(self.client(), self.job(release), limits=limits, follows=follows).as_json()
 
     def draft(
         self,
@@ -43,19 +52,14 @@ class Publisher:
         return self._heard(
             lambda: draft(
                 self.client(),
-                release,
-                render=render or self.render,
-                violations=self.violations,
+                self.job(release, render),
                 limits=limits or self.limits,
                 follows=follows,
-                say=self.said.append,
             )
         )
 
     def finish(self, release: Path) -> dict:
-        return self._heard(
-            lambda: finish(self.client(), release, render=self.render, say=self.said.append)
-        )
+        return self._heard(lambda: finish(self.client(), self.job(release)))
 
     def publish(self, release: Path) -> dict:
         self.draft(release)
@@ -63,16 +67,16 @@ class Publisher:
 
     def expected(self, release: Path) -> dict[str, dict[str, bytes]]:
         """Role → name → bytes of what its record must hold, by the DOIs in the journal."""
-        records = load_journal(release, self.server.url)["records"]
+        records = ZenodoJournal.load(release, self.server.url).records
         with parts(release, records, self.render) as folders:
             return {
-                role: {file.name: file.open().read() for file in record_files(read_release(one))}
+                role: {file.name: file.open().read() for file in record_files(read_flat(one))}
                 for role, one in folders.items()
             }
 
-    def _heard(self, step: Callable[[], dict]) -> dict:
+    def _heard(self, step: Callable[[], Outcome]) -> dict:
         try:
-            told = step()
+            told = step().as_json()
         except ArasError as error:
             self.said.append(str(error))
             raise

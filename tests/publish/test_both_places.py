@@ -63,9 +63,9 @@ def assert_cards_tell(desk, zenodo, release, told):
     for name, text in checksum_files(release, read_manifest(release)).items():
         assert on_main(desk, name).decode() == text
     assert violations(release) == []
-    places = {one["kind"]: one for one in publications(release)}
-    assert places["zenodo"]["doi"] == told["doi"]
-    assert places["hub"]["commit"] == desk.hub.repo(REPO).tags["0.1.0"]
+    places = {place.kind: place for place in publications(release)}
+    assert places["zenodo"].fact("doi") == told["doi"]
+    assert places["hub"].fact("commit") == desk.hub.repo(REPO).tags["0.1.0"]
     assert desk.sent_twice() == []
     assert_nothing_sent_twice(zenodo.server)
 
@@ -73,7 +73,7 @@ def assert_cards_tell(desk, zenodo, release, told):
 def test_first_zenodo_then_the_hub(desk, zenodo, release):
     write_cards(release, endpoint=desk.hub.url)  # both places get the same cards
     zenodo.draft(release)
-    with pytest.raises(ArasError, match="leads nowhere: it is one of a draft that is not publ"):
+    with pytest.raises(ArasError, match="does not resolve: it is that of an unpublished draft"):
         to_hub(desk, release)
     assert desk.hub.log == []
 

@@ -189,16 +189,16 @@ def test_what_the_journal_notes_of_other_bytes_is_not_taken_for_sent(desk):
 def test_where_it_was_published_is_written_beside_the_release(desk):
     result = desk.publish()
     (entry,) = publications(desk.release)
-    assert entry["kind"] == "hub"
-    assert entry["destination"] == entry["url"] == f"{desk.hub.url}/datasets/{REPO}"
-    assert entry["commit"] == result["commit"]
+    assert entry.kind == "hub"
+    assert entry.destination == entry.fact("url") == f"{desk.hub.url}/datasets/{REPO}"
+    assert entry.fact("commit") == result["commit"]
     beside = {p.name for p in desk.release.parent.iterdir()}
     assert beside == {"0.1.0", "0.1.0.published.json", ".publish"}
 
 
 def test_a_second_publisher_of_the_same_release_is_kept_out(desk):
     def meanwhile(release):
-        with pytest.raises(ArasError, match="another aras is publishing"):
+        with pytest.raises(ArasError, match="another aras command publishes"):
             desk.publish()
         assert desk.publish(dry_run=True, check=lambda release: [])["status"] == "planned"
         return []
@@ -291,7 +291,7 @@ def holds(desk, **told):
 
 def test_an_older_version_than_main_holds(desk):
     holds(desk, version="0.10.0")
-    refused(desk, r"main of org/name is at version 0\.10\.0: publishing 0\.1\.0 would take")
+    refused(desk, r"main of org/name is at version 0\.10\.0: publishing 0\.1\.0 would give")
     refused(desk, r"at version 0\.10\.0", dry_run=True)
 
 
@@ -316,7 +316,7 @@ def test_a_repo_of_other_files_that_are_no_release(desk, name):
     desk.hub.create(REPO)
     head = desk.hub.put(REPO, name, b"{}")
     for options in ({}, {"dry_run": True}):
-        refused(desk, rf"(?s)no release of aras; .*\n  {name}\n.*--repo", **options)
+        refused(desk, rf"(?s)not a release of aras; .*\n  {name}\n.*--repo", **options)
     assert desk.hub.repo(REPO).resolve("main") == head
 
 
@@ -329,7 +329,7 @@ def test_a_repo_that_holds_a_readme_alone_is_free(desk):
 
 def test_a_public_repo_where_a_private_one_is_asked_for(desk):
     desk.hub.create(REPO)
-    refused(desk, "org/name is there already, and public", private=True)
+    refused(desk, "org/name already exists and is public", private=True)
 
 
 def test_a_branch_of_the_versions_name(desk):

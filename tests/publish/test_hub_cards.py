@@ -10,7 +10,7 @@ import pytest
 from builder.core import files
 from builder.core.errors import ArasError, WorkFailed
 from builder.publish.cards import check_doi
-from builder.release.published import publications, published_path, record_publication
+from builder.release.published import Publication, publications, published_path, record_publication
 from tests.loopback.hub_kit import REPO, desk, server  # noqa: F401
 from tests.makers.tiny_release import digest_tree, seal, tiny_release
 
@@ -128,7 +128,7 @@ def test_newer_cards_of_a_tagged_version_go_to_main_and_the_tag_stays(desk, faul
     assert desk.publish()["status"] == "already published"
     assert len(desk.hub.writes()) == writes
     (entry,) = publications(desk.release)
-    assert entry["commit"] == tagged
+    assert entry.fact("commit") == tagged
 
 
 def test_newer_cards_of_an_old_version_leave_a_later_version_on_main_alone(desk):
@@ -218,32 +218,31 @@ def test_a_dry_run_on_a_tagged_version_shows_the_plan_and_writes_nothing(desk):
     assert len(desk.hub.writes()) == writes
 
 
-# A DOI that leads nowhere.
+# A DOI that does not resolve.
 
 
 @pytest.mark.parametrize(
     ("doi", "kind", "told"),
     [
-        ("10.5281/zenodo.7", None, "one of a draft"),
-        ("10.5072/zenodo.7", None, "one of the sandbox"),
-        ("10.5072/zenodo.7", "zenodo-sandbox", "one of the sandbox"),
-        ("10.5281/zenodo.7", "zenodo-sandbox", "one of a draft"),
+        ("10.5281/zenodo.7", None, "that of an unpublished draft"),
+        ("10.5072/zenodo.7", None, "the sandbox's"),
+        ("10.5072/zenodo.7", "zenodo-sandbox", "the sandbox's"),
+        ("10.5281/zenodo.7", "zenodo-sandbox", "that of an unpublished draft"),
     ],
 )
-def test_a_doi_that_leads_nowhere_is_refused_before_anything_is_asked(desk, doi, kind, told):
+def test_a_doi_that_does_not_resolve_is_refused_before_anything_is_asked(desk, doi, kind, told):
     if kind:
-        record_publication(desk.release, kind, {"destination": "z", "doi": doi})
+        record_publication(desk.release, Publication(kind, "z", {"doi": doi}))
     manifest = files.read_json(desk.release / "manifest.json")
     files.write_json(desk.release / "manifest.json", {**manifest, "doi": doi})
-    with pytest.raises(ArasError, match=rf"README\.md: DOI {doi} leads nowhere: it is {told}"):
+    with pytest.raises(ArasError, match=rf"README\.md: DOI {doi} does not resolve: it is {told}"):
         desk.publish()
     assert desk.hub.log == []
     assert desk.publish(unpublished_doi=True)["status"] == "published"
 
 
 def test_a_published_doi_is_fine(tmp_path):
-    record_publication(
-        tmp_path / "0.1.0", "zenodo", {"destination": "z", "doi": "10.5281/zenodo.7"}
-    )
-    check_doi(tmp_path / "0.1.0", {"doi": "10.5281/zenodo.7"})
+    doi = {"doi": "10.5281/zenodo.7"}
+    record_publication(tmp_path / "0.1.0", Publication("zenodo", "z", doi))
+    check_doi(tmp_path / "0.1.0", doi)
     check_doi(tmp_path / "0.1.0", {"doi": None})

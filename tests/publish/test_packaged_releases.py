@@ -70,8 +70,8 @@ def test_a_packaged_release_is_published_and_every_row_loads(desk, release):
     publish = ("-m", "builder", "publish", "hub", release, "--repo", REPO, "--json")
     done = run(desk, *publish)
     assert done.returncode == 0, done.stderr
-    (told,) = publications(release)
-    assert (told["repo"], told["tag"]) == (REPO, release.name)
+    (place,) = publications(release)
+    assert (place.fact("repo"), place.fact("tag")) == (REPO, release.name)
 
     stored = desk.hub.repo(REPO).files(release.name)["README.md"]
     assert run_snippets(desk, desk.hub.content(stored).decode()) >= 4

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from builder.core.errors import ArasError, WorkFailed
-from builder.publish.zenodo import preview
-from builder.publish.zenodo_plan import Limits, read_release, record_files
+from builder.publish.zenodo_plan import Limits, read_flat, record_files
 from tests.loopback.zenodo import Fault, LoopbackZenodo
 from tests.makers.zenodo_publisher import (
     TOKEN,
@@ -20,7 +19,7 @@ from tests.makers.zenodo_publisher import (
     facts,
     held,
 )
-from tests.makers.zenodo_release import SHARDS, make_release, violations, write_cards
+from tests.makers.zenodo_release import SHARDS, make_release, write_cards
 
 CHANGED, REMOVED = "real/train-00001-of-00002.parquet", "real/test-00000-of-00001.parquet"
 SHARDS_2 = {
@@ -146,7 +145,7 @@ def test_a_101st_file_is_refused_by_zenodo_and_sent_once_it_is_allowed(
     names = [f"real/train-{i:05d}-of-00091.parquet" for i in range(91)]
     release = make_release(publisher.root, shards={name: name.encode() for name in names})
     granted = Limits(files=1000)
-    assert len(record_files(read_release(release))) == 101
+    assert len(record_files(read_flat(release))) == 101
     with pytest.raises(ArasError, match=r"101 files of at most 100"):
         publisher.draft(release)
     assert publisher.server.log == []
@@ -234,12 +233,12 @@ def test_a_draft_deleted_by_its_reviewer_is_made_anew(publisher: Publisher) -> N
     assert_ended_well(publisher, release)
 
 
-def test_what_was_published_by_hand_is_taken_note_of(publisher: Publisher) -> None:
+def test_what_was_published_by_hand_is_recorded(publisher: Publisher) -> None:
     release = make_release(publisher.root)
     publisher.draft(release)
     [one] = publisher.server.drafts()
     publisher.server.publish(one)
-    with pytest.raises(ArasError, match="--finish to take note"):
+    with pytest.raises(ArasError, match="--finish to record it"):
         publisher.draft(release)
     publisher.finish(release)
     assert publisher.server.counted("POST", "publish$") == 0
@@ -253,7 +252,7 @@ def test_a_release_packaged_again_is_not_published_from_its_old_draft(
     release = make_release(publisher.root, shards=SHARDS_2)
     with pytest.raises(
         WorkFailed,
-        match=r"real-train-00001.*\n.*up to date: `aras publish zenodo .*0\.1\.0 --url http",
+        match=r"real-train-00001.*\n.*update the draft: `aras publish zenodo .*0\.1\.0 --url http",
     ):
         publisher.finish(release)
     assert publisher.server.published() == []
@@ -278,7 +277,7 @@ def test_over_the_limits_real_and_synthetic_are_two_records_that_point_at_each_o
     publisher: Publisher,
 ) -> None:
     release = make_release(publisher.root)
-    whole = sum(file.size for file in record_files(read_release(release)))
+    whole = sum(file.size for file in record_files(read_flat(release)))
     publisher.draft(release, limits=Limits(bytes=whole - 1))
     told = publisher.finish(release)
     records = {str(one.id): one for one in publisher.server.published()}
@@ -310,9 +309,8 @@ def test_a_second_draft_that_is_not_needed_any_more_is_deleted(publisher: Publis
     release = make_release(publisher.root)
     publisher.draft(release, limits=Limits(files=14))
     [_, second] = publisher.server.drafts()
-    plan = {"client": publisher.client(), "violations": violations, "follows": None}
-    assert preview(release, **plan, limits=None)["delete"] == []
-    assert preview(release, **plan, limits=Limits())["delete"] == [str(second.id)]
+    assert publisher.preview(release)["delete"] == []
+    assert publisher.preview(release, limits=Limits())["delete"] == [str(second.id)]
     publisher.draft(release, limits=Limits())
     told = f"deleting draft {second.id}: one record holds the release now"
     assert told in publisher.said
@@ -365,7 +363,7 @@ def test_when_one_of_two_is_public_the_other_draft_can_still_be_mended(
     publisher.draft(release)
     server = publisher.server
     server.faults = [Fault("POST", "publish$", "502", nth=tuple(range(1, 7)))]
-    with pytest.raises(WorkFailed, match="still no published record"):
+    with pytest.raises(WorkFailed, match="still not published"):
         publisher.finish(release)
     server.faults = []
     [public], [one] = server.published(), server.drafts()
@@ -373,7 +371,7 @@ def test_when_one_of_two_is_public_the_other_draft_can_still_be_mended(
         one.files["extra.txt"] = ("file-1", b"not ours")
     else:
         del server.deposits[one.id]
-    with pytest.raises(WorkFailed, match=r"is gone; make it anew|extra\.txt: not part"):
+    with pytest.raises(WorkFailed, match=r"is gone; make it again|extra\.txt: not part"):
         publisher.finish(release)
     publisher.limits = Limits()  # one record would do, but one of two is public
     if harm == "changed":
@@ -417,7 +415,7 @@ def test_a_version_that_zenodo_has_is_refused(publisher: Publisher) -> None:
     )
     for journal in (publisher.root / "release/.publish").iterdir():
         journal.unlink()
-    with pytest.raises(ArasError, match=r"has version 0\.1\.0 already, as 10\.5072"):
+    with pytest.raises(ArasError, match=r"already has version 0\.1\.0, as 10\.5072"):
         publisher.draft(again)
     assert len(publisher.server.deposits) == 1
 
@@ -426,7 +424,7 @@ def test_a_renderer_that_forgets_the_doi_is_caught_before_the_upload(
     publisher: Publisher,
 ) -> None:
     with pytest.raises(
-        WorkFailed, match=r"README\.md, CITATION\.cff, croissant\.json does not tell"
+        WorkFailed, match=r"README\.md, CITATION\.cff, croissant\.json does not name"
     ):
         publisher.draft(make_release(publisher.root), render=lambda path, **dois: None)
     assert publisher.server.counted("PUT", "/api/files/") == 0
@@ -436,7 +434,7 @@ def test_a_second_publisher_of_the_same_release_is_kept_out(publisher: Publisher
     release = make_release(publisher.root)
 
     def meanwhile(path: Path, **dois: str | None) -> None:
-        with pytest.raises(ArasError, match="another aras is publishing"):
+        with pytest.raises(ArasError, match="another aras command publishes"):
             publisher.draft(release)
         write_cards(path, **dois)
 
@@ -448,13 +446,7 @@ def test_the_preview_tells_the_delta_and_changes_nothing(publisher: Publisher) -
     release = next_version(publisher, [])
     before = {p: p.read_bytes() for p in publisher.root.rglob("*") if p.is_file()}
     log = len(publisher.server.log)
-    told = preview(
-        release,
-        client=publisher.client(),
-        violations=violations,
-        limits=Limits(),
-        follows=None,
-    )["records"]["main"]
+    told = publisher.preview(release, limits=Limits())["records"]["main"]
     assert "real-train-00001-of-00002.parquet" in told["replace"]
     assert told["remove"] == ["real-test-00000-of-00001.parquet"]
     assert told["add"] == []

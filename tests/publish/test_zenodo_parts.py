@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from builder.core.manifest import CONFIGS, read_manifest
-from builder.publish.zenodo_plan import KIND, Limits, foreseen, read_release, record_files
+from builder.publish.zenodo_plan import KIND, Limits, foreseen, read_flat, record_files
 from builder.release.card import write_cards
 from builder.release.check import violations
 from builder.release.flat import flat_name
@@ -33,7 +33,7 @@ def two(tmp_path_factory):
     release = Path(shutil.copytree(project.releases / "0.1.0", root / "packaged/0.1.0"))
     with LoopbackZenodo(TOKEN, prefix="10.5281") as server:
         publisher = Publisher(server, root, render=write_cards, violations=violations)
-        size = sum(file.size for file in record_files(read_release(release)))
+        size = sum(file.size for file in record_files(read_flat(release)))
         publisher.draft(release, limits=Limits(bytes=size - 1))
         told = publisher.finish(release)
         assert publisher.draft(release, limits=Limits(bytes=size - 1))["state"] == "published"
@@ -77,7 +77,7 @@ def test_each_record_holds_its_kind_and_both_have_cards(two):
         name for name in shards if name.startswith("synthetic-")
     }
     assert names["main"] & shards == shards - names["synthetic"]
-    plan = foreseen(read_release(release), split=True)
+    plan = foreseen(read_flat(release), split=True)
     assert names == {role: {file.name for file in files} for role, files in plan.items()}
 
 

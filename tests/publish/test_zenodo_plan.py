@@ -14,7 +14,7 @@ from builder.publish.zenodo_plan import (
     lost_metadata,
     needs_two_records,
     payload,
-    read_release,
+    read_flat,
     record_files,
 )
 from builder.release.flat import flat_name
@@ -32,7 +32,7 @@ def edit(path: Path, **changes: object) -> None:
 
 def test_folders_become_prefixes_of_flat_names(release: Path) -> None:
     assert flat_name("real/train-00000-of-00002.parquet") == "real-train-00000-of-00002.parquet"
-    names = {file.name for file in record_files(read_release(release))}
+    names = {file.name for file in record_files(read_flat(release))}
     assert names == {
         *(flat_name(shard) for shard in SHARDS),
         *("README.md", "CITATION.cff", "croissant.json", ".zenodo.json", "LICENSE"),
@@ -41,7 +41,7 @@ def test_folders_become_prefixes_of_flat_names(release: Path) -> None:
 
 
 def test_every_size_and_digest_is_that_of_the_bytes(release: Path) -> None:
-    for file in record_files(read_release(release)):
+    for file in record_files(read_flat(release)):
         content = file.open().read()
         assert len(content) == file.size
         if isinstance(file.source, Path):
@@ -50,7 +50,7 @@ def test_every_size_and_digest_is_that_of_the_bytes(release: Path) -> None:
 
 
 def test_checksum_files_list_the_flat_names_of_their_own_record(release: Path) -> None:
-    for files in foreseen(read_release(release), split=True).values():
+    for files in foreseen(read_flat(release), split=True).values():
         by_name = {file.name: file for file in files}
         lines = by_name["SHA256SUMS"].open().read().decode().splitlines()
         assert {line.split("  ", 1)[1]: line.split("  ", 1)[0] for line in lines} == {
@@ -59,7 +59,7 @@ def test_checksum_files_list_the_flat_names_of_their_own_record(release: Path) -
 
 
 def test_two_records_hold_every_shard_once_and_the_cards_twice(release: Path) -> None:
-    plan = foreseen(read_release(release), split=True)
+    plan = foreseen(read_flat(release), split=True)
     main, made = ({file.name for file in plan[role]} for role in ("main", "synthetic"))
     assert {name for name in main & made if name.endswith(".parquet")} == set()
     assert {flat_name(shard) for shard in SHARDS} <= main | made
@@ -67,9 +67,9 @@ def test_two_records_hold_every_shard_once_and_the_cards_twice(release: Path) ->
 
 
 def test_the_limits_count_the_cards_and_the_checksum_files(release: Path) -> None:
-    files = record_files(read_release(release))
+    files = record_files(read_flat(release))
     size = sum(file.size for file in files)
-    plan = read_release(release)
+    plan = read_flat(release)
     assert not needs_two_records(plan, Limits(files=len(files), bytes=size))
     assert needs_two_records(plan, Limits(files=len(files) - 1, bytes=size))
     assert needs_two_records(plan, Limits(files=len(files), bytes=size - 1))
@@ -78,24 +78,24 @@ def test_the_limits_count_the_cards_and_the_checksum_files(release: Path) -> Non
 def test_a_hundred_shards_and_the_cards_are_too_many_for_one_record(tmp_path: Path) -> None:
     shards = {f"real/train-{n:05d}-of-00060.parquet": b"r" for n in range(60)}
     made = {f"synthetic/train-{n:05d}-of-00031.parquet": b"s" for n in range(31)}
-    release = read_release(make_release(tmp_path, shards={**shards, **made}))
+    release = read_flat(make_release(tmp_path, shards={**shards, **made}))
     assert len(record_files(release)) == 101
     assert needs_two_records(release, Limits())
     fits = {name: content for name, content in made.items() if "00030" not in name}
-    release = read_release(make_release(tmp_path, "0.1.1", shards={**shards, **fits}))
+    release = read_flat(make_release(tmp_path, "0.1.1", shards={**shards, **fits}))
     assert not needs_two_records(release, Limits())
 
 
 def test_what_two_records_cannot_hold_is_refused_with_the_figures(release: Path) -> None:
     with pytest.raises(ArasError, match=r"main record: 14 files of at most 9.*--max-files"):
-        needs_two_records(read_release(release), Limits(files=9))
+        needs_two_records(read_flat(release), Limits(files=9))
     with pytest.raises(ArasError, match=r"main record: [\d,]+ bytes of at most 1,000\b"):
-        needs_two_records(read_release(release), Limits(bytes=1_000))
+        needs_two_records(read_flat(release), Limits(bytes=1_000))
 
 
 def test_without_synthetic_shards_there_is_nothing_to_divide(tmp_path: Path) -> None:
     shards = {name: content for name, content in SHARDS.items() if "synthetic" not in name}
-    release = read_release(make_release(tmp_path, shards=shards))
+    release = read_flat(make_release(tmp_path, shards=shards))
     with pytest.raises(ArasError, match="even as two"):
         needs_two_records(release, Limits(files=5))
 
@@ -103,19 +103,19 @@ def test_without_synthetic_shards_there_is_nothing_to_divide(tmp_path: Path) -> 
 def test_two_paths_with_one_flat_name_are_named(tmp_path: Path) -> None:
     shards = {"real/a-b.parquet": b"1", "real-a/b.parquet": b"2"}
     with pytest.raises(ArasError, match=r"real-a/b\.parquet and real/a-b\.parquet get the same"):
-        read_release(make_release(tmp_path, shards=shards))
+        read_flat(make_release(tmp_path, shards=shards))
 
 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("manifest.json", None, "is no release"),
-        ("manifest.json", "{", "not JSON"),
-        ("manifest.json", "[]", "not a JSON object"),
-        ("manifest.json", '{"version": "0.1.0"}', "'content_sha256' is missing"),
-        (".zenodo.json", None, "in the manifest but not on disk"),
-        ("LICENSE", None, "in the manifest but not on disk"),
-        ("LICENSE", "longer than before, by a lot\n" * 3, "bytes on disk, 25 in the manifest"),
+        ("manifest.json", None, "not a release"),
+        ("manifest.json", "{", "not readable"),
+        ("manifest.json", "[]", "has no format"),
+        ("manifest.json", '{"version": "0.1.0"}', "has no format, content_sha256"),
+        (".zenodo.json", None, r"\.zenodo\.json is missing"),
+        ("LICENSE", None, "LICENSE is missing"),
+        ("LICENSE", "longer than before, by a lot\n" * 3, "bytes, the manifest says 25"),
     ],
 )
 def test_a_broken_release_is_refused_by_file(
@@ -125,7 +125,7 @@ def test_a_broken_release_is_refused_by_file(
     if content is not None:
         (release / name).write_text(content)
     with pytest.raises(ArasError, match=said) as caught:
-        read_release(release)
+        read_flat(release)
     assert name in str(caught.value)
 
 
@@ -147,7 +147,7 @@ def test_metadata_that_zenodo_would_refuse_is_refused_first(
     edit(release / ".zenodo.json", **changes)
     write_cards(release, doi=None, concept_doi=None)
     with pytest.raises(ArasError, match=said):
-        read_release(release)
+        read_flat(release)
 
 
 def test_a_doi_in_the_metadata_is_not_sent() -> None:

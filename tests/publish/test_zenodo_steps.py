@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from builder.core.errors import ArasError, CorruptFile, WorkFailed
-from builder.publish.journal import load_journal
-from builder.publish.zenodo_steps import ROUNDS
+from builder.publish.zenodo_record import ROUNDS
+from builder.publish.zenodo_steps import ZenodoJournal
 from tests.loopback.zenodo import Fault, LoopbackZenodo
 from tests.makers.zenodo_publisher import TOKEN, Publisher, assert_ended_well, held
 from tests.makers.zenodo_release import make_release, write_cards
@@ -39,7 +39,7 @@ def test_a_draft_is_in_the_journal_before_anything_is_done_with_it(publisher: Pu
     with pytest.raises(WorkFailed, match="404"):
         publisher.draft(release)
     [one] = publisher.server.drafts()
-    assert load_journal(release, publisher.server.url)["records"]["main"]["id"] == str(one.id)
+    assert ZenodoJournal.load(release, publisher.server.url).records["main"].id == str(one.id)
 
 
 def test_a_death_between_create_and_its_answer_leaves_one_draft(publisher: Publisher) -> None:
@@ -117,7 +117,7 @@ def test_publishing_is_asked_for_again_only_after_a_look(publisher: Publisher) -
     publisher.draft(release)
     publisher.server.faults = [Fault("POST", "publish$", "502", nth=tuple(range(ROUNDS)))]
     begin = len(publisher.server.log)
-    with pytest.raises(WorkFailed, match="still no published record"):
+    with pytest.raises(WorkFailed, match="still not published"):
         publisher.finish(release)
     methods = [one.method for one in publisher.server.log[begin:]]
     asked = [i for i, method in enumerate(methods) if method == "POST"]

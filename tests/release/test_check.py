@@ -20,7 +20,7 @@ from builder.quality.duplicates import pixel_digest
 from builder.release.card import write_cards
 from builder.release.check import _check_ids, violations
 from builder.release.check_rows import Findings, local_paths
-from builder.release.published import record_publication
+from builder.release.published import Publication, record_publication
 from tests.makers.damage import copy_of, restamp, rewrite, rows_edited
 
 TRAIN = "real/train-00000-of-00001.parquet"
@@ -345,7 +345,7 @@ def test_addresses_fractions_and_names_of_a_release_are_no_local_paths(text: str
 
 
 def publish(release: Path, **facts: str) -> None:
-    record_publication(release, "hub", {"destination": "someone/tiny", **facts})
+    record_publication(release, Publication("hub", "someone/tiny", facts))
 
 
 @pytest.fixture
