@@ -6,7 +6,7 @@ from typing import Literal
 from builder.captions.ask import Ask, Count, ModelSection, ask_of, weights_of
 from builder.captions.base import Backend, BackendSpec, Running
 from builder.core.errors import ArasError
-from builder.core.fields import local_path
+from builder.models.weights import Weights
 
 
 class TransformersSection(ModelSection):
@@ -19,14 +19,9 @@ class TransformersSection(ModelSection):
 def configure(place: str, section: TransformersSection, directory: Path) -> tuple[Ask, Running]:
     """See `BackendSpec`. Raises ArasError as `ask_of` does, for a revision of a local model, and
     for a GGUF model that is to see images."""
-    path = local_path(section.model, directory)
+    path = Weights.of_recipe(place, section.model, section.revision, directory).path
     model = path.name.removesuffix(".gguf") if path else section.model
     ask = ask_of(place, section, directory, model=model, dtype=section.dtype)
-    if path and section.revision:
-        raise ArasError(
-            f"{place} revision: {section.model} is a local model, known by its content; a "
-            "revision belongs to a model of the Hub (ORG/NAME)"
-        )
     if path and path.suffix == ".gguf" and "image" in section.sees:
         raise ArasError(f"{place} sees: a GGUF model ({section.model}) sees no image")
     return ask, Running(path=path, batch=section.batch, attention=section.attention)

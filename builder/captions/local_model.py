@@ -21,7 +21,7 @@ from builder.core.seeds import generator
 from builder.land import prompts
 from builder.land.prompts import Request
 from builder.models.training import device, single_thread
-from builder.models.weights import out_of_memory
+from builder.models.weights import out_of_memory, refusal
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def load(ask: Ask, running: Running) -> Loaded:
     where = weights_of(ask, running).locate()
     here = device()
     name = ask.dtype if ask.dtype != "auto" else ("bfloat16", "float32")[here.type == "cpu"]
-    how: dict[str, Any] = {"local_files_only": True}
+    how: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     source = where
     if where.suffix == ".gguf":
         if importlib.util.find_spec("gguf") is None:
@@ -300,10 +300,7 @@ def _loading(model: str, where: Path) -> Iterator[None]:
                 f"{model} does not fit into memory: take a smaller model, a quantised one, or "
                 'dtype = "bfloat16"; with several workers each loads it (--workers 1)'
             ) from error
-        words = str(error).strip().splitlines() or [""]
-        raise ArasError(
-            f"{where}: {model} cannot be loaded ({type(error).__name__}: {words[0][:300]})"
-        ) from error
+        raise refusal(where, "transformers", error) from error
     finally:
         logging.set_verbosity(verbosity)
         if shown:

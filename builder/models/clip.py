@@ -12,12 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from builder.core.errors import ArasError
-from builder.core.files import digest_of, hash_file
 from builder.models import openclip, training, weights
 from builder.models.compact_clip import Pixels, Settings, build, processor_of, tokenizer_of
 
 _HOTTEST = math.log(100)  # the largest inverse temperature of Radford et al. (2021), as its log
-_CONTENT = ("*.json", "*.txt", "*.safetensors", "*.bin", "*.model")
 
 
 @dataclass(frozen=True)
@@ -116,22 +114,11 @@ def pretrained(name: str) -> Dual:
     # Without torchvision each processor warns that it falls back to Pillow, which is what we want.
     logging.set_verbosity_error()
     if openclip.names(name):
-        made, processor, tokenizer = openclip.parts(name)
-        return _dual(made, processor, tokenizer)
-    local = weights.where(name)
-    try:
-        model: Any = AutoModel.from_pretrained(name, **local)
-        processor = AutoImageProcessor.from_pretrained(name, **local)
-        tokenizer = AutoTokenizer.from_pretrained(name, **local)
-    except weights.UNREADABLE as error:
-        raise ArasError(
-            f"model {name}: transformers cannot load it ({weights.first_line(error)}); give a "
-            "folder made by save_pretrained, a name on the Hub, or package:function"
-            f"{weights.advice(name)}"
-        ) from error
+        return _dual(*openclip.parts(name))
+    model, processor, tokenizer = weights.load(name, AutoModel, AutoImageProcessor, AutoTokenizer)
     if not hasattr(model, "get_image_features"):
         kind = type(model).__name__
-        raise ArasError(f"model {name}: a {kind} has no image and text features; give a CLIP")
+        raise ArasError(f"{name}: a {kind} has no image and text features; give a CLIP or SigLIP")
     return _dual(model, processor, tokenizer)
 
 
@@ -145,39 +132,31 @@ def told(settings: Settings) -> dict[str, Any]:
     """Settings as a key or report holds them: given weights by name and content, not by path."""
     known = asdict(settings)
     if settings.weights:
-        folder = Path(settings.weights)
-        local = folder.is_dir() or settings.weights.startswith(openclip.PREFIX)
-        name = folder.resolve().name if local else settings.weights
-        known["weights"] = {"name": name, "content": identity(settings.weights)}
+        content = identity(settings.weights)
+        known["weights"] = {"name": public_name(settings.weights), "content": content}
     return known
 
 
+def public_name(name: str) -> str:
+    """What to call the weights ``name``, without saying where they lie."""
+    path = Path(name)
+    return path.resolve().name if path.is_dir() or name.startswith(openclip.PREFIX) else name
+
+
 def identity(name: str, model: Any = None) -> str | None:
-    """What tells the weights ``name`` from all others: a digest of the folder's content, or the
-    revision on the Hub that ``model`` came from; None where it cannot be known.
+    """What tells the weights ``name`` from all others: a digest of a folder's or file's content, or
+    the commit on the Hub that ``model`` came from; None where it cannot be known.
 
     Raises ArasError for a name that transformers has no configuration of.
     """
-    if openclip.names(name):
-        return openclip.identity(name)
-    folder = Path(name)
-    if folder.is_dir():
-        files = sorted(path for kind in _CONTENT for path in folder.glob(kind))
-        return digest_of({path.name: hash_file(path, "sha256")["sha256"] for path in files})
-    revision = getattr(_config(name) if model is None else model.config, "_commit_hash", None)
-    return f"{name}@{revision}" if revision else None
-
-
-def _config(name: str) -> Any:
     from transformers import AutoConfig
 
-    try:
-        return AutoConfig.from_pretrained(name, **weights.where(name))
-    except weights.UNREADABLE as error:
-        raise ArasError(
-            f"model {name}: transformers cannot load it ({weights.first_line(error)})"
-            f"{weights.advice(name)}"
-        ) from error
+    if openclip.names(name):
+        return openclip.identity(name)
+    if Path(name).is_dir():
+        return weights.identity(name)
+    config = weights.load(name, AutoConfig)[0] if model is None else model.config
+    return weights.identity(name, getattr(config, "_commit_hash", None))
 
 
 _TOWERS = ("text", "vision")

@@ -86,16 +86,12 @@ def load_autoencoder(source: str | Path) -> Any:
     its part ``vae``. Raises ArasError when there is none."""
     from diffusers import AutoencoderKL
 
-    for where in ({}, {"subfolder": "vae"}):
+    with warnings.catch_warnings():  # of how diffusers asks the Hub, not of what we ask
+        warnings.filterwarnings("ignore", message=".*local_dir_use_symlinks")
         try:
-            with warnings.catch_warnings():  # of how diffusers asks the Hub, not of what we ask
-                warnings.filterwarnings("ignore", message=".*local_dir_use_symlinks")
-                found = AutoencoderKL.from_pretrained(source, **where)
-            break
-        except weights.UNREADABLE as error:
-            reason = weights.first_line(error)
-    else:
-        raise ArasError(f"{source}: no AutoencoderKL of diffusers can be loaded: {reason}")
+            [found] = weights.load(source, AutoencoderKL)
+        except ArasError:
+            [found] = weights.load(source, AutoencoderKL, subfolder="vae")
     if (found.config.in_channels, found.config.out_channels) != (3, 3):
         raise ArasError(
             f"{source}: an autoencoder of {found.config.in_channels} channels; RGB is wanted"

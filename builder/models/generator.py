@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from builder.core.errors import ArasError
+from builder.core.fields import local_path
 from builder.core.files import digest_of, read_json, remove, sha256_file
 from builder.core.seeds import generator, seed
 from builder.core.store import Store
@@ -220,8 +221,9 @@ def _codec(folder: Path, settings: Settings) -> Codec:
 
 def _source(folder: Path, settings: Settings) -> str | Path:
     """Where the recipe's own autoencoder is: a folder beside the recipe, or a name on the Hub."""
-    local = folder.absolute().parents[1] / settings.autoencoder
-    return local if settings.autoencoder and local.is_dir() else settings.autoencoder
+    if not (name := settings.autoencoder):
+        return name
+    return local_path(name, folder.absolute().parents[1]) or name
 
 
 def _judge(

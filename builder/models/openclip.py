@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from builder.core.errors import ArasError
-from builder.core.files import hash_file
-from builder.models.weights import where
+from builder.core.files import sha256_file
+from builder.models import weights
 
 PREFIX = "openclip:"
 TOKENIZER = "openai/clip-vit-base-patch32"
@@ -41,13 +41,14 @@ def names(spec: str) -> bool:
 
 def located(spec: str) -> tuple[Path, str]:
     """File of weights and activation. Raises ArasError that says how to get a file not there."""
-    if spec.lower() in ALIASES:
-        return _fetched(spec)
+    if source := ALIASES.get(spec.lower()):
+        otherwise = f"give the file itself, openclip:FILE:{source.activation}"
+        return weights.file_of(source.repository, source.file, otherwise), source.activation
     name, _, activation = spec.removeprefix(PREFIX).rpartition(":")
     if activation not in ("gelu", "quick_gelu"):
         name, activation = spec.removeprefix(PREFIX), "gelu"
     if not Path(name).is_file():
-        raise ArasError(f"model {spec}: {name}: no such file of OpenCLIP weights (.pt)")
+        raise weights.absent(Path(name))
     return Path(name), activation
 
 
@@ -65,20 +66,13 @@ def parts(spec: str) -> tuple[Any, Any, Any]:
     processor = CLIPImageProcessorPil(
         size={"shortest_edge": size}, crop_size={"height": size, "width": size}
     )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(TOKENIZER, **where(TOKENIZER))
-    except (OSError, ValueError) as error:
-        raise ArasError(
-            f"model {spec}: needs the tokenizer of {TOKENIZER}, which is not in the local cache: "
-            f"`hf download {TOKENIZER}` fetches it"
-        ) from error
-    return model, processor, tokenizer
+    return model, processor, weights.load(TOKENIZER, AutoTokenizer)[0]
 
 
 def identity(spec: str) -> str:
     """Digest of the weights, and the activation: what tells this model from others."""
     path, activation = located(spec)
-    return f"{hash_file(path, 'sha256')['sha256']} {activation}"
+    return f"{sha256_file(path)} {activation}"
 
 
 def weights_of(path: Path) -> dict[str, Tensor]:
@@ -92,8 +86,8 @@ def weights_of(path: Path) -> dict[str, Tensor]:
     return {name.removeprefix("module."): one for name, one in found.items()}
 
 
-def converted(weights: dict[str, Tensor], activation: str, name: str) -> Any:
-    """A CLIPModel of transformers with OpenCLIP's ``weights`` (a ViT and its text transformer).
+def converted(state: dict[str, Tensor], activation: str, name: str) -> Any:
+    """A CLIPModel of transformers with the weights ``state`` of OpenCLIP (a ViT and its texts').
 
     Its sizes are read from the shapes. Raises ArasError naming what is missing or left over.
     """
@@ -102,14 +96,14 @@ def converted(weights: dict[str, Tensor], activation: str, name: str) -> Any:
 
     logging.set_verbosity_error()
     try:
-        config = CLIPConfig(**_sizes(weights, activation))
+        config = CLIPConfig(**_sizes(state, activation))
     except KeyError as error:
         raise ArasError(
             f"{name}: has no {error.args[0]}; wanted are OpenCLIP weights of a ViT such as ViT-B-32"
         ) from error
     model = CLIPModel(config)
     made: dict[str, Tensor] = {}
-    for key, value in weights.items():
+    for key, value in state.items():
         made.update(_renamed(key, value.float()))
     problems = model.load_state_dict(made, strict=False)
     if problems.missing_keys or problems.unexpected_keys:
@@ -118,30 +112,30 @@ def converted(weights: dict[str, Tensor], activation: str, name: str) -> Any:
     return model.eval()
 
 
-def _sizes(weights: dict[str, Tensor], activation: str) -> dict[str, Any]:
+def _sizes(state: dict[str, Tensor], activation: str) -> dict[str, Any]:
     def tower(prefix: str, width: int) -> dict[str, Any]:
         block = f"{prefix}transformer.resblocks."
-        layers = {key[len(block) :].split(".")[0] for key in weights if key.startswith(block)}
+        layers = {key[len(block) :].split(".")[0] for key in state if key.startswith(block)}
         return {
             "hidden_size": width,
-            "intermediate_size": len(weights[f"{block}0.mlp.c_fc.weight"]),
+            "intermediate_size": len(state[f"{block}0.mlp.c_fc.weight"]),
             "num_hidden_layers": len(layers),
             "num_attention_heads": max(1, width // _HEAD),
             "hidden_act": activation,
         }
 
-    width, _, _, patch = weights["visual.conv1.weight"].shape
-    side = math.isqrt(len(weights["visual.positional_embedding"]) - 1)
-    vocabulary, text_width = weights["token_embedding.weight"].shape
+    width, _, _, patch = state["visual.conv1.weight"].shape
+    side = math.isqrt(len(state["visual.positional_embedding"]) - 1)
+    vocabulary, text_width = state["token_embedding.weight"].shape
     text = {
         "vocab_size": vocabulary,
-        "max_position_embeddings": len(weights["positional_embedding"]),
+        "max_position_embeddings": len(state["positional_embedding"]),
         # 2 makes transformers take the features at the highest token id, as OpenCLIP does.
         "eos_token_id": 2,
         "bos_token_id": vocabulary - 2,
     }
     return {
-        "projection_dim": weights["text_projection"].shape[1],
+        "projection_dim": state["text_projection"].shape[1],
         "text_config": {**tower("", text_width), **text},
         "vision_config": {
             **tower("visual.", width),
@@ -195,18 +189,3 @@ def _renamed(key: str, value: Tensor) -> dict[str, Tensor]:
         }
     module, _, kind = inside.rpartition(".")
     return {f"{layer}{_INSIDE.get(module, module)}.{kind}": value}
-
-
-def _fetched(alias: str) -> tuple[Path, str]:
-    from huggingface_hub import hf_hub_download
-
-    source = ALIASES[alias.lower()]
-    try:
-        path = hf_hub_download(source.repository, source.file, **where(alias))
-    except (OSError, ValueError) as error:
-        raise ArasError(
-            f"model {alias}: {source.file} of {source.repository} is not in the local cache: `hf "
-            f"download {source.repository} {source.file}` fetches it where the Hub can be "
-            f"reached, or give the file itself, openclip:FILE:{source.activation}"
-        ) from error
-    return Path(path), source.activation

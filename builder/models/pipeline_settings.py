@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.core.errors import ArasError
+from builder.models.weights import Weights, absent
 
 
 @dataclass(frozen=True)
@@ -30,29 +31,33 @@ class PipelineAsk:
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where the models lie: None for those of the Hub's cache; where digests are remembered."""
+class Sources:
+    """The models that a pipeline is put together from."""
 
-    model: Path | None = None
-    controlnet: Path | None = None
-    cache: Path | None = None
+    model: Weights
+    controlnet: Weights | None = None
 
 
-def ask_for(section: Any, directory: Path) -> tuple[PipelineAsk, Places]:
-    """What [generator.pipeline] asks for; paths are relative to ``directory``.
+def ask_for(section: Any, directory: Path, cache: Path) -> tuple[PipelineAsk, Sources]:
+    """What [generator.pipeline] asks for, and where its models lie; paths start at ``directory``.
 
-    Raises ArasError for a folder that is not there and for the revision of a local one.
+    ``cache`` remembers digests. Raises ArasError for a folder that is not there and for the
+    revision of a local one.
     """
-    model = _local(section.model, section.revision, directory, "model")
-    controlnet = None
-    if section.controlnet:
-        controlnet = _local(
-            section.controlnet, section.controlnet_revision, directory, "controlnet"
-        )
+
+    def weights(key: str, revision: str) -> Weights:
+        place = "[generator.pipeline]"
+        model = Weights.of_recipe(place, getattr(section, key), revision, directory, cache)
+        if model.path and not model.path.is_dir():
+            raise ArasError(f"{place} {key}: {absent(model.path)}")
+        return model
+
+    model = weights("model", section.revision)
+    controlnet = weights("controlnet", section.controlnet_revision) if section.controlnet else None
     return PipelineAsk(
-        model=model.name if model else section.model,
+        model=model.name,
         revision=section.revision,
-        controlnet=controlnet.name if controlnet else section.controlnet,
+        controlnet=controlnet.name if controlnet else "",
         controlnet_revision=section.controlnet_revision,
         prompt=section.prompt,
         negative=section.negative,
@@ -61,19 +66,4 @@ def ask_for(section: Any, directory: Path) -> tuple[PipelineAsk, Places]:
         control=section.control,
         size=section.size or 0,
         dtype=section.dtype,
-    ), Places(model, controlnet)
-
-
-def _local(name: str, revision: str, directory: Path, key: str) -> Path | None:
-    """The folder of a local model; None for the name of one on the Hub."""
-    path = (directory / Path(name).expanduser()).absolute()
-    if not path.is_dir():
-        if name.startswith((".", "/", "~")) or name.count("/") > 1:
-            raise ArasError(f"[generator.pipeline] {key}: there is no folder {path}")
-        return None
-    if revision:
-        raise ArasError(
-            f"[generator.pipeline] {key}: {name} is a local folder, known by its content; a "
-            "revision belongs to a model of the Hub (ORG/NAME)"
-        )
-    return path
+    ), Sources(model, controlnet)

@@ -18,10 +18,9 @@ from builder.land import prompts
 from builder.land.classes import PALETTE, count_pixels
 from builder.land.prompts import Request
 from builder.models import training, weights
-from builder.models.pipeline_settings import PipelineAsk, Places
-from builder.models.weights import out_of_memory
+from builder.models.pipeline_settings import PipelineAsk, Sources
 
-INDEX, CONFIG = "model_index.json", "config.json"
+INDEX = "model_index.json"
 LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")
 """Components that are not loaded: a safety checker would put black tiles in."""
 _READ = {".json", ".txt", ".model", ".safetensors"}
@@ -44,9 +43,9 @@ class Found:
     """sha256 over all files that are loaded."""
 
 
-def find(ask: PipelineAsk, places: Places) -> Found:
+def find(sources: Sources) -> Found:
     """Look for the weights on this machine. Raises ArasError saying how to get what is missing."""
-    model, name = _folder(ask.model, ask.revision, places.model, INDEX)
+    model, name = _folder(sources.model, INDEX, "pipeline")
     index = _json(model / INDEX)
     parts = [
         key
@@ -55,27 +54,21 @@ def find(ask: PipelineAsk, places: Places) -> Found:
     ]
     files = [model / INDEX]
     for part in parts:
-        files += [one for one in (model / part).glob("*") if _is_read(one)]
-    told = [weights.digest(files, model, places.cache)]
+        files += [path for path in (model / part).glob("*") if _is_read(path)]
+    digests = [weights.digest(files, model, sources.model.cache)]
     controlnet = None
-    if ask.controlnet:
-        controlnet, other = _folder(
-            ask.controlnet, ask.controlnet_revision, places.controlnet, CONFIG
-        )
+    if sources.controlnet:
+        controlnet, other = _folder(sources.controlnet, weights.CONFIG, "ControlNet")
         name = f"{name} with {other}"
-        files = [one for one in controlnet.glob("*") if _is_read(one)]
-        told.append(weights.digest(files, controlnet, places.cache))
-    return Found(model, controlnet, name, told[0] if len(told) == 1 else digest_of(told))
+        files = [path for path in controlnet.glob("*") if _is_read(path)]
+        digests.append(weights.digest(files, controlnet, sources.controlnet.cache))
+    return Found(model, controlnet, name, digests[0] if len(digests) == 1 else digest_of(digests))
 
 
-def _folder(name: str, revision: str, path: Path | None, mark: str) -> tuple[Path, str]:
-    if path is None:
-        path = weights.snapshot(name, revision, mark, "a folder")
-        return path, f"{name}@{path.name}"
-    if not (path / mark).is_file():
-        what = "pipeline" if mark == INDEX else "ControlNet"
-        raise ArasError(f"{path}: is no {what} of diffusers (it has no {mark})")
-    return path, name
+def _folder(source: weights.Weights, mark: str, kind: str) -> tuple[Path, str]:
+    """Where a model lies, and its name, with its commit where it is one of the Hub."""
+    folder = source.locate(mark, f"{kind} of diffusers")
+    return folder, source.name if source.path else f"{source.name}@{folder.name}"
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -171,7 +164,7 @@ def load(ask: PipelineAsk, found: Found) -> Artist:
         index = _json(found.model / INDEX)
         without = {key: None for key in LEFT_OUT if key in index}
         if found.controlnet:
-            kind = _json(found.controlnet / CONFIG).get("_class_name", "")
+            kind = _json(found.controlnet / weights.CONFIG).get("_class_name", "")
             net = getattr(diffusers, kind).from_pretrained(found.controlnet, **how)
             pipe = diffusers.AutoPipelineForText2Image.from_pretrained(
                 found.model, controlnet=net, **without, **how
@@ -248,12 +241,9 @@ def _telling(model: str) -> Iterator[None]:
     except ArasError:
         raise
     except Exception as error:
-        if out_of_memory(error):
+        if weights.out_of_memory(error):
             raise ArasError(
                 f"{model}: out of memory; lower sampling_batch in [generator], or size or dtype "
-                "in [generator.pipeline]; with several workers each loads it (--workers 1)"
+                "in [generator.pipeline]; each of several workers loads the model (--workers 1)"
             ) from error
-        words = (str(error).strip().splitlines() or [""])[0][:300]
-        raise ArasError(
-            f"{model}: diffusers cannot use it ({type(error).__name__}: {words})"
-        ) from error
+        raise weights.refusal(model, "diffusers", error) from error

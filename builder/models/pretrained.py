@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from builder.core.errors import ArasError
 from builder.land.pictures import Pixels
-from builder.models.weights import UNREADABLE, Weights, first_line
+from builder.models.weights import UNREADABLE, Weights, first_line, load
 
 Vectors = npt.NDArray[np.float32]
 Encode = Callable[[Sequence[Any]], Vectors]
@@ -58,13 +58,9 @@ def tokenizer(weights: Weights) -> tuple[Callable[[str], int], int]:
     from transformers import AutoTokenizer
     from transformers.utils import logging
 
-    folder = weights.locate()
-    try:
-        found = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except UNREADABLE as error:
-        raise ArasError(f"{folder}: has no tokenizer ({first_line(error)})") from error
+    [words] = load(weights.locate(), AutoTokenizer)
     logging.set_verbosity_error()  # a text that does not fit is what we count
-    return lambda text: len(found(text, truncation=False)["input_ids"]), found.model_max_length
+    return lambda text: len(words(text, truncation=False)["input_ids"]), words.model_max_length
 
 
 def vision(weights: Weights) -> Encode:
@@ -80,10 +76,9 @@ def vision(weights: Weights) -> Encode:
 
     here = device()
     if weights.scripted:
-        weights.digest()
         try:
             network = torch.jit.load(  # type: ignore[no-untyped-call]
-                str(weights.path), map_location=here
+                str(weights.locate()), map_location=here
             ).eval()
         except UNREADABLE as error:
             raise ArasError(
@@ -106,14 +101,8 @@ def _transformers_vision(weights: Weights, here: Any) -> Encode:
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # without torchvision each processor says that it uses Pillow
-    folder = weights.locate()
-    try:
-        network = AutoModel.from_pretrained(folder, local_files_only=True).to(here).eval()
-        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-    except UNREADABLE as error:
-        raise ArasError(
-            f"{folder}: transformers cannot load {weights.model} ({first_line(error)})"
-        ) from error
+    network, processor = load(weights.locate(), AutoModel, AutoImageProcessor)
+    network = network.to(here).eval()
 
     def encode(images: Sequence[Pixels]) -> Vectors:
         ready = processor(images=list(images), return_tensors="pt")["pixel_values"].to(here)

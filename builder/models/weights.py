@@ -1,4 +1,8 @@
-"""Finding and pinning a model: a folder, a file of weights, or a name in the Hub's local cache."""
+"""The one way to find, pin and load a pretrained model.
+
+A model is a folder or a file of this machine, or ORG/NAME on the Hub; `builder.core.fields`'
+`local_path` tells them apart. Nothing here imports torch or transformers until it loads.
+"""
 
 import re
 import urllib.error
@@ -12,62 +16,20 @@ from typing import Any
 from safetensors import SafetensorError
 
 from builder.core.errors import ArasError
+from builder.core.fields import local_path
 from builder.core.files import content_hashes, digest_of, sha256_file
 
-
-def out_of_memory(error: BaseException) -> bool:
-    """True for what torch and Python raise when memory, on a GPU or the CPU, is used up."""
-    import torch
-
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    words = str(error)
-    return isinstance(error, RuntimeError) and (
-        "out of memory" in words or "not enough memory" in words or "can't allocate memory" in words
-    )
-
-
-def snapshot(model: str, revision: str, mark: str, what: str) -> Path:
-    """The folder of a model of the Hub's local cache, which has the file ``mark``.
-
-    ``what`` says what else ``model`` could have been. Raises ArasError saying how to fetch it.
-    """
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    revision = revision or "main"
-    try:
-        found = try_to_load_from_cache(model, mark, revision=revision)
-    except HFValidationError as error:
-        raise ArasError(f"model {model!r} is neither {what} nor ORG/NAME on the Hub") from error
-    if not isinstance(found, str):
-        at = f" --revision {revision}" if revision != "main" else ""
-        raise ArasError(
-            f"model {model} ({revision}) is not on this machine; fetch it first: "
-            f"hf download {model}{at} (a gated model wants `hf auth login` before), or give "
-            "the path of a folder that holds it (none by this name lies beside dataset.toml)"
-        )
-    return Path(found).parent
-
-
-def digest(files: Iterable[Path], base: Path, cache: Path | None) -> str:
-    """sha256 over the names (relative to ``base``) and contents of files.
-
-    ``cache`` remembers the digests of files whose size and time have not changed.
-    """
-    found = sorted(files)
-    hashes = (
-        content_hashes(found, cache) if cache else {str(one): sha256_file(one) for one in found}
-    )
-    return digest_of([[one.relative_to(base).as_posix(), hashes[str(one)]] for one in found])
-
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_IGNORED = {".md", ".py", ".png", ".jpg", ".gitattributes"}
-
-
+CONFIG = "config.json"
 SCRIPTED = (".pt", ".torchscript")
 """Suffixes of a TorchScript module that takes (n, 3, h, w) uint8 and returns (n, d) features."""
+SECONDS = 5
+"""How long the Hub may take to answer before it counts as out of reach."""
+UNREADABLE = (OSError, ValueError, KeyError, ImportError, RuntimeError, EOFError, SafetensorError,
+              UnpicklingError)  # fmt: skip
+"""What ``from_pretrained`` raises for a model that is not there, is damaged or of another kind."""
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_IGNORED = {".md", ".py", ".png", ".jpg", ".gitattributes"}
+_CONTENT = ("*.json", "*.txt", "*.safetensors", "*.bin", "*.model")
 
 
 @dataclass(frozen=True)
@@ -80,6 +42,22 @@ class Weights:
     """Folder, GGUF file or TorchScript module; None for a model of the Hub's cache."""
     cache: Path | None = None
     """Where the digests of a local model's files are remembered."""
+
+    @classmethod
+    def of_recipe(
+        cls, section: str, model: str, revision: str, directory: Path, cache: Path | None = None
+    ) -> "Weights":
+        """The model that a ``section`` of the recipe in ``directory`` names.
+
+        Raises ArasError for the revision of a local model.
+        """
+        path = local_path(model, directory)
+        if path and revision:
+            raise ArasError(
+                f"{section} revision: {model} is a local model, pinned by its content; only a "
+                "model of the Hub (ORG/NAME) has revisions"
+            )
+        return cls(model, revision, path, cache)
 
     @property
     def name(self) -> str:
@@ -98,79 +76,98 @@ class Weights:
         on this machine.
         """
         if self.path is not None:
-            return f"sha256:{_digest(self.path, self.cache)}"
+            return f"sha256:{_digest_of_local(self.path, self.cache)}"
         if _COMMIT.fullmatch(self.revision):
             return self.revision
-        return self._snapshot().name
+        return self.locate().name
 
-    def locate(self) -> Path:
+    def locate(self, mark: str = CONFIG, kind: str = "model of transformers") -> Path:
         """The model's folder, GGUF file or TorchScript module on this machine.
 
-        Raises ArasError saying how to get one that is not there, and for what is not a model.
+        The folder of a ``kind`` of model holds the file ``mark``. Raises ArasError saying how to
+        get a model that is not there, and for what is not a model.
         """
         if self.path is None:
-            return self._snapshot()
+            return _snapshot(self.model, self.revision, mark)
         path = self.path
         if path.suffix in (".gguf", *SCRIPTED) and path.is_file():
             return path
-        if (path / "config.json").is_file():
+        if (path / mark).is_file():
             return path
         if not path.exists():
-            raise ArasError(f"{path}: {_missing(path)}")
+            raise absent(path)
         if files := sorted(path.glob("*.gguf")):
             raise ArasError(f"{path}: name the GGUF file itself: model = {str(files[0])!r}")
-        raise ArasError(f"{path}: is no model of transformers (it has no config.json)")
-
-    def _snapshot(self) -> Path:
-        return snapshot(self.model, self.revision, "config.json", "a folder, a .gguf file")
+        raise ArasError(f"{path}: not a {kind} (it has no {mark})")
 
 
-def _missing(path: Path) -> str:
-    if path.suffix in SCRIPTED:
-        return "there is no such file of weights"
-    return "there is no such model folder or GGUF file"
+def digest(files: Iterable[Path], base: Path, cache: Path | None) -> str:
+    """sha256 over the names (relative to ``base``) and contents of files.
+
+    ``cache`` remembers the digests of files whose size and time have not changed.
+    """
+    paths = sorted(files)
+    hashes = (
+        content_hashes(paths, cache) if cache else {str(path): sha256_file(path) for path in paths}
+    )
+    return digest_of([[path.relative_to(base).as_posix(), hashes[str(path)]] for path in paths])
 
 
-def _digest(path: Path, cache: Path | None) -> str:
-    """sha256 over names and contents of all that decides what a local model does."""
-    if path.suffix in SCRIPTED and path.is_file():
-        known = content_hashes([path], cache) if cache else {}
-        return known.get(str(path)) or sha256_file(path)
-    if path.is_file():
-        files = [path, *sorted(path.parent.glob("*.json")), *sorted(path.parent.glob("*.jinja"))]
-    else:
-        files = sorted(
-            file
-            for file in path.rglob("*")
-            if file.is_file()
-            and file.suffix not in _IGNORED
-            and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        )
-    if not files:
-        raise ArasError(f"{path}: {_missing(path)}")
-    return digest(files, path.parent if path.is_file() else path, cache)
+def identity(name: str, commit: str | None = None) -> str | None:
+    """What tells a dual encoder, a folder or a name on the Hub, from all others.
+
+    A digest of the folder's content, as records and releases hold it since the first version, or
+    the name and its ``commit``; None where that cannot be known.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        files = sorted(path for pattern in _CONTENT for path in folder.glob(pattern))
+        return digest_of({path.name: sha256_file(path) for path in files})
+    return f"{name}@{commit}" if commit else None
 
 
-SECONDS = 5
-UNREADABLE = (OSError, ValueError, KeyError, ImportError, RuntimeError, EOFError, SafetensorError,
-              UnpicklingError)  # fmt: skip
-"""What ``from_pretrained`` raises for a model that is not there, is damaged or of another kind."""
+def load(name: str | Path, *kinds: Any, **options: Any) -> list[Any]:
+    """What each of ``kinds`` (AutoModel, AutoTokenizer …) loads from a folder or from the Hub.
+
+    A name is looked up on the Hub where it answers, else in the local cache. Code that comes with
+    a model is never run. Raises ArasError for a model that is not there or cannot be loaded.
+    """
+    if (path := local_path(str(name), Path())) is not None and not path.exists():
+        raise absent(path)
+    library = kinds[0].__module__.partition(".")[0]
+    if library == "transformers":
+        options["trust_remote_code"] = False  # not given, it asks at the terminal
+    local = path is not None or not hub_answers()
+    try:
+        return [kind.from_pretrained(name, local_files_only=local, **options) for kind in kinds]
+    except UNREADABLE as error:
+        if local and path is None:
+            _snapshot(str(name), "", "/".join([*filter(None, [options.get("subfolder")]), CONFIG]))
+        raise refusal(name, library, error) from error
 
 
-def where(name: str | Path) -> dict[str, Any]:
-    """Options for ``from_pretrained``: folders, and names while the Hub is silent, are local."""
-    return {"local_files_only": Path(name).is_dir() or not answers()}
+def file_of(repository: str, file: str, otherwise: str) -> Path:
+    """A file of the Hub, from the local cache where the Hub does not answer.
+
+    Raises ArasError that says how to get it, or ``otherwise``.
+    """
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repository, file, local_files_only=not hub_answers()))
+    except (OSError, ValueError) as error:
+        raise _unfetched(repository, "", file, otherwise) from error
 
 
-def answers() -> bool:
+def hub_answers() -> bool:
     """Whether the Hub, or what ``HF_ENDPOINT`` names, answers at all within some seconds."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return False
-    asked = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
     try:
-        with urllib.request.urlopen(asked, timeout=SECONDS):
+        with urllib.request.urlopen(request, timeout=SECONDS):
             return True
     except urllib.error.HTTPError:
         return True
@@ -178,17 +175,79 @@ def answers() -> bool:
         return False
 
 
+def absent(path: Path) -> ArasError:
+    return ArasError(f"{path}: no such model folder or file of weights")
+
+
+def refusal(name: str | Path, library: str, error: Exception) -> ArasError:
+    """The error, in one line, for a model that ``library`` cannot load or run."""
+    text = first_line(error)
+    if "custom code" in text:
+        return ArasError(
+            f"{name}: comes with code of its own, which is never run; take a model that {library} "
+            "has built in"
+        )
+    return ArasError(f"{name}: {library} cannot load it ({type(error).__name__}: {text[:300]})")
+
+
 def first_line(error: Exception) -> str:
-    """What an error of `UNREADABLE` says first, for a message of one line."""
+    """The first line of an error's text, for a message of one line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def advice(name: str | Path) -> str:
-    """What to do where a model by name is not to be had, for the end of a message."""
-    if Path(name).is_dir() or answers():
-        return ""
-    return (
-        "; there is no folder of this name, the Hub cannot be reached, and the local cache lacks "
-        f"the model: fetch it with `hf download {name}` on a machine with network, and copy its "
-        "cache or the folder here"
+def out_of_memory(error: BaseException) -> bool:
+    """True for what torch and Python raise when memory, on a GPU or the CPU, is used up."""
+    import torch
+
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "not enough memory" in text or "can't allocate memory" in text
     )
+
+
+def _snapshot(model: str, revision: str, mark: str) -> Path:
+    """The folder of the Hub's local cache that holds the file ``mark`` of a model."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        path = try_to_load_from_cache(model, mark, revision=revision or "main")
+    except HFValidationError as error:
+        raise ArasError(
+            f"model {model!r} is neither a folder, a file of weights (.gguf) nor ORG/NAME on the "
+            "Hub"
+        ) from error
+    if not isinstance(path, str):
+        raise _unfetched(model, revision, "", "give the path of a folder that holds it")
+    return Path(path).parent
+
+
+def _unfetched(model: str, revision: str, file: str, otherwise: str) -> ArasError:
+    words = ["hf download", model, *filter(None, [file])]
+    if revision not in ("", "main"):
+        words += ["--revision", revision]
+    return ArasError(
+        f"model {model} ({revision or 'main'}) is not on this machine; fetch it first, on one with "
+        f"network: {' '.join(words)} (a gated model needs `hf auth login` before), or {otherwise}"
+    )
+
+
+def _digest_of_local(path: Path, cache: Path | None) -> str:
+    """sha256 over names and contents of all that decides what a local model does."""
+    if path.suffix in SCRIPTED and path.is_file():
+        return content_hashes([path], cache)[str(path)] if cache else sha256_file(path)
+    if path.is_file():
+        files = [path, *path.parent.glob("*.json"), *path.parent.glob("*.jinja")]
+        return digest(files, path.parent, cache)
+    files = [
+        file
+        for file in path.rglob("*")
+        if file.is_file()
+        and file.suffix not in _IGNORED
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
+    ]
+    if not files:
+        raise absent(path)
+    return digest(files, path, cache)

@@ -80,6 +80,11 @@ class Project:
         return self.directory.absolute() / "models"
 
     @property
+    def digests(self) -> Path:
+        """Where the digests of the files of local models are remembered."""
+        return self.store.root / ".models.json"
+
+    @property
     def releases(self) -> Path:
         return self.directory / "release"
 
@@ -216,8 +221,8 @@ class Project:
                 f"caption stream; there are {known}"
             )
         given = section.model_dump(exclude={"profile"}, exclude_none=True)
-        if (name := given.get("weights")) and (self.directory / name).is_dir():
-            given["weights"] = str((self.directory / name).absolute())
+        if name := given.get("weights"):
+            given["weights"] = str(local_path(name, self.directory) or name)
         given["seed"] = self.recipe.dataset.seed
         size = self.recipe.tiles.size
         profile = section.profile or self.recipe.generator.profile
@@ -275,9 +280,8 @@ class Project:
         section = self.recipe.generator.pipeline
         if section is None:
             return {"training": self.training("generator")}
-        ask, places = ask_for(section, self.directory)
-        cache = self.store.root / ".models.json"
-        return {"pipeline": ask, "places": dataclasses.replace(places, cache=cache)}
+        ask, sources = ask_for(section, self.directory, self.digests)
+        return {"pipeline": ask, "sources": sources}
 
     def qualities(self) -> tuple[Quality, Quality]:
         """What pixels alone tell, of real and of synthetic tiles."""
@@ -320,7 +324,7 @@ class Project:
         name = self.recipe.bench.embeddings
         if name == RETRIEVER:
             return str(self.models / name)
-        return str((self.directory / name).absolute()) if (self.directory / name).is_dir() else name
+        return str(local_path(name, self.directory) or name) if name else name
 
     def embed(self) -> list[Step]:
         """The vectors of the baseline, and its training where it is the recipe's own."""
@@ -342,7 +346,7 @@ class Project:
             self.recipe.captions[stream],
             self.directory,
             seed=self.recipe.dataset.seed,
-            cache=self.store.root / ".models.json",
+            cache=self.digests,
             lexicon=self.lexicon,
         )
 
@@ -369,5 +373,4 @@ class Project:
         model, revision = getattr(section, key), getattr(section, f"{key}_revision")
         if model in ("", SEGMENTER):
             return None
-        cache = self.store.root / ".models.json"
-        return Weights(model, revision, local_path(model, self.directory), cache)
+        return Weights.of_recipe(f"[scores] {key}", model, revision, self.directory, self.digests)

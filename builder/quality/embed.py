@@ -1,7 +1,6 @@
 """Stage: vectors of real tiles and their captions by the benchmark's baseline."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -35,9 +34,11 @@ class Embed(Stage):
     def models(self) -> dict[str, str]:
         from builder.models import clip
 
-        if not (found := clip.identity(self.model)):
-            raise ArasError(f"[bench] embeddings = {self.model!r}: its content cannot be told")
-        return {"retriever": found}
+        if not (identity := clip.identity(self.model)):
+            raise ArasError(
+                f"[bench] embeddings = {self.model!r}: neither its content nor its commit is known"
+            )
+        return {"retriever": identity}
 
     def open(self, store: Store, survey: Any) -> Maker:
         from builder.models import clip, training
@@ -70,8 +71,7 @@ def facts(model: str) -> dict[str, Any]:
     """What a release tells of the model behind its vectors."""
     from builder.models import clip
 
-    name = Path(model).name if Path(model).is_dir() else model
-    return {"model": name, "revision": clip.identity(model)}
+    return {"model": clip.public_name(model), "revision": clip.identity(model)}
 
 
 COLUMNS = {"clip": "image_vector", "features": "embedding"}

@@ -90,15 +90,8 @@ def sentences(
     from builder.models import weights
 
     logging.disable_progress_bar()
-    local = weights.where(model)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model, **local)
-        encoder: Any = AutoModel.from_pretrained(model, **local).to(device).eval()
-    except weights.UNREADABLE as error:
-        raise ArasError(
-            f"{model}: no text encoder that transformers can load ({weights.first_line(error)})"
-            f"{weights.advice(model)}"
-        ) from error
+    tokenizer, encoder = weights.load(model, AutoTokenizer, AutoModel)
+    encoder = encoder.to(device).eval()
     made = []
     with torch.inference_mode():
         for start in range(0, len(texts), batch):

@@ -22,7 +22,7 @@ from builder.land.pictures import (
     image_bytes,
     image_column,
 )
-from builder.models.pipeline_settings import PipelineAsk, Places
+from builder.models.pipeline_settings import PipelineAsk, Sources
 from builder.models.step import Training
 from builder.steps.stage import Made, Maker, Stage, setting
 
@@ -51,7 +51,7 @@ class Generate(Stage):
     model: Path = setting(Path())
     training: Training | None = setting(None)
     pipeline: PipelineAsk | None = None
-    places: Places = setting(Places())
+    sources: Sources | None = setting(None)
 
     kinds = ("synthetic",)
     gpus = 1
@@ -93,8 +93,8 @@ class Generate(Stage):
     def _found(self) -> Any:
         from builder.models import pipelines
 
-        assert self.pipeline is not None
-        return pipelines.find(self.pipeline, self.places)
+        assert self.sources is not None
+        return pipelines.find(self.sources)
 
     def _ours(self) -> tuple[Draw, dict[str, str]]:
         """Our generator, and the columns that say so."""

@@ -118,6 +118,6 @@ def test_weights_that_are_not_there_say_how_to_get_them(monkeypatch):
         clip.pretrained("remoteclip-vit-b-32")
     with pytest.raises(ArasError, match="Zilun/GeoRSCLIP"):
         clip.pretrained("GeoRSCLIP-ViT-B-32")
-    with pytest.raises(ArasError, match="no such file of OpenCLIP weights"):
+    with pytest.raises(ArasError, match="no such model folder or file of weights"):
         clip.pretrained("openclip:/nowhere/a.pt")
     assert Model("openclip:/nowhere/a.pt").label == "a.pt"

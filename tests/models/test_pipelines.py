@@ -10,7 +10,8 @@ import pytest
 
 from builder.core.errors import ArasError
 from builder.land.classes import PALETTE
-from builder.models.pipelines import Artist, PipelineAsk, Places, conditions, find, load, shrink
+from builder.models.pipelines import Artist, PipelineAsk, Sources, conditions, find, load, shrink
+from builder.models.weights import Weights
 from tests.makers import tiny_pipelines as make
 
 ASK = PipelineAsk("tiny", prompt="{{ composition }}", steps=2, guidance=3.0)
@@ -37,7 +38,12 @@ def artist(folders: dict[str, Path]) -> Artist:
 
 def opened(folder: Path, controlnet: Path | None = None, **changes: object) -> Artist:
     ask = replace(ASK, controlnet="net" if controlnet else "", **changes)
-    return load(ask, find(ask, Places(folder, controlnet)))
+    return load(ask, find(local(folder, controlnet)))
+
+
+def local(folder: Path, controlnet: Path | None = None) -> Sources:
+    net = Weights("net", path=controlnet) if controlnet else None
+    return Sources(Weights("tiny", path=folder), net)
 
 
 def layouts(n: int = 3, side: int = 32) -> np.ndarray:
@@ -126,7 +132,7 @@ def test_pipelines_are_known_by_the_content_of_what_is_loaded(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
     def digest(folder: Path) -> str:
-        return find(ASK, Places(folder)).digest
+        return find(local(folder)).digest
 
     copy = tmp_path / "copy"
     shutil.copytree(folders["controlled"], copy)
@@ -138,10 +144,9 @@ def test_pipelines_are_known_by_the_content_of_what_is_loaded(
     config = copy / "scheduler" / "scheduler_config.json"
     config.write_text(config.read_text().replace("1000", "999"))
     assert digest(copy) != known
-    asked = replace(ASK, controlnet="net")
-    both = find(asked, Places(folders["prompted"], folders["controlnet"]))
+    both = find(local(folders["prompted"], folders["controlnet"]))
     assert both.digest not in (digest(folders["prompted"]), known)
-    assert both.named == "tiny with net"
+    assert both.named == "prompted with controlnet"
 
 
 def test_a_pipeline_of_the_hubs_cache_is_named_with_its_commit(
@@ -155,16 +160,16 @@ def test_a_pipeline_of_the_hubs_cache_is_named_with_its_commit(
     (home / "refs").mkdir()
     (home / "refs" / "main").write_text(COMMIT)
     ask = replace(ASK, model="someone/tiny")
-    found = find(ask, Places())
+    found = find(Sources(Weights(ask.model)))
     assert found.named == f"someone/tiny@{COMMIT}"
-    assert found.digest == find(ASK, Places(folders["controlled"])).digest
+    assert found.digest == find(local(folders["controlled"])).digest
     assert load(ask, found).name == "StableDiffusionControlNetPipeline"
     with pytest.raises(ArasError, match="hf download someone/tiny --revision v2"):
-        find(replace(ask, revision="v2"), Places())
+        find(Sources(Weights(ask.model, "v2")))
     with pytest.raises(ArasError, match="hf download nobody/absent "):
-        find(replace(ask, model="nobody/absent"), Places())
-    with pytest.raises(ArasError, match=r"'a b' is neither a folder nor ORG/NAME"):
-        find(replace(ask, model="a b"), Places())
+        find(Sources(Weights("nobody/absent")))
+    with pytest.raises(ArasError, match=r"'a b' is neither a folder, a file .* nor ORG/NAME"):
+        find(Sources(Weights("a b")))
 
 
 def test_a_pipeline_that_wants_more_than_we_have_is_refused(folders: dict[str, Path]) -> None:
@@ -175,9 +180,9 @@ def test_a_pipeline_that_wants_more_than_we_have_is_refused(folders: dict[str, P
 def test_folders_and_files_that_are_no_pipeline_are_told_of(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(ArasError, match=r"is no pipeline of diffusers \(it has no model_index"):
+    with pytest.raises(ArasError, match=r"not a pipeline of diffusers \(it has no model_index"):
         opened(folders["controlnet"])
-    with pytest.raises(ArasError, match="is no ControlNet of diffusers"):
+    with pytest.raises(ArasError, match="not a ControlNet of diffusers"):
         opened(folders["prompted"], tmp_path)
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(ArasError, match="no JSON object"):
@@ -188,7 +193,7 @@ def test_folders_and_files_that_are_no_pipeline_are_told_of(
     broken = tmp_path / "broken"
     shutil.copytree(folders["controlled"], broken)
     (broken / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"no weights")
-    with pytest.raises(ArasError, match=r"^tiny: diffusers cannot use it \(\w+: .+\)$"):
+    with pytest.raises(ArasError, match=r"^tiny: diffusers cannot load it \(\w+: .+\)$"):
         opened(broken)
     index = json.loads((folders["controlled"] / "model_index.json").read_text())
     index["_class_name"] = "NoSuchPipeline"
@@ -202,5 +207,5 @@ def test_pickled_weights_are_not_loaded(folders: dict[str, Path], tmp_path: Path
     shutil.copytree(folders["unconditional"], copy)
     weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_name("diffusion_pytorch_model.bin"))
-    with pytest.raises(ArasError, match="diffusers cannot use it"):
+    with pytest.raises(ArasError, match="diffusers cannot load it"):
         opened(copy)

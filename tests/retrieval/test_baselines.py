@@ -97,5 +97,5 @@ def test_sentence_vectors_are_the_mean_over_tokens_at_any_batch_size(tmp_path):
     with torch.no_grad():
         hidden = model(input_ids=torch.tensor([[6, 7]])).last_hidden_state[0].mean(0).numpy()
     np.testing.assert_allclose(found[2], hidden / np.linalg.norm(hidden), atol=1e-5)
-    with pytest.raises(ArasError, match="no text encoder"):
+    with pytest.raises(ArasError, match="no such model folder"):
         sentences(str(tmp_path / "nothing"), DOCUMENTS)

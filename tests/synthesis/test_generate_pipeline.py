@@ -143,8 +143,11 @@ def test_no_generator_is_trained_beside_a_pipeline(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ('model = "./absent"', r"model: there is no folder .*absent"),
-        ('model = "./tiny-sd"\nrevision = "v1"', r"revision belongs to a model of the Hub"),
+        ('model = "./absent"', r"model: .*absent: no such model folder"),
+        (
+            'model = "./tiny-sd"\nrevision = "v1"',
+            r"only a model of the Hub .* has revisions",
+        ),
         ('model = "./tiny-sd"\nprompt = "{{ season }}"', r"uses \{\{ season \}\}; variables are"),
         ('model = "./tiny-sd"\nprompt = "{{"', r"not Jinja"),
         ('model = "./tiny-sd"\nsize = 96', r"size = 96 is no whole multiple of tiles.size = 64"),
