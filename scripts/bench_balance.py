@@ -64,7 +64,7 @@ def main() -> None:
             drawn = time.process_time()
             obtained = repeats @ pool / (repeats @ pool).sum()
             run = {
-                **plan.summary(),
+                **plan.summary().as_json(),
                 "max_repeats": cap or None,
                 "solve_cpu_seconds": solved - start,
                 "allocate_cpu_seconds": drawn - solved,

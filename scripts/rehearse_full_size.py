@@ -78,8 +78,8 @@ def count(release: Path) -> dict[str, Any]:
 
     total = 0
     for config in ("real", "synthetic"):
-        for entry in read_manifest(release)["configs"][config].values():
-            for name in entry["files"]:
+        for part in read_manifest(release).configs[config].values():
+            for name in part.files:
                 for batch in pq.ParquetFile(release / name).iter_batches(columns=["captions"]):
                     cells = batch.column("captions").flatten()
                     total += len(cells) - pc.struct_field(cells, "text").null_count

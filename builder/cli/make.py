@@ -52,7 +52,7 @@ def print_balance(
         cost = drawing_cost(project, project.engine(engine, workers), steps)
     refused = plan is not None and not plan.feasible and not project.recipe.generator.nearest
     if as_json:
-        summary = {} if plan is None else {**plan.summary(), "refused": refused}
+        summary = {} if plan is None else {**plan.summary().as_json(), "refused": refused}
         told = {
             "rows_to_draw": cost.rows,
             "tiles_per_second": cost.rate,

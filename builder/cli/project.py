@@ -66,7 +66,7 @@ def show_release(release: Path) -> str:
     from builder.core.manifest import read_manifest
 
     datasets.disable_progress_bars()
-    others = ", ".join(name for name in read_manifest(release)["configs"] if name != "real")
+    others = ", ".join(name for name in read_manifest(release).configs if name != "real")
     data = datasets.load_dataset(str(release), "real")
     row = data["train"][0]
     return f"""
@@ -122,9 +122,9 @@ def status(directory: Path, as_json: bool) -> None:
         click.echo(f"{'fresh':<22} {len(fresh)} of {len(told)} steps: nothing to do")
     for folder in folders:
         manifest = read_manifest(folder)
-        rows = sum(manifest["facts"]["census"]["rows"].values())
-        digest = manifest["content_sha256"][:12]
-        click.echo(f"release {manifest['version']:<14} {rows:,} rows, {digest}")
+        rows = sum(manifest.facts.census.rows.values())
+        digest = manifest.content_sha256[:12]
+        click.echo(f"release {manifest.version:<14} {rows:,} rows, {digest}")
         for place, text in status_lines(folder):
             click.echo(f"  {place:<20} {text}")
 
@@ -137,9 +137,9 @@ def release_status(release: Path) -> dict[str, Any]:
 
     manifest = read_manifest(release)
     return {
-        "version": manifest["version"],
-        "content_sha256": manifest["content_sha256"],
-        "rows": manifest["facts"]["census"]["rows"],
+        "version": manifest.version,
+        "content_sha256": manifest.content_sha256,
+        "rows": manifest.facts.census.rows,
         "published": [publication.as_json() for publication in publications(release)],
         "unfinished": [draft.journal for _, draft in drafts(release)],
     }

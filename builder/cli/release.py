@@ -161,7 +161,7 @@ def diff(directory: Path, old: Path, new: Path, bump: bool, as_json: bool) -> No
             f"{new} calls itself {changes.new}: a {changes.step} step from {changes.old} asks for "
             f"{changes.next_version} or more"
         )
-    text = entry(changes, str(read_manifest(directory / new)["date"]))
+    text = entry(changes, read_manifest(directory / new).date)
     if as_json:
         print_json({"kind": "diff", **changes.as_dict(), "changelog": text})
     else:

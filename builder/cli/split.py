@@ -70,13 +70,13 @@ def report(
         beside, inside = directory / ids, release / ids
         file = inside if inside.is_file() and not beside.is_file() else beside
         rows = subsets.apply(every, subsets.read(file))
-    recipe = read_manifest(release)["facts"]["recipe"]
-    size = recipe["tiles"]["size"] / PER_DEGREE
+    facts = read_manifest(release).facts
+    size = facts.setting("tiles", "size") / PER_DEGREE
     told = split_report.measure(rows, size, tuple(sorted(km)) or WITHIN_KM)
     if map_file is not None:
         chosen = set(rows.ids)
         left = every.take(np.array([one not in chosen for one in every.ids]))
-        shown = split_report.with_blocks(rows, recipe["split"]["block"])
+        shown = split_report.with_blocks(rows, facts.setting("split", "block"))
         split_report.draw_map(shown, size, directory / map_file, left)
     if as_json:
         print_json({"kind": "split-report", "release": str(release), **told})

@@ -1,6 +1,7 @@
 """Authors of a data set: a plain name, or name, ORCID and affiliation, as formats want them."""
 
 import enum
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,43 +54,47 @@ AuthorField = Annotated[Author, BeforeValidator(_table)]
 """A field that takes a plain name too."""
 
 
-def is_person(author: dict[str, str]) -> bool:
+def is_person(author: Author) -> bool:
     """Whether formats that tell people from organisations should list a person."""
-    return bool("," in author["name"] or author["orcid"] or author["affiliation"])
+    return bool("," in author.name or author.orcid or author.affiliation)
 
 
-def creator(author: dict[str, str]) -> dict[str, str]:
+def creator(author: Author) -> dict[str, str]:
     """As Zenodo's ``creators`` have it."""
-    return {key: author[key] for key in ("name", "affiliation", "orcid") if author[key]}
+    values = {"name": author.name, "affiliation": author.affiliation, "orcid": author.orcid}
+    return {key: value for key, value in values.items() if value}
 
 
-def citation(author: dict[str, str]) -> dict[str, str]:
+def citation(author: Author) -> dict[str, str]:
     """As CITATION.cff has it."""
     if not is_person(author):
-        return {"name": author["name"]}
-    orcid = {"orcid": f"https://orcid.org/{author['orcid']}"} if author["orcid"] else {}
-    family, _, given = (part.strip() for part in author["name"].partition(","))
-    told = {"family-names": family, "given-names": given, "affiliation": author["affiliation"]}
-    return {key: value for key, value in told.items() if value} | orcid
+        return {"name": author.name}
+    family, _, given = (part.strip() for part in author.name.partition(","))
+    values = {
+        "family-names": family,
+        "given-names": given,
+        "affiliation": author.affiliation,
+        "orcid": f"https://orcid.org/{author.orcid}" if author.orcid else "",
+    }
+    return {key: value for key, value in values.items() if value}
 
 
-def schema_org(author: dict[str, str]) -> dict[str, Any]:
+def schema_org(author: Author) -> dict[str, Any]:
     """As schema.org, and so Croissant, has it."""
-    told: dict[str, Any] = {"name": author["name"]}
     if not is_person(author):
-        return {"@type": "sc:Organization", **told}
-    if author["orcid"]:
-        told["sameAs"] = f"https://orcid.org/{author['orcid']}"
-    if author["affiliation"]:
-        told["affiliation"] = {"@type": "sc:Organization", "name": author["affiliation"]}
-    return {"@type": "sc:Person", **told}
+        return {"@type": "sc:Organization", "name": author.name}
+    person: dict[str, Any] = {"@type": "sc:Person", "name": author.name}
+    if author.orcid:
+        person["sameAs"] = f"https://orcid.org/{author.orcid}"
+    if author.affiliation:
+        person["affiliation"] = {"@type": "sc:Organization", "name": author.affiliation}
+    return person
 
 
-def bibtex(authors: list[dict[str, str]]) -> str:
+def bibtex(authors: Sequence[Author]) -> str:
     """As BibTeX's ``author`` has them; braces keep the name of an organisation whole."""
-    return " and ".join(
-        one["name"] if "," in one["name"] else f"{{{one['name']}}}" for one in authors
-    )
+    names = [author.name for author in authors]
+    return " and ".join(name if "," in name else f"{{{name}}}" for name in names)
 
 
 class Place(enum.Enum):

@@ -1,16 +1,20 @@
-"""Where everything in a release directory is, and its manifest and checksum files."""
+"""A release directory's manifest as types, with its reader and writer, and the checksum files."""
 
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pydantic
+from pydantic import Field
+
 from builder.core.errors import ArasError
+from builder.core.fields import Author
 from builder.core.files import hash_file, read_json, write_json, write_text
 
 MANIFEST = "manifest.json"
 SUMS = {"sha256": "SHA256SUMS", "md5": "MD5SUMS"}
 UNLISTED = frozenset({MANIFEST, *SUMS.values()})
-"""Files that the manifest's list leaves out, because they are made from it."""
+"""Files that the manifest does not list, because they are written from it."""
 
 FORMAT = 1
 NEEDED = ("format", "version", "content_sha256", "configs", "files", "facts")
@@ -20,10 +24,345 @@ CONFIGS = ("real", "synthetic", "augmented", "metadata", "controls", "embeddings
 """Configs of a release; ``real`` is the default one."""
 
 
-def read_manifest(release: Path) -> dict[str, Any]:
+class Record(pydantic.BaseModel):
+    """An object in the manifest.
+
+    A key that a file lacks gets a default and is not written back, a key that only a newer
+    version knows is kept: reading and writing a manifest gives the same bytes.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="allow")
+
+    def as_json(self) -> dict[str, Any]:
+        """The JSON object, keys in the order of the fields."""
+        return self.model_dump(exclude_unset=True, by_alias=True)
+
+
+class ListedFile(Record):
+    """A file of the release, its path relative to the manifest."""
+
+    path: str
+    bytes: int
+    sha256: str
+    md5: str = ""
+
+
+class SplitFiles(Record):
+    """The Parquet files of one split of one config, in the order of their rows."""
+
+    rows: int
+    bytes: int = 0
+    files: tuple[str, ...] = ()
+    content_sha256: str | None = None
+    """Digest of the rows, whatever files they lie in; None for ``augmented``, which has no rows
+    of its own."""
+
+
+Configs = dict[str, dict[str, SplitFiles]]
+"""Config → split → its files."""
+
+
+class SubsetNote(Record):
+    """How a split's part of a subset misses its class balance: classes that no row holds, and
+    classes of which there are too few rows."""
+
+    absent: tuple[str, ...] = ()
+    short: tuple[str, ...] = ()
+
+
+class SubsetFile(Record):
+    """subsets/NAME.csv: ids and splits of some of the real rows. ``notes`` is by split."""
+
+    rows: int
+    digest: str
+    balance: str = "natural"
+    notes: dict[str, SubsetNote] = {}
+
+
+class ChangelogEntry(Record):
+    """What a version changed; ``asks`` is the least version that these changes ask for."""
+
+    version: str
+    date: str
+    asks: str | None = None
+    lines: tuple[str, ...] = ()
+
+
+class Part(Record):
+    """Of a folder that holds one kind of tiles of a release: which, and where the other kind is."""
+
+    kind: str
+    title: str
+    of: str
+    """Content digest of the whole release."""
+    twin_doi: str = ""
+    twin_concept_doi: str = ""
+
+
+class Source(Record):
+    """Third-party data that the release is made from; texts are empty where there is none."""
+
+    name: str
+    license: str = ""
+    notice: str = ""
+    doi: str = ""
+    url: str = ""
+
+
+class Balance(Record):
+    """How layouts were drawn: shares by class name, and how near they come to the target."""
+
+    target: str
+    rows: int
+    layouts: int
+    feasible: bool
+    shares_before: dict[str, float]
+    shares_target: dict[str, float]
+    shares_planned: dict[str, float]
+    shortfall: dict[str, float]
+    distance: float
+    distance_bound: float
+    repeats_needed: int | None
+    effective_layouts: float
+    effective_size: float
+    max_expected_repeats: float
+    capped: int
+    divergence: float
+    iterations: int
+
+
+class SplitReport(Record):
+    """Splits of the real tiles: class shares in per cent, and the smallest distance between two
+    splits in km (None where one of them has no tile)."""
+
+    class_shares: dict[str, dict[str, float]] = {}
+    smallest_distance_km: dict[str, float | None] = {}
+    without_place: int = 0
+    """Tiles whose place is unknown, and so their distance."""
+
+
+class SegmentationScores(Record):
+    """Scores of the segmenter on real test tiles, all pixels pooled; None where there are none."""
+
+    tiles: int
+    accuracy: float | None = None
+    macro_f1: float | None = None
+    mean_iou: float | None = None
+    f1: dict[str, float | None] = {}
+    iou: dict[str, float | None] = {}
+    confusion: tuple[tuple[int, ...], ...] = ()
+    """Pixels by true class and by predicted class, in the order of CLASSES."""
+
+
+class ModelRecord(Record):
+    """What a release tells of a model that was trained for it."""
+
+    settings: dict[str, Any] = {}
+    steps: int = 0
+    stopped: str = ""
+    best: dict[str, int | float] | None = None
+    """Step and scores of the weights that were kept; None for those of the last step."""
+    final_loss: float | None = None
+    weights_sha256: str = ""
+    test: SegmentationScores | None = None
+    libraries: dict[str, str] = {}
+
+
+class EncoderRecord(Record):
+    """A pretrained encoder that scores were computed with."""
+
+    model: str
+    digest: str = ""
+
+
+class EmbeddingsRecord(Record):
+    """The baseline whose vectors the config ``embeddings`` holds."""
+
+    model: str
+    revision: str | None = None
+
+
+class Account(Record):
+    """Rows of an import: ``rows_in`` = ``rows_out`` + ``rejects``."""
+
+    rows_in: int
+    rows_out: int
+    rejects: int
+
+
+class ImportReport(Record):
+    """Where imported rows come from. All but the first two fields are of the official layout."""
+
+    sources: tuple[str, ...] = ()
+    account: Account
+    captions: bool = False
+    provenance: str = "nobody"
+    """Who says which model wrote the captions: ``record``, ``sidecar`` or ``nobody``."""
+    md5: dict[str, str] | None = None
+    official: bool = False
+    reasons: dict[str, int] = {}
+    percent_differs: int = 0
+
+
+class Extent(Record):
+    """Where the centres of the real tiles lie, in degrees; of how many 1° cells and which years."""
+
+    west: float
+    south: float
+    east: float
+    north: float
+    cells: int
+    years: tuple[int, ...] = ()
+
+
+class Clusters(Record):
+    """Clusters of duplicate images, their rows, and how many of them span which parts."""
+
+    clusters: int = 0
+    rows: int = 0
+    spans: dict[str, int] = {}
+
+
+class StreamSummary(Record):
+    """Captions of one stream and kind: how many, how many differ, and means of their scores."""
+
+    n: int
+    unique: int
+    redundancy: float | None = None
+    grounding: float | None = None
+    accuracy: float | None = None
+    coverage: float | None = None
+    chair_i: float | None = None
+    leak: float | None = None
+
+
+class ExampleCaption(Record):
+    stream: str
+    text: str | None = None
+    model: str | None = None
+    revision: str | None = None
+    prompt_sha256: str | None = None
+    seed: int | None = None
+    error: str | None = None
+
+
+class ExampleRow(Record):
+    id: str
+    percent: dict[str, int] = {}
+    captions: tuple[ExampleCaption, ...] = ()
+
+
+BY_KIND = ("rows", "left_out", "flags", "pixels", "mask_agreement", "streams", "examples")
+"""Counts of the census whose keys are a kind, or begin with one."""
+
+
+class Census(Record):
+    """Counts of the rows of a release, and of those left out. A part is ``kind/split``."""
+
+    extent: Extent | None = None
+    rows: dict[str, int] = {}
+    """By part."""
+    left_out: dict[str, dict[str, int]] = {}
+    """By kind and reason."""
+    flags: dict[str, dict[str, int]] = {}
+    """By kind and measure."""
+    duplicates: Clusters = Clusters()
+    near_duplicates: Clusters = Clusters()
+    pixels: dict[str, dict[str, int]] = {}
+    """By part and class."""
+    mask_agreement: dict[str, float] = {}
+    streams: dict[str, StreamSummary] = {}
+    """By ``kind/stream``."""
+    examples: dict[str, ExampleRow] = {}
+    """The first row of each kind."""
+
+    def of_kind(self, kind: str) -> "Census":
+        """The counts of one kind of rows; clusters of duplicates stay those of all rows."""
+        by_kind = {
+            name: {part: n for part, n in getattr(self, name).items() if part.split("/")[0] == kind}
+            for name in BY_KIND
+        }
+        extent = self.extent if kind == "real" else None  # it is of real rows
+        return self.model_copy(update={**by_kind, "extent": extent})
+
+
+class Facts(Record):
+    """What a release tells beyond its rows."""
+
+    balance: Balance | None = None
+    recipe: dict[str, Any] = {}
+    """The recipe as published, JSON values; which keys there are depends on the version of aras."""
+    counts: dict[str, dict[str, int]] = {}
+    """By stage and what it counts."""
+    split: SplitReport | None = None
+    models: dict[str, ModelRecord] = {}
+    encoders: dict[str, EncoderRecord] = {}
+    embeddings: EmbeddingsRecord | None = None
+    imported: ImportReport | None = Field(
+        default=None, validation_alias="import", serialization_alias="import"
+    )
+    census: Census = Census()
+    sources: tuple[Source, ...] = ()
+
+    def setting(self, section: str, key: str, default: Any = None) -> Any:
+        """A value of the recipe; ``default`` where the release was made without it."""
+        return self.recipe.get(section, {}).get(key, default)
+
+    def with_setting(self, section: str, key: str, value: Any) -> "Facts":
+        """The same with one value of the recipe changed."""
+        recipe = {**self.recipe, section: {**self.recipe.get(section, {}), key: value}}
+        return self.model_copy(update={"recipe": recipe})
+
+
+class Manifest(Record):
+    """What a release holds and how it was made. DOIs are None until they are known."""
+
+    format: int
+    name: str = ""
+    title: str = ""
+    version: str
+    date: str = ""
+    authors: tuple[Author, ...] = ()
+    license: str = ""
+    key: str | None = None
+    """Digest of all that the release is made from."""
+    content_sha256: str
+    configs: Configs
+    files: tuple[ListedFile, ...]
+    facts: Facts
+    subsets: dict[str, SubsetFile] = {}
+    doi: str | None = None
+    concept_doi: str | None = None
+    history: tuple[ChangelogEntry, ...] | None = None
+    """The changelog, newest version first; None before it is written."""
+    synthetic_doi: str | None = None
+    """DOI of a second record, with the synthetic tiles."""
+    endpoint: str | None = None
+    """The Hub where the repo lies, where it is not huggingface.co."""
+    part: Part | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        value = super().as_json()
+        if self.endpoint is None:
+            value.pop("endpoint", None)  # back on huggingface.co: as if it had been nowhere else
+        return value
+
+    @property
+    def repo(self) -> str:
+        """The repo that the card's snippets load; empty where the recipe names none."""
+        return str(self.facts.setting("release", "repo") or "")
+
+    def split_files(self, config: str, split: str) -> tuple[str, ...]:
+        """Paths of the files of one split of one config; empty where there is no such split."""
+        files = self.configs.get(config, {}).get(split)
+        return files.files if files else ()
+
+
+def read_manifest(release: Path) -> Manifest:
     """The manifest of a release. Raises ArasError when there is none or it cannot be read."""
+    path = release / MANIFEST
     try:
-        manifest: dict[str, Any] = read_json(release / MANIFEST)
+        value = read_json(path)
     except FileNotFoundError:
         raise ArasError(
             f"{release}: not a release directory (no {MANIFEST}); `aras package` makes one"
@@ -31,48 +370,55 @@ def read_manifest(release: Path) -> dict[str, Any]:
     except NotADirectoryError:
         raise ArasError(f"{release}: is a file, not a release directory") from None
     except ValueError as error:
-        raise ArasError(f"{release / MANIFEST}: not readable ({error}); package again") from error
-    told = manifest if isinstance(manifest, dict) else {}
-    missing = [name for name in NEEDED if name not in told]
-    if missing or told["format"] != FORMAT:
-        why = f"it has no {', '.join(missing)}"
-        if told.get("format", FORMAT) != FORMAT:
-            why = f"its format is {told['format']}, not {FORMAT}"
-        raise ArasError(f"{release / MANIFEST}: is not one of ours ({why}); package again")
-    return told
+        raise ArasError(f"{path}: not readable ({error}); package again") from error
+    values = value if isinstance(value, dict) else {}
+    if values.get("format", FORMAT) != FORMAT:
+        raise _not_ours(path, f"its format is {values['format']}, not {FORMAT}")
+    if missing := [name for name in NEEDED if name not in values]:
+        raise _not_ours(path, f"it has no {', '.join(missing)}")
+    try:
+        return Manifest.model_validate(values)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise _not_ours(path, f"{where}: {first['msg']}") from error
+
+
+def _not_ours(path: Path, why: str) -> ArasError:
+    return ArasError(f"{path}: is not one of ours ({why}); package again")
 
 
 def listed_files(release: Path) -> list[str]:
     """Relative paths of all files that a manifest lists, sorted."""
-    found = (path for path in release.rglob("*") if path.is_file())
-    names = (path.relative_to(release).as_posix() for path in found)
+    paths = (path for path in release.rglob("*") if path.is_file())
+    names = (path.relative_to(release).as_posix() for path in paths)
     return sorted(name for name in names if name not in UNLISTED)
 
 
-def describe_files(release: Path, names: Iterable[str]) -> list[dict[str, Any]]:
-    """path, bytes, sha256 and md5 of files of a release."""
+def describe_files(release: Path, names: Iterable[str]) -> list[ListedFile]:
+    """Sizes and digests of files of a release."""
     return [
-        {
-            "path": name,
-            "bytes": (release / name).stat().st_size,
+        ListedFile(
+            path=name,
+            bytes=(release / name).stat().st_size,
             **hash_file(release / name, "sha256", "md5"),
-        }
+        )
         for name in names
     ]
 
 
-def write_manifest(release: Path, manifest: dict[str, Any]) -> None:
+def write_manifest(release: Path, manifest: Manifest) -> None:
     """Write the manifest and the checksum files that follow from its list."""
-    write_json(release / MANIFEST, manifest)
+    write_json(release / MANIFEST, manifest.as_json())
     for name, text in checksum_files(release, manifest).items():
         write_text(release / name, text)
 
 
-def checksum_files(release: Path, manifest: dict[str, Any]) -> dict[str, str]:
+def checksum_files(release: Path, manifest: Manifest) -> dict[str, str]:
     """Name and text of each checksum file: the listed files and the manifest as it lies there."""
-    own = {"path": MANIFEST, **hash_file(release / MANIFEST, *SUMS)}
-    files = sorted([*manifest["files"], own], key=lambda one: one["path"])
+    digests = {file.path: {"sha256": file.sha256, "md5": file.md5} for file in manifest.files}
+    digests[MANIFEST] = hash_file(release / MANIFEST, *SUMS)
     return {
-        name: "".join(f"{one[algorithm]}  {one['path']}\n" for one in files)
+        name: "".join(f"{digests[path][algorithm]}  {path}\n" for path in sorted(digests))
         for algorithm, name in SUMS.items()
     }

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from builder.core.arrow import ROW_GROUP
 from builder.core.errors import ArasError, CorruptFile
 from builder.core.files import content_hashes, digest_of
-from builder.core.manifest import MANIFEST, read_manifest
+from builder.core.manifest import MANIFEST, Manifest, read_manifest
 from builder.core.progress import bar
 from builder.core.store import Store
 from builder.land.columns import BLOB_DIGESTS, CAPTION, COLUMNS, KINDS, STREAM_PREFIX, arrow_type
@@ -29,8 +29,8 @@ def is_release(path: Path) -> bool:
 
 def streams_of(release: Path) -> tuple[str, ...]:
     """Names of a release's caption streams, in its order, from its own rows."""
-    examples = read_manifest(release)["facts"]["census"]["examples"]
-    names = [one["stream"] for row in examples.values() for one in row["captions"]]
+    examples = read_manifest(release).facts.census.examples
+    names = [caption.stream for row in examples.values() for caption in row.captions]
     return tuple(dict.fromkeys(names))
 
 
@@ -57,20 +57,20 @@ class ImportRelease(Stage):
         """Shards of whole row groups. Raises CorruptFile for a file that is not the listed one."""
         refuse_beside(store)
         manifest = read_manifest(self.release)
-        listed = {one["path"]: one for one in manifest["files"]}
+        listed = {file.path: file for file in manifest.files}
         files = list(_files(manifest))
         cache = store.root / ".inputs.json"
         step = max(1, self.shard_rows // ROW_GROUP)
         units = []
-        with bar("sha256", sum(listed[name]["bytes"] for _, name in files), "bytes") as advance:
+        with bar("sha256", sum(listed[name].bytes for _, name in files), "bytes") as advance:
             for part, name in files:
                 path = self.release / name
                 if not path.is_file():
                     raise ArasError(f"{path}: listed in {MANIFEST} but missing; fetch it again")
                 found = content_hashes([path], cache)[str(path)]
-                if found != listed[name]["sha256"]:
+                if found != listed[name].sha256:
                     raise CorruptFile(f"{path}: is not the file that {MANIFEST} lists (sha256)")
-                advance(listed[name]["bytes"])
+                advance(listed[name].bytes)
                 groups = range(pq.read_metadata(path).num_row_groups)
                 number = Path(name).stem.split("-")[1]
                 for first in groups[::step]:
@@ -105,8 +105,8 @@ class ImportRelease(Stage):
 
     def report(self, store: Store) -> dict[str, Any]:
         """Account for every row. Raises ArasError when rows in are not rows out."""
-        configs = read_manifest(self.release)["configs"]
-        listed = sum(e["rows"] for kind in KINDS for e in configs.get(kind, {}).values())
+        configs = read_manifest(self.release).configs
+        listed = sum(part.rows for kind in KINDS for part in configs.get(kind, {}).values())
         footers = (store.footer(self.name, shard) for shard in store.shards(self.name))
         rows = sum(footer.rows for footer in footers if footer)
         if rows != listed:
@@ -118,9 +118,9 @@ class ImportRelease(Stage):
         return {"account": account, "official": False}
 
 
-def _files(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _files(manifest: Manifest) -> Iterator[tuple[str, str]]:
     """(kind-split, path) of every data file."""
     for kind in KINDS:
-        for split, entry in manifest["configs"].get(kind, {}).items():
-            for name in entry["files"]:
+        for split, part in manifest.configs.get(kind, {}).items():
+            for name in part.files:
                 yield f"{kind}-{split}", name

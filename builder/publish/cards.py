@@ -4,7 +4,6 @@ All become known after packaging, so publishing writes the cards anew; the data 
 """
 
 from pathlib import Path
-from typing import Any
 
 from builder.core.errors import ArasError
 from builder.core.files import write_json
@@ -37,9 +36,8 @@ def finish_rewriting(release: Path, render: Render) -> None:
         rewrite(release, render, **read_object(note))
 
 
-def check_doi(release: Path, manifest: dict[str, Any]) -> None:
+def check_doi(release: Path, doi: str | None) -> None:
     """Raise ArasError when the cards hold a DOI that does not resolve."""
-    doi = str(manifest.get("doi") or "")
     public = {place.fact("doi") for place in publications(release) if place.is_public}
     if not doi or (doi in public and not doi.startswith(SANDBOX_PREFIX)):
         return

@@ -146,7 +146,7 @@ def publish(
             cards.finish_rewriting(path, job.render)
         release = read_release(path)
         if not unpublished_doi:
-            cards.check_doi(path, release.manifest)
+            cards.check_doi(path, release.manifest.doi)
         hub = HubRepo(endpoint, repo, token, base=base, say=job.say)
         hub.check_place(release.version)
         _check_repo(hub, release, private)
@@ -164,9 +164,8 @@ def publish(
 
 def _repo_of_recipe(path: Path) -> str:
     """The repo that the snippets of the cards load."""
-    recipe = read_manifest(path)["facts"].get("recipe", {})
-    if repo := recipe.get("release", {}).get("repo"):
-        return str(repo)
+    if repo := read_manifest(path).repo:
+        return repo
     raise ArasError("which repo? Give --repo ORG/NAME, or set repo in [release] of the recipe")
 
 
@@ -284,8 +283,8 @@ class _Publisher:
         """Count the rows of every config and split as a user's load_dataset loads them."""
         hub = self.hub
         expected: Counts = {
-            config: {split: entry["rows"] for split, entry in splits.items()}
-            for config, splits in self.release.manifest["configs"].items()
+            config: {split: part.rows for split, part in splits.items()}
+            for config, splits in self.release.manifest.configs.items()
         }
         hub.say(f"loading {', '.join(expected)} as a user would")
         loaded = hub.call(
@@ -456,7 +455,7 @@ class _Publisher:
             "commit": commit,
             "url": outcome.url,
             "content_sha256": self.release.content_sha256,
-            "key": self.release.manifest.get("key"),
+            "key": self.release.manifest.key,
             "recorded": now,
         }
         record_publication(self.release.path, Publication("hub", self.url, facts))
@@ -490,7 +489,7 @@ def check_main(hub: HubRepo, release: Release, head: str) -> None:
     there = release_at(hub, head)
     if not there:
         return
-    name = release.manifest["name"]
+    name = release.manifest.name
     if there.name != name:
         raise ArasError(
             f"{hub.repo} holds another dataset, {there.name} {there.version}: publishing {name} "

@@ -4,11 +4,11 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from builder.core.errors import ArasError
 from builder.core.files import hash_file
-from builder.core.manifest import SUMS, UNLISTED, read_manifest
+from builder.core.manifest import SUMS, UNLISTED, Manifest, read_manifest
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,16 @@ class Release:
     """A packaged release; ``files`` by path, the manifest and its checksum files included."""
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     files: Mapping[str, File]
 
     @property
     def version(self) -> str:
-        return str(self.manifest["version"])
+        return self.manifest.version
 
     @property
     def content_sha256(self) -> str:
-        return str(self.manifest["content_sha256"])
+        return self.manifest.content_sha256
 
 
 def read_release(path: Path) -> Release:
@@ -54,10 +54,8 @@ def read_release(path: Path) -> Release:
     """
     manifest = read_manifest(path)
     files = {
-        entry["path"]: File(
-            entry["path"], entry["bytes"], entry["sha256"], entry["md5"], path / entry["path"]
-        )
-        for entry in manifest["files"]
+        file.path: File(file.path, file.bytes, file.sha256, file.md5, path / file.path)
+        for file in manifest.files
     }
     for name in sorted(UNLISTED):
         if (path / name).is_file():

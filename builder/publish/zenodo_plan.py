@@ -15,8 +15,8 @@ from typing import Any
 
 from builder.core.arrow import combine
 from builder.core.errors import ArasError
-from builder.core.files import read_json, scratch, write_json
-from builder.core.manifest import MANIFEST, SUMS, read_manifest
+from builder.core.files import read_json, scratch
+from builder.core.manifest import SUMS, Manifest, Part, read_manifest, write_manifest
 from builder.publish.cards import is_card
 from builder.publish.release import File, Release, read_release
 from builder.publish.targets import Render
@@ -29,8 +29,6 @@ KIND = {MAIN: "real", SYNTHETIC: "synthetic"}
 """Role → the kind of tiles that such a record of two holds."""
 
 OF_SYNTHETIC = ("synthetic/", "pictures/balance.png")
-BY_KIND = ("rows", "left_out", "flags", "pixels", "mask_agreement", "streams", "examples")
-"""Facts of the census whose names are a kind, or begin with one."""
 
 
 @dataclass
@@ -104,58 +102,54 @@ def make_part(
     render: Render,
 ) -> None:
     """Lay out what a record of two holds: links to the data, and cards that name both DOIs."""
-    manifest = read_manifest(release)
-    for one in manifest["files"]:
-        path = one["path"]
-        if in_part(role, path):
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            if is_card(path):
-                shutil.copyfile(release / path, folder / path)
-            else:
-                (folder / path).symlink_to((release / path).resolve())
-    told = part_manifest(manifest, role)
-    told["part"] |= {"twin_doi": twin.doi, "twin_concept_doi": twin.concept_doi}
-    write_json(folder / MANIFEST, told)
+    manifest = part_manifest(read_manifest(release), role, twin)
+    for file in manifest.files:
+        path = folder / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if is_card(file.path):
+            shutil.copyfile(release / file.path, path)
+        else:
+            path.symlink_to((release / file.path).resolve())
+    write_manifest(folder, manifest)
     render(folder, doi=record.doi, concept_doi=record.concept_doi)
 
 
-def part_manifest(manifest: Mapping[str, Any], role: str) -> dict[str, Any]:
+def part_manifest(manifest: Manifest, role: str, twin: Record) -> Manifest:
     """The manifest of a release with one role's files, configs and counts only."""
     kind = KIND[role]
-    files = [one for one in manifest["files"] if in_part(role, one["path"])]
-    there = {one["path"] for one in files}
+    files = tuple(file for file in manifest.files if in_part(role, file.path))
+    paths = {file.path for file in files}
     configs = {
         config: splits
-        for config, splits in manifest["configs"].items()
-        if all(name in there for entry in splits.values() for name in entry["files"])
+        for config, splits in manifest.configs.items()
+        if all(paths.issuperset(part.files) for part in splits.values())
     }
-    facts = dict(manifest["facts"])
-    if census := facts.get("census"):
-        facts["census"] = {**census, **{name: _of(kind, census[name]) for name in BY_KIND}}
-        if kind != "real":
-            facts["census"]["extent"] = None  # of real rows
-    return {
-        **manifest,
-        "name": f"{manifest['name']}-{kind}",
-        "title": f"{manifest['title']} ({kind})",
-        "content_sha256": combine(
-            {
-                f"{config}/{split}": entry["content_sha256"]
-                for config, splits in configs.items()
-                for split, entry in splits.items()
-            }
-        ),
-        "configs": configs,
-        "files": files,
-        "facts": facts,
-        "subsets": manifest.get("subsets", {}) if role == MAIN else {},
-        "synthetic_doi": None,
-        "part": {"kind": kind, "title": manifest["title"], "of": manifest["content_sha256"]},
+    digests = {
+        f"{config}/{split}": part.content_sha256 or ""
+        for config, splits in configs.items()
+        for split, part in splits.items()
     }
-
-
-def _of(kind: str, told: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in told.items() if name.split("/")[0] == kind}
+    census = manifest.facts.census.of_kind(kind)
+    part = Part(
+        kind=kind,
+        title=manifest.title,
+        of=manifest.content_sha256,
+        twin_doi=twin.doi,
+        twin_concept_doi=twin.concept_doi,
+    )
+    return manifest.model_copy(
+        update={
+            "name": f"{manifest.name}-{kind}",
+            "title": f"{manifest.title} ({kind})",
+            "content_sha256": combine(digests),
+            "configs": configs,
+            "files": files,
+            "facts": manifest.facts.model_copy(update={"census": census}),
+            "subsets": manifest.subsets if role == MAIN else {},
+            "synthetic_doi": None,
+            "part": part,
+        }
+    )
 
 
 DOI_FILES = ("README.md", "CITATION.cff", "croissant.json")

@@ -399,7 +399,7 @@ def _render(release: Release, records: Mapping[str, Record], render: Render) -> 
         "concept_doi": main.concept_doi,
         "synthetic_doi": synthetic.doi if synthetic else "",
     }
-    same = all((release.manifest.get(name) or "") == doi for name, doi in dois.items())
+    same = all((getattr(release.manifest, name) or "") == doi for name, doi in dois.items())
     if not same or _without_doi(release, main.doi):
         rewrite(release.path, render, **dois)
 
@@ -429,7 +429,7 @@ def _publication(journal: ZenodoJournal, release: Release) -> Publication:
             role: {name: getattr(record, name) for name in kept}
             for role, record in journal.records.items()
         },
-        "key": release.manifest.get("key"),
+        "key": release.manifest.key,
     }
     return Publication(kind_of(journal.url), journal.url, facts)
 

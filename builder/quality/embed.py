@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from builder.core.errors import ArasError
+from builder.core.manifest import EmbeddingsRecord
 from builder.core.store import Store
 from builder.land.columns import SPLITS, STREAM_PREFIX, VECTORS
 from builder.land.pictures import decode_png, image_bytes
@@ -67,11 +68,11 @@ class Embed(Stage):
         return make
 
 
-def facts(model: str) -> dict[str, Any]:
+def record(model: str) -> EmbeddingsRecord:
     """What a release tells of the model behind its vectors."""
     from builder.models import clip
 
-    return {"model": clip.public_name(model), "revision": clip.identity(model)}
+    return EmbeddingsRecord(model=clip.public_name(model), revision=clip.identity(model))
 
 
 COLUMNS = {"clip": "image_vector", "features": "embedding"}

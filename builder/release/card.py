@@ -13,7 +13,14 @@ import yaml
 from builder import __version__
 from builder.core.fields import citation, creator
 from builder.core.files import write_json
-from builder.core.manifest import describe_files, listed_files, read_manifest, write_manifest
+from builder.core.manifest import (
+    Manifest,
+    SplitFiles,
+    describe_files,
+    listed_files,
+    read_manifest,
+    write_manifest,
+)
 from builder.core.templates import environment
 from builder.land.classes import CLASSES, PALETTE, WORLDCOVER
 from builder.land.columns import COLUMNS, CONTROLS, KINDS, Column, features, names_of
@@ -63,18 +70,19 @@ def write_cards(
     from builder.release.pictures import contact_sheet, plot_balance, plot_classes
 
     manifest = read_manifest(release)
-    manifest["doi"] = doi or manifest.get("doi")
-    manifest["concept_doi"] = concept_doi or manifest.get("concept_doi")
+    changes: dict[str, Any] = {
+        "doi": doi or manifest.doi,
+        "concept_doi": concept_doi or manifest.concept_doi,
+    }
     if synthetic_doi is not None:
-        manifest["synthetic_doi"] = synthetic_doi
+        changes["synthetic_doi"] = synthetic_doi
     if repo:
-        manifest["facts"]["recipe"]["release"]["repo"] = repo
+        changes["facts"] = manifest.facts.with_setting("release", "repo", repo)
     if endpoint:
-        manifest["endpoint"] = endpoint
-    if manifest.get("endpoint") == HUB:
-        del manifest["endpoint"]  # as if it had been nowhere else
-    if "history" not in manifest:  # told once: a release never changes, its neighbours may go
-        manifest["history"] = history(release, manifest)
+        changes["endpoint"] = None if endpoint == HUB else endpoint
+    if manifest.history is None:  # written once: a release never changes, its neighbours may go
+        changes["history"] = history(release, manifest)
+    manifest = manifest.model_copy(update=changes)
     (release / "pictures").mkdir(exist_ok=True)
     contact_sheet(release, manifest, release / "pictures" / "contact-sheet.png")
     plot_classes(manifest, release / "pictures" / "class-shares.png")
@@ -84,7 +92,7 @@ def write_cards(
         text = environment().get_template(template).render(values)
         (release / name).write_text(text, encoding="utf-8", newline="\n")
     names = listed_files(release)
-    known = {one["path"]: one for one in manifest["files"]}
+    known = {file.path: file for file in manifest.files}
     shards = [
         known.get(name) or describe_files(release, [name])[0]
         for name in names
@@ -93,8 +101,8 @@ def write_cards(
     write_json(release / "croissant.json", croissant(manifest, shards))
     texts = {name for name in listed_files(release) if not name.endswith(".parquet")}
     described = [*shards, *describe_files(release, texts)]
-    manifest["files"] = sorted(described, key=lambda one: one["path"])
-    write_manifest(release, manifest)
+    files = tuple(sorted(described, key=lambda file: file.path))
+    write_manifest(release, manifest.model_copy(update={"files": files}))
 
 
 def column_type(column: Column) -> str:
@@ -115,37 +123,34 @@ def column_type(column: Column) -> str:
     return NAMES.get(str(kind), str(kind))
 
 
-def card_values(release: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def card_values(release: Path, manifest: Manifest) -> dict[str, Any]:
     """Everything that the templates may name.
 
     Snippets load the repo that the recipe names; where none is, and in a part of a release, which
     no repo holds, the folder that the card lies in.
     """
-    repo, part = manifest["facts"]["recipe"]["release"]["repo"], manifest.get("part")
-    there = {name for config in manifest["configs"] for name in names_of(config)}
+    repo, pixels = manifest.repo, manifest.facts.census.pixels
+    there = {name for config in manifest.configs for name in names_of(config)}
     return {
-        **manifest,
-        "part": part,
-        "synthetic_doi": manifest.get("synthetic_doi"),
+        **dict(manifest),
         "hub": release_address(manifest),
-        "endpoint": manifest.get("endpoint"),
         "aras_version": __version__,
-        "source": HERE if part or not repo else f'"{repo}"',
+        "source": HERE if manifest.part or not repo else f'"{repo}"',
         "here": HERE,
         "front_matter": front_matter(release, manifest),
-        "columns": [one for one in COLUMNS if one.name in there],
+        "columns": [column for column in COLUMNS if column.name in there],
         "controls": CONTROLS,
         "column_type": column_type,
         "classes": CLASSES,
         "palette": PALETTE.tolist(),
         "worldcover": WORLDCOVER,
-        "class_shares": class_shares(manifest["facts"]["census"]["pixels"]),
-        "extremes": extremes(manifest["facts"]["census"]["pixels"]),
-        "creators": [creator(one) for one in manifest["authors"]],
-        "citation_authors": [citation(one) for one in manifest["authors"]],
+        "class_shares": class_shares(pixels),
+        "extremes": extremes(pixels),
+        "creators": [creator(author) for author in manifest.authors],
+        "citation_authors": [citation(author) for author in manifest.authors],
         "bibtex": cite(manifest),
         "keywords": keywords(manifest),
-        "licence": licence(manifest["license"]),
+        "licence": licence(manifest.license),
         "worldcover_tiles": shows_worldcover(manifest),
         "fenced": fenced,
     }
@@ -188,21 +193,19 @@ def class_shares(pixels: Mapping[str, Mapping[str, int]]) -> dict[str, list[str]
     return shares
 
 
-def front_matter(release: Path, manifest: Mapping[str, Any]) -> str:
+def front_matter(release: Path, manifest: Manifest) -> str:
     """The card's YAML: configs and dataset_info from the footers of the files themselves."""
     configs: list[dict[str, Any]] = []
     infos = []
-    for config, splits in manifest["configs"].items():
-        files = [{"split": split, "path": list(entry["files"])} for split, entry in splits.items()]
-        one: dict[str, Any] = {"config_name": config, "data_files": files}
-        if not configs:
-            one["default"] = True
-        configs.append(one)
+    for config, splits in manifest.configs.items():
+        files = [{"split": split, "path": list(part.files)} for split, part in splits.items()]
+        default = {} if configs else {"default": True}
+        configs.append({"config_name": config, "data_files": files, **default})
         infos.append(_info(release, config, splits))
-    rows = sum(manifest["facts"]["census"]["rows"].values())
+    rows = sum(manifest.facts.census.rows.values())
     value = {
-        "pretty_name": manifest["title"],
-        "license": manifest["license"].lower(),
+        "pretty_name": manifest.title,
+        "license": manifest.license.lower(),
         "language": ["en"],
         "task_categories": ["image-segmentation", "image-to-text", "text-to-image"],
         "annotations_creators": ["machine-generated"],
@@ -221,24 +224,24 @@ def front_matter(release: Path, manifest: Mapping[str, Any]) -> str:
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
 
 
-def _info(release: Path, config: str, splits: Mapping[str, Any]) -> dict[str, Any]:
+def _info(release: Path, config: str, splits: Mapping[str, SplitFiles]) -> dict[str, Any]:
     """One entry of dataset_info; columns, rows and sizes as the footers have them."""
     sizes: list[dict[str, Any]] = []
-    for split, entry in splits.items():
+    for split, part in splits.items():
         size = {"num_bytes": 0, "num_examples": 0}
-        for name in entry["files"]:  # one footer at a time: many files have large ones
+        for name in part.files:  # one footer at a time: many files have large ones
             footer = pq.read_metadata(release / name)
             groups = (footer.row_group(i) for i in range(footer.num_row_groups))
             size["num_bytes"] += sum(group.total_byte_size for group in groups)
             size["num_examples"] += footer.num_rows
         sizes.append({"name": split, **size})
-    first = next(name for entry in splits.values() for name in entry["files"])
+    first = next(name for part in splits.values() for name in part.files)
     with pq.ParquetFile(release / first) as file:
         names = file.schema_arrow.names
     return {
         "config_name": config,
         "features": features(names)._to_yaml_list(),
         "splits": sizes,
-        "download_size": sum(entry["bytes"] for entry in splits.values()),
-        "dataset_size": sum(one["num_bytes"] for one in sizes),
+        "download_size": sum(part.bytes for part in splits.values()),
+        "dataset_size": sum(size["num_bytes"] for size in sizes),
     }

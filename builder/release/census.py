@@ -1,17 +1,19 @@
-"""What the card tells of the rows of a release, counted as they pass through `package`."""
+"""Counts of the rows of a release, taken as they pass through `package`."""
 
 import itertools
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from builder.core.manifest import Census, Clusters, ExampleRow, Extent, StreamSummary
 from builder.land.classes import CLASSES
 from builder.land.columns import KINDS, SPLITS
 from builder.land.pictures import per_class
+from builder.release.funnel import Funnel
 from builder.scores.redundancy import Redundancy
 
 MEANS = ("grounding", "accuracy", "coverage", "chair_i", "leak")
@@ -19,7 +21,7 @@ MEANS = ("grounding", "accuracy", "coverage", "chair_i", "leak")
 
 
 @dataclass
-class StreamCensus:
+class StreamCounter:
     """Captions of one stream and kind: how many repeat another, and mean scores."""
 
     repeats: Redundancy = field(default_factory=lambda: Redundancy(["raw"]))
@@ -33,16 +35,16 @@ class StreamCensus:
             self.totals[name] += pc.sum(known).as_py() or 0
             self.counts[name] += len(known)
 
-    def as_dict(self) -> dict[str, Any]:
+    def summary(self) -> StreamSummary:
         means = {
             name: round(self.totals[name] / self.counts[name], 4) if self.counts[name] else None
             for name in MEANS
         }
-        return {**self.repeats.summary()["raw"], **means}
+        return StreamSummary.model_validate({**self.repeats.summary()["raw"], **means})
 
 
 @dataclass
-class Repeats:
+class ClusterCounter:
     """Clusters of duplicate images: of how many rows, in which parts."""
 
     members: dict[str, Counter[str]] = field(default_factory=dict)
@@ -51,7 +53,7 @@ class Repeats:
         for name in clusters.drop_null().to_pylist():
             self.members.setdefault(name, Counter())[part] += 1
 
-    def as_dict(self) -> dict[str, Any]:
+    def clusters(self) -> Clusters:
         """Clusters with two members here or more, their rows, and those that span parts."""
         here = [parts for parts in self.members.values() if parts.total() > 1]
         spans = Counter(
@@ -60,7 +62,7 @@ class Repeats:
             for pair in itertools.combinations(sorted(parts), 2)
         )
         rows = sum(parts.total() for parts in here)
-        return {"clusters": len(here), "rows": rows, "spans": dict(sorted(spans.items()))}
+        return Clusters(clusters=len(here), rows=rows, spans=dict(sorted(spans.items())))
 
 
 YEAR = r"_10m_(?P<year>\d{4})_"
@@ -69,7 +71,7 @@ SIDES = ("west", "south", "east", "north")
 
 
 @dataclass
-class Extent:
+class ExtentCounter:
     """Where on Earth the real tiles lie, by their centres, and of which years they are."""
 
     west: float = np.inf
@@ -82,7 +84,7 @@ class Extent:
 
     def see(self, table: pa.Table) -> None:
         named = pc.extract_regex(pc.unique(table.column("source")), YEAR)
-        self.years |= {int(one["year"]) for one in named.drop_null().to_pylist()}
+        self.years |= {int(match["year"]) for match in named.drop_null().to_pylist()}
         places = table.select(["longitude", "latitude"]).drop_null()
         if not places.num_rows:
             return
@@ -92,28 +94,26 @@ class Extent:
         corners = np.unique(np.floor(np.stack([x, y], axis=1)).astype(int), axis=0)
         self.cells |= {(lon, lat) for lon, lat in corners.tolist()}
 
-    def as_dict(self) -> dict[str, Any] | None:
+    def extent(self) -> Extent | None:
         """None where no tile has a place."""
         if not self.cells:
             return None
         box = {name: round(float(getattr(self, name)), 4) for name in SIDES}
-        return {**box, "cells": len(self.cells), "years": sorted(self.years)}
+        return Extent(**box, cells=len(self.cells), years=tuple(sorted(self.years)))
 
 
 @dataclass
-class Census:
-    """What the card tells of the rows, gathered as they pass. A part is ``kind/split``."""
+class RowCounter:
+    """Counts rows as they pass. A part is ``kind/split``."""
 
     rows: Counter[str] = field(default_factory=Counter)
-    left_out: dict[str, Counter[str]] = field(default_factory=dict)
-    flags: dict[str, Counter[str]] = field(default_factory=dict)
-    duplicates: Repeats = field(default_factory=Repeats)
-    near_duplicates: Repeats = field(default_factory=Repeats)
-    pixels: dict[str, Any] = field(default_factory=dict)
-    streams: dict[str, StreamCensus] = field(default_factory=dict)
+    duplicates: ClusterCounter = field(default_factory=ClusterCounter)
+    near_duplicates: ClusterCounter = field(default_factory=ClusterCounter)
+    pixels: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+    streams: dict[str, StreamCounter] = field(default_factory=dict)
     agreement: dict[str, float] = field(default_factory=dict)
-    examples: dict[str, Any] = field(default_factory=dict)
-    extent: Extent = field(default_factory=Extent)
+    examples: dict[str, ExampleRow] = field(default_factory=dict)
+    extent: ExtentCounter = field(default_factory=ExtentCounter)
 
     def see(self, kind: str, split: str, table: pa.Table) -> None:
         part = f"{kind}/{split}"
@@ -127,34 +127,34 @@ class Census:
             self.extent.see(table)
         self.duplicates.see(part, table.column("duplicate_cluster"))
         self.near_duplicates.see(part, table.column("near_duplicate_cluster"))
-        for name, one in _by_stream(table).items():
-            self.streams.setdefault(f"{kind}/{name}", StreamCensus()).see(one)
+        for name, captions in _by_stream(table).items():
+            self.streams.setdefault(f"{kind}/{name}", StreamCounter()).see(captions)
         if kind not in self.examples:
-            self.examples[kind] = (
-                table.select(["id", "percent", "captions"]).slice(0, 1).to_pylist()[0]
-            )
+            (row,) = table.select(["id", "percent", "captions"]).slice(0, 1).to_pylist()
+            self.examples[kind] = ExampleRow.model_validate(row)
 
-    def as_dict(self) -> dict[str, Any]:
+    def census(self, funnel: Funnel) -> Census:
+        """The counts of all rows that passed, and of those that the funnel left out."""
         parts = [f"{kind}/{split}" for kind in KINDS for split in SPLITS]
         parts = [part for part in parts if part in self.rows]
-        return {
-            "extent": self.extent.as_dict(),
-            "rows": {part: self.rows[part] for part in parts},
-            "left_out": {kind: dict(counts) for kind, counts in self.left_out.items()},
-            "flags": {kind: dict(counts) for kind, counts in self.flags.items()},
-            "duplicates": self.duplicates.as_dict(),
-            "near_duplicates": self.near_duplicates.as_dict(),
-            "pixels": {
+        return Census(
+            extent=self.extent.extent(),
+            rows={part: self.rows[part] for part in parts},
+            left_out={kind: dict(counts) for kind, counts in funnel.left_out.items()},
+            flags={kind: dict(counts) for kind, counts in funnel.flags.items()},
+            duplicates=self.duplicates.clusters(),
+            near_duplicates=self.near_duplicates.clusters(),
+            pixels={
                 part: dict(zip(CLASSES, self.pixels[part].tolist(), strict=True)) for part in parts
             },
-            "mask_agreement": {
+            mask_agreement={
                 part: round(self.agreement[part] / self.rows[part], 4)
                 for part in parts
                 if part in self.agreement
             },
-            "streams": {name: one.as_dict() for name, one in self.streams.items()},
-            "examples": self.examples,
-        }
+            streams={name: captions.summary() for name, captions in self.streams.items()},
+            examples=self.examples,
+        )
 
 
 def _by_stream(table: pa.Table) -> dict[str, pa.Table]:

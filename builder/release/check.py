@@ -4,14 +4,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from builder.core.arrow import combine
 from builder.core.engine import Engine
 from builder.core.files import sha256_file
-from builder.core.manifest import MANIFEST, checksum_files, listed_files, read_manifest
+from builder.core.manifest import MANIFEST, Manifest, checksum_files, listed_files, read_manifest
 from builder.core.progress import bar
 from builder.land.columns import KINDS, SPLITS, features, names_of
 from builder.release.check_rows import MOST, FileChecker, Findings, local_paths
@@ -28,15 +27,15 @@ def violations(release: Path, engine: Engine | None = None) -> list[str]:
     """
     manifest = read_manifest(release)
     found = list(_check_files(release, manifest))
-    if any(not (release / one["path"]).is_file() for one in manifest["files"]):
+    if any(not (release / file.path).is_file() for file in manifest.files):
         return found
     seen: dict[str, list[Findings]] = {}
     tasks = [
         (config, split, name)
-        for config, splits in manifest["configs"].items()
+        for config, splits in manifest.configs.items()
         if config != "augmented"
-        for split, entry in splits.items()
-        for name in entry["files"]
+        for split, part in splits.items()
+        for name in part.files
     ]
     with bar("check", len(tasks), "files") as advance:
         for task, outcome in (engine or Engine()).map(FileChecker(release), tasks):
@@ -46,9 +45,10 @@ def violations(release: Path, engine: Engine | None = None) -> list[str]:
                 found += outcome.problems
                 seen.setdefault(f"{task[0]}/{task[1]}", []).append(outcome)
             advance(1)
-    found += _check_ids(seen, is_part="part" in manifest)
+    found += _check_ids(seen, is_part=manifest.part is not None)
     found += _check_blocks(seen)
-    if not has_official_split(manifest["facts"]["recipe"]):
+    told = manifest.facts.setting
+    if not has_official_split(told("imports", "sources"), told("imports", "split")):
         found += _check_duplicates(seen)
     found += _check_counts(manifest, seen)
     found += _check_content(manifest, seen)
@@ -58,16 +58,16 @@ def violations(release: Path, engine: Engine | None = None) -> list[str]:
     return found
 
 
-def _check_files(release: Path, manifest: dict[str, Any]) -> Iterator[str]:
+def _check_files(release: Path, manifest: Manifest) -> Iterator[str]:
     """Checksums, sizes, and nothing there that is not listed."""
-    listed = {one["path"]: one for one in manifest["files"]}
+    listed = {file.path: file for file in manifest.files}
     for name in sorted(set(listed_files(release)) - set(listed)):
         yield f"{name}: is in the directory but not in {MANIFEST}"
-    for name, one in listed.items():
+    for name, file in listed.items():
         path = release / name
         if not path.is_file():
             yield f"{name}: listed in {MANIFEST} but missing"
-        elif path.stat().st_size != one["bytes"] or sha256_file(path) != one["sha256"]:
+        elif path.stat().st_size != file.bytes or sha256_file(path) != file.sha256:
             yield f"{name}: checksum does not match {MANIFEST}"
     for name, text in checksum_files(release, manifest).items():
         path = release / name
@@ -131,46 +131,51 @@ def _check_duplicates(seen: dict[str, list[Findings]]) -> Iterator[str]:
             yield f"{len(wrong) - MOST} more {name}s lie in several splits"
 
 
-def _check_counts(manifest: dict[str, Any], seen: dict[str, list[Findings]]) -> Iterator[str]:
+def _check_counts(manifest: Manifest, seen: dict[str, list[Findings]]) -> Iterator[str]:
     rows = {part: sum(file.rows for file in files) for part, files in seen.items()}
-    for config, splits in manifest["configs"].items():
-        for split, entry in splits.items():
-            parts = ("real", "synthetic") if config == "augmented" else (config,)
-            there = sum(rows.get(f"{part}/{split}", 0) for part in parts)
-            if entry["rows"] != there:
-                told = f"{MANIFEST} says {entry['rows']} rows, the files hold {there}"
-                yield f"{config}/{split}: {told}"
+    for config, splits in manifest.configs.items():
+        for split, part in splits.items():
+            kinds = ("real", "synthetic") if config == "augmented" else (config,)
+            there = sum(rows.get(f"{kind}/{split}", 0) for kind in kinds)
+            if part.rows != there:
+                yield (
+                    f"{config}/{split}: {MANIFEST} says {part.rows} rows, the files hold {there}"
+                )
 
 
-def _check_content(manifest: dict[str, Any], seen: dict[str, list[Findings]]) -> Iterator[str]:
+def _check_content(manifest: Manifest, seen: dict[str, list[Findings]]) -> Iterator[str]:
     """The rows are those that were packaged: content digests of each part and of the whole."""
-    told = {}
-    for part, files in seen.items():
-        lines = [one for file in sorted(files, key=lambda file: file.path) for one in file.digests]
-        told[part] = hashlib.sha256("".join(lines).encode()).hexdigest()
+    digests = {}
+    for name, findings in seen.items():
+        ordered = sorted(findings, key=lambda file: file.path)
+        lines = [digest for file in ordered for digest in file.digests]
+        digests[name] = hashlib.sha256("".join(lines).encode()).hexdigest()
     wrong = False
-    for config, splits in manifest["configs"].items():
-        for split, entry in splits.items():
-            if config == "augmented" or entry["content_sha256"] == told.get(f"{config}/{split}"):
+    for config, splits in manifest.configs.items():
+        for split, part in splits.items():
+            if config == "augmented" or part.content_sha256 == digests.get(f"{config}/{split}"):
                 continue
             wrong = True
-            first, more = entry["files"][0], len(entry["files"]) - 1
+            first, more = part.files[0], len(part.files) - 1
             where = f"{first} and {more} more" if more else first
             yield f"{where}: its rows are not those that were packaged (content digest)"
-    if not wrong and combine(told) != manifest["content_sha256"]:
+    if not wrong and combine(digests) != manifest.content_sha256:
         yield f"{MANIFEST}: content_sha256 is not that of its parts"
 
 
-def _check_published(release: Path, manifest: dict[str, Any]) -> Iterator[str]:
+def _check_published(release: Path, manifest: Manifest) -> Iterator[str]:
     """No place holds this version with other content, as far as is written down beside it.
 
     Rows must be the same, and the words of the recipe (title, authors, licence, description): of
     a published version only its DOI may be new.
     """
-    version = str(manifest["version"])
+    version = manifest.version
     for place in publications(release.parent / version):
-        for key, what in (("content_sha256", "content"), ("key", "words in its recipe")):
-            told, own = place.fact(key), manifest.get(key)
+        for key, what, own in (
+            ("content_sha256", "content", manifest.content_sha256),
+            ("key", "words in its recipe", manifest.key),
+        ):
+            told = place.fact(key)
             if told and told != own:
                 yield (
                     f"version {version} is published at {place.destination} with other "
@@ -180,9 +185,9 @@ def _check_published(release: Path, manifest: dict[str, Any]) -> Iterator[str]:
                 break
 
 
-def _check_paths(release: Path, manifest: dict[str, Any]) -> Iterator[str]:
+def _check_paths(release: Path, manifest: Manifest) -> Iterator[str]:
     """No text says where something lies on the machine that made the release."""
-    for name in (*(one["path"] for one in manifest["files"]), MANIFEST):
+    for name in (*(file.path for file in manifest.files), MANIFEST):
         if not name.endswith(NOT_TEXTS):
             text = (release / name).read_text(encoding="utf-8", errors="replace")
             for one in local_paths(text):
@@ -192,7 +197,7 @@ def _check_paths(release: Path, manifest: dict[str, Any]) -> Iterator[str]:
                 )
 
 
-def _check_card(release: Path, manifest: dict[str, Any]) -> Iterator[str]:
+def _check_card(release: Path, manifest: Manifest) -> Iterator[str]:
     """The card's YAML tells the same files, rows and features as manifest and footers."""
     try:
         text = (release / "README.md").read_text(encoding="utf-8")
@@ -204,9 +209,9 @@ def _check_card(release: Path, manifest: dict[str, Any]) -> Iterator[str]:
         return
     if sum(one.get("default", False) for one in card["configs"]) != 1:
         yield "README.md: exactly one config must be the default"
-    for config, splits in manifest["configs"].items():
-        rows = {split: entry["rows"] for split, entry in splits.items()}
-        paths = {split: list(entry["files"]) for split, entry in splits.items()}
+    for config, splits in manifest.configs.items():
+        rows = {split: part.rows for split, part in splits.items()}
+        paths = {split: list(part.files) for split, part in splits.items()}
         info = told.get(config, {"splits": [], "features": None})
         if {one["name"]: one["num_examples"] for one in info["splits"]} != rows:
             yield f"README.md: config {config}: num_examples are not the rows of the files"

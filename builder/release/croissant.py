@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from builder.core.fields import bibtex, schema_org
+from builder.core.manifest import ListedFile, Manifest, SplitFiles
 from builder.land.columns import BY_NAME, SPLITS, Column, columns_of
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
@@ -76,117 +77,112 @@ KEYS = {"controls": ("id", "stream", "control")}
 """Config → columns that together name a row, where id alone does not."""
 
 
-def croissant(manifest: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The JSON-LD of a release whose data files ``shards`` are (path, bytes, sha256, md5).
+def croissant(manifest: Manifest, shards: Sequence[ListedFile]) -> dict[str, Any]:
+    """The JSON-LD of a release whose data files are ``shards``.
 
     Paths are relative: the file describes the directory that it lies in. No record set refers to
     another, because mlcroissant reads records file by file only where nothing is to be joined.
     """
-    configs = list(manifest["configs"])
-    labelled = [one for one in BY_NAME.values() if one.labels and one.name != "split"]
-    licence = f"https://spdx.org/licenses/{manifest['license']}.html"
-    told: dict[str, Any] = {
+    labelled = [column for column in BY_NAME.values() if column.labels and column.name != "split"]
+    document: dict[str, Any] = {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": CONFORMS_TO,
-        "name": manifest["name"],
+        "name": manifest.name,
         "description": _description(manifest),
-        "alternateName": manifest["title"],
-        "version": manifest["version"],
-        "datePublished": manifest["date"],
-        "license": licence,
+        "alternateName": manifest.title,
+        "version": manifest.version,
+        "datePublished": manifest.date,
+        "license": f"https://spdx.org/licenses/{manifest.license}.html",
         "inLanguage": "en",
         "isLiveDataset": False,
-        "creator": [schema_org(one) for one in manifest["authors"]],
+        "creator": [schema_org(author) for author in manifest.authors],
         "keywords": keywords(manifest),
         "citeAs": cite(manifest),
     }
     if address := hub_address(manifest):
-        told["url"] = address
-    if doi := manifest.get("doi"):
-        told["identifier"] = f"https://doi.org/{doi}"
-        told.setdefault("url", told["identifier"])
-    if concept := manifest.get("concept_doi"):
-        told["isVersionOf"] = f"https://doi.org/{concept}"
-    told["distribution"] = [
-        *(_file_set(config, manifest["configs"][config]) for config in configs),
+        document["url"] = address
+    if manifest.doi:
+        document["identifier"] = f"https://doi.org/{manifest.doi}"
+        document.setdefault("url", document["identifier"])
+    if manifest.concept_doi:
+        document["isVersionOf"] = f"https://doi.org/{manifest.concept_doi}"
+    document["distribution"] = [
+        *(_file_set(config, splits) for config, splits in manifest.configs.items()),
         *(_file_object(shard) for shard in shards),
     ]
-    told["recordSet"] = [
+    document["recordSet"] = [
         _splits(),
         *(_labels(column) for column in labelled),
-        *(_record_set(config, manifest["configs"][config]) for config in configs),
+        *(_record_set(config, splits) for config, splits in manifest.configs.items()),
     ]
-    return told
+    return document
 
 
-def keywords(manifest: Mapping[str, Any]) -> list[str]:
+def keywords(manifest: Manifest) -> list[str]:
     sensor = ["Sentinel-2"] if shows_worldcover(manifest) else []
-    made = ["synthetic data"] if holds_synthetic(manifest) else []
-    return ["remote sensing", "land cover", *sensor, "image captioning", *made]
+    synthetic = ["synthetic data"] if holds_synthetic(manifest) else []
+    return ["remote sensing", "land cover", *sensor, "image captioning", *synthetic]
 
 
-def _description(manifest: Mapping[str, Any]) -> str:
-    said = str(manifest["facts"]["recipe"]["release"]["description"] or manifest["title"])
-    part = manifest.get("part")
-    if not part:
-        return said
-    other = "synthetic" if part["kind"] == "real" else "real"
-    return (
-        f"{said}\nHere are the {part['kind']} tiles; the {other} ones are "
-        f"https://doi.org/{part['twin_doi']}."
-    )
+def _description(manifest: Manifest) -> str:
+    text = str(manifest.facts.setting("release", "description") or manifest.title)
+    if manifest.part is None:
+        return text
+    kind, twin = manifest.part.kind, manifest.part.twin_doi
+    other = "synthetic" if kind == "real" else "real"
+    return f"{text}\nHere are the {kind} tiles; the {other} ones are https://doi.org/{twin}."
 
 
-def hub_address(manifest: Mapping[str, Any]) -> str | None:
-    """Where a Hub holds what the manifest tells: nowhere for a part of a release."""
-    return None if "part" in manifest else release_address(manifest)
+def hub_address(manifest: Manifest) -> str | None:
+    """Where a Hub holds what the manifest lists: nowhere for a part of a release."""
+    return None if manifest.part else release_address(manifest)
 
 
-def release_address(manifest: Mapping[str, Any]) -> str | None:
-    """Where a Hub holds the release, or the one that ``manifest`` tells a part of."""
-    repo = manifest["facts"].get("recipe", {}).get("release", {}).get("repo")
-    return f"{manifest.get('endpoint') or HUB}/datasets/{repo}" if repo else None
+def release_address(manifest: Manifest) -> str | None:
+    """Where a Hub holds the release, or the one that ``manifest`` lists a part of."""
+    repo = manifest.repo
+    return f"{manifest.endpoint or HUB}/datasets/{repo}" if repo else None
 
 
-def holds_synthetic(manifest: Mapping[str, Any]) -> bool:
+def holds_synthetic(manifest: Manifest) -> bool:
     """Whether any row is synthetic."""
-    return "synthetic" in manifest["configs"]
+    return "synthetic" in manifest.configs
 
 
-def shows_worldcover(manifest: Mapping[str, Any]) -> bool:
+def shows_worldcover(manifest: Manifest) -> bool:
     """Whether the tiles show ESA WorldCover's products, and so Sentinel-2's pictures."""
-    return any("WorldCover" in one["name"] for one in manifest["facts"]["sources"])
+    return any("WorldCover" in source.name for source in manifest.facts.sources)
 
 
-def cite(manifest: Mapping[str, Any]) -> str:
+def cite(manifest: Manifest) -> str:
     """BibTeX, as Croissant asks and the card shows."""
-    told = {
-        "title": manifest["title"],
-        "author": bibtex(manifest["authors"]),
-        "year": manifest["date"][:4],
-        "version": manifest["version"],
-        "doi": manifest.get("doi"),
+    values = {
+        "title": manifest.title,
+        "author": bibtex(manifest.authors),
+        "year": manifest.date[:4],
+        "version": manifest.version,
+        "doi": manifest.doi,
         "url": hub_address(manifest),
     }
-    lines = [f"  {key} = {{{value}}}," for key, value in told.items() if value]
-    return "\n".join([f"@misc{{{manifest['name']},", *lines, "}"])
+    lines = [f"  {key} = {{{value}}}," for key, value in values.items() if value]
+    return "\n".join([f"@misc{{{manifest.name},", *lines, "}"])
 
 
-def _file_object(shard: Mapping[str, Any]) -> dict[str, Any]:
+def _file_object(shard: ListedFile) -> dict[str, Any]:
     return {
         "@type": "cr:FileObject",
-        "@id": shard["path"],
-        "name": shard["path"],
-        "contentUrl": shard["path"],
-        "contentSize": f"{shard['bytes']} B",
+        "@id": shard.path,
+        "name": shard.path,
+        "contentUrl": shard.path,
+        "contentSize": f"{shard.bytes} B",
         "encodingFormat": PARQUET,
-        "sha256": shard["sha256"],
-        "md5": shard["md5"],
+        "sha256": shard.sha256,
+        "md5": shard.md5,
     }
 
 
-def _file_set(config: str, splits: Mapping[str, Any]) -> dict[str, Any]:
+def _file_set(config: str, splits: Mapping[str, SplitFiles]) -> dict[str, Any]:
     """All files of a config by name: no pattern, so that other names can be put in their place."""
     return {
         "@type": "cr:FileSet",
@@ -194,7 +190,7 @@ def _file_set(config: str, splits: Mapping[str, Any]) -> dict[str, Any]:
         "name": f"{config}-files",
         "description": f"The Parquet files of config {config}.",
         "encodingFormat": PARQUET,
-        "includes": [name for entry in splits.values() for name in entry["files"]],
+        "includes": [name for part in splits.values() for name in part.files],
     }
 
 
@@ -231,8 +227,8 @@ def _plain(place: str, kind: str) -> dict[str, Any]:
     return {"@type": "cr:Field", "@id": place, "name": place.split("/")[-1], "dataType": kind}
 
 
-def _record_set(config: str, splits: Mapping[str, Any]) -> dict[str, Any]:
-    rows = ", ".join(f"{split} {entry['rows']:,}" for split, entry in splits.items())
+def _record_set(config: str, splits: Mapping[str, SplitFiles]) -> dict[str, Any]:
+    rows = ", ".join(f"{split} {part.rows:,}" for split, part in splits.items())
     fields = [
         _split(config) if column.name == "split" else _field(config, column)
         for column in columns_of(config)

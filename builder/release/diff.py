@@ -6,10 +6,9 @@ Only metadata is read; rows of configs beside it are compared by the manifests' 
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builder.core.errors import ArasError
-from builder.core.manifest import MANIFEST, read_manifest
+from builder.core.manifest import MANIFEST, ChangelogEntry, Manifest, SplitFiles, read_manifest
 from builder.core.progress import bar
 from builder.land.columns import BLOB_DIGESTS, KINDS, SPLITS
 from builder.release.changes import Changes, parse_version
@@ -137,11 +136,11 @@ def compare(old: Path, new: Path) -> Changes:
     )
     streams = [_streams(told) for told in manifests]
     changes = Changes(
-        old=str(manifests[0]["version"]),
-        new=str(manifests[1]["version"]),
+        old=manifests[0].version,
+        new=manifests[1].version,
         rows={"old": len(before.ids), "new": len(after.ids)},
-        configs_added=_missing(manifests[1]["configs"], manifests[0]["configs"]),
-        configs_removed=_missing(manifests[0]["configs"], manifests[1]["configs"]),
+        configs_added=_missing(manifests[1].configs, manifests[0].configs),
+        configs_removed=_missing(manifests[0].configs, manifests[1].configs),
         columns_added={name: kinds[1][name] for name in _missing(kinds[1], kinds[0])},
         columns_removed={name: kinds[0][name] for name in _missing(kinds[0], kinds[1])},
         columns_changed={
@@ -168,26 +167,24 @@ def _missing(names: Iterable[str], others: Iterable[str]) -> list[str]:
     return [name for name in names if name not in held]
 
 
-def _streams(manifest: Mapping[str, Any]) -> list[str]:
-    """Names of the caption streams, those that the release told its scores of."""
-    told = manifest.get("facts", {}).get("census", {}).get("streams", {})
-    return list(dict.fromkeys(name.split("/", 1)[1] for name in told))
+def _streams(manifest: Manifest) -> list[str]:
+    """Names of the caption streams, as the census counts them."""
+    return list(dict.fromkeys(name.split("/", 1)[1] for name in manifest.facts.census.streams))
 
 
-def _beside(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+def _beside(old: Manifest, new: Manifest) -> dict[str, dict[str, int]]:
     """Parts of the configs beside the rows whose content differs → rows before and after.
 
-    A config that only one release has is told as such, and not here.
+    A config that only one release has is among the configs added or removed, and not here.
     """
-    found = {}
-    for config in sorted(BESIDE & old["configs"].keys() & new["configs"].keys()):
-        before, after = old["configs"][config], new["configs"][config]
-        for split in [one for one in SPLITS if one in before or one in after]:
-            one, other = before.get(split, {}), after.get(split, {})
-            if one.get("content_sha256") != other.get("content_sha256"):
-                rows = {"old": one.get("rows", 0), "new": other.get("rows", 0)}
-                found[f"{config}/{split}"] = rows
-    return found
+    none, differing = SplitFiles(rows=0), {}
+    for config in sorted(BESIDE & old.configs.keys() & new.configs.keys()):
+        for split in SPLITS:
+            before = old.configs[config].get(split, none)
+            after = new.configs[config].get(split, none)
+            if before.content_sha256 != after.content_sha256:
+                differing[f"{config}/{split}"] = {"old": before.rows, "new": after.rows}
+    return differing
 
 
 def _rows(changes: Changes, before: Side, after: Side) -> None:
@@ -226,10 +223,12 @@ def _parts(side: Side, places: npt.NDArray[np.int64]) -> dict[str, int]:
     return {part: n for part, n in zip(PARTS, found, strict=True) if n}
 
 
-def _read(release: Path, manifest: Mapping[str, Any], columns: Sequence[str]) -> Side:
+def _read(release: Path, manifest: Manifest, columns: Sequence[str]) -> Side:
     """Ids, parts and hashes of all rows, from config metadata, a batch at a time."""
-    splits = _metadata(release, manifest)
-    files = [(split, release / one) for split, told in splits.items() for one in told["files"]]
+    if "metadata" not in manifest.configs:
+        raise ArasError(f"{release}: has no config metadata to compare by")
+    splits = manifest.configs["metadata"]
+    files = [(split, release / name) for split, part in splits.items() for name in part.files]
     rows = 0
     for _, path in files:
         with opened(path) as file:
@@ -238,7 +237,7 @@ def _read(release: Path, manifest: Mapping[str, Any], columns: Sequence[str]) ->
     side = Side(pa.array([], pa.string()), np.zeros(rows, dtype=np.int8), {})
     ids: list[pa.Array] = []
     done = 0
-    with bar(f"read {manifest['version']}", rows, "rows") as advance:
+    with bar(f"read {manifest.version}", rows, "rows") as advance:
         for split, path in files:
             with opened(path) as file:
                 held = [name for name in wanted if name in file.schema_arrow.names]
@@ -260,22 +259,14 @@ def _read(release: Path, manifest: Mapping[str, Any], columns: Sequence[str]) ->
     return replace(side, ids=every)
 
 
-def _metadata(release: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = manifest["configs"]["metadata"]
-    except KeyError:
-        raise ArasError(f"{release}: has no config metadata to compare by") from None
-    return found
-
-
-def column_types(release: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
+def column_types(release: Path, manifest: Manifest) -> dict[str, str]:
     """Column → its type in words, over the configs of a release, from the first file of each."""
     found: dict[str, str] = {}
-    for splits in manifest["configs"].values():
-        for entry in splits.values():
-            if not entry["files"]:
+    for splits in manifest.configs.values():
+        for part in splits.values():
+            if not part.files:
                 continue
-            with opened(release / entry["files"][0]) as file:
+            with opened(release / part.files[0]) as file:
                 schema = file.schema_arrow
             told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
             features = told.get("info", {}).get("features", {})
@@ -300,19 +291,13 @@ def type_text(kind: pa.DataType) -> str:
     return str(kind)
 
 
-def _texts(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def _texts(old: Manifest, new: Manifest) -> list[str]:
     """Files other than data that one release lacks or has with other bytes."""
-    held = [
-        {one["path"]: one["sha256"] for one in told["files"] if not _is_data(one["path"])}
-        for told in (old, new)
-    ]
-    return sorted(
-        name for name in held[0].keys() | held[1] if held[0].get(name) != held[1].get(name)
+    before, after = (
+        {file.path: file.sha256 for file in files if not file.path.endswith(".parquet")}
+        for files in (old.files, new.files)
     )
-
-
-def _is_data(path: str) -> bool:
-    return path.endswith(".parquet")
+    return sorted(name for name in before.keys() | after if before.get(name) != after.get(name))
 
 
 def describe(changes: Changes) -> list[str]:
@@ -360,39 +345,39 @@ def _since(changes: Changes) -> str:
     return f"since {changes.old}, {step}{' (MINOR before 1.0.0)' if early else ''}"
 
 
-def previous(release: Path, manifest: Mapping[str, Any]) -> Path | None:
+def previous(release: Path, manifest: Manifest) -> Path | None:
     """The newest release of the same dataset with a smaller version beside ``release``."""
-    own = parse_version(str(manifest["version"]))
-    found = []
+    own = parse_version(manifest.version)
+    earlier = []
     for path in release.parent.glob(f"[!.]*/{MANIFEST}"):
-        told = read_manifest(path.parent)
-        if told.get("name") == manifest["name"] and parse_version(str(told["version"])) < own:
-            found.append((parse_version(str(told["version"])), path.parent))
-    return max(found)[1] if found else None
+        other = read_manifest(path.parent)
+        if other.name == manifest.name and parse_version(other.version) < own:
+            earlier.append((parse_version(other.version), path.parent))
+    return max(earlier)[1] if earlier else None
 
 
-def history(release: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The changelog of a release, newest entry first: {"version", "date", "asks"?, "lines"}.
+def history(release: Path, manifest: Manifest) -> tuple[ChangelogEntry, ...]:
+    """The changelog of a release, newest entry first.
 
     Its own entry tells what changed since the release before, where that lies beside it, whose
     entries follow, and the least version that these changes ask for.
     """
     lines = [
         f"`{config}`: "
-        + ", ".join(f"{split} {one['rows']:,}" for split, one in splits.items())
+        + ", ".join(f"{split} {part.rows:,}" for split, part in splits.items())
         + " rows"
-        for config, splits in manifest["configs"].items()
+        for config, splits in manifest.configs.items()
     ]
-    lines.append(f"content digest `{manifest['content_sha256']}`")
-    own: dict[str, Any] = {"version": manifest["version"], "date": manifest["date"]}
-    earlier: list[dict[str, Any]] = []
-    if before := previous(release, manifest):
-        told = read_manifest(before)
-        earlier = told.get("history", [])
-        try:
-            changes = compare(before, release)
-            lines = [_since(changes), *describe(changes), *lines]
-            own["asks"] = changes.next_version
-        except ArasError:
-            lines.insert(0, f"not compared with {told['version']}, whose files cannot be read")
-    return [{**own, "lines": lines}, *earlier]
+    lines.append(f"content digest `{manifest.content_sha256}`")
+    known = {"version": manifest.version, "date": manifest.date}
+    before = previous(release, manifest)
+    if before is None:
+        return (ChangelogEntry(**known, lines=tuple(lines)),)
+    older = read_manifest(before)
+    try:
+        changes = compare(before, release)
+        lines = [_since(changes), *describe(changes), *lines]
+        known["asks"] = changes.next_version
+    except ArasError:
+        lines.insert(0, f"not compared with {older.version}, whose files cannot be read")
+    return (ChangelogEntry(**known, lines=tuple(lines)), *(older.history or ()))

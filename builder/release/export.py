@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from builder.core.errors import ArasError
 from builder.core.files import atomic, hash_file, write_text
-from builder.core.manifest import read_manifest
+from builder.core.manifest import Manifest, read_manifest
 from builder.core.progress import bar
 from builder.land.classes import CLASSES, PALETTE
 from builder.land.columns import KINDS, SPLITS
@@ -66,20 +66,18 @@ def export_zenodo(
     }
 
 
-def _files(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _files(manifest: Manifest) -> Iterator[tuple[str, str]]:
     """(group, path) of every data file, in the order of the official splits."""
     for kind in KINDS:
         for split in SPLITS:
-            for name in manifest["configs"].get(kind, {}).get(split, {"files": []})["files"]:
+            for name in manifest.split_files(kind, split):
                 yield _GROUP[kind, split], name
 
 
-def _choose(
-    release: Path, manifest: Mapping[str, Any], streams: Mapping[str, str]
-) -> dict[str, str | None]:
+def _choose(release: Path, manifest: Manifest, streams: Mapping[str, str]) -> dict[str, str | None]:
     """Official stream → stream of the release, None where there is none."""
-    examples = manifest["facts"]["census"]["examples"].values()
-    own = {one["stream"] for row in examples for one in row["captions"]}
+    examples = manifest.facts.census.examples.values()
+    own = {caption.stream for row in examples for caption in row.captions}
     if strange := sorted(set(streams) - set(STREAMS)):
         raise ArasError(
             f"{strange[0]}: no stream of the official layout; those are {', '.join(STREAMS)}"

@@ -2,22 +2,27 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
 from builder.core.fields import Place, published
 from builder.core.files import read_json
-from builder.core.manifest import read_manifest
+from builder.core.manifest import (
+    EncoderRecord,
+    Extent,
+    Facts,
+    ImportReport,
+    ModelRecord,
+    Source,
+    SplitReport,
+    read_manifest,
+)
 from builder.official.import_release import ImportRelease
 from builder.pipeline.project import Project, balance_plan
 from builder.quality import embed
 from builder.steps.stage import shards
 
-TOLD = ("settings", "steps", "stopped", "best", "final_loss", "weights_sha256", "test", "libraries")
-"""What a release tells of a model's record."""
 
-
-def facts(project: Project) -> dict[str, Any]:
-    """What the manifest keeps under ``facts``, beside the census and the sources of the rows.
+def facts(project: Project) -> Facts:
+    """What the manifest keeps under ``facts``, but for the census and the sources of the rows.
 
     Nothing in it says where files or models lie. Raises ArasError for a model or a prompt that
     the recipe names and that is not there.
@@ -36,96 +41,95 @@ def facts(project: Project) -> dict[str, Any]:
     encoders = {}
     for key in ("clip", "tokenizer", "features"):
         if weights := project.encoder(key):
-            encoders[key] = {"model": weights.name, "digest": weights.digest()}
-    told = {
-        "balance": plan.summary() if plan else None,
-        "recipe": recipe,
-        "counts": {stage: dict(found) for stage, found in counts.items() if found},
-        "split": project.split().report(store) if shards(store, ("real",)) else None,
-        "models": models(project),
-        "encoders": encoders,
-    }
+            encoders[key] = EncoderRecord(model=weights.name, digest=weights.digest())
+    split = project.split().report(store) if shards(store, ("real",)) else None
+    known = Facts(
+        balance=plan.summary() if plan else None,
+        recipe=recipe,
+        counts={stage: dict(count) for stage, count in counts.items() if count},
+        split=SplitReport.model_validate(split) if split else None,
+        models=models(project),
+        encoders=encoders,
+    )
     if project.recipe.bench.embeddings:
-        told["embeddings"] = embed.facts(project.baseline)
+        known = known.model_copy(update={"embeddings": embed.record(project.baseline)})
     if project.is_imported:
-        names = recipe["imports"]["sources"]
-        told["import"] = {"sources": names, **project.imports().report(store)}
-    return told
+        report = {"sources": recipe["imports"]["sources"], **project.imports().report(store)}
+        known = known.model_copy(update={"imported": ImportReport.model_validate(report)})
+    return known
 
 
-def models(project: Project) -> dict[str, Any]:
-    """Name of each trained model → what a release tells of its record."""
-    found = {}
+def models(project: Project) -> dict[str, ModelRecord]:
+    """What a release tells of each trained model, by its name."""
+    records = {}
     for path in sorted(project.models.glob("*/record.json")):
         record = read_json(path)
-        told = {name: record[name] for name in TOLD if name in record}
-        if place := told.get("settings", {}).get("autoencoder"):
+        values = {name: record[name] for name in ModelRecord.model_fields if name in record}
+        if place := values.get("settings", {}).get("autoencoder"):
             shown = Place.MODEL.shown(place, project.directory)
-            told["settings"] = {**told["settings"], "autoencoder": shown}
-        found[path.parent.name] = told
-    return found
+            values["settings"] = {**values["settings"], "autoencoder": shown}
+        records[path.parent.name] = ModelRecord.model_validate(values)
+    return records
 
-
-Source = dict[str, str]
-"""name, license, notice, doi and url; empty texts where there is none."""
 
 MAPS = {"2020": ("v100", "10.5281/zenodo.5571936"), "2021": ("v200", "10.5281/zenodo.7254221")}
 """Year of an ESA WorldCover map → version and DOI, as github.com/ESA-WorldCover cites them."""
 COMPOSITES = "https://esa-worldcover.org/en/data-access"
-OFFICIAL = {
-    "name": "ARAS400k, by the authors of arXiv 2603.09625",
-    "license": "CC-BY-4.0",
-    "notice": "",
-    "doi": "10.5281/zenodo.18890661",
-    "url": "",
-}
+OFFICIAL = Source(
+    name="ARAS400k, by the authors of arXiv 2603.09625",
+    license="CC-BY-4.0",
+    notice="",
+    doi="10.5281/zenodo.18890661",
+    url="",
+)
 
 
-def sources(project: Project, extent: dict[str, Any] | None) -> list[Source]:
+def sources(project: Project, extent: Extent | None) -> tuple[Source, ...]:
     """Where the rows come from: as the recipe says, or by how they were made.
 
-    ``extent`` is the census's: the years of the composites stand in it. Rows of a release that
-    was brought in have its sources, and the release itself.
+    ``extent`` is that of the census, with the years of the composites. Rows of an imported release
+    have its sources, and the release itself.
     """
-    if (told := project.recipe.release.sources) is not None:
-        return [one.model_dump() for one in told]
-    years = extent["years"] if extent else []
+    if (declared := project.recipe.release.sources) is not None:
+        return tuple(Source(**source.model_dump()) for source in declared)
+    years = extent.years if extent else ()
     if not project.is_imported:
         return worldcover(years)
     stage = project.imports()
     if not isinstance(stage, ImportRelease):
-        return [OFFICIAL, *worldcover(years)]
+        return (OFFICIAL, *worldcover(years))
     origin = read_manifest(stage.release)
-    own = {
-        "name": f"{origin['title']}, version {origin['version']}",
-        "license": origin["license"],
-        "notice": "",
-        "doi": origin.get("doi") or "",
-        "url": "",
-    }
-    return [own, *origin["facts"].get("sources", worldcover(years))]
+    own = Source(
+        name=f"{origin.title}, version {origin.version}",
+        license=origin.license,
+        notice="",
+        doi=origin.doi or "",
+        url="",
+    )
+    has_sources = "sources" in origin.facts.model_fields_set  # an old release may not tell them
+    return (own, *(origin.facts.sources if has_sources else worldcover(years)))
 
 
-def worldcover(years: Iterable[int]) -> list[Source]:
+def worldcover(years: Iterable[int]) -> tuple[Source, ...]:
     """Maps and composites of ESA WorldCover of these years; of 2021 where none is known."""
-    found = []
-    for year in [str(one) for one in years] or ["2021"]:
+    products: list[Source] = []
+    for year in [str(year) for year in years] or ["2021"]:
         version, doi = MAPS.get(year, ("", ""))
         notice = f"ontains modified Copernicus Sentinel data ({year}) processed by"
-        found += [
-            {
-                "name": f"ESA WorldCover project {year}, maps {version}".strip(),
-                "license": "CC-BY-4.0",
-                "notice": f"© ESA WorldCover project / C{notice} ESA WorldCover consortium",
-                "doi": doi,
-                "url": "" if doi else COMPOSITES,
-            },
-            {
-                "name": f"ESA WorldCover Sentinel-2 RGBNIR composites {year}",
-                "license": "CC-BY-4.0",
-                "notice": f"C{notice} ESA WorldCover consortium",
-                "doi": "",
-                "url": COMPOSITES,
-            },
+        products += [
+            Source(
+                name=f"ESA WorldCover project {year}, maps {version}".strip(),
+                license="CC-BY-4.0",
+                notice=f"© ESA WorldCover project / C{notice} ESA WorldCover consortium",
+                doi=doi,
+                url="" if doi else COMPOSITES,
+            ),
+            Source(
+                name=f"ESA WorldCover Sentinel-2 RGBNIR composites {year}",
+                license="CC-BY-4.0",
+                notice=f"C{notice} ESA WorldCover consortium",
+                doi="",
+                url=COMPOSITES,
+            ),
         ]
-    return found
+    return tuple(products)

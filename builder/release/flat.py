@@ -8,9 +8,9 @@ back, from manifest.json alone, is ``cards/restore.py``.
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from builder.core.errors import ArasError
+from builder.core.manifest import Manifest
 
 TEXTS = ("README.md", "croissant.json")
 """Files of which a flat copy holds a variant."""
@@ -24,12 +24,12 @@ def flat_name(path: str) -> str:
     return path.replace("/", "-")
 
 
-def flat_texts(release: Path, manifest: Mapping[str, Any]) -> dict[str, bytes]:
+def flat_texts(release: Path, manifest: Manifest) -> dict[str, bytes]:
     """Name → content of the files that a flat copy holds in place of the release's own.
 
     Raises ArasError as `flat_text`.
     """
-    paths = [one["path"] for one in manifest["files"]]
+    paths = [file.path for file in manifest.files]
     return {
         name: flat_text(name, (release / name).read_bytes().decode(), paths).encode()
         for name in TEXTS

@@ -1,6 +1,7 @@
 """Which rows a release leaves out, and why: every row of the store is counted."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,7 +29,7 @@ class Funnel:
     @property
     def official(self) -> bool:
         """The split is the one that rows were imported with: it is reported on, not mended."""
-        return has_official_split(self.recipe.model_dump(include={"imports"}))
+        return has_official_split(self.recipe.imports.sources, self.recipe.imports.split)
 
     def keep(self, kind: str, rows: pa.Table, repeats: pa.ChunkedArray) -> pa.Table:
         """The rows to publish, with ``flags`` filled in.
@@ -56,9 +57,9 @@ class Funnel:
         return rows.filter(pa.array(~out)) if out.any() else rows  # filtering copies pictures
 
 
-def has_official_split(recipe: dict[str, dict[str, object]]) -> bool:
-    """Whether rows keep the split that they were imported with, by a recipe as a dictionary."""
-    return bool(recipe["imports"]["sources"]) and recipe["imports"]["split"] == "official"
+def has_official_split(sources: Sequence[str] | None, split: str | None) -> bool:
+    """Whether rows keep the split that they were imported with, by [import] of the recipe."""
+    return bool(sources) and split == "official"
 
 
 def flags_of(rows: pa.Table, quality: QualitySection) -> list[list[str]]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from builder.core.manifest import read_manifest
+from builder.core.manifest import SubsetFile, SubsetNote, read_manifest
 from builder.land.columns import SPLITS
 from builder.official.import_release import ImportRelease
 from builder.pipeline.project import Project
@@ -16,29 +16,30 @@ OFFICIAL, BLOCKS = "official", "blocks"
 TRAIN = SPLITS.index("train")
 
 
-def write_subsets(release: Path, project: Project) -> dict[str, Any]:
-    """Write subsets/NAME.csv of each split and of each subset smaller than it; what they are.
+def write_subsets(release: Path, project: Project) -> dict[str, SubsetFile]:
+    """Write subsets/NAME.csv of each split and of each subset smaller than it; the files by name.
 
     `OFFICIAL` is the split that rows were imported with, `BLOCKS` that of `stages.split`. The one
     that the release does not follow is written too, as far as it has these rows; blocks only where
     some rows are left to train on. Subsets are of the release's own split.
     """
-    if "real" not in read_manifest(release)["configs"]:
+    if "real" not in read_manifest(release).configs:
         return {}
     rows = real_rows(release)
-    told: dict[str, Any] = {}
+    files: dict[str, SubsetFile] = {}
     for name, split in _splits(rows, project).items():
-        found = {one: split[one] for one in rows.ids if split.get(one, -1) >= 0}
-        if found:
-            whole = subsets.write(release / f"subsets/{name}.csv", list(found), found.values())
-            told[name] = {**whole, "balance": "natural"}
+        members = {row: split[row] for row in rows.ids if split.get(row, -1) >= 0}
+        if members:
+            file = subsets.write(release / f"subsets/{name}.csv", list(members), members.values())
+            files[name] = SubsetFile(**file, balance="natural")
     for name, section in project.recipe.subsets.items():
         if section.rows < len(rows.ids):
             chosen = subsets.choose(rows, name, section.rows, section.balance)
             part = rows.take(chosen.places)
             file = subsets.write(release / f"subsets/{name}.csv", part.ids, part.splits.tolist())
-            told[name] = {**file, "balance": section.balance, "notes": chosen.notes}
-    return told
+            notes = {split: SubsetNote(**note) for split, note in chosen.notes.items()}
+            files[name] = SubsetFile(**file, balance=section.balance, notes=notes)
+    return files
 
 
 def _splits(rows: Rows, project: Project) -> dict[str, dict[str, int]]:
@@ -67,11 +68,11 @@ def _published(project: Project) -> dict[str, int]:
         return {}
     stage = project.imports()
     if isinstance(stage, ImportRelease):
-        told = read_manifest(stage.release).get("subsets", {})
-        if OFFICIAL in told:
-            found = subsets.read(stage.release / f"subsets/{OFFICIAL}.csv")
-            return {one: SPLITS.index(split) for one, split in found.items()}
-        if BLOCKS in told:
+        held = read_manifest(stage.release).subsets
+        if OFFICIAL in held:
+            splits = subsets.read(stage.release / f"subsets/{OFFICIAL}.csv")
+            return {row: SPLITS.index(split) for row, split in splits.items()}
+        if BLOCKS in held:
             return {}
     tables = (project.store.load("import", shard, ["id", "split"]) for shard in _real(project))
     return {row["id"]: row["split"] for table in tables for row in table.to_pylist()}

@@ -10,7 +10,16 @@ from builder.core.arrow import combine
 from builder.core.errors import ArasError
 from builder.core.fields import published
 from builder.core.files import atomic, digest_of, sweep
-from builder.core.manifest import CONFIGS, FORMAT, read_manifest, write_manifest
+from builder.core.manifest import (
+    CONFIGS,
+    FORMAT,
+    Census,
+    Configs,
+    Manifest,
+    SplitFiles,
+    read_manifest,
+    write_manifest,
+)
 from builder.core.progress import bar
 from builder.land.columns import (
     BLOBS,
@@ -25,7 +34,7 @@ from builder.pipeline.preview import is_done
 from builder.pipeline.project import Project
 from builder.release import controls, embeddings, named_splits
 from builder.release.card import write_cards
-from builder.release.census import Census
+from builder.release.census import RowCounter
 from builder.release.changes import parse_version
 from builder.release.facts import facts, sources
 from builder.release.funnel import Funnel
@@ -58,24 +67,23 @@ def package(project: Project) -> dict[str, Any]:
     if target.exists():
         return _existing(target, key)
     sweep(project.releases)
-    told = facts(project)  # first: what it finds missing costs no packaging
+    known = facts(project)  # first: a model that is missing costs no packaging
     with atomic(target) as temporary:
         temporary.mkdir()
-        configs, rows, content = write_data(project, temporary)
-        census = rows.as_dict()
-        told |= {"census": census, "sources": sources(project, census["extent"])}
-        manifest: dict[str, Any] = {
-            "format": FORMAT,
+        configs, census, content = write_data(project, temporary)
+        origin = sources(project, census.extent)
+        manifest = Manifest(
+            format=FORMAT,
             **recipe.dataset.model_dump(exclude={"seed"}),
-            "key": key,
-            "content_sha256": content,
-            "configs": configs,
-            "files": [],
-            "facts": told,
-        }
-        write_manifest(temporary, manifest)
-        manifest["subsets"] = named_splits.write_subsets(temporary, project)
-        write_manifest(temporary, manifest)
+            key=key,
+            content_sha256=content,
+            configs=configs,
+            files=(),
+            facts=known.model_copy(update={"census": census, "sources": origin}),
+        )
+        write_manifest(temporary, manifest)  # named splits are read from the release itself
+        subsets = named_splits.write_subsets(temporary, project)
+        write_manifest(temporary, manifest.model_copy(update={"subsets": subsets}))
         write_cards(temporary)
     return _summary(target, made=True)
 
@@ -101,7 +109,7 @@ def content_key(project: Project) -> str:
     return digest_of([VERSION, names, found, told, named_splits.inputs(project)])
 
 
-def write_data(project: Project, folder: Path) -> tuple[dict[str, Any], Census, str]:
+def write_data(project: Project, folder: Path) -> tuple[Configs, Census, str]:
     """Write all Parquet files; returns (configs, census, content digest).
 
     Memory is bounded by one shard and one row group per split.
@@ -116,7 +124,7 @@ def write_data(project: Project, folder: Path) -> tuple[dict[str, Any], Census, 
 
     store, names = project.store, project.streams()
     limit = project.recipe.release.shard_megabytes * 1e6
-    census, funnel = Census(), Funnel(project.recipe)
+    counter, funnel = RowCounter(), Funnel(project.recipe)
     control = controls.Controls(
         project.recipe.controls.rows, project.recipe.dataset.seed, project.lexicon
     )
@@ -131,7 +139,7 @@ def write_data(project: Project, folder: Path) -> tuple[dict[str, Any], Census, 
     def add(kind: str, rows: pa.Table, repeats: pa.ChunkedArray) -> None:
         kept = with_digests(funnel.keep(kind, rows, repeats))
         for split, table in by_split(kept):
-            census.see(kind, split, table)
+            counter.see(kind, split, table)
             control.see(kind, split, table)
             writer(kind, split, COLUMN_NAMES).add(table)
             writer("metadata", split, METADATA_NAMES).add(table.drop_columns(list(BLOBS)))
@@ -146,29 +154,36 @@ def write_data(project: Project, folder: Path) -> tuple[dict[str, Any], Census, 
     for shard in shards(store, ("real",)) if project.embed() else ():
         for split, part in embeddings.parts(store.read(shard, ("id", "split", "vectors"))):
             writer(embeddings.CONFIG, split, names_of(embeddings.CONFIG)).add(part)
-    configs: dict[str, Any] = {}
-    for (config, split), one in sorted(
+    configs: Configs = {}
+    for (config, split), finished in sorted(
         writers.items(), key=lambda item: (item[0][0], SPLITS.index(item[0][1]))
     ):
-        files = [path.relative_to(folder).as_posix() for path in one.close()]
-        size = sum((folder / name).stat().st_size for name in files)
-        told = {"rows": one.rows, "bytes": size, "files": files}
-        configs.setdefault(config, {})[split] = told | {"content_sha256": one.content.hexdigest()}
+        files = tuple(path.relative_to(folder).as_posix() for path in finished.close())
+        configs.setdefault(config, {})[split] = SplitFiles(
+            rows=finished.rows,
+            bytes=sum((folder / name).stat().st_size for name in files),
+            files=files,
+            content_sha256=finished.content.hexdigest(),
+        )
     if "synthetic" in configs:
         configs["augmented"] = augmented(configs)
     content = combine({f"{c}/{s}": w.content.hexdigest() for (c, s), w in writers.items()})
-    census.left_out, census.flags = funnel.left_out, funnel.flags
-    return {name: configs[name] for name in CONFIGS if name in configs}, census, content
+    configs = {name: configs[name] for name in CONFIGS if name in configs}
+    return configs, counter.census(funnel), content
 
 
-def augmented(configs: dict[str, Any]) -> dict[str, Any]:
+def augmented(configs: Configs) -> dict[str, SplitFiles]:
     """Real and synthetic train rows beside real validation and test: the same files again."""
-    out: dict[str, Any] = {}
+    both: dict[str, SplitFiles] = {}
     for kind in KINDS:
-        for split, entry in configs.get(kind, {}).items():
-            base = out.setdefault(split, {"rows": 0, "bytes": 0, "files": []})
-            out[split] = {name: base[name] + entry[name] for name in base}
-    return out
+        for split, part in configs.get(kind, {}).items():
+            before = both.get(split, SplitFiles(rows=0))
+            both[split] = SplitFiles(
+                rows=before.rows + part.rows,
+                bytes=before.bytes + part.bytes,
+                files=before.files + part.files,
+            )
+    return both
 
 
 def _existing(target: Path, key: str) -> dict[str, Any]:
@@ -179,9 +194,9 @@ def _existing(target: Path, key: str) -> dict[str, Any]:
             f"{target} is there and is no whole release of ours ({error}); move it away, or raise "
             "version in [dataset]"
         ) from error
-    if manifest.get("key") != key:
+    if manifest.key != key:
         raise ArasError(
-            f"{target} already holds release {manifest['version']} with other content, or made by "
+            f"{target} already holds release {manifest.version} with other content, or made by "
             "an earlier aras, and stays as it is; raise version in [dataset] for a new release, or "
             "move that directory away"
         )
@@ -190,29 +205,26 @@ def _existing(target: Path, key: str) -> dict[str, Any]:
 
 def _summary(target: Path, *, made: bool) -> dict[str, Any]:
     manifest = read_manifest(target)
-    version = str(manifest["version"])
-    asks = manifest["history"][0].get("asks", version)
+    version = manifest.version
+    asks = (manifest.history[0].asks if manifest.history else None) or version
     return {
         "kind": "release",
         "stage": "package",
         "made": made,
         "release": str(target),
         "rows": {
-            config: {split: entry["rows"] for split, entry in splits.items()}
-            for config, splits in manifest["configs"].items()
+            config: {split: part.rows for split, part in splits.items()}
+            for config, splits in manifest.configs.items()
         },
-        "bytes": sum(one["bytes"] for one in manifest["files"]),
-        "files": len(manifest["files"]),
-        "content_sha256": manifest["content_sha256"],
+        "bytes": sum(file.bytes for file in manifest.files),
+        "files": len(manifest.files),
+        "content_sha256": manifest.content_sha256,
         "asks": asks if parse_version(asks) > parse_version(version) else None,
     }
 
 
 def package_line(project: Project, told: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What `aras package` would do after the steps that ``told`` foretells."""
-    from builder.core.manifest import read_manifest
-    from builder.release.package import content_key
-
     line: dict[str, Any] = {"stage": "package"}
     if waits := [one["stage"] for one in told if not is_done(one) and "waits_for" not in one]:
         return line | {"waits_for": waits}
@@ -222,7 +234,7 @@ def package_line(project: Project, told: Sequence[dict[str, Any]]) -> dict[str, 
         key = content_key(project)
         if not target.exists():
             todo = f"{name} is to be written"
-        elif read_manifest(target).get("key") == key:
+        elif read_manifest(target).key == key:
             todo = f"nothing: {name} has this content"
         else:
             todo = f"{name} has other content, and stays as it is: raise version in [dataset]"

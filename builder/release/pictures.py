@@ -1,6 +1,5 @@
 """Pictures of a release, drawn from its own rows: a contact sheet and the class shares."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,17 @@ import pyarrow.parquet as pq
 from builder.core import figures
 from builder.core.errors import ArasError
 from builder.core.figures import BLUE, GREY, ORANGE, PART_COLOURS
+from builder.core.manifest import Manifest, SplitFiles
 from builder.land.classes import CLASSES, PALETTE
 from builder.land.columns import KINDS
 from builder.land.pictures import decode_png, per_class
 
 
-def contact_sheet(release: Path, manifest: Mapping[str, Any], path: Path, tiles: int = 6) -> None:
+def contact_sheet(release: Path, manifest: Manifest, path: Path, tiles: int = 6) -> None:
     """``tiles`` rows of each kind's first split, image above mask, and the legend."""
     from matplotlib.patches import Patch
 
-    kinds = [kind for kind in KINDS if manifest["configs"].get(kind)]
+    kinds = [kind for kind in KINDS if manifest.configs.get(kind)]
     figure = figures.new_figure(2 * tiles, 4.3 * len(kinds) + 0.5, dpi=100)
     for kind, part in zip(
         kinds, figure.subfigures(len(kinds), 1, squeeze=False)[:, 0], strict=True
@@ -30,7 +30,7 @@ def contact_sheet(release: Path, manifest: Mapping[str, Any], path: Path, tiles:
         for axis in axes.ravel():
             axis.axis("off")
         for column, row in enumerate(
-            _varied(release, next(iter(manifest["configs"][kind].values())), tiles)
+            _varied(release, next(iter(manifest.configs[kind].values())), tiles)
         ):
             image, mask = axes[:, column]
             image.imshow(decode_png(row["image"]["bytes"], row["id"]), interpolation="nearest")
@@ -45,9 +45,9 @@ def contact_sheet(release: Path, manifest: Mapping[str, Any], path: Path, tiles:
     figures.save(figure, path)
 
 
-def _varied(release: Path, entry: Mapping[str, Any], tiles: int) -> list[dict[str, Any]]:
+def _varied(release: Path, split: SplitFiles, tiles: int) -> list[dict[str, Any]]:
     """Rows of a split's first row group, each the farthest in composition from those before it."""
-    with pq.ParquetFile(release / entry["files"][0]) as source:
+    with pq.ParquetFile(release / split.files[0]) as source:
         rows = source.read_row_group(0, columns=["id", "image", "mask", "pixels"])
     pixels = per_class(rows.column("pixels"))
     shares = pixels / pixels.sum(axis=1, keepdims=True)
@@ -56,13 +56,13 @@ def _varied(release: Path, entry: Mapping[str, Any], tiles: int) -> list[dict[st
         gaps = np.abs(shares[:, None] - shares[chosen]).sum(axis=2).min(axis=1)
         gaps[chosen] = -1
         chosen.append(int(gaps.argmax()))
-    found: list[dict[str, Any]] = rows.take(sorted(chosen)).to_pylist()
-    return found
+    varied: list[dict[str, Any]] = rows.take(sorted(chosen)).to_pylist()
+    return varied
 
 
-def plot_classes(manifest: Mapping[str, Any], path: Path) -> None:
+def plot_classes(manifest: Manifest, path: Path) -> None:
     """Share of each class in the pixels of every part (kind and split)."""
-    pixels = manifest["facts"]["census"]["pixels"]
+    pixels = manifest.facts.census.pixels
     counts = {part: np.array(list(of.values()), dtype=float) for part, of in pixels.items()}
     series = {part: (100 * n / n.sum(), PART_COLOURS[part]) for part, n in counts.items()}
     figure, (axes,) = figures.panels(8, 3.4)
@@ -71,16 +71,16 @@ def plot_classes(manifest: Mapping[str, Any], path: Path) -> None:
     figures.save(figure, path)
 
 
-def plot_balance(manifest: Mapping[str, Any], path: Path) -> None:
+def plot_balance(manifest: Manifest, path: Path) -> None:
     """Class shares of the real train tiles, as planned and as obtained; none without a plan."""
-    balance = manifest["facts"]["balance"]
-    pixels = manifest["facts"]["census"]["pixels"].get("synthetic/train")
+    balance = manifest.facts.balance
+    pixels = manifest.facts.census.pixels.get("synthetic/train")
     if balance is None or pixels is None:
         return
     obtained = np.array(list(pixels.values()), dtype=float)
     plot_shares(
-        list(balance["shares_before"].values()),
-        list(balance["shares_planned"].values()),
+        list(balance.shares_before.values()),
+        list(balance.shares_planned.values()),
         obtained / obtained.sum(),
         path,
     )

@@ -35,8 +35,8 @@ def metadata(release: Path, columns: Sequence[str]) -> Iterator[tuple[str, pa.Ta
 
     Raises ArasError when the release or one of its files is not there, or cut short.
     """
-    for split, entry in read_manifest(release)["configs"]["metadata"].items():
-        for name in entry["files"]:
+    for split, part in read_manifest(release).configs["metadata"].items():
+        for name in part.files:
             with opened(release / name) as file:
                 yield split, file.read(list(columns))
 

@@ -1,11 +1,11 @@
 """The figures of a report, measured on a release and, for features, on the store behind it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from builder.core.errors import ArasError
-from builder.core.manifest import read_manifest
+from builder.core.manifest import EncoderRecord, read_manifest
 from builder.core.store import Store
 from builder.land.columns import KINDS
 from builder.models.pretrained import INCEPTION_DIGEST
@@ -27,8 +27,8 @@ def measure(release: Path, store: Store | None) -> dict[str, Any]:
     """
     manifest = read_manifest(release)
     streams, images = gather(release)
-    census = manifest["facts"]["census"]
-    found = spaces(store, manifest["facts"].get("encoders", {}))
+    census = manifest.facts.census
+    found = spaces(store, manifest.facts.encoders)
     features = None
     if store is not None and found:
         # An encoder of its own is the fairer one: the segmenter learned the very masks.
@@ -37,9 +37,17 @@ def measure(release: Path, store: Store | None) -> dict[str, Any]:
         features = features_of(store, ids, column)
     return {
         "kind": "report",
-        **{name: manifest[name] for name in ("name", "title", "version")},
-        **{name: census[name] for name in ("rows", "pixels", "left_out", "flags")},
-        "duplicates": {name: census[name] for name in ("duplicates", "near_duplicates")},
+        "name": manifest.name,
+        "title": manifest.title,
+        "version": manifest.version,
+        "rows": census.rows,
+        "pixels": census.pixels,
+        "left_out": census.left_out,
+        "flags": census.flags,
+        "duplicates": {
+            "duplicates": census.duplicates.as_json(),
+            "near_duplicates": census.near_duplicates.as_json(),
+        },
         "streams": {name: figures(one, features) for name, one in streams.items()},
         "leakage_features": None if features is None else list(found.values())[-1]["name"],
         "images": image_figures.distributions(images),
@@ -54,7 +62,7 @@ def measure(release: Path, store: Store | None) -> dict[str, Any]:
     }
 
 
-def spaces(store: Store | None, encoders: dict[str, Any]) -> dict[str, dict[str, str]]:
+def spaces(store: Store | None, encoders: Mapping[str, EncoderRecord]) -> dict[str, dict[str, str]]:
     """Working column of features → what its space is and what a Fréchet distance in it is called.
 
     Only in the features of the standard Inception network, known by its digest, is that FID.
@@ -64,8 +72,8 @@ def spaces(store: Store | None, encoders: dict[str, Any]) -> dict[str, dict[str,
         told["features"] = {"name": "segmenter's encoder", "distance": "Fréchet distance"}
     if store is not None and "features" in encoders and has_column(store, "embedding"):
         encoder = encoders["features"]
-        distance = "FID" if encoder["digest"] == INCEPTION_DIGEST else "Fréchet distance"
-        told["embedding"] = {"name": encoder["model"], "distance": distance, **encoder}
+        distance = "FID" if encoder.digest == INCEPTION_DIGEST else "Fréchet distance"
+        told["embedding"] = {"name": encoder.model, "distance": distance, **encoder.as_json()}
     return told
 
 
@@ -100,8 +108,8 @@ def images_of(release: Path, ids: Sequence[str]) -> dict[str, tuple[bytes, bytes
     """(image, mask) PNG bytes of some rows, reading one row group at a time."""
     wanted, found = set(ids), {}
     for config in KINDS:
-        for entry in read_manifest(release)["configs"].get(config, {}).values():
-            for name in entry["files"]:
+        for part in read_manifest(release).configs.get(config, {}).values():
+            for name in part.files:
                 with opened(release / name) as file:
                     for group in range(file.num_row_groups):
                         names = file.read_row_group(group, ["id"]).column("id").to_pylist()

@@ -106,7 +106,7 @@ def load(
     manifest = read_manifest(release)
     tables = [table for name, table in metadata(release, COLUMNS) if name == split]
     if not tables or not sum(table.num_rows for table in tables):
-        there = ", ".join(manifest["configs"]["metadata"])
+        there = ", ".join(manifest.configs["metadata"])
         raise ArasError(f"{release}: has no rows in split {split!r}; its splits are {there}")
     table = pa.concat_tables(tables)
     ids = table.column("id").to_pylist()
@@ -140,7 +140,9 @@ def load(
         raise ArasError(f"{release}: {len(rows)} rows of split {split} are left; 2 are needed")
     blocks = table.column("block").to_pylist()
     facts = {
-        **{name: manifest.get(name) for name in ("name", "version", "content_sha256")},
+        "name": manifest.name,
+        "version": manifest.version,
+        "content_sha256": manifest.content_sha256,
         "split": split,
         "rows": len(rows),
         "ids_sha256": digest_of([ids[i] for i in rows]),
@@ -192,10 +194,10 @@ def pictures(
     hold.
     """
     place = {one: i for i, one in enumerate(ids)}
-    configs = read_manifest(release)["configs"]
+    manifest = read_manifest(release)
     found = 0
     for kind in KINDS:
-        for name in configs.get(kind, {}).get(split, {}).get("files", ()):
+        for name in manifest.split_files(kind, split):
             with opened(release / name) as file:
                 for part in file.iter_batches(batch, columns=["id", column]):
                     wanted = [i for i, one in enumerate(part["id"].to_pylist()) if one in place]

@@ -410,16 +410,16 @@ def from_release(gallery: Gallery, asked: Texts) -> tuple[Array, Array, dict[str
     Raises ArasError for a release that has none of this split.
     """
     manifest = read_manifest(gallery.release)
-    held = manifest["configs"].get("embeddings", {})
-    if gallery.split not in held:
+    names = manifest.split_files("embeddings", gallery.split)
+    if not names or manifest.facts.embeddings is None:
         raise ArasError(
             f"{gallery.release}: holds no embeddings of split {gallery.split}; [bench] embeddings "
             "in the recipe packages them"
         )
-    paths = [gallery.release / name for name in held[gallery.split]["files"]]
+    paths = [gallery.release / name for name in names]
     images, texts, notes = _in_order(paths, paths, gallery, asked)
     files = [{"file": path.name, **hash_file(path, "sha256")} for path in paths]
-    facts = {"source": "release", "files": files, **manifest["facts"]["embeddings"]}
+    facts = {"source": "release", "files": files, **manifest.facts.embeddings.as_json()}
     return images, texts, facts, notes
 
 

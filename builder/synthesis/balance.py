@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from builder.core import seeds
 from builder.core.errors import ArasError
+from builder.core.manifest import Balance
 from builder.land.classes import CLASSES
 from builder.synthesis.maxent import TOLERANCE, project
 from builder.synthesis.target import Target
@@ -72,31 +73,31 @@ class BalancePlan:
         order = np.argsort(-self.shortfall, kind="stable")
         return tuple(CLASSES[k] for k in order if self.shortfall[k] > TOLERANCE)
 
-    def summary(self) -> dict[str, Any]:
-        """What a JSON report holds: all but the weights, shares by class name."""
+    def summary(self) -> Balance:
+        """All but the weights, as a release tells it, with shares by class name."""
 
         def by_class(shares: FloatArray) -> dict[str, float]:
             return {name: float(share) for name, share in zip(CLASSES, shares, strict=True)}
 
-        return {
-            "target": self.kind,
-            "rows": self.rows,
-            "layouts": len(self.weights),
-            "feasible": self.feasible,
-            "shares_before": by_class(self.shares_before),
-            "shares_target": by_class(self.target),
-            "shares_planned": by_class(self.shares_planned),
-            "shortfall": by_class(self.shortfall),
-            "distance": self.distance,
-            "distance_bound": self.distance_bound,
-            "repeats_needed": self.repeats_needed,
-            "effective_layouts": self.effective_layouts,
-            "effective_size": self.effective_size,
-            "max_expected_repeats": self.max_expected_repeats,
-            "capped": self.capped,
-            "divergence": self.divergence,
-            "iterations": self.iterations,
-        }
+        return Balance(
+            target=self.kind,
+            rows=self.rows,
+            layouts=len(self.weights),
+            feasible=self.feasible,
+            shares_before=by_class(self.shares_before),
+            shares_target=by_class(self.target),
+            shares_planned=by_class(self.shares_planned),
+            shortfall=by_class(self.shortfall),
+            distance=self.distance,
+            distance_bound=self.distance_bound,
+            repeats_needed=self.repeats_needed,
+            effective_layouts=self.effective_layouts,
+            effective_size=self.effective_size,
+            max_expected_repeats=self.max_expected_repeats,
+            capped=self.capped,
+            divergence=self.divergence,
+            iterations=self.iterations,
+        )
 
     def __str__(self) -> str:
         """The plan as a table for a terminal, with the verdict below it."""

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from builder.core.errors import ArasError
-from builder.core.fields import bibtex, checked_orcid, citation, creator, schema_org
+from builder.core.fields import Author, bibtex, checked_orcid, citation, creator, schema_org
 from builder.pipeline.recipe import load
 
 ADA = {"name": "Lovelace, Ada", "orcid": "0000-0002-1825-0097", "affiliation": "Analytical Engines"}
 TEAM = {"name": "The testers", "orcid": "", "affiliation": ""}
+PERSON, ORGANISATION = Author(**ADA), Author(**TEAM)
 
 
 def authors_of(folder: Path, text: str) -> list[dict]:
@@ -53,14 +54,14 @@ def test_an_orcid_may_end_in_x_and_be_an_address(text: str) -> None:
 
 
 def test_a_person_in_each_format() -> None:
-    assert creator(ADA) == ADA
-    assert citation(ADA) == {
+    assert creator(PERSON) == ADA
+    assert citation(PERSON) == {
         "family-names": "Lovelace",
         "given-names": "Ada",
         "affiliation": "Analytical Engines",
         "orcid": "https://orcid.org/0000-0002-1825-0097",
     }
-    assert schema_org(ADA) == {
+    assert schema_org(PERSON) == {
         "@type": "sc:Person",
         "name": "Lovelace, Ada",
         "sameAs": "https://orcid.org/0000-0002-1825-0097",
@@ -69,6 +70,6 @@ def test_a_person_in_each_format() -> None:
 
 
 def test_an_organisation_in_each_format() -> None:
-    assert creator(TEAM) == citation(TEAM) == {"name": "The testers"}
-    assert schema_org(TEAM) == {"@type": "sc:Organization", "name": "The testers"}
-    assert bibtex([ADA, TEAM]) == "Lovelace, Ada and {The testers}"
+    assert creator(ORGANISATION) == citation(ORGANISATION) == {"name": "The testers"}
+    assert schema_org(ORGANISATION) == {"@type": "sc:Organization", "name": "The testers"}
+    assert bibtex([PERSON, ORGANISATION]) == "Lovelace, Ada and {The testers}"

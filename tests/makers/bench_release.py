@@ -127,7 +127,7 @@ def bench_release(
             "version": "0.1.0",
             "content_sha256": digest_of([ids, test_west]),
             "configs": configs,
-            "files": describe_files(folder, listed_files(folder)),
+            "files": [file.as_json() for file in describe_files(folder, listed_files(folder))],
             "facts": {},
         },
     )

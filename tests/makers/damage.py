@@ -9,7 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from builder.core.arrow import ROW_GROUP, options
-from builder.core.manifest import describe_files, listed_files, read_manifest, write_manifest
+from builder.core.manifest import (
+    Manifest,
+    describe_files,
+    listed_files,
+    read_manifest,
+    write_manifest,
+)
 
 
 def copy_of(release: Path, folder: Path) -> Path:
@@ -19,10 +25,10 @@ def copy_of(release: Path, folder: Path) -> Path:
 
 def restamp(release: Path, edit: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
     """Change the manifest and list the files as they are now, checksums and all."""
-    manifest = read_manifest(release)
-    edit(manifest)
-    manifest["files"] = describe_files(release, listed_files(release))
-    write_manifest(release, manifest)
+    value = read_manifest(release).as_json()
+    edit(value)
+    files = [file.as_json() for file in describe_files(release, listed_files(release))]
+    write_manifest(release, Manifest.model_validate({**value, "files": files}))
 
 
 def rewrite(path: Path, edit: Callable[[pa.Table], pa.Table]) -> None:

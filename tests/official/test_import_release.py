@@ -38,11 +38,11 @@ def test_every_column_of_every_row_comes_in(made: Path, tmp_path: Path) -> None:
     summary, store = bring(tmp_path, made)
     assert not summary.failed
     assert summary.report["account"] == {"rows_in": 8, "rows_out": 8, "rejects": 0}
-    for kind, splits in read_manifest(made)["configs"].items():
+    for kind, splits in read_manifest(made).configs.items():
         if kind not in ("real", "synthetic"):
             continue
         for split, entry in splits.items():
-            (name,) = entry["files"]
+            (name,) = entry.files
             wanted = pq.read_table(made / name).replace_schema_metadata(None)
             shards = [one for one in store.shards("import") if one.startswith(f"{kind}-{split}-")]
             found = pa.concat_tables([store.load("import", shard) for shard in shards])
@@ -69,7 +69,7 @@ def test_a_second_run_makes_nothing(made: Path, tmp_path: Path) -> None:
 def test_a_file_that_is_not_the_listed_one_is_refused(made: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(made, copy)
-    path = copy / read_manifest(copy)["configs"]["real"]["test"]["files"][0]
+    path = copy / read_manifest(copy).configs["real"]["test"].files[0]
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(CorruptFile, match=r"test-00000.*is not the file that manifest\.json lists"):
         bring(tmp_path, copy)

@@ -242,7 +242,7 @@ def test_a_doi_that_does_not_resolve_is_refused_before_anything_is_asked(desk, d
 
 
 def test_a_published_doi_is_fine(tmp_path):
-    doi = {"doi": "10.5281/zenodo.7"}
-    record_publication(tmp_path / "0.1.0", Publication("zenodo", "z", doi))
+    doi = "10.5281/zenodo.7"
+    record_publication(tmp_path / "0.1.0", Publication("zenodo", "z", {"doi": doi}))
     check_doi(tmp_path / "0.1.0", doi)
-    check_doi(tmp_path / "0.1.0", {"doi": None})
+    check_doi(tmp_path / "0.1.0", None)

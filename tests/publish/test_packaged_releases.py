@@ -77,14 +77,14 @@ def test_a_packaged_release_is_published_and_every_row_loads(desk, release):
     assert run_snippets(desk, desk.hub.content(stored).decode()) >= 4
 
     manifest = read_manifest(release)
-    loaded = run(desk, "-c", LOAD, release.name, *manifest["configs"], token=None)
+    loaded = run(desk, "-c", LOAD, release.name, *manifest.configs, token=None)
     assert loaded.returncode == 0, loaded.stderr
     seen = json.loads(loaded.stdout)
-    for config, splits in manifest["configs"].items():
+    for config, splits in manifest.configs.items():
         for split, entry in splits.items():
             ids = [
                 one
-                for name in entry["files"]
+                for name in entry.files
                 for one in pq.read_table(release / name, columns=["id"])["id"].to_pylist()
             ]
             assert seen[config][split] == sorted(ids), (config, split)

@@ -71,7 +71,7 @@ def rows_of(folder, name):
 def test_each_record_holds_its_kind_and_both_have_cards(two):
     release, _, folders = two
     names = {role: {path.name for path in folder.iterdir()} for role, folder in folders.items()}
-    shards = {flat_name(one["path"]) for one in read_manifest(release)["files"]}
+    shards = {flat_name(file.path) for file in read_manifest(release).files}
     shards = {name for name in shards if name.endswith(".parquet")}
     assert {name for name in names["synthetic"] if name in shards} == {
         name for name in shards if name.startswith("synthetic-")
@@ -157,8 +157,10 @@ def test_every_snippet_of_the_card_runs_where_the_files_were_downloaded_to(
     environment = {"PATH": "", "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
     done = run(code, copy, environment)
     (told,) = re.findall(r"^\{.*\}$", done.stdout, re.MULTILINE)
-    splits = read_manifest(two[0])["configs"][kind]
-    assert json.loads(told.replace("'", '"')) == {k: one["rows"] for k, one in splits.items()}
+    splits = read_manifest(two[0]).configs[kind]
+    assert json.loads(told.replace("'", '"')) == {
+        name: split.rows for name, split in splits.items()
+    }
     assert "rename" in snippets[-1]
     run(snippets[-1], copy, environment)
     assert violations(copy) == []
@@ -191,9 +193,9 @@ def test_croissant_gives_every_row_and_names_nothing_else(two, role, folder):
     assert told["identifier"] == told["url"] == f"https://doi.org/{two[1]['records'][role]['doi']}"
     dataset = mlcroissant.Dataset(jsonld=folder / "croissant.json")
     sets = {one["@id"] for one in told["recordSet"]} & set(CONFIGS)
-    assert sets == set(read_manifest(folder)["configs"])
+    assert sets == set(read_manifest(folder).configs)
     kind = KIND[role]
-    rows = sum(one["rows"] for one in read_manifest(folder)["configs"][kind].values())
+    rows = sum(split.rows for split in read_manifest(folder).configs[kind].values())
     assert len(list(itertools.islice(dataset.records(kind), rows + 1))) == rows > 0
 
 

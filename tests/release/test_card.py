@@ -105,17 +105,17 @@ def test_headings_stand_alone_and_no_template_is_left(card: str) -> None:
 
 def test_the_yaml_tells_what_the_files_hold(release: Path, card: str) -> None:
     told = front(card)
-    configs = read_manifest(release)["configs"]
+    configs = read_manifest(release).configs
     asked_for = [name for name in CONFIGS if name != "embeddings"]
     assert [one["config_name"] for one in told["configs"]] == asked_for
     assert [one["config_name"] for one in told["configs"] if one.get("default")] == ["real"]
     for info in told["dataset_info"]:
         rows = {one["name"]: one["num_examples"] for one in info["splits"]}
-        assert rows == {s: e["rows"] for s, e in configs[info["config_name"]].items()}
+        assert rows == {split: files.rows for split, files in configs[info["config_name"]].items()}
         assert info["download_size"] == sum(
             (release / name).stat().st_size
             for entry in configs[info["config_name"]].values()
-            for name in entry["files"]
+            for name in entry.files
         )
     assert told["license"] == "cc-by-4.0"
     assert told["size_categories"] == ["n<1K"]
@@ -144,25 +144,26 @@ def test_types_are_named_as_readers_know_them(name: str, text: str) -> None:
 
 
 def test_class_shares_of_the_card_are_those_of_the_rows(release: Path, card: str) -> None:
-    census = read_manifest(release)["facts"]["census"]
+    census = read_manifest(release).facts.census
     (table,) = [lines for lines in tables(card) if lines[0].startswith("| part | tiles |")]
     parts = [line.split(" | ")[0].strip("| ") for line in table[2:]]
     assert parts == ["real/train", "real/validation", "real/test", "synthetic/train"]
     for line, part in zip(table[2:], parts, strict=True):
         told = [float(one.removesuffix(" %")) for one in line.strip("| ").split(" | ")[2:]]
-        pixels = [census["pixels"][part][name] for name in CLASSES]
+        pixels = [census.pixels[part][name] for name in CLASSES]
         assert told == pytest.approx([100 * one / sum(pixels) for one in pixels], abs=0.006)
-        assert f"| {census['rows'][part]} |" in line
+        assert f"| {census.rows[part]} |" in line
 
 
 def test_the_funnel_and_the_distances_stand_in_the_card(project: Project, card: str) -> None:
-    facts = read_manifest(project.releases / "0.1.0")["facts"]
-    cut = facts["counts"]["tiles"]
+    facts = read_manifest(project.releases / "0.1.0").facts
+    cut = facts.counts["tiles"]
     assert cut["candidates"] == cut["kept"] + sum(
         cut[name] for name in ("black", "partly_black", "no_map", "nodata", "water")
     )
     assert f"| {cut['candidates']:,} | {cut['black']:,} |" in card
-    for pair, km in facts["split"]["smallest_distance_km"].items():
+    assert facts.split
+    for pair, km in facts.split.smallest_distance_km.items():
         assert f"| {pair.replace('-', ' and ')} | {km} km |" in card
 
 
@@ -273,21 +274,21 @@ def test_the_licence_file_names_the_licence_and_its_terms(
 
 
 def test_limits_tell_place_time_balance_and_language(release: Path, card: str) -> None:
-    census = read_manifest(release)["facts"]["census"]
+    census = read_manifest(release).facts.census
     table = pa.concat_tables(
         pq.read_table(path, columns=["longitude", "latitude"]) for path in release.glob("real/*")
     )
     longitude, latitude = (column.to_pylist() for column in table.columns)
     sides = (min(longitude), min(latitude), max(longitude), max(latitude))
-    assert [census["extent"][one] for one in SIDES] == [round(one, 4) for one in sides]
+    assert [getattr(census.extent, side) for side in SIDES] == [round(one, 4) for one in sides]
     cells = {(int(x // 1), int(y // 1)) for x, y in zip(longitude, latitude, strict=True)}
-    assert census["extent"]["cells"] == len(cells) == 2
+    assert census.extent.cells == len(cells) == 2
     limits = card.split("## Known limits and biases")[1].split("\n## ")[0]
     assert f"between {sides[0]:.4f}° and {sides[2]:.4f}° of longitude" in limits
     assert "in 2 cells of 1°" in limits
     assert "composites of 2021" in limits
     counts = Counter()
-    for part, pixels in census["pixels"].items():
+    for part, pixels in census.pixels.items():
         counts.update(pixels if part.startswith("real") else {})
     (most, many), *_, (least, few) = counts.most_common()
     assert f"from {most} with {100 * many / counts.total():.1f} %" in limits

@@ -356,7 +356,7 @@ def versioned(release: Path) -> Path:
 
 def test_a_version_that_is_published_with_the_same_content_passes(versioned: Path) -> None:
     told = read_manifest(versioned)
-    publish(versioned, content_sha256=told["content_sha256"], key=told["key"])
+    publish(versioned, content_sha256=told.content_sha256, key=told.key)
     assert violations(versioned) == []
 
 
@@ -368,7 +368,7 @@ def test_a_version_that_is_published_with_other_rows_is_refused(versioned: Path)
 
 
 def test_a_version_that_is_published_with_other_words_is_refused(versioned: Path) -> None:
-    content = read_manifest(versioned)["content_sha256"]
+    content = read_manifest(versioned).content_sha256
     publish(versioned, content_sha256=content, key="1" * 64)
     (found,) = violations(versioned)
     assert "is published at someone/tiny with other words in its recipe" in found
@@ -376,7 +376,7 @@ def test_a_version_that_is_published_with_other_words_is_refused(versioned: Path
 
 def test_a_doi_in_the_cards_of_a_published_version_is_no_other_content(versioned: Path) -> None:
     told = read_manifest(versioned)
-    publish(versioned, content_sha256=told["content_sha256"], key=told["key"])
+    publish(versioned, content_sha256=told.content_sha256, key=told.key)
     write_cards(versioned, doi="10.5281/zenodo.2", concept_doi="10.5281/zenodo.1")
     assert violations(versioned) == []
 
@@ -454,7 +454,7 @@ def test_restamping_alone_breaks_nothing(release: Path) -> None:
     rewrite(release / TRAIN, lambda table: table)
     restamp(release)
     assert violations(release) == []
-    assert read_manifest(release)["files"]
+    assert read_manifest(release).files
 
 
 def test_the_metadata_of_a_part_may_tell_of_the_other_part_s_rows_too() -> None:

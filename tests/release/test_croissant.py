@@ -39,13 +39,13 @@ def test_the_validator_accepts_it(release: Path) -> None:
 def test_records_are_the_rows(release: Path, config: str) -> None:
     dataset = mlcroissant.Dataset(jsonld=release / "croissant.json")
     manifest = read_manifest(release)
-    rows = sum(one["rows"] for one in manifest["configs"][config].values())
+    rows = sum(split.rows for split in manifest.configs[config].values())
     records = list(itertools.islice(dataset.records(config), rows + 1))
     assert len(records) == rows
     wanted = {
         one
-        for split in manifest["configs"][config].values()
-        for name in split["files"]
+        for split in manifest.configs[config].values()
+        for name in split.files
         for one in pq.read_table(release / name, columns=["id"]).column("id").to_pylist()
     }
     assert {record[f"{config}/id"].decode() for record in records} == wanted
@@ -53,7 +53,7 @@ def test_records_are_the_rows(release: Path, config: str) -> None:
 
 def test_records_of_the_control_captions_are_their_rows(release: Path) -> None:
     dataset = mlcroissant.Dataset(jsonld=release / "croissant.json")
-    (name,) = read_manifest(release)["configs"]["controls"]["test"]["files"]
+    (name,) = read_manifest(release).configs["controls"]["test"].files
     columns = ["id", "stream", "control", "text"]
     found = {
         tuple(record[f"controls/{column}"].decode() for column in columns)
@@ -69,12 +69,12 @@ def test_every_shard_is_named_with_its_sum_and_size(release: Path) -> None:
     objects = {
         one["contentUrl"]: one for one in told["distribution"] if one["@type"] == "cr:FileObject"
     }
-    shards = {one["path"]: one for one in read_manifest(release)["files"]}
-    shards = {path: one for path, one in shards.items() if path.endswith(".parquet")}
+    shards = {file.path: file for file in read_manifest(release).files}
+    shards = {path: file for path, file in shards.items() if path.endswith(".parquet")}
     assert objects.keys() == shards.keys()
-    for path, one in shards.items():
-        assert objects[path]["sha256"] == one["sha256"]
-        assert objects[path]["contentSize"] == f"{one['bytes']} B"
+    for path, file in shards.items():
+        assert objects[path]["sha256"] == file.sha256
+        assert objects[path]["contentSize"] == f"{file.bytes} B"
 
 
 def test_a_doi_stands_in_it_when_there_is_one(release: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from builder.cli.release import make_release
 from builder.core.errors import ArasError
-from builder.core.manifest import read_manifest, write_manifest
+from builder.core.manifest import SplitFiles, read_manifest, write_manifest
 from builder.pipeline.project import Project
 from builder.pipeline.stand_ins import make_project
 from builder.release.changes import Changes, bump, parse_version
@@ -186,8 +186,8 @@ def test_vectors_and_control_captions_are_compared_by_what_the_manifests_tell(
     for name, told in (("old", (6, "a")), ("new", (rows, digest))):
         shutil.copytree(filled / "release/0.1.0", tmp_path / name)
         manifest = read_manifest(tmp_path / name)
-        entry = {"rows": told[0], "bytes": 1, "files": [], "content_sha256": told[1] * 64}
-        manifest["configs"][config] = {split: entry}
+        entry = SplitFiles(rows=told[0], bytes=1, files=(), content_sha256=told[1] * 64)
+        manifest.configs[config] = {split: entry}
         write_manifest(tmp_path / name, manifest)
     changes = compare(tmp_path / "old", tmp_path / "new")
     assert changes.step == step
@@ -290,7 +290,7 @@ def test_an_entry_of_the_changelog_and_the_history(folder: Path) -> None:
     text = entry(changes, "2026-02-01")
     assert text.startswith("## 0.2.0 (2026-02-01)\n\n- since 0.1.0, a minor step\n")
     release = folder / "release/0.2.0"
-    assert [one["version"] for one in history(release, read_manifest(release))] == [
+    assert [entry.version for entry in history(release, read_manifest(release))] == [
         "0.2.0",
         "0.1.0",
     ]

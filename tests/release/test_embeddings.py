@@ -61,10 +61,12 @@ def test_every_test_tile_and_caption_has_a_vector(release: Path) -> None:
     assert sorted(texts) == sorted(tiles.texts(list(tiles.streams)).ids)
     vectors = np.array(rows["vector"])
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    told = manifest.read_manifest(release)["facts"]["embeddings"]
-    assert told["model"] == "retriever"
-    assert len(told["revision"]) == 64
-    assert list(manifest.read_manifest(release)["configs"]["embeddings"]) == ["test"]
+    told = manifest.read_manifest(release).facts.embeddings
+    assert told
+    assert told.model == "retriever"
+    assert told.revision
+    assert len(told.revision) == 64
+    assert list(manifest.read_manifest(release).configs["embeddings"]) == ["test"]
 
 
 def test_a_release_with_vectors_is_right_and_its_card_tells_them(release: Path) -> None:

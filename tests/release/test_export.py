@@ -50,12 +50,12 @@ def folder(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def table(path: Path) -> pa.Table:
     """All rows of a release, ordered by id."""
-    configs = read_manifest(path)["configs"]
+    configs = read_manifest(path).configs
     files = [
         name
         for kind in ("real", "synthetic")
         for entry in configs.get(kind, {}).values()
-        for name in entry["files"]
+        for name in entry.files
     ]
     return pa.concat_tables([pq.read_table(path / name) for name in files]).sort_by("id")
 

@@ -63,7 +63,7 @@ def rename_models(project: Project, stage: str, change: Callable[[Any], Any]) ->
 def test_no_path_of_the_recipe_or_of_a_server_leaves_the_machine(folder: Path) -> None:
     package(Project(folder))
     release = folder / "release/0.1.0"
-    told = manifest.read_manifest(release)["facts"]["recipe"]
+    told = manifest.read_manifest(release).facts.recipe
     assert told["tiles"]["maps"] == ["*_Map.tif"]
     assert told["tiles"]["composites"] == ["*_S2RGBNIR.tif"]
     assert told["captions"]["absence"]["model"] == "seer"
@@ -102,7 +102,7 @@ def test_where_the_inputs_lie_makes_no_other_release(folder: Path) -> None:
 def test_worldcover_is_cited_by_the_years_of_the_composites(
     years: list[int], versions: list[str]
 ) -> None:
-    maps = [one for one in worldcover(years) if one["doi"]]
-    assert [one["name"].split()[-1] for one in maps] == versions
+    maps = [source for source in worldcover(years) if source.doi]
+    assert [source.name.split()[-1] for source in maps] == versions
     dois = {"v100": "10.5281/zenodo.5571936", "v200": "10.5281/zenodo.7254221"}
-    assert [one["doi"] for one in maps] == [dois[one] for one in versions]
+    assert [source.doi for source in maps] == [dois[version] for version in versions]

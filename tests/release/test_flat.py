@@ -45,7 +45,7 @@ def flat(release: Path, tmp_path: Path) -> Path:
 
 
 def rows_of(release: Path, config: str) -> int:
-    return sum(one["rows"] for one in read_manifest(release)["configs"][config].values())
+    return sum(split.rows for split in read_manifest(release).configs[config].values())
 
 
 @pytest.mark.parametrize("config", ["real", "augmented", "controls"])

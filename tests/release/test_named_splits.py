@@ -47,12 +47,12 @@ def published(layout: Layout) -> dict[str, str]:
 
 def test_one_tile_without_a_place_takes_no_file_away(as_published: Path, layout: Layout) -> None:
     assert violations(as_published) == []
-    told = read_manifest(as_published)["subsets"]
+    told = read_manifest(as_published).subsets
     assert list(told) == ["official", "blocks", "small", "even"]
     whole = subsets.read(as_published / "subsets/official.csv")
     assert whole == published(layout)
     assert "real/somewhere" in whole
-    assert told["official"] == {
+    assert told["official"].as_json() == {
         "rows": 40,
         "digest": subsets.digest(whole.items()),
         "balance": "natural",
@@ -76,7 +76,7 @@ def test_a_release_by_blocks_brings_the_official_split_along(
     by_blocks: Path, as_published: Path, layout: Layout
 ) -> None:
     assert violations(by_blocks) == []
-    assert list(read_manifest(by_blocks)["subsets"]) == ["blocks", "official"]
+    assert list(read_manifest(by_blocks).subsets) == ["blocks", "official"]
     own = subsets.read(by_blocks / "subsets/blocks.csv")
     assert own == subsets.read(as_published / "subsets/blocks.csv")
     kept = subsets.read(by_blocks / "subsets/official.csv")
@@ -110,14 +110,14 @@ def test_a_part_without_train_rows_has_the_official_split_all_the_same(tmp_path:
 def test_subsets_have_exactly_their_rows_and_say_what_their_balance_could_not_have(
     as_published: Path,
 ) -> None:
-    told = read_manifest(as_published)["subsets"]
+    told = read_manifest(as_published).subsets
     rows = real_rows(as_published)
     for name in ("small", "even"):
         part = subsets.apply(rows, subsets.read(as_published / f"subsets/{name}.csv"))
-        assert told[name]["rows"] == len(part.ids) == 15
-    assert told["small"]["notes"] == {}
-    notes = told["even"]["notes"]
-    absent = {split: note["absent"] for split, note in notes.items() if "absent" in note}
+        assert told[name].rows == len(part.ids) == 15
+    assert told["small"].notes == {}
+    notes = told["even"].notes
+    absent = {split: note.absent for split, note in notes.items() if note.absent}
     assert absent
     card = (as_published / "README.md").read_text()
     for split, names in absent.items():
@@ -130,7 +130,7 @@ def test_a_change_of_the_blocks_makes_another_release(layout: Layout, tmp_path: 
         folder = tmp_path / block
         folder.mkdir()
         made = release(layout, folder, added=f"\n[split]\nblock = {block}\n")
-        keys.add(read_manifest(made)["key"])
+        keys.add(read_manifest(made).key)
     assert len(keys) == 2
 
 

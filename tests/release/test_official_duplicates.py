@@ -18,8 +18,8 @@ def test_an_official_split_that_repeats_itself_is_told_and_kept(tmp_path: Path) 
         layout.files[path] = layout.files[test]
     made = release(layout, tmp_path)
     assert violations(made) == []
-    census = read_manifest(made)["facts"]["census"]
-    assert census["duplicates"] == {
+    census = read_manifest(made).facts.census
+    assert census.duplicates.as_json() == {
         "clusters": 1,
         "rows": 3,
         "spans": {
@@ -28,7 +28,7 @@ def test_an_official_split_that_repeats_itself_is_told_and_kept(tmp_path: Path) 
             "real/train and synthetic/train": 1,
         },
     }
-    assert all(n == 0 for out in census["left_out"].values() for n in out.values())
+    assert all(n == 0 for out in census.left_out.values() for n in out.values())
     columns = ("split", "duplicate_cluster")
     rows = [row for _, table in metadata(made, columns) for row in table.to_pylist()]
     assert len(rows) == 5

@@ -90,36 +90,36 @@ def test_a_new_score_makes_the_score_stages_stale_and_is_never_packaged_as_nulls
 def test_a_release_holds_every_row_with_a_split_and_drops_those_set_aside(
     project: Project, release: Path
 ) -> None:
-    configs = manifest.read_manifest(release)["configs"]
+    configs = manifest.read_manifest(release).configs
     for kind in ("real", "synthetic"):
         told = splits_of(project, kind)
         for split, entry in configs[kind].items():
             found = [
                 one
-                for name in entry["files"]
+                for name in entry.files
                 for one in pq.read_table(release / name, columns=["id"]).column("id").to_pylist()
             ]
             assert found == [one for one, where in told.items() if where == split]
-            assert entry["rows"] == len(found) > 0
+            assert entry.rows == len(found) > 0
     assert None in splits_of(project, "real").values()
 
 
 def test_augmented_lists_files_of_the_others_and_copies_nothing(release: Path) -> None:
-    configs = manifest.read_manifest(release)["configs"]
+    configs = manifest.read_manifest(release).configs
     assert not (release / "augmented").exists()
-    assert configs["augmented"]["train"]["files"] == [
-        *configs["real"]["train"]["files"],
-        *configs["synthetic"]["train"]["files"],
-    ]
+    assert configs["augmented"]["train"].files == (
+        *configs["real"]["train"].files,
+        *configs["synthetic"]["train"].files,
+    )
     for split in ("validation", "test"):
-        own = {name: configs["real"][split][name] for name in ("rows", "bytes", "files")}
-        assert configs["augmented"][split] == own
+        own, again = configs["real"][split], configs["augmented"][split]
+        assert (again.rows, again.bytes, again.files) == (own.rows, own.bytes, own.files)
 
 
 def test_a_release_without_synthetic_rows_has_no_config_augmented(tmp_path: Path) -> None:
     alone = make_project(tmp_path, 6, real=6, shard_rows=6)
     release = Path(package(alone)["release"])
-    assert list(manifest.read_manifest(release)["configs"]) == ["real", "metadata"]
+    assert list(manifest.read_manifest(release).configs) == ["real", "metadata"]
     for name in ("README.md", "croissant.json", "manifest.json"):
         assert "augmented" not in (release / name).read_text(encoding="utf-8")
     problems = [one for one in violations(release) if "README.md" in one or "config" in one]
@@ -214,11 +214,11 @@ def test_load_dataset_gives_pictures_and_class_names(
     release: Path, config: str, streaming: bool
 ) -> None:
     data = datasets.load_dataset(str(release), config, streaming=streaming)
-    entries = manifest.read_manifest(release)["configs"][config]
+    entries = manifest.read_manifest(release).configs[config]
     assert set(data) == set(entries)
     for split, entry in entries.items():
         rows: list[dict[str, Any]] = list(data[split])
-        assert len(rows) == entry["rows"]
+        assert len(rows) == entry.rows
         kinds = {data[split].features["kind"].int2str(row["kind"]) for row in rows}
         assert kinds <= {"real", "synthetic"}
         assert data[split].features["dominant"].names == list(CLASSES)
@@ -247,7 +247,7 @@ def test_load_dataset_gives_the_control_captions(release: Path, streaming: bool)
     rows = list(data)
     real = datasets.load_dataset(str(release), "real", split="test")
     texts = {(row["id"], one["stream"]): one["text"] for row in real for one in row["captions"]}
-    assert len(rows) == manifest.read_manifest(release)["configs"]["controls"]["test"]["rows"]
+    assert len(rows) == manifest.read_manifest(release).configs["controls"]["test"].rows
     assert {(row["id"], row["stream"]) for row in rows} == set(texts)
     assert {row["control"] for row in rows} == set(CONTROLS)
     for row in rows:

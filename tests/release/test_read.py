@@ -24,7 +24,7 @@ from tests.makers.bench_release import bench_release
 )
 def test_a_file_that_is_missing_or_cut_short_is_named(tmp_path, config, reader, gone):
     release = bench_release(tmp_path / "release", train=2, synthetic=0, test=2)
-    name = read_manifest(release)["configs"][config]["test"]["files"][0]
+    name = read_manifest(release).configs[config]["test"].files[0]
     if gone:
         (release / name).unlink()
     else:

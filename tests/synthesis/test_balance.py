@@ -223,7 +223,7 @@ def test_the_plan_prints_as_a_table_and_as_json():
     assert [line.split()[0] for line in lines[1:8]] == list(CLASSES)
     assert "at the cap" in lines[8]
     assert lines[9] == plan.verdict
-    summary = json.loads(json.dumps(plan.summary()))
+    summary = json.loads(json.dumps(plan.summary().as_json()))
     assert summary["target"] == "uniform"
     assert sum(summary["shares_planned"].values()) == pytest.approx(1)
     assert "weights" not in summary
