@@ -44,16 +44,15 @@ def _jobs(default: int) -> Callable[..., Any]:
 def fetch() -> None:
     """Fetch the official release or the inputs of a new one.
 
-    Files are fetched in parallel, checked, and only then put under their names: a file that is
-    there is whole. Whatever breaks (the network, the server, Ctrl-C, a kill), the same command
-    goes on where it stopped, asking only for the bytes that are missing. Files that are there
-    and verified are not fetched again.
+    Files are fetched in parallel, verified, and only then put under their names: a file under its
+    name is whole. Whatever breaks (the network, the server, Ctrl-C, a kill), run the same command
+    again to continue: it requests only the missing bytes. Verified files are not fetched again.
 
     Proxies are taken from the environment (HTTPS_PROXY, NO_PROXY), as are CA bundles
     (REQUESTS_CA_BUNDLE).
 
     \b
-    Exit codes: 0 all there; 1 some files failed (named on stderr); 2 bad arguments, an unknown
+    Exit codes: 0 done; 1 some files failed (named on stderr); 2 bad arguments, an unknown
     record, an unreachable server or a folder that cannot be written; 130 interrupted.
     """
 
@@ -93,7 +92,7 @@ def official(
     """Fetch the files of a Zenodo record, by default the official ARAS400k zips.
 
     Each file is checked against the md5 that the record gives; for ARAS400k the record's own
-    sums are first compared with the published ones.
+    sums are first compared with the published sums.
 
     \b
       aras fetch official --dry-run
@@ -162,7 +161,7 @@ def inputs(
 
     Both come from the public ESA WorldCover buckets, without an account. A tile is checked by
     its size and by reading every block of the GeoTIFF. A cell without a file (open sea) is
-    counted as absent and is no failure.
+    counted as absent and is not a failure.
 
     \b
       aras fetch inputs --bbox 28 36 30 37 --dry-run
@@ -211,7 +210,8 @@ def _run(remotes: "list[Remote]", to: Path, jobs: int, dry_run: bool, as_json: b
                 outcome = folder.fetch(plan, to, session, jobs=jobs, advance=advance, say=say)
     except KeyboardInterrupt:
         click.echo(
-            f"interrupted: what has arrived in {to} is kept, the same command goes on", err=True
+            f"interrupted: {to} keeps what has arrived; run the same command to continue",
+            err=True,
         )
         click.get_current_context().exit(130)
     absent = sorted(remote.name for remote in [*plan.absent, *outcome.absent])
@@ -229,14 +229,14 @@ def _run(remotes: "list[Remote]", to: Path, jobs: int, dry_run: bool, as_json: b
     else:
         click.echo(
             f"{to}: {len(outcome.fetched)} fetched "
-            f"({folder.megabytes(sum(outcome.fetched.values()))}), {len(plan.kept)} there already, "
+            f"({folder.megabytes(sum(outcome.fetched.values()))}), {len(plan.kept)} already there, "
             f"{len(absent)} absent on the server, {len(failed)} failed"
         )
     if failed:
         lines = "".join(f"\n  {name}: {why}" for name, why in sorted(failed.items()))
         raise WorkFailed(
-            f"{len(failed)} of {len(remotes)} files could not be fetched; the same command "
-            f"tries them again:{lines}"
+            f"{len(failed)} of {len(remotes)} files could not be fetched; run the same "
+            f"command to try them again:{lines}"
         )
 
 
@@ -261,5 +261,5 @@ def _list(plan: "Plan", to: Path, as_json: bool) -> None:
     sizes += [f"{plan.unknown} of unknown size"] if plan.unknown else []
     click.echo(
         f"{to}: {len(plan.todo)} to fetch ({', '.join(sizes)}), "
-        f"{len(plan.kept)} there already, {len(plan.absent)} absent on the server"
+        f"{len(plan.kept)} already there, {len(plan.absent)} absent on the server"
     )

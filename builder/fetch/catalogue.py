@@ -39,7 +39,7 @@ def cells(box: Sequence[float], step: int) -> list[tuple[int, int]]:
     west, south, east, north = box
     shown = f"west {west:g}, south {south:g}, east {east:g}, north {north:g}"
     if not all(map(math.isfinite, box)):
-        raise ArasError(f"the bounding box ({shown}) has a value that is no number")
+        raise ArasError(f"the bounding box ({shown}) has a value that is not a number")
     if not (
         -180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= 90 and -90 <= north <= 90
     ):
@@ -78,25 +78,25 @@ def worldcover(
     Key layout of the two public buckets (region eu-central-1), and of a mirror at ``base_url``:
     ``v200/2021/map/ESA_WorldCover_10m_2021_v200_N36E027_Map.tif`` and
     ``rgbnir/2021/N36/ESA_WorldCover_10m_2021_v200_N36E028_S2RGBNIR.tif``; 2020 is v100. They
-    land under ``maps/`` and ``composites/``. Cells of open sea have no file: all are optional.
+    land under ``maps/`` and ``composites/``. Cells of open sea have no file, so all are optional.
     """
     if year not in VERSIONS:
         raise ArasError(f"there is no WorldCover {year}: the years are 2020 and 2021")
     mirror = secure(base_url) if base_url else None
     stem = f"ESA_WorldCover_10m_{year}_{VERSIONS[year]}"
-    found = []
+    remotes = []
     for latitude, longitude in cells(box, MAP_DEGREES) if maps else ():
         name = f"{stem}_{cell_name(latitude, longitude)}_Map.tif"
         url = f"{mirror or MAPS}/{VERSIONS[year]}/{year}/map/{name}"
         raster = Raster(_bounds(latitude, longitude, MAP_DEGREES), 1, "uint8")
-        found.append(Remote(f"maps/{name}", url, raster=raster, optional=True))
+        remotes.append(Remote(f"maps/{name}", url, raster=raster, optional=True))
     for latitude, longitude in cells(box, COMPOSITE_DEGREES) if composites else ():
         cell = cell_name(latitude, longitude)
         name = f"{stem}_{cell}_S2RGBNIR.tif"
         url = f"{mirror or COMPOSITES}/rgbnir/{year}/{cell[:3]}/{name}"
         raster = Raster(_bounds(latitude, longitude, COMPOSITE_DEGREES), 4, "uint16")
-        found.append(Remote(f"composites/{name}", url, raster=raster, optional=True))
-    return found
+        remotes.append(Remote(f"composites/{name}", url, raster=raster, optional=True))
+    return remotes
 
 
 def _bounds(latitude: int, longitude: int, step: int) -> Box:
@@ -116,13 +116,15 @@ def official(
 
     ``record`` is a record number or a 10.5281/zenodo.N DOI. One request, to
     ``/api/records/N``; a concept's number is answered with its latest version. Raises ArasError
-    for a record or name that is not there, and when the record's md5 of an official ARAS400k
+    for a record or name that does not exist, and when the record's md5 of an official ARAS400k
     file is not the published one.
     """
     base = secure(base_url)
     match = re.fullmatch(r"(?:(?:https://doi\.org/)?10\.5281/zenodo\.)?(\d+)", record)
     if not match:
-        raise ArasError(f"{record!r} is no Zenodo record: give its number, such as 18890661")
+        raise ArasError(
+            f"{record!r} is not a Zenodo record; expected its number, for example 18890661"
+        )
     url = f"{base}/api/records/{match[1]}"
     body = _record(session, url, backoff, on_retry)
     number = str(body.get("id") or match[1])
@@ -136,8 +138,8 @@ def official(
         missing = [name for name in OFFICIAL_MD5 if name not in listed]
         if missing and not only:
             raise ArasError(
-                f"{base} lists no {', '.join(missing)} in record {number}: name the files that "
-                f"you want with --only, or fetch from {ZENODO}"
+                f"record {number} at {base} lacks {', '.join(missing)}: name the files that you "
+                f"want with --only, or fetch from {ZENODO}"
             )
         for name, md5 in OFFICIAL_MD5.items():
             if name in listed and listed[name].md5 != md5:
@@ -179,7 +181,7 @@ def _record(
     except requests.JSONDecodeError as error:
         raise ArasError(
             f"{url} answers with something that is not a Zenodo record: check --base-url, and "
-            f"that no login page or proxy stands in between"
+            f"that no login page or proxy answers in its place"
         ) from error
     if not isinstance(body, dict):
         raise ArasError(f"{url} answers with a JSON {type(body).__name__}, not a Zenodo record")
@@ -200,9 +202,9 @@ def _entry(entry: Any, folder: str, url: str) -> Remote:
         or "\0" in name
     ):
         raise ArasError(
-            f"{url} lists the file name {name!r}, which is refused: it is no plain name"
+            f"{url} lists the file name {name!r}, which is refused; expected a plain name"
         )
     algorithm, _, digest = checksum.rpartition(":")
     if algorithm not in ("", "md5") or not re.fullmatch(r"[0-9a-f]{32}", digest):
-        raise ArasError(f"{url} gives {name} the checksum {checksum!r}; an md5 is expected")
+        raise ArasError(f"{url} gives {name} the checksum {checksum!r}; expected an md5")
     return Remote(name, f"{folder}/{urllib.parse.quote(name)}/content", size=size, md5=digest)

@@ -4,9 +4,8 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import requests
 
@@ -45,11 +44,11 @@ def verify(path: Path, remote: Remote) -> None:
     """Raise CorruptFile unless ``path`` holds what ``remote`` promises, by all that is known."""
     size = path.stat().st_size
     if remote.size is not None and size != remote.size:
-        raise CorruptFile(f"it has {size} bytes, {remote.size} expected")
+        raise CorruptFile(f"it has {size} bytes, expected {remote.size}")
     if remote.md5 is not None:
-        found = hash_file(path, "md5")["md5"]
-        if found != remote.md5:
-            raise CorruptFile(f"its md5 is {found}, {remote.md5} expected")
+        md5 = hash_file(path, "md5")["md5"]
+        if md5 != remote.md5:
+            raise CorruptFile(f"its md5 is {md5}, expected {remote.md5}")
     if remote.raster is not None:
         _decode(path, remote.raster)
 
@@ -69,19 +68,19 @@ def _decode(path: Path, expected: Raster) -> None:
             if tile.count != expected.bands or set(tile.dtypes) != {expected.dtype}:
                 raise CorruptFile(
                     f"it has {tile.count} band(s) of {'/'.join(sorted(set(tile.dtypes)))}, "
-                    f"{expected.bands} of {expected.dtype} expected"
+                    f"expected {expected.bands} of {expected.dtype}"
                 )
             corners = tuple(round(value, 6) for value in tile.bounds)
             far = max(abs(a - b) for a, b in zip(corners, expected.bounds, strict=True))
             if tile.crs is None or tile.crs.to_epsg() != 4326 or far > 0.01:
                 raise CorruptFile(
-                    f"it lies at {corners} in {tile.crs}, {expected.bounds} in EPSG:4326 expected"
+                    f"it lies at {corners} in {tile.crs}, expected {expected.bounds} in EPSG:4326"
                 )
             for _, window in tile.block_windows(1):
                 tile.read(window=window)
     except RasterioError as error:
         cause = error.__cause__ or error
-        raise CorruptFile(f"it is no GeoTIFF that can be read whole ({cause})") from error
+        raise CorruptFile(f"it is not a GeoTIFF that can be read whole ({cause})") from error
 
 
 CHUNK = 1 << 16
@@ -111,7 +110,7 @@ class Broken(ConnectionError):
 
 @dataclass(frozen=True)
 class Line:
-    """What transfers share: the session, who is told of bytes and of trouble, when to stop."""
+    """What transfers share: the session, where bytes and troubles are reported, when to stop."""
 
     session: requests.Session
     advance: Callable[[int], None]
@@ -120,8 +119,18 @@ class Line:
     backoff: float = 0.5
 
 
+@dataclass(frozen=True)
+class Version:
+    """Which version of which remote file a partial file is a part of; ``size`` in bytes."""
+
+    url: str
+    etag: str | None
+    last_modified: str | None
+    size: int | None
+
+
 def part(target: Path) -> Path:
-    """The hidden partial file of ``target``; beside it, ``….json`` says what it is a part of."""
+    """The hidden partial file of ``target``; beside it, ``….json`` is its `Version`."""
     return target.with_name(f".{target.name}.part")
 
 
@@ -145,7 +154,7 @@ def download(remote: Remote, target: Path, line: Line) -> None:
             if not left:
                 raise CorruptFile(
                     f"{error}; fetched {FRESH} times, nothing is kept. The copy at {remote.url} "
-                    f"is damaged: try later, or a mirror with --base-url"
+                    f"is damaged: try later, or use a mirror with --base-url"
                 ) from error
             line.say(f"{remote.name}: {error}; fetching it from scratch")
         else:
@@ -179,16 +188,16 @@ def _transfer(remote: Remote, partial: Path, line: Line) -> None:
     """One request: the rest of the file when the partial can be continued, else all of it."""
     if line.stop.is_set():
         raise Stopped
-    note = _continuable(remote, partial)
-    if note is None:
+    version = _continuable(remote, partial)
+    if version is None:
         _discard(partial, line)
     offset = _size(partial)
-    if note and offset and offset == note["size"]:
+    if version and offset and offset == version.size:
         return
     headers = {}
-    if note and offset:
+    if version and offset:
         headers["Range"] = f"bytes={offset}-"
-        validator = note["etag"] if _strong(note["etag"]) else note["last_modified"]
+        validator = version.etag if _strong(version.etag) else version.last_modified
         if validator:
             headers["If-Range"] = validator
     with line.session.get(remote.url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
@@ -198,22 +207,19 @@ def _transfer(remote: Remote, partial: Path, line: Line) -> None:
             raise Broken("the server has no byte where the partial file ends")
         answer.raise_for_status()
         if answer.status_code == 206:
-            _refuse_splice(answer, note, offset, partial, line)
-            total = note["size"] if note else None
+            _refuse_splice(answer, version, offset, partial, line)
+            total = version.size if version else None
         elif answer.status_code == 200:
             if offset:
-                same = note and _validator(answer) == (note["etag"], note["last_modified"])
-                line.say(
-                    f"{remote.name}: the server "
-                    f"{'ignores Range' if same else 'has another version now'}; from the start"
-                )
+                same = version and _validator(answer) == (version.etag, version.last_modified)
+                why = "ignores Range" if same else "has another version now"
+                line.say(f"{remote.name}: the server {why}; starting over")
             _discard(partial, line)
             offset, total = 0, _length(answer)
             if remote.size is not None and total not in (None, remote.size):
-                raise CorruptFile(f"the server offers {total} bytes, {remote.size} expected")
-            etag, last_modified = _validator(answer)
-            found = {"etag": etag, "last_modified": last_modified, "size": total or remote.size}
-            write_json(_note(partial), {"url": remote.url, **found})
+                raise CorruptFile(f"the server offers {total} bytes, expected {remote.size}")
+            version = Version(remote.url, *_validator(answer), total or remote.size)
+            write_json(_note(partial), asdict(version))
         else:
             raise ArasError(f"the server answers {answer.status_code} {answer.reason}")
         total = total or remote.size
@@ -231,37 +237,37 @@ def _transfer(remote: Remote, partial: Path, line: Line) -> None:
         raise Broken(f"the server ended after {offset} of {total} bytes")
 
 
-def _continuable(remote: Remote, partial: Path) -> dict[str, Any] | None:
-    """The note of a partial file that may be continued: same address, and a change would show."""
+def _continuable(remote: Remote, partial: Path) -> Version | None:
+    """The version of a partial file that may be continued: same address, a change would show."""
     try:
-        note = read_json(_note(partial))
-        same = note["url"] == remote.url and note["size"] in (None, remote.size or note["size"])
-        seen = note["etag"] or note["last_modified"] or remote.md5
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        version = Version(**read_json(_note(partial)))
+    except (FileNotFoundError, ValueError, TypeError):
         return None
-    whole = note["size"] is None or _size(partial) <= note["size"]
-    return note if same and seen and whole else None
+    same = version.url == remote.url and version.size in (None, remote.size or version.size)
+    known = version.etag or version.last_modified or remote.md5
+    fits = version.size is None or _size(partial) <= version.size
+    return version if same and known and fits else None
 
 
 def _refuse_splice(
-    answer: requests.Response, note: dict[str, Any] | None, offset: int, partial: Path, line: Line
+    answer: requests.Response, version: Version | None, offset: int, partial: Path, line: Line
 ) -> None:
     """Discard the partial file and raise Broken unless a 206 continues exactly that file."""
     etag, last_modified = _validator(answer)
     start, _, total = answer.headers.get("Content-Range", "").partition("/")
     continues = start.startswith(f"bytes {offset}-")
-    if note is None or not offset or not continues:
-        trouble = "the server sends another part than was asked for"
+    if version is None or not offset or not continues:
+        trouble = "the server sends another part than the one requested"
     elif (
-        (etag and note["etag"] and etag != note["etag"])
-        or (last_modified and note["last_modified"] and last_modified != note["last_modified"])
-        or (total.isdigit() and note["size"] is not None and int(total) != note["size"])
+        (etag and version.etag and etag != version.etag)
+        or (last_modified and version.last_modified and last_modified != version.last_modified)
+        or (total.isdigit() and version.size is not None and int(total) != version.size)
     ):
         trouble = "the file on the server has changed"
     else:
         return
     _discard(partial, line)
-    raise Broken(f"{trouble}; from the start")
+    raise Broken(f"{trouble}; starting over")
 
 
 def _validator(answer: requests.Response) -> tuple[str | None, str | None]:
@@ -282,7 +288,7 @@ def _room(partial: Path, needed: int) -> None:
     if needed > free:
         raise NoSpace(
             f"no space left in {partial.parent}: {needed} bytes still to come, {free} free; "
-            f"make room and run the same command again"
+            f"free some space and run the same command again"
         )
 
 

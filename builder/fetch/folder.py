@@ -113,7 +113,9 @@ def locked(to: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ArasError(f"another aras fetch is at work in {to}: wait, or give --to") from error
+            raise ArasError(
+                f"another aras fetch writes to {to}: wait until it ends, or give another --to"
+            ) from error
         except OSError as error:
             # Some network file systems have no locks; then one command at a time is up to the user.
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
@@ -133,7 +135,7 @@ def survey(
     sizes: bool = True,
     backoff: float = 0.5,
 ) -> Plan:
-    """Find out what is to fetch, without writing anything.
+    """List what is to be fetched, without writing anything.
 
     Files already under ``to`` are verified: by the ledger when they are unchanged since they
     were, else in full. With ``sizes``, those not known are asked for by HEAD, up to `SURVEYED`
@@ -160,18 +162,18 @@ def survey(
         return retrying(lambda: _head(remote, session), attempts=3, base=backoff, on_retry=tell)
 
     ask = unsized if sizes and len(unsized) <= SURVEYED else []
-    for remote, found in each(ask, jobs, size):
-        if isinstance(found, requests.RequestException):
-            status = status_of(found)
+    for remote, answer in each(ask, jobs, size):
+        if isinstance(answer, requests.RequestException):
+            status = status_of(answer)
             if status is None:
-                raise unreachable(remote.url, found) from found
+                raise unreachable(remote.url, answer) from answer
             if status == 404 and remote.optional:
                 plan.absent.append(remote)
                 del plan.todo[remote]
-        elif isinstance(found, BaseException):
-            raise found
+        elif isinstance(answer, BaseException):
+            raise answer
         else:
-            plan.todo[remote] = found
+            plan.todo[remote] = answer
     return plan
 
 
@@ -187,9 +189,9 @@ def fetch(
 ) -> Outcome:
     """Fetch what a plan lists, ``jobs`` files at a time; a failed file does not stop the others.
 
-    ``advance(bytes, note)`` is told of progress, ``say(text)`` of every finished file and every
-    trouble. A full disk ends the run: the files still to come are failed too. On
-    KeyboardInterrupt the partial files are kept.
+    ``advance(bytes, note)`` gets the progress, ``say(text)`` every finished file and every trouble.
+    A full disk ends the run: the files still to come fail too. On KeyboardInterrupt the partial
+    files are kept.
     """
     outcome, ledger, stop = Outcome(), _ledger(to), threading.Event()
     _refuse_full_disk(plan, to)
@@ -198,7 +200,7 @@ def fetch(
     write_json(to / LEDGER, ledger)
     for remote in plan.todo:
         if (to / remote.name).exists():
-            say(f"{remote.name}: the file that is there does not verify; it will be replaced")
+            say(f"{remote.name}: the existing file does not verify; replacing it")
     line = Line(session, advance, say, stop, backoff)
 
     def bring(remote: Remote) -> None:
@@ -263,7 +265,7 @@ def _ledger(to: Path) -> dict[str, Any]:
     try:
         ledger = read_json(to / LEDGER)
     except (FileNotFoundError, ValueError):
-        return {}  # nothing remembered: what is there is verified in full
+        return {}  # nothing remembered: existing files are verified in full
     return ledger if isinstance(ledger, dict) else {}
 
 
@@ -284,7 +286,7 @@ def _refuse_full_disk(plan: Plan, to: Path) -> None:
     if plan.bytes - there > free:
         raise ArasError(
             f"no space left in {to}: {megabytes(plan.bytes - there)} to fetch, {megabytes(free)} "
-            f"free; make room, give another --to, or fetch less at a time"
+            f"free; free some space, give another --to, or fetch less at a time"
         )
 
 

@@ -239,10 +239,10 @@ class HubRepo(HubCalls):
 
         def ask() -> str | None:
             try:
-                found: str | None = self.api.dataset_info(self.repo, revision=revision).sha
+                sha: str | None = self.api.dataset_info(self.repo, revision=revision).sha
             except (RepositoryNotFoundError, RevisionNotFoundError):
                 return None
-            return found
+            return sha
 
         return self.call(f"looking at {revision}", ask)
 
@@ -304,8 +304,8 @@ class HubRepo(HubCalls):
         url = f"{self.endpoint}/datasets/{self.repo}/resolve/{revision}/{path}"
         answer = self.ask(f"reading {path}", "GET", url, fine=(404,))
         with contextlib.suppress(ValueError):
-            found = answer.json() if answer.status_code != 404 else None
-            return found if isinstance(found, dict) else None
+            value = answer.json() if answer.status_code != 404 else None
+            return value if isinstance(value, dict) else None
         return None
 
     def card_errors(self, card: str) -> list[str]:
@@ -313,10 +313,10 @@ class HubRepo(HubCalls):
         url, body = f"{self.endpoint}/api/validate-yaml", {"content": card, "repoType": "dataset"}
         answer = self.ask("checking the card", "POST", url, fine=(400,), json=body)
         try:
-            found = answer.json().get("errors", [])
+            errors = answer.json().get("errors", [])
         except (ValueError, AttributeError):
             raise ArasError(f"{self.endpoint} does not answer as a Hub does; check it") from None
-        return [redact(str(one.get("message")), self.token) for one in found]
+        return [redact(str(error.get("message")), self.token) for error in errors]
 
     def mismatches(self, release: Path, revision: str) -> list[str]:
         """Paths whose bytes, or whose presence, differ between ``release`` and the repo.
@@ -329,9 +329,9 @@ class HubRepo(HubCalls):
                 **self.where, revision=revision, local_dir=release
             )
 
-        found = self.call("verifying checksums", ask)
-        absent = {*found.missing_paths, *found.extra_paths} - {".gitattributes"}
-        return sorted(absent | {one["path"] for one in found.mismatches})
+        differences = self.call("verifying checksums", ask)
+        absent = {*differences.missing_paths, *differences.extra_paths} - {".gitattributes"}
+        return sorted(absent | {file["path"] for file in differences.mismatches})
 
     # Writing.
 
@@ -372,7 +372,7 @@ class HubRepo(HubCalls):
             ),
             retry_if=_may_work_again,
         )
-        return all(one._upload_mode == "lfs" for one in operations)
+        return all(operation._upload_mode == "lfs" for operation in operations)
 
     def commit(
         self,
@@ -390,24 +390,24 @@ class HubRepo(HubCalls):
         from huggingface_hub import CommitOperationDelete
 
         gone = [CommitOperationDelete(path, is_folder=False) for path in deletes]
-        made = self.api.create_commit(
+        commit = self.api.create_commit(
             **self.where,
             operations=[*adds, *gone],
             commit_message=title,
             revision=ref,
             parent_commit=parent,
         )
-        return str(made.oid)
+        return str(commit.oid)
 
     def pull_request(self, title: str) -> int:
         """Number of the open pull request called ``title``, made where there is none."""
         name = title.strip()
 
         def ask() -> int:
-            found = self.api.get_repo_discussions(**self.where, discussion_type="pull_request")
-            for one in found:
-                if one.title == name and one.status in ("draft", "open"):
-                    return one.num
+            pulls = self.api.get_repo_discussions(**self.where, discussion_type="pull_request")
+            for pull in pulls:
+                if pull.title == name and pull.status in ("draft", "open"):
+                    return pull.num
             return self.api.create_pull_request(**self.where, title=name).num
 
         return self.call("opening a pull request", ask)

@@ -10,12 +10,14 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.core import files
 from builder.core.errors import ArasError
-from builder.publish.release import File
 from builder.release.published import read_object
+
+if TYPE_CHECKING:  # `aras status` reads journals, and has no use for manifests
+    from builder.publish.release import File
 
 
 class Journal:
@@ -34,12 +36,12 @@ class Journal:
         self._facts: dict[str, Any] = held if held.get("identity") == identity else {}
         self._facts["identity"] = identity
 
-    def has(self, file: File) -> bool:
+    def has(self, file: "File") -> bool:
         """Whether the file arrived, with these bytes."""
         entry = self._facts.get("uploaded", {}).get(file.name)
         return entry is not None and entry["sha256"] == file.sha256
 
-    def add(self, file: File) -> None:
+    def add(self, file: "File") -> None:
         """Note that the file arrived."""
         entry = {"bytes": file.size, "sha256": file.sha256}
         self._set("uploaded", {**self._facts.get("uploaded", {}), file.name: entry})

@@ -280,8 +280,8 @@ def _same(key: str, sent: Any, stored: Any) -> bool:
         if not isinstance(stored, list) or len(sent) != len(stored):
             return False
         if key in _ANY_ORDER:
-            return all(any(_same(key, one, other) for other in stored) for one in sent)
-        return all(_same(key, one, other) for one, other in zip(sent, stored, strict=True))
+            return all(any(_same(key, item, other) for other in stored) for item in sent)
+        return all(_same(key, item, other) for item, other in zip(sent, stored, strict=True))
     if isinstance(sent, dict):
         return isinstance(stored, dict) and all(_same(k, v, stored.get(k)) for k, v in sent.items())
     return stored is not None and _plain(key, str(sent)) == _plain(key, str(stored))

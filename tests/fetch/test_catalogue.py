@@ -96,7 +96,7 @@ def test_2020_is_version_100_and_a_mirror_has_the_same_paths() -> None:
         ((28, 36, 28, 37), "empty"),
         ((170, -10, 190, 10), "leaves the Earth"),
         ((28, 36, 30, 97), "leaves the Earth"),
-        ((float("nan"), 36, 30, 37), "no number"),
+        ((float("nan"), 36, 30, 37), "not a number"),
     ],
 )
 def test_a_wrong_box_is_refused_with_its_values(box: tuple, words: str) -> None:
@@ -161,7 +161,7 @@ def test_a_mirror_that_lacks_official_files_is_no_whole_release(server: FileServ
         18890661,
         [{"key": "test.zip", "size": 9, "checksum": f"md5:{OFFICIAL_MD5['test.zip']}"}],
     )
-    with pytest.raises(ArasError, match=r"lists no train\.zip, val\.zip, synth\.zip"):
+    with pytest.raises(ArasError, match=r"lacks train\.zip, val\.zip, synth\.zip"):
         official(new_session(), base_url=server.url)
     (remote,) = official(new_session(), only=["test.zip"], base_url=server.url)
     assert remote.md5 == OFFICIAL_MD5["test.zip"]
@@ -177,8 +177,8 @@ def test_a_name_that_leaves_the_folder_is_refused(server: FileServer, name: str)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"checksum": "sha256:" + "0" * 64}, "md5 is expected"),
-        ({"checksum": "md5:XYZ"}, "md5 is expected"),
+        ({"checksum": "sha256:" + "0" * 64}, "expected an md5"),
+        ({"checksum": "md5:XYZ"}, "expected an md5"),
         ({"size": "many"}, "without key, size and checksum"),
     ],
 )

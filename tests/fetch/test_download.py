@@ -215,7 +215,7 @@ def test_a_server_that_ignores_range_sends_all_again_and_we_say_so(run: Run) -> 
     run.server.fault("/a.zip", Fault(ignore_range=True))
     run()
     assert run.target.read_bytes() == BODY
-    assert run.said == ["a.zip: the server ignores Range; from the start"]
+    assert run.said == ["a.zip: the server ignores Range; starting over"]
 
 
 def test_a_206_from_another_place_is_not_appended(run: Run) -> None:
@@ -286,7 +286,7 @@ def test_a_length_that_cuts_the_file_short_is_found(run: Run) -> None:
     run.server.fault("/a.zip", Fault(claim=CUT))
     run()
     assert run.target.read_bytes() == BODY
-    assert f"offers {CUT} bytes, {len(BODY)} expected" in run.said[0]
+    assert f"offers {CUT} bytes, expected {len(BODY)}" in run.said[0]
 
 
 def test_a_short_file_of_unknown_size_fails_its_md5(run: Run) -> None:

@@ -104,7 +104,7 @@ def test_official_brings_a_record_and_says_so(server: FileServer, tmp_path: Path
     done = aras(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == (
-        "official: 2 fetched (1.0 MB), 0 there already, 0 absent on the server, 0 failed\n"
+        "official: 2 fetched (1.0 MB), 0 already there, 0 absent on the server, 0 failed\n"
     )
     assert (tmp_path / "official" / "test.zip").read_bytes() == BODY
     again = aras(*arguments, "--json", cwd=tmp_path)
@@ -162,7 +162,7 @@ def test_ctrl_c_exits_130_at_once_and_keeps_the_part(server: FileServer, tmp_pat
     # The server is silent and its time-out is a minute: the command does not wait for it.
     _, stderr = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert "interrupted: what has arrived in official is kept" in stderr
+    assert "interrupted: official keeps what has arrived" in stderr
     assert "Traceback" not in stderr
     there = (tmp_path / "official" / ".test.zip.part").stat().st_size
     server.log.clear()
@@ -261,7 +261,7 @@ def test_a_tile_that_does_not_decode_is_fetched_again(
     server.fault(COMPOSITE_KEY, Fault(flip=len(composite(36, 28)) // 2))
     done = aras(*cell, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert f"{COMPOSITE}: it is no GeoTIFF that can be read whole" in done.stderr
+    assert f"{COMPOSITE}: it is not a GeoTIFF that can be read whole" in done.stderr
     assert (tmp_path / "inputs" / COMPOSITE).read_bytes() == composite(36, 28)
 
 
@@ -290,7 +290,7 @@ def test_the_command_offers_every_preset_and_the_official_record() -> None:
         (("inputs",), "give either --bbox"),
         (("inputs", "--preset", "turkiye", "--bbox", 28, 36, 29, 37), "give either --bbox"),
         (("inputs", "--preset", "turkiye", "--base-url", "http://example.org"), "https://"),
-        (("official", "--record", "latest"), "no Zenodo record"),
+        (("official", "--record", "latest"), "not a Zenodo record"),
         (("official", "--jobs", "99"), "1<=x<=16"),
     ],
 )
