@@ -38,11 +38,11 @@ def check_repo_id(repo: str) -> str:
 
     utils: Any = huggingface_hub.utils
     if repo.count("/") != 1:
-        raise ArasError(f"--repo {repo}: write ORG/NAME, as in my-lab/my-tiles")
+        raise ArasError(f"--repo {repo}: expected ORG/NAME, for example my-lab/my-tiles")
     try:
         utils.validate_repo_id(repo)
     except HFValidationError as error:
-        raise ArasError(f"--repo {repo}: {error} Write ORG/NAME, as in my-lab/my-tiles") from None
+        raise ArasError(f"--repo {repo}: {error} Expected ORG/NAME") from None
     return repo
 
 
@@ -153,7 +153,7 @@ class HubCalls:
             return ArasError(
                 f"{place}\nThis Hub has no Xet: set HF_HUB_DISABLE_XET=1 to send by LFS"
             )
-        return WorkFailed(f"{place}\nNothing was tagged; run the same command to go on")
+        return WorkFailed(f"{place}\nNothing was tagged; run the same command again to continue")
 
 
 def status_within(error: BaseException) -> int | None:
@@ -234,7 +234,7 @@ class HubRepo(HubCalls):
             )
 
     def sha(self, revision: str = "main") -> str | None:
-        """The commit at ``revision``, or None where the repo or the revision is not there."""
+        """The commit at ``revision``, or None where the repo or the revision does not exist."""
         from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
         def ask() -> str | None:
@@ -247,7 +247,7 @@ class HubRepo(HubCalls):
         return self.call(f"looking at {revision}", ask)
 
     def is_private(self) -> bool:
-        """Whether only some may read the repo, which is there."""
+        """Whether only some may read the repo, which exists."""
         return bool(
             self.call("looking at the repo", lambda: self.api.dataset_info(self.repo).private)
         )
@@ -385,7 +385,7 @@ class HubRepo(HubCalls):
     ) -> str:
         """One atomic commit on ``ref``, whose head must be ``parent``; returns its id.
 
-        Not retried, and raises what the client raises: whoever calls looks at the head first.
+        Not retried, and raises what the client raises: the caller looks at the head first.
         """
         from huggingface_hub import CommitOperationDelete
 
@@ -431,7 +431,7 @@ class HubRepo(HubCalls):
         )
 
     def tag(self, name: str, commit: str) -> None:
-        """Tag ``commit``; a tag that is there already is left as it is."""
+        """Tag ``commit``; an existing tag does not change."""
         self.call(
             f"tagging {name}",
             lambda: self.api.create_tag(**self.where, tag=name, revision=commit, exist_ok=True),

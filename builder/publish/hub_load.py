@@ -65,7 +65,7 @@ def count_rows_apart(
                 command, env={**os.environ, **own}, capture_output=True, text=True, timeout=LONGEST
             )
         except subprocess.TimeoutExpired:
-            raise LoadFailed(f"no end after {LONGEST / 60:.0f} min") from None
+            raise LoadFailed(f"still not done after {LONGEST / 60:.0f} min") from None
     if done.returncode:
         raise LoadFailed(_last_words(done.stderr) or f"exit code {done.returncode}")
     counts: Counts = json.loads(done.stdout.splitlines()[-1])

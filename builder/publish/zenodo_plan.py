@@ -354,7 +354,7 @@ def _metadata(path: Path, version: str) -> dict[str, Any]:
     # A day ahead of UTC exists somewhere on Earth; two do not.
     if day and day > today + datetime.timedelta(days=1):
         raise ArasError(
-            f"{path}: publication_date {date} lies in the future; mend it, or this machine's "
+            f"{path}: publication_date {date} lies in the future; correct it, or this machine's "
             f"clock, which says {today}"
         )
     return metadata

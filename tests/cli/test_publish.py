@@ -112,7 +112,7 @@ def test_a_hub_that_does_not_work_ends_with_exit_code_1(desk):
     desk.fault("POST", "/commit/", "refuse", times=99, headers=wait)
     done = run(desk, desk.release, "--repo", REPO)
     assert done.returncode == 1
-    assert "run the same command to go on" in done.stderr
+    assert "run the same command again to continue" in done.stderr
     assert "X-Amz-Signature=[redacted]" in done.stderr  # what the client logs of its own attempts
     assert "Traceback" not in done.stderr
     assert desk.hub.repo(REPO).tags == {}

@@ -170,7 +170,7 @@ def test_a_hub_that_always_records_other_bytes_gets_no_tag(desk):
 @TRANSFERS
 def test_a_hub_that_is_down_for_long_is_finished_later_without_sending_again(desk):
     fault = desk.fault("POST", "/commit/", "refuse", times=6)
-    with pytest.raises(WorkFailed, match=r"(?s)HTTP 503.*run the same command to go on"):
+    with pytest.raises(WorkFailed, match=r"(?s)HTTP 503.*run the same command again to continue"):
         desk.publish()
     assert fault.seen == 6
     assert desk.hub.repo(REPO).tags == {}
