@@ -340,6 +340,8 @@ class Manifest(Record):
     endpoint: str | None = None
     """The Hub where the repo lies, where it is not huggingface.co."""
     part: Part | None = None
+    copies: dict[str, str] = {}
+    """Publishing target → address of a copy there; a Hub's and Zenodo's have fields above."""
 
     def as_json(self) -> dict[str, Any]:
         value = super().as_json()

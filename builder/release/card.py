@@ -57,6 +57,7 @@ def write_cards(
     synthetic_doi: str | None = None,
     repo: str | None = None,
     endpoint: str | None = None,
+    copies: Mapping[str, str] | None = None,
 ) -> None:
     """(Re)write every text and picture of a release, its manifest's file list and checksums.
 
@@ -64,8 +65,9 @@ def write_cards(
     known; .zenodo.json has none, because Zenodo keeps the one it reserved. ``synthetic_doi`` is
     that of a second record, with the synthetic tiles ("" where there is none any more). ``repo``
     takes the place of the recipe's in the snippets, ``endpoint`` that of huggingface.co in
-    addresses. Shards keep the digests that the manifest has of them: writing cards never vouches
-    for other bytes than were packaged.
+    addresses; ``copies`` adds addresses at other publishing targets, by name. Shards keep the
+    digests that the manifest has of them: writing cards never vouches for other bytes than were
+    packaged.
     """
     from builder.release.pictures import contact_sheet, plot_balance, plot_classes
 
@@ -80,6 +82,8 @@ def write_cards(
         changes["facts"] = manifest.facts.with_setting("release", "repo", repo)
     if endpoint:
         changes["endpoint"] = None if endpoint == HUB else endpoint
+    if copies:
+        changes["copies"] = {**manifest.copies, **copies}
     if manifest.history is None:  # written once: a release never changes, its neighbours may go
         changes["history"] = history(release, manifest)
     manifest = manifest.model_copy(update=changes)
