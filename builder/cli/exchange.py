@@ -7,6 +7,8 @@ from typing import Any
 import click
 
 from builder.cli.common import json_option, print_json, say, stage_options
+from builder.release.exports.formats import FORMATS, Options
+from builder.release.exports.formats import export as export_release
 
 
 class SumType(click.ParamType):  # type: ignore[type-arg]
@@ -35,6 +37,17 @@ class StreamType(click.ParamType):  # type: ignore[type-arg]
         if not own:
             self.fail(f"{value!r} is not OFFICIAL=OURS, such as text_qwen3-4b=full", param, ctx)
         return official, own
+
+
+class LayoutType(click.ParamType):  # type: ignore[type-arg]
+    """The name of an export format."""
+
+    name = "LAYOUT"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        if value not in FORMATS:
+            self.fail(f"{value!r} is not one of {', '.join(FORMATS)}", param, ctx)
+        return str(value)
 
 
 @click.command("import")
@@ -159,17 +172,18 @@ def _write_recipe(
 @click.argument("release", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
     "--layout",
-    type=click.Choice(["zenodo"]),
+    type=LayoutType(),
     default="zenodo",
     show_default=True,
-    help="zenodo: as ARAS400k was published.",
+    metavar=f"[{'|'.join(FORMATS)}]",
+    help=". ".join(f"{name}: {layout.description}" for name, layout in FORMATS.items()) + ".",
 )
 @click.option(
     "--to",
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
     metavar="DIR",
-    help="A directory that is not there yet.",
+    help="A directory that does not exist yet.",
 )
 @click.option("--zip", "zipped", is_flag=True, help="Write train.zip, val.zip … and MD5SUMS.")
 @click.option(
@@ -190,8 +204,9 @@ def export(
     streams: tuple[tuple[str, str], ...],
     as_json: bool,
 ) -> None:
-    """Write RELEASE in the layout of the official files, for code written against those.
+    """Write RELEASE as other tools expect it.
 
+    zenodo, the layout of the official files, for code written against those:
     {train,val,test,synth}/{images,masks}/NAME.png with RGB masks in the published palette,
     captions.csv with its 14 columns and class_percentages/SPLIT.csv; images keep their bytes.
     A caption column whose stream the release does not have says so in every row ("ERROR: …"),
@@ -203,14 +218,13 @@ def export(
       aras export release/0.1.0 --to zips --zip
       aras export release/0.1.0 --to official --stream text_qwen3-4b=composition
     """
-    from builder.release.export import export_zenodo
-
-    told = export_zenodo(directory / release, directory / to, zipped, dict(streams))
+    options = Options(zipped, dict(streams))
+    exported = export_release(directory / release, directory / to, layout, options)
     if as_json:
-        print_json({"kind": "export", "layout": layout, **told})
+        print_json({"kind": "export", "layout": layout, **exported.as_json()})
         return
-    rows = ", ".join(f"{group} {n:,}" for group, n in told["rows"].items())
-    say(f"export: {to}: {rows} ({told['bytes'] / 1e6:.1f} MB)")
-    for official, own in told["streams"].items():
+    rows = ", ".join(f"{group} {n:,}" for group, n in exported.rows.items())
+    say(f"export: {to}: {rows} ({exported.bytes / 1e6:.1f} MB)")
+    for official, own in exported.streams.items():
         if own is None:
             say(f"  {official}: no such stream in the release; --stream {official}=NAME fills it")

@@ -19,7 +19,7 @@ from builder.core.manifest import read_manifest
 from builder.land.classes import CLASSES, PALETTE
 from builder.official.names import HEADER, STREAMS
 from builder.pipeline.project import Project
-from builder.release.export import export_zenodo
+from builder.release.exports.formats import Exported, Options, export
 from tests.makers.official import Layout, official, release
 
 CARRIED = (
@@ -27,6 +27,10 @@ CARRIED = (
     *("crs", "transform", "longitude", "latitude"),
 )
 """Columns that the official layout can carry."""
+
+
+def export_zenodo(source: Path, to: Path, zipped: bool, streams: dict[str, str]) -> Exported:
+    return export(source, to, "zenodo", Options(zipped, streams))
 
 
 @pytest.fixture(scope="module")
@@ -150,8 +154,8 @@ def test_a_column_without_a_stream_is_no_stream_when_it_comes_back(tmp_path: Pat
 def test_zips_hold_the_same_files_and_their_sums(
     source: Path, folder: Path, tmp_path: Path
 ) -> None:
-    told = export_zenodo(source, tmp_path / "zips", True, {})
-    assert told["rows"] == {"train": 3, "val": 1, "test": 2, "synth": 3, "generated": 1}
+    exported = export_zenodo(source, tmp_path / "zips", True, {})
+    assert exported.rows == {"train": 3, "val": 1, "test": 2, "synth": 3, "generated": 1}
     for split in ("train", "val", "test", "synth"):
         with zipfile.ZipFile(tmp_path / "zips" / f"{split}.zip") as archive:
             for name in archive.namelist():
@@ -187,8 +191,8 @@ def test_a_stream_that_a_release_does_not_have_is_told_in_every_row(tmp_path: Pa
     layout = official(train=1, val=0, test=1, synth=1)
     (tmp_path / "plain").mkdir()
     plain = release(layout, tmp_path / "plain", captions=False)
-    told = export_zenodo(plain, tmp_path / "out", False, {})
-    assert set(told["streams"].values()) == {None}
+    exported = export_zenodo(plain, tmp_path / "out", False, {})
+    assert set(exported.streams.values()) == {None}
     with (tmp_path / "out" / "captions.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             for stream in STREAMS:
@@ -198,7 +202,7 @@ def test_a_stream_that_a_release_does_not_have_is_told_in_every_row(tmp_path: Pa
 @pytest.mark.parametrize(
     ("streams", "message"),
     [
-        ({"text": "text_qwen3-4b"}, "text: no stream of the official layout"),
+        ({"text": "text_qwen3-4b"}, "text: not a stream of the official layout"),
         ({"text_qwen3-4b": "full"}, "has no stream full; it has hybrid"),
     ],
 )
@@ -213,7 +217,7 @@ def test_a_stream_that_neither_side_has_is_an_error(
 def test_what_is_there_already_stays(source: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
-    with pytest.raises(ArasError, match="is there already"):
+    with pytest.raises(ArasError, match="already exists; not changed"):
         export_zenodo(source, tmp_path / "out", False, {})
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 

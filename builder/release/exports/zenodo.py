@@ -1,4 +1,4 @@
-"""Export: a release in the layout of the official ARAS400k files, folders or zips."""
+"""The format of the official ARAS400k files on Zenodo: folders or zips of PNG, and CSV tables."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from builder.core.errors import ArasError
-from builder.core.files import atomic, hash_file, write_text
+from builder.core.files import hash_file, write_text
 from builder.core.manifest import Manifest, read_manifest
 from builder.core.progress import bar
 from builder.land.classes import CLASSES, PALETTE
@@ -18,6 +18,7 @@ from builder.land.columns import KINDS, SPLITS
 from builder.land.pictures import decode_mask, encode_png
 from builder.official.names import ERROR, GROUPS, HEADER, STREAMS, stem_of
 from builder.official.streams import Column, write_sidecar
+from builder.release.exports.formats import Options, Written
 from builder.release.read import opened
 
 TOP = "ARAS400k"
@@ -29,41 +30,32 @@ COLUMNS = ["id", "image", "mask", "percent", "gen_layout", "captions"]
 _GROUP = {GROUPS[group]: group for group in ("train", "val", "test", "synth")}
 
 
-def export_zenodo(
-    release: Path, to: Path, zipped: bool, streams: Mapping[str, str]
-) -> dict[str, Any]:
-    """Write ``release`` to the new directory ``to``; returns the summary.
+def write(release: Path, folder: Path, options: Options) -> Written:
+    """Write ``release`` into the empty ``folder``.
 
-    ``streams`` says which stream of the release fills an official caption column; the others take
-    the stream of the same name, or say in every row that there is none. Raises ArasError when
-    ``to`` is there already, for a stream that neither side has, and for rows that would share a
-    name.
+    A caption column that ``options`` does not fill takes the stream of the same name, or says in
+    every row that there is none. Raises ArasError for a stream that neither side has, and for rows
+    that would share a name.
     """
     manifest = read_manifest(release)
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise ArasError(f"{to}: is there already and stays as it is; name a new directory")
-    tasks = list(_files(manifest))
-    chosen = _choose(release, manifest, streams)
-    runs = _runs(release, tasks)
-    rows = sum(opened(release / name).metadata.num_rows for _, name in tasks)
-    with atomic(to) as temporary, bar("export", rows, "rows") as advance:
-        temporary.mkdir()
-        with _Writer(temporary, zipped, chosen, len(runs) > 1) as writer:
-            for group, name in tasks:
-                with opened(release / name) as file:
-                    for number in range(file.num_row_groups):
-                        for row in file.read_row_group(number, columns=COLUMNS).to_pylist():
-                            writer.add(group, row)
-                            advance(1, group)
-        write_sidecar(temporary, writer.provenance())
-        if zipped:
-            _write_sums(temporary)
-    return {
-        "to": str(to),
-        "rows": dict(writer.rows),
-        "bytes": sum(path.stat().st_size for path in to.rglob("*") if path.is_file()),
-        "streams": chosen,
-    }
+    files = list(_files(manifest))
+    streams = _choose(release, manifest, options.streams)
+    runs = _runs(release, files)
+    rows = sum(opened(release / name).metadata.num_rows for _, name in files)
+    with (
+        bar("export", rows, "rows") as advance,
+        _Writer(folder, options.zipped, streams, len(runs) > 1) as writer,
+    ):
+        for group, name in files:
+            with opened(release / name) as file:
+                for number in range(file.num_row_groups):
+                    for row in file.read_row_group(number, columns=COLUMNS).to_pylist():
+                        writer.add(group, row)
+                        advance(1, group)
+    write_sidecar(folder, writer.provenance())
+    if options.zipped:
+        _write_sums(folder)
+    return Written(dict(writer.rows), streams)
 
 
 def _files(manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -80,7 +72,8 @@ def _choose(release: Path, manifest: Manifest, streams: Mapping[str, str]) -> di
     own = {caption.stream for row in examples for caption in row.captions}
     if strange := sorted(set(streams) - set(STREAMS)):
         raise ArasError(
-            f"{strange[0]}: no stream of the official layout; those are {', '.join(STREAMS)}"
+            f"{strange[0]}: not a stream of the official layout; expected one of "
+            f"{', '.join(STREAMS)}"
         )
     if missing := sorted(set(streams.values()) - own):
         raise ArasError(
@@ -89,16 +82,16 @@ def _choose(release: Path, manifest: Manifest, streams: Mapping[str, str]) -> di
     return {name: streams.get(name, name if name in own else None) for name in STREAMS}
 
 
-def _runs(release: Path, tasks: list[tuple[str, str]]) -> set[str]:
+def _runs(release: Path, files: list[tuple[str, str]]) -> set[str]:
     """Names of the synthetic runs, conditional ones aside."""
-    found = set()
-    for group, name in tasks:
+    runs = set()
+    for group, name in files:
         if group == "synth":
             with opened(release / name) as file:
                 for batch in file.iter_batches(columns=["id", "gen_layout"]):
                     rows = batch.to_pylist()
-                    found |= {_run(row["id"]) for row in rows if not _is_conditional(row)}
-    return found
+                    runs |= {_run(row["id"]) for row in rows if not _is_conditional(row)}
+    return runs
 
 
 def _run(row_id: str) -> str:
@@ -143,13 +136,13 @@ class _Writer:
             return
         name = stem_of(f"{run}_{stem}" if group == "synth" and self.several_runs else stem) + ".png"
         if (group, name) in self.names:
-            raise ArasError(f"{row['id']}: another row of {group} is called {name} as well")
+            raise ArasError(f"{row['id']}: another row of {group} has the name {name} too")
         self.names.add((group, name))
         mask = PALETTE[decode_mask(row["mask"]["bytes"], row["id"])]
         self._picture(group, f"{group}/images/{name}", row["image"]["bytes"])
         self._picture(group, f"{group}/masks/{name}", encode_png(mask))
-        percent = [row["percent"][one] for one in CLASSES]
-        given = {one["stream"]: one for one in row["captions"]}
+        percent = [row["percent"][name] for name in CLASSES]
+        given = {caption["stream"]: caption for caption in row["captions"]}
         for own in given.keys() & set(self.streams.values()):
             self.seen[own] = _agreed(self.seen.get(own), Column("", own, *_written(given[own])))
         texts = [_text(given, own, stream) for stream, own in self.streams.items()]
@@ -195,13 +188,13 @@ def _written(caption: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _agreed(earlier: Column | None, now: Column) -> Column:
     """What both say of a stream's provenance; null where they differ."""
-    told = zip(Column._fields, earlier or now, now, strict=True)
-    unclear: dict[str, Any] = {name: None for name, a, b in told if a != b}
+    fields = zip(Column._fields, earlier or now, now, strict=True)
+    unclear: dict[str, Any] = {name: None for name, a, b in fields if a != b}
     return now._replace(**unclear)
 
 
 def _text(given: Mapping[str, Mapping[str, Any]], own: str | None, stream: str) -> str:
-    """A cell of captions.csv; an error is told as the official files tell theirs."""
+    """A cell of captions.csv; an error is written as the official files write theirs."""
     caption = given.get(own or "")
     if caption is None:
         return f"{ERROR} this release has no stream {own or stream}"

@@ -1,0 +1,1 @@
+"""Export formats: a release written as other tools expect it."""
