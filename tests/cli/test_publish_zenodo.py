@@ -226,16 +226,16 @@ def test_the_first_step_ends_with_what_to_look_at_and_what_to_type(publisher: Pu
     release = make_release(publisher.root)
     result = aras(publisher, release)
     assert result.exit_code == 0
-    [one] = publisher.server.drafts()
-    assert f"{publisher.server.url}/deposit/{one.id}" in result.stdout
-    assert f"DOI 10.5072/zenodo.{one.id}" in result.stdout
+    [draft] = publisher.server.drafts()
+    assert f"{publisher.server.url}/deposit/{draft.id}" in result.stdout
+    assert f"DOI 10.5072/zenodo.{draft.id}" in result.stdout
     last = result.stdout.splitlines()[-1].strip()
     assert last == f"aras publish zenodo {release} --url {publisher.server.url} --finish"
     published = aras(publisher, release, "--finish")
     assert published.stdout.splitlines()[-1] == "version 0.1.0 is published"
     assert "NOT published" not in published.stdout
     again = aras(publisher, release, "--dry-run")
-    assert again.stdout == f"version 0.1.0 is already published as 10.5072/zenodo.{one.id}\n"
+    assert again.stdout == f"version 0.1.0 is already published as 10.5072/zenodo.{draft.id}\n"
 
 
 def test_json_is_one_object_and_nothing_else_on_stdout(publisher: Publisher) -> None:
@@ -243,9 +243,9 @@ def test_json_is_one_object_and_nothing_else_on_stdout(publisher: Publisher) -> 
     publisher.server.faults = [Fault("PUT", "LICENSE", "429")]
     for options, state in ((["--dry-run"], "plan"), ([], "ready"), (["--finish"], "published")):
         result = aras(publisher, release, "--json", *options)
-        told = json.loads(result.stdout)
-        assert told["state"] == state
-        assert set(told["records"]) == {"main"}
+        outcome = json.loads(result.stdout)
+        assert outcome["state"] == state
+        assert set(outcome["records"]) == {"main"}
     assert "429" not in result.stdout
     assert_ended_well(publisher, release)
 
@@ -300,7 +300,7 @@ def test_what_cannot_be_is_refused_before_a_call(
 def test_a_server_that_is_no_zenodo_is_told_from_one_without_a_traceback(
     publisher: Publisher, odd: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publisher.server, "shown", lambda one: odd)
+    monkeypatch.setattr(publisher.server, "shown", lambda deposit: odd)
     with running(publisher, make_release(publisher.root)) as process:
         output = process.communicate()[0]
         assert process.returncode == 1, output

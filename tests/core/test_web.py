@@ -64,7 +64,7 @@ def failing(*errors: BaseException) -> tuple[Callable[[], int], list[int]]:
         (ValueError("a bug"), False),
         (OSError(28, "No space left on device"), False),
     ],
-    ids=lambda one: repr(one)[:40],
+    ids=lambda error: repr(error)[:40],
 )
 def test_only_what_may_heal_is_transient(error: BaseException, heals: bool) -> None:
     assert is_transient(error) is heals
@@ -73,11 +73,11 @@ def test_only_what_may_heal_is_transient(error: BaseException, heals: bool) -> N
 def test_a_call_that_heals_returns_and_tells_of_every_wait() -> None:
     errors = [answer(503), ConnectionResetError("dropped")]
     call, calls = failing(*errors)
-    told: list[tuple[BaseException, float]] = []
-    assert retrying(call, base=0.001, on_retry=lambda *one: told.append(one)) == 3
-    assert [error for error, _ in told] == errors
+    waits: list[tuple[BaseException, float]] = []
+    assert retrying(call, base=0.001, on_retry=lambda *retry: waits.append(retry)) == 3
+    assert [error for error, _ in waits] == errors
     assert len(calls) == 3
-    assert all(0 < wait < 0.01 for _, wait in told)
+    assert all(0 < wait < 0.01 for _, wait in waits)
 
 
 def test_the_last_error_is_raised_as_it_is() -> None:
@@ -152,8 +152,8 @@ def test_no_server_makes_us_wait_longer_than_two_minutes() -> None:
     ("wait", "told"),
     [(0.0, "at once"), (0.04, "at once"), (0.5, "in 0.5 s"), (9.94, "in 9.9 s"), (120, "in 120 s")],
 )
-def test_a_wait_is_told_as_a_person_would(wait: float, told: str) -> None:
-    assert in_words(wait) == told
+def test_a_wait_is_told_as_a_person_would(wait: float, text: str) -> None:
+    assert in_words(wait) == text
 
 
 @pytest.mark.parametrize(

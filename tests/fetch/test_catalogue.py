@@ -205,13 +205,13 @@ def test_a_record_without_public_files_says_so(server: FileServer) -> None:
 def test_a_busy_server_is_asked_again(server: FileServer) -> None:
     put_record(server, 42, [entry("a.zip")])
     server.fault("/api/records/42", Fault(status=503), Fault(status=429))
-    told: list[BaseException] = []
+    errors: list[BaseException] = []
     official(
         new_session(),
         "42",
         base_url=server.url,
         backoff=0.01,
-        on_retry=lambda error, wait: told.append(error),
+        on_retry=lambda error, wait: errors.append(error),
     )
     assert [asked.status for asked in server.log] == [503, 429, 200]
-    assert len(told) == 2
+    assert len(errors) == 2

@@ -26,13 +26,13 @@ def server() -> Iterator[FileServer]:
 
 
 def remotes(server: FileServer, count: int, **known: object) -> list[Remote]:
-    found = []
+    files = []
     for index in range(count):
         body = f"file {index:02} ".encode() * 500
         server.put(f"/{index}", body, etag=f'"{index}"')
         md5 = hashlib.md5(body).hexdigest()
-        found.append(Remote(f"sub/{index}", f"{server.url}/{index}", md5=md5, **known))  # type: ignore[arg-type]
-    return found
+        files.append(Remote(f"sub/{index}", f"{server.url}/{index}", md5=md5, **known))  # type: ignore[arg-type]
+    return files
 
 
 def survey(files: list[Remote], to: Path) -> Plan:

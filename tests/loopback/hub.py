@@ -118,11 +118,11 @@ class Repo:
 
     def history(self, revision: str = "main") -> list[Commit]:
         oid: str | None = self.resolve(revision)
-        found = []
+        commits = []
         while oid:
-            found.append(self.commits[oid])
+            commits.append(self.commits[oid])
             oid = self.commits[oid].parent
-        return found
+        return commits
 
 
 def git_blob(data: bytes) -> str:
@@ -208,7 +208,7 @@ class Hub:
         return File(oid, size, True, git_blob(pointer.encode()))
 
     def requests(self, method: str, pattern: str) -> list[tuple[str, str, int]]:
-        return [one for one in self.log if one[0] == method and re.search(pattern, one[1])]
+        return [entry for entry in self.log if entry[0] == method and re.search(pattern, entry[1])]
 
     def writes(self) -> list[tuple[str, str, int]]:
         """Requests that changed something or carried data (asking is not writing)."""
@@ -223,9 +223,9 @@ class Hub:
         """Take away the Xet blocks that arrived, so that one that comes again is seen."""
         self.aside = self.cas.parent / "aside"
         self.aside.mkdir(exist_ok=True)
-        found = [*(self.cas / "xet/xorbs/xorbs").glob("default.*")]
+        blocks = [*(self.cas / "xet/xorbs/xorbs").glob("default.*")]
         return [
-            path.rename(self.aside / path.name).name for path in found if path.suffix != ".tagset"
+            path.rename(self.aside / path.name).name for path in blocks if path.suffix != ".tagset"
         ]
 
     def show_blocks(self) -> list[str]:
@@ -410,10 +410,10 @@ class _Handler(BaseHTTPRequestHandler):
         for verb, pattern, action in table:
             match = re.fullmatch(pattern, path)
             if verb == method and match:
-                found = {k: unquote(v) for k, v in match.groupdict().items() if v is not None}
-                if "kind" in found:
-                    found["repo"] = self.find(found.pop("kind"), found.pop("id"), verb)
-                result = action(body, **found)
+                values = {k: unquote(v) for k, v in match.groupdict().items() if v is not None}
+                if "kind" in values:
+                    values["repo"] = self.find(values.pop("kind"), values.pop("id"), verb)
+                result = action(body, **values)
                 return result if isinstance(result, tuple) else (200, result, {})
         raise Answer(404, f"Cannot {self.command} {path}")
 
@@ -494,8 +494,8 @@ class _Handler(BaseHTTPRequestHandler):
             for i in range(p.removeprefix(prefix).count("/") if recursive else 1)
             if "/" in p.removeprefix(prefix)
         }
-        found = [{"type": "directory", "path": p, "oid": "0" * 40, "size": 0} for p in folders]
-        return found + [
+        entries = [{"type": "directory", "path": p, "oid": "0" * 40, "size": 0} for p in folders]
+        return entries + [
             self.entry(p, f)
             for p, f in inside.items()
             if recursive or "/" not in p.removeprefix(prefix)
@@ -503,19 +503,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def paths_info(self, body: bytes, repo: Repo, rev: str) -> Any:
         files = repo.files(rev)
-        found = []
+        entries = []
         for path in parse_qs(body.decode()).get("paths", []):
             if path in files:
-                found.append(self.entry(path, files[path]))
+                entries.append(self.entry(path, files[path]))
             elif any(p.startswith(path + "/") for p in files):
-                found.append({"type": "directory", "path": path, "oid": "0" * 40, "size": 0})
-        return found
+                entries.append({"type": "directory", "path": path, "oid": "0" * 40, "size": 0})
+        return entries
 
     def preupload(self, body: bytes, repo: Repo, rev: str) -> Any:
         held = repo.files(rev)
         answers = []
-        for one in json.loads(body)["files"]:
-            path = one["path"]
+        for file in json.loads(body)["files"]:
+            path = file["path"]
             self.hub.preuploaded.append(path)
             mode = "lfs" if path.endswith(LFS_SUFFIXES) else "regular"
             answer = {"path": path, "uploadMode": mode, "shouldIgnore": False}
@@ -526,17 +526,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def batch(self, body: bytes, repo: Repo) -> Any:
         url, objects, signed = self.hub.url, [], f"?X-Amz-Signature={SIGNATURE}"
-        for one in json.loads(body)["objects"]:
-            upload: dict[str, Any] = {"href": f"{url}/lfs/{one['oid']}{signed}"}
+        for part in json.loads(body)["objects"]:
+            upload: dict[str, Any] = {"href": f"{url}/lfs/{part['oid']}{signed}"}
             if self.hub.transfer == "multipart":
-                count = -(-one["size"] // self.hub.part)
+                count = -(-part["size"] // self.hub.part)
                 urls = {
-                    f"{i + 1:05d}": f"{url}/lfs/{one['oid']}/{i + 1}{signed}" for i in range(count)
+                    f"{i + 1:05d}": f"{url}/lfs/{part['oid']}/{i + 1}{signed}" for i in range(count)
                 }
                 upload["header"] = {"chunk_size": str(self.hub.part), **urls}
             actions = {"upload": upload, "verify": {"href": f"{url}/lfs/verify"}}
-            stored = (self.hub.objects / one["oid"]).exists()
-            objects.append({**one, **({} if stored else {"actions": actions})})
+            stored = (self.hub.objects / part["oid"]).exists()
+            objects.append({**part, **({} if stored else {"actions": actions})})
         return {"transfer": self.hub.transfer, "objects": objects}
 
     def take(self, oid: str, data: bytes) -> None:
@@ -554,7 +554,7 @@ class _Handler(BaseHTTPRequestHandler):
         return 200, {}, {"ETag": hashlib.md5(body).hexdigest()}
 
     def lfs_complete(self, body: bytes, oid: str) -> Any:
-        numbers = [one["partNumber"] for one in json.loads(body)["parts"]]
+        numbers = [part["partNumber"] for part in json.loads(body)["parts"]]
         self.take(oid, b"".join(self.hub.parts[oid, n] for n in numbers))
         return {}
 
@@ -637,8 +637,8 @@ class _Handler(BaseHTTPRequestHandler):
         }
 
     def pulls(self, body: bytes, repo: Repo) -> Any:
-        found = [self.details(repo, num) for num in repo.pulls]
-        return {"discussions": found, "count": len(found), "start": 0}
+        pulls = [self.details(repo, num) for num in repo.pulls]
+        return {"discussions": pulls, "count": len(pulls), "start": 0}
 
     def open_pull(self, body: bytes, repo: Repo) -> Any:
         num = len(repo.pulls) + 1

@@ -177,9 +177,9 @@ class Desk:
             head,
             release.name,
         ]
-        told = files.read_json(release / "manifest.json")["configs"]["real"]
-        found = self.loader(self.hub.url, TOKEN, REPO, None, ["real"])  # no revision, as most load
-        assert found["real"] == {split: one["rows"] for split, one in told.items()}
+        splits = files.read_json(release / "manifest.json")["configs"]["real"]
+        loaded = self.loader(self.hub.url, TOKEN, REPO, None, ["real"])  # no revision, as most load
+        assert loaded["real"] == {name: split["rows"] for name, split in splits.items()}
 
     def sent_twice(self) -> list[str]:
         """LFS objects that arrived more than once; over Xet, chunks that lie in two blocks."""

@@ -125,27 +125,27 @@ class LoopbackZenodo:
         self._thread.join()
 
     def published(self) -> list[Deposit]:
-        return [one for one in self.deposits.values() if one.submitted]
+        return [deposit for deposit in self.deposits.values() if deposit.submitted]
 
     def drafts(self) -> list[Deposit]:
-        return [one for one in self.deposits.values() if not one.submitted]
+        return [deposit for deposit in self.deposits.values() if not deposit.submitted]
 
     def counted(self, method: str, path: str, status: int | None = None) -> int:
         """How many requests came, of those answered with ``status`` when one is given."""
         return sum(
-            one.method == method
-            and bool(re.search(path, urlsplit(one.target).path))
-            and status in (None, one.status)
-            for one in self.log
+            request.method == method
+            and bool(re.search(path, urlsplit(request.target).path))
+            and status in (None, request.status)
+            for request in self.log
         )
 
     # What each route does: (status, body) or _Refused.
 
     def new(self, metadata: dict[str, Any], concept: int | None = None) -> Deposit:
         concept = concept or next(self._ids)
-        one = Deposit(next(self._ids), concept, self.kept(metadata))
-        self.deposits[one.id] = one
-        return one
+        deposit = Deposit(next(self._ids), concept, self.kept(metadata))
+        self.deposits[deposit.id] = deposit
+        return deposit
 
     def kept(self, metadata: dict[str, Any]) -> dict[str, Any]:
         known = {k: v for k, v in metadata.items() if k in KEPT - self.forgets and v}
@@ -157,16 +157,16 @@ class LoopbackZenodo:
             relation["scheme"] = "doi" if relation["identifier"].startswith("10.") else "url"
         return kept
 
-    def one(self, text: str, *, draft: bool = False) -> Deposit:
-        found = self.deposits.get(int(text)) if text.isdigit() else None
-        if found is None or (draft and found.submitted):
+    def deposit(self, text: str, *, draft: bool = False) -> Deposit:
+        deposit = self.deposits.get(int(text)) if text.isdigit() else None
+        if deposit is None or (draft and deposit.submitted):
             raise _Refused(404, "The persistent identifier does not exist.")
-        return found
+        return deposit
 
-    def shown(self, one: Deposit) -> dict[str, Any]:
-        address = f"{self.url}/api/deposit/depositions/{one.id}"
-        doi = {"doi": one.doi} if one.doi else {}
-        reserve = {"doi": f"{SHOWN_PREFIX}/zenodo.{one.id}", "recid": one.id}
+    def shown(self, deposit: Deposit) -> dict[str, Any]:
+        address = f"{self.url}/api/deposit/depositions/{deposit.id}"
+        doi = {"doi": deposit.doi} if deposit.doi else {}
+        reserve = {"doi": f"{SHOWN_PREFIX}/zenodo.{deposit.id}", "recid": deposit.id}
         files = [
             {
                 "id": file_id,
@@ -174,87 +174,91 @@ class LoopbackZenodo:
                 "filesize": len(content),
                 "checksum": hashlib.md5(content).hexdigest(),
             }
-            for name, (file_id, content) in one.files.items()
+            for name, (file_id, content) in deposit.files.items()
         ]
         return {
-            "id": one.id,
-            "conceptrecid": str(one.concept),
+            "id": deposit.id,
+            "conceptrecid": str(deposit.concept),
             **doi,
-            **({"conceptdoi": f"{self.prefix}/zenodo.{one.concept}"} if one.submitted else {}),
-            "title": one.metadata.get("title", ""),
-            "state": "done" if one.submitted else "unsubmitted",
-            "submitted": one.submitted,
-            "metadata": {**one.metadata, **doi, "prereserve_doi": reserve},
+            **(
+                {"conceptdoi": f"{self.prefix}/zenodo.{deposit.concept}"}
+                if deposit.submitted
+                else {}
+            ),
+            "title": deposit.metadata.get("title", ""),
+            "state": "done" if deposit.submitted else "unsubmitted",
+            "submitted": deposit.submitted,
+            "metadata": {**deposit.metadata, **doi, "prereserve_doi": reserve},
             **({"files": files} if files else {}),
             "links": {
                 "self": address,
-                "html": f"{self.url}/{'records' if one.submitted else 'deposit'}/{one.id}",
-                "bucket": f"{self.url}/api/files/bucket-{one.id}",
+                "html": f"{self.url}/{'records' if deposit.submitted else 'deposit'}/{deposit.id}",
+                "bucket": f"{self.url}/api/files/bucket-{deposit.id}",
                 "publish": f"{address}/actions/publish",
                 "latest_draft": address,
             },
         }
 
-    def public(self, one: Deposit) -> dict[str, Any]:
-        versions = [x for x in self.published() if x.concept == one.concept]
+    def public(self, deposit: Deposit) -> dict[str, Any]:
+        versions = [x for x in self.published() if x.concept == deposit.concept]
         return {
-            "id": one.id,
-            "conceptrecid": str(one.concept),
-            "doi": one.doi,
-            "metadata": {**one.metadata, "doi": one.doi},
+            "id": deposit.id,
+            "conceptrecid": str(deposit.concept),
+            "doi": deposit.doi,
+            "metadata": {**deposit.metadata, "doi": deposit.doi},
             "files": [
                 {
                     "id": file_id,
                     "key": name,
                     "size": len(content),
                     "checksum": f"md5:{hashlib.md5(content).hexdigest()}",
-                    "links": {"self": f"{self.url}/api/records/{one.id}/files/{name}/content"},
+                    "links": {"self": f"{self.url}/api/records/{deposit.id}/files/{name}/content"},
                 }
-                for name, (file_id, content) in one.files.items()
+                for name, (file_id, content) in deposit.files.items()
             ],
             "links": {
                 "latest": f"{self.url}/api/records/{max(x.id for x in versions)}/versions/latest"
             },
         }
 
-    def next_version(self, one: Deposit) -> Deposit:
-        waiting = [x for x in self.drafts() if x.concept == one.concept]
+    def next_version(self, deposit: Deposit) -> Deposit:
+        waiting = [x for x in self.drafts() if x.concept == deposit.concept]
         if waiting:
             return waiting[0]
-        metadata = {k: v for k, v in one.metadata.items() if k not in ("version", "doi")}
-        return self.new(metadata, one.concept)
+        metadata = {k: v for k, v in deposit.metadata.items() if k not in ("version", "doi")}
+        return self.new(metadata, deposit.concept)
 
     def search(self, words: str, size: int) -> list[dict[str, Any]]:
         if words and self.index_lag > 0:
             self.index_lag -= 1
             return []
-        newest = sorted(self.deposits.values(), key=lambda one: -one.id)
+        newest = sorted(self.deposits.values(), key=lambda deposit: -deposit.id)
         return [self.shown(x) for x in newest if words in x.metadata.get("title", "")][:size]
 
-    def store(self, one: Deposit, name: str, content: bytes) -> dict[str, Any]:
-        others = {k: v for k, v in one.files.items() if k != name}
+    def store(self, deposit: Deposit, name: str, content: bytes) -> dict[str, Any]:
+        others = {k: v for k, v in deposit.files.items() if k != name}
         if len(others) >= self.max_files:
             count = f"Uploading selected files will result in {len(others) + 1} files"
             raise _Refused(400, f"{count} but only {self.max_files} is the max amount per record.")
         if sum(len(x) for _, x in others.values()) + len(content) > self.quota:
             raise _Refused(400, "Bucket quota exceeded.")
-        one.files[name] = (f"file-{next(self._ids)}", content)
+        deposit.files[name] = (f"file-{next(self._ids)}", content)
         md5 = hashlib.md5(content).hexdigest()
         return {"key": name, "size": len(content), "checksum": f"md5:{md5}"}
 
-    def publish(self, one: Deposit) -> dict[str, Any]:
+    def publish(self, deposit: Deposit) -> dict[str, Any]:
         needed = ("title", "upload_type", "description", "creators")
-        empty = [key for key in needed if not one.metadata.get(key)] + [
-            "files" for _ in range(not one.files)
+        empty = [key for key in needed if not deposit.metadata.get(key)] + [
+            "files" for _ in range(not deposit.files)
         ]
-        own = f"{self.prefix}/zenodo.{one.id}"
+        own = f"{self.prefix}/zenodo.{deposit.id}"
         wrong = [{"field": f"metadata.{k}", "messages": ["Missing data."]} for k in empty]
-        if one.metadata.get("doi", own) != own:
+        if deposit.metadata.get("doi", own) != own:
             wrong.append({"field": "metadata.doi", "messages": ["DOI already exists."]})
         if wrong:
             raise _Refused(400, "A validation error occurred.", wrong)
-        one.submitted, one.doi = True, own
-        return self.shown(one)
+        deposit.submitted, deposit.doi = True, own
+        return self.shown(deposit)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -310,16 +314,16 @@ class _Handler(BaseHTTPRequestHandler):
         if not public and zenodo.token not in (given, *query.get("access_token", [])):
             raise _Refused(403, "Permission denied.")
         for method, pattern, act in _ROUTES:
-            found = re.fullmatch(pattern, path)
-            if found and method == self.command:
+            match = re.fullmatch(pattern, path)
+            if match and method == self.command:
                 kind = self.headers.get("Content-Type", "")
                 if method == "PUT" and path.startswith("/api/files/"):
                     if "json" in kind:
                         raise _Refused(415, "Invalid 'Content-Type' header.")
-                    entry.name, entry.md5 = unquote(found[2]), hashlib.md5(body).hexdigest()
-                    return act(zenodo, body, *found.groups())
+                    entry.name, entry.md5 = unquote(match[2]), hashlib.md5(body).hexdigest()
+                    return act(zenodo, body, *match.groups())
                 data = json.loads(body) if "json" in kind and body else {}
-                return act(zenodo, data, *found.groups(), **_search(query, path))
+                return act(zenodo, data, *match.groups(), **_search(query, path))
         raise _Refused(404, f"The requested URL {path} was not found on the server.")
 
     def _answer(self, status: int, answer: Any) -> None:
@@ -371,32 +375,32 @@ def _create(z: LoopbackZenodo, data: Any, **_: Any) -> tuple[int, Any]:
 
 
 def _update(z: LoopbackZenodo, data: Any, key: str) -> tuple[int, Any]:
-    one = z.one(key, draft=True)
-    one.metadata = z.kept(data["metadata"])
+    deposit = z.deposit(key, draft=True)
+    deposit.metadata = z.kept(data["metadata"])
     if z.put_drops_doi:
-        one.doi = None
-    return 200, z.shown(one)
+        deposit.doi = None
+    return 200, z.shown(deposit)
 
 
 def _delete_draft(z: LoopbackZenodo, data: Any, key: str) -> tuple[int, Any]:
-    del z.deposits[z.one(key, draft=True).id]
+    del z.deposits[z.deposit(key, draft=True).id]
     return 204, None
 
 
 def _delete_file(z: LoopbackZenodo, data: Any, key: str, file_id: str) -> tuple[int, Any]:
-    one = z.one(key, draft=True)
-    names = [name for name, (known, _) in one.files.items() if known == file_id]
+    deposit = z.deposit(key, draft=True)
+    names = [name for name, (known, _) in deposit.files.items() if known == file_id]
     if not names:
         raise _Refused(404, "No such file.")
-    del one.files[names[0]]
+    del deposit.files[names[0]]
     return 204, None
 
 
 def _put_file(z: LoopbackZenodo, body: bytes, key: str, name: str) -> tuple[int, Any]:
-    one = z.one(key)
-    if one.submitted:
+    deposit = z.deposit(key)
+    if deposit.submitted:
         raise _Refused(403, "Bucket is locked for modifications.")
-    return 201, z.store(one, unquote(name), body)
+    return 201, z.store(deposit, unquote(name), body)
 
 
 def _bucket(z: LoopbackZenodo, data: Any, key: str) -> tuple[int, Any]:
@@ -404,50 +408,50 @@ def _bucket(z: LoopbackZenodo, data: Any, key: str) -> tuple[int, Any]:
 
 
 def _reserve(z: LoopbackZenodo, data: Any, key: str) -> tuple[int, Any]:
-    one = z.one(key, draft=True)
-    if one.doi:
+    deposit = z.deposit(key, draft=True)
+    if deposit.doi:
         raise _Refused(400, "A PID already exists for type doi.")
-    one.doi = f"{z.prefix}/zenodo.{one.id}"
-    return 201, {"id": str(one.id), "pids": {"doi": {"identifier": one.doi}}}
+    deposit.doi = f"{z.prefix}/zenodo.{deposit.id}"
+    return 201, {"id": str(deposit.id), "pids": {"doi": {"identifier": deposit.doi}}}
 
 
 def _versions(z: LoopbackZenodo, data: Any, key: str) -> tuple[int, Any]:
-    return 201, {"id": str(z.next_version(z.one(key)).id)}
+    return 201, {"id": str(z.next_version(z.deposit(key)).id)}
 
 
 def _import(z: LoopbackZenodo, data: Any, key: str) -> tuple[int, Any]:
-    one = z.one(key, draft=True)
-    if one.files:
+    deposit = z.deposit(key, draft=True)
+    if deposit.files:
         raise _Refused(400, "Please remove all files first.")
-    before = max((x for x in z.published() if x.concept == one.concept), key=lambda x: x.id)
-    one.files = {n: (f"file-{next(z._ids)}", c) for n, (_, c) in before.files.items()}
-    return 201, {"entries": [{"key": name} for name in one.files]}
+    before = max((x for x in z.published() if x.concept == deposit.concept), key=lambda x: x.id)
+    deposit.files = {n: (f"file-{next(z._ids)}", c) for n, (_, c) in before.files.items()}
+    return 201, {"entries": [{"key": name} for name in deposit.files]}
 
 
 def _public(z: LoopbackZenodo, data: Any, key: str) -> tuple[int, Any]:
     versions = [x for x in z.published() if str(x.concept) == key]
     if versions:
         return 302, {"location": f"{z.url}/api/records/{max(x.id for x in versions)}"}
-    one = z.one(key)
-    if not one.submitted:
+    deposit = z.deposit(key)
+    if not deposit.submitted:
         raise _Refused(404, "The persistent identifier is not registered.")
-    return 200, z.public(one)
+    return 200, z.public(deposit)
 
 
 def _content(z: LoopbackZenodo, data: Any, key: str, name: str) -> tuple[int, Any]:
-    return 200, z.one(key).files[unquote(name)][1]
+    return 200, z.deposit(key).files[unquote(name)][1]
 
 
 _DEPOSITS = "/api/deposit/depositions"
 _ROUTES: list[tuple[str, str, Callable[..., tuple[int, Any]]]] = [
     ("GET", _DEPOSITS, lambda z, data, words, size: (200, z.search(words, size))),
     ("POST", _DEPOSITS, _create),
-    ("GET", f"{_DEPOSITS}/([^/]+)", lambda z, data, key: (200, z.shown(z.one(key)))),
+    ("GET", f"{_DEPOSITS}/([^/]+)", lambda z, data, key: (200, z.shown(z.deposit(key)))),
     ("PUT", f"{_DEPOSITS}/([^/]+)", _update),
     ("DELETE", f"{_DEPOSITS}/([^/]+)", _delete_draft),
     ("DELETE", f"{_DEPOSITS}/([^/]+)/files/([^/]+)", _delete_file),
     ("POST", f"{_DEPOSITS}/([^/]+)/actions/publish",
-     lambda z, data, key: (202, z.publish(z.one(key, draft=True)))),
+     lambda z, data, key: (202, z.publish(z.deposit(key, draft=True)))),
     ("PUT", "/api/files/bucket-([^/]+)/([^/]+)", _put_file),
     ("GET", "/api/files/bucket-([^/]+)", _bucket),
     ("GET", "/api/records/([^/]+)", _public),

@@ -37,12 +37,12 @@ def png(rng: np.random.Generator, mode: str) -> bytes:
 
 def rows(kind: str, split: str, count: int, seed: int) -> list[dict[str, Any]]:
     """Rows of one split; the same arguments give the same rows."""
-    made = []
+    table = []
     for i in range(count):
         rng = np.random.default_rng([seed, len(kind), len(split), i])
         percent = classes.percent(rng.integers(1, 9, 7)).tolist()
         name = f"{kind}/{split}-{i:04d}"
-        made.append(
+        table.append(
             {
                 "id": name,
                 "kind": ("real", "synthetic").index(kind),
@@ -53,7 +53,7 @@ def rows(kind: str, split: str, count: int, seed: int) -> list[dict[str, Any]]:
                 "mask": {"bytes": png(rng, "L"), "path": f"{i:04d}.png"},
             }
         )
-    return made
+    return table
 
 
 def write_shards(root: Path, stem: str, rows: list[dict], features: Features, shards: int) -> Any:
@@ -82,14 +82,14 @@ def tiny_release(
     everything: dict[str, list[dict]] = {}
     for split, count in SPLITS.items():
         real = rows("real", split, count + (extra if split == "train" else 0), seed)
-        made = rows("synthetic", split, count, seed) if split == "train" else []
+        synthetic = rows("synthetic", split, count, seed) if split == "train" else []
         count = shards if split == "train" else 1
         configs["real"][split] = write_shards(root, f"real/{split}", real, ROWS, count)
-        everything[split] = real + made
+        everything[split] = real + synthetic
         parts = [configs["real"][split]]
-        if made:
+        if synthetic:
             configs["synthetic"][split] = write_shards(
-                root, f"synthetic/{split}", made, ROWS, shards
+                root, f"synthetic/{split}", synthetic, ROWS, shards
             )
             parts.append(configs["synthetic"][split])
         configs["augmented"][split] = {
@@ -111,7 +111,7 @@ def _write_papers(root: Path, version: str, configs: dict[str, dict[str, Any]]) 
         {
             "config_name": config,
             **({"default": True} if config == "real" else {}),
-            "data_files": [{"split": s, "path": one["files"]} for s, one in splits.items()],
+            "data_files": [{"split": s, "path": part["files"]} for s, part in splits.items()],
         }
         for config, splits in configs.items()
     ]

@@ -70,47 +70,47 @@ class Publisher:
         records = ZenodoJournal.load(release, self.server.url).records
         with parts(release, records, self.render) as folders:
             return {
-                role: {file.name: file.open().read() for file in record_files(read_flat(one))}
-                for role, one in folders.items()
+                role: {file.name: file.open().read() for file in record_files(read_flat(folder))}
+                for role, folder in folders.items()
             }
 
     def _heard(self, step: Callable[[], Outcome]) -> dict:
         try:
-            told = step().as_json()
+            outcome = step().as_json()
         except ArasError as error:
             self.said.append(str(error))
             raise
-        self.said.append(json.dumps(told))
-        return told
+        self.said.append(json.dumps(outcome))
+        return outcome
 
 
 def held(server: LoopbackZenodo, version: str) -> dict[str, bytes]:
     """The files of the one published record of ``version``."""
-    [one] = [x for x in server.published() if x.metadata.get("version") == version]
-    return {name: content for name, (_, content) in one.files.items()}
+    [deposit] = [x for x in server.published() if x.metadata.get("version") == version]
+    return {name: content for name, (_, content) in deposit.files.items()}
 
 
 def facts(release: Path) -> dict:
-    told = json.loads((release.parent / f"{release.name}.published.json").read_text())
-    [entry] = told["publications"]
+    listed = json.loads((release.parent / f"{release.name}.published.json").read_text())
+    [entry] = listed["publications"]
     return entry
 
 
 def assert_nothing_sent_twice(server: LoopbackZenodo) -> None:
     """No bytes that had arrived whole were sent again: to a draft, or to a next version of it."""
     sent: Counter[tuple[int, str | None, str]] = Counter()
-    for one in server.log:
-        if one.md5 and one.status == 201:
-            bucket = int(re.search(r"bucket-(\d+)", one.target)[1])
+    for request in server.log:
+        if request.md5 and request.status == 201:
+            bucket = int(re.search(r"bucket-(\d+)", request.target)[1])
             deposit = server.deposits.get(bucket)
-            sent[deposit.concept if deposit else bucket, one.name, one.md5] += 1
+            sent[deposit.concept if deposit else bucket, request.name, request.md5] += 1
     again = [key for key, times in sent.items() if times > 1]
     assert not again, f"sent twice: {again}"
 
 
 def assert_token_nowhere(publisher: Publisher) -> None:
     files = [path for path in publisher.root.rglob("*") if path.is_file()]
-    leaks = [one.target for one in publisher.server.log if TOKEN in one.target]
+    leaks = [request.target for request in publisher.server.log if TOKEN in request.target]
     leaks += [text for text in publisher.said if TOKEN in text]
     leaks += [str(path) for path in files if TOKEN.encode() in path.read_bytes()]
     assert not leaks, f"the token stands in {leaks}"
@@ -121,13 +121,15 @@ def assert_holds_what_it_must(publisher: Publisher, release: Path) -> None:
     server, records = publisher.server, facts(release)["records"]
     there = {
         role: {
-            name: content for name, (_, content) in server.deposits[int(one["id"])].files.items()
+            name: content for name, (_, content) in server.deposits[int(record["id"])].files.items()
         }
-        for role, one in records.items()
+        for role, record in records.items()
     }
     assert there == publisher.expected(release)
     published = [x for x in server.published() if x.metadata["version"] == release.name]
-    assert {str(one.id) for one in published} == {one["id"] for one in records.values()}
+    assert {str(deposit.id) for deposit in published} == {
+        record["id"] for record in records.values()
+    }
     assert len(published) == len(records)
     assert server.drafts() == []
     assert_nothing_sent_twice(server)
@@ -136,7 +138,7 @@ def assert_holds_what_it_must(publisher: Publisher, release: Path) -> None:
 
 def assert_ended_well(publisher: Publisher, release: Path) -> None:
     assert_holds_what_it_must(publisher, release)
-    [one] = [x for x in publisher.server.published() if x.metadata["version"] == release.name]
-    assert facts(release)["doi"] == one.doi
-    assert one.doi in (release / "README.md").read_text()
-    assert one.metadata["title"] == METADATA["title"]
+    [deposit] = [x for x in publisher.server.published() if x.metadata["version"] == release.name]
+    assert facts(release)["doi"] == deposit.doi
+    assert deposit.doi in (release / "README.md").read_text()
+    assert deposit.metadata["title"] == METADATA["title"]

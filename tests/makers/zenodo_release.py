@@ -64,14 +64,14 @@ def make_release(
     return release
 
 
-def write_cards(release: Path, **told: str | None) -> None:
+def write_cards(release: Path, **dois: str | None) -> None:
     """Write the DOIs into card, citation and Croissant, then manifest and checksums.
 
     As with the real one, what is not told (``doi``, ``concept_doi``, ``synthetic_doi``) stays.
     """
     path = release / "manifest.json"
     manifest = json.loads(path.read_text())
-    manifest |= {name: value for name, value in told.items() if value is not None}
+    manifest |= {name: value for name, value in dois.items() if value is not None}
     doi, concept_doi, other = map(manifest.get, ("doi", "concept_doi", "synthetic_doi"))
     part = manifest.get("part", {})
     for name in ("README.md", "CITATION.cff", "croissant.json"):

@@ -51,20 +51,20 @@ def on_main(desk, name):
     return desk.hub.content(repo.files("main")[name])
 
 
-def assert_cards_tell(desk, zenodo, release, told):
+def assert_cards_tell(desk, zenodo, release, record):
     """Main and the record hold the release as it is now, DOI and concept DOI in its cards."""
     for path in (p for p in release.rglob("*") if p.is_file()):
         assert on_main(desk, path.relative_to(release).as_posix()) == path.read_bytes()
     assert {"main": held(zenodo.server, "0.1.0")} == zenodo.expected(release)
     for name in ("README.md", "CITATION.cff", "croissant.json", "manifest.json"):
-        assert told["doi"] in on_main(desk, name).decode(), name
-        assert told["concept_doi"] in on_main(desk, name).decode(), name
+        assert record["doi"] in on_main(desk, name).decode(), name
+        assert record["concept_doi"] in on_main(desk, name).decode(), name
     assert yaml.safe_load(on_main(desk, "README.md").decode().split("---\n")[1])["configs"]
     for name, text in checksum_files(release, read_manifest(release)).items():
         assert on_main(desk, name).decode() == text
     assert violations(release) == []
     places = {place.kind: place for place in publications(release)}
-    assert places["zenodo"].fact("doi") == told["doi"]
+    assert places["zenodo"].fact("doi") == record["doi"]
     assert places["hub"].fact("commit") == desk.hub.repo(REPO).tags["0.1.0"]
     assert desk.sent_twice() == []
     assert_nothing_sent_twice(zenodo.server)
@@ -77,10 +77,10 @@ def test_first_zenodo_then_the_hub(desk, zenodo, release):
         to_hub(desk, release)
     assert desk.hub.log == []
 
-    told = zenodo.finish(release)
+    record = zenodo.finish(release)
     assert to_hub(desk, release)["status"] == "published"
     assert desk.hub.repo(REPO).tags == {"0.1.0": desk.hub.repo(REPO).resolve("main")}
-    assert_cards_tell(desk, zenodo, release, told)
+    assert_cards_tell(desk, zenodo, release, record)
     assert to_hub(desk, release)["status"] == "already published"
 
 
@@ -106,15 +106,15 @@ def test_cards_that_went_to_another_hub_come_back_as_they_were(release):
 
 def test_first_the_hub_then_zenodo_then_the_hub_again(desk, zenodo, release):
     first = to_hub(desk, release)
-    told = zenodo.publish(release)
+    record = zenodo.publish(release)
     again = to_hub(desk, release)
     assert (again["status"], again["commit"]) == ("cards renewed", first["commit"])
     assert desk.hub.repo(REPO).tags == {"0.1.0": first["commit"]}
-    assert {one["path"] for one in again["plan"]["replace"]} <= {
+    assert {file["path"] for file in again["plan"]["replace"]} <= {
         *("README.md", "CITATION.cff", "croissant.json", ".zenodo.json", "manifest.json"),
         *("SHA256SUMS", "MD5SUMS"),
     }
-    assert_cards_tell(desk, zenodo, release, told)
+    assert_cards_tell(desk, zenodo, release, record)
     writes = len(desk.hub.writes())
     assert to_hub(desk, release)["status"] == "already published"
     assert len(desk.hub.writes()) == writes
@@ -127,9 +127,9 @@ def test_a_new_version_of_a_real_release_on_zenodo_sends_the_cards_alone(zenodo,
     restamp(second, lambda manifest: manifest.update(version="0.2.0", doi=None))
     write_cards(second)
     before = len(zenodo.server.log)
-    told = zenodo.publish(second)
-    assert told["concept_doi"] == old["concept_doi"]
-    sent = {one.name for one in zenodo.server.log[before:] if one.name}
+    record = zenodo.publish(second)
+    assert record["concept_doi"] == old["concept_doi"]
+    sent = {request.name for request in zenodo.server.log[before:] if request.name}
     assert "README.md" in sent
     assert not any(name.endswith(".parquet") for name in sent)
     assert {"main": held(zenodo.server, "0.2.0")} == zenodo.expected(second)

@@ -32,7 +32,7 @@ def test_a_dry_run_names_every_file_and_sends_nothing(desk):
     result = desk.publish(dry_run=True)
     assert result["status"] == "planned"
     names = sorted(p.relative_to(desk.release).as_posix() for p in desk.release.rglob("*.*"))
-    assert {"LICENSE", *names} <= {one["path"] for one in result["plan"]["add"]}
+    assert {"LICENSE", *names} <= {file["path"] for file in result["plan"]["add"]}
     size = sum(p.stat().st_size for p in desk.release.rglob("*") if p.is_file())
     assert result["plan"]["bytes"] == size
     assert desk.hub.writes() == []
@@ -56,8 +56,8 @@ def test_the_next_version_sends_only_what_changed_and_removes_what_is_gone(desk)
     reseal(second, "0.2.0")
 
     planned = desk.publish(second, dry_run=True)["plan"]
-    assert [one["path"] for one in planned["remove"]] == ["pictures/contact-sheet.png"]
-    replaced = [one["path"] for one in planned["replace"]]
+    assert [file["path"] for file in planned["remove"]] == ["pictures/contact-sheet.png"]
+    replaced = [file["path"] for file in planned["replace"]]
     assert replaced == ["MD5SUMS", "SHA256SUMS", "manifest.json", SHARD]
     assert planned["add"] == []
     assert planned["bytes"] == sum((second / path).stat().st_size for path in replaced)
@@ -125,8 +125,8 @@ def test_a_pull_request_that_holds_other_bytes_is_mended_before_main_has_them(de
     monkeypatch.setattr(hub_steps, "LARGEST_COMMIT", 10)
     desk.hub.damages = [SHARD] * 3  # in every commit of the first round
     desk.publish()
-    told = f"committing: pull request 1 holds other bytes of {SHARD}; again "
-    assert any(line.startswith(told) for line in desk.said)
+    retry = f"committing: pull request 1 holds other bytes of {SHARD}; again "
+    assert any(line.startswith(retry) for line in desk.said)
     repo, right = desk.hub.repo(REPO), files.sha256_file(desk.release / SHARD)
     on_main = [commit.files[SHARD].sha256 for commit in repo.history() if SHARD in commit.files]
     assert on_main == [right]
@@ -282,10 +282,10 @@ def test_a_tag_with_other_content(desk):
     assert desk.hub.repo(REPO).tags == {"0.1.0": head}
 
 
-def holds(desk, **told):
+def holds(desk, **facts):
     """Let main hold another release; its manifest says ``told``."""
     desk.hub.create(REPO)
-    manifest = {**files.read_json(desk.release / "manifest.json"), **told}
+    manifest = {**files.read_json(desk.release / "manifest.json"), **facts}
     desk.hub.put(REPO, "manifest.json", json.dumps(manifest).encode())
 
 

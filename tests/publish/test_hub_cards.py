@@ -65,14 +65,14 @@ def test_cards_that_name_another_repo_are_written_for_the_one_they_go_to(desk):
     repo = desk.hub.repo("lab/tiles")
     card = desk.hub.content(repo.files("0.1.0")["README.md"]).decode()
     assert 'load_dataset("lab/tiles", "real")' in card
-    assert {one["path"] for one in planned["plan"]["add"]} == {*repo.files("0.1.0")} - {
+    assert {file["path"] for file in planned["plan"]["add"]} == {*repo.files("0.1.0")} - {
         ".gitattributes"
     }
     assert desk.publish(repo="lab/tiles")["status"] == "already published"
 
 
 def test_a_run_that_dies_while_it_writes_the_cards_is_finished_by_the_next(desk):
-    def dies(release, **told):
+    def dies(release, **values):
         card = release / "README.md"
         card.write_text(card.read_text() + "half of the new")
         raise KeyboardInterrupt
@@ -86,7 +86,7 @@ def test_a_run_that_dies_while_it_writes_the_cards_is_finished_by_the_next(desk)
 
 
 def test_cards_cut_while_written_for_one_repo_do_not_go_to_another(desk):
-    def dies(release, **told):
+    def dies(release, **values):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -117,7 +117,7 @@ def test_newer_cards_of_a_tagged_version_go_to_main_and_the_tag_stays(desk, faul
     assert (result["status"], result["commit"]) == ("cards renewed", tagged)
     assert result["cards"] == repo.resolve("main") != tagged
     assert repo.tags == {"0.1.0": tagged}
-    assert [one["path"] for one in result["plan"]["replace"]] == CARDS
+    assert [file["path"] for file in result["plan"]["replace"]] == CARDS
     for name in CARDS:
         assert desk.hub.content(repo.files("main")[name]) == (desk.release / name).read_bytes()
         assert repo.files("0.1.0")[name] != repo.files("main")[name]
@@ -164,8 +164,8 @@ def test_newer_cards_do_not_go_beside_other_data_of_the_same_version(desk):
 def test_newer_cards_do_not_go_over_a_version_that_comes_to_main_meanwhile(desk):
     desk.publish()
     edit_card(desk.release)
-    told = {**files.read_json(desk.release / "manifest.json"), "version": "0.2.0"}
-    theirs = json.dumps(told).encode()
+    manifest = {**files.read_json(desk.release / "manifest.json"), "version": "0.2.0"}
+    theirs = json.dumps(manifest).encode()
     desk.fault("POST", "/commit/", lambda: desk.hub.put(REPO, "manifest.json", theirs))
     assert desk.publish()["status"] == "already published"
     repo = desk.hub.repo(REPO)
@@ -213,7 +213,7 @@ def test_a_dry_run_on_a_tagged_version_shows_the_plan_and_writes_nothing(desk):
     assert result["plan"]["bytes"] == 0
     edit_card(desk.release)
     before.update(tree(desk.release))
-    assert [one["path"] for one in desk.publish(dry_run=True)["plan"]["replace"]] == CARDS
+    assert [file["path"] for file in desk.publish(dry_run=True)["plan"]["replace"]] == CARDS
     assert tree(desk.release.parent) == before
     assert len(desk.hub.writes()) == writes
 
@@ -230,12 +230,12 @@ def test_a_dry_run_on_a_tagged_version_shows_the_plan_and_writes_nothing(desk):
         ("10.5281/zenodo.7", "zenodo-sandbox", "that of an unpublished draft"),
     ],
 )
-def test_a_doi_that_does_not_resolve_is_refused_before_anything_is_asked(desk, doi, kind, told):
+def test_a_doi_that_does_not_resolve_is_refused_before_anything_is_asked(desk, doi, kind, what):
     if kind:
         record_publication(desk.release, Publication(kind, "z", {"doi": doi}))
     manifest = files.read_json(desk.release / "manifest.json")
     files.write_json(desk.release / "manifest.json", {**manifest, "doi": doi})
-    with pytest.raises(ArasError, match=rf"README\.md: DOI {doi} does not resolve: it is {told}"):
+    with pytest.raises(ArasError, match=rf"README\.md: DOI {doi} does not resolve: it is {what}"):
         desk.publish()
     assert desk.hub.log == []
     assert desk.publish(unpublished_doi=True)["status"] == "published"

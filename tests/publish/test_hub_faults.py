@@ -323,5 +323,5 @@ def noted(cas):
 
 
 def blocks(cas):
-    found = (cas / "xet/xorbs/xorbs").glob("default.*")
-    return {path.name: path.stat().st_size for path in found if path.suffix != ".tagset"}
+    paths = (cas / "xet/xorbs/xorbs").glob("default.*")
+    return {path.name: path.stat().st_size for path in paths if path.suffix != ".tagset"}

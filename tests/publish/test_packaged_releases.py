@@ -83,9 +83,9 @@ def test_a_packaged_release_is_published_and_every_row_loads(desk, release):
     for config, splits in manifest.configs.items():
         for split, entry in splits.items():
             ids = [
-                one
+                row_id
                 for name in entry.files
-                for one in pq.read_table(release / name, columns=["id"])["id"].to_pylist()
+                for row_id in pq.read_table(release / name, columns=["id"])["id"].to_pylist()
             ]
             assert seen[config][split] == sorted(ids), (config, split)
 

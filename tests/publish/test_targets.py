@@ -63,8 +63,8 @@ def test_what_a_new_target_publishes_is_named_by_the_card_passes_the_check_and_i
 ) -> None:
     result = publish(project, "--json")
     assert result.exit_code == 0, result.output
-    told = {"release": "release/0.1.0", "status": "published", "url": ADDRESS}
-    assert json.loads(result.stdout) == told
+    outcome = {"release": "release/0.1.0", "status": "published", "url": ADDRESS}
+    assert json.loads(result.stdout) == outcome
     release, served = project / "release/0.1.0", project / "served/0.1.0"
     assert digest_tree(served) == digest_tree(release)
     assert f"Also published at <{ADDRESS}>.\n" in (served / "README.md").read_text("utf-8")

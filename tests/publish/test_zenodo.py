@@ -48,8 +48,8 @@ def interrupted(publisher: Publisher, early: list[Fault]) -> Path:
     publisher.server.faults += [*early, outage]
     with pytest.raises(WorkFailed, match="502"):
         publisher.draft(release)
-    [one] = publisher.server.drafts()
-    assert "LICENSE" in one.files
+    [draft] = publisher.server.drafts()
+    assert "LICENSE" in draft.files
     return release
 
 
@@ -162,15 +162,15 @@ def test_a_101st_file_is_refused_by_zenodo_and_sent_once_it_is_allowed(
 def test_a_new_version_sends_what_changed_and_drops_what_is_gone(publisher: Publisher) -> None:
     release = next_version(publisher, [])
     before = len(publisher.server.log)
-    told = publisher.publish(release)
-    sent = {one.name for one in publisher.server.log[before:] if one.name}
+    record = publisher.publish(release)
+    sent = {request.name for request in publisher.server.log[before:] if request.name}
     assert "real-train-00001-of-00002.parquet" in sent
     assert not any("train-00000" in name for name in sent)
     assert "real-test-00000-of-00001.parquet" not in held(publisher.server, "0.2.0")
     first, second = publisher.server.published()
     assert first.concept == second.concept
-    assert told["concept_doi"] == facts(release.with_name("0.1.0"))["concept_doi"]
-    assert told["doi"] != facts(release.with_name("0.1.0"))["doi"]
+    assert record["concept_doi"] == facts(release.with_name("0.1.0"))["concept_doi"]
+    assert record["doi"] != facts(release.with_name("0.1.0"))["doi"]
 
 
 def test_a_data_set_published_by_other_means_is_followed(publisher: Publisher) -> None:
@@ -179,20 +179,20 @@ def test_a_data_set_published_by_other_means_is_followed(publisher: Publisher) -
     release = make_release(publisher.root, "0.2.0", SHARDS_2)
     concept = old["concept_doi"].rpartition(".")[2]
     publisher.draft(release, follows=concept)
-    told = publisher.finish(release)
-    assert told["concept_doi"] == old["concept_doi"]
+    record = publisher.finish(release)
+    assert record["concept_doi"] == old["concept_doi"]
     assert_ended_well(publisher, release)
 
 
 def test_it_stops_for_review_with_everything_in_one_draft(publisher: Publisher) -> None:
     release = make_release(publisher.root)
-    told = publisher.draft(release)
+    outcome = publisher.draft(release)
     server = publisher.server
-    [one] = server.drafts()
+    [draft] = server.drafts()
     assert server.published() == []
-    held_now = {name: content for name, (_, content) in one.files.items()}
+    held_now = {name: content for name, (_, content) in draft.files.items()}
     assert {"main": held_now} == publisher.expected(release)
-    assert told["records"]["main"]["html"] == f"{server.url}/deposit/{one.id}"
+    assert outcome["records"]["main"]["html"] == f"{server.url}/deposit/{draft.id}"
     assert server.counted("POST", "publish") == 0
     assert not (release.parent / "0.1.0.published.json").exists()
 
@@ -201,11 +201,11 @@ def test_the_cards_on_zenodo_tell_both_dois_and_the_checksums_are_theirs(
     publisher: Publisher,
 ) -> None:
     release = make_release(publisher.root)
-    told = publisher.publish(release)
+    record = publisher.publish(release)
     files = held(publisher.server, "0.1.0")
     for name in ("README.md", "CITATION.cff", "croissant.json"):
-        assert told["doi"] in files[name].decode()
-        assert told["concept_doi"] in files[name].decode()
+        assert record["doi"] in files[name].decode()
+        assert record["concept_doi"] in files[name].decode()
     listed = dict(reversed(line.split("  ")) for line in files["MD5SUMS"].decode().splitlines())
     hashed = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
     assert listed == {name: md5 for name, md5 in hashed.items() if not name.endswith("SUMS")}
@@ -214,8 +214,8 @@ def test_the_cards_on_zenodo_tell_both_dois_and_the_checksums_are_theirs(
 def test_running_again_sends_nothing(publisher: Publisher) -> None:
     release = make_release(publisher.root)
     publisher.draft(release)
-    told = publisher.draft(release)
-    assert told["records"]["main"]["sent"] == 0
+    outcome = publisher.draft(release)
+    assert outcome["records"]["main"]["sent"] == 0
     published = publisher.finish(release)
     assert publisher.draft(release)["state"] == "published"
     assert publisher.finish(release) == published
@@ -236,8 +236,8 @@ def test_a_draft_deleted_by_its_reviewer_is_made_anew(publisher: Publisher) -> N
 def test_what_was_published_by_hand_is_recorded(publisher: Publisher) -> None:
     release = make_release(publisher.root)
     publisher.draft(release)
-    [one] = publisher.server.drafts()
-    publisher.server.publish(one)
+    [draft] = publisher.server.drafts()
+    publisher.server.publish(draft)
     with pytest.raises(ArasError, match="--finish to record it"):
         publisher.draft(release)
     publisher.finish(release)
@@ -263,12 +263,12 @@ def test_a_release_packaged_again_is_not_published_from_its_old_draft(
 def test_a_draft_changed_by_another_hand_is_not_published(publisher: Publisher) -> None:
     release = make_release(publisher.root)
     publisher.draft(release)
-    [one] = publisher.server.drafts()
-    one.files["extra.txt"] = ("file-1", b"not ours")
+    [draft] = publisher.server.drafts()
+    draft.files["extra.txt"] = ("file-1", b"not ours")
     with pytest.raises(WorkFailed, match=r"extra\.txt: not part of the release"):
         publisher.finish(release)
-    told = publisher.draft(release)
-    assert told["records"]["main"]["removed"] == 1
+    outcome = publisher.draft(release)
+    assert outcome["records"]["main"]["removed"] == 1
     publisher.finish(release)
     assert_ended_well(publisher, release)
 
@@ -279,28 +279,28 @@ def test_over_the_limits_real_and_synthetic_are_two_records_that_point_at_each_o
     release = make_release(publisher.root)
     whole = sum(file.size for file in record_files(read_flat(release)))
     publisher.draft(release, limits=Limits(bytes=whole - 1))
-    told = publisher.finish(release)
-    records = {str(one.id): one for one in publisher.server.published()}
+    outcome = publisher.finish(release)
+    records = {str(deposit.id): deposit for deposit in publisher.server.published()}
     assert len(records) == 2
-    main, made = (records[told["records"][role]["id"]] for role in ("main", "synthetic"))
+    main, synthetic = (records[outcome["records"][role]["id"]] for role in ("main", "synthetic"))
     there = {
-        role: {name: content for name, (_, content) in one.files.items()}
-        for role, one in (("main", main), ("synthetic", made))
+        role: {name: content for name, (_, content) in deposit.files.items()}
+        for role, deposit in (("main", main), ("synthetic", synthetic))
     }
     assert there == publisher.expected(release)
-    for one, twin in ((main, made), (made, main)):
-        card = one.files["README.md"][1].decode()
-        assert f"README.md: {one.doi}, all versions 10.5072/zenodo.{one.concept};" in card
+    for deposit, twin in ((main, synthetic), (synthetic, main)):
+        card = deposit.files["README.md"][1].decode()
+        assert f"README.md: {deposit.doi}, all versions 10.5072/zenodo.{deposit.concept};" in card
         assert card.endswith(f" {twin.doi}\n")
-    assert f"; {made.doi} " in (release / "README.md").read_text()
-    assert "synthetic-train-00000-of-00001.parquet" in made.files
+    assert f"; {synthetic.doi} " in (release / "README.md").read_text()
+    assert "synthetic-train-00000-of-00001.parquet" in synthetic.files
     assert not any(name.startswith("synthetic-") for name in main.files)
-    links = [one.metadata["related_identifiers"][-1] for one in (main, made)]
+    links = [deposit.metadata["related_identifiers"][-1] for deposit in (main, synthetic)]
     assert [(x["relation"], x["identifier"]) for x in links] == [
-        ("isSupplementTo", made.doi),
+        ("isSupplementTo", synthetic.doi),
         ("isSupplementTo", main.doi),
     ]
-    assert facts(release)["records"]["synthetic"]["doi"] == made.doi
+    assert facts(release)["records"]["synthetic"]["doi"] == synthetic.doi
     assert publisher.server.drafts() == []
     assert_nothing_sent_twice(publisher.server)
 
@@ -312,19 +312,19 @@ def test_a_second_draft_that_is_not_needed_any_more_is_deleted(publisher: Publis
     assert publisher.preview(release)["delete"] == []
     assert publisher.preview(release, limits=Limits())["delete"] == [str(second.id)]
     publisher.draft(release, limits=Limits())
-    told = f"deleting draft {second.id}: one record holds the release now"
-    assert told in publisher.said
+    deleting = f"deleting draft {second.id}: one record holds the release now"
+    assert deleting in publisher.said
     publisher.publish(release)
     assert_ended_well(publisher, release)
 
 
 def test_two_records_stay_two_until_other_limits_are_given(publisher: Publisher) -> None:
     release = make_release(publisher.root)
-    told = publisher.draft(release, limits=Limits(files=14))
-    ids = {role: one["id"] for role, one in told["records"].items()}
+    outcome = publisher.draft(release, limits=Limits(files=14))
+    ids = {role: record["id"] for role, record in outcome["records"].items()}
     release = make_release(publisher.root, shards={**SHARDS, CHANGED: b"mended"})
     again = publisher.draft(release)
-    assert {role: one["id"] for role, one in again["records"].items()} == ids
+    assert {role: record["id"] for role, record in again["records"].items()} == ids
     assert publisher.server.counted("DELETE", r"/depositions/\d+$") == 0
     publisher.finish(release)
     assert_holds_what_it_must(publisher, release)
@@ -336,12 +336,12 @@ def test_one_record_within_granted_limits_stays_one(publisher: Publisher) -> Non
     publisher.server.max_files = 1000
     publisher.draft(release, limits=Limits(files=1000))
     assert list(publisher.draft(release)["records"]) == ["main"]
-    [one] = publisher.server.drafts()
+    [draft] = publisher.server.drafts()
     assert list(publisher.draft(release, limits=Limits(files=100))["records"]) == [
         "main",
         "synthetic",
     ]
-    assert f"two records hold the release now: draft {one.id} keeps real files" in publisher.said
+    assert f"two records hold the release now: draft {draft.id} keeps real files" in publisher.said
 
 
 def test_two_records_get_their_next_versions(publisher: Publisher) -> None:
@@ -366,11 +366,11 @@ def test_when_one_of_two_is_public_the_other_draft_can_still_be_mended(
     with pytest.raises(WorkFailed, match="still not published"):
         publisher.finish(release)
     server.faults = []
-    [public], [one] = server.published(), server.drafts()
+    [public], [draft] = server.published(), server.drafts()
     if harm == "changed":
-        one.files["extra.txt"] = ("file-1", b"not ours")
+        draft.files["extra.txt"] = ("file-1", b"not ours")
     else:
-        del server.deposits[one.id]
+        del server.deposits[draft.id]
     with pytest.raises(WorkFailed, match=r"is gone; make it again|extra\.txt: not part"):
         publisher.finish(release)
     publisher.limits = Limits()  # one record would do, but one of two is public
@@ -394,7 +394,7 @@ def test_a_release_with_violations_is_refused_unsent(publisher: Publisher) -> No
     shard.write_bytes(shard.read_bytes()[::-1])
     with pytest.raises(ArasError, match=r"1 violation.*\n.*real/train-00001"):
         publisher.draft(release)
-    assert [(one.method, one.target) for one in publisher.server.log] == [
+    assert [(request.method, request.target) for request in publisher.server.log] == [
         ("GET", "/api/deposit/depositions?size=1")
     ]
 
@@ -446,9 +446,9 @@ def test_the_preview_tells_the_delta_and_changes_nothing(publisher: Publisher) -
     release = next_version(publisher, [])
     before = {p: p.read_bytes() for p in publisher.root.rglob("*") if p.is_file()}
     log = len(publisher.server.log)
-    told = publisher.preview(release, limits=Limits())["records"]["main"]
-    assert "real-train-00001-of-00002.parquet" in told["replace"]
-    assert told["remove"] == ["real-test-00000-of-00001.parquet"]
-    assert told["add"] == []
-    assert {one.method for one in publisher.server.log[log:]} == {"GET"}
+    plan = publisher.preview(release, limits=Limits())["records"]["main"]
+    assert "real-train-00001-of-00002.parquet" in plan["replace"]
+    assert plan["remove"] == ["real-test-00000-of-00001.parquet"]
+    assert plan["add"] == []
+    assert {request.method for request in publisher.server.log[log:]} == {"GET"}
     assert {p: p.read_bytes() for p in publisher.root.rglob("*") if p.is_file()} == before

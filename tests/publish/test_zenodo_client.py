@@ -72,66 +72,66 @@ def test_what_cannot_be_a_token_is_refused_unshown(zenodo: LoopbackZenodo, token
 
 
 def test_nothing_inherited_can_put_the_token_into_an_address(zenodo: LoopbackZenodo) -> None:
-    one = client(zenodo)
-    draft = one.create({"title": "x"})
+    api = client(zenodo)
+    draft = api.create({"title": "x"})
     with pytest.raises(Exception, match="403"):
-        one.update(draft, [])
-    assert one.discard is not None
+        api.update(draft, [])
+    assert api.discard is not None
     assert not any("access_token" in request.target for request in zenodo.log)
-    assert TOKEN not in repr(vars(one))
+    assert TOKEN not in repr(vars(api))
 
 
 def test_inherited_actions_go_through_our_header(zenodo: LoopbackZenodo) -> None:
-    one = client(zenodo)
-    draft = one.create(METADATA)
-    bucket = one.deposition(draft).bucket
-    one.put_file(draft, bucket, file_of("a.txt", b"a"), lambda count: None)
-    assert one.publish(draft, sleep=False)["submitted"]
+    api = client(zenodo)
+    draft = api.create(METADATA)
+    bucket = api.deposition(draft).bucket
+    api.put_file(draft, bucket, file_of("a.txt", b"a"), lambda count: None)
+    assert api.publish(draft, sleep=False)["submitted"]
     assert zenodo.log[-1].target == f"/api/deposit/depositions/{draft}/actions/publish"
 
 
 def test_a_file_name_is_quoted(zenodo: LoopbackZenodo) -> None:
-    one = client(zenodo)
-    draft = one.create({"title": "x"})
-    bucket = one.deposition(draft).bucket
+    api = client(zenodo)
+    draft = api.create({"title": "x"})
+    bucket = api.deposition(draft).bucket
     name = "100% of #1 é?.png"
-    one.put_file(draft, bucket, file_of(name, b"png"), lambda count: None)
-    assert one.files(draft)[name].holds(file_of(name, b"png"))
+    api.put_file(draft, bucket, file_of(name, b"png"), lambda count: None)
+    assert api.files(draft)[name].holds(file_of(name, b"png"))
 
 
 def test_a_bucket_on_another_host_gets_no_token(zenodo: LoopbackZenodo) -> None:
-    one = client(zenodo)
-    draft = one.create({"title": "x"})
+    api = client(zenodo)
+    draft = api.create({"title": "x"})
     with LoopbackZenodo("other") as other:
         bucket = f"{other.url}/api/files/bucket-{draft}"
-        one.put_file(draft, bucket, file_of("a", b"a"), lambda count: None)
+        api.put_file(draft, bucket, file_of("a", b"a"), lambda count: None)
         assert other.log == []
-    assert "a" in one.files(draft)
+    assert "a" in api.files(draft)
 
 
 def test_the_doi_is_the_reserved_one_not_the_one_shown_before(zenodo: LoopbackZenodo) -> None:
-    one = client(zenodo)
-    draft = one.create({"title": "x"})
+    api = client(zenodo)
+    draft = api.create({"title": "x"})
     shown = zenodo.shown(zenodo.deposits[int(draft)])["metadata"]["prereserve_doi"]["doi"]
-    assert one.deposition(draft).doi == ""
-    assert one.reserve_doi(draft) == one.reserve_doi(draft) == f"10.5072/zenodo.{draft}"
-    assert shown != one.reserve_doi(draft)
+    assert api.deposition(draft).doi == ""
+    assert api.reserve_doi(draft) == api.reserve_doi(draft) == f"10.5072/zenodo.{draft}"
+    assert shown != api.reserve_doi(draft)
     assert zenodo.counted("POST", "pids/doi") == 1
 
 
 def test_the_next_versions_draft_is_one_however_often_it_is_asked_for(
     zenodo: LoopbackZenodo,
 ) -> None:
-    one = client(zenodo)
+    api = client(zenodo)
     old = zenodo.new(METADATA)
     old.files["a"] = ("file-1", b"a")
     zenodo.publish(old)
-    draft = one.draft_of_next_version(str(old.id))
-    assert one.draft_of_next_version(str(old.id)) == draft
-    assert one.files(draft) == {}
-    assert one.import_files(draft)
-    assert not one.import_files(draft), "Zenodo imports into an empty draft only"
-    assert one.files(draft)["a"].md5 == hashlib.md5(b"a").hexdigest()
+    draft = api.draft_of_next_version(str(old.id))
+    assert api.draft_of_next_version(str(old.id)) == draft
+    assert api.files(draft) == {}
+    assert api.import_files(draft)
+    assert not api.import_files(draft), "Zenodo imports into an empty draft only"
+    assert api.files(draft)["a"].md5 == hashlib.md5(b"a").hexdigest()
 
 
 def test_the_loopback_serves_zenodo_client_as_it_comes(

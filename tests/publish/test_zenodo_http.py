@@ -59,7 +59,7 @@ def test_other_addresses_are_refused(url: str, production: bool, said: str) -> N
 
 def test_the_token_is_in_a_header_and_never_in_the_address(zenodo: LoopbackZenodo) -> None:
     http(zenodo).call("GET", f"{zenodo.url}/api/deposit/depositions")
-    assert [one.target for one in zenodo.log] == ["/api/deposit/depositions"]
+    assert [request.target for request in zenodo.log] == ["/api/deposit/depositions"]
 
 
 def test_a_netrc_does_not_take_the_tokens_place(
@@ -114,17 +114,19 @@ def test_an_unreachable_server_is_told_with_its_address(zenodo: LoopbackZenodo) 
 
 
 def test_a_concepts_address_leads_to_its_latest_version(zenodo: LoopbackZenodo) -> None:
-    one = zenodo.new({"title": "x"})
-    one.submitted, one.doi = True, "10.5072/zenodo.1"
-    assert http(zenodo).call("GET", f"{zenodo.url}/api/records/{one.concept}")["id"] == one.id
+    deposit = zenodo.new({"title": "x"})
+    deposit.submitted, deposit.doi = True, "10.5072/zenodo.1"
+    assert (
+        http(zenodo).call("GET", f"{zenodo.url}/api/records/{deposit.concept}")["id"] == deposit.id
+    )
 
 
 def test_a_body_never_exceeds_the_length_it_announced() -> None:
-    told: list[int] = []
-    body = Body(io.BytesIO(b"0123456789"), 8, told.append)
+    sent: list[int] = []
+    body = Body(io.BytesIO(b"0123456789"), 8, sent.append)
     assert len(body) == 8
     assert b"".join(iter(lambda: body.read(3), b"")) == b"01234567"
-    assert sum(told) == body.sent == 8
+    assert sum(sent) == body.sent == 8
 
 
 def test_a_file_that_shrinks_while_it_is_sent_is_named(tmp_path: Path) -> None:

@@ -35,18 +35,18 @@ def two(tmp_path_factory):
         publisher = Publisher(server, root, render=write_cards, violations=violations)
         size = sum(file.size for file in record_files(read_flat(release)))
         publisher.draft(release, limits=Limits(bytes=size - 1))
-        told = publisher.finish(release)
+        outcome = publisher.finish(release)
         assert publisher.draft(release, limits=Limits(bytes=size - 1))["state"] == "published"
         assert_nothing_sent_twice(server)
         folders = {}
         for role in ROLES:
             folders[role] = root / role
             folders[role].mkdir()
-            one = server.deposits[int(told["records"][role]["id"])]
-            for name, (_, content) in one.files.items():
+            deposit = server.deposits[int(outcome["records"][role]["id"])]
+            for name, (_, content) in deposit.files.items():
                 (folders[role] / name).write_bytes(content)
-            told["records"][role]["metadata"] = one.metadata
-    return release, told, folders
+            outcome["records"][role]["metadata"] = deposit.metadata
+    return release, outcome, folders
 
 
 @pytest.fixture(params=ROLES)
@@ -87,8 +87,8 @@ def test_the_card_tells_its_own_doi_and_the_other_one(two, role, card):
     own = records[role]
     assert card.count("\n**This record holds the ") == 1
     assert f"**This record holds the {KIND[role]} tiles of “Tiny: tiles for tests”**" in card
-    for one in (own, twin):
-        for doi in (one["doi"], one["concept_doi"]):
+    for record in (own, twin):
+        for doi in (record["doi"], record["concept_doi"]):
             assert f"[{doi}](https://doi.org/{doi})" in card
     (block,) = re.findall(r"```bibtex\n(.*?)```", card, re.DOTALL)
     assert f"  doi = {{{own['doi']}}},\n" in block
@@ -99,39 +99,39 @@ def test_the_card_tells_its_own_doi_and_the_other_one(two, role, card):
 
 def test_the_card_names_no_config_and_no_file_that_is_not_there(folder, card):
     front = yaml.safe_load(card.split("---\n")[1])
-    told = {one["config_name"]: one["data_files"] for one in front["configs"]}
+    configs = {groups["config_name"]: groups["data_files"] for groups in front["configs"]}
     expected = {"main": {"real", "metadata", "controls"}, "synthetic": {"synthetic"}}
-    assert set(told) == expected[folder.name]
+    assert set(configs) == expected[folder.name]
     any_config = "|".join(CONFIGS)
     words = rf"`({any_config})` \||[Cc]onfig `?({any_config})\b|\), \"(\w+)\""
-    named = {name for one in re.findall(words, card) for name in one if name}
-    assert named == set(told)
+    named = {name for names in re.findall(words, card) for name in names if name}
+    assert named == set(configs)
     files = re.findall(r"[\w./-]+\.(?:parquet|csv|png|json|md|cff)\b", card)
     assert len(files) > 10
-    assert [one for one in files if not (folder / one).is_file()] == []
+    assert [path for path in files if not (folder / path).is_file()] == []
 
 
 def test_rows_and_splits_of_the_card_are_those_of_the_files(folder, card):
     front = yaml.safe_load(card.split("---\n")[1])
     sizes = {
-        (one["config_name"], split["name"]): split["num_examples"]
-        for one in front["dataset_info"]
-        for split in one["splits"]
+        (info["config_name"], split["name"]): split["num_examples"]
+        for info in front["dataset_info"]
+        for split in info["splits"]
     }
     held = {}
-    for one in front["configs"]:
-        for split in one["data_files"]:
+    for entry in front["configs"]:
+        for split in entry["data_files"]:
             rows = sum(rows_of(folder, name) for name in split["path"])
-            held[one["config_name"], split["split"]] = rows
+            held[entry["config_name"], split["split"]] = rows
     assert sizes == held
-    assert {name for one in front["configs"] for s in one["data_files"] for name in s["path"]} == {
-        path.name for path in folder.glob("*.parquet")
-    }
+    assert {
+        name for config in front["configs"] for s in config["data_files"] for name in s["path"]
+    } == {path.name for path in folder.glob("*.parquet")}
     kind = KIND[folder.name]
     tiles = sum(rows for (config, _), rows in held.items() if config == kind)
     assert f"\n{tiles} {kind} tiles of 64×64 pixels, " in card
     for (config, split), rows in held.items():
-        (line,) = [one for one in card.splitlines() if one.startswith(f"| `{config}` | ")]
+        (line,) = [row for row in card.splitlines() if row.startswith(f"| `{config}` | ")]
         place = ("train", "validation", "test").index(split)
         assert line.split(" | ")[1 + place] == str(rows)
     parts = re.findall(r"^\| (real|synthetic)(?:/\w+)? \|", card, re.MULTILINE)
@@ -156,9 +156,9 @@ def test_every_snippet_of_the_card_runs_where_the_files_were_downloaded_to(
     )
     environment = {"PATH": "", "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
     done = run(code, copy, environment)
-    (told,) = re.findall(r"^\{.*\}$", done.stdout, re.MULTILINE)
+    (counts,) = re.findall(r"^\{.*\}$", done.stdout, re.MULTILINE)
     splits = read_manifest(two[0]).configs[kind]
-    assert json.loads(told.replace("'", '"')) == {
+    assert json.loads(counts.replace("'", '"')) == {
         name: split.rows for name, split in splits.items()
     }
     assert "rename" in snippets[-1]
@@ -181,18 +181,24 @@ def run(code, folder, environment):
 
 
 def test_links_and_pictures_of_the_card_are_there(folder, card):
-    targets = [one for one in re.findall(r"\]\(([^)]+)\)", card) if "://" not in one]
+    targets = [target for target in re.findall(r"\]\(([^)]+)\)", card) if "://" not in target]
     assert len(targets) >= 2
-    assert [one for one in targets if not (folder / one).is_file()] == []
+    assert [target for target in targets if not (folder / target).is_file()] == []
 
 
 def test_croissant_gives_every_row_and_names_nothing_else(two, role, folder):
-    told = json.loads((folder / "croissant.json").read_text(encoding="utf-8"))
-    objects = [one for one in told["distribution"] if one["@type"] == "cr:FileObject"]
-    assert {one["contentUrl"] for one in objects} == {one.name for one in folder.glob("*.parquet")}
-    assert told["identifier"] == told["url"] == f"https://doi.org/{two[1]['records'][role]['doi']}"
+    described = json.loads((folder / "croissant.json").read_text(encoding="utf-8"))
+    objects = [entry for entry in described["distribution"] if entry["@type"] == "cr:FileObject"]
+    assert {entry["contentUrl"] for entry in objects} == {
+        shard.name for shard in folder.glob("*.parquet")
+    }
+    assert (
+        described["identifier"]
+        == described["url"]
+        == f"https://doi.org/{two[1]['records'][role]['doi']}"
+    )
     dataset = mlcroissant.Dataset(jsonld=folder / "croissant.json")
-    sets = {one["@id"] for one in told["recordSet"]} & set(CONFIGS)
+    sets = {entry["@id"] for entry in described["recordSet"]} & set(CONFIGS)
     assert sets == set(read_manifest(folder).configs)
     kind = KIND[role]
     rows = sum(split.rows for split in read_manifest(folder).configs[kind].values())
@@ -203,24 +209,24 @@ def test_citation_and_metadata_are_the_record_s_own(two, role, folder):
     records = two[1]["records"]
     own, twin = records[role], records["synthetic" if role == "main" else "main"]
     cff = yaml.safe_load((folder / "CITATION.cff").read_text(encoding="utf-8"))
-    dois = [one["value"] for one in cff["identifiers"]]
+    dois = [entry["value"] for entry in cff["identifiers"]]
     assert dois == [own["doi"], own["concept_doi"]]
     assert cff["references"][0]["doi"] == twin["doi"]
     tool = Path(sys.executable).with_name("cffconvert")
     subprocess.run([tool, "--validate", "--infile", str(folder / "CITATION.cff")], check=True)
-    told = json.loads((folder / ".zenodo.json").read_text(encoding="utf-8"))
-    links = {one["identifier"]: one["relation"] for one in told["related_identifiers"]}
+    metadata = json.loads((folder / ".zenodo.json").read_text(encoding="utf-8"))
+    links = {link["identifier"]: link["relation"] for link in metadata["related_identifiers"]}
     relation = "isSupplementedBy" if role == "main" else "isSupplementTo"
     assert links[twin["doi"]] == relation
     assert links["https://huggingface.co/datasets/someone/tiny"] == "isPartOf"
-    assert own["metadata"]["title"] == told["title"] == f"Tiny: tiles for tests ({KIND[role]})"
+    assert own["metadata"]["title"] == metadata["title"] == f"Tiny: tiles for tests ({KIND[role]})"
     assert twin["doi"] in own["metadata"]["description"]
     assert own["doi"] not in (folder / ".zenodo.json").read_text(encoding="utf-8")
 
 
 def test_the_release_itself_tells_of_both_records(two):
-    release, told, _ = two
-    records = told["records"]
+    release, outcome, _ = two
+    records = outcome["records"]
     for name in ("README.md", "CITATION.cff"):
         text = (release / name).read_text(encoding="utf-8")
         assert records["main"]["doi"] in text

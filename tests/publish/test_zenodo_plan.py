@@ -60,10 +60,10 @@ def test_checksum_files_list_the_flat_names_of_their_own_record(release: Path) -
 
 def test_two_records_hold_every_shard_once_and_the_cards_twice(release: Path) -> None:
     plan = foreseen(read_flat(release), split=True)
-    main, made = ({file.name for file in plan[role]} for role in ("main", "synthetic"))
-    assert {name for name in main & made if name.endswith(".parquet")} == set()
-    assert {flat_name(shard) for shard in SHARDS} <= main | made
-    assert {"README.md", "LICENSE", "CITATION.cff", "croissant.json"} <= main & made
+    main, synthetic = ({file.name for file in plan[role]} for role in ("main", "synthetic"))
+    assert {name for name in main & synthetic if name.endswith(".parquet")} == set()
+    assert {flat_name(shard) for shard in SHARDS} <= main | synthetic
+    assert {"README.md", "LICENSE", "CITATION.cff", "croissant.json"} <= main & synthetic
 
 
 def test_the_limits_count_the_cards_and_the_checksum_files(release: Path) -> None:
@@ -77,11 +77,11 @@ def test_the_limits_count_the_cards_and_the_checksum_files(release: Path) -> Non
 
 def test_a_hundred_shards_and_the_cards_are_too_many_for_one_record(tmp_path: Path) -> None:
     shards = {f"real/train-{n:05d}-of-00060.parquet": b"r" for n in range(60)}
-    made = {f"synthetic/train-{n:05d}-of-00031.parquet": b"s" for n in range(31)}
-    release = read_flat(make_release(tmp_path, shards={**shards, **made}))
+    synthetic = {f"synthetic/train-{n:05d}-of-00031.parquet": b"s" for n in range(31)}
+    release = read_flat(make_release(tmp_path, shards={**shards, **synthetic}))
     assert len(record_files(release)) == 101
     assert needs_two_records(release, Limits())
-    fits = {name: content for name, content in made.items() if "00030" not in name}
+    fits = {name: content for name, content in synthetic.items() if "00030" not in name}
     release = read_flat(make_release(tmp_path, "0.1.1", shards={**shards, **fits}))
     assert not needs_two_records(release, Limits())
 

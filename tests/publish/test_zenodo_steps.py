@@ -38,8 +38,8 @@ def test_a_draft_is_in_the_journal_before_anything_is_done_with_it(publisher: Pu
     publisher.server.faults = [Fault("POST", "pids/doi$", "404")]
     with pytest.raises(WorkFailed, match="404"):
         publisher.draft(release)
-    [one] = publisher.server.drafts()
-    assert ZenodoJournal.load(release, publisher.server.url).records["main"].id == str(one.id)
+    [draft] = publisher.server.drafts()
+    assert ZenodoJournal.load(release, publisher.server.url).records["main"].id == str(draft.id)
 
 
 def test_a_death_between_create_and_its_answer_leaves_one_draft(publisher: Publisher) -> None:
@@ -93,8 +93,8 @@ def test_a_shard_that_changes_under_the_upload_is_named(publisher: Publisher) ->
 def test_what_zenodo_finds_wrong_at_publishing_is_told(publisher: Publisher) -> None:
     release = make_release(publisher.root)
     publisher.draft(release)
-    [one] = publisher.server.drafts()
-    del one.metadata["creators"]
+    [draft] = publisher.server.drafts()
+    del draft.metadata["creators"]
     with pytest.raises(WorkFailed, match=r"metadata\.creators: Missing data"):
         publisher.finish(release)
     publisher.publish(release)
@@ -119,7 +119,7 @@ def test_publishing_is_asked_for_again_only_after_a_look(publisher: Publisher) -
     begin = len(publisher.server.log)
     with pytest.raises(WorkFailed, match="still not published"):
         publisher.finish(release)
-    methods = [one.method for one in publisher.server.log[begin:]]
+    methods = [request.method for request in publisher.server.log[begin:]]
     asked = [i for i, method in enumerate(methods) if method == "POST"]
     assert len(asked) == ROUNDS
     assert all(methods[i - 1] == methods[i + 1] == "GET" for i in asked)
@@ -131,7 +131,7 @@ def test_files_that_cannot_be_taken_over_are_sent(publisher: Publisher) -> None:
     publisher.publish(make_release(publisher.root))
     release = make_release(publisher.root, "0.2.0")
     publisher.server.faults = [Fault("POST", "files-import$", "404")]
-    told = publisher.draft(release)
-    assert told["records"]["main"]["kept"] == 0
+    outcome = publisher.draft(release)
+    assert outcome["records"]["main"]["kept"] == 0
     publisher.finish(release)
     assert {"main": held(publisher.server, "0.2.0")} == publisher.expected(release)
