@@ -14,9 +14,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from builder.core.errors import ArasError
+
 _HOST = socket.gethostname().split(".")[0]
 _COUNT = itertools.count()
 _CHUNK = 1 << 20
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+"""How a file system says that it has no locks."""
 
 
 @contextlib.contextmanager
@@ -96,9 +100,29 @@ def locked(folder: Path, on_wait: Callable[[], object]) -> Iterator[None]:
             on_wait()
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+            if error.errno not in _NO_LOCKS:
                 raise
         yield
+
+
+@contextlib.contextmanager
+def alone(folder: Path, busy: str) -> Iterator[None]:
+    """Hold ``folder``; ArasError with the text ``busy`` when another process holds it.
+
+    The lock ends with the process. A file system without locks does not lock.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ArasError(busy) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:

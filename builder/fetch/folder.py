@@ -2,8 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
-import os
 import queue
 import shutil
 import tempfile
@@ -16,7 +14,7 @@ from typing import Any
 import requests
 
 from builder.core.errors import ArasError, CorruptFile
-from builder.core.files import read_json, write_json
+from builder.core.files import alone, read_json, write_json
 from builder.core.web import TIMEOUT, in_words, reason, retrying, status_of, unreachable
 from builder.fetch.download import Line, NoSpace, Remote, Stopped, download, part, verify
 
@@ -108,21 +106,8 @@ def locked(to: Path) -> Iterator[None]:
         tempfile.TemporaryFile(dir=to).close()
     except OSError as error:
         raise ArasError(f"cannot write to {to}: {error.strerror}; give another --to") from error
-    handle = os.open(to, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ArasError(
-                f"another aras fetch writes to {to}: wait until it ends, or give another --to"
-            ) from error
-        except OSError as error:
-            # Some network file systems have no locks; then one command at a time is up to the user.
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
-                raise
+    with alone(to, f"another aras fetch writes to {to}: wait until it ends, or give another --to"):
         yield
-    finally:
-        os.close(handle)
 
 
 def survey(

@@ -1,1 +1,1 @@
-"""Publishing: a checked release to a Hugging Face Hub or to Zenodo, never half, never twice."""
+"""Publishing: a checked release to a Hugging Face Hub or to Zenodo, completely and only once."""

@@ -6,8 +6,6 @@ the journal of one publisher; Zenodo's is in zenodo_steps.
 """
 
 import contextlib
-import fcntl
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,14 +84,5 @@ def alone(release: Path) -> Iterator[None]:
     """
     if not release.is_dir():
         raise ArasError(f"{release}: no such release; `aras package` makes one")
-    handle = os.open(release, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ArasError(
-                f"{release}: another aras command publishes it; wait until it ends"
-            ) from error
+    with files.alone(release, f"{release}: another aras command publishes it; wait until it ends"):
         yield
-    finally:
-        os.close(handle)

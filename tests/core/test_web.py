@@ -149,7 +149,7 @@ def test_no_server_makes_us_wait_longer_than_two_minutes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wait", "told"),
+    ("wait", "text"),
     [(0.0, "at once"), (0.04, "at once"), (0.5, "in 0.5 s"), (9.94, "in 9.9 s"), (120, "in 120 s")],
 )
 def test_a_wait_is_told_as_a_person_would(wait: float, text: str) -> None:

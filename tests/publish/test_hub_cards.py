@@ -222,7 +222,7 @@ def test_a_dry_run_on_a_tagged_version_shows_the_plan_and_writes_nothing(desk):
 
 
 @pytest.mark.parametrize(
-    ("doi", "kind", "told"),
+    ("doi", "kind", "what"),
     [
         ("10.5281/zenodo.7", None, "that of an unpublished draft"),
         ("10.5072/zenodo.7", None, "the sandbox's"),
