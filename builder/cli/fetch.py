@@ -104,10 +104,12 @@ def official(
     from builder.fetch.catalogue import ZENODO
     from builder.fetch.catalogue import official as files_of
 
-    def tell(error: BaseException, wait: float) -> None:
+    def report(error: BaseException, wait: float) -> None:
         console.print(f"record {record}: {reason(error)}; again {in_words(wait)}", markup=False)
 
-    remotes = files_of(new_session(), record, only=only, base_url=base_url or ZENODO, on_retry=tell)
+    remotes = files_of(
+        new_session(), record, only=only, base_url=base_url or ZENODO, on_retry=report
+    )
     _run(remotes, (directory or Path()) / to, jobs, dry_run, as_json)
 
 

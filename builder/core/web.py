@@ -24,7 +24,7 @@ LONGEST_WAIT = 120.0
 
 
 def status_of(error: BaseException) -> int | None:
-    """HTTP status carried by an error of requests, huggingface_hub (httpx) or our own; or None."""
+    """HTTP status carried by an error of requests, huggingface_hub (httpx) or of aras; or None."""
     response = getattr(error, "response", None)
     return getattr(response, "status_code", None)
 
@@ -34,7 +34,7 @@ def is_transient(error: BaseException) -> bool:
     status = status_of(error)
     if status is not None:
         return status in TRANSIENT
-    # httpx-style clients are recognised by name: they are not a dependency of ours.
+    # clients built on httpx are recognised by name: it is not a dependency of aras.
     names = {kind.__name__ for kind in type(error).__mro__}
     network = (requests.ConnectionError, requests.Timeout, ConnectionError, TimeoutError)
     chunked = requests.exceptions.ChunkedEncodingError
@@ -60,7 +60,7 @@ def retry_after(error: BaseException) -> float | None:
 
 
 def in_words(wait: float) -> str:
-    """A wait in seconds as a message tells it: "at once", "in 0.5 s", "in 12 s"."""
+    """A wait in seconds, for messages: "at once", "in 0.5 s", "in 12 s"."""
     if wait < 0.05:
         return "at once"
     return f"in {wait:.1f} s" if wait < 10 else f"in {wait:.0f} s"
@@ -74,10 +74,10 @@ def retrying(
     retry_if: Callable[[BaseException], bool] = is_transient,
     on_retry: Callable[[BaseException, float], None] | None = None,
 ) -> T:
-    """Call until it succeeds, at most ``attempts`` times; the last error is raised as it is.
+    """Call until it succeeds, at most ``attempts`` times; the last error is raised unchanged.
 
     Waits grow exponentially from ``base`` seconds with jitter, or as long as a 429/503 asks for
-    (capped at two minutes). ``on_retry(error, wait)`` is told before each wait.
+    (capped at two minutes). ``on_retry(error, wait)`` is called before each wait.
     """
     backoff = tenacity.wait_exponential_jitter(initial=base, max=30, jitter=base)
 
@@ -86,7 +86,7 @@ def retrying(
         asked = retry_after(error) if error else None
         return min(asked, LONGEST_WAIT) if asked is not None else backoff(state)
 
-    def tell(state: tenacity.RetryCallState) -> None:
+    def report(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         if on_retry and error is not None and state.next_action:
             on_retry(error, state.next_action.sleep)
@@ -95,7 +95,7 @@ def retrying(
         stop=tenacity.stop_after_attempt(attempts),
         wait=wait,
         retry=tenacity.retry_if_exception(retry_if),
-        before_sleep=tell,
+        before_sleep=report,
         reraise=True,
     )
     return policy(call)

@@ -81,7 +81,7 @@ def worldcover(
     land under ``maps/`` and ``composites/``. Cells of open sea have no file, so all are optional.
     """
     if year not in VERSIONS:
-        raise ArasError(f"there is no WorldCover {year}: the years are 2020 and 2021")
+        raise ArasError(f"WorldCover {year} does not exist; expected 2020 or 2021")
     mirror = secure(base_url) if base_url else None
     stem = f"ESA_WorldCover_10m_{year}_{VERSIONS[year]}"
     remotes = []
@@ -171,7 +171,7 @@ def _record(
     except requests.RequestException as error:
         status = status_of(error)
         if status in (404, 410):
-            raise ArasError(f"there is no record at {url}: check the number") from error
+            raise ArasError(f"no record at {url}; check the number") from error
         if status is None:
             raise unreachable(url, error) from error
         raise ArasError(f"cannot read {url}: {reason(error)}; try again later") from error

@@ -166,7 +166,7 @@ def download(remote: Remote, target: Path, line: Line) -> None:
 def _complete(remote: Remote, partial: Path, line: Line) -> None:
     """Transfer until the partial file is whole, going on as long as each round brings bytes."""
 
-    def tell(error: BaseException, wait: float) -> None:
+    def report(error: BaseException, wait: float) -> None:
         if line.stop.is_set():
             raise Stopped
         line.say(f"{remote.name}: {reason(error)}; again {in_words(wait)}")
@@ -175,7 +175,7 @@ def _complete(remote: Remote, partial: Path, line: Line) -> None:
     for _ in range(ROUNDS):
         try:
             return retrying(
-                lambda: _transfer(remote, partial, line), base=line.backoff, on_retry=tell
+                lambda: _transfer(remote, partial, line), base=line.backoff, on_retry=report
             )
         except (requests.RequestException, ConnectionError) as error:
             if not is_transient(error) or _size(partial) <= best:

@@ -27,7 +27,7 @@ def each(
 ) -> Generator[tuple[Any, Any], None, None]:
     """(item, result or exception) in the order of finishing, from ``jobs`` threads.
 
-    The threads are daemons, so that Ctrl-C ends the command even while one waits for a silent
+    The threads are daemons, so that Ctrl-C ends the command even while a thread waits for a silent
     server: a partial file is as good after that as after any other break.
     """
     stop = stop or threading.Event()
@@ -141,10 +141,10 @@ def survey(
             unsized.append(remote)
 
     def size(remote: Remote) -> int | None:
-        def tell(error: BaseException, wait: float) -> None:
+        def report(error: BaseException, wait: float) -> None:
             say(f"{remote.name}: {reason(error)}; again {in_words(wait)}")
 
-        return retrying(lambda: _head(remote, session), attempts=3, base=backoff, on_retry=tell)
+        return retrying(lambda: _head(remote, session), attempts=3, base=backoff, on_retry=report)
 
     ask = unsized if sizes and len(unsized) <= SURVEYED else []
     for remote, answer in each(ask, jobs, size):

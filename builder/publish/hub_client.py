@@ -1,4 +1,4 @@
-"""One dataset repo on one Hub: what can be looked at there, and what can be written."""
+"""One dataset repo on one Hub: what can be read there, and what can be written."""
 
 import contextlib
 import email.utils
@@ -104,22 +104,22 @@ class HubCalls:
     ) -> T:
         """``call()`` under the retry policy; ``what`` names it in messages."""
 
-        def tell(error: BaseException, wait: float) -> None:
+        def report(error: BaseException, wait: float) -> None:
             self.say(f"{what}: {self.reason(error)}; again {in_words(wait)}")
 
         try:
             return retrying(
-                call, attempts=attempts, base=self.base, retry_if=retry_if, on_retry=tell
+                call, attempts=attempts, base=self.base, retry_if=retry_if, on_retry=report
             )
         except ArasError:
             raise
-        except Exception as error:  # noqa: BLE001 - every client error leaves as one of ours
+        except Exception as error:  # noqa: BLE001 - every error of the client becomes an ArasError
             raise self.failure(what, error) from None
 
     def ask(
         self, what: str, method: str, url: str, *, fine: tuple[int, ...] = (), **options: Any
     ) -> Any:
-        """The answer to what the client has no call for; a status in ``fine`` is no failure."""
+        """The answer to a request that the client cannot make; a status in ``fine`` passes."""
         import huggingface_hub.utils
 
         utils: Any = huggingface_hub.utils
@@ -137,7 +137,7 @@ class HubCalls:
         """What went wrong in one line: the first words and the server's own, secrets cut out."""
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         status = status_within(error)
-        own = type(error).__module__.startswith("builder.")  # ours say all in words
+        own = type(error).__module__.startswith("builder.")  # its message says it all
         head = [f"HTTP {status}"] if status else [] if own else [type(error).__name__]
         return redact(": ".join(dict.fromkeys([*head, *lines[:1], *lines[-1:]])), self.token)
 
@@ -199,7 +199,7 @@ class Refs:
 
 
 class HubRepo(HubCalls):
-    """The dataset repo ``repo`` at ``endpoint``; its calls are made as `HubCalls` has it."""
+    """The dataset repo ``repo`` at ``endpoint``; its calls are those of `HubCalls`."""
 
     # Looking.
 
@@ -225,7 +225,7 @@ class HubRepo(HubCalls):
         return name
 
     def check_place(self, version: str) -> None:
-        """What can be asked before a long check: the token, and that the name is no other repo."""
+        """What can be asked before a long check: the token, and that the name is free."""
         if self.token:
             self.say(f"{self.repo} {version} on {self.endpoint}, as {self.check_token()}")
         if self.sha() is None and (kind := self.other_kind()):
@@ -300,7 +300,7 @@ class HubRepo(HubCalls):
         return self.call("listing the files", ask)
 
     def read_json(self, path: str, revision: str) -> dict[str, Any] | None:
-        """A JSON object in the repo; None where there is no such file or it holds anything else."""
+        """A JSON object in the repo; None where it does not exist or holds anything else."""
         url = f"{self.endpoint}/datasets/{self.repo}/resolve/{revision}/{path}"
         answer = self.ask(f"reading {path}", "GET", url, fine=(404,))
         with contextlib.suppress(ValueError):
@@ -400,7 +400,7 @@ class HubRepo(HubCalls):
         return str(commit.oid)
 
     def pull_request(self, title: str) -> int:
-        """Number of the open pull request called ``title``, made where there is none."""
+        """Number of the open pull request called ``title``, created where there is none."""
         name = title.strip()
 
         def ask() -> int:

@@ -73,7 +73,7 @@ def count_rows_apart(
 
 
 def _last_words(stderr: str) -> str:
-    """What stands below the last indented line: the error itself, not the frames it came from."""
+    """What is below the last indented line: the error itself, not the frames it came from."""
     lines = [line for line in stderr.splitlines() if line.strip()]
     indented = [i for i, line in enumerate(lines) if line[0].isspace()]
     return "\n".join(lines[indented[-1] + 1 :] if indented else lines)

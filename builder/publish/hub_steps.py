@@ -33,7 +33,7 @@ Count = Callable[[str, str | None, str, str, list[str]], Counts]
 """(endpoint, token, repo, revision, configs) → rows of each split of each config."""
 
 LEAVE = frozenset({".gitattributes"})
-"""Written by the Hub itself: neither ours nor to be removed."""
+"""Written by the Hub itself: neither a file of the release nor to be removed."""
 
 LARGEST_COMMIT = 100
 """Files in one commit; a larger change goes through a pull request."""
@@ -125,7 +125,7 @@ def publish(
     the new ones. A DOI that does not resolve is refused unless ``unpublished_doi``. ``base`` is the
     first wait in seconds between attempts. ``count`` counts rows as a user loads them (hub_load).
 
-    Raises ArasError before anything is sent for what no attempt could mend: a bad name, token,
+    Raises ArasError before anything is sent for what no retry could change: a bad name, token,
     clock, release, or a tag of other content; raises WorkFailed when the Hub did not do its part:
     the same call continues.
     """
@@ -391,9 +391,9 @@ class _Publisher:
     # Cards that are newer than the tag.
 
     def after_the_tag(self, commit: str, dry_run: bool) -> HubOutcome:
-        """The tag holds the same data. Where its cards are older than ours, main gets ours.
+        """The tag holds the same data. Where its cards are older, main gets the release's.
 
-        The tag says that rows were counted at its commit; of a later one the journal does.
+        The tag shows that rows were counted at its commit; for a later commit the journal does.
         """
         older = self.plan_against(commit)
         if not older.changed:
@@ -429,7 +429,7 @@ class _Publisher:
         return self.record("cards renewed", commit, plan, main)
 
     def cards_behind(self, head: str | None) -> Plan:
-        """What to send for main to have our cards; nothing where it holds another version."""
+        """What to send for main to have the new cards; nothing where it holds another version."""
         plan = self.plan_against(head)
         version = (self.hub.read_json(MANIFEST, str(head)) or {}).get("version")
         if version != self.release.version or not all(
@@ -477,7 +477,7 @@ class Remote:
 
 
 def release_at(hub: HubRepo, head: str) -> Remote | None:
-    """The release at ``head``; None where there is none of ours."""
+    """The release at ``head``; None where there is none of aras."""
     manifest = hub.read_json(MANIFEST, head) or {}
     if "content_sha256" not in manifest:
         return None
@@ -485,7 +485,7 @@ def release_at(hub: HubRepo, head: str) -> Remote | None:
 
 
 def check_main(hub: HubRepo, release: Release, head: str) -> None:
-    """Raise ArasError where a release at ``head`` must not give way to ours."""
+    """Raise ArasError where a release at ``head`` must not be replaced."""
     there = release_at(hub, head)
     if not there:
         return

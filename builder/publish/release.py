@@ -70,7 +70,7 @@ def read_release(path: Path) -> Release:
         if sizes.get(name, file.size) != file.size
     ]
     if wrong:
-        title = f"{path} differs from what was packaged (`aras package` makes it anew):"
+        title = f"{path} differs from what was packaged (`aras package` writes it again):"
         raise ArasError(lines(title, wrong))
     return Release(path, manifest, files)
 

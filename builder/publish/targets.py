@@ -1,4 +1,4 @@
-"""The targets that a release can be published to: a file of its own and one line here for each.
+"""The targets that a release can be published to: each has its own file and one line here.
 
 docs/how-to/add-a-publishing-target.md shows how to add one.
 """

@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class ZenodoError(WorkFailed):
-    """A call that failed for good; ``status`` is None when no answer came."""
+    """A call that failed after all retries; ``status`` is None when no answer came."""
 
     def __init__(self, message: str, status: int | None) -> None:
         super().__init__(message)
@@ -54,7 +54,7 @@ class Http:
     """Requests to one server: the token is sent in a header and redacted from every message.
 
     ``variable`` names where the token came from, for messages; ``base`` is the first wait between
-    attempts in seconds; ``say`` is told of every retry.
+    attempts in seconds; ``say`` gets a line for every retry.
     """
 
     def __init__(self, url: str, token: str, variable: str, say: Say, base: float):
@@ -71,16 +71,16 @@ class Http:
         return self.retried(lambda: self.send(method, address, **options), what, again)
 
     def retried(self, call: Callable[[], T], what: str, again: Again = is_transient) -> T:
-        """The result of ``call``, retried, with failures told as `call` tells them."""
+        """The result of ``call``, retried; it raises what `call` raises."""
 
         def hide(text: str) -> str:
             return redact(text, self._auth.token)
 
-        def tell(error: BaseException, wait: float) -> None:
+        def report(error: BaseException, wait: float) -> None:
             self.say(hide(f"{what}: {_words(error)}; again {in_words(wait)}"))
 
         try:
-            return retrying(call, base=self.base, retry_if=again, on_retry=tell)
+            return retrying(call, base=self.base, retry_if=again, on_retry=report)
         except requests.RequestException as error:
             status, said = status_of(error), _words(error)
         if status in (401, 403):
@@ -123,7 +123,7 @@ class _Bearer(AuthBase):
 
 
 class Body:
-    """A stream of known length that tells of each piece sent."""
+    """A stream of known length that reports each piece sent."""
 
     def __init__(self, stream: IO[bytes], length: int, tick: Tick) -> None:
         self._stream, self._length, self._tick = stream, length, tick
@@ -158,7 +158,7 @@ def checked_url(url: str, *, production: bool) -> str:
     base = checked_address(url, "--url").removesuffix("/api")
     host = urlsplit(base).hostname
     if host == "zenodo.org" and not production:
-        raise ArasError(f"{base} publishes for good: add --production")
+        raise ArasError(f"{base} publishes permanently: add --production")
     if host == "sandbox.zenodo.org" and production:
         raise ArasError(f"{base} is the sandbox: leave out --production")
     return base
@@ -206,7 +206,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Deposition:
-    """A record as Zenodo tells it, draft or published; what it does not tell is empty.
+    """A record as Zenodo describes it, draft or published; what it leaves out is empty.
 
     ``html`` is the page of the draft, ``record_html`` that of the published record; ``bucket`` is
     where files are sent.
@@ -254,7 +254,7 @@ class Client(zenodo_client.Zenodo):  # type: ignore[misc]
 
     The inherited ``publish``, ``edit`` and ``discard`` go through `_action` below. What is
     inherited and not overridden finds no token to put into a URL. ``first_wait`` is the first
-    wait between attempts in seconds; ``say`` is told of every retry.
+    wait between attempts in seconds; ``say`` gets a line for every retry.
     """
 
     def __init__(
@@ -317,7 +317,7 @@ class Client(zenodo_client.Zenodo):  # type: ignore[misc]
         return str(self._with(answer, "id")["id"])
 
     def draft_of_next_version(self, record: str) -> str:
-        """Id of the draft that follows the published ``record``; made if there is none yet."""
+        """Id of the draft that follows the published ``record``; created if there is none yet."""
         answer = self._http.call("POST", f"{self.api_base}/records/{quote(record)}/versions")
         return str(self._with(answer, "id")["id"])
 
@@ -380,10 +380,10 @@ class Client(zenodo_client.Zenodo):  # type: ignore[misc]
         self._delete(f"{self.depositions_base}/{quote(draft)}")
 
     def put_file(self, draft: str, bucket: str, file: File, tick: Tick) -> Stored:
-        """Stream one file into a draft; returns what Zenodo says that it holds.
+        """Stream one file into a draft; returns what Zenodo then holds.
 
         After a dropped connection or a gateway error the listing is looked at first, so that a
-        file which did arrive is not sent again. ``tick`` is told of bytes sent (or taken back).
+        file which did arrive is not sent again. ``tick`` gets the bytes sent (or taken back).
         """
         # The token goes nowhere but to the server it is for, whatever host a link names.
         path = f"{urlsplit(bucket).path}/{quote(file.name, safe='')}"
@@ -411,7 +411,7 @@ class Client(zenodo_client.Zenodo):  # type: ignore[misc]
         return self._http.retried(once, f"PUT {file.name}")
 
     def _action(self, deposition_id: str, action: str, sleep: bool = True) -> Any:
-        """An action on a deposition, in one attempt (it cannot be told whether a lost one ran)."""
+        """An action on a deposition, in one attempt (nobody knows whether a lost one ran)."""
         address = f"{self.depositions_base}/{quote(deposition_id)}/actions/{action}"
         return self._http.call("POST", address, again=throttled)
 

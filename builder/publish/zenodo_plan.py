@@ -35,8 +35,8 @@ OF_SYNTHETIC = ("synthetic/", "pictures/balance.png")
 class Record:
     """A record of a release, as the journal knows it; a field is empty until it is known.
 
-    ``marker`` stands in the title of a draft whose id is not known yet; it is ``doubtful`` when a
-    lost answer may have made a second one. ``previous`` is the id of the version before, and
+    ``marker`` is part of the title of a draft whose id is not known yet; it is ``doubtful`` when a
+    lost answer may have created a second one. ``previous`` is the id of the version before, and
     ``previous_doi`` its DOI.
     """
 

@@ -17,7 +17,7 @@ from builder.publish.zenodo_client import Client, Deposition, Stored, Tick, Zeno
 from builder.publish.zenodo_plan import FlatRelease, Record, lost_metadata
 
 ROUNDS = 3
-"""How often a step is begun anew after its outcome was looked at."""
+"""How often a step is repeated after a look at its outcome."""
 LOOKS = 6
 """How often one outcome is looked for: Zenodo's search index and pages run behind."""
 

@@ -210,7 +210,7 @@ def draft(client: Client, job: Job, *, limits: Limits | None, follows: str | Non
     Continues where an earlier run stopped: the journal knows the drafts, Zenodo's listing knows
     the files, and whether there are two does not change unless ``limits`` are given, or no longer
     suffice. ``follows`` is the id of a published record, or its concept, that this release
-    is the next version of; without it, the publications of other versions beside it tell.
+    is the next version of; without it, the publications of other versions beside it are read.
     Raises ArasError before anything is sent for a release that cannot be published, WorkFailed
     for what Zenodo refuses or does not keep.
     """
@@ -329,7 +329,7 @@ def _checked(
     client: Client | None, job: Job, journal: ZenodoJournal, limits: Limits | None
 ) -> tuple[FlatRelease, bool]:
     """The release, and whether it goes as two records: where it must, or where it did before and
-    no ``limits`` ask anew. The check reads every byte: it comes last."""
+    ``limits`` are not given again. The check reads every byte, so it comes last."""
     release = read_flat(job.release)
     split = needs_two_records(release, limits or journal.limits or Limits())
     if limits is None and SYNTHETIC in journal.records:

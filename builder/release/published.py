@@ -9,7 +9,7 @@ from builder.core import files
 from builder.core.errors import ArasError
 
 SANDBOX = "-sandbox"
-"""End of the kind of a publication where nothing is for good."""
+"""End of the kind of a publication in a sandbox."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Publication:
         return not self.kind.endswith(SANDBOX)
 
     def fact(self, name: str) -> str:
-        """One fact as text; empty where the target does not tell it."""
+        """One fact as text; empty where the target has no such fact."""
         return str(self.facts.get(name) or "")
 
     def as_json(self) -> dict[str, Any]:

@@ -306,7 +306,7 @@ def test_bad_arguments_exit_2_with_the_way_out(
 def test_an_unknown_record_exits_2(server: FileServer, tmp_path: Path) -> None:
     done = aras("fetch", "official", "--record", 7, "--base-url", server.url, cwd=tmp_path)
     assert done.returncode == 2
-    assert "there is no record" in done.stderr
+    assert "no record at" in done.stderr
 
 
 def test_a_folder_that_cannot_be_written_exits_2(
