@@ -55,7 +55,7 @@ DEFAULT_REMAP = {
 """WorldCover code → class, as the code behind ARAS400k does it."""
 
 NODATA, UNKNOWN = 255, 254
-"""Ids that `remap_table` gives to WorldCover's 0 and to codes that WorldCover does not have."""
+"""Ids in `remap_table` of WorldCover's 0 and of codes that WorldCover does not have."""
 
 
 def remap_table(remap: Mapping[int, str]) -> npt.NDArray[np.uint8]:

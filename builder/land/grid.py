@@ -41,11 +41,11 @@ def lonlat(column: float, row: float) -> tuple[float, float]:
 
 def cell_origin(cell: str, degrees: int = 1) -> tuple[int, int]:
     """Upper-left global pixel (column, row) of the cell named by its lower-left corner."""
-    found = re.fullmatch(r"([NS])(\d{2})([EW])(\d{3})", cell)
-    if not found:
-        raise ArasError(f"{cell!r} is no cell name such as N36E028")
-    south = int(found[2]) * (1 if found[1] == "N" else -1)
-    west = int(found[4]) * (1 if found[3] == "E" else -1)
+    match = re.fullmatch(r"([NS])(\d{2})([EW])(\d{3})", cell)
+    if not match:
+        raise ArasError(f"{cell!r} is not a cell name; expected one like N36E028")
+    south = int(match[2]) * (1 if match[1] == "N" else -1)
+    west = int(match[4]) * (1 if match[3] == "E" else -1)
     return (west + 180) * PER_DEGREE, (90 - south - degrees) * PER_DEGREE
 
 

@@ -25,8 +25,8 @@ def encode_png(array: Pixels) -> bytes:
     """(H, W, 3) RGB or (H, W) single-channel uint8 → PNG bytes; equal arrays, equal bytes.
 
     Run lengths and Huffman codes alone: on Sentinel-2 tiles 4 times as fast as zlib's search for
-    matches and 0.4 % larger, on masks smaller. Ids are packed without a filter, for differences
-    between ids say nothing: a third of the time that Pillow takes to choose one.
+    matches and 0.4 % larger, on masks smaller. Ids are packed without a filter, because differences
+    between ids mean nothing: a third of the time that Pillow takes to choose a filter.
     """
     if array.ndim == 2:
         return _encode_ids(array)
@@ -59,7 +59,7 @@ def decode_png(data: bytes, name: str = "picture") -> Pixels:
         with Image.open(io.BytesIO(data)) as picture:
             picture.load()
             if picture.mode not in ("RGB", "L"):
-                raise ArasError(f"{name}: a {picture.mode} picture; RGB or single-channel wanted")
+                raise ArasError(f"{name}: a {picture.mode} picture, expected RGB or single-channel")
             return np.asarray(picture)
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise ArasError(f"{name}: not a whole PNG ({error})") from error
@@ -72,11 +72,11 @@ def decode_mask(data: bytes, name: str, size: int | None = None) -> Pixels:
     """
     mask = decode_png(data, name)
     if mask.ndim != 2:
-        raise ArasError(f"{name}: mask has {mask.shape[2]} channels; one of class ids wanted")
+        raise ArasError(f"{name}: mask has {mask.shape[2]} channels, expected one of class ids")
     if mask.max(initial=0) >= len(classes.CLASSES):
         raise ArasError(f"{name}: mask holds id {int(mask.max())}; ids are 0…6")
     if size is not None and mask.shape != (size, size):
-        raise ArasError(f"{name}: mask is {mask.shape[1]}×{mask.shape[0]}, wanted {size}×{size}")
+        raise ArasError(f"{name}: mask is {mask.shape[1]}×{mask.shape[0]}, expected {size}×{size}")
     return mask
 
 

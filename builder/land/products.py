@@ -1,4 +1,4 @@
-"""Products of WorldCover and Sentinel-2: found by name, checked, read as one mosaic on the grid."""
+"""Products of WorldCover and Sentinel-2: checked against their names, read as one mosaic."""
 
 import contextlib
 import re
@@ -20,7 +20,7 @@ from builder.core.errors import ArasError
 from builder.land.grid import CRS_NAME, PER_DEGREE, Raster, cell_origin, lonlat, overlap
 
 OUTSIDE = 253
-"""Fill value of a mosaic where no map lies."""
+"""Fill value of a mosaic outside every map."""
 
 CACHE_MB = 64
 """GDAL's block cache: a strip of a composite. Its default grows to gigabytes that are never read
@@ -36,17 +36,17 @@ _OFF = 0.02
 def inspect(path: Path, what: str, *, bands: int, dtype: str, resample: bool) -> Raster:
     """Check a ``Map`` or ``S2RGBNIR`` product against its own name and the grid.
 
-    Raises ArasError saying what is wrong with the file and the way out: no such name, no
-    GeoTIFF, no CRS, another grid (unless ``resample``), bands, dtype, or a place that is not
-    the one its name says.
+    Raises ArasError saying what is wrong with the file and the way out: its name, not a GeoTIFF,
+    no CRS, another grid (unless ``resample``), bands, dtype, or a place other than the one that
+    its name gives.
     """
-    found = _NAME.search(path.name)
-    if not found or found["what"] != what:
+    match = _NAME.search(path.name)
+    if not match or match["what"] != what:
         raise ArasError(
             f"{path}: not named like a WorldCover {what} product "
             f"(…_N36E027_{what}.tif); rename it or narrow the pattern in [tiles]"
         )
-    cell = f"{found['ns']}{found['lat']}{found['ew']}{found['lon']}"
+    cell = f"{match['ns']}{match['lat']}{match['ew']}{match['lon']}"
     degrees = _DEGREES[what]
     try:
         with rasterio.open(path) as source:
@@ -61,11 +61,11 @@ def _place(
     path: Path, source: Any, cell: str, degrees: int, bands: int, dtype: str, resample: bool
 ) -> Raster:
     if source.driver != "GTiff":
-        raise ArasError(f"{path}: a {source.driver} file; a GeoTIFF is wanted")
+        raise ArasError(f"{path}: a {source.driver} file, expected a GeoTIFF")
     if source.count < bands:
-        raise ArasError(f"{path}: {source.count} bands, at least {bands} wanted")
+        raise ArasError(f"{path}: {source.count} bands, expected at least {bands}")
     if source.dtypes[0] != dtype:
-        raise ArasError(f"{path}: samples are {source.dtypes[0]}, {dtype} wanted")
+        raise ArasError(f"{path}: samples are {source.dtypes[0]}, expected {dtype}")
     if source.crs is None:
         raise ArasError(f"{path}: has no CRS; WorldCover products carry {CRS_NAME}")
     problem = _grid_problem(source)
@@ -77,7 +77,7 @@ def _place(
     column, row = cell_origin(cell, degrees)
     right, bottom = column + degrees * PER_DEGREE, row + degrees * PER_DEGREE
     left, top, end, low = _extent(source)
-    if problem:  # what of it lies in its cell
+    if problem:  # a resampled file may reach beyond its cell
         left, top, end, low = max(left, column), max(top, row), min(end, right), min(low, bottom)
     if not (column <= left < end <= right and row <= top < low <= bottom):
         west, south, east, north = source.bounds
@@ -92,7 +92,9 @@ def _extent(source: Any) -> tuple[int, int, int, int]:
     """Left, top, right and bottom, in global pixels, of those whose centres a file covers."""
     west, south, east, north = transform_bounds(source.crs, CRS_NAME, *source.bounds)
     x, y = ((180 + west, 180 + east), (90 - north, 90 - south))
-    (left, right), (top, bottom) = ([round(PER_DEGREE * one) for one in pair] for pair in (x, y))
+    (left, right), (top, bottom) = (
+        [round(PER_DEGREE * degrees) for degrees in pair] for pair in (x, y)
+    )
     return left, top, right, bottom
 
 
@@ -104,7 +106,7 @@ def _grid_problem(source: Any) -> str:
     if transform.b or transform.d:
         return "its grid is rotated"
     size = (transform.a * PER_DEGREE, -transform.e * PER_DEGREE)
-    if max(abs(one - 1) for one in size) * max(source.width, source.height) > _OFF * 10:
+    if max(abs(side - 1) for side in size) * max(source.width, source.height) > _OFF * 10:
         return f"its pixels are {transform.a:.8f}° × {-transform.e:.8f}°, not 1/{PER_DEGREE}°"
     x, y = (transform.c + 180) * PER_DEGREE, (90 - transform.f) * PER_DEGREE
     if max(abs(x - round(x)), abs(y - round(y))) > _OFF:
@@ -160,8 +162,8 @@ def stored(source: Any, raster: Raster, row: int, height: int) -> tuple[int, int
     """Global pixel columns [first, last) between which the rows of ``raster`` hold any data.
 
     A sparse GeoTIFF leaves out blocks of nothing but its no-data value; outside this range every
-    sample is 0. The whole width where that cannot be told (resampled, no blocks, no data ≠ 0).
-    Bands that are stored apart are looked at one by one.
+    sample is 0. The whole width where that is unknown (resampled, no blocks, no data ≠ 0). Bands
+    that are stored apart are checked in turn.
     """
     whole = (raster.column, raster.column + raster.width)
     if raster.warp or source.nodata not in (None, 0):
@@ -195,7 +197,7 @@ def mosaic(
 ) -> npt.NDArray[np.uint8]:
     """Class ids of a window over any number of maps, seams included.
 
-    ``table`` (256,) maps codes to ids; OUTSIDE stands where no map lies. Raises ArasError
+    ``table`` (256,) maps codes to ids; pixels outside every map are OUTSIDE. Raises ArasError
     naming the map, the code and its count for a code that maps to ``unknown``.
     """
     out = np.full((height, width), OUTSIDE, dtype=np.uint8)

@@ -21,89 +21,28 @@ from builder.land import classes
 from builder.land.columns import PER_CLASS_PERCENT, SPLITS, STREAM_PREFIX
 from builder.land.grid import CRS_NAME
 from builder.land.pictures import COMPOSITION, composition_columns, encode_png, image_column
-from builder.official import sources as found
 from builder.official import zips
-from builder.official.index import Index, Line, Part, Wanted, ensure
-from builder.official.listing import ELSEWHERE
+from builder.official.account import ImportAccount
+from builder.official.index import Index, IndexRequest, Line, Part, ensure
 from builder.official.names import GROUPS, OFFICIAL_MD5, Place, Refused, place, row_id
 from builder.official.pictures import check_image, colour_table, mask_ids
+from builder.official.sources import MOST_PICTURE, Source, find_sources, read_file
 from builder.official.streams import PUBLISHED, UNKNOWN, Column, caption_columns, cell
 from builder.steps.stage import Made, Maker, Stage, Unit, refuse_beside, setting
 
 REJECTS = ".rejects"
-"""Folder beside the shards: what each of them could not bring in."""
-
-
-def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
-    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
-
-
-def write_rejects(store: Store, index: Index, path: Path) -> Counter[str]:
-    """Gather the rows that the listing and the shards rejected; returns how many per reason."""
-    return _write_reasons(path, itertools.chain(index.rejects(), _of_shards(store)))
-
-
-def write_set_aside(index: Index, path: Path) -> Counter[str]:
-    """List the entries that are no row; returns how many for each reason."""
-    return _write_reasons(path, index.set_aside())
-
-
-def _write_reasons(path: Path, listed: Iterable[Sequence[str]]) -> Counter[str]:
-    reasons: Counter[str] = Counter()
-
-    def rows() -> Iterator[Sequence[str]]:
-        yield ("file", "row", "reason")
-        for one in listed:
-            reasons[re.split(r": | \(", one[2])[0]] += 1
-            yield one
-
-    write_csv(path, rows())
-    return reasons
-
-
-def _of_shards(store: Store) -> Iterator[Sequence[str]]:
-    for shard in store.shards("import"):
-        path = store.root / "import" / REJECTS / f"{shard}.csv"
-        if path.is_file():
-            with path.open(encoding="utf-8", newline="") as file:
-                yield from csv.reader(file)
-
-
-def write_percent(store: Store, path: Path) -> int:
-    """List the percentages that are not those of the mask; returns in how many rows."""
-    differs = 0
-
-    def rows() -> Iterator[Sequence[Any]]:
-        nonlocal differs
-        yield ("id", "class", "published", "exact")
-        for shard in store.shards("import"):
-            footer = store.footer("import", shard)
-            if footer is None or not footer.counts.get("percent_differs"):
-                continue
-            table = store.load("import", shard, ["id", "percent_published", "percent"])
-            for row in table.to_pylist():
-                if published := row["percent_published"]:
-                    differs += 1
-                    for name, value in published.items():
-                        if value != row["percent"][name]:
-                            yield (row["id"], name, value, row["percent"][name])
-
-    write_csv(path, rows())
-    return differs
-
-
+"""Folder beside the shards: the rows that each of them rejected."""
 INDEX = ".index.sqlite"
 REPORTS = {
     "rejects": "import-rejects.csv",
     "entries": "import-set-aside.csv",
     "percent": "import-percent.csv",
 }
-"""Under reports/: rows that were not imported and why, entries that are no row, and percentages
-that the masks do not have."""
+"""Under reports/: rejected rows, entries outside every row, and percentages that differ from the
+mask's."""
 
 DERIVED = "derived"
-NO_PLACE = "no place: blocks need names such as N36E028_005_025"
+NO_PLACE = "no place: blocks need names like N36E028_005_025"
 _TILES = [group for group, (kind, _) in GROUPS.items() if kind == "real"]
 
 
@@ -112,8 +51,8 @@ class Import(Stage):
     """Bring in every whole row of the sources; the others are listed with the reason.
 
     Images keep their bytes, RGB masks become single-channel id masks, and the ``columns`` of
-    captions.csv become streams. With ``captions`` false the pictures come alone. ``run`` names
-    the synthetic rows. With ``placed`` a real row whose name says no place is rejected.
+    captions.csv become streams. Without ``captions`` only the pictures come. ``run`` names the
+    synthetic rows. With ``placed`` a real row is rejected when its name gives no place.
     """
 
     sources: tuple[Path, ...] = setting(())
@@ -127,11 +66,11 @@ class Import(Stage):
 
     @property
     def streams(self) -> tuple[str, ...]:
-        return tuple(one.stream for one in self.columns) if self.captions else ()
+        return tuple(column.stream for column in self.columns) if self.captions else ()
 
     @property
     def provenance(self) -> str:
-        """Who says who wrote the captions: the official ``record``, a ``sidecar``, or nobody."""
+        """Who names the models of the captions: the ``record``, a ``sidecar`` or ``nobody``."""
         known = {PUBLISHED: "record", UNKNOWN: "nobody"}
         return known.get(self.columns, "sidecar")
 
@@ -144,10 +83,10 @@ class Import(Stage):
         )
 
     def index(self, store: Store) -> Index:
-        """The index of the sources, made when they changed. Raises ArasError as `ensure`."""
-        sources = tuple(found.find(self.sources))
-        wanted = Wanted(sources, dict(self.md5), self.captions, self.shard_rows)
-        return ensure(store.root / self.name / INDEX, wanted)
+        """The index of the sources, remade when they change. Raises ArasError as `ensure`."""
+        sources = tuple(find_sources(self.sources))
+        request = IndexRequest(sources, dict(self.md5), self.captions, self.shard_rows)
+        return ensure(store.root / self.name / INDEX, request)
 
     def units(self, store: Store) -> list[Unit]:
         """Shards of at most ``shard_rows`` rows, ordered by split and name.
@@ -173,35 +112,36 @@ class Import(Stage):
             reasons = write_rejects(store, index, reports / REPORTS["rejects"])
             entries = write_set_aside(index, reports / REPORTS["entries"])
             counts, sums = index.fact("counts"), index.fact("md5")
-        rejects, rows = sum(reasons.values()), 0
-        for shard in store.shards(self.name):
-            footer = store.footer(self.name, shard)
-            rows += footer.rows if footer else 0
-        account = {"rows_in": counts["candidates"], "rows_out": rows, "rejects": rejects}
-        if account["rows_in"] != rows + rejects:
+        footers = (store.footer(self.name, shard) for shard in store.shards(self.name))
+        rows_out = sum(footer.rows for footer in footers if footer)
+        rows_in, rejects = counts["candidates"], sum(reasons.values())
+        if rows_in != rows_out + rejects:
             raise ArasError(
-                f"import: {account['rows_in']:,} rows in are not {rows:,} rows out and {rejects:,} "
+                f"import: {rows_in:,} rows in are not {rows_out:,} rows out and {rejects:,} "
                 f"rejects; remove {store.root / self.name} and import again"
             )
-        if not rows:
-            (why, n), *_ = reasons.most_common(1)
+        if not rows_out:
+            (reason, n), *_ = reasons.most_common(1)
             raise ArasError(
-                f"import: not one of {account['rows_in']:,} rows is whole ({why}: {n:,}); all are "
-                f"listed in {reports / REPORTS['rejects']}"
+                f"import: none of {rows_in:,} rows is whole ({reason}: {n:,}); all are listed in "
+                f"{reports / REPORTS['rejects']}"
             )
         md5 = {Path(path).name: sum_ for path, (_, sum_) in sums.items()}
-        return {
-            "account": account,
-            "captions": self.captions,
-            "provenance": self.provenance,
-            "md5": md5,
-            "official": bool(md5) and md5.items() <= OFFICIAL_MD5.items(),
-            "reasons": dict(reasons.most_common()),
-            "set_aside": dict(entries.most_common()),
-            **{name: counts[name] for name in ELSEWHERE.values()},
-            "percent_differs": write_percent(store, reports / REPORTS["percent"]),
-            "lists": [f"reports/{name}" for name in REPORTS.values()],
-        }
+        return ImportAccount(
+            rows_in,
+            rows_out,
+            rejects,
+            captions=self.captions,
+            provenance=self.provenance,
+            md5=md5,
+            official=bool(md5) and md5.items() <= OFFICIAL_MD5.items(),
+            reasons=dict(reasons.most_common()),
+            set_aside=dict(entries.most_common()),
+            captions_elsewhere=counts["captions_elsewhere"],
+            percentages_elsewhere=counts["percentages_elsewhere"],
+            percent_differs=write_percent(store, reports / REPORTS["percent"]),
+            lists=[f"reports/{name}" for name in REPORTS.values()],
+        ).as_json()
 
 
 @dataclass
@@ -214,7 +154,7 @@ class _Reader:
     files: dict[int, BinaryIO] = field(default_factory=dict)
 
     @cached_property
-    def sources(self) -> dict[int, found.Source]:
+    def sources(self) -> dict[int, Source]:
         return self.index.sources()
 
     @cached_property
@@ -224,10 +164,10 @@ class _Reader:
     def read(self, part: Part) -> bytes:
         source = self.sources[part.source]
         if part.member is None:
-            return found.read_file(source.path / part.path)
+            return read_file(source.path / part.path)
         if part.source not in self.files:
             self.files[part.source] = source.path.open("rb")
-        return zips.read(self.files[part.source], part.member, found.MOST_PICTURE)
+        return zips.read(self.files[part.source], part.member, MOST_PICTURE)
 
     def row(self, line: Line) -> tuple[bytes, bytes, npt.NDArray[np.int64]]:
         """(image bytes, id mask bytes, pixel counts). Raises Refused naming the file."""
@@ -245,7 +185,7 @@ class _Reader:
 
 
 def _make(stage: Import, reader: _Reader, shard: str, rejects: Path) -> Made:
-    """Rows of one shard; those that turn out broken go to ``rejects``, written first."""
+    """Rows of one shard; broken ones go to ``rejects``, which is written first."""
     kept: list[Line] = []
     pictures: list[tuple[bytes, bytes, npt.NDArray[np.int64]]] = []
     refused: list[tuple[str, str, str]] = []
@@ -264,12 +204,12 @@ def _make(stage: Import, reader: _Reader, shard: str, rejects: Path) -> Made:
     wanted = stage.columns if stage.captions else ()
     captions = caption_columns(wanted, [line.texts for line in kept])
     columns = {**_pictures(stage, kept, pictures), **captions}
-    told = [line for line in kept if line.texts is not None and stage.captions]
-    failed = [cell(line.texts, column)[1] for line in told for column in wanted]
+    captioned = [line for line in kept if line.texts is not None and stage.captions]
+    failed = [cell(line.texts, column)[1] for line in captioned for column in wanted]
     counts = {
         "kept": len(kept),
         "rejected": len(refused),
-        "without_captions": len(kept) - len(told),
+        "without_captions": len(kept) - len(captioned),
         "caption_errors": sum(error is not None for error in failed),
         "percent_differs": len(kept) - columns["percent_published"].null_count,
     }
@@ -277,13 +217,10 @@ def _make(stage: Import, reader: _Reader, shard: str, rejects: Path) -> Made:
 
 
 def _pictures(stage: Import, lines: Sequence[Line], pictures: Sequence[Any]) -> dict[str, Any]:
-    """All columns but the captions."""
+    """All columns except the captions."""
     files = [f"{line.name}.png" for line in lines]
     pixels = np.array([counts for *_, counts in pictures], dtype=np.int64).reshape(-1, 7)
-    real = [GROUPS[line.group][0] == "real" for line in lines]
-    places = [
-        place(line.name, stage.size) if one else None for line, one in zip(lines, real, strict=True)
-    ]
+    places = [place(line.name, stage.size) if line.group in _TILES else None for line in lines]
     splits = [SPLITS.index(GROUPS[line.group][1]) for line in lines]
     layouts = [f"real/{line.name}" if line.group == "generated" else None for line in lines]
     return {
@@ -299,22 +236,22 @@ def _pictures(stage: Import, lines: Sequence[Line], pictures: Sequence[Any]) -> 
 
 
 def _places(places: Sequence[Place | None]) -> dict[str, Any]:
-    """Georeference columns; null where the name says no place."""
+    """Georeference columns; null where the name gives no place."""
 
     def column(value: Any, kind: pa.DataType) -> pa.Array:
-        return pa.array([None if one is None else value(one) for one in places], kind)
+        return pa.array([None if where is None else value(where) for where in places], kind)
 
     return {
         "crs": column(lambda _: CRS_NAME, pa.string()),
-        "transform": column(lambda one: one.transform, pa.list_(pa.float64(), 6)),
-        "longitude": column(lambda one: one.longitude, pa.float64()),
-        "latitude": column(lambda one: one.latitude, pa.float64()),
+        "transform": column(lambda where: where.transform, pa.list_(pa.float64(), 6)),
+        "longitude": column(lambda where: where.longitude, pa.float64()),
+        "latitude": column(lambda where: where.latitude, pa.float64()),
         "georeference": column(lambda _: DERIVED, pa.string()),
     }
 
 
 def _published(lines: Sequence[Line], exact: npt.NDArray[np.int64]) -> pa.Array:
-    """The published percentages of rows where they are given and are not the exact ones."""
+    """The published percentages, null where there are none or they equal the exact ones."""
     values = [
         None
         if line.percent is None or list(line.percent) == own
@@ -322,3 +259,62 @@ def _published(lines: Sequence[Line], exact: npt.NDArray[np.int64]) -> pa.Array:
         for line, own in zip(lines, exact.tolist(), strict=True)
     ]
     return pa.array(values, PER_CLASS_PERCENT)
+
+
+def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def write_rejects(store: Store, index: Index, path: Path) -> Counter[str]:
+    """List the rows that the index and the shards rejected; returns how many for each reason."""
+    return _write_reasons(path, itertools.chain(index.rejects(), _of_shards(store)))
+
+
+def write_set_aside(index: Index, path: Path) -> Counter[str]:
+    """List the entries outside every row; returns how many for each reason."""
+    return _write_reasons(path, index.set_aside())
+
+
+def _write_reasons(path: Path, listed: Iterable[Sequence[str]]) -> Counter[str]:
+    reasons: Counter[str] = Counter()
+
+    def rows() -> Iterator[Sequence[str]]:
+        yield ("file", "row", "reason")
+        for listed_row in listed:
+            reasons[re.split(r": | \(", listed_row[2])[0]] += 1
+            yield listed_row
+
+    write_csv(path, rows())
+    return reasons
+
+
+def _of_shards(store: Store) -> Iterator[Sequence[str]]:
+    for shard in store.shards("import"):
+        path = store.root / "import" / REJECTS / f"{shard}.csv"
+        if path.is_file():
+            with path.open(encoding="utf-8", newline="") as file:
+                yield from csv.reader(file)
+
+
+def write_percent(store: Store, path: Path) -> int:
+    """List the percentages that differ from those of the mask; returns in how many rows."""
+    differs = 0
+
+    def rows() -> Iterator[Sequence[Any]]:
+        nonlocal differs
+        yield ("id", "class", "published", "exact")
+        for shard in store.shards("import"):
+            footer = store.footer("import", shard)
+            if footer is None or not footer.counts.get("percent_differs"):
+                continue
+            table = store.load("import", shard, ["id", "percent_published", "percent"])
+            for row in table.to_pylist():
+                if published := row["percent_published"]:
+                    differs += 1
+                    for name, value in published.items():
+                        if value != row["percent"][name]:
+                            yield (row["id"], name, value, row["percent"][name])
+
+    write_csv(path, rows())
+    return differs

@@ -1,4 +1,4 @@
-"""Source stage: rows of a Parquet release of ours, as they are."""
+"""Source stage: rows of a Parquet release that `aras package` wrote, unchanged."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,12 +15,13 @@ from builder.core.manifest import MANIFEST, Manifest, read_manifest
 from builder.core.progress import bar
 from builder.core.store import Store
 from builder.land.columns import BLOB_DIGESTS, CAPTION, COLUMNS, KINDS, STREAM_PREFIX, arrow_type
+from builder.official.account import ImportAccount
 from builder.steps.stage import Made, Maker, Stage, Unit, refuse_beside, setting
 
 MISSING = "the imported release has no caption of this stream"
 _OWN = ("kind", "captions", "caption_scores", *BLOB_DIGESTS)
 _REMADE = ("quality", "duplicates", "package")
-"""Makers of columns that are measured again: duplicates are those of the rows that are here."""
+"""Makers of columns that are measured again: duplicates are counted among the rows at hand."""
 
 
 def is_release(path: Path) -> bool:
@@ -54,7 +55,7 @@ class ImportRelease(Stage):
         return (*plain, *(STREAM_PREFIX + stream for stream in self.streams))
 
     def units(self, store: Store) -> list[Unit]:
-        """Shards of whole row groups. Raises CorruptFile for a file that is not the listed one."""
+        """Shards of whole row groups. Raises CorruptFile for a file other than the listed one."""
         refuse_beside(store)
         manifest = read_manifest(self.release)
         listed = {file.path: file for file in manifest.files}
@@ -67,16 +68,18 @@ class ImportRelease(Stage):
                 path = self.release / name
                 if not path.is_file():
                     raise ArasError(f"{path}: listed in {MANIFEST} but missing; fetch it again")
-                found = content_hashes([path], cache)[str(path)]
-                if found != listed[name].sha256:
-                    raise CorruptFile(f"{path}: is not the file that {MANIFEST} lists (sha256)")
+                digest = content_hashes([path], cache)[str(path)]
+                if digest != listed[name].sha256:
+                    raise CorruptFile(
+                        f"{path}: not the file that {MANIFEST} lists (its sha256 differs)"
+                    )
                 advance(listed[name].bytes)
                 groups = range(pq.read_metadata(path).num_row_groups)
                 number = Path(name).stem.split("-")[1]
                 for first in groups[::step]:
                     payload = (name, first, min(first + step, len(groups)))
                     shard = f"{part}-{number}-{first:05d}"
-                    units.append(Unit(shard, payload, digest_of([found, *payload[1:]])))
+                    units.append(Unit(shard, payload, digest_of([digest, *payload[1:]])))
         return sorted(units, key=lambda unit: unit.shard)
 
     def open(self, store: Store, survey: Any) -> Maker:
@@ -88,17 +91,20 @@ class ImportRelease(Stage):
             table = file.read_row_groups(range(first, last))
         rows = table.num_rows
         columns = {
-            one: table.column(one) if one in table.column_names else pa.nulls(rows, arrow_type(one))
-            for one in self.adds
-            if not one.startswith(STREAM_PREFIX)
+            column: table.column(column)
+            if column in table.column_names
+            else pa.nulls(rows, arrow_type(column))
+            for column in self.adds
+            if not column.startswith(STREAM_PREFIX)
         }
         captions = [
-            {one["stream"]: one for one in row} for row in table.column("captions").to_pylist()
+            {caption["stream"]: caption for caption in row}
+            for row in table.column("captions").to_pylist()
         ]
         nothing = {"error": MISSING}
         for stream in self.streams:
             cells = [row.get(stream, nothing) for row in captions]
-            plain = [{one.name: cell.get(one.name) for one in CAPTION} for cell in cells]
+            plain = [{field.name: cell.get(field.name) for field in CAPTION} for cell in cells]
             columns[STREAM_PREFIX + stream] = pa.array(plain, CAPTION)
         errors = sum(cell["error"] is not None for row in captions for cell in row.values())
         return Made(pa.table(columns), {"kept": rows, "caption_errors": errors})
@@ -114,8 +120,7 @@ class ImportRelease(Stage):
                 f"import: {self.release / MANIFEST} lists {listed:,} rows, {rows:,} came in; "
                 f"run `aras check {self.release}`"
             )
-        account = {"rows_in": listed, "rows_out": rows, "rejects": 0}
-        return {"account": account, "official": False}
+        return ImportAccount(listed, rows, rejects=0).as_json()
 
 
 def _files(manifest: Manifest) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """The index of an import: every row of the sources and where its parts are, in one SQLite file.
 
 Joins, duplicates and order are the database's work, so memory stays small whatever the number of
-rows. The file is a cache: it may be deleted, and is made again when a source changes.
+rows. The file is a cache: it may be deleted, and is remade when a source changes.
 """
 
 import json
@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from builder.core.files import atomic, digest_of
-from builder.official import sources as found
 from builder.official.listing import SCHEMA, Listing
-from builder.official.sources import Source
+from builder.official.sources import Source, identity, verify
 from builder.official.zips import Member
 
 FORMAT = 2
@@ -51,8 +50,8 @@ class Line(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is to be indexed; `digest` tells a stale index."""
+class IndexRequest:
+    """What to index; an index of another `digest` is stale."""
 
     sources: tuple[Source, ...]
     md5: Mapping[str, str]
@@ -60,8 +59,8 @@ class Wanted:
     shard_rows: int
 
     def digest(self) -> str:
-        told = [found.identity(one) for one in self.sources]
-        return digest_of([FORMAT, told, dict(self.md5), self.captions, self.shard_rows])
+        identities = [identity(source) for source in self.sources]
+        return digest_of([FORMAT, identities, dict(self.md5), self.captions, self.shard_rows])
 
 
 class Index:
@@ -93,11 +92,11 @@ class Index:
         return self._base.execute("SELECT name, rows, digest FROM shard ORDER BY rowid").fetchall()
 
     def rejects(self) -> Iterator[tuple[str, str, str]]:
-        """(file, row, reason) of all that was no whole row when the sources were listed."""
+        """(file, row, reason) of every row that was not whole when the sources were listed."""
         yield from self._base.execute("SELECT file, row, reason FROM reject ORDER BY rowid")
 
     def set_aside(self) -> Iterator[tuple[str, str, str]]:
-        """(file, row, reason) of all entries that are no row: copies, strays, unreadable lines."""
+        """(file, row, reason) of the entries outside all rows: copies, strays, unreadable lines."""
         yield from self._base.execute("SELECT file, row, reason FROM entry ORDER BY rowid")
 
     def lines(self, shard: str) -> list[Line]:
@@ -120,19 +119,19 @@ def _part(source: int, path: str, offset: int | None, *rest: Any) -> Part:
     return Part(source, path, Member(path, offset, *rest))
 
 
-def ensure(path: Path, wanted: Wanted) -> Index:
-    """The index at ``path``, made or made again when it is not of these sources as they are now.
+def ensure(path: Path, request: IndexRequest) -> Index:
+    """The index at ``path``, remade when the sources have changed since.
 
-    Raises ArasError for sources that cannot be read or hold no rows, and when captions are wanted
-    and there are none; CorruptFile for a zip whose md5 differs.
+    Raises ArasError for sources that cannot be read or hold no rows, and when captions are asked
+    for and missing; CorruptFile for a zip whose md5 differs.
     """
-    digest, earlier = wanted.digest(), _open(path)
+    digest, earlier = request.digest(), _open(path)
     if earlier and earlier.fact("digest") == digest:
         return earlier
-    sums = found.verify(wanted.sources, wanted.md5, earlier.fact("md5") if earlier else {})
+    sums = verify(request.sources, request.md5, earlier.fact("md5") if earlier else {})
     with atomic(path) as temporary, closing(sqlite3.connect(temporary)) as base:
         base.executescript(SCHEMA)
-        counts = Listing(base, wanted.sources, wanted.captions, wanted.shard_rows).run()
+        counts = Listing(base, request.sources, request.captions, request.shard_rows).run()
         for name, value in (("counts", counts), ("md5", sums), ("digest", digest)):
             base.execute("INSERT INTO fact VALUES (?, ?)", (name, json.dumps(value)))
         base.commit()
@@ -140,7 +139,7 @@ def ensure(path: Path, wanted: Wanted) -> Index:
 
 
 def _open(path: Path) -> Index | None:
-    """The index that is there; None when there is none or it is damaged, and made again."""
+    """The index at ``path``; None when it is missing or damaged, and so to be made."""
     try:
         index = Index(path)
         return index if index.fact("digest") else None

@@ -9,13 +9,12 @@ from typing import Any
 
 from builder.core.errors import ArasError
 from builder.core.progress import bar
-from builder.official import sources as found
-from builder.official import streams as tables
 from builder.official.names import GROUPS, Refused
-from builder.official.sources import Entry, Odd, Source
+from builder.official.sources import Entry, Odd, Source, entries, open_table
+from builder.official.streams import Record, UnreadableLine, records
 
 MOST_NAMED = 3
-"""Odd entries that an error names."""
+"""Most odd entries that an error names."""
 
 SCHEMA = """
 PRAGMA journal_mode = OFF;
@@ -100,8 +99,8 @@ class Listing:
         self.counts: Counter[str] = Counter(dict.fromkeys(names, 0))
 
     def run(self) -> dict[str, int]:
-        """Returns ``candidates`` (names in any part), which are ``whole`` rows or ``not_whole``;
-        entries ``set_aside``, which are no row; and lines of splits that are not given."""
+        """Counts of ``candidates`` (names in any part), of them ``whole`` and ``not_whole``; of
+        entries ``set_aside``, outside every row; and of lines of splits that were not given."""
         with bar("index", None, "entries") as advance:
             self._read_tables(self._list(advance), advance)
             self._expect_rows()
@@ -111,7 +110,7 @@ class Listing:
             for file, row, spot in self.base.execute(_CONTRADICTED):
                 self._set_aside(file, row, f"captions.csv has other percentages: {spot} is taken")
             self.base.executescript(_CANDIDATES)
-            (self.counts["candidates"],) = self._one("SELECT count(*) FROM candidate")
+            (self.counts["candidates"],) = self._first("SELECT count(*) FROM candidate")
             for group in GROUPS:
                 self._join(group, advance)
         return dict(self.counts)
@@ -122,7 +121,7 @@ class Listing:
         for number, source in enumerate(self.sources):
             row = (number, str(source.path), source.kind, source.path.name)
             self.base.execute("INSERT INTO source VALUES (?, ?, ?, ?)", row)
-            for entry in found.entries(source):
+            for entry in entries(source):
                 advance(1, source.path.name)
                 if isinstance(entry, Odd):
                     self._odd(source, entry)
@@ -137,7 +136,7 @@ class Listing:
         return list(waiting.values())
 
     def _odd(self, source: Source, odd: Odd) -> None:
-        """An entry that is some row's picture costs that row; another one is set aside."""
+        """Refuse the row whose picture the entry would be; set any other entry aside."""
         if odd.entry and odd.entry.is_picture:
             _, group = odd.entry.part
             self._refuse(group, odd.entry.name, _file(source, odd), odd.reason)
@@ -145,11 +144,13 @@ class Listing:
             self._set_aside(_file(source, odd), "", odd.reason)
 
     def _picture(self, number: int, entry: Entry) -> None:
-        one, (role, group) = entry.member, entry.part
-        where = (one.offset, one.packed, one.size, one.crc, one.method) if one else (None,) * 5
+        member, (role, group) = entry.member, entry.part
+        place: tuple[int | None, ...] = (None,) * 5
+        if member:
+            place = (member.offset, member.packed, member.size, member.crc, member.method)
         self.base.execute(
             f"INSERT INTO picture VALUES (NULL{', ?' * 11})",
-            (role, group, entry.name, number, entry.path, entry.stamp, *where),
+            (role, group, entry.name, number, entry.path, entry.stamp, *place),
         )
 
     def _read_tables(self, waiting: Sequence[tuple[Source, Entry]], advance: Any) -> None:
@@ -158,15 +159,15 @@ class Listing:
                 continue
             file = _file(source, entry)
             try:
-                with found.open_table(source, entry) as stream:
-                    for record in tables.records(stream, file, entry.group):
+                with open_table(source, entry) as stream:
+                    for record in records(stream, file, entry.group):
                         advance(1, file)
                         self._record(entry.role, file, record)
             except (Refused, OSError) as error:
                 raise ArasError(f"{file}: {error}; fetch {source.path.name} again") from error
 
-    def _record(self, role: str, file: str, record: tables.Record | tables.Bad) -> None:
-        if isinstance(record, tables.Bad):
+    def _record(self, role: str, file: str, record: Record | UnreadableLine) -> None:
+        if isinstance(record, UnreadableLine):
             self._set_aside(file, f"line {record.line} ({record.row})", record.reason)
             return
         percent = None if record.percent is None else json.dumps(record.percent)
@@ -180,15 +181,18 @@ class Listing:
 
     def _expect_rows(self) -> None:
         """Drop lines of splits without pictures. Raises ArasError when nothing is left."""
-        where = ", ".join(str(one.path) for one in self.sources)
-        if not self._one("SELECT count(*) FROM picture")[0]:
+        where = ", ".join(str(source.path) for source in self.sources)
+        if not self._first("SELECT count(*) FROM picture")[0]:
             odd = self.base.execute(_ODD, (MOST_NAMED,))
             seen = "; ".join(f"{file}: {reason}" for file, reason in odd) or "nothing at all"
-            raise ArasError(f"{where}: no {{train,val,test,synth}}/images/NAME.png there ({seen})")
-        if self.captions and not self._one("SELECT count(*) FROM record WHERE role = 'caption'")[0]:
+            raise ArasError(f"{where}: no {{train,val,test,synth}}/images/NAME.png inside ({seen})")
+        if (
+            self.captions
+            and not self._first("SELECT count(*) FROM record WHERE role = 'caption'")[0]
+        ):
             raise ArasError(
                 f"{where}: no captions.csv inside, beside or above; name it as a source, or set "
-                "captions = false in [import] to do without"
+                "captions = false in [import] to import without"
             )
         for role, count in ELSEWHERE.items():
             done = self.base.execute(
@@ -204,17 +208,17 @@ class Listing:
             "DROP TABLE IF EXISTS temp.copies; CREATE TEMP TABLE copies AS SELECT role, grp, name "
             f"FROM {table} GROUP BY role, grp, name HAVING count(*) > 1"
         )
-        for one in self.base.execute("SELECT * FROM temp.copies"):
-            role, group, name = one
+        for part in self.base.execute("SELECT * FROM temp.copies"):
+            role, group, name = part
             query = f"SELECT id, file, row, spot, content FROM {table}_part WHERE {key} ORDER BY id"
-            (first, file, _, spot, content), *others = self.base.execute(query, one).fetchall()
+            (first, file, _, spot, content), *others = self.base.execute(query, part).fetchall()
             if differ := [other for *_, other, its in others if its != content]:
                 reason = f"{PLURALS.get(role, role)} that differ: {spot}, {', '.join(differ)}"
                 self._refuse(group, name, file, reason)
             else:
                 for _, copy, row, *_ in others:
                     self._set_aside(copy, row, f"repeats {ARTICLES.get(role, role)}: {spot}")
-            self.base.execute(f"DELETE FROM {table} WHERE {key} AND id <> ?", (*one, first))
+            self.base.execute(f"DELETE FROM {table} WHERE {key} AND id <> ?", (*part, first))
 
     def _join(self, group: str, advance: Any) -> None:
         """Enter the whole rows of a group, cut into shards; reject the others with the reason."""
@@ -224,7 +228,7 @@ class Listing:
         digest, rows, number = hashlib.sha256(), 0, 0
         for name, image, mask, caption, percent, file, reason, *content in cells:
             parts = {"image": image, "mask": mask, "caption": caption if captions else 0}
-            missing = [f"no {part}" for part, one in parts.items() if one is None]
+            missing = [f"no {part}" for part, number in parts.items() if number is None]
             if reason or missing:
                 file = file or self._file_of([image, mask], [caption, percent])
                 reject = (file, f"{group}/{name}", reason or ", ".join(missing))
@@ -248,24 +252,24 @@ class Listing:
         self.base.execute("INSERT INTO shard VALUES (?, ?, ?)", (name, rows, digest))
 
     def _set_aside(self, file: str, row: str, reason: str) -> None:
-        """List an entry that is no row and no part of one."""
+        """List an entry that belongs to no row."""
         self.counts["set_aside"] += 1
         self.base.execute("INSERT INTO entry VALUES (?, ?, ?)", (file, row, reason))
 
     def _refuse(self, group: str, name: str, file: str, reason: str) -> None:
-        """Reject a row for the first of the reasons that are found."""
+        """Reject a row, for its first reason only."""
         values = (group, name, file, reason)
         self.base.execute("INSERT OR IGNORE INTO refused VALUES (?, ?, ?, ?)", values)
 
     def _file_of(self, pictures: list[int | None], records: list[int | None]) -> str:
         """The file that the first part of an incomplete row is in."""
         for table, numbers in (("picture", pictures), ("record", records)):
-            for number in (one for one in numbers if one is not None):
+            for number in (number for number in numbers if number is not None):
                 query = f"SELECT file FROM {table}_part WHERE id = {number}"
-                return str(self._one(query)[0])
+                return str(self._first(query)[0])
         return ""
 
-    def _one(self, query: str) -> Any:
+    def _first(self, query: str) -> Any:
         return self.base.execute(query).fetchone()
 
 

@@ -1,4 +1,4 @@
-"""What the official layout calls things: splits, streams, columns, and where a name lies."""
+"""Names in the official layout: splits, streams, columns, and the place that a name gives."""
 
 import re
 from typing import NamedTuple
@@ -23,7 +23,7 @@ HEADER = ("filename", "split", *CLASSES, *STREAMS)
 """The 14 columns of captions.csv."""
 
 ERROR = "ERROR:"
-"""How a text begins that stands in captions.csv for a caption that failed."""
+"""Beginning of a text in captions.csv that replaces a caption that failed."""
 
 GROUPS = {
     "train": ("real", "train"),
@@ -32,10 +32,10 @@ GROUPS = {
     "synth": ("synthetic", "train"),
     "generated": ("synthetic", "train"),
 }
-"""Group of the layout → (kind, split) of its rows, in the order in which they are imported.
+"""Group of the layout → (kind, split) of its rows, in the order of the import.
 
-A name is unique within its group only. ``generated`` are the pictures of train/generated: one per
-train mask, drawn on it, without captions of their own.
+A name is unique within its group only. ``generated`` are the pictures of train/generated: one for
+each train mask, drawn on it, without captions of their own.
 """
 
 OFFICIAL_RECORD = "18890661"
@@ -92,16 +92,16 @@ def row_id(group: str, stem: str, run: str) -> str:
 
 
 def place(stem: str, size: int) -> Place | None:
-    """Where a real tile of ``size`` pixels lies, from ``<cell>_<patch row>_<patch column>``.
+    """Georeference of a real tile of ``size`` pixels, from ``<cell>_<patch row>_<patch column>``.
 
     The cell is the lower-left corner of a 1° composite of 12,000 pixels, patches count from its
-    upper left. None when the name says no such place.
+    upper left. None when the name is not of this form.
     """
-    found = _TILE.fullmatch(stem)
-    if not found:
+    match = _TILE.fullmatch(stem)
+    if not match:
         return None
-    row, column = int(found[2]), int(found[3])
-    left, top = grid.cell_origin(found[1])
+    row, column = int(match[2]), int(match[3])
+    left, top = grid.cell_origin(match[1])
     inside = max(row, column) < grid.PER_DEGREE // size
     if not inside or not 0 <= left < 360 * grid.PER_DEGREE or not 0 <= top < 180 * grid.PER_DEGREE:
         return None

@@ -14,12 +14,12 @@ from builder.land.pictures import Pixels, decode_png
 from builder.official.names import Refused
 
 UNKNOWN = 255
-"""Id that `colour_table` gives to every colour outside the palette."""
+"""Id of every colour outside the palette, in `colour_table`."""
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _RGB = 2
 _KINDS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
-_TOLD = 3  # unknown colours that are named
+_SHOWN = 3  # most unknown colours that an error names
 
 
 class Png(NamedTuple):
@@ -34,7 +34,7 @@ class Png(NamedTuple):
 
 
 def parse_png(data: bytes) -> Png:
-    """Walk the chunks of a PNG. Raises Refused when it is none, cut short or damaged."""
+    """Walk the chunks of a PNG. Raises Refused when it is not a PNG, cut short or damaged."""
     if not data.startswith(_SIGNATURE):
         raise Refused("not a PNG")
     view, place, kind = memoryview(data), 8, b""
@@ -64,7 +64,7 @@ def parse_png(data: bytes) -> Png:
 
 
 def check_image(data: bytes, size: int) -> None:
-    """See that ``data`` is a whole 8-bit RGB PNG of ``size``×``size`` pixels.
+    """Check that ``data`` is a whole 8-bit RGB PNG of ``size``×``size`` pixels.
 
     All samples are unpacked and counted, but not unfiltered: less than half the work of decoding
     them. Raises Refused saying what it is instead.
@@ -73,17 +73,17 @@ def check_image(data: bytes, size: int) -> None:
     _check_size(png, size)
     if (png.colour, png.depth) != (_RGB, 8):
         kind = _KINDS.get(png.colour, f"type {png.colour}")
-        raise Refused(f"not RGB: a {png.depth}-bit {kind} picture, 8-bit RGB wanted")
+        raise Refused(f"not RGB: a {png.depth}-bit {kind} picture, expected 8-bit RGB")
     if png.interlaced:
         decode_png(data, "an interlaced picture")
         return
-    wanted = size * (3 * size + 1)
+    expected = size * (3 * size + 1)
     try:
-        samples = zlib.decompressobj().decompress(png.packed, wanted + 1)
+        samples = zlib.decompressobj().decompress(png.packed, expected + 1)
     except zlib.error as error:
         raise Refused(f"damaged PNG ({error})") from error
-    if len(samples) != wanted:
-        raise Refused(f"damaged PNG ({len(samples):,} bytes of samples, {wanted:,} wanted)")
+    if len(samples) != expected:
+        raise Refused(f"damaged PNG ({len(samples):,} bytes of samples, expected {expected:,})")
 
 
 def colour_table() -> Pixels:
@@ -104,7 +104,7 @@ def mask_ids(data: bytes, size: int, table: Pixels) -> Pixels:
     _check_size(png, size)
     if png.colour not in (2, 3, 6) or png.depth > 8:
         kind = _KINDS.get(png.colour, f"type {png.colour}")
-        raise Refused(f"not RGB: a {png.depth}-bit {kind} mask, 8-bit RGB wanted")
+        raise Refused(f"not RGB: a {png.depth}-bit {kind} mask, expected 8-bit RGB")
     try:
         with Image.open(io.BytesIO(data)) as picture:
             rgb = picture if picture.mode == "RGB" else picture.convert("RGB")
@@ -122,14 +122,16 @@ def colours_to_ids(packed: npt.NDArray[np.uint32], table: Pixels) -> Pixels:
         return ids
     colours, counts = np.unique(wrong, return_counts=True)
     most = np.argsort(-counts, kind="stable")
-    told = [
+    shown = [
         f"({c & 255}, {c >> 8 & 255}, {c >> 16}) in {n:,} pixels"
-        for c, n in zip(colours[most][:_TOLD].tolist(), counts[most][:_TOLD].tolist(), strict=True)
+        for c, n in zip(
+            colours[most][:_SHOWN].tolist(), counts[most][:_SHOWN].tolist(), strict=True
+        )
     ]
-    more = f" and {len(colours) - _TOLD} more" if len(colours) > _TOLD else ""
-    raise Refused(f"mask colour outside the palette: {', '.join(told)}{more}")
+    more = f" and {len(colours) - _SHOWN} more" if len(colours) > _SHOWN else ""
+    raise Refused(f"mask colour outside the palette: {', '.join(shown)}{more}")
 
 
 def _check_size(png: Png, size: int) -> None:
     if (png.width, png.height) != (size, size):
-        raise Refused(f"wrong size: {png.width}×{png.height} pixels, {size}×{size} wanted")
+        raise Refused(f"wrong size: {png.width}×{png.height} pixels, expected {size}×{size}")

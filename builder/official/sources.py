@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,55 +79,54 @@ class Entry:
 
 @dataclass(frozen=True)
 class Odd:
-    """An entry that is no part of the layout, or not to be trusted: then ``entry`` is what it
-    would be."""
+    """An entry outside the layout, or one not to be trusted: then ``entry`` is what it would be."""
 
     path: str
     reason: str
     entry: Entry | None = None
 
 
-def find(paths: Sequence[Path]) -> list[Source]:
+def find_sources(paths: Sequence[Path]) -> list[Source]:
     """The sources behind the given paths, and any captions.csv beside or one level above them.
 
     A folder that holds nothing but zips (as `aras fetch official` leaves it) stands for them.
-    Raises ArasError for a path that is not there or is none of these.
+    Raises ArasError for a path that is missing or is none of these.
     """
-    found: list[Source] = []
+    sources: list[Source] = []
     for path in paths:
-        found += _sources(path)
-    twice = {one.path for one in found if sum(one.path == other.path for other in found) > 1}
-    if twice:
+        sources += _sources(path)
+    counts = Counter(source.path for source in sources)
+    if twice := [path for path, n in counts.items() if n > 1]:
         raise ArasError(f"{min(twice)}: named twice among the sources")
-    for one in [one for one in found if one.kind != "table"]:
-        beside = (one.path.parent / CAPTIONS).resolve()
-        inside = one.kind == "folder" and (one.path / CAPTIONS).is_file()
-        if beside.is_file() and not inside and all(beside != other.path for other in found):
-            found.append(Source(beside, "table"))
-        for table in sorted((one.path.parent / PERCENTAGES).glob("*.csv")):
-            if one.kind == "zip" and all(table.resolve() != other.path for other in found):
-                found.append(Source(table.resolve(), "table"))
-    return found
+    for source in [source for source in sources if source.kind != "table"]:
+        beside = (source.path.parent / CAPTIONS).resolve()
+        inside = source.kind == "folder" and (source.path / CAPTIONS).is_file()
+        if beside.is_file() and not inside and all(beside != other.path for other in sources):
+            sources.append(Source(beside, "table"))
+        for table in sorted((source.path.parent / PERCENTAGES).glob("*.csv")):
+            if source.kind == "zip" and all(table.resolve() != other.path for other in sources):
+                sources.append(Source(table.resolve(), "table"))
+    return sources
 
 
 def _sources(path: Path) -> list[Source]:
     path = path.resolve()
     if path.is_dir():
         inside = archives(path)
-        layout = [one for one in os.scandir(path) if one.is_dir() and _is_part(one.name)]
+        layout = [entry for entry in os.scandir(path) if entry.is_dir() and _is_part(entry.name)]
         if inside and layout:
             raise ArasError(
                 f"{path}: holds zips ({inside[0].name}) and folders ({layout[0].name}/): name "
                 "the ones to import"
             )
-        return [Source(one, "zip") for one in inside] or [Source(path, "folder")]
+        return [Source(archive, "zip") for archive in inside] or [Source(path, "folder")]
     if not path.is_file():
         raise ArasError(f"{path}: no such zip, folder or {CAPTIONS}")
     if path.suffix.lower() == ".zip":
         return [Source(path, "zip")]
     if path.name == CAPTIONS or path.parent.name == PERCENTAGES:
         return [Source(path, "table")]
-    raise ArasError(f"{path}: neither a zip, a folder nor a {CAPTIONS}")
+    raise ArasError(f"{path}: not a zip, a folder or a {CAPTIONS}")
 
 
 def archives(path: Path) -> list[Path]:
@@ -141,7 +141,7 @@ def _is_part(name: str) -> bool:
 
 
 def identity(source: Source) -> str:
-    """Digest of what tells a changed source: size and time of the file, or of each in a folder."""
+    """Digest that changes with a source: size and time of the file, or of each in a folder."""
     if source.kind != "folder":
         stat = source.path.stat()
         return digest_of([str(source.path), stat.st_size, stat.st_mtime_ns])
@@ -180,7 +180,7 @@ def classify(
         of = group_of(parts[-1][:-4])
         return Entry("percentages", of, parts[-1], path, stamp, member)
     if folder not in FOLDERS or not parts[-1].endswith(".png") or "__MACOSX" in parts:
-        return Odd(path, "no part of the layout")
+        return Odd(path, "not part of the layout")
     role, of = FOLDERS[folder], inner or group
     if of is None or (role == "generated" and of != "train"):
         return Odd(path, "unknown split: no folder above is train, val, test or synth")
@@ -191,7 +191,7 @@ def classify(
 
 
 def _checked(entry: Entry | Odd) -> Entry | Odd:
-    """An entry of a zip that would not be unpacked is odd."""
+    """The entry, or an `Odd` for an entry of a zip that must not be unpacked."""
     if isinstance(entry, Odd) or entry.member is None:
         return entry
     table = entry.role in ("captions", "percentages")
@@ -230,15 +230,15 @@ def _walk(root: Path) -> Iterator[tuple[str, str]]:
         for name in sorted(files):
             try:
                 stat = os.stat(os.path.join(folder, name))
-            except OSError:  # a link that leads nowhere: reading it will say so
+            except OSError:  # a link that leads nowhere: reading it gives the error
                 yield prefix + name, "missing"
                 continue
             yield prefix + name, f"{stat.st_size}:{stat.st_mtime_ns}"
 
 
 def expected_md5(path: Path, given: Mapping[str, str]) -> tuple[str, str] | None:
-    """(md5, who says so) of a zip: given by its name, in MD5SUMS beside it, or of the official
-    record; None when nobody says or `ANY` is given."""
+    """(md5, its origin) of a zip: given by its name, in MD5SUMS beside it, or of the official
+    record; None when there is none or `ANY` is given."""
     if path.name in given:
         return None if given[path.name] == ANY else (given[path.name].lower(), "given")
     sums = path.parent / "MD5SUMS"
@@ -254,26 +254,27 @@ def expected_md5(path: Path, given: Mapping[str, str]) -> tuple[str, str] | None
 def verify(
     sources: Sequence[Source], given: Mapping[str, str], earlier: Mapping[str, Sequence[str]]
 ) -> dict[str, list[str]]:
-    """Check the md5 of every zip that somebody gives one for: path → [identity, md5].
+    """Check the md5 of every zip for which one is known: path → [identity, md5].
 
     ``earlier`` is what the last call returned: a zip unchanged since is not read again. Raises
-    ArasError for a given name that is no source, CorruptFile for a sum that differs.
+    ArasError for a given name that is not a source, CorruptFile for a sum that differs.
     """
-    every = [one for one in sources if one.kind == "zip"]
-    for name in sorted(set(given) - {one.path.name for one in every}):
-        raise ArasError(f"an md5 is given for {name}, which is none of the zips to import")
-    wanted = {one: sum_ for one in every if (sum_ := expected_md5(one.path, given))}
-    known = {str(one.path): [identity(one), sum_] for one, (sum_, _) in wanted.items()}
-    todo = [one for one in wanted if list(earlier.get(str(one.path), ())) != known[str(one.path)]]
+    zips_ = [source for source in sources if source.kind == "zip"]
+    for name in sorted(set(given) - {source.path.name for source in zips_}):
+        raise ArasError(f"an md5 is given for {name}, which is not one of the zips to import")
+    expected = {source: sum_ for source in zips_ if (sum_ := expected_md5(source.path, given))}
+    known = {str(source.path): [identity(source), sum_] for source, (sum_, _) in expected.items()}
+    stale = [s for s in expected if list(earlier.get(str(s.path), ())) != known[str(s.path)]]
     wrong = []
-    with bar("md5", sum(one.path.stat().st_size for one in todo), "bytes") as advance:
-        for path, (expected, who) in ((one.path, wanted[one]) for one in todo):
-            found = hash_file(path, "md5", advance=advance)["md5"]
-            if found != expected:
+    with bar("md5", sum(source.path.stat().st_size for source in stale), "bytes") as advance:
+        for source in stale:
+            path, (sum_, origin) = source.path, expected[source]
+            actual = hash_file(path, "md5", advance=advance)["md5"]
+            if actual != sum_:
                 wrong.append(
-                    f"{path}: its md5 is {found}, not {expected} ({who}); fetch it again, or, if "
-                    f"it is another release, say so: --md5 {path.name}={found} (or ={ANY}), in a "
-                    f'recipe "{path.name}" = "{found}" under [import.md5]'
+                    f"{path}: its md5 is {actual}, expected {sum_} ({origin}); fetch it again or, "
+                    f"if it is another release, give its sum: --md5 {path.name}={actual} (or "
+                    f'={ANY}), in a recipe "{path.name}" = "{actual}" under [import.md5]'
                 )
     if wrong:
         raise CorruptFile("\n".join(wrong))
@@ -284,6 +285,6 @@ def has_captions(paths: Sequence[Path]) -> bool:
     """There is a captions.csv in, beside or above the sources behind ``paths``."""
     return any(
         isinstance(entry, Entry) and entry.role == "captions"
-        for source in sorted(find(paths), key=lambda one: one.kind != "table")
+        for source in sorted(find_sources(paths), key=lambda source: source.kind != "table")
         for entry in entries(source)
     )

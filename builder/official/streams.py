@@ -1,4 +1,4 @@
-"""Which stream each caption column of the layout holds, who wrote it, and its rows as columns."""
+"""Caption tables of the layout: which stream a column holds, who wrote it, and its records."""
 
 import contextlib
 import csv
@@ -36,63 +36,67 @@ class Column(NamedTuple):
 
 
 UNKNOWN = tuple(Column(name, name) for name in STREAMS)
-"""The columns of somebody's captions.csv: who wrote them is not known."""
+"""The columns of any other captions.csv: their models are not known."""
 PUBLISHED = tuple(Column(name, name, model) for name, model in STREAMS.items())
-"""Those of the official record, which names the models and no revision, prompt or seed."""
+"""The columns of the official record, which names the models but no revision, prompt or seed."""
 
 
 def columns_of(sources: Sequence[Path], md5: Mapping[str, str]) -> tuple[Column, ...]:
     """The columns to import from ``sources``, of which nothing else is read.
 
     What a `SIDECAR` in or beside them says, else `PUBLISHED` for the official zips, by their md5,
-    else `UNKNOWN`. Raises ArasError for a sidecar that is none, and for two that differ.
+    else `UNKNOWN`. Raises ArasError for an unreadable sidecar, and for two that differ.
     """
     places = dict.fromkeys(
         place / SIDECAR
         for path in sources
         for place in ([path, path.parent] if path.is_dir() else [path.parent])
     )
-    told = {path: _read(path) for path in places if path.is_file()}
-    if len(set(told.values())) > 1:
+    sidecars = {path: _read(path) for path in places if path.is_file()}
+    if len(set(sidecars.values())) > 1:
         raise ArasError(
-            f"{' and '.join(map(str, told))} differ: keep the one of these captions.csv"
+            f"{' and '.join(map(str, sidecars))} differ: keep the one of this captions.csv"
         )
-    if told:
-        return next(iter(told.values()))
+    if sidecars:
+        return next(iter(sidecars.values()))
     zips = [archives(path) for path in sources if path.name != "captions.csv"]
-    sums = [expected_md5(one, md5) for some in zips for one in some]
-    official = all(zips) and all(one and one[0] in OFFICIAL_MD5.values() for one in sums)
-    return PUBLISHED if zips and official else UNKNOWN
+    sums = [expected_md5(archive, md5) for archives_ in zips for archive in archives_]
+    official = all(sum_ and sum_[0] in OFFICIAL_MD5.values() for sum_ in sums)
+    return PUBLISHED if zips and all(zips) and official else UNKNOWN
 
 
 def _read(path: Path) -> tuple[Column, ...]:
     try:
-        told = read_json(path)
-        if told["format"] != FORMAT or not told["columns"].keys() <= STREAMS.keys():
+        sidecar = read_json(path)
+        if sidecar["format"] != FORMAT or not sidecar["columns"].keys() <= STREAMS.keys():
             raise ValueError("another format")
-        found = [Column(name, **one) for name, one in told["columns"].items() if one is not None]
-        if len({one.stream for one in found}) < len(found):
-            raise ValueError("a stream stands in two columns")
+        columns = [
+            Column(name, **values)
+            for name, values in sidecar["columns"].items()
+            if values is not None
+        ]
+        if len({column.stream for column in columns}) < len(columns):
+            raise ValueError("two columns have the same stream")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArasError(
             f"{path}: does not say which streams captions.csv holds ({error}); `aras export` "
-            "writes it, and without it the columns have their own names and no model"
+            "writes this file, and without it the columns keep their names and have no model"
         ) from error
-    return tuple(found)
+    return tuple(columns)
 
 
 def write_sidecar(folder: Path, columns: Mapping[str, Column | None]) -> None:
     """Write which stream fills each official column; None for a column without one."""
-    told = {
-        name: None if one is None else {k: v for k, v in one._asdict().items() if k != "name"}
-        for name, one in columns.items()
+    written = {
+        name: None if column is None else {k: v for k, v in column._asdict().items() if k != "name"}
+        for name, column in columns.items()
     }
-    write_json(folder / SIDECAR, {"format": FORMAT, "columns": told})
+    write_json(folder / SIDECAR, {"format": FORMAT, "columns": written})
 
 
 def caption_columns(columns: Sequence[Column], rows: Sequence[Texts]) -> dict[str, pa.Array]:
-    """One column of the store per stream. Seeds do not stand in the layout, and are null."""
-    made = {}
+    """One column of the store per stream. The layout has no seeds: they are null."""
+    streams: dict[str, pa.Array] = {}
     for column in columns:
         cells = [cell(texts, column) for texts in rows]
         values: dict[str, Any] = {
@@ -100,13 +104,17 @@ def caption_columns(columns: Sequence[Column], rows: Sequence[Texts]) -> dict[st
             "error": [error for _, error in cells],
             **{name: [getattr(column, name)] * len(cells) for name in Column._fields[2:]},
         }
-        arrays = [pa.array(values.get(one.name, [None] * len(cells)), one.type) for one in CAPTION]
-        made[STREAM_PREFIX + column.stream] = pa.StructArray.from_arrays(arrays, fields=[*CAPTION])
-    return made
+        arrays = [
+            pa.array(values.get(field.name, [None] * len(cells)), field.type) for field in CAPTION
+        ]
+        streams[STREAM_PREFIX + column.stream] = pa.StructArray.from_arrays(
+            arrays, fields=[*CAPTION]
+        )
+    return streams
 
 
 def cell(texts: Texts, column: Column) -> tuple[str | None, str | None]:
-    """(text, error) of a published caption: exactly one of them is there."""
+    """(text, error) of a published caption: exactly one of them is given."""
     if texts is None:
         return None, NO_CAPTIONS
     text = texts[list(STREAMS).index(column.name)]
@@ -131,15 +139,17 @@ class Record(NamedTuple):
     texts: tuple[str | None, ...]
 
 
-class Bad(NamedTuple):
-    """A line that is no record; ``row`` is its first cell."""
+class UnreadableLine(NamedTuple):
+    """A line that is not a record; ``row`` is its first cell."""
 
     line: int
     row: str
     reason: str
 
 
-def records(source: BinaryIO, where: str, group: str | None = None) -> Iterator[Record | Bad]:
+def records(
+    source: BinaryIO, where: str, group: str | None = None
+) -> Iterator[Record | UnreadableLine]:
     """Read a table in any column order, with or without BOM, LF or CRLF.
 
     ``group`` is the split of all lines where the table has no ``split`` column. Raises ArasError
@@ -157,34 +167,34 @@ def records(source: BinaryIO, where: str, group: str | None = None) -> Iterator[
             except StopIteration:
                 break
             except csv.Error as error:
-                yield Bad(first, "", f"not readable as CSV: {error}")
+                yield UnreadableLine(first, "", f"not readable as CSV: {error}")
                 continue
             if not cells:
                 continue
             if "filename" in cells:
                 if places is not None:
-                    yield Bad(first, "filename", "repeated header line")
+                    yield UnreadableLine(first, "filename", "repeated header line")
                 places, width = _header(cells, where, group), len(cells)
                 continue
             if places is None:
                 raise ArasError(
-                    f"{where}: its first line is no header ({', '.join(HEADER[:3])}, … wanted)"
+                    f"{where}: the first line is not a header; expected {', '.join(HEADER[:3])}, …"
                 )
             try:
                 if len(cells) != width:
-                    raise Refused(f"wrong number of fields: {len(cells)}, {width} wanted")
+                    raise Refused(f"wrong number of fields: {len(cells)}, expected {width}")
                 yield _record(first, cells, places, group)
             except Refused as error:
-                yield Bad(first, _shown(cells[0]), str(error))
+                yield UnreadableLine(first, _shown(cells[0]), str(error))
     if places is None:
-        raise ArasError(f"{where}: is empty; a header line is wanted")
+        raise ArasError(f"{where}: is empty; expected a header line")
 
 
 def _header(cells: Sequence[str], where: str, group: str | None) -> dict[str, int]:
     """Column name → position. A repeated header may bring another order, from there on."""
     places = {name.strip(): i for i, name in enumerate(cells)}
     if "split" not in places and group is None:
-        raise ArasError(f"{where}: has no column split, and its place does not say which split")
+        raise ArasError(f"{where}: has no column split, and no folder above says which split")
     if not places.keys() & {*CLASSES, *STREAMS}:
         raise ArasError(f"{where}: has neither percentages nor captions ({', '.join(cells)})")
     return places
@@ -200,7 +210,7 @@ def _record(line: int, cells: Sequence[str], places: dict[str, int], group: str 
         named = cells[places["split"]].strip()
         group = group_of(named)
         if group is None:
-            raise Refused(f"unknown split: {named[:40]!r} is none of train, val, test, synth")
+            raise Refused(f"unknown split: {named[:40]!r}, expected train, val, test or synth")
     assert group is not None
     percent = None
     if places.keys() >= set(CLASSES):
@@ -216,7 +226,7 @@ def _percent(name: str, cell: str) -> int:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 100 or value != int(value):
-        raise Refused(f"no whole percentage: {name} = {cell[:20]!r}")
+        raise Refused(f"not a whole percentage: {name} = {cell[:20]!r}")
     return int(value)
 
 

@@ -23,7 +23,7 @@ _FULL = 0xFFFFFFFF
 STORED, DEFLATED = 0, 8
 
 MOST_RATIO = 200
-"""An entry that claims to unpack to more than this many times its size is taken for a bomb."""
+"""An entry that claims to unpack to more than this many times its size counts as a bomb."""
 SMALL = 1 << 16
 """Entries up to this many bytes may have any ratio."""
 
@@ -46,7 +46,7 @@ class Member:
 
 
 def members(path: Path) -> Iterator[Member]:
-    """Walk the central directory. Raises ArasError when the file is no whole zip."""
+    """Walk the central directory. Raises ArasError when the file is not a whole zip."""
     with path.open("rb") as file:
         total, start, size = _directory(file, path)
         file.seek(start)
@@ -84,7 +84,7 @@ def check(member: Member, most: int) -> None:
     if member.encrypted:
         raise Refused("encrypted")
     if member.method not in (STORED, DEFLATED):
-        raise Refused(f"unknown packing: method {member.method}; stored and deflate are read")
+        raise Refused(f"unknown packing: method {member.method}, expected stored or deflate")
     if member.size > most:
         raise Refused(f"too large: {member.size:,} bytes unpacked, at most {most:,} are read")
     if member.size > SMALL and member.size > MOST_RATIO * max(1, member.packed):
@@ -144,7 +144,7 @@ def _to_data(file: BinaryIO, member: Member) -> None:
     file.seek(member.offset)
     header = file.read(_LOCAL.size)
     if len(header) < _LOCAL.size or not header.startswith(b"PK\3\4"):
-        raise Refused("damaged in the archive (nothing stands where the directory says)")
+        raise Refused("damaged in the archive (no entry where its directory says)")
     name, extra = _LOCAL.unpack(header)[-2:]
     file.seek(name + extra, io.SEEK_CUR)
 
@@ -157,9 +157,9 @@ def _directory(file: BinaryIO, path: Path) -> tuple[int, int, int]:
     tail = file.read(tail_size)
     place = tail.rfind(_END)
     while place >= 0 and not _ends(tail, place):
-        place = tail.rfind(_END, 0, place + 3)  # that one stands in a comment
+        place = tail.rfind(_END, 0, place + 3)  # a signature inside a comment
     if place < 0:
-        raise _damaged(path, "no end record: it is no zip, or only a part of one")
+        raise _damaged(path, "no end record: not a zip, or only a part of one")
     total, size, start = struct.unpack("<10xHII", tail[place : place + 20])
     end = length - tail_size + place
     locator = tail[max(0, place - 20) : place]
@@ -203,7 +203,7 @@ def _wide(extra: bytes, *values: int) -> list[int]:
         kind, length = struct.unpack("<HH", extra[:4])
         if kind == 1:
             wide = struct.iter_unpack("<Q", extra[4 : 4 + length // 8 * 8])
-            return [next(wide)[0] if one == _FULL else one for one in values]
+            return [next(wide)[0] if value == _FULL else value for value in values]
         extra = extra[4 + length :]
     return list(values)
 

@@ -62,17 +62,17 @@ class Generate(Stage):
 
     @property
     def adds(self) -> tuple[str, ...]:
-        made = ("mask", *COMPOSITION, "gen_mask") if self.mask == "layout" else ()
-        return ("image", *made, "gen_model", "gen_revision", "gen_config_sha256")
+        labels = ("mask", *COMPOSITION, "gen_mask") if self.mask == "layout" else ()
+        return ("image", *labels, "gen_model", "gen_revision", "gen_config_sha256")
 
     def config(self) -> dict[str, Any]:
-        told = super().config()
+        settings = super().config()
         if self.pipeline is None:
-            del told["pipeline"]
+            del settings["pipeline"]
         else:
-            del told["sampler"], told["sampling_steps"], told["guidance"]
-            told["pipeline"] = self._asked
-        return told
+            del settings["sampler"], settings["sampling_steps"], settings["guidance"]
+            settings["pipeline"] = self._asked
+        return settings
 
     @property
     def _asked(self) -> dict[str, Any]:
@@ -102,12 +102,12 @@ class Generate(Stage):
         from builder.models import training
 
         ours = model.load(self.model, compiled=self.compile, channels_last=self.channels_last)
-        found = training.require(self.model, "generator")
-        told = found["settings"]
+        record = training.require(self.model, "generator")
+        settings = record["settings"]
         how = model.Sampling(self.sampler, self.sampling_steps, self.guidance)
         return lambda layouts, seeds: model.sample(ours, layouts, seeds, how), {
-            "gen_model": f"aras {told['kind']} UNet2DModel, {told['widths']}",
-            "gen_revision": found["weights_sha256"],
+            "gen_model": f"aras {settings['kind']} UNet2DModel, {settings['widths']}",
+            "gen_revision": record["weights_sha256"],
             "gen_config_sha256": digest_of(asdict(how)),
         }
 
@@ -132,8 +132,8 @@ class Generate(Stage):
         if self.size:
             return [np.zeros((self.size, self.size), dtype=np.uint8)] * len(ids)
         layouts = [
-            decode_mask(data, f"layout of {one}")
-            for data, one in zip(image_bytes(table.column("layout")), ids, strict=True)
+            decode_mask(data, f"layout of {row_id}")
+            for data, row_id in zip(image_bytes(table.column("layout")), ids, strict=True)
         ]
         if len({mask.shape for mask in layouts}) > 1:
             raise ArasError(f"layouts of several sizes among {ids[0]} … {ids[-1]}")
@@ -147,9 +147,9 @@ class Generate(Stage):
             layouts = self._layouts(table, ids)
             spans = [slice(i, i + self.batch) for i in range(0, len(ids), self.batch)]
             drawn = [draw(np.stack(layouts[s]), seeds[s]) for s in spans]
-            names = [one.split("/")[-1] + ".png" for one in ids]
+            names = [row_id.split("/")[-1] + ".png" for row_id in ids]
             columns: dict[str, Any] = {
-                "image": image_column([encode_png(one) for part in drawn for one in part], names),
+                "image": image_column([encode_png(tile) for part in drawn for tile in part], names),
                 **{name: pa.array([value] * len(ids)) for name, value in facts.items()},
             }
             if self.mask == "layout":

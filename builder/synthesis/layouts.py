@@ -101,13 +101,13 @@ class Layouts(Stage):
             rows=self.rows,
             max_repeats=self.max_repeats,
             natural=natural,
-            prior=[PRIOR if _is_changed(one) else 1.0 for one in candidates],
+            prior=[PRIOR if _is_changed(candidate) else 1.0 for candidate in candidates],
         )
         if not plan.feasible and not self.nearest:
             raise ArasError(
                 f"[generator] balance is out of reach; nearest = true takes the nearest\n{plan}"
             )
-        names = [f"{one.tile}|{one.change}" for one in candidates]
+        names = [f"{candidate.tile}|{candidate.change}" for candidate in candidates]
         repeats = balance.allocate(
             plan.weights, self.rows, self.seed, ids=names, compositions=counts
         )
@@ -118,29 +118,29 @@ class Layouts(Stage):
     def open(self, store: Store, survey: Found) -> Maker:
         return lambda span: self._make(store, survey, span)
 
-    def _make(self, store: Store, found: Found, span: tuple[int, int]) -> Made:
+    def _make(self, store: Store, chosen: Found, span: tuple[int, int]) -> Made:
         ids, seeds, tiles, transforms, masks = [], [], [], [], []
         cache: dict[str, dict[str, Mask]] = {}
         alike = 0
         for number in range(*span):
-            place, repeat = found.rows[number]
-            one = found.candidates[place]
-            if one.shard not in cache:
-                cache = {one.shard: _masks(store.read(one.shard, ("id", "mask")))}
-            mask = _apply(one.change, one.tile, cache[one.shard], found.donors)
-            change = layouts.choose(self.seed, one.tile, repeat, mask, base=one.change)
+            place, repeat = chosen.rows[number]
+            candidate = chosen.candidates[place]
+            if candidate.shard not in cache:
+                cache = {candidate.shard: _masks(store.read(candidate.shard, ("id", "mask")))}
+            mask = _apply(candidate.change, candidate.tile, cache[candidate.shard], chosen.donors)
+            change = layouts.choose(self.seed, candidate.tile, repeat, mask, base=candidate.change)
             alike += repeat >= layouts.symmetries(mask) if repeat else 0
             name = f"synthetic/{self.run}/{number:07d}"
             masks.append(layouts.apply(Transform(flip=change.flip, turns=change.turns), mask))
             ids.append(name)
             seeds.append(seed(self.seed, name, "generate"))
-            tiles.append(one.tile)
+            tiles.append(candidate.tile)
             transforms.append(str(change))
-        names = [one.split("/")[-1] + ".png" for one in ids]
+        names = [row_id.split("/")[-1] + ".png" for row_id in ids]
         columns = {
             "id": pa.array(ids, pa.string()),
             "split": pa.array([TRAIN] * len(ids), pa.int64()),
-            "layout": image_column([encode_png(one) for one in masks], names),
+            "layout": image_column([encode_png(mask) for mask in masks], names),
             "gen_seed": pa.array(seeds, pa.int64()),
             "gen_layout": pa.array(tiles, pa.string()),
             "gen_transform": pa.array(transforms, pa.string()),
@@ -148,12 +148,12 @@ class Layouts(Stage):
         return Made(pa.table(columns), {"repeats_that_look_alike": alike})
 
 
-def _place(one: Candidate) -> tuple[str, str, bool, str]:
-    return one.shard, one.tile, _is_changed(one), str(one.change)
+def _place(candidate: Candidate) -> tuple[str, str, bool, str]:
+    return candidate.shard, candidate.tile, _is_changed(candidate), str(candidate.change)
 
 
-def _is_changed(one: Candidate) -> bool:
-    return one.change != Transform()
+def _is_changed(candidate: Candidate) -> bool:
+    return candidate.change != Transform()
 
 
 def _tiles(scan: Scan) -> tuple[list[Candidate], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -161,9 +161,11 @@ def _tiles(scan: Scan) -> tuple[list[Candidate], npt.NDArray[np.int64], npt.NDAr
     candidates: list[Candidate] = []
     counts = [np.zeros((0, len(CLASSES)), dtype=np.int64)]
     for shard, table in scan(("id", "split", "pixels")):
-        train = np.array([one == TRAIN for one in table.column("split").to_pylist()], dtype=bool)
+        train = np.array(
+            [split == TRAIN for split in table.column("split").to_pylist()], dtype=bool
+        )
         ids = np.array(table.column("id").to_pylist(), dtype=object)[train]
-        candidates += [Candidate(one, shard, Transform()) for one in ids]
+        candidates += [Candidate(tile, shard, Transform()) for tile in ids]
         counts.append(per_class(table.column("pixels"))[train])
     if not candidates:
         raise ArasError(
@@ -190,7 +192,9 @@ def _donors(
 
 def _train_masks(scan: Scan) -> Iterator[tuple[str, dict[str, Mask]]]:
     for shard, table in scan(("id", "split", "mask")):
-        train = pa.array([one == TRAIN for one in table.column("split").to_pylist()], pa.bool_())
+        train = pa.array(
+            [split == TRAIN for split in table.column("split").to_pylist()], pa.bool_()
+        )
         yield shard, _masks(table.filter(train))
 
 
@@ -240,7 +244,7 @@ def _mosaic(tile: str, masks: dict[str, Mask]) -> Mask | None:
 def _masks(table: pa.Table) -> dict[str, Mask]:
     ids = table.column("id").to_pylist()
     data = image_bytes(table.column("mask"))
-    return {one: decode_mask(mask, one) for one, mask in zip(ids, data, strict=True)}
+    return {tile: decode_mask(mask, tile) for tile, mask in zip(ids, data, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -270,7 +274,9 @@ class Blanks(Stage):
             columns = {
                 "id": pa.array(ids, pa.string()),
                 "split": pa.array([SPLITS.index("train")] * len(ids), pa.int64()),
-                "gen_seed": pa.array([seed(self.seed, one, "generate") for one in ids], pa.int64()),
+                "gen_seed": pa.array(
+                    [seed(self.seed, row_id, "generate") for row_id in ids], pa.int64()
+                ),
                 "gen_layout": pa.nulls(len(ids), pa.string()),
                 "gen_transform": pa.nulls(len(ids), pa.string()),
             }

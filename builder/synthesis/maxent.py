@@ -137,11 +137,11 @@ def _project(
         nonlocal steps
         limit = _STEPS if eps else _FINISH
         options = {"gtol": 1e-9, "maxiter": limit, "max_trust_radius": 1e12}
-        found = minimize(
+        result = minimize(
             value, start, (eps,), "trust-exact", jac=True, hess=curvature, options=options
         )
-        steps += found.nit
-        return found.x, _weights(c @ found.x, log_top, q)
+        steps += result.nit
+        return result.x, _weights(c @ result.x, log_top, q)
 
     for eps in _STAGES:
         lam, weights = descend(lam, eps)

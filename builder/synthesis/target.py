@@ -82,7 +82,7 @@ class Target:
                 f"balance target {_written(named)!r}: the shares sum to {total:g}, and "
                 f"{'must sum to 1' if every else 'may sum to 1 at most'}"
             )
-        return cls("shares", named=tuple(sorted(named, key=lambda one: CLASSES.index(one[0]))))
+        return cls("shares", named=tuple(sorted(named, key=lambda item: CLASSES.index(item[0]))))
 
     def shares(self, natural: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """The target, (7,) float64 summing to 1, given the layouts' mean composition (7,).

@@ -117,10 +117,10 @@ def apply(
     size = len(mask)
     if transform.crop is not None:
         if mosaic is None or mosaic.shape != (2 * size, 2 * size):
-            found = "none" if mosaic is None else f"{mosaic.shape}"
+            given = "none" if mosaic is None else f"{mosaic.shape}"
             raise ArasError(
                 f"layout transform {transform} needs a mosaic of {2 * size} × {2 * size} pixels "
-                f"(the tile and its east, south and southeast neighbours); found {found}"
+                f"(the tile and its east, south and southeast neighbours); found {given}"
             )
         if not np.array_equal(mosaic[:size, :size], mask):
             raise ArasError(
@@ -132,10 +132,10 @@ def apply(
         mask = mosaic[row : row + size, column : column + size]
     if transform.other is not None:
         if other is None or other.shape != mask.shape:
-            found = "none" if other is None else f"{other.shape}"
+            given = "none" if other is None else f"{other.shape}"
             raise ArasError(
                 f"layout transform {transform} needs the mask of {transform.other}, "
-                f"{size} × {size} pixels; found {found}"
+                f"{size} × {size} pixels; found {given}"
             )
         pasted = np.isin(other, [CLASSES.index(name) for name in transform.classes])
         mask = np.where(pasted, other, mask)

@@ -21,6 +21,11 @@ from builder.steps.stage import Made, Maker, Stage, Unit, setting
 
 SHARD = 12
 """Patch rows of one shard: at most 12 × 46 tiles."""
+STRIP = 2
+"""Patch rows read at once: whole rows of the products' 512-pixel blocks."""
+DN_PER_REFLECTANCE = 10_000
+REASONS = ("black", "partly_black", "no_map", "nodata", "water")
+"""Why a candidate patch is dropped, in the order of the rules."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +63,15 @@ class Tiles(Stage):
     def units(self, store: Store) -> list[Unit]:
         """One shard per cell and `SHARD` patch rows, named after both.
 
-        Raises ArasError listing every product that is not what it claims to be, and when no
-        map covers any composite.
+        Raises ArasError listing every product that contradicts its own name, and when no map
+        covers any composite.
         """
         composites, maps = self.products()
         hashes = content_hashes([*self.composites, *self.maps], store.root / ".inputs.json")
         units = []
         for composite in composites:
             near = covering(composite, maps)
-            inputs = digest_of([hashes[str(one.path)] for one in (composite, *near)])
+            inputs = digest_of([hashes[str(raster.path)] for raster in (composite, *near)])
             per_cell = PER_DEGREE // self.size
             for first in range(0, per_cell, SHARD):
                 payload = Payload(composite, near, first, min(SHARD, per_cell - first))
@@ -75,29 +80,29 @@ class Tiles(Stage):
 
     def products(self) -> tuple[list[Raster], list[Raster]]:
         """The inputs, checked: (composites, maps)."""
-        from builder.land.products import inspect  # GDAL: slow to load, and rarely needed
+        from builder.land.products import inspect  # GDAL: slow to load
 
         problems: list[str] = []
         resample = self.resample != "refuse"
 
         def checked(paths: Sequence[Path], what: str, bands: int, dtype: str) -> list[Raster]:
-            found = []
+            rasters = []
             for path in paths:
                 try:
-                    found.append(inspect(path, what, bands=bands, dtype=dtype, resample=resample))
+                    rasters.append(inspect(path, what, bands=bands, dtype=dtype, resample=resample))
                 except ArasError as error:
                     problems.append(str(error))
-            return found
+            return rasters
 
         composites = checked(self.composites, "S2RGBNIR", 3, "uint16")
         maps = checked(self.maps, "Map", 1, "uint8")
-        twice = [cell for cell, n in Counter(one.cell for one in composites).items() if n > 1]
-        if twice:
+        cells = Counter(composite.cell for composite in composites)
+        if twice := [cell for cell, n in cells.items() if n > 1]:
             problems.append(f"several composites of one cell: {', '.join(twice)}; keep one of each")
         problems += [f"{a} and {b} overlap: keep one of them" for a, b in overlapping(maps)]
         if problems:
             raise ArasError("\n".join(problems))
-        if composites and not any(covering(one, maps) for one in composites):
+        if composites and not any(covering(composite, maps) for composite in composites):
             raise ArasError(
                 f"none of the {len(maps)} maps covers any of the {len(composites)} composites: "
                 "check maps and composites in [tiles]"
@@ -107,7 +112,7 @@ class Tiles(Stage):
     def report(self, store: Store) -> dict[str, Any]:
         """Composites that no map covers: their patches count as ``no_map``."""
         composites, maps = self.products()
-        alone = [str(one) for one in composites if not covering(one, maps)]
+        alone = [str(composite) for composite in composites if not covering(composite, maps)]
         return {"composites_without_map": alone} if alone else {}
 
     def open(self, store: Store, survey: Any) -> Maker:
@@ -118,34 +123,31 @@ class Tiles(Stage):
 def covering(composite: Raster, maps: Sequence[Raster]) -> tuple[Raster, ...]:
     """The maps that share pixels with a composite."""
     place = (composite.column, composite.row, composite.width, composite.height)
-    return tuple(one for one in maps if min(overlap(one, *place)[2:]) > 0)
+    return tuple(raster for raster in maps if min(overlap(raster, *place)[2:]) > 0)
 
 
 def overlapping(maps: Sequence[Raster]) -> Iterator[tuple[Raster, Raster]]:
-    """Pairs of maps that claim the same pixels; only maps named after one cell can. Resampled
-    ones may share their empty edges."""
+    """Pairs of maps that hold the same pixels; only maps of the same cell can. Resampled maps may
+    share their empty edges."""
     of_cell: dict[str, list[Raster]] = {}
-    for one in (one for one in maps if not one.warp):
-        yield from ((other, one) for other in covering(one, of_cell.get(one.cell, [])))
-        of_cell.setdefault(one.cell, []).append(one)
-
-
-STRIP = 2
-"""Patch rows read at once: whole rows of the products' 512-pixel blocks."""
-DN_PER_REFLECTANCE = 10_000
-REASONS = ("black", "partly_black", "no_map", "nodata", "water")
-"""Why a candidate patch is dropped, in the order in which the rules are applied."""
+    for raster in (raster for raster in maps if not raster.warp):
+        yield from ((other, raster) for other in covering(raster, of_cell.get(raster.cell, [])))
+        of_cell.setdefault(raster.cell, []).append(raster)
 
 
 def scale(dn: npt.NDArray[np.uint16], reflectance: tuple[float, float]) -> Pixels:
     """Digital numbers → 8-bit, linear over one fixed reflectance range, saturating at its ends."""
-    low, high = (one * DN_PER_REFLECTANCE for one in reflectance)
+    low, high = (bound * DN_PER_REFLECTANCE for bound in reflectance)
     steps = np.arange(65536, dtype=np.float64)
     table = np.clip(np.rint((steps - low) * 255 / (high - low)), 0, 255).astype(np.uint8)
     return table[dn]
 
 
-def cut(stage: "Tiles", payload: "Payload", table: Pixels) -> Made:
+def cut(stage: Tiles, payload: Payload, table: Pixels) -> Made:
+    """The tiles of one shard, and how many candidates each of `REASONS` dropped.
+
+    ``table`` (256,) uint8 maps WorldCover codes to class ids.
+    """
     from builder.land import products
 
     composite = payload.composite
@@ -155,7 +157,7 @@ def cut(stage: "Tiles", payload: "Payload", table: Pixels) -> Made:
     with contextlib.ExitStack() as stack:
         resampling = "bilinear" if stage.resample == "refuse" else stage.resample
         image = stack.enter_context(products.opened(composite, resampling))
-        maps = [(stack.enter_context(products.opened(one)), one) for one in payload.maps]
+        maps = [(stack.enter_context(products.opened(raster)), raster) for raster in payload.maps]
         for first in range(payload.first, payload.first + payload.rows, STRIP):
             last = min(first + STRIP, payload.first + payload.rows)
             for patch in _strip(stage, image, maps, composite, (first, last), table, counts):
@@ -165,7 +167,7 @@ def cut(stage: "Tiles", payload: "Payload", table: Pixels) -> Made:
 
 
 def _strip(
-    stage: "Tiles",
+    stage: Tiles,
     image: Any,
     maps: Sequence[tuple[Any, Raster]],
     composite: Raster,
@@ -173,7 +175,7 @@ def _strip(
     table: Pixels,
     counts: Counter[str],
 ) -> Iterator[tuple[int, int, npt.NDArray[np.uint16], Pixels]]:
-    """Apply the rules to one strip; yields (patch row, patch column, DN (3, s, s), mask)."""
+    """Apply the rules to one strip; yields (row, column, DN (3, s, s), mask) of the tiles to keep."""
     from builder.land import products
 
     size = stage.size
@@ -185,10 +187,11 @@ def _strip(
         return
     y, height = top + lines[0] * size, len(lines) * size
     first, last = products.stored(image, composite, y, height)
-    every = len(columns)
-    columns = [one for one in columns if first - size < left + one * size < last]
-    counts["candidates"] += (every - len(columns)) * len(lines)
-    counts["black"] += (every - len(columns)) * len(lines)
+    # Patches in blocks that the file leaves out are black, and need not be read.
+    empty = [column for column in columns if not first - size < left + column * size < last]
+    counts["candidates"] += len(empty) * len(lines)
+    counts["black"] += len(empty) * len(lines)
+    columns = [column for column in columns if column not in empty]
     if not columns:
         return
     x, width = left + columns[0] * size, len(columns) * size
@@ -219,13 +222,14 @@ def _strip(
 def _inside(origin: int, start: int, length: int, size: int, patches: tuple[int, int]) -> list[int]:
     """Patch numbers whose pixels all lie in [start, start + length)."""
     return [
-        one
-        for one in range(*patches)
-        if start <= origin + one * size and origin + (one + 1) * size <= start + length
+        number
+        for number in range(*patches)
+        if start <= origin + number * size and origin + (number + 1) * size <= start + length
     ]
 
 
 def _reject(mask: Pixels, max_water: float) -> str:
+    """The reason to drop a tile with this mask; empty to keep it."""
     from builder.land import products
 
     if (mask == products.OUTSIDE).any():
@@ -236,7 +240,7 @@ def _reject(mask: Pixels, max_water: float) -> str:
 
 
 def _row(
-    stage: "Tiles",
+    stage: Tiles,
     composite: Raster,
     origin: tuple[int, int],
     line: int,

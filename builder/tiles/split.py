@@ -21,7 +21,7 @@ from builder.steps.stage import Made, Maker, Scan, Stage, shards
 PASSES = 20
 """Most rounds of local improvement over all blocks."""
 ASIDE, REPEATS = -1, -2
-"""In place of a split: too near to another split; repeats a tile of another split."""
+"""In place of a split id: too near to another split; repeats a tile of another split."""
 SWAPS = 200
 """Most blocks up to which every pair is tried for a swap; beyond, single moves are fine enough."""
 
@@ -34,7 +34,7 @@ class Split(Stage):
     """Blocks of ``block`` degrees go whole to one split, chosen so that every split has its
     share of tiles and of each class's pixels. A train tile nearer than ``buffer_km`` (edge to
     edge) to a validation or test tile, or a validation tile that near to test, is set aside: its
-    ``split`` is null and `package` leaves it out. So is one that repeats a tile, exactly or nearly,
+    ``split`` is null and `package` leaves it out. So is a tile that repeats, exactly or nearly, one
     of a split that it must not see: clusters of duplicates lie in one split.
     """
 
@@ -54,20 +54,20 @@ class Split(Stage):
     adds = ("split", "block")
 
     def survey(self, scan: Scan) -> dict[str, int]:
-        """Like `choose`. Raises ArasError when there are no tiles or train would be empty."""
-        found = self.choose(scan)
-        if not found:
+        """`choose`. Raises ArasError when there are no tiles or train would be empty."""
+        chosen = self.choose(scan)
+        if not chosen:
             raise ArasError("there are no tiles to split: see the funnel that `aras tiles` prints")
-        if 0 not in found.values():
+        if 0 not in chosen.values():
             raise ArasError(
-                f"no train tile is left (blocks of {self.block}°, {len(found)} tiles): make block "
+                f"no train tile is left (blocks of {self.block}°, {len(chosen)} tiles): make block "
                 "or buffer_km smaller in [split], or the share of train larger"
             )
-        return found
+        return chosen
 
     def choose(self, scan: Scan) -> dict[str, int]:
-        """Split id of every tile by row id; `ASIDE` and `REPEATS` for those that are set aside,
-        among them those whose place is not known."""
+        """Split id of every tile by row id; `ASIDE` or `REPEATS` for tiles that are set aside, also
+        for tiles whose place is not known."""
         ids: list[str] = []
         places: list[Floats] = [np.zeros((0, 2))]
         pixels: list[Ints] = [np.zeros((0, len(CLASSES)), dtype=np.int64)]
@@ -95,7 +95,9 @@ class Split(Stage):
         places, chosen, counts = [np.zeros((0, 2))], [], [np.zeros((0, len(CLASSES)), np.int64)]
         for _, table in store.scan(shards(store, self.kinds), columns):
             places.append(centres(table))
-            chosen += [-1 if one is None else one for one in table.column("split").to_pylist()]
+            chosen += [
+                -1 if split is None else split for split in table.column("split").to_pylist()
+            ]
             counts.append(per_class(table.column("pixels")))
         place, split, pixels = np.concatenate(places), np.array(chosen), np.concatenate(counts)
         shares = {}
@@ -122,13 +124,13 @@ def centres(table: pa.Table) -> Floats:
 
 
 def _look_up(table: pa.Table, chosen: dict[str, int], block: float) -> Made:
-    ids = [chosen[one] for one in table.column("id").to_pylist()]
+    ids = [chosen[row_id] for row_id in table.column("id").to_pylist()]
     place = centres(table)
     known = np.isfinite(place).all(axis=1)
     blocks = np.full(len(ids), None, dtype=object)
     blocks[known] = block_names(place[known], block)
     columns = {
-        "split": pa.array([one if one >= 0 else None for one in ids], pa.int64()),
+        "split": pa.array([split if split >= 0 else None for split in ids], pa.int64()),
         "block": pa.array(blocks.tolist(), pa.string()),
     }
     counts = {name: ids.count(i) for i, name in enumerate(SPLITS)}
@@ -171,7 +173,7 @@ def assign(weights: Floats, shares: Floats, names: list[str], seed: int) -> Ints
         return float((gap**2 / shares[open_, None]).sum())
 
     for block in order:
-        costs = [cost(have + _one(split, parts[block], have.shape)) for split in open_]
+        costs = [cost(have + _only(split, parts[block], have.shape)) for split in open_]
         chosen[block] = open_[int(np.argmin(costs))]
         have[chosen[block]] += parts[block]
     swaps = list(itertools.combinations(order, 2)) if len(order) <= SWAPS else []
@@ -221,7 +223,8 @@ def _moved(have: Floats, part: Floats, source: Any, target: Any) -> Floats:
     return out
 
 
-def _one(split: Any, part: Floats, shape: tuple[int, ...]) -> Floats:
+def _only(split: Any, part: Floats, shape: tuple[int, ...]) -> Floats:
+    """Amounts per split when one split holds ``part`` and the others nothing."""
     out = np.zeros(shape)
     out[split] = part
     return out
@@ -258,9 +261,9 @@ def nearest_gap(tiles: Floats, others: Floats, size: float, within_km: float) ->
     reach = within_km + 2 * _diagonal_km(size)
     tree = cKDTree(_on_sphere(others))
     chord = 2 * np.sin(min(reach / grid.EARTH_KM, np.pi) / 2)
-    for i, found in enumerate(tree.query_ball_point(_on_sphere(tiles), chord)):
-        if found:
-            lon, lat = others[found].T
+    for i, near in enumerate(tree.query_ball_point(_on_sphere(tiles), chord)):
+        if near:
+            lon, lat = others[near].T
             out[i] = grid.gap_km(tiles[i, 0], tiles[i, 1], lon, lat, size).min()
     return out
 
@@ -281,13 +284,13 @@ def smallest_distance(place: Floats, chosen: Ints, size: float) -> dict[str, flo
 
     out: dict[str, float | None] = {}
     for a, b in ((0, 1), (0, 2), (1, 2)):
-        one, two = place[chosen == a], place[chosen == b]
+        left, right = place[chosen == a], place[chosen == b]
         value = None
-        if len(one) and len(two):
+        if len(left) and len(right):
             # The nearest centres bound the reach; the edges of tiles near enough decide.
-            chord, _ = cKDTree(_on_sphere(two)).query(_on_sphere(one))
+            chord, _ = cKDTree(_on_sphere(right)).query(_on_sphere(left))
             centres = 2 * np.arcsin(chord / 2) * grid.EARTH_KM
-            near = one[centres <= centres.min() + 2 * _diagonal_km(size)]
-            value = round(float(nearest_gap(near, two, size, centres.min()).min()), 3)
+            near = left[centres <= centres.min() + 2 * _diagonal_km(size)]
+            value = round(float(nearest_gap(near, right, size, centres.min()).min()), 3)
         out[f"{SPLITS[a]}-{SPLITS[b]}"] = value
     return out

@@ -69,7 +69,7 @@ def _shares(pixels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
 
 def _straddling(rows: Rows) -> int | None:
     where = _splits_of_blocks(rows)
-    return sum(len(found) > 1 for found in where.values()) if where else None
+    return sum(len(splits) > 1 for splits in where.values()) if where else None
 
 
 def _splits_of_blocks(rows: Rows) -> dict[str, set[int]]:
@@ -107,8 +107,8 @@ def draw_map(rows: Rows, size: float, path: Path, aside: Rows | None = None) -> 
         raise ArasError(f"{path}: there is no map to draw: no tile has a place")
     aside = rows.take(np.zeros(len(rows.ids), dtype=bool)) if aside is None else aside
     aside = aside.take(aside.placed)
-    found = _splits_of_blocks(rows)
-    corners = {name: block_corners(name) for name in found}
+    splits_of = _splits_of_blocks(rows)
+    corners = {name: block_corners(name) for name in splits_of}
     points = np.concatenate([rows.places, aside.places, *corners.values()])
     west, south = points.min(axis=0) - 2 * size
     east, north = points.max(axis=0) + 2 * size
@@ -127,12 +127,12 @@ def draw_map(rows: Rows, size: float, path: Path, aside: Rows | None = None) -> 
         else:
             axes.scatter(places[:, 0], places[:, 1], s=DOT, c=colours, linewidths=0)
 
-    single = {name: COLOURS[min(splits)] for name, splits in found.items() if len(splits) == 1}
+    single = {name: COLOURS[min(splits)] for name, splits in splits_of.items() if len(splits) == 1}
     opacity = 0.35 if shown else 1
-    fills = [to_rgba(single[name], opacity) if name in single else "none" for name in found]
+    fills = [to_rgba(single[name], opacity) if name in single else "none" for name in splits_of]
     axes.add_collection(PolyCollection(list(corners.values()), facecolors=fills))
     loose = rows.take(np.array([shown or block not in single for block in rows.blocks]))
-    squares(loose.places, [COLOURS[one] for one in loose.splits])
+    squares(loose.places, [COLOURS[split] for split in loose.splits])
     squares(aside.places, [ASIDE] * len(aside.ids))
     outlines = PolyCollection(list(corners.values()), facecolors="none", edgecolors=INK)
     outlines.set(linewidth=0.6, zorder=3)

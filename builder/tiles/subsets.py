@@ -69,23 +69,23 @@ def choose(rows: Rows, name: str, size: int, target: str) -> Chosen:
     """
     if size >= len(rows.ids):
         return Chosen(np.arange(len(rows.ids)), {})
-    found, notes = [], {}
+    positions, notes = [], {}
     sizes = largest_remainder(np.bincount(rows.splits, minlength=len(SPLITS)), size)
     for split in np.flatnonzero(sizes):
         places = np.flatnonzero(rows.splits == split)
         ids = [rows.ids[i] for i in places]
         if target == "natural":
-            order = np.argsort([seed(name, one) for one in ids], kind="stable")
-            found.append(places[order[: sizes[split]]])
+            order = np.argsort([seed(name, row_id) for row_id in ids], kind="stable")
+            positions.append(places[order[: sizes[split]]])
             continue
         try:
             chosen, note = _balanced(ids, rows.pixels[places], name, int(sizes[split]), target)
         except ArasError as error:
             raise ArasError(f"[subsets.{name}], split {SPLITS[split]}: {error}") from error
-        found.append(places[chosen])
+        positions.append(places[chosen])
         if note:
             notes[SPLITS[split]] = note
-    return Chosen(np.sort(np.concatenate(found)), notes)
+    return Chosen(np.sort(np.concatenate(positions)), notes)
 
 
 def largest_remainder(counts: Ints, total: int) -> Ints:
@@ -127,7 +127,7 @@ def _reachable(target: Target, pixels: Ints) -> tuple[Target, list[str]]:
 
 def write(path: Path, ids: Sequence[str], splits: Iterable[int]) -> dict[str, Any]:
     """Write a CSV of id and split, LF line ends; returns its rows and the digest of its content."""
-    names = [SPLITS[one] for one in splits]
+    names = [SPLITS[split] for split in splits]
     with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "split"])
@@ -142,24 +142,24 @@ def read(path: Path) -> dict[str, str]:
             reader = csv.reader(file)
             if next(reader, None) != ["id", "split"]:
                 raise ArasError(f"{path}: the first line must be id,split")
-            found: dict[str, str] = {}
+            splits: dict[str, str] = {}
             for line in reader:
                 if len(line) != 2 or line[1] not in SPLITS:
                     raise ArasError(
                         f"{path}, line {reader.line_num}: wanted an id and one of "
                         f"{', '.join(SPLITS)}, found {','.join(line)!r}"
                     )
-                if line[0] in found:
+                if line[0] in splits:
                     raise ArasError(f"{path}, line {reader.line_num}: {line[0]} stands twice")
-                found[line[0]] = line[1]
+                splits[line[0]] = line[1]
     except (OSError, UnicodeDecodeError) as error:
         raise ArasError(f"{path}: cannot be read: {error}") from error
-    return found
+    return splits
 
 
 def digest(pairs: Iterable[tuple[str, str]]) -> str:
     """sha256 of the (id, split) pairs, whatever their order: equal digests, equal subsets."""
-    lines = sorted(f"{one},{split}\n" for one, split in pairs)
+    lines = sorted(f"{row_id},{split}\n" for row_id, split in pairs)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -170,6 +170,6 @@ def apply(rows: Rows, chosen: Mapping[str, str]) -> Rows:
             f"{len(missing):,} ids are not real rows of this release, such as {min(missing)}: "
             "the file belongs to another release"
         )
-    found = rows.take(np.array([one in chosen for one in rows.ids], dtype=bool))
-    splits = [SPLITS.index(chosen[one]) for one in found.ids]
-    return replace(found, splits=np.array(splits, dtype=np.int64))
+    kept = rows.take(np.array([row_id in chosen for row_id in rows.ids], dtype=bool))
+    splits = [SPLITS.index(chosen[row_id]) for row_id in kept.ids]
+    return replace(kept, splits=np.array(splits, dtype=np.int64))

@@ -43,14 +43,14 @@ def test_a_damaged_picture_is_named() -> None:
 def test_pictures_of_other_kinds_are_refused(mode: str) -> None:
     out = io.BytesIO()
     Image.new(mode, (4, 4)).save(out, "PNG")
-    with pytest.raises(ArasError, match="RGB or single-channel wanted"):
+    with pytest.raises(ArasError, match="expected RGB or single-channel"):
         decode_png(out.getvalue())
 
 
 def test_a_mask_is_one_channel_of_known_ids_of_the_wanted_size() -> None:
     ids = RNG.integers(0, 7, (8, 8), dtype=np.uint8)
     np.testing.assert_array_equal(decode_mask(encode_png(ids), "m", 8), ids)
-    with pytest.raises(ArasError, match="m: mask is 8×8, wanted 9×9"):
+    with pytest.raises(ArasError, match="m: mask is 8×8, expected 9×9"):
         decode_mask(encode_png(ids), "m", 9)
     with pytest.raises(ArasError, match="m: mask has 3 channels"):
         decode_mask(encode_png(np.dstack([ids] * 3)), "m")

@@ -48,7 +48,7 @@ def test_a_map_cell_spans_three_degrees() -> None:
 
 @pytest.mark.parametrize("cell", ["36N033E", "N36E33", "n36e033", ""])
 def test_what_is_no_cell_name_is_refused(cell: str) -> None:
-    with pytest.raises(ArasError, match="no cell name such as N36E028"):
+    with pytest.raises(ArasError, match="not a cell name; expected one like N36E028"):
         grid.cell_origin(cell)
 
 
@@ -106,9 +106,9 @@ def bad_composite(folder: Path, fault: str) -> Path:
     [
         ("text", "not a readable GeoTIFF .*fetch the file again"),
         ("empty", "not a readable GeoTIFF .*fetch the file again"),
-        ("png", "a PNG file; a GeoTIFF is wanted"),
-        ("bands", "2 bands, at least 3 wanted"),
-        ("dtype", "samples are uint8, uint16 wanted"),
+        ("png", "a PNG file, expected a GeoTIFF"),
+        ("bands", "2 bands, expected at least 3"),
+        ("dtype", "samples are uint8, expected uint16"),
         ("no crs", "has no CRS; WorldCover products carry EPSG:4326"),
         ("other cell", r"its name says cell N36E033 \(1°\), its georeference 34\.0000 to 34\.0053"),
         ("sticks out", "its name says cell N36E033"),

@@ -71,7 +71,7 @@ class Layout:
 
     def line(self, name: str) -> list[str]:
         """The caption line of ``name``, to be spoilt."""
-        return next(one for one in self.lines if one[0] == f"{name}.png")
+        return next(line for line in self.lines if line[0] == f"{name}.png")
 
     def spoil_mask(self, path: str, pixels: int = 5) -> None:
         """Give some pixels of a mask a colour that the palette does not have."""
@@ -171,7 +171,7 @@ def exact(ids: Pixels) -> list[str]:
 
 def percentages(layout: Layout, split: str) -> bytes:
     """class_percentages/{split}.csv of a layout."""
-    rows = [[one[0], *one[2 : 2 + len(CLASSES)]] for one in layout.lines if one[1] == split]
+    rows = [[line[0], *line[2 : 2 + len(CLASSES)]] for line in layout.lines if line[1] == split]
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows([("filename", *CLASSES), *rows])
     return out.getvalue().encode()

@@ -9,7 +9,7 @@ import pytest
 from builder.core.errors import ArasError
 from builder.land.classes import CLASSES
 from builder.official.names import HEADER, STREAMS
-from builder.official.streams import MOST_FIELD, Bad, Record, records
+from builder.official.streams import MOST_FIELD, Record, UnreadableLine, records
 
 REAL = Path(__file__).parents[3] / "shared/data/aras400k_captions"
 LINE = [
@@ -26,7 +26,7 @@ def table(*lines: list[str] | tuple[str, ...], end: str = "\n") -> bytes:
     return out.getvalue().encode()
 
 
-def read(data: bytes, group: str | None = None) -> list[Record | Bad]:
+def read(data: bytes, group: str | None = None) -> list[Record | UnreadableLine]:
     return list(records(io.BytesIO(data), "captions.csv", group))
 
 
@@ -61,7 +61,7 @@ def test_a_repeated_header_is_told_and_its_order_holds_from_there_on() -> None:
     first, bad, second = read(
         table(HEADER, LINE, [HEADER[i] for i in order], [LINE[i] for i in order])
     )
-    assert bad == Bad(3, "filename", "repeated header line")
+    assert bad == UnreadableLine(3, "filename", "repeated header line")
     assert second == first._replace(line=4)
 
 
@@ -75,11 +75,11 @@ def test_lines_within_quotes_count_as_lines_of_the_file() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({2: "52.5"}, "no whole percentage: Tree = '52.5'"),
-        ({2: "101"}, "no whole percentage: Tree = '101'"),
-        ({3: ""}, "no whole percentage: Shrub = ''"),
-        ({3: "nan"}, "no whole percentage: Shrub = 'nan'"),
-        ({1: "trian"}, "unknown split: 'trian' is none of train, val, test, synth"),
+        ({2: "52.5"}, "not a whole percentage: Tree = '52.5'"),
+        ({2: "101"}, "not a whole percentage: Tree = '101'"),
+        ({3: ""}, "not a whole percentage: Shrub = ''"),
+        ({3: "nan"}, "not a whole percentage: Shrub = 'nan'"),
+        ({1: "trian"}, "unknown split: 'trian', expected train, val, test or synth"),
         ({0: "../../x.png"}, "bad name: '../../x.png' cannot be an id"),
         ({0: ""}, "bad name: '' cannot be an id"),
     ],
@@ -87,7 +87,7 @@ def test_lines_within_quotes_count_as_lines_of_the_file() -> None:
 def test_a_cell_that_cannot_be_right_is_named(change: dict[int, str], reason: str) -> None:
     line = [change.get(i, cell) for i, cell in enumerate(LINE)]
     bad, good = read(table(HEADER, line, LINE))
-    assert bad == Bad(2, line[0], reason)
+    assert bad == UnreadableLine(2, line[0], reason)
     assert isinstance(good, Record)
 
 
@@ -98,8 +98,8 @@ def test_percentages_written_as_whole_floats_are_whole() -> None:
 
 def test_a_line_with_too_few_or_too_many_fields_is_told() -> None:
     few, many = read(table(HEADER, LINE[:-1], [*LINE, "more"]))
-    assert few.reason == "wrong number of fields: 13, 14 wanted"
-    assert many.reason == "wrong number of fields: 15, 14 wanted"
+    assert few.reason == "wrong number of fields: 13, expected 14"
+    assert many.reason == "wrong number of fields: 15, expected 14"
 
 
 def test_bytes_that_are_not_utf_8_cost_their_line_only() -> None:
@@ -113,29 +113,29 @@ def test_an_unclosed_quote_swallows_a_bounded_part() -> None:
     lines = table(HEADER, *[LINE] * 2000)
     start = lines.index(b"\n") + 1
     data = lines[:start] + b'"' + lines[start:]
-    found = read(data)
-    bad = [one for one in found if isinstance(one, Bad)]
+    lines_read = read(data)
+    bad = [line for line in lines_read if isinstance(line, UnreadableLine)]
     assert bad
-    assert all("not readable as CSV" in one.reason for one in bad)
-    assert len(found) - len(bad) > 2000 - 2 * MOST_FIELD // len(lines.splitlines()[1])
+    assert all("not readable as CSV" in line.reason for line in bad)
+    assert len(lines_read) - len(bad) > 2000 - 2 * MOST_FIELD // len(lines.splitlines()[1])
 
 
 def test_a_quote_that_is_never_closed_before_the_end_is_told() -> None:
-    found = read(table(HEADER, LINE) + b'"open,')
-    assert [type(one) for one in found] == [Record, Bad]
+    lines_read = read(table(HEADER, LINE) + b'"open,')
+    assert [type(line) for line in lines_read] == [Record, UnreadableLine]
 
 
 def test_missing_streams_and_percentages_are_none() -> None:
     header = ("filename", "split", "text_qwen3-4b")
-    (found,) = read(table(header, ("a.png", "val", "words")))
-    assert found.percent is None
-    assert found.texts == (None, None, "words", None, None)
+    (record,) = read(table(header, ("a.png", "val", "words")))
+    assert record.percent is None
+    assert record.texts == (None, None, "words", None, None)
 
 
 def test_the_place_says_the_split_where_no_column_does() -> None:
     header = ("filename", *CLASSES)
-    (found,) = read(table(header, ("a.png", *LINE[2:9])), "synth")
-    assert found.group == "synth"
+    (record,) = read(table(header, ("a.png", *LINE[2:9])), "synth")
+    assert record.group == "synth"
     with pytest.raises(ArasError, match="no column split"):
         read(table(header, ("a.png", *LINE[2:9])))
 
@@ -144,7 +144,7 @@ def test_the_place_says_the_split_where_no_column_does() -> None:
     ("data", "message"),
     [
         (b"", "is empty"),
-        (table(LINE), "first line is no header"),
+        (table(LINE), "first line is not a header"),
         (table(("filename", "split")), "neither percentages nor captions"),
     ],
 )
@@ -154,16 +154,16 @@ def test_a_table_without_a_usable_header_is_refused_by_name(data: bytes, message
 
 
 def test_validation_is_another_word_for_val() -> None:
-    (found,) = read(table(HEADER, [LINE[0], "validation", *LINE[2:]]))
-    assert found.group == "val"
+    (record,) = read(table(HEADER, [LINE[0], "validation", *LINE[2:]]))
+    assert record.group == "val"
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the shared caption rows are not there")
 @pytest.mark.parametrize(("file", "rows", "group"), [("real", 13, "test"), ("synth", 11, "synth")])
 def test_rows_as_they_were_published_are_read_whole(file: str, rows: int, group: str) -> None:
-    found = read((REAL / f"{file}_captions_head.csv").read_bytes())
-    assert [one.group for one in found] == [group] * rows
-    for one in found:
-        assert isinstance(one, Record)
-        assert sum(one.percent or ()) == 100
-        assert all(one.texts)
+    records_read = read((REAL / f"{file}_captions_head.csv").read_bytes())
+    assert [record.group for record in records_read] == [group] * rows
+    for record in records_read:
+        assert isinstance(record, Record)
+        assert sum(record.percent or ()) == 100
+        assert all(record.texts)

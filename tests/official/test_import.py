@@ -17,7 +17,7 @@ from builder.land.columns import SPLITS, STREAM_PREFIX
 from builder.land.pictures import decode_mask, decode_png, encode_png, per_class
 from builder.official.import_ import Import
 from builder.official.names import STREAMS, place
-from builder.official.sources import MOST_PICTURE, find
+from builder.official.sources import MOST_PICTURE, find_sources
 from builder.official.streams import PUBLISHED, Column
 from builder.steps.plan import Summary, run
 from builder.tiles.cut import Tiles, _row
@@ -31,7 +31,7 @@ def bring(
     folder: Path, *sources: Path, engine: str = "serial", part: tuple[int, int] = (1, 1), **options
 ) -> tuple[Summary, Store]:
     """Import into ``folder``/work; zips are taken whatever their md5."""
-    sums = {one.path.name: "any" for one in find(sources) if one.kind == "zip"}
+    sums = {source.path.name: "any" for source in find_sources(sources) if source.kind == "zip"}
     settings = {"size": SIZE, "shard_rows": 4, "md5": tuple(sums.items()), **options}
     store = Store(folder / "work")
     return run(Import(sources=sources, **settings), store, Engine(engine, 2), part), store
@@ -60,9 +60,9 @@ def layout() -> Layout:
 def test_images_keep_their_bytes_and_masks_become_ids(tmp_path: Path, layout: Layout) -> None:
     summary, store = bring(tmp_path, *layout.write_zips(tmp_path))
     assert not summary.failed
-    found = rows(store)
-    assert len(found) == 15
-    for row_id, row in found.items():
+    imported = rows(store)
+    assert len(imported) == 15
+    for row_id, row in imported.items():
         kind, *_, name = row_id.split("/")
         if "conditional" in row_id:
             path, masks = f"train/generated/{name}.png", "train/masks"
@@ -80,13 +80,13 @@ def test_images_keep_their_bytes_and_masks_become_ids(tmp_path: Path, layout: La
 
 def test_ids_splits_and_captions_are_those_of_the_layout(tmp_path: Path, layout: Layout) -> None:
     _, store = bring(tmp_path, *layout.write_zips(tmp_path), run="stylegan")
-    found = rows(store)
+    imported = rows(store)
     for name, split, *rest in layout.lines:
         stem = name[:-4]
-        row = found[f"synthetic/stylegan/{stem}" if split == "synth" else f"real/{stem}"]
+        row = imported[f"synthetic/stylegan/{stem}" if split == "synth" else f"real/{stem}"]
         wanted = {"val": "validation", "synth": "train"}.get(split, split)
         assert SPLITS[row["split"]] == wanted
-        assert [row["percent"][one] for one in CLASSES] == list(map(int, rest[:7]))
+        assert [row["percent"][name] for name in CLASSES] == list(map(int, rest[:7]))
         for stream, text in zip(STREAMS, rest[7:], strict=True):
             assert row[STREAM_PREFIX + stream] == {
                 **dict.fromkeys(("model", "revision", "prompt_sha256", "seed", "error")),
@@ -119,7 +119,7 @@ def test_pictures_of_train_generated_are_synthetic_rows_of_their_own(
     tmp_path: Path, layout: Layout
 ) -> None:
     summary, store = bring(tmp_path, *layout.write_zips(tmp_path))
-    (row_id,) = (one for one in rows(store) if "conditional" in one)
+    (row_id,) = (candidate for candidate in rows(store) if "conditional" in candidate)
     row = rows(store)[row_id]
     name = row_id.split("/")[-1]
     assert row_id == f"synthetic/official-conditional/{name}"
@@ -135,11 +135,11 @@ def test_pictures_of_train_generated_are_synthetic_rows_of_their_own(
 def test_places_are_derived_from_names_and_marked_so(tmp_path: Path) -> None:
     layout = official(train=2, val=0, test=0, synth=1)
     _, store = bring(tmp_path, *layout.write_zips(tmp_path), size=256)
-    found = rows(store)
-    for row in found.values():
+    imported = rows(store)
+    for row in imported.values():
         if row["id"].startswith("synthetic"):
             assert row["georeference"] is row["transform"] is row["crs"] is None
-    real = found["real/N36E032_000_002"]
+    real = imported["real/N36E032_000_002"]
     assert real["georeference"] == "derived"
     west, north = 32 + 2 * 256 / 12_000, 37.0
     assert real["crs"] == "EPSG:4326"
@@ -154,10 +154,10 @@ def test_a_derived_place_is_exactly_the_recorded_one() -> None:
     dn, mask = np.ones((3, 256, 256), np.uint16), np.zeros((256, 256), np.uint8)
     for line, column in ((0, 0), (7, 31), (45, 45)):
         recorded = _row(Tiles(), raster, origin, line, column, dn, mask)
-        found = place(recorded["id"].split("/")[1], 256)
-        assert found is not None
-        assert list(found.transform) == recorded["transform"]
-        assert found[1:] == (recorded["longitude"], recorded["latitude"])
+        derived = place(recorded["id"].split("/")[1], 256)
+        assert derived is not None
+        assert list(derived.transform) == recorded["transform"]
+        assert derived[1:] == (recorded["longitude"], recorded["latitude"])
 
 
 def test_zips_folders_and_any_packing_give_the_same_rows(tmp_path: Path, layout: Layout) -> None:
@@ -218,32 +218,32 @@ def grey(layout: Layout, path: str) -> None:
 
 SPOILT = {
     "unknown colour": (
-        lambda one: one.spoil_mask("synth/masks/0001.png"),
+        lambda layout: layout.spoil_mask("synth/masks/0001.png"),
         "synth.zip/ARAS400k/synth/masks/0001.png",
         "mask colour outside the palette: (1, 2, 3) in 5 pixels",
     ),
     "wrong size of an image": (
-        lambda one: one.resize("synth/images/0001.png", 32),
+        lambda layout: layout.resize("synth/images/0001.png", 32),
         "synth.zip/ARAS400k/synth/images/0001.png",
-        "wrong size: 64×32 pixels, 64×64 wanted",
+        "wrong size: 64×32 pixels, expected 64×64",
     ),
     "wrong size of a mask": (
-        lambda one: one.resize("synth/masks/0001.png", 32),
+        lambda layout: layout.resize("synth/masks/0001.png", 32),
         "synth.zip/ARAS400k/synth/masks/0001.png",
-        "wrong size: 64×32 pixels, 64×64 wanted",
+        "wrong size: 64×32 pixels, expected 64×64",
     ),
     "truncated image": (
-        lambda one: one.truncate("synth/images/0001.png"),
+        lambda layout: layout.truncate("synth/images/0001.png"),
         "synth.zip/ARAS400k/synth/images/0001.png",
         "truncated PNG",
     ),
     "truncated mask": (
-        lambda one: one.truncate("synth/masks/0001.png"),
+        lambda layout: layout.truncate("synth/masks/0001.png"),
         "synth.zip/ARAS400k/synth/masks/0001.png",
         "truncated PNG",
     ),
     "id mask": (
-        lambda one: grey(one, "synth/masks/0001.png"),
+        lambda layout: grey(layout, "synth/masks/0001.png"),
         "synth.zip/ARAS400k/synth/masks/0001.png",
         "not RGB: a 8-bit grey mask",
     ),
@@ -290,8 +290,8 @@ def test_a_folder_has_the_same_limits(tmp_path: Path, layout: Layout) -> None:
     (folder / "synth/images/0003.png").unlink()
     (folder / "synth/images/0003.png").symlink_to(tmp_path / "nowhere")
     bring(tmp_path, folder)
-    told = {row: reason.split(":")[0].split(" (")[0] for _, row, reason in rejects(tmp_path)}
-    assert told == {
+    reasons = {row: reason.split(":")[0].split(" (")[0] for _, row, reason in rejects(tmp_path)}
+    assert reasons == {
         "synth/0001": "too large",
         "synth/0002": "truncated PNG",
         "synth/0003": "cannot be read",
@@ -322,7 +322,7 @@ def test_defects_of_captions_csv_are_told_and_its_good_lines_come_in(
         (
             "captions.csv",
             f"line 17 ({layout.lines[0][0]})",
-            "wrong number of fields: 13, 14 wanted",
+            "wrong number of fields: 13, expected 14",
         ),
     ]
     assert summary.report["account"] == {"rows_in": 15, "rows_out": 15, "rejects": 0}
@@ -332,7 +332,7 @@ def test_strays_and_equal_tables_are_no_rows(tmp_path: Path, layout: Layout) -> 
     layout.files["train/readme.txt"] = b"read me"
     summary, _ = bring(tmp_path, *layout.write_zips(tmp_path, captions="inside"))
     assert summary.report["account"] == {"rows_in": 15, "rows_out": 15, "rejects": 0}
-    assert summary.report["set_aside"] == {"repeats a table": 3, "no part of the layout": 1}
+    assert summary.report["set_aside"] == {"repeats a table": 3, "not part of the layout": 1}
     assert not rejects(tmp_path)
 
 
@@ -363,9 +363,9 @@ def test_percentages_that_the_mask_does_not_have_are_kept_counted_and_listed(
     assert summary.report["percent_differs"] == summary.counts["percent_differs"] == 1
     with (tmp_path / "reports" / "import-percent.csv").open(newline="") as file:
         listed = list(csv.DictReader(file))
-    told = {one["class"]: (int(one["published"]), int(one["exact"])) for one in listed}
+    pairs = {line["class"]: (int(line["published"]), int(line["exact"])) for line in listed}
     wanted = dict(zip(CLASSES, zip([100, *[0] * 6], exact, strict=True), strict=True))
-    assert told == {name: pair for name, pair in wanted.items() if pair[0] != pair[1]}
+    assert pairs == {name: pair for name, pair in wanted.items() if pair[0] != pair[1]}
 
 
 def test_exact_percentages_follow_the_largest_remainder_rule(
@@ -396,7 +396,7 @@ def test_where_blocks_are_wanted_a_tile_without_a_place_is_rejected(
     tmp_path: Path, layout: Layout
 ) -> None:
     for folder in ("images", "masks"):
-        path = next(one for one in layout.files if one.startswith(f"val/{folder}"))
+        path = next(name for name in layout.files if name.startswith(f"val/{folder}"))
         layout.files[f"val/{folder}/somewhere.png"] = layout.files.pop(path)
     next(line for line in layout.lines if line[1] == "val")[0] = "somewhere.png"
     zips = layout.write_zips(tmp_path)
@@ -412,7 +412,7 @@ def test_not_one_whole_row_is_an_error(tmp_path: Path) -> None:
     layout = official(train=0, val=0, test=0, synth=2, size=SIZE)
     for path in layout.files:
         layout.truncate(path)
-    with pytest.raises(ArasError, match=r"not one of 2 rows is whole \(truncated PNG: 2\)"):
+    with pytest.raises(ArasError, match=r"none of 2 rows is whole \(truncated PNG: 2\)"):
         bring(tmp_path, *layout.write_zips(tmp_path))
     assert len(rejects(tmp_path)) == 2
 
@@ -446,7 +446,7 @@ def test_rows_are_not_mixed_with_rows_made_from_maps(tmp_path: Path, layout: Lay
 
 
 def test_the_scene_of_the_maker_has_several_classes() -> None:
-    assert len({int(one) for _, ids in scene(SIZE) for one in np.unique(ids)}) >= 4
+    assert len({int(class_id) for _, ids in scene(SIZE) for class_id in np.unique(ids)}) >= 4
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the shared caption rows are not there")
@@ -456,18 +456,18 @@ def test_captions_as_they_were_published_come_in_word_for_word(tmp_path: Path) -
     for file in sorted(REAL.glob("*_captions_head.csv")):
         with file.open(encoding="utf-8", newline="") as lines:
             published += list(csv.DictReader(lines))
-    for i, one in enumerate(published):
+    for i, line in enumerate(published):
         image, ids = tiles[i % len(tiles)]
-        layout.files[f"{one['split']}/images/{one['filename']}"] = image
-        layout.files[f"{one['split']}/masks/{one['filename']}"] = rgb_mask(ids)
-        layout.lines.append(list(one.values()))
+        layout.files[f"{line['split']}/images/{line['filename']}"] = image
+        layout.files[f"{line['split']}/masks/{line['filename']}"] = rgb_mask(ids)
+        layout.lines.append(list(line.values()))
     summary, store = bring(tmp_path, *layout.write_zips(tmp_path))
     assert summary.report["account"] == {"rows_in": 24, "rows_out": 24, "rejects": 0}
-    found = rows(store)
-    for one in published:
-        kind = "synthetic/official" if one["split"] == "synth" else "real"
-        row = found[f"{kind}/{one['filename'][:-4]}"]
-        assert {s: row[STREAM_PREFIX + s]["text"] for s in STREAMS} == {s: one[s] for s in STREAMS}
+    imported = rows(store)
+    for line in published:
+        kind = "synthetic/official" if line["split"] == "synth" else "real"
+        row = imported[f"{kind}/{line['filename'][:-4]}"]
+        assert {s: row[STREAM_PREFIX + s]["text"] for s in STREAMS} == {s: line[s] for s in STREAMS}
         percentages = row["percent_published"] or row["percent"]
-        assert percentages == {name: int(one[name]) for name in CLASSES}
+        assert percentages == {name: int(line[name]) for name in CLASSES}
         assert (row["longitude"] is None) == (kind != "real")

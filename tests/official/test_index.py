@@ -9,16 +9,16 @@ import pytest
 
 from builder.core.errors import ArasError
 from builder.official import index as indexes
-from builder.official.index import Index, Wanted, ensure
-from builder.official.sources import find
+from builder.official.index import Index, IndexRequest, ensure
+from builder.official.sources import find_sources
 from tests.makers.official import Layout, official, percentages
 
 SIZE = 64
 
 
-def made(path: Path, *sources: Path, captions: bool = True, shard_rows: int = 4) -> Index:
-    zips = {one.path.name: "any" for one in find(sources) if one.kind == "zip"}
-    wanted = Wanted(tuple(find(sources)), zips, captions, shard_rows)
+def make_index(path: Path, *sources: Path, captions: bool = True, shard_rows: int = 4) -> Index:
+    zips = {source.path.name: "any" for source in find_sources(sources) if source.kind == "zip"}
+    wanted = IndexRequest(tuple(find_sources(sources)), zips, captions, shard_rows)
     return ensure(path / "index.sqlite", wanted)
 
 
@@ -45,7 +45,7 @@ def layout() -> Layout:
 def test_rows_come_by_split_and_name_in_shards_of_the_wanted_size(
     tmp_path: Path, layout: Layout
 ) -> None:
-    index = made(tmp_path, *layout.write_zips(tmp_path))
+    index = make_index(tmp_path, *layout.write_zips(tmp_path))
     assert [(name, rows) for name, rows, _ in index.shards()] == [
         ("real-train-00000", 4),
         ("real-train-00001", 2),
@@ -63,9 +63,9 @@ def test_a_row_that_lacks_a_part_says_which(tmp_path: Path, layout: Layout) -> N
     images = [path for path in layout.files if path.startswith("train/images")]
     masks = [path for path in layout.files if path.startswith("test/masks")]
     del layout.files[images[0]], layout.files[masks[0]]
-    (line,) = (one for one in layout.lines if one[1] == "val")
+    (line,) = (line for line in layout.lines if line[1] == "val")
     layout.lines.remove(line)
-    index = made(tmp_path, layout.write_folder(tmp_path / "folder"))
+    index = make_index(tmp_path, layout.write_folder(tmp_path / "folder"))
     stem = Path(line[0]).stem
     assert set(index.rejects()) == {
         (
@@ -83,7 +83,7 @@ def test_a_caption_line_without_pictures_is_a_row_that_is_not_whole(
     tmp_path: Path, layout: Layout
 ) -> None:
     layout.lines.append(["N36E032_040_040.png", *layout.lines[0][1:]])
-    index = made(tmp_path, layout.write_folder(tmp_path / "folder"))
+    index = make_index(tmp_path, layout.write_folder(tmp_path / "folder"))
     reject = ("folder/captions.csv", "train/N36E032_040_040", "no image, no mask")
     assert list(index.rejects()) == [reject]
     accounted(index)
@@ -93,7 +93,7 @@ def test_captions_of_splits_that_were_not_given_are_counted_not_rejected(
     tmp_path: Path, layout: Layout
 ) -> None:
     _train, _val, test, _synth = layout.write_zips(tmp_path)
-    counts = accounted(made(tmp_path, test))
+    counts = accounted(make_index(tmp_path, test))
     assert (counts["whole"], counts["captions_elsewhere"]) == (2, 12)
 
 
@@ -105,7 +105,7 @@ def test_the_same_picture_or_line_twice_is_one_row_and_an_entry_set_aside(
     (tmp_path / "again").mkdir()
     again = tmp_path / "again" / "train.zip"
     again.write_bytes(first.read_bytes())
-    wanted = Wanted(tuple(find([first, again])), {"train.zip": "any"}, True, 4)
+    wanted = IndexRequest(tuple(find_sources([first, again])), {"train.zip": "any"}, True, 4)
     index = ensure(tmp_path / "index.sqlite", wanted)
     reasons = [reason.split(":")[0] for *_, reason in index.set_aside()]
     # Six images and masks, two of train/generated, and the line.
@@ -125,11 +125,11 @@ def test_the_same_picture_or_line_twice_is_one_row_and_an_entry_set_aside(
 def test_pictures_of_one_name_that_differ_cost_the_row(tmp_path: Path, layout: Layout) -> None:
     first, *_ = layout.write_zips(tmp_path)
     other = official(train=1, val=0, test=0, synth=0, size=SIZE)
-    (path,) = (one for one in other.files if "/images/" in one)
+    (path,) = (path for path in other.files if "/images/" in path)
     other.files[path] = layout.files["synth/images/0003.png"]
     second = other.write_zips(tmp_path / "other", captions="none")[0]
     second = second.rename(second.with_name("more.zip"))
-    wanted = Wanted(tuple(find([first, second])), {"train.zip": "any"}, True, 4)
+    wanted = IndexRequest(tuple(find_sources([first, second])), {"train.zip": "any"}, True, 4)
     index = ensure(tmp_path / "index.sqlite", wanted)
     row, own, others = (
         f"train/{Path(path).stem}",
@@ -146,7 +146,7 @@ def test_pictures_of_one_name_that_differ_cost_the_row(tmp_path: Path, layout: L
 
 def test_caption_lines_of_one_name_that_differ_cost_the_row(tmp_path: Path, layout: Layout) -> None:
     layout.lines.append([*layout.lines[0][:-1], "another text"])
-    index = made(tmp_path, layout.write_folder(tmp_path / "folder"))
+    index = make_index(tmp_path, layout.write_folder(tmp_path / "folder"))
     last = len(layout.lines) + 1
     reason = f"captions that differ: folder/captions.csv line 2, folder/captions.csv line {last}"
     row = f"train/{layout.lines[0][0][:-4]}"
@@ -162,7 +162,9 @@ def test_contradicting_percentages_cost_the_row_and_equal_ones_do_not(
     changed[2:9] = ["100", *["0"] * 6]
     table = Layout(lines=[*layout.lines, changed, second])
     layout.files["class_percentages/train.csv"] = percentages(table, "train")
-    index = made(tmp_path, layout.write_folder(tmp_path / "folder", captions=False), captions=False)
+    index = make_index(
+        tmp_path, layout.write_folder(tmp_path / "folder", captions=False), captions=False
+    )
     file = "folder/class_percentages/train.csv"
     reason = f"percentages that differ: {file} line 2, {file} line 8"
     assert list(index.rejects()) == [(file, f"train/{first[0][:-4]}", reason)]
@@ -177,7 +179,7 @@ def test_percentages_of_a_name_without_pictures_are_a_reject(
     (line,) = (line for line in layout.lines if line[1] == "val")
     orphan = Layout(lines=[line, ["N36E032_040_040.png", *line[1:]]])
     layout.files["class_percentages/val.csv"] = percentages(orphan, "val")
-    index = made(tmp_path, layout.write_folder(tmp_path / "folder"))
+    index = make_index(tmp_path, layout.write_folder(tmp_path / "folder"))
     file = "folder/class_percentages/val.csv"
     reject = (file, "val/N36E032_040_040", "no image, no mask, no caption")
     assert list(index.rejects()) == [reject]
@@ -192,7 +194,7 @@ def test_percentages_of_splits_that_were_not_given_are_counted(
         table = percentages(layout, split)
         (tmp_path / "class_percentages" / f"{split}.csv").write_bytes(table)
     _train, _val, test, _synth = layout.write_zips(tmp_path)
-    counts = accounted(made(tmp_path, test))
+    counts = accounted(make_index(tmp_path, test))
     assert (counts["whole"], counts["percentages_elsewhere"], counts["not_whole"]) == (2, 6, 0)
 
 
@@ -203,21 +205,21 @@ def test_where_both_tables_have_percentages_captions_csv_is_taken_and_it_is_told
     own, line[2:9] = line[2:9], ["100", *["0"] * 6]
     layout.files["class_percentages/train.csv"] = percentages(layout, "train")
     line[2:9] = own
-    index = made(tmp_path, layout.write_folder(tmp_path / "folder"))
+    index = make_index(tmp_path, layout.write_folder(tmp_path / "folder"))
     name = line[0][:-4]
-    told = (
+    entry = (
         "folder/class_percentages/train.csv",
         f"line 2 ({name}.png)",
         "captions.csv has other percentages: folder/captions.csv line 2 is taken",
     )
-    assert list(index.set_aside()) == [told]
-    (found,) = (one for one in index.lines("real-train-00000") if one.name == name)
-    assert found.percent == tuple(map(int, own))
+    assert list(index.set_aside()) == [entry]
+    (row,) = (line for line in index.lines("real-train-00000") if line.name == name)
+    assert row.percent == tuple(map(int, own))
     assert accounted(index)["whole"] == 16
 
 
 def test_one_captions_csv_in_every_zip_is_read_once(tmp_path: Path, layout: Layout) -> None:
-    index = made(tmp_path, *layout.write_zips(tmp_path, captions="inside"))
+    index = make_index(tmp_path, *layout.write_zips(tmp_path, captions="inside"))
     assert list(index.set_aside()) == [
         (
             f"{name}.zip/ARAS400k/captions.csv",
@@ -231,21 +233,21 @@ def test_one_captions_csv_in_every_zip_is_read_once(tmp_path: Path, layout: Layo
 
 
 def test_a_name_may_stand_in_every_split(tmp_path: Path) -> None:
-    one, layout = official(train=1, val=0, test=0, synth=0, size=SIZE), Layout()
-    name, _, *rest = one.lines[0]
+    full, layout = official(train=1, val=0, test=0, synth=0, size=SIZE), Layout()
+    name, _, *rest = full.lines[0]
     for split in ("train", "test", "synth"):
         layout.lines.append([name, split, *rest])
-        for path, data in one.files.items():
+        for path, data in full.files.items():
             layout.files[path.replace("train", split)] = data
-    index = made(tmp_path, layout.write_folder(tmp_path / "folder"))
+    index = make_index(tmp_path, layout.write_folder(tmp_path / "folder"))
     assert accounted(index) | {"whole": 3, "set_aside": 0} == index.fact("counts")
 
 
 def test_without_captions_pictures_are_whole(tmp_path: Path, layout: Layout) -> None:
     zips = layout.write_zips(tmp_path, captions="none")
     with pytest.raises(ArasError, match=r"no captions\.csv .* captions = false"):
-        made(tmp_path, *zips)
-    index = made(tmp_path, *zips, captions=False)
+        make_index(tmp_path, *zips)
+    index = make_index(tmp_path, *zips, captions=False)
     assert accounted(index)["whole"] == 16
     assert index.lines("real-val-00000")[0].texts is None
 
@@ -255,7 +257,7 @@ def test_percentages_of_their_own_table_stand_in_where_captions_csv_has_none(
 ) -> None:
     layout.files["class_percentages/test.csv"] = percentages(layout, "test")
     folder = layout.write_folder(tmp_path / "folder", captions=False)
-    index = made(tmp_path, folder, captions=False)
+    index = make_index(tmp_path, folder, captions=False)
     (line, *_) = index.lines("real-test-00000")
     assert line.percent == tuple(map(int, layout.line(line.name)[2:9]))
     assert index.lines("real-val-00000")[0].percent is None
@@ -264,8 +266,8 @@ def test_percentages_of_their_own_table_stand_in_where_captions_csv_has_none(
 def test_sources_without_the_layout_say_what_was_seen(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "photo.jpg").write_bytes(b"x")
-    with pytest.raises(ArasError, match=r"no \{train.*photo\.jpg: no part of the layout"):
-        made(tmp_path, tmp_path / "folder")
+    with pytest.raises(ArasError, match=r"no \{train.*photo\.jpg: not part of the layout"):
+        make_index(tmp_path, tmp_path / "folder")
 
 
 def test_a_zip_whose_captions_are_damaged_is_refused_by_name(
@@ -277,20 +279,20 @@ def test_a_zip_whose_captions_are_damaged_is_refused_by_name(
     data[place] ^= 1
     zips[0].write_bytes(data)
     with pytest.raises(ArasError, match=r"captions\.csv: damaged in the archive.*fetch train\.zip"):
-        made(tmp_path, *zips)
+        make_index(tmp_path, *zips)
 
 
 def test_an_index_is_made_once_and_again_when_a_source_changes(
     tmp_path: Path, layout: Layout
 ) -> None:
     folder = layout.write_folder(tmp_path / "folder")
-    made(tmp_path, folder).close()
+    make_index(tmp_path, folder).close()
     before = os.stat(tmp_path / "index.sqlite").st_ino
-    made(tmp_path, folder).close()
+    make_index(tmp_path, folder).close()
     assert os.stat(tmp_path / "index.sqlite").st_ino == before
     layout.lines[0][-1] = "changed"
     layout.write_folder(folder)
-    index = made(tmp_path, folder)
+    index = make_index(tmp_path, folder)
     assert os.stat(tmp_path / "index.sqlite").st_ino != before
     assert "changed" in (index.lines("real-train-00000")[0].texts or ())
 
@@ -299,29 +301,29 @@ def test_an_index_is_made_once_and_again_when_a_source_changes(
 def test_a_damaged_index_is_made_again(tmp_path: Path, layout: Layout, spoilt: bytes) -> None:
     folder = layout.write_folder(tmp_path / "folder")
     (tmp_path / "index.sqlite").write_bytes(spoilt)
-    assert accounted(made(tmp_path, folder))["whole"] == 16
+    assert accounted(make_index(tmp_path, folder))["whole"] == 16
 
 
 def test_a_listing_that_fails_leaves_no_index(tmp_path: Path, layout: Layout) -> None:
     layout.table = b"no header\n"
     folder = layout.write_folder(tmp_path / "folder")
     with pytest.raises(ArasError):
-        made(tmp_path, folder)
+        make_index(tmp_path, folder)
     assert not list(tmp_path.glob("*index.sqlite*"))
 
 
 def test_only_the_shards_of_changed_rows_get_another_digest(tmp_path: Path, layout: Layout) -> None:
     folder = layout.write_zips(tmp_path)[0].parent
-    before = {name: digest for name, _, digest in made(tmp_path, folder).shards()}
+    before = {name: digest for name, _, digest in make_index(tmp_path, folder).shards()}
     layout.line("0004")[-1] = "changed"
     layout.write_zips(tmp_path)
-    after = {name: digest for name, _, digest in made(tmp_path, folder).shards()}
+    after = {name: digest for name, _, digest in make_index(tmp_path, folder).shards()}
     assert [name for name in after if after[name] != before[name]] == ["synthetic-synth-00001"]
 
 
 def test_the_plan_of_a_query_uses_the_keys(tmp_path: Path, layout: Layout) -> None:
-    index = made(tmp_path, layout.write_folder(tmp_path / "folder"))
+    index = make_index(tmp_path, layout.write_folder(tmp_path / "folder"))
     base = sqlite3.connect(index.path)
-    told = base.execute("EXPLAIN QUERY PLAN " + indexes._PARTS, ("real-train-00000",)).fetchall()
+    steps = base.execute("EXPLAIN QUERY PLAN " + indexes._PARTS, ("real-train-00000",)).fetchall()
     base.close()
-    assert not [row for row in told if row[3].startswith("SCAN")]
+    assert not [row for row in steps if row[3].startswith("SCAN")]

@@ -22,12 +22,12 @@ def test_ids_end_in_the_official_file_name() -> None:
     ],
 )
 def test_a_name_says_where_the_tile_lies(stem: str, west: float, north: float) -> None:
-    found = place(stem, 256)
-    assert found is not None
+    where = place(stem, 256)
+    assert where is not None
     step = 1 / 12_000
-    assert found.transform == pytest.approx((step, 0, west, 0, -step, north), abs=1e-9)
+    assert where.transform == pytest.approx((step, 0, west, 0, -step, north), abs=1e-9)
     centre = (west + 128 * step, north - 128 * step)
-    assert (found.longitude, found.latitude) == pytest.approx(centre, abs=1e-9)
+    assert (where.longitude, where.latitude) == pytest.approx(centre, abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -38,9 +38,9 @@ def test_a_name_that_is_no_place_has_none(stem: str) -> None:
 
 
 def test_smaller_tiles_have_more_patches() -> None:
-    found = place("N36E028_186_000", 64)
-    assert found is not None
-    assert np.isclose(found.transform[5], 37 - 186 * 64 / 12_000)
+    where = place("N36E028_186_000", 64)
+    assert where is not None
+    assert np.isclose(where.transform[5], 37 - 186 * 64 / 12_000)
 
 
 @pytest.mark.parametrize("name", ["../a.png", "a/b.png", "", ".png", ".hidden.png", "a\0.png"])

@@ -9,16 +9,16 @@ import pytest
 from builder.core.errors import ArasError, CorruptFile
 from builder.official import sources
 from builder.official.names import OFFICIAL_MD5
-from builder.official.sources import Entry, Odd, Source, classify, entries, find
+from builder.official.sources import Entry, Odd, Source, classify, entries, find_sources
 from tests.makers.official import official
 
 LAYOUT = official(train=1, val=1, test=1, synth=1, size=64)
 
 
 def roles(paths: list[Path]) -> set[tuple[str, str | None, str]]:
-    found = [one for source in find(paths) for one in entries(source)]
-    assert not [one for one in found if isinstance(one, Odd)]
-    return {(one.role, one.group, one.name) for one in found if isinstance(one, Entry)}
+    listed = [entry for source in find_sources(paths) for entry in entries(source)]
+    assert not [entry for entry in listed if isinstance(entry, Odd)]
+    return {(entry.role, entry.group, entry.name) for entry in listed if isinstance(entry, Entry)}
 
 
 @pytest.mark.parametrize("top", ["", "ARAS400k/", "some/where/"])
@@ -39,14 +39,16 @@ def test_captions_are_found_inside_beside_and_one_level_up(tmp_path: Path) -> No
 
 def test_a_folder_of_zips_stands_for_them(tmp_path: Path) -> None:
     zips = LAYOUT.write_zips(tmp_path)
-    assert [one.path for one in find([tmp_path]) if one.kind == "zip"] == sorted(zips)
+    assert [source.path for source in find_sources([tmp_path]) if source.kind == "zip"] == sorted(
+        zips
+    )
 
 
 def test_a_folder_of_both_is_not_guessed_about(tmp_path: Path) -> None:
     LAYOUT.write_zips(tmp_path)
     LAYOUT.write_folder(tmp_path)
     with pytest.raises(ArasError, match="holds zips"):
-        find([tmp_path])
+        find_sources([tmp_path])
 
 
 def test_a_split_without_a_folder_of_its_own_is_named_by_its_source() -> None:
@@ -67,25 +69,25 @@ def test_a_split_without_a_folder_of_its_own_is_named_by_its_source() -> None:
         ("train/images/.x.png", "bad name"),
         ("other/images/x.png", "unknown split"),
         ("test/generated/x.png", "unknown split"),
-        ("train/images/x.jpg", "no part of the layout"),
-        ("train/README.txt", "no part of the layout"),
-        ("__MACOSX/train/images/x.png", "no part of the layout"),
+        ("train/images/x.jpg", "not part of the layout"),
+        ("train/README.txt", "not part of the layout"),
+        ("__MACOSX/train/images/x.png", "not part of the layout"),
     ],
 )
 def test_what_is_no_part_of_the_layout_says_why(path: str, reason: str) -> None:
-    found = classify(path, None, "")
-    assert isinstance(found, Odd)
-    assert found.reason.startswith(reason)
+    entry = classify(path, None, "")
+    assert isinstance(entry, Odd)
+    assert entry.reason.startswith(reason)
 
 
 def test_a_missing_or_strange_source_is_named(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     for name, message in (("no.zip", "no such zip"), ("notes.txt", "neither a zip")):
         with pytest.raises(ArasError, match=f"{name}: {message}"):
-            find([tmp_path / name])
+            find_sources([tmp_path / name])
     zips = LAYOUT.write_zips(tmp_path)
     with pytest.raises(ArasError, match="named twice"):
-        find([zips[0], zips[0]])
+        find_sources([zips[0], zips[0]])
 
 
 def test_links_that_go_in_circles_end(tmp_path: Path) -> None:
@@ -148,5 +150,5 @@ def test_a_zip_that_was_checked_before_is_not_read_again(
 
 def test_a_sum_for_a_zip_that_is_not_imported_is_an_error(tmp_path: Path) -> None:
     path = LAYOUT.write_zips(tmp_path)[0]
-    with pytest.raises(ArasError, match=r"typo\.zip, which is none of the zips"):
+    with pytest.raises(ArasError, match=r"typo\.zip, which is not one of the zips"):
         sources.verify([Source(path, "zip")], {"typo.zip": "0" * 32}, {})

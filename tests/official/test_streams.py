@@ -43,7 +43,7 @@ def test_other_zips_and_folders_name_none(tmp_path: Path, sum_: str) -> None:
     zips = [tmp_path / "train.zip", tmp_path / "test.zip"]
     assert columns_of(zips, {"test.zip": sum_}) == UNKNOWN
     assert columns_of([tmp_path], {}) == UNKNOWN
-    assert {one.model for one in UNKNOWN} == {None}
+    assert {column.model for column in UNKNOWN} == {None}
 
 
 @pytest.mark.parametrize(

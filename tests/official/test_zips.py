@@ -23,7 +23,7 @@ def write(path: Path, entries: dict[str, bytes], packing: int = zipfile.ZIP_DEFL
 
 def read_all(path: Path, most: int = MOST) -> dict[str, bytes]:
     with path.open("rb") as file:
-        return {one.name: zips.read(file, one, most) for one in zips.members(path)}
+        return {member.name: zips.read(file, member, most) for member in zips.members(path)}
 
 
 ENTRIES = {"a/b.png": b"x" * 5000, "é.txt": "çay".encode(), "empty": b"", "c": bytes(range(256))}

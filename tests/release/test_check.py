@@ -116,7 +116,7 @@ BROKEN_ROWS = [
     (TRAIN, same_id, r"id real/\S+ stands 2 times"),
     (TRAIN, set_row(0, id=""), "has no id"),
     (TRAIN, wrong_mask, "mask holds id 7; ids are 0…6"),
-    (TRAIN, colour_mask, "mask has 3 channels; one of class ids wanted"),
+    (TRAIN, colour_mask, "mask has 3 channels, expected one of class ids"),
     (TRAIN, other_mask, "pixels are not the counts of the mask"),
     (TRAIN, cut_image, "image: not a whole PNG"),
     (DRAWN, no_image, "image: not a whole PNG"),
