@@ -175,7 +175,7 @@ def _strip(
     table: Pixels,
     counts: Counter[str],
 ) -> Iterator[tuple[int, int, npt.NDArray[np.uint16], Pixels]]:
-    """Apply the rules to one strip; yields (row, column, DN (3, s, s), mask) of the tiles to keep."""
+    """Apply the rules to one strip; yields (row, column, DN (3, s, s), mask) of each tile kept."""
     from builder.land import products
 
     size = stage.size

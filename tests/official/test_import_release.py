@@ -74,7 +74,7 @@ def test_a_second_run_makes_nothing(packaged: Path, tmp_path: Path) -> None:
 def test_a_file_that_is_not_the_listed_one_is_refused(packaged: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(packaged, copy)
-    path = copy / read_manifest(copy)["configs"]["real"]["test"]["files"][0]
+    path = copy / read_manifest(copy).configs["real"]["test"].files[0]
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(CorruptFile, match=r"test-00000.*not the file that manifest\.json lists"):
         bring(tmp_path, copy)

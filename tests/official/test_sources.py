@@ -82,7 +82,7 @@ def test_what_is_no_part_of_the_layout_says_why(path: str, reason: str) -> None:
 
 def test_a_missing_or_strange_source_is_named(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
-    for name, message in (("no.zip", "no such zip"), ("notes.txt", "neither a zip")):
+    for name, message in (("no.zip", "no such zip"), ("notes.txt", "not a zip")):
         with pytest.raises(ArasError, match=f"{name}: {message}"):
             find_sources([tmp_path / name])
     zips = LAYOUT.write_zips(tmp_path)
