@@ -191,17 +191,29 @@ class Account(Record):
 
 
 class ImportReport(Record):
-    """Where imported rows come from. All but the first two fields are of the official layout."""
+    """Where imported rows come from. Only the official layout has more than ``account`` and
+    ``official``; ``sources`` is set in a manifest alone."""
 
     sources: tuple[str, ...] = ()
     account: Account
     captions: bool = False
     provenance: str = "nobody"
-    """Who says which model wrote the captions: ``record``, ``sidecar`` or ``nobody``."""
+    """Who names the models of the captions: ``record``, ``sidecar`` or ``nobody``."""
     md5: dict[str, str] | None = None
+    """Name of each verified zip → md5."""
     official: bool = False
+    """Whether all of these zips are those of the official record."""
     reasons: dict[str, int] = {}
+    """Rejects by reason, most first."""
+    set_aside: dict[str, int] = {}
+    """Entries outside every row by reason, most first."""
+    captions_elsewhere: int = 0
+    percentages_elsewhere: int = 0
+    """Lines of splits that have no pictures."""
     percent_differs: int = 0
+    """Rows published with other percentages than those of the mask."""
+    lists: tuple[str, ...] = ()
+    """Files that list all of these, from the project's directory."""
 
 
 class Extent(Record):

@@ -16,13 +16,13 @@ import pyarrow as pa
 
 from builder.core.errors import ArasError
 from builder.core.files import atomic, remove
+from builder.core.manifest import Account, ImportReport
 from builder.core.store import Store
 from builder.land import classes
 from builder.land.columns import PER_CLASS_PERCENT, SPLITS, STREAM_PREFIX
 from builder.land.grid import CRS_NAME
 from builder.land.pictures import COMPOSITION, composition_columns, encode_png, image_column
 from builder.official import zips
-from builder.official.account import ImportAccount
 from builder.official.index import Index, IndexRequest, Line, Part, ensure
 from builder.official.names import GROUPS, OFFICIAL_MD5, Place, Refused, place, row_id
 from builder.official.pictures import check_image, colour_table, mask_ids
@@ -127,10 +127,8 @@ class Import(Stage):
                 f"{reports / REPORTS['rejects']}"
             )
         md5 = {Path(path).name: sum_ for path, (_, sum_) in sums.items()}
-        return ImportAccount(
-            rows_in,
-            rows_out,
-            rejects,
+        return ImportReport(
+            account=Account(rows_in=rows_in, rows_out=rows_out, rejects=rejects),
             captions=self.captions,
             provenance=self.provenance,
             md5=md5,
@@ -140,7 +138,7 @@ class Import(Stage):
             captions_elsewhere=counts["captions_elsewhere"],
             percentages_elsewhere=counts["percentages_elsewhere"],
             percent_differs=write_percent(store, reports / REPORTS["percent"]),
-            lists=[f"reports/{name}" for name in REPORTS.values()],
+            lists=tuple(f"reports/{name}" for name in REPORTS.values()),
         ).as_json()
 
 

@@ -11,11 +11,10 @@ import pyarrow.parquet as pq
 from builder.core.arrow import ROW_GROUP
 from builder.core.errors import ArasError, CorruptFile
 from builder.core.files import content_hashes, digest_of
-from builder.core.manifest import MANIFEST, Manifest, read_manifest
+from builder.core.manifest import MANIFEST, Account, ImportReport, Manifest, read_manifest
 from builder.core.progress import bar
 from builder.core.store import Store
 from builder.land.columns import BLOB_DIGESTS, CAPTION, COLUMNS, KINDS, STREAM_PREFIX, arrow_type
-from builder.official.account import ImportAccount
 from builder.steps.stage import Made, Maker, Stage, Unit, refuse_beside, setting
 
 MISSING = "the imported release has no caption of this stream"
@@ -120,7 +119,8 @@ class ImportRelease(Stage):
                 f"import: {self.release / MANIFEST} lists {listed:,} rows, {rows:,} came in; "
                 f"run `aras check {self.release}`"
             )
-        return ImportAccount(listed, rows, rejects=0).as_json()
+        account = Account(rows_in=listed, rows_out=rows, rejects=0)
+        return ImportReport(account=account, official=False).as_json()
 
 
 def _files(manifest: Manifest) -> Iterator[tuple[str, str]]:

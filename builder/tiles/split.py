@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from builder.core.errors import ArasError
+from builder.core.manifest import SplitReport
 from builder.core.seeds import generator
 from builder.core.store import Store
 from builder.land import grid
@@ -108,11 +109,9 @@ class Split(Stage):
         known = np.isfinite(place).all(axis=1)
         distance = smallest_distance(place[known], split[known], self.size)
         unknown = int((~known).sum())
-        return {
-            "class_shares": shares,
-            "smallest_distance_km": distance,
-            "without_place": unknown,
-        }
+        return SplitReport(
+            class_shares=shares, smallest_distance_km=distance, without_place=unknown
+        ).as_json()
 
     def open(self, store: Store, survey: Any) -> Maker:
         return lambda table: _look_up(table, survey, self.block)
