@@ -268,11 +268,11 @@ def verify(
     wrong = []
     with bar("md5", sum(source.path.stat().st_size for source in stale), "bytes") as advance:
         for source in stale:
-            path, (sum_, origin) = source.path, expected[source]
+            path, (right, origin) = source.path, expected[source]
             actual = hash_file(path, "md5", advance=advance)["md5"]
-            if actual != sum_:
+            if actual != right:
                 wrong.append(
-                    f"{path}: its md5 is {actual}, expected {sum_} ({origin}); fetch it again or, "
+                    f"{path}: its md5 is {actual}, expected {right} ({origin}); fetch it again or, "
                     f"if it is another release, give its sum: --md5 {path.name}={actual} (or "
                     f'={ANY}), in a recipe "{path.name}" = "{actual}" under [import.md5]'
                 )
