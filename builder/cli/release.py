@@ -1,12 +1,16 @@
 """Commands about releases: package, check."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from builder.cli.common import json_option, print_json, say
 from builder.core.errors import WorkFailed
+
+if TYPE_CHECKING:
+    from builder.pipeline.project import Project
+    from builder.release.package import Packaged
 
 
 @click.command()
@@ -24,8 +28,8 @@ def package(directory: Path, as_json: bool) -> None:
 
     project = Project(directory)
     require_fresh(project)
-    summary = make_release(project)
-    print_json(summary) if as_json else say(describe_release(summary))
+    packaged, seconds = make_release(project)
+    print_json(release_json(packaged, seconds)) if as_json else say(describe_release(packaged))
 
 
 @click.command()
@@ -50,13 +54,13 @@ def check(directory: Path, release: Path, engine: str, as_json: bool) -> None:
       aras check release/0.1.0
       aras -C my-dataset check release/0.1.0 --engine processes
     """
-    found = run_check(directory / release, engine)
+    violations = run_check(directory / release, engine)
     if as_json:
-        print_json({"kind": "check", "release": str(release), "violations": found})
-    elif not found:
-        say(f"check: {release} is right")
-    if found:
-        raise WorkFailed(f"{release}: {len(found)} violations\n  " + "\n  ".join(found))
+        print_json({"kind": "check", "release": str(release), "violations": violations})
+    elif not violations:
+        say(f"check: {release}: every invariant holds")
+    if violations:
+        raise WorkFailed(f"{release}: {len(violations)} violations\n  " + "\n  ".join(violations))
 
 
 def run_check(release: Path, engine: str = "serial") -> list[str]:
@@ -66,7 +70,7 @@ def run_check(release: Path, engine: str = "serial") -> list[str]:
     return violations(release, Engine(engine))
 
 
-def require_fresh(project: Any) -> None:
+def require_fresh(project: "Project") -> None:
     """Raises ArasError naming the first step that is not up to date."""
     from builder.core.errors import ArasError
     from builder.pipeline.preview import is_done, preview
@@ -79,7 +83,8 @@ def require_fresh(project: Any) -> None:
             )
 
 
-def make_release(project: Any) -> dict[str, Any]:
+def make_release(project: "Project") -> "tuple[Packaged, float]":
+    """Package; returns the release and the seconds that it took."""
     import time
 
     from builder.core.files import locked
@@ -87,34 +92,37 @@ def make_release(project: Any) -> dict[str, Any]:
 
     started = time.monotonic()
     with locked(project.releases, lambda: say("package: waiting for another process")):
-        summary = package_project(project)
-    summary["seconds"] = round(time.monotonic() - started, 2)
-    project.report("package", summary)
-    if summary["asks"]:
+        packaged = package_project(project)
+    seconds = round(time.monotonic() - started, 2)
+    project.report("package", release_json(packaged, seconds))
+    if packaged.asks:
         say(
-            f"package: WARNING: the changes since the release before ask for version "
-            f"{summary['asks']} or more (CHANGELOG.md of {summary['release']} lists them)"
+            f"package: WARNING: the changes since the previous release require version "
+            f"{packaged.asks} or later (listed in CHANGELOG.md of {packaged.release})"
         )
-    return summary
+    return packaged, seconds
 
 
-def build_release(project: Any, *, quiet: bool) -> dict[str, Any]:
-    """Package and check; raises WorkFailed when the release is not right."""
-    summary = make_release(project)
+def release_json(packaged: "Packaged", seconds: float) -> dict[str, Any]:
+    return {**packaged.as_json(), "seconds": seconds}
+
+
+def build_release(project: "Project", *, quiet: bool) -> dict[str, Any]:
+    """Package and check, as `aras build --json` lists it; raises WorkFailed for violations."""
+    packaged, seconds = make_release(project)
     if not quiet:
-        say(describe_release(summary))
-    found = run_check(Path(summary["release"]), project.engine().kind)
-    if found:
-        raise WorkFailed(f"check: {len(found)} violations\n  " + "\n  ".join(found))
+        say(describe_release(packaged))
+    if violations := run_check(packaged.release, project.engine().kind):
+        raise WorkFailed(f"check: {len(violations)} violations\n  " + "\n  ".join(violations))
     if not quiet:
         say("check: every invariant holds")
-    return {**summary, "violations": found}
+    return {**release_json(packaged, seconds), "violations": []}
 
 
-def describe_release(summary: dict[str, Any]) -> str:
-    what = "written" if summary["made"] else "there already, with this content"
-    lines = [f"package: {summary['release']} {what} ({summary['bytes'] / 1e6:.1f} MB)"]
-    for config, splits in summary["rows"].items():
+def describe_release(packaged: "Packaged") -> str:
+    what = "written" if packaged.is_new else "already exists with this content"
+    lines = [f"package: {packaged.release} {what} ({packaged.bytes / 1e6:.1f} MB)"]
+    for config, splits in packaged.rows.items():
         rows = ", ".join(f"{split} {n:,}" for split, n in splits.items())
         lines.append(f"  {config:<10} {rows}")
     return "\n".join(lines)

@@ -16,7 +16,7 @@ from builder.land import classes
 from builder.land.columns import KINDS, SPLITS, arrow_schema, names_of
 from builder.land.pictures import decode_mask, decode_png, per_class
 from builder.quality.duplicates import pixel_digest
-from builder.release import controls, embeddings
+from builder.release.configs import VIOLATIONS
 from builder.release.writer import content_digests
 
 _NAME = r"[\w.@+~*%-]+"
@@ -30,9 +30,6 @@ def local_paths(text: str) -> list[str]:
     """The absolute paths that stand in a text, each once, in their order."""
     return list(dict.fromkeys(_PATH.findall(text)))
 
-
-OTHERS = {embeddings.CONFIG: embeddings.violations, controls.CONFIG: controls.violations}
-"""Config whose rows are not those of the release → (id, what is wrong) of a table of it."""
 
 MOST = 20
 """Violations of one rule in one file that are told in full; the rest are counted."""
@@ -82,10 +79,10 @@ def check_file(release: Path, config: str, split: str, name: str) -> Findings:
         for group in range(file.num_row_groups):
             table = file.read_row_group(group)
             found.digests += content_digests(table)
-            if config in OTHERS:
+            if config in VIOLATIONS:
                 found.rows += table.num_rows
                 found.ids += table.column("id").to_pylist()
-                found.problems += [f"{name}: {a}: {b}" for a, b in OTHERS[config](table)]
+                found.problems += [f"{name}: {a}: {b}" for a, b in VIOLATIONS[config](table)]
             else:
                 _check_rows(table, config, split, found)
     return found

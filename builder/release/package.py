@@ -1,6 +1,7 @@
 """Package: shards of the store → Parquet files of a release, the only step that drops rows."""
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,11 @@ from builder.land.columns import (
 )
 from builder.pipeline.preview import is_done
 from builder.pipeline.project import Project
-from builder.release import controls, embeddings, named_splits
+from builder.release import named_splits
 from builder.release.card import write_cards
 from builder.release.census import RowCounter
 from builder.release.changes import parse_version
+from builder.release.configs import CONTROL_SPLIT, Controls, embedding_rows
 from builder.release.facts import facts, sources
 from builder.release.funnel import Funnel
 from builder.release.rows import by_split, release_rows, stored_columns
@@ -52,14 +54,34 @@ LEAVING_OUT = ("memorization", "quality", "duplicates")
 """Sections that decide what is left out of it."""
 
 
-def package(project: Project) -> dict[str, Any]:
-    """Write release/<version>; returns the summary.
+@dataclass(frozen=True)
+class Packaged:
+    """A release on disk: rows by config and split, bytes and number of its listed files.
 
-    Its "asks" is the least version that the changes since the release before ask for, where the
-    version is a smaller step than that, else None.
+    ``is_new`` is false where it existed already with this content. ``asks`` is the least version
+    that the changes since the release before ask for, where the version is a smaller step than
+    that, else None.
+    """
 
-    A release that is there with the same content is left alone. Raises ArasError when it holds
-    another content, or when there is nothing to package; then nothing is written.
+    is_new: bool
+    release: Path
+    rows: dict[str, dict[str, int]]
+    bytes: int
+    files: int
+    content_sha256: str
+    asks: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        values = {name: value for name, value in asdict(self).items() if name != "is_new"}
+        values["release"] = str(self.release)
+        return {"kind": "release", "stage": "package", "made": self.is_new, **values}
+
+
+def package(project: Project) -> Packaged:
+    """Write release/<version>.
+
+    A release that exists with the same content is not changed. Raises ArasError when it holds
+    other content, or when there is nothing to package; then nothing is written.
     """
     recipe = project.recipe
     target = project.releases / recipe.dataset.version
@@ -85,7 +107,7 @@ def package(project: Project) -> dict[str, Any]:
         subsets = named_splits.write_subsets(temporary, project)
         write_manifest(temporary, manifest.model_copy(update={"subsets": subsets}))
         write_cards(temporary)
-    return _summary(target, made=True)
+    return _packaged(target, is_new=True)
 
 
 def content_key(project: Project) -> str:
@@ -125,9 +147,7 @@ def write_data(project: Project, folder: Path) -> tuple[Configs, Census, str]:
     store, names = project.store, project.streams()
     limit = project.recipe.release.shard_megabytes * 1e6
     counter, funnel = RowCounter(), Funnel(project.recipe)
-    control = controls.Controls(
-        project.recipe.controls.rows, project.recipe.dataset.seed, project.lexicon
-    )
+    controls = Controls(project.recipe.controls.rows, project.recipe.dataset.seed, project.lexicon)
     todo = [shard for kind in KINDS for shard in shards(store, (kind,))]
     stored = {kind: stored_columns(project, kind) for kind in KINDS}
 
@@ -140,7 +160,7 @@ def write_data(project: Project, folder: Path) -> tuple[Configs, Census, str]:
         kept = with_digests(funnel.keep(kind, rows, repeats))
         for split, table in by_split(kept):
             counter.see(kind, split, table)
-            control.see(kind, split, table)
+            controls.see(kind, split, table)
             writer(kind, split, COLUMN_NAMES).add(table)
             writer("metadata", split, METADATA_NAMES).add(table.drop_columns(list(BLOBS)))
 
@@ -149,11 +169,11 @@ def write_data(project: Project, folder: Path) -> tuple[Configs, Census, str]:
             add(*made)
             del made  # leaves nothing of the shard behind
             advance(1)
-    if (table := control.table()) is not None:
-        writer(controls.CONFIG, controls.SPLIT, names_of(controls.CONFIG)).add(table)
+    if (table := controls.table()) is not None:
+        writer("controls", CONTROL_SPLIT, names_of("controls")).add(table)
     for shard in shards(store, ("real",)) if project.embed() else ():
-        for split, part in embeddings.parts(store.read(shard, ("id", "split", "vectors"))):
-            writer(embeddings.CONFIG, split, names_of(embeddings.CONFIG)).add(part)
+        for split, part in embedding_rows(store.read(shard, ("id", "split", "vectors"))):
+            writer("embeddings", split, names_of("embeddings")).add(part)
     configs: Configs = {}
     for (config, split), finished in sorted(
         writers.items(), key=lambda item: (item[0][0], SPLITS.index(item[0][1]))
@@ -186,7 +206,7 @@ def augmented(configs: Configs) -> dict[str, SplitFiles]:
     return both
 
 
-def _existing(target: Path, key: str) -> dict[str, Any]:
+def _existing(target: Path, key: str) -> Packaged:
     try:
         manifest = read_manifest(target)
     except ArasError as error:
@@ -200,27 +220,25 @@ def _existing(target: Path, key: str) -> dict[str, Any]:
             "an earlier aras, and stays as it is; raise version in [dataset] for a new release, or "
             "move that directory away"
         )
-    return _summary(target, made=False)
+    return _packaged(target, is_new=False)
 
 
-def _summary(target: Path, *, made: bool) -> dict[str, Any]:
+def _packaged(target: Path, *, is_new: bool) -> Packaged:
     manifest = read_manifest(target)
     version = manifest.version
     asks = (manifest.history[0].asks if manifest.history else None) or version
-    return {
-        "kind": "release",
-        "stage": "package",
-        "made": made,
-        "release": str(target),
-        "rows": {
+    return Packaged(
+        is_new=is_new,
+        release=target,
+        rows={
             config: {split: part.rows for split, part in splits.items()}
             for config, splits in manifest.configs.items()
         },
-        "bytes": sum(file.bytes for file in manifest.files),
-        "files": len(manifest.files),
-        "content_sha256": manifest.content_sha256,
-        "asks": asks if parse_version(asks) > parse_version(version) else None,
-    }
+        bytes=sum(file.bytes for file in manifest.files),
+        files=len(manifest.files),
+        content_sha256=manifest.content_sha256,
+        asks=asks if parse_version(asks) > parse_version(version) else None,
+    )
 
 
 def package_line(project: Project, told: Sequence[dict[str, Any]]) -> dict[str, Any]:

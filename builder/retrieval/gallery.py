@@ -15,7 +15,7 @@ from builder.core.files import digest_of
 from builder.core.manifest import read_manifest
 from builder.land.columns import KINDS, SPLITS
 from builder.land.pictures import image_bytes, per_class
-from builder.release.embeddings import TEXT
+from builder.release.configs import CAPTION_ID
 from builder.release.read import metadata, opened
 from builder.retrieval.ranks import Floats, Ints
 
@@ -71,7 +71,7 @@ class Gallery:
         for row, one in enumerate(self.ids):
             for name in streams:
                 if (text := self.streams[name][row]) is not None:
-                    ids.append(TEXT.format(one, name))
+                    ids.append(CAPTION_ID.format(one, name))
                     texts.append(text)
                     owner.append(row)
         return Texts(ids, texts, np.array(owner, dtype=np.int64))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from builder.core.files import digest_of
 from builder.land.classes import CLASSES
-from builder.release.embeddings import TEXT
+from builder.release.configs import CAPTION_ID
 from builder.retrieval import intervals, metrics
 from builder.retrieval.gallery import Gallery, Texts
 from builder.retrieval.intervals import over_clusters, power, spans
@@ -296,5 +296,5 @@ def _near(rows: Gallery, asked: Texts, mine: Ints) -> list[str] | None:
         name = asked.ids[i].rsplit("#", 1)[1]
         cluster = rows.near[name][asked.owner[i]] if name in rows.near else None
         alone &= cluster is None
-        found.append(asked.ids[i] if cluster is None else TEXT.format(cluster, name))
+        found.append(asked.ids[i] if cluster is None else CAPTION_ID.format(cluster, name))
     return None if alone else found

@@ -109,11 +109,10 @@ def test_all_splits_have_tiles_and_keep_their_distance(told: dict[str, dict]) ->
 
 def test_the_release_is_right_and_opens(told: dict[str, dict], project: Project) -> None:
     assert told
-    summary = package(project)
-    release = Path(summary["release"])
-    assert violations(release) == []
-    data = datasets.load_dataset(str(release), "augmented", streaming=True)
+    packaged = package(project)
+    assert violations(packaged.release) == []
+    data = datasets.load_dataset(str(packaged.release), "augmented", streaming=True)
     row = next(iter(data["train"]))
     assert row["image"].size == (256, 256)
-    assert summary["rows"]["synthetic"] == {"train": 4}
-    assert sum(summary["rows"]["real"].values()) == 270 - told["split"]["counts"]["set_aside"]
+    assert packaged.rows["synthetic"] == {"train": 4}
+    assert sum(packaged.rows["real"].values()) == 270 - told["split"]["counts"]["set_aside"]

@@ -8,7 +8,7 @@ import pytest
 
 from builder.land.columns import CAPTIONS, CONTROLS, arrow_schema, names_of
 from builder.land.pictures import composition_columns
-from builder.release.controls import Controls
+from builder.release.configs import Controls
 
 
 def rows(start: int, n: int, text: str | None = "Mostly {k} at {i} %.") -> pa.Table:

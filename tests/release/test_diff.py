@@ -332,7 +332,7 @@ def test_a_version_that_steps_less_than_the_changes_imply_is_told(
     alter(folder, "segment", "real-00000", "mask_agreement", lambda v: [0.5] * len(v))
     for _ in range(2):  # written, and there already
         make_release(Project(folder))
-        told = "WARNING: the changes since the release before ask for version 0.2.0 or more"
+        told = "WARNING: the changes since the previous release require version 0.2.0 or later"
         assert (told in capsys.readouterr().err) == warned
 
 

@@ -118,7 +118,7 @@ def test_augmented_lists_files_of_the_others_and_copies_nothing(release: Path) -
 
 def test_a_release_without_synthetic_rows_has_no_config_augmented(tmp_path: Path) -> None:
     alone = make_project(tmp_path, 6, real=6, shard_rows=6)
-    release = Path(package(alone)["release"])
+    release = package(alone).release
     assert list(manifest.read_manifest(release).configs) == ["real", "metadata"]
     for name in ("README.md", "croissant.json", "manifest.json"):
         assert "augmented" not in (release / name).read_text(encoding="utf-8")
@@ -137,16 +137,16 @@ def test_every_footer_carries_the_published_schema_and_features(release: Path) -
 
 
 def test_packaging_twice_gives_the_same_bytes(copied: Project, release: Path) -> None:
-    told = package(copied)
-    assert told["made"]
+    packaged = package(copied)
+    assert packaged.is_new
     assert files_of(copied.releases / "0.1.0") == files_of(release)
 
 
 def test_packaging_again_leaves_the_release_alone(project: Project, release: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in release.rglob("*")}
-    told = package(project)
-    assert not told["made"]
-    assert told["rows"]["real"]["train"] > 0
+    packaged = package(project)
+    assert not packaged.is_new
+    assert packaged.rows["real"]["train"] > 0
     assert before == {path: path.stat().st_mtime_ns for path in release.rglob("*")}
 
 
@@ -162,7 +162,7 @@ def test_other_content_under_the_same_version_is_refused_and_nothing_changes(
     assert files_of(copied.releases) == before
     raised = changed.replace('name = "tiny"', 'name = "tiny"\nversion = "0.2.0"')
     (copied.directory / "dataset.toml").write_text(raised)
-    assert package(Project(copied.directory))["made"]
+    assert package(Project(copied.directory)).is_new
     assert sorted(p.name for p in copied.releases.iterdir()) == ["0.1.0", "0.2.0"]
 
 
@@ -183,7 +183,7 @@ def test_a_kill_in_the_middle_leaves_no_release_and_the_next_run_makes_it(
     assert done.returncode == -signal.SIGKILL, done.stderr
     leftovers = list(copied.releases.iterdir())
     assert [path.name[:7] for path in leftovers] == [".0.1.0."]
-    assert package(copied)["made"]
+    assert package(copied).is_new
     assert [path.name for path in copied.releases.iterdir()] == ["0.1.0"]
     assert files_of(copied.releases / "0.1.0") == files_of(release)
 
