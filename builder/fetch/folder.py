@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,15 @@ SURVEYED = 1000
 
 # What a file may fail with; anything else is a bug and ends the command.
 EXPECTED = (ArasError, requests.RequestException, OSError, Stopped)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How a verified file is remembered; it is verified again when any of this changes."""
+
+    size: int
+    mtime_ns: int
+    md5: str | None
 
 
 @dataclass
@@ -182,7 +191,7 @@ def fetch(
     _refuse_full_disk(plan, to)
     # Kept files that were verified in full just now need not be next time.
     ledger.update({remote.name: _seen(remote, to) for remote in plan.kept})
-    write_json(to / LEDGER, ledger)
+    _write_ledger(to, ledger)
     for remote in plan.todo:
         if (to / remote.name).exists():
             say(f"{remote.name}: the existing file does not verify; replacing it")
@@ -200,9 +209,9 @@ def fetch(
         for count, (remote, error) in enumerate(results, 1):
             if error is None:
                 seen = ledger[remote.name] = _seen(remote, to)
-                outcome.fetched[remote] = seen["size"]
-                write_json(to / LEDGER, ledger)
-                say(f"{remote.name}: {megabytes(seen['size'])}, verified")
+                outcome.fetched[remote] = seen.size
+                _write_ledger(to, ledger)
+                say(f"{remote.name}: {megabytes(seen.size)}, verified")
             elif remote.optional and status_of(error) == 404:
                 outcome.absent.append(remote)
             elif isinstance(error, Stopped):
@@ -226,7 +235,7 @@ def megabytes(size: float) -> str:
     return f"{size / 1e9:,.2f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
 
 
-def _held(remote: Remote, to: Path, ledger: dict[str, Any]) -> bool:
+def _held(remote: Remote, to: Path, ledger: dict[str, Seen]) -> bool:
     """Whether the file is under its final name and verified."""
     path = to / remote.name
     if not path.exists():
@@ -240,18 +249,21 @@ def _held(remote: Remote, to: Path, ledger: dict[str, Any]) -> bool:
     return True
 
 
-def _seen(remote: Remote, to: Path) -> dict[str, Any]:
-    """How a verified file is remembered: it is verified again when any of this changes."""
+def _seen(remote: Remote, to: Path) -> Seen:
     status = (to / remote.name).stat()
-    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "md5": remote.md5}
+    return Seen(status.st_size, status.st_mtime_ns, remote.md5)
 
 
-def _ledger(to: Path) -> dict[str, Any]:
+def _ledger(to: Path) -> dict[str, Seen]:
+    """The verified files by name; one that is missing here is verified in full."""
     try:
-        ledger = read_json(to / LEDGER)
-    except (FileNotFoundError, ValueError):
-        return {}  # nothing remembered: existing files are verified in full
-    return ledger if isinstance(ledger, dict) else {}
+        return {name: Seen(**seen) for name, seen in read_json(to / LEDGER).items()}
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _write_ledger(to: Path, ledger: dict[str, Seen]) -> None:
+    write_json(to / LEDGER, {name: asdict(seen) for name, seen in ledger.items()})
 
 
 def _head(remote: Remote, session: requests.Session) -> int | None:
