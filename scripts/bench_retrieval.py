@@ -148,7 +148,7 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
     owner = load_owner(folder / "owner.npy", images, texts)
     loaded, clock = resident_mb(), Clock()
     t2i, i2t = rank(images.vectors, texts.vectors, Positives.owned(owner))
-    recall = summary(t2i, i2t)
+    recall = summary(t2i, i2t).as_json()
     return {**clock.read(), "loaded_mb": loaded, "peak_mb": peak_mb(), "recall": recall}
 
 
@@ -220,14 +220,14 @@ def full(arguments: argparse.Namespace) -> dict[str, Any]:
         "beyond_embeddings_mb": peak - size,
         "images": len(x),
         "texts": len(y),
-        "recall": summary(t2i, i2t),
+        "recall": summary(t2i, i2t).as_json(),
     }
 
 
 def words(arguments: argparse.Namespace) -> dict[str, Any]:
     """BM25 on captions of ten random words, and every figure of `aras bench retrieval`."""
-    from builder.retrieval.baselines import TERMS, bm25
     from builder.retrieval.protocol import About, evaluate
+    from builder.retrieval.text_search import TERMS, bm25
 
     rng, images = np.random.default_rng(0), arguments.batch
     owner = np.repeat(np.arange(images), PER_IMAGE)
@@ -247,7 +247,7 @@ def words(arguments: argparse.Namespace) -> dict[str, Any]:
         "loaded_mb": loaded,
         "peak_mb": peak_mb(),
         **sizes,
-        "mR": results["S"]["mR"],
+        "mR": results.S.mR,
     }
 
 

@@ -2,13 +2,17 @@
 
 import json
 import re
+from inspect import cleandoc
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from builder.cli.common import json_option, say
+from builder.cli.common import counted, json_option, print_json, say
 from builder.cli.experiments import augmentation, imbalance
+
+if TYPE_CHECKING:
+    from builder.retrieval.result import Scores
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -29,12 +33,14 @@ def compare(directory: Path | None, ours: Path, theirs: Path, as_json: bool) -> 
     Example:
       aras bench compare reports/retrieval-tfidf-on-full.json reports/retrieval-random.json
     """
-    from builder.retrieval import report
-    from builder.retrieval.result import compare as compare_results
+    from builder.retrieval import benchmark, report
 
     root = directory or Path()
-    found = compare_results(root / ours, root / theirs)
-    click.echo(json.dumps(found, ensure_ascii=False) if as_json else report.comparison(found))
+    comparison = benchmark.compare(root / ours, root / theirs)
+    if as_json:
+        print_json(comparison.as_json())
+    else:
+        click.echo(report.comparison(comparison))
 
 
 @click.command()
@@ -59,9 +65,9 @@ def leaderboard(
 ) -> None:
     """Write LEADERBOARD.md from result files of `aras bench retrieval`.
 
-    One table per release, split and caption stream, best mean recall first. With --check each
-    result's vectors (images.parquet and texts.parquet in its folder) are scored again; a figure
-    that they do not give is named.
+    One table per release, split and caption stream, best mean recall first; oracles and baselines
+    are marked. With --check each result's vectors (images.parquet and texts.parquet in its
+    folder) are scored again; a figure that they do not give is named.
 
     \b
     Examples:
@@ -72,23 +78,22 @@ def leaderboard(
     """
     from builder.core.errors import WorkFailed
     from builder.core.files import write_text
-    from builder.retrieval import leaderboard as bench_leaderboard
+    from builder.retrieval.leaderboard import board, check
     from builder.retrieval.result import read
 
     root = directory or Path()
-    paths = [root / one for one in results]
     if release is None:
-        named = [(one.as_posix(), read(root / one)) for one in results]
-        write_text(root / out, bench_leaderboard.board(named))
+        named = [(path.as_posix(), read(root / path)) for path in results]
+        write_text(root / out, board(named))
         say(f"wrote {root / out}")
         return
-    problems = []
-    for path in paths:
-        found = bench_leaderboard.check(path, root / release)
-        say(f"{path}: {'; '.join(found) if found else 'its vectors give its figures'}")
-        problems += found
-    if problems:
-        raise WorkFailed(f"{len(problems)} differences; see above")
+    count = 0
+    for path in results:
+        problems = check(root / path, root / release)
+        say(f"{root / path}: {'; '.join(problems) or 'its vectors give its figures'}")
+        count += len(problems)
+    if count:
+        raise WorkFailed(f"{counted(count, 'difference')}; see above")
 
 
 _RULE = click.Choice(["refuse", "leave-out", "keep"])
@@ -96,7 +101,7 @@ _RULE = click.Choice(["refuse", "leave-out", "keep"])
 
 @click.group()
 def bench() -> None:
-    """Benchmark retrieval between images and captions, and what synthetic tiles are worth.
+    """Benchmark retrieval between images and captions, and the value of synthetic tiles.
 
     \b
     Figures of embeddings computed anywhere:
@@ -170,23 +175,43 @@ def embeddings(
         for names, part in ((images, "images"), (texts, "texts"))
     )
     check_pair(pictures, captions)
-    belongs = load_owner([root / name for name in owner], pictures, captions)
+    image_of = load_owner([root / name for name in owner], pictures, captions)
     for note in (pictures.note, captions.note):
         if note:
             click.echo(note, err=True)
     with bar("ranks", total=len(captions), unit="texts") as advance:
-        ranks = rank(pictures.vectors, captions.vectors, Positives.owned(belongs), device, advance)
-    result = summary(*ranks)
+        ranks = rank(pictures.vectors, captions.vectors, Positives.owned(image_of), device, advance)
+    scores = summary(*ranks)
     if intervals:
         from builder.retrieval.intervals import spans
 
-        result["intervals"] = spans(ranks, belongs)
-    click.echo(json.dumps(result) if as_json else _table(result))
+        scores = scores.plus(intervals=spans(ranks, image_of))
+    click.echo(json.dumps(scores.as_json()) if as_json else _table(scores))
 
 
-@bench.command()
+class _Retrieval(click.Command):
+    """Its help lists the baselines, which are imported for it alone."""
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from builder.retrieval.baselines import listing
+
+        lines = [f"  {spec:<16} {description}" for spec, description in listing()]
+        self.help = cleandoc(str(self.help)).replace("  BASELINES", "\n".join(lines))
+        super().format_help(ctx, formatter)
+
+
+def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Baselines whose names begin so, for completion in a shell."""
+    from builder.retrieval.baselines import BASELINES
+
+    return [name for name in BASELINES if name.startswith(incomplete)]
+
+
+@bench.command(cls=_Retrieval)
 @click.argument("release", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--model", "spec", required=True, metavar="MODEL", help="See above.")
+@click.option(
+    "--model", "spec", required=True, metavar="MODEL", help="See above.", shell_complete=_complete
+)
 @click.option(
     "--stream", "streams", multiple=True, metavar="NAME", help="Repeatable; default: all."
 )
@@ -198,7 +223,9 @@ def embeddings(
     "--min-km", default=1.0, show_default=True, help="Nearest that a row may lie to a train tile."
 )
 @click.option("--near", type=_RULE, default="refuse", show_default=True, help="Nearer rows.")
-@click.option("--synthetic", type=_RULE, default="refuse", show_default=True, help="Made rows.")
+@click.option(
+    "--synthetic", type=_RULE, default="refuse", show_default=True, help="Synthetic rows."
+)
 @click.option("--out", type=_FILE, help="Result; default reports/retrieval-MODEL[-STREAM].json.")
 @click.option("--vectors", type=click.Path(path_type=Path), help="Keep the vectors in this folder.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Default work/.cache/embeddings.")
@@ -240,11 +267,7 @@ def retrieval(
     MODEL is one of
 
     \b
-      random           chance
-      composition      knows every tile's class shares: the upper bound of all that reads no more
-      numbers          reads the percentages in captions, never a picture: what they give away
-      bm25, tfidf      search the captions of stream --proxy instead of the images
-      sentence:NAME    the same with a sentence encoder (MiniLM), by folder or Hub name
+      BASELINES
       embeddings       the vectors that RELEASE itself holds, in its config embeddings
       files            vectors in --images and --texts: Parquet of id and vector, a text's id
                        being ROW#STREAM; or .npy in the order of the release
@@ -256,10 +279,10 @@ def retrieval(
     Only real rows at least --min-km from all train tiles are scored. A split that holds other
     rows is refused, unless --near or --synthetic say leave-out or keep; the result says which.
 
-    Writes a result file with everything that it takes to repeat it, and the ranks beside it for
-    `aras bench compare`; prints a Markdown table, which the .html beside it shows with a plot.
-    --vectors writes images.parquet and
-    texts.parquet: put them beside the result and `aras bench leaderboard --check` can re-score it.
+    Writes a result file with everything needed to repeat it, and the ranks beside it for `aras
+    bench compare`; prints a Markdown table, which the .html beside it shows with a plot.
+    --vectors writes images.parquet and texts.parquet: put them beside the result and `aras bench
+    leaderboard --check` can re-score it.
 
     \b
     Examples:
@@ -269,30 +292,33 @@ def retrieval(
     Exit codes: 0 done; 2 an input was refused, and the message names it.
     """
     from builder.core.progress import bar
-    from builder.retrieval import gallery, models, report
-    from builder.retrieval import result as bench_retrieval
+    from builder.retrieval import benchmark, gallery, report
+    from builder.retrieval.protocol import Settings
     from builder.retrieval.ranks import check_device
 
     check_device(device)
     root = directory or Path()
     rows = gallery.load(root / release, split, min_km=min_km, near=near, synthetic=synthetic)
-    model = models.Model(
+    model = benchmark.Model(
         under(root, spec), proxy, root / images if images else None, root / texts if texts else None
     )
-    settings = models.Settings(
+    settings = Settings(
         seed=seed,
         batch=batch,
         device=device,
         cache=root / (cache or "work/.cache/embeddings"),
     )
     with bar("embed", None, "items") as advance:
-        found = bench_retrieval.run(rows, model, streams, settings, advance)
+        run = benchmark.run(rows, model, streams, settings, advance)
     name = re.sub(r"[^a-z0-9._-]+", "-", "-".join([model.label, *streams]).lower()).strip("-.")
     path = root / (out or f"reports/retrieval-{name}.json")
-    result = bench_retrieval.write(found, path, root / vectors if vectors else None)
-    told = report.write(result, path)
+    result = benchmark.write(run, path, root / vectors if vectors else None)
+    text = report.write(result, path)
     say(f"wrote {path}, and .html and .png beside it")
-    click.echo(json.dumps(result, ensure_ascii=False) if as_json else told)
+    if as_json:
+        print_json(result.as_json())
+    else:
+        click.echo(text)
 
 
 def under(root: Path, spec: str) -> str:
@@ -302,25 +328,31 @@ def under(root: Path, spec: str) -> str:
     return f"{kind}{colon}{root / name}" if here else spec
 
 
-def _table(result: dict[str, Any]) -> str:
+def _table(scores: "Scores") -> str:
+    """The figures as columns, with intervals, and with the bounds where ties matter."""
     columns = ("R@1", "R@5", "R@10", "MedR")
     lines = [" " * 12 + "".join(f"{name:>10}" for name in columns)]
-    spans = result.get("intervals", {})
-    for ties in ("expected", "optimistic", "pessimistic"):
-        part = result if ties == "expected" else result.get(ties)
+    for ties, part in (
+        ("expected", scores),
+        ("optimistic", scores.optimistic),
+        ("pessimistic", scores.pessimistic),
+    ):
         if part is None:
             continue
         if ties != "expected":
             lines += ["", f"ties {ties}"]
-        for name, way in (("text→image", "t2i"), ("image→text", "i2t")):
-            cells = "".join(f"{part[way][column]:10.2f}" for column in columns)
-            lines.append(f"{name:<12}{cells}")
-            if ties == "expected" and spans:
-                lines += [
-                    f"  {column:<8}95 %: {span[0]:.2f} … {span[1]:.2f}"
-                    for column, span in spans[way].items()
-                ]
-        lines.append(f"{'mR':<12}{part['mR']:10.2f}")
-        if ties == "expected" and spans:
-            lines.append(f"  {'mR':<8}95 %: {spans['mR'][0]:.2f} … {spans['mR'][1]:.2f}")
+        spans = part.intervals
+        for name, recalls, intervals in (
+            ("text→image", part.t2i, spans and spans.t2i),
+            ("image→text", part.i2t, spans and spans.i2t),
+        ):
+            lines.append(f"{name:<12}" + "".join(f"{recalls[key]:10.2f}" for key in columns))
+            lines += [_interval(key, span) for key, span in (intervals or {}).items()]
+        lines.append(f"{'mR':<12}{part.mR:10.2f}")
+        if spans:
+            lines.append(_interval("mR", spans.mR))
     return "\n".join(lines)
+
+
+def _interval(name: str, span: list[float]) -> str:
+    return f"  {name:<8}95 %: {span[0]:.2f} … {span[1]:.2f}"

@@ -129,7 +129,7 @@ class Bench(Trials[Experiment]):
         return digest_of(
             {
                 "version": VERSION,
-                "release": self.test.facts["content_sha256"],
+                "release": self.test.facts.content_sha256,
                 "arm": [self.rows.ids[i] for i in self.arm(trial[0]).pool],
                 "test": self.test.ids,
                 "settings": asdict(self._settings(trial)),
@@ -191,7 +191,7 @@ class Bench(Trials[Experiment]):
     def _tiles(self, ids: Sequence[str], split: str) -> Tiles:
         """Rows decoded once into a file under ``out``, mapped from there."""
         release, folder = self.experiment.release, self.experiment.out / "tiles"
-        digest = digest_of([self.test.facts["content_sha256"], ids])
+        digest = digest_of([self.test.facts.content_sha256, ids])
         path = folder / f"{split}-{digest[:16]}.npy"
         with locked(folder, lambda: None):
             if not path.exists():

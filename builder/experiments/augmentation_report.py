@@ -27,7 +27,7 @@ from builder.land.classes import CLASSES
 from builder.land.columns import KINDS
 from builder.release.read import metadata
 from builder.retrieval import report
-from builder.retrieval.result import libraries
+from builder.retrieval.result import Checks, libraries
 
 PLOT = "report.png"
 _COLOURS = {
@@ -62,7 +62,7 @@ def write(bench: Bench, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     origin = provenance(experiment.release)
     told = {
         "kind": "augmentation",
-        "release": test.facts,
+        "release": test.facts.as_json(),
         "settings": asdict(experiment.settings),
         "balance": experiment.balance,
         "train": {"real": len(rows.real), "synthetic": len(rows.made)},
@@ -74,7 +74,7 @@ def write(bench: Bench, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         },
         "analysis": analysis,
         "conclusions": conclusions(analysis),
-        "limits": limits(analysis, test.facts, origin),
+        "limits": limits(analysis, test.facts.as_json(), origin),
         "libraries": libraries(),
         "seconds": round(sum(one["seconds"] for one in records), 1),
     }
@@ -115,14 +115,14 @@ def provenance(release: Path) -> dict[str, Any]:
 def document(told: Mapping[str, Any]) -> Document:
     """The report as a person reads it."""
     analysis, settings, release = told["analysis"], told["settings"], told["release"]
-    units = analysis["clusters"]
+    units, checks = analysis["clusters"], Checks.model_validate(release["checks"])
     made = Document(f"Synthetic tiles as augmentation: {release['name']} {release['version']}")
     made.text(
         "Do synthetic tiles help a segmenter on real ones? "
         f"{len(told['arms'])} arms × {analysis['seeds']} seeds, {settings['steps']} steps of "
         f"{settings['batch']} crops of {settings['crop']} pixels each; {told['train']['real']:,} "
         f"real and {told['train']['synthetic']:,} synthetic train rows; {analysis['tiles']:,} real "
-        f"test tiles in {units['number']:,} {units['unit']}s ({report.checks(release)})."
+        f"test tiles in {units['number']:,} {units['unit']}s ({report.checks(checks)})."
     )
     made.heading("What can be concluded")
     made.items(told["conclusions"])

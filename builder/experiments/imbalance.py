@@ -31,8 +31,8 @@ from builder.models.encoders import Encoder, transformers_model
 from builder.models.retriever import Pairs
 from builder.retrieval import gallery, metrics, protocol
 from builder.retrieval.gallery import captions_by_stream
-from builder.retrieval.ranks import Array, Floats, Ints, Pair, Positives, Ranks, rank
-from builder.retrieval.result import PARTS, libraries
+from builder.retrieval.ranks import PARTS, Array, Floats, Ints, Pair, Positives, Ranks, rank
+from builder.retrieval.result import libraries
 from builder.retrieval.vectors import BATCH
 from builder.scores.controls import shuffled
 from builder.scores.grounding import score_captions
@@ -247,7 +247,7 @@ class ReleaseSource:
             raise ArasError(f"{self.release}: fewer than 2 test tiles have a {self.stream} caption")
         captions = [str(text) for text in test.streams[self.stream]]
         return Material(
-            test.facts,
+            test.facts.as_json(),
             rows,
             Test(test.ids, captions, test.shares, test.blocks),
             lambda size: (
@@ -414,7 +414,7 @@ def judge(images: Array, texts: Array, plain: Array, test: Test) -> dict[str, An
     pairs["D"] = protocol.merge(images, texts, owner, metrics.groups_of(test.captions))[0]
     scenes, _ = protocol.by_scene(images, texts, owner, share, protocol.Asked(owner, owner))
     pairs["C"] = (scenes[0].ranks, scenes[1].ranks)
-    figures = {name: metrics.summary(*pair) for name, pair in pairs.items()}
+    figures = {name: metrics.summary(*pair).as_json() for name, pair in pairs.items()}
     for way, one in zip(WAYS, scenes, strict=True):
         figures["C"][way] |= {
             "mAP@R": 100 * float(one.average_precision.mean()),

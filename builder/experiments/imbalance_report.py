@@ -38,7 +38,7 @@ from builder.experiments.words import cell, detectable_cell, p_cell
 from builder.models import clip
 from builder.retrieval import metrics, report
 from builder.retrieval.ranks import Pair
-from builder.retrieval.result import libraries
+from builder.retrieval.result import Checks, libraries
 from builder.scores.leakage import source_leak, without_digits
 
 
@@ -219,7 +219,9 @@ def document(told: Mapping[str, Any]) -> Document:
     """The report as a person reads it."""
     analysis, settings, facts = told["analysis"], told["settings"], told["release"]
     made = Document(f"Class imbalance and retrieval: {facts['name']} {facts['version']}")
-    checked = f" ({report.checks(facts)})" if "checks" in facts else ""
+    checked = ""
+    if "checks" in facts:
+        checked = f" ({report.checks(Checks.model_validate(facts['checks']))})"
     made.text(
         "Does class-balanced synthesis help or hurt image–text retrieval on real tiles? "
         f"{len(analysis['arms'])} arms × {analysis['seeds']} seeds, {settings['steps']} steps of "

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +17,12 @@ from builder.land.pictures import image_bytes, per_class
 from builder.release.configs import CAPTION_ID
 from builder.release.read import metadata, opened
 from builder.retrieval.ranks import Floats, Ints
+from builder.retrieval.result import Checks, ReleaseFacts, RuleCount
 
 COLUMNS = ("id", "kind", "pixels", "longitude", "latitude", "transform", "block", "captions",
            "caption_scores")  # fmt: skip
 MIN_KM = 1.0
-"""A test tile whose edge is nearer than this to a train tile's is no independent test."""
+"""A test tile whose edge is nearer than this to a train tile's is not an independent test."""
 
 RULES = ("refuse", "leave-out", "keep")
 
@@ -41,7 +41,7 @@ class Gallery:
     """N rows of one split: ids, pixels (N, 7), blocks (None where unknown), captions by stream."""
 
     release: Path
-    facts: dict[str, Any]
+    facts: ReleaseFacts
     split: str
     ids: list[str]
     pixels: npt.NDArray[np.int64]
@@ -68,10 +68,10 @@ class Gallery:
                 known = ", ".join(self.streams) or "none"
                 raise ArasError(f"{self.release}: no caption stream {name!r}; it has {known}")
         ids, texts, owner = [], [], []
-        for row, one in enumerate(self.ids):
+        for row, id_ in enumerate(self.ids):
             for name in streams:
                 if (text := self.streams[name][row]) is not None:
-                    ids.append(CAPTION_ID.format(one, name))
+                    ids.append(CAPTION_ID.format(id_, name))
                     texts.append(text)
                     owner.append(row)
         return Texts(ids, texts, np.array(owner, dtype=np.int64))
@@ -84,7 +84,7 @@ class Gallery:
             pixels=self.pixels[rows],
             blocks=None if self.blocks is None else [self.blocks[i] for i in rows],
             streams={name: [texts[i] for i in rows] for name, texts in self.streams.items()},
-            near={name: [one[i] for i in rows] for name, one in self.near.items()},
+            near={name: [clusters[i] for i in rows] for name, clusters in self.near.items()},
         )
 
 
@@ -96,7 +96,7 @@ def load(
     near: str = "refuse",
     synthetic: str = "refuse",
 ) -> Gallery:
-    """The rows of ``split``; ``facts`` tells what was checked, left out or kept.
+    """The rows of ``split``; ``facts`` says what was checked, left out or kept.
 
     ``near`` and ``synthetic`` say what happens to rows whose edges are nearer than ``min_km`` to
     a real train tile and to generated rows: refuse (ArasError with the count and an example),
@@ -106,48 +106,49 @@ def load(
     manifest = read_manifest(release)
     tables = [table for name, table in metadata(release, COLUMNS) if name == split]
     if not tables or not sum(table.num_rows for table in tables):
-        there = ", ".join(manifest.configs["metadata"])
-        raise ArasError(f"{release}: has no rows in split {split!r}; its splits are {there}")
+        splits = ", ".join(manifest.configs["metadata"])
+        raise ArasError(f"{release}: no rows in split {split!r}; its splits are {splits}")
     table = pa.concat_tables(tables)
     ids = table.column("id").to_pylist()
     if len(set(ids)) < len(ids):
-        twice = next(one for one in ids if ids.count(one) > 1)
-        raise ArasError(f"{release}: id {twice} stands twice in {split}; package again")
-    made = table.column("kind").to_numpy() == KINDS.index("synthetic")
+        repeated = next(row for row in ids if ids.count(row) > 1)
+        raise ArasError(f"{release}: {split} holds id {repeated} twice; package again")
+    is_synthetic = table.column("kind").to_numpy() == KINDS.index("synthetic")
     gap = _gaps(release, table, split, min_km)
     keep = np.ones(len(ids), dtype=bool)
-    told: dict[str, Any] = {"min_km": min_km, "distance_checked": gap is not None}
+    counts: dict[str, RuleCount] = {}
     close = np.zeros(len(ids), dtype=bool) if gap is None else gap < min_km
     for option, rule, bad, what in (
-        ("synthetic", synthetic, made, "are synthetic"),
+        ("synthetic", synthetic, is_synthetic, "are synthetic"),
         ("near", near, close, f"lie nearer than {min_km:g} km to a train tile"),
     ):
         if rule not in RULES:
-            raise ArasError(f"{option} is {rule!r}; wanted {', '.join(RULES)}")
-        count = int(bad.sum())
-        told[option] = {"rows": count, "rule": rule}
-        if count and rule == "refuse":
+            raise ArasError(f"{option} is {rule!r}; expected one of {', '.join(RULES)}")
+        counts[option] = RuleCount(rows=int(bad.sum()), rule=rule)
+        if bad.any() and rule == "refuse":
             raise ArasError(
-                f"{release}: {count:,} of {len(ids):,} rows of split {split} {what}, such as "
-                f"{ids[int(np.argmax(bad))]}; figures on them do not tell how a model does on "
-                f"unseen places. --{option} leave-out leaves them out, --{option} keep scores "
+                f"{release}: {bad.sum():,} of {len(ids):,} rows of split {split} {what}, for "
+                f"example {ids[int(np.argmax(bad))]}; figures on them do not show how a model does "
+                f"on unseen places. --{option} leave-out leaves them out, --{option} keep scores "
                 "them too"
             )
         if rule == "leave-out":
             keep &= ~bad
     rows = np.flatnonzero(keep)
     if len(rows) < 2:
-        raise ArasError(f"{release}: {len(rows)} rows of split {split} are left; 2 are needed")
+        raise ArasError(
+            f"{release}: split {split} has {len(rows)} rows left; at least 2 are needed"
+        )
     blocks = table.column("block").to_pylist()
-    facts = {
-        "name": manifest.name,
-        "version": manifest.version,
-        "content_sha256": manifest.content_sha256,
-        "split": split,
-        "rows": len(rows),
-        "ids_sha256": digest_of([ids[i] for i in rows]),
-        "checks": told,
-    }
+    facts = ReleaseFacts(
+        name=manifest.name,
+        version=manifest.version,
+        content_sha256=manifest.content_sha256,
+        split=split,
+        rows=len(rows),
+        ids_sha256=digest_of([ids[i] for i in rows]),
+        checks=Checks(min_km=min_km, distance_checked=gap is not None, **counts),
+    )
     whole = Gallery(
         release,
         facts,
@@ -164,13 +165,13 @@ def load(
 def captions_by_stream(column: pa.ChunkedArray) -> dict[str, list[str | None]]:
     """The ``captions`` column as one list of texts a stream, None where a caption is missing."""
     rows = column.to_pylist()
-    found: dict[str, list[str | None]] = {}
-    for i, entries in enumerate(rows):
-        for entry in entries or ():
-            texts = found.setdefault(entry["stream"], [None] * len(rows))
-            text = entry["text"]
+    streams: dict[str, list[str | None]] = {}
+    for i, captions in enumerate(rows):
+        for caption in captions or ():
+            texts = streams.setdefault(caption["stream"], [None] * len(rows))
+            text = caption["text"]
             texts[i] = text if text is not None and text.strip() else None
-    return found
+    return streams
 
 
 def near_by_stream(column: pa.ChunkedArray) -> dict[str, list[str | None]]:
@@ -178,11 +179,11 @@ def near_by_stream(column: pa.ChunkedArray) -> dict[str, list[str | None]]:
     lists = column.combine_chunks()
     row, flat = pc.list_parent_indices(lists).to_pylist(), lists.flatten()
     names, clusters = (flat.field(n).to_pylist() for n in ("stream", "near_duplicate_cluster"))
-    found: dict[str, list[str | None]] = {}
+    streams: dict[str, list[str | None]] = {}
     for i, name, cluster in zip(row, names, clusters, strict=True):
         if cluster is not None:
-            found.setdefault(name, [None] * len(lists))[i] = cluster
-    return found
+            streams.setdefault(name, [None] * len(lists))[i] = cluster
+    return streams
 
 
 def pictures(
@@ -193,24 +194,25 @@ def pictures(
     Raises ArasError for a missing or damaged file and for ids whose pictures the release does not
     hold.
     """
-    place = {one: i for i, one in enumerate(ids)}
+    position = {id_: i for i, id_ in enumerate(ids)}
     manifest = read_manifest(release)
-    found = 0
+    count = 0
     for kind in KINDS:
         for name in manifest.split_files(kind, split):
             with opened(release / name) as file:
                 for part in file.iter_batches(batch, columns=["id", column]):
-                    wanted = [i for i, one in enumerate(part["id"].to_pylist()) if one in place]
-                    if not wanted:
+                    names = part["id"].to_pylist()
+                    asked = [i for i, id_ in enumerate(names) if id_ in position]
+                    if not asked:
                         continue
-                    some = pa.Table.from_batches([part]).take(wanted)
-                    where = np.array([place[one] for one in some["id"].to_pylist()])
-                    found += len(where)
-                    yield where, image_bytes(some.column(column))
-    if found != len(place):
+                    rows = pa.Table.from_batches([part]).take(asked)
+                    where = np.array([position[names[i]] for i in asked])
+                    count += len(where)
+                    yield where, image_bytes(rows.column(column))
+    if count != len(position):
         raise ArasError(
-            f"{release}: holds {found:,} pictures of the {len(place):,} rows of split {split}; "
-            f"`aras check {release}` tells what is missing"
+            f"{release}: holds {count:,} pictures of the {len(position):,} rows of split {split}; "
+            f"`aras check {release}` names what is missing"
         )
 
 
@@ -242,4 +244,4 @@ def _gaps(release: Path, table: pa.Table, split: str, min_km: float) -> Floats |
 
 def _places(table: pa.Table) -> Floats:
     columns = [table.column(name).to_numpy() for name in ("longitude", "latitude")]
-    return np.stack([np.asarray(one, dtype=np.float64) for one in columns], axis=1)
+    return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)

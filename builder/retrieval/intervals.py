@@ -1,7 +1,6 @@
 """Uncertainty of retrieval figures: cluster bootstrap, paired tests, detectable differences."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +8,7 @@ from scipy.stats import norm, t
 
 from builder.retrieval import metrics
 from builder.retrieval.ranks import Floats, Ints, Pair
+from builder.retrieval.result import WAYS, Difference, Intervals, Power, Span
 
 RESAMPLES = 2000
 LEVEL = 95.0
@@ -37,7 +37,7 @@ def resampled(sums: Floats, resamples: int = RESAMPLES, seed: int = 0) -> Floats
     return totals
 
 
-def percentile(replicates: npt.ArrayLike) -> list[float]:
+def percentile(replicates: npt.ArrayLike) -> Span:
     """The percentile interval [low, high] at 95 %."""
     edge = (100 - LEVEL) / 2
     low, high = np.percentile(np.asarray(replicates), (edge, 100 - edge))
@@ -79,7 +79,7 @@ def paired(
     statistic: Callable[[Floats], Floats],
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> tuple[Floats, list[list[float]]]:
+) -> tuple[Floats, list[Span]]:
     """Differences (F,) of ``statistic`` between two models, and their intervals.
 
     ``ours`` and ``theirs`` are (C, K) sums over the same clusters, drawn together;
@@ -125,26 +125,26 @@ def codes(blocks: npt.ArrayLike) -> tuple[Ints, int]:
     return np.asarray(code, dtype=np.int64).reshape(-1), len(names)
 
 
-_COLUMNS = [(way, f"R@{k}") for way in ("t2i", "i2t") for k in metrics.KS]
+_COLUMNS = [(way, f"R@{k}") for way in WAYS for k in metrics.KS]
 
 
-def power(queries: int, discordance: float = 0.10) -> dict[str, Any]:
-    """What difference in R@K a comparison on so many independent queries can find.
+def power(queries: int, discordance: float = 0.10) -> Power:
+    """Smallest difference in R@K that a comparison on so many independent queries can detect.
 
     Images of one spatial block are not independent: the intervals of `spans` and `compare` by
     block are the ones to trust there, and this figure is the best case.
     """
     points = detectable(queries, discordance)
-    return {
-        "queries": queries,
-        "discordance": discordance,
-        "detectable_points": points,
-        "statement": (
+    return Power(
+        queries=queries,
+        discordance=discordance,
+        detectable_points=points,
+        statement=(
             f"With {queries} independent queries, of which two models judge "
             f"{100 * discordance:.0f} % differently, a difference of {points:.2f} percentage "
             "points is found with 80 % power at the 5 % level; smaller ones may go unseen."
         ),
-    }
+    )
 
 
 def compare(
@@ -154,7 +154,7 @@ def compare(
     blocks: npt.ArrayLike | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Difference]:
     """Differences (ours − theirs) of the six recalls and mR, in percentage points.
 
     Each has a 95 % paired cluster bootstrap interval, a sign-flip p-value and that p-value after
@@ -172,12 +172,9 @@ def compare(
     p = [sign_flip(column, resamples, seed) for column in share.T]
     names = [f"{way} {name}" for way, name in _COLUMNS] + ["mR"]
     return {
-        name: {
-            "difference": float(points[n]),
-            "interval": spans[n],
-            "p": p[n],
-            "p_holm": float(adjusted),
-        }
+        name: Difference(
+            difference=float(points[n]), interval=spans[n], p=p[n], p_holm=float(adjusted)
+        )
         for n, (name, adjusted) in enumerate(zip(names, holm(p), strict=True))
     }
 
@@ -188,7 +185,7 @@ def spans(
     blocks: npt.ArrayLike | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> Intervals:
     """95 % percentile intervals of the six recalls and mR, over images or spatial blocks."""
     images = len(pair[1].above)
     cluster, clusters = codes(np.arange(images) if blocks is None else blocks)
@@ -198,14 +195,14 @@ def spans(
 
 def over_clusters(
     pair: Pair, of_text: Ints, of_image: Ints, clusters: int, resamples: int, seed: int
-) -> dict[str, Any]:
+) -> Intervals:
     """`spans` where the cluster number of each query is known: (Q,) of either direction."""
     sums = _sums(pair, of_text, of_image, clusters)
     draws = _figures(resampled(sums, resamples, seed))
-    spans: dict[str, Any] = {"t2i": {}, "i2t": {}}
+    by_way: dict[str, dict[str, Span]] = {way: {} for way in WAYS}
     for (way, name), column in zip(_COLUMNS, draws.T, strict=False):
-        spans[way][name] = percentile(column)
-    return {**spans, "mR": percentile(draws[:, 6])}
+        by_way[way][name] = percentile(column)
+    return Intervals(t2i=by_way["t2i"], i2t=by_way["i2t"], mR=percentile(draws[:, 6]))
 
 
 def _sums(pair: Pair, of_text: Ints, of_image: Ints, clusters: int) -> Floats:

@@ -7,66 +7,73 @@ from typing import Any
 from builder.core.document import table
 from builder.core.errors import ArasError
 from builder.core.files import sha256_file
-from builder.retrieval import gallery, protocol, report, result
-from builder.retrieval.models import Model, Settings
+from builder.retrieval import baselines, gallery, protocol, report
+from builder.retrieval.benchmark import Model
+from builder.retrieval.protocol import Settings
+from builder.retrieval.result import Evaluation, ModelFacts, Result, read
 from builder.retrieval.vectors import from_files
 
 TOLERANCE = 0.005
 """Percentage points by which a claimed figure may differ from the re-scored one: its rounding."""
 
+Entry = tuple[str, Result, Evaluation]
+"""Name of the file, the result in it, and its figures of one stream."""
 
-def board(results: Sequence[tuple[str, dict[str, Any]]]) -> str:
+
+def board(results: Sequence[tuple[str, Result]]) -> str:
     """Markdown: one table per release, split and stream, best mean recall first.
 
     ``results`` are (name of the file, result). Raises ArasError where there is none.
     """
     if not results:
         raise ArasError("no result files: `aras bench retrieval RELEASE --out FILE` writes one")
-    groups: dict[tuple[str, ...], list[tuple[str, dict[str, Any], dict[str, Any]]]] = {}
-    for name, one in results:
-        release = one["release"]
-        for stream, figures in one["streams"].items():
+    groups: dict[tuple[str, ...], list[Entry]] = {}
+    for name, result in results:
+        release = result.release
+        for stream, evaluation in result.streams.items():
             key: tuple[str, ...] = (
-                str(release["name"]),
-                str(release["version"]),
-                str(release["content_sha256"]),
-                release["split"],
-                release["ids_sha256"],
+                str(release.name),
+                str(release.version),
+                str(release.content_sha256),
+                release.split,
+                release.ids_sha256,
                 stream,
-                figures["texts_sha256"],
+                evaluation.texts_sha256,
             )
-            groups.setdefault(key, []).append((name, one, figures))
+            groups.setdefault(key, []).append((name, result, evaluation))
     parts = [
         "# Leaderboard\n",
         "Retrieval between images and captions, strict protocol, per cent; best mean recall (mR) "
         "first. D mR merges equal captions; tail is macro R@10 over the rarest classes. Compare "
-        "within one table only, and differences only with `aras bench compare`.\n",
+        "within one table only, and differences only with `aras bench compare`. An oracle knows "
+        "what no model is given; a baseline needs no vision model.\n",
     ]
     for key in sorted(groups):
         release_name, version, content, split, ids, stream, _ = key
-        entries = sorted(groups[key], key=lambda entry: (-entry[2]["S"]["mR"], entry[0]))
-        figures = entries[0][2]
+        entries = sorted(groups[key], key=lambda entry: (-entry[2].S.mR, entry[0]))
+        _, first, evaluation = entries[0]
         parts.append(f"## {release_name} {version}, {split}, captions: {stream}\n")
         parts.append(
-            f"{figures['images']:,} images, {figures['texts']:,} captions; content "
-            f"`{content[:16]}`, rows `{ids[:16]}`; {report.checks(entries[0][1]['release'])}\n"
+            f"{evaluation.images:,} images, {evaluation.texts:,} captions; content "
+            f"`{content[:16]}`, rows `{ids[:16]}`; {report.checks(first.release.checks)}\n"
         )
         header = ["model", *report.COLUMNS, "mR", "95 % of mR", "D mR", "tail", "file"]
         parts.append(table(header, [_row(*entry) for entry in entries]))
     return "\n".join(parts)
 
 
-def _row(name: str, one: dict[str, Any], figures: dict[str, Any]) -> list[str]:
-    strict = figures["S"]
-    low, high = strict["intervals"]["mR"]
-    tail = strict.get("classes", {}).get("tail", {})
-    rare = f"{(tail['t2i']['R@10'] + tail['i2t']['R@10']) / 2:.2f}" if "t2i" in tail else "–"
-    merged = f"{figures['D']['mR']:.2f}" if "D" in figures else "–"
-    mean = f"{strict['mR']:.2f}"
+def _row(name: str, result: Result, evaluation: Evaluation) -> list[str]:
+    strict = evaluation.S
+    low, high = strict.intervals.mR if strict.intervals else (float("nan"), float("nan"))
+    tail = strict.classes.tail if strict.classes else None
+    rare = "–"
+    if tail and tail.t2i and tail.i2t:
+        rare = f"{(tail.t2i['R@10'] + tail.i2t['R@10']) / 2:.2f}"
+    merged = f"{evaluation.D.mR:.2f}" if evaluation.D else "–"
     return [
-        one["model"]["name"],
+        _marked(result.model),
         *report.recalls(strict),
-        mean,
+        f"{strict.mR:.2f}",
         f"{low:.2f}–{high:.2f}",
         merged,
         rare,
@@ -74,8 +81,15 @@ def _row(name: str, one: dict[str, Any], figures: dict[str, Any]) -> list[str]:
     ]
 
 
+def _marked(model: ModelFacts) -> str:
+    """The model's name, and what it is if it is none; results of earlier versions do not say so."""
+    baseline = baselines.find(model.spec)
+    role = model.role or (baseline.role if baseline else "")
+    return f"{model.name} ({role})" if role else model.name
+
+
 def check(path: Path, release: Path) -> list[str]:
-    """Re-score the vectors that stand beside a result; what differs from its figures, if anything.
+    """Re-score the vectors beside a result; what differs from its figures, if anything.
 
     The Parquet files named in the result (images and texts, by id) are read from the result's
     folder. Every figure, interval and digest of every stream is computed again with the result's
@@ -83,61 +97,61 @@ def check(path: Path, release: Path) -> list[str]:
     of captions without numbers are not handed in. Raises ArasError when files are missing or the
     result is about another release.
     """
-    told = result.read(path)
-    files = told["model"].get("vectors")
-    if not files:
+    result = read(path)
+    if not result.model.vectors:
         raise ArasError(
             f"{path}: names no vectors to re-score; `aras bench retrieval … --vectors DIR` writes "
             "them and their digests into the result"
         )
-    rules = told["release"]["checks"]
+    claimed = result.release
     rows = gallery.load(
         release,
-        told["release"]["split"],
-        min_km=rules["min_km"],
-        near=rules["near"]["rule"],
-        synthetic=rules["synthetic"]["rule"],
+        claimed.split,
+        min_km=claimed.checks.min_km,
+        near=claimed.checks.near.rule,
+        synthetic=claimed.checks.synthetic.rule,
     )
     for key in ("content_sha256", "ids_sha256"):
-        if rows.facts[key] != told["release"][key]:
+        ours, theirs = getattr(rows.facts, key), getattr(claimed, key)
+        if ours != theirs:
             raise ArasError(
-                f"{path}: is about another release or other rows ({key} {told['release'][key]}, "
-                f"{release} has {rows.facts[key]})"
+                f"{path}: is about another release or other rows ({key} {theirs}, {release} has "
+                f"{ours})"
             )
     problems = []
-    for one in files.values():
-        where = path.parent / one["file"]
-        if not where.is_file():
-            raise ArasError(f"{where}: is missing; it must lie beside {path.name}")
-        if sha256_file(where) != one["sha256"]:
-            problems.append(f"{where.name}: is not the file whose digest the result names")
-    if problems:
-        return problems
-    return [*_differences(told, rows, path)]
+    for file in result.model.vectors.values():
+        location = path.parent / file.file
+        if not location.is_file():
+            raise ArasError(f"{location}: missing; it must lie beside {path.name}")
+        if sha256_file(location) != file.sha256:
+            problems.append(f"{location.name}: is not the file whose digest the result names")
+    return problems or [*_differences(result, rows, path)]
 
 
-def _differences(told: dict[str, Any], rows: gallery.Gallery, path: Path) -> Iterator[str]:
+def _differences(result: Result, rows: gallery.Gallery, path: Path) -> Iterator[str]:
     """What the vectors beside ``path`` do not give of the figures of every stream."""
-    model = Model(told["model"]["spec"], told["model"]["proxy"])
+    model = Model(result.model.spec, result.model.proxy)
     proxy = model.proxy if model.is_proxy else None
     every = [name for name in rows.streams if name != proxy]
-    yield from _unlike("release", told["release"], rows.facts)
-    claimed = told["streams"]
+    yield from _unlike("release", result.release.as_json(), rows.facts.as_json())
+    claimed = result.streams
     names = every if protocol.ALL in claimed else [name for name in every if name in claimed]
     asked = rows.texts(names)
-    images, texts = (
-        path.parent / told["model"]["vectors"][what]["file"] for what in ("images", "texts")
-    )
-    ours, theirs, _, _ = from_files(images, texts, rows, asked)
-    settings = Settings(seed=told["settings"]["seed"])
-    known = dict(protocol.members(asked, protocol.wanted(rows, every, proxy)))
-    for name, printed in claimed.items():
+    files = result.model.vectors or {}
+    images, texts = (path.parent / files[what].file for what in ("images", "texts"))
+    answer = from_files(images, texts, rows, asked)
+    settings = Settings(seed=int(result.settings["seed"]))
+    known = dict(protocol.members(asked, protocol.with_all(rows, every, proxy)))
+    for name, evaluation in claimed.items():
         if name not in known:
             yield f"{name}: {rows.release} has no such captions; it has {', '.join(rows.streams)}"
             continue
-        again, _, _ = protocol.figures(rows, ours, theirs, asked, known[name], settings)
-        # Vectors of captions without numbers are not handed in, so L is not checked nor shown.
-        yield from _unlike(name, {k: v for k, v in printed.items() if k != "L"}, again)
+        again, _, _ = protocol.figures(
+            rows, answer.images, answer.texts, asked, known[name], settings
+        )
+        # Vectors of captions without numbers are not handed in, so L is neither checked nor shown.
+        printed = {key: value for key, value in evaluation.as_json().items() if key != "L"}
+        yield from _unlike(name, printed, again.as_json())
 
 
 def _unlike(where: str, claimed: Any, ours: Any) -> Iterator[str]:
@@ -145,12 +159,12 @@ def _unlike(where: str, claimed: Any, ours: Any) -> Iterator[str]:
     if isinstance(ours, dict) and isinstance(claimed, dict):
         for key in sorted(ours.keys() | claimed.keys()):
             if key not in claimed:
-                yield f"{where} {key}: is missing; run `aras bench retrieval` of this version"
+                yield f"{where} {key}: missing; run `aras bench retrieval` of this version"
             elif key not in ours:
                 yield f"{where} {key}: claims a figure that its vectors do not give"
             else:
                 yield from _unlike(f"{where} {key}", claimed[key], ours[key])
-    elif isinstance(ours, list) and isinstance(claimed, list) and len(ours) == len(claimed):
+    elif isinstance(ours, list | tuple) and len(ours) == len(claimed):
         for edge, (theirs, mine) in enumerate(zip(claimed, ours, strict=True)):
             yield from _unlike(f"{where}[{edge}]", theirs, mine)
     elif isinstance(ours, (int, float)) and isinstance(claimed, (int, float)):

@@ -14,6 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.special import gammaln
 
 from builder.retrieval.ranks import TOLERANCE, Array, Floats, Ints, Positives, Ranks, block, product
+from builder.retrieval.result import Scores
 
 KS = (1, 5, 10)
 
@@ -33,7 +34,7 @@ def credit(ranks: Ranks, k: int, ties: str = "expected") -> Floats:
         return (ranks.above < k).astype(np.float64)
     if ties == "pessimistic":
         return (ranks.above + ranks.level < k).astype(np.float64)
-    found: Floats = np.clip((k - ranks.above) / (ranks.level + 1), 0.0, 1.0)
+    credits: Floats = np.clip((k - ranks.above) / (ranks.level + 1), 0.0, 1.0)
     more = np.flatnonzero((ranks.several > 1) & (ranks.level > 0) & (ranks.above < k))
     if len(more):
         level, n = ranks.level[more], ranks.several[more]
@@ -42,8 +43,8 @@ def credit(ranks: Ranks, k: int, ties: str = "expected") -> Floats:
             left = np.maximum(level - drawn, 0)
             here = ranks.above[more] + drawn < k
             missed[here] *= (left / np.maximum(level + n - drawn, 1))[here]
-        found[more] = 1 - missed
-    return found
+        credits[more] = 1 - missed
+    return credits
 
 
 def direction(ranks: Ranks, ties: str = "expected") -> dict[str, float]:
@@ -53,22 +54,22 @@ def direction(ranks: Ranks, ties: str = "expected") -> dict[str, float]:
         "optimistic": ranks.above + 1,
         "pessimistic": ranks.above + ranks.level + 1,
     }[ties]
-    found = {f"R@{k}": 100 * float(credit(ranks, k, ties).mean()) for k in KS}
-    return {**found, "MedR": float(np.median(place))}
+    figures = {f"R@{k}": 100 * float(credit(ranks, k, ties).mean()) for k in KS}
+    return {**figures, "MedR": float(np.median(place))}
 
 
-def both(t2i: Ranks, i2t: Ranks, ties: str = "expected") -> dict[str, Any]:
-    """``{"t2i": …, "i2t": …, "mR": …}``; mR is the mean of the six recalls, in per cent."""
-    result: dict[str, Any] = {"t2i": direction(t2i, ties), "i2t": direction(i2t, ties)}
-    result["mR"] = float(np.mean([result[way][f"R@{k}"] for way in ("t2i", "i2t") for k in KS]))
-    return result
+def both(t2i: Ranks, i2t: Ranks, ties: str = "expected") -> Scores:
+    """Recalls and median ranks of both directions; mR is the mean of the six recalls."""
+    ways = [direction(ranks, ties) for ranks in (t2i, i2t)]
+    mean = float(np.mean([way[f"R@{k}"] for way in ways for k in KS]))
+    return Scores(t2i=ways[0], i2t=ways[1], mR=mean)
 
 
-def summary(t2i: Ranks, i2t: Ranks) -> dict[str, Any]:
+def summary(t2i: Ranks, i2t: Ranks) -> Scores:
     """`both` under expected ties, and under "optimistic" and "pessimistic" where they differ."""
-    result = both(t2i, i2t)
+    scores = both(t2i, i2t)
     bounds = {ties: both(t2i, i2t, ties) for ties in ("optimistic", "pessimistic")}
-    return {**result, **bounds} if bounds["optimistic"] != bounds["pessimistic"] else result
+    return scores.plus(**bounds) if bounds["optimistic"] != bounds["pessimistic"] else scores
 
 
 def normalise(caption: str) -> str:
@@ -122,7 +123,7 @@ def gallery_curve(ranks: Ranks, sizes: Sequence[int]) -> dict[str, dict[str, flo
     for size in sizes:
         if size - 1 > kinds.min():
             continue
-        found = curve[str(size)] = {}
+        recalls = curve[str(size)] = {}
         for k in KS:
             hit = np.empty(len(ranks.above))
             for number, negatives in enumerate(kinds):
@@ -134,7 +135,7 @@ def gallery_curve(ranks: Ranks, sizes: Sequence[int]) -> dict[str, dict[str, flo
                 several = np.flatnonzero(mine & (ranks.several > 1) & (ranks.level > 0))
                 if len(several):
                     hit[several] = _hit_of_several(ranks.take(several), np.diff(running))
-            found[f"R@{k}"] = 100 * float(hit.mean())
+            recalls[f"R@{k}"] = 100 * float(hit.mean())
     return curve
 
 
@@ -144,13 +145,13 @@ def _hit_of_several(ranks: Ranks, by_better: Floats) -> Floats:
     kinds, of = np.unique(
         np.stack([ranks.above, ranks.level, ranks.several], axis=1), axis=0, return_inverse=True
     )
-    found = np.empty(len(kinds))
+    hits = np.empty(len(kinds))
     for number, (above, level, n) in enumerate(kinds):
         r = np.arange(level)
         factors = (level - r) / (level + n - r - 1)
         chance = n / (level + n) * np.append(1.0, np.cumprod(factors))
-        found[number] = chance @ by_better[above : above + level + 1]
-    return found[of.reshape(-1)]
+        hits[number] = chance @ by_better[above : above + level + 1]
+    return hits[of.reshape(-1)]
 
 
 def _hit_by_rank(negatives: int, drawn: int, k: int) -> Floats:
@@ -175,7 +176,7 @@ def _log_choose(n: Any, k: int) -> Any:
 
 def by_class(
     credits: Mapping[str, Floats], member: npt.NDArray[np.bool_], names: Sequence[str]
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, int | float]]:
     """Mean of each per-query column over the queries of each class, in per cent.
 
     ``credits`` maps a name to (Q,); ``member`` is (Q, classes). Classes without a query are left

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +14,34 @@ from builder.retrieval import intervals, metrics
 from builder.retrieval.gallery import Gallery, Texts
 from builder.retrieval.intervals import over_clusters, power, spans
 from builder.retrieval.metrics import POSITIVE, Lists, by_composition, by_pairs, chance, lists
-from builder.retrieval.models import Settings
 from builder.retrieval.ranks import Array, Ints, Pair, Positives, rank
+from builder.retrieval.result import (
+    WAYS,
+    Classes,
+    ClassRecalls,
+    Clusters,
+    Directions,
+    Evaluation,
+    Scores,
+    Tail,
+)
 
 GALLERIES = (1_000, 5_000, 10_000)
 PRESENT = 0.01
 """Share of an image's pixels from which a class counts as present."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What figures depend on beside model and rows; ``cache`` is the folder of vectors."""
+
+    seed: int = 0
+    resamples: int = 2_000
+    queries: int = 5_000
+    batch: int = 64
+    """Pictures or texts that a model embeds at once."""
+    device: str = "cpu"
+    cache: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -49,14 +71,14 @@ def evaluate(
     seed: int = 0,
     device: str = "cpu",
     advance: Callable[[float], None] | None = None,
-) -> dict[str, Any]:
-    """Every figure that the data at hand allow, as one JSON-ready dictionary, in per cent.
+) -> Evaluation:
+    """Every figure that the data at hand allow, in per cent.
 
     ``images`` (N, d) and ``texts`` (M, d) hold unit vectors, ``owner`` (M,) the image row of each
-    text. Keys: "S", the strict protocol (a text's own image is its only positive); "D", where
-    equal captions are one caption that belongs to all their images; "D~", where near-duplicates
-    are one caption as well; "C", where images of near-
-    equal composition (overlap ≥ 0.95) are positives and nDCG@10 grades the rest; and "power".
+    text. Fields: S, the strict protocol (a text's own image is its only positive); D, where
+    equal captions are one caption that belongs to all their images; D_near, where near-duplicates
+    are one caption as well; C, where images of nearly equal composition (overlap ≥ 0.95) are
+    positives and nDCG@10 grades the rest; and power.
     R@K and MedR of S and D use every query; list metrics (mAP@R, nDCG@10) and C use at most
     ``queries`` per direction, drawn with ``seed``. ``ranks`` are the strict ranks where they were
     counted elsewhere, say by shards. Intervals are 95 % percentile bootstrap over images or
@@ -70,62 +92,57 @@ def evaluate(
     )
     strict = ranks or rank(images, texts, Positives.owned(own), device, advance)
 
-    def told(pair: Pair) -> dict[str, Any]:
-        return {
-            **metrics.summary(*pair),
-            "intervals": spans(pair, own, about.blocks, resamples, seed),
-        }
+    def with_intervals(pair: Pair) -> Scores:
+        intervals = spans(pair, own, about.blocks, resamples, seed)
+        return metrics.summary(*pair).plus(intervals=intervals)
 
     cluster, clusters = intervals.codes(
         np.arange(images.shape[0]) if about.blocks is None else about.blocks
     )
-    result: dict[str, Any] = {
-        "images": images.shape[0],
-        "texts": texts.shape[0],
-        "dimension": int(images.shape[1]),
-        "clusters": {"unit": "image" if about.blocks is None else "block", "number": clusters},
-        "list_queries": {"t2i": len(asked.texts), "i2t": len(asked.images)},
-        "seed": seed,
-        "resamples": resamples,
-    }
-    result["S"] = {
-        **told(strict),
-        "mAP@R": _means(lists_of(images, texts, Positives.owned(own), asked), "average_precision"),
-        "gallery": _galleries(strict, images.shape[0]),
-    }
+    scores = with_intervals(strict).plus(
+        average_precision=_means(
+            lists_of(images, texts, Positives.owned(own), asked), "average_precision"
+        ),
+        gallery=_galleries(strict, images.shape[0]),
+    )
+    merged: dict[str, Scores] = {}
     equal = None if about.captions is None else metrics.groups_of(about.captions)
     if equal is not None:
         most = metrics.ceiling(own, equal)
-        result["S"]["ceiling"] = most
-        result["S"]["of_ceiling"] = {
-            key: 100 * result["S"]["t2i"][key] / value for key, value in most.items()
-        }
+        reached = {key: 100 * scores.t2i[key] / value for key, value in most.items()}
+        scores = scores.plus(ceiling=most, of_ceiling=reached)
     near = None if about.near is None else metrics.joined(about.near, equal)
-    for name, groups in (("D", equal), ("D~", near)):
+    for protocol, groups in (("D", equal), ("D_near", near)):
         if groups is not None:
-            pair, merged, gallery, group = merge(images, texts, own, groups, device)
-            found = lists_of(images, gallery, merged, replace(asked, texts=group[asked.texts]))
-            result[name] = {
-                "captions": gallery.shape[0],
-                **told(pair),
-                "mAP@R": _means(found, "average_precision"),
-            }
+            pair, positives, gallery, group = merge(images, texts, own, groups, device)
+            grouped = replace(asked, texts=group[asked.texts])
+            precision = _means(lists_of(images, gallery, positives, grouped), "average_precision")
+            merged[protocol] = with_intervals(pair).plus(
+                captions=gallery.shape[0], average_precision=precision
+            )
     if about.compositions is not None:
         share = np.ascontiguousarray(about.compositions, dtype=np.float32)
         scenes, base = by_scene(images, texts, own, share, asked)
         pair = (scenes[0].ranks, scenes[1].ranks)
-        result["C"] = {
-            "chance_overlap": base,
-            **metrics.summary(*pair),
-            "intervals": over_clusters(
-                pair, cluster[own[asked.texts]], cluster[asked.images], clusters, resamples, seed
-            ),
-            "mAP@R": _means(scenes, "average_precision"),
-            "nDCG@10": _means(scenes, "ndcg"),
-        }
-        result["S"]["classes"] = _classes(strict, own, share, about.classes)
-    result["power"] = power(images.shape[0])
-    return result
+        of_text, of_image = cluster[own[asked.texts]], cluster[asked.images]
+        merged["C"] = metrics.summary(*pair).plus(
+            chance_overlap=base,
+            intervals=over_clusters(pair, of_text, of_image, clusters, resamples, seed),
+            average_precision=_means(scenes, "average_precision"),
+            ndcg=_means(scenes, "ndcg"),
+        )
+        scores = scores.plus(classes=_classes(strict, own, share, about.classes))
+    return Evaluation(
+        images=images.shape[0],
+        texts=texts.shape[0],
+        dimension=int(images.shape[1]),
+        clusters=Clusters(unit="image" if about.blocks is None else "block", number=clusters),
+        list_queries=Directions(t2i=len(asked.texts), i2t=len(asked.images)),
+        seed=seed,
+        resamples=resamples,
+        S=scores,
+        power=power(images.shape[0]),
+    ).plus(**merged)
 
 
 @dataclass(frozen=True)
@@ -163,14 +180,12 @@ def by_scene(
     query's tile by `graded.POSITIVE` is found rightly.
     """
     base = chance(share)
-    options: dict[str, Any] = {"positive": POSITIVE, "base": base, "seed": asked.seed}
     to_images = by_composition(share[owner], share)
     to_texts = by_composition(share, share[owner])
-    found = (
-        lists(texts, images, to_images, asked.texts, **options),
-        lists(images, texts, to_texts, asked.images, **options),
-    )
-    return found, base
+    return (
+        lists(texts, images, to_images, asked.texts, POSITIVE, base, asked.seed),
+        lists(images, texts, to_texts, asked.images, POSITIVE, base, asked.seed),
+    ), base
 
 
 def lists_of(
@@ -185,19 +200,18 @@ def lists_of(
     )
 
 
-def _means(pair: tuple[Lists, Lists], name: str) -> dict[str, float]:
-    return {
-        way: 100 * float(getattr(one, name).mean())
-        for way, one in zip(("t2i", "i2t"), pair, strict=True)
-    }
+def _means(pair: tuple[Lists, Lists], name: str) -> Directions[float]:
+    t2i, i2t = (100 * float(getattr(ranked, name).mean()) for ranked in pair)
+    return Directions(t2i=t2i, i2t=i2t)
 
 
-def _galleries(strict: Pair, images: int) -> dict[str, Any]:
+def _galleries(strict: Pair, images: int) -> Directions[dict[str, dict[str, float]]]:
     limits = (images, 1 + int(strict[1].negatives.min()))
-    return {
-        way: metrics.gallery_curve(one, [size for size in (*GALLERIES, limit) if size <= limit])
-        for way, one, limit in zip(("t2i", "i2t"), strict, limits, strict=True)
-    }
+    t2i, i2t = (
+        metrics.gallery_curve(ranks, [size for size in (*GALLERIES, limit) if size <= limit])
+        for ranks, limit in zip(strict, limits, strict=True)
+    )
+    return Directions(t2i=t2i, i2t=i2t)
 
 
 def _sample(size: int, most: int, rng: np.random.Generator) -> Ints:
@@ -209,31 +223,29 @@ def _sample(size: int, most: int, rng: np.random.Generator) -> Ints:
 
 def _classes(
     pair: Pair, own: Ints, share: npt.NDArray[np.float32], names: Sequence[str]
-) -> dict[str, Any]:
+) -> Classes:
     """R@K by dominant and by present class, and over the tail, for both directions."""
     dominant = share.argmax(1)
     rare = metrics.tail(dominant, len(names))
-    result: dict[str, Any] = {"tail": {"classes": [names[c] for c in rare]}}
-    for way, one, of_query in (("t2i", pair[0], own), ("i2t", pair[1], np.arange(len(share)))):
-        credits = {f"R@{k}": metrics.credit(one, k) for k in metrics.KS}
+    tail = Tail(classes=tuple(names[c] for c in rare))
+    tables: dict[str, ClassRecalls] = {}
+    for way, ranks, of_query in zip(WAYS, pair, (own, np.arange(len(share))), strict=True):
+        credits = {f"R@{k}": metrics.credit(ranks, k) for k in metrics.KS}
         is_dominant = np.eye(len(names), dtype=bool)[dominant[of_query]]
         table = metrics.by_class(credits, is_dominant, names)
-        result[way] = {
-            "dominant": table,
-            "present": metrics.by_class(credits, share[of_query] >= PRESENT, names),
-        }
+        present = metrics.by_class(credits, share[of_query] >= PRESENT, names)
+        tables[way] = ClassRecalls(dominant=table, present=present)
         if rare:
-            result["tail"][way] = {
-                key: float(np.mean([table[names[c]][key] for c in rare])) for key in credits
-            }
-    return result
+            means = {key: float(np.mean([table[names[c]][key] for c in rare])) for key in credits}
+            tail = tail.plus(**{way: means})
+    return Classes(tail=tail, **tables)
 
 
 ALL = "all"
 """Name of the figures over all streams together, several captions an image."""
 
 
-def wanted(rows: Gallery, names: Sequence[str], proxy: str | None = None) -> list[str]:
+def with_all(rows: Gallery, names: Sequence[str], proxy: str | None = None) -> list[str]:
     """``names``, and `ALL` where they are several and all that the release has but ``proxy``."""
     every = {name for name in rows.streams if name != proxy}
     return [*names, ALL] if len(names) > 1 and every == set(names) else list(names)
@@ -241,7 +253,7 @@ def wanted(rows: Gallery, names: Sequence[str], proxy: str | None = None) -> lis
 
 def members(asked: Texts, names: Sequence[str]) -> Iterator[tuple[str, Ints]]:
     """Each stream of ``names`` that has texts, and their places in ``asked``, in order."""
-    of_text = np.array([one.rsplit("#", 1)[1] for one in asked.ids])
+    of_text = np.array([caption.rsplit("#", 1)[1] for caption in asked.ids])
     for name in names:
         mine = np.flatnonzero((of_text == name) | (name == ALL))
         if len(mine):
@@ -250,7 +262,7 @@ def members(asked: Texts, names: Sequence[str]) -> Iterator[tuple[str, Ints]]:
 
 def figures(
     rows: Gallery, images: Array, texts: Array, asked: Texts, mine: Ints, settings: Settings
-) -> tuple[dict[str, Any], Pair, Ints]:
+) -> tuple[Evaluation, Pair, Ints]:
     """Figures of the texts ``mine``, their strict ranks, and the images that have one of them.
 
     ``images`` is (N, d) of ``rows`` and ``texts`` (M, d) of ``asked``.
@@ -263,7 +275,7 @@ def figures(
     strings = [asked.texts[i] for i in mine]
     near = _near(rows, asked, mine)
     about = About(captions=strings, near=near, compositions=some.shares, blocks=some.blocks)
-    found = evaluate(
+    evaluation = evaluate(
         ours,
         theirs,
         owner,
@@ -275,8 +287,8 @@ def figures(
         device=settings.device,
     )
     digest = digest_of([[asked.ids[i], asked.texts[i]] for i in mine])
-    left_out = len(rows) - len(keep)
-    return {"texts_sha256": digest, "images_without_caption": left_out, **found}, pair, keep
+    about_texts = {"texts_sha256": digest, "images_without_caption": len(rows) - len(keep)}
+    return evaluation.plus(**about_texts), pair, keep
 
 
 def owner_of(asked: Texts, mine: Ints, keep: Ints) -> Ints:
@@ -291,10 +303,10 @@ def some_rows(array: Array, index: Ints) -> Array:
 
 def _near(rows: Gallery, asked: Texts, mine: Ints) -> list[str] | None:
     """Cluster of each text ``mine``, its own id where it is alone; None where all are."""
-    found, alone = [], True
+    clusters, alone = [], True
     for i in mine:
         name = asked.ids[i].rsplit("#", 1)[1]
         cluster = rows.near[name][asked.owner[i]] if name in rows.near else None
         alone &= cluster is None
-        found.append(asked.ids[i] if cluster is None else CAPTION_ID.format(cluster, name))
-    return None if alone else found
+        clusters.append(asked.ids[i] if cluster is None else CAPTION_ID.format(cluster, name))
+    return None if alone else clusters

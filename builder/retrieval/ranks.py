@@ -64,7 +64,7 @@ def product(left: Any, right: Any) -> torch.Tensor:
         return torch.from_numpy((left @ right.T).toarray())
     a, b = len(left), len(right)
     if min(a, b) < _NARROW:
-        left, right = (pad(one, (0, 0, 0, max(0, _NARROW - len(one)))) for one in (left, right))
+        left, right = (pad(rows, (0, 0, 0, max(0, _NARROW - len(rows)))) for rows in (left, right))
     if left.device.type == "cpu" and _has_onednn():
         scores = torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
     else:
@@ -188,6 +188,9 @@ class Ranks:
         tied = None if self.tied is None else self.tied[index]
         return Ranks(self.above[index], self.level[index], self.negatives[index], tied)
 
+
+PARTS = ("above", "level", "negatives")
+"""Arrays of `Ranks` that every file of ranks has; ``tied`` is there where positives tie."""
 
 Pair = tuple[Ranks, Ranks]
 """Ranks of (text→image, image→text)."""

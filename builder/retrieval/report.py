@@ -2,169 +2,180 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from builder.core.document import Document, table
 from builder.core.figures import BLUE, GREEN, ORANGE, Point, draw_points, legend, panels, save
 from builder.core.files import write_text
+from builder.retrieval.result import (
+    WAYS,
+    Checks,
+    Classes,
+    Comparison,
+    Evaluation,
+    Result,
+    Scores,
+)
 
 KS = ("R@1", "R@5", "R@10")
-WAYS, ARROWS = ("t2i", "i2t"), ("t→i", "i→t")
-COLUMNS = [f"{way} {k}" for way in ARROWS for k in KS]
+ARROWS = {"t2i": "t→i", "i2t": "i→t"}
+COLUMNS = [f"{arrow} {k}" for arrow in ARROWS.values() for k in KS]
 
-
-def recalls(figures: Mapping[str, Any]) -> list[str]:
-    """The six recalls of one protocol's figures, per cent with two decimals."""
-    return [f"{figures[way][k]:.2f}" for way in WAYS for k in KS]
-
-
-def write(found: Mapping[str, Any], path: Path) -> str:
-    """Write the result at ``path`` (.json) as .html and .png beside it; returns its Markdown."""
-    made = document(found, path.with_suffix(".png").name)
-    plot(found, path.with_suffix(".png"))
-    write_text(path.with_suffix(".html"), made.page(path.parent))
-    return document(found).markdown()
-
-
-def document(found: Mapping[str, Any], picture: str = "") -> Document:
-    """One result: the protocols by stream, the tail, and how to read them."""
-    release, model = found["release"], found["model"]
-    made = Document(
-        f"{model['name']} on {release['name']} {release['version']}, split {release['split']}"
-    )
-    made.text(
-        f"{release['rows']:,} images; content {release['content_sha256'][:16]}…; {checks(release)}"
-    )
-    rows = []
-    for stream, one in found["streams"].items():
-        for name, label in PROTOCOLS.items():
-            if name in one and (name == "S" or recalls(one[name]) != recalls(one["S"])):
-                low_high = one[name].get("intervals", {}).get("mR")
-                span = f"{low_high[0]:.2f}–{low_high[1]:.2f}" if low_high else ""
-                cells = [*recalls(one[name]), f"{one[name]['mR']:.2f}", span]
-                rows.append([f"{stream}, {label}", *cells])
-    made.table(["stream, protocol", *COLUMNS, "mR", "95 % of mR"], rows)
-    if picture:
-        made.plot("Mean recall by stream and protocol", picture)
-    notes = list(found.get("notes", ()))
-    for stream, one in found["streams"].items():
-        notes += [f"{stream}: {line}" for line in _remarks(one)]
-    some = next(iter(found["streams"].values()))
-    units = some["clusters"]
-    notes.append(
-        f"Intervals draw {units['number']:,} {units['unit']}s. {some['power']['statement']}"
-    )
-    notes.append("Protocols that give the strict recalls are left out of the first table.")
-    made.items(notes)
-    _more(made, found["streams"])
-    return made
-
-
-def _more(made: Document, streams: Mapping[str, Any]) -> None:
-    """Median ranks and lists by protocol, strict recall by size of gallery and by class."""
-    rows = []
-    for stream, one in streams.items():
-        for name, label in PROTOCOLS.items():
-            if name in one:
-                figures = one[name]
-                cells = [f"{figures[way]['MedR']:.1f}" for way in WAYS]
-                for key in ("mAP@R", "nDCG@10"):
-                    cells += [f"{figures[key][way]:.2f}" if key in figures else "" for way in WAYS]
-                rows.append([f"{stream}, {label}", *cells])
-    made.heading("Median ranks and result lists")
-    header = [f"{arrow} {key}" for key in ("MedR", "mAP@R", "nDCG@10") for arrow in ARROWS]
-    made.table(["stream, protocol", *header], rows)
-
-    made.heading("Strict recall by size of the gallery")
-    curves = {
-        (stream, way): one["S"]["gallery"][way] for stream, one in streams.items() for way in WAYS
-    }
-    sizes = sorted({int(size) for curve in curves.values() for size in curve})
-    rows = [
-        [f"{stream}, {ARROWS[WAYS.index(way)]}", *[_three(curve.get(str(n))) for n in sizes]]
-        for (stream, way), curve in curves.items()
-    ]
-    made.table(["R@1 / R@5 / R@10 among", *[f"{size:,}" for size in sizes]], rows)
-
-    known = {
-        stream: one["S"]["classes"] for stream, one in streams.items() if "classes" in one["S"]
-    }
-    for kind, what in (("dominant", "dominates"), ("present", "covers at least 1 % of")):
-        names = list(dict.fromkeys(n for one in known.values() for n in one["i2t"][kind]))
-        if names:
-            made.heading(f"Strict R@10 by class that {what} the tile: t→i / i→t (tiles)")
-            rows = [[name, *[_class(one, kind, name) for one in known.values()]] for name in names]
-            made.table(["class", *known], rows)
-
-
-def _three(recall: Mapping[str, float] | None) -> str:
-    return " / ".join(f"{recall[k]:.2f}" for k in KS) if recall else ""
-
-
-def _class(one: Mapping[str, Any], kind: str, name: str) -> str:
-    found = [one[way][kind].get(name) for way in WAYS]
-    if None in found:
-        return ""
-    recall = " / ".join(f"{each['R@10']:.2f}" for each in found)
-    return f"{recall} ({found[1]['queries']:,})"
-
-
-def plot(found: Mapping[str, Any], path: Path) -> None:
-    """mR with its interval by stream, under S, D and C, beside the strict recall at 1, 5, 10."""
-    streams = found["streams"]
-    figure, (left, right) = panels(11, 2.1 + 0.5 * len(streams), columns=2, sharey=True)
-
-    def point(summary: Mapping[str, Any], *keys: str) -> Point:
-        value: Any = summary
-        interval = summary["intervals"]
-        for key in keys:
-            value, interval = value[key], interval[key]
-        return Point(value, interval)
-
-    colours = (BLUE, ORANGE, GREEN)
-    known = [name for name in ("S", "D", "C") if all(name in one for one in streams.values())]
-    series = {
-        f"mR, {PROTOCOLS[name]}": ([point(one[name], "mR") for one in streams.values()], colour)
-        for name, colour in zip(known, colours, strict=False)
-    }
-    draw_points(left, list(streams), series, "%")
-    recall = {
-        f"t→i {k}": ([point(one["S"], "t2i", k) for one in streams.values()], colour)
-        for k, colour in zip(KS, colours, strict=True)
-    }
-    draw_points(right, list(streams), recall, "strict, %")
-    for axes in (left, right):
-        legend(axes, 1)
-    save(figure, path)
-
-
-PROTOCOLS = {
+LABELS = {
     "S": "strict",
     "D": "equal captions merged",
     "D~": "near-duplicates merged",
     "C": "like composition counts",
     "L": "numbers removed",
 }
+"""Protocol → how tables call it."""
 
 
-def checks(release: Mapping[str, Any]) -> str:
-    """One line on what was done about synthetic rows and rows near train tiles."""
-    told = release["checks"]
-    if told["distance_checked"]:
-        near = f"{told['near']['rows']} rows nearer than {told['min_km']:g} km to train tiles"
-        if told["near"]["rows"]:
-            near += f" ({told['near']['rule']})"
+def recalls(scores: Scores) -> list[str]:
+    """The six recalls of one protocol, per cent with two decimals."""
+    return [f"{way[k]:.2f}" for way in (scores.t2i, scores.i2t) for k in KS]
+
+
+def write(result: Result, path: Path) -> str:
+    """Write the result at ``path`` (.json) as .html and .png beside it; returns its Markdown."""
+    picture = path.with_suffix(".png")
+    plot(result, picture)
+    write_text(path.with_suffix(".html"), document(result, picture.name).page(path.parent))
+    return document(result).markdown()
+
+
+def document(result: Result, picture: str = "") -> Document:
+    """One result: the protocols by stream, the tail, and how to read them."""
+    release, streams = result.release, result.streams
+    page = Document(
+        f"{result.model.name} on {release.name} {release.version}, split {release.split}"
+    )
+    page.text(
+        f"{release.rows:,} images; content {str(release.content_sha256)[:16]}…; "
+        f"{checks(release.checks)}"
+    )
+    rows = []
+    for stream, evaluation in streams.items():
+        for name, scores in evaluation.protocols.items():
+            if name == "S" or recalls(scores) != recalls(evaluation.S):
+                span = scores.intervals.mR if scores.intervals else None
+                cells = [f"{scores.mR:.2f}", f"{span[0]:.2f}–{span[1]:.2f}" if span else ""]
+                rows.append([f"{stream}, {LABELS[name]}", *recalls(scores), *cells])
+    page.table(["stream, protocol", *COLUMNS, "mR", "95 % of mR"], rows)
+    if picture:
+        page.plot("Mean recall by stream and protocol", picture)
+    notes = list(result.notes)
+    for stream, evaluation in streams.items():
+        notes += [f"{stream}: {line}" for line in _remarks(evaluation)]
+    first = next(iter(streams.values()))
+    units = first.clusters
+    notes.append(f"Intervals draw {units.number:,} {units.unit}s. {first.power.statement}")
+    notes.append("Protocols that give the strict recalls are left out of the first table.")
+    page.items(notes)
+    _add_lists(page, streams)
+    _add_galleries(page, streams)
+    _add_classes(page, streams)
+    return page
+
+
+def _add_lists(page: Document, streams: Mapping[str, Evaluation]) -> None:
+    """Median ranks and result lists by protocol."""
+    rows = []
+    for stream, evaluation in streams.items():
+        for name, scores in evaluation.protocols.items():
+            cells = [f"{way['MedR']:.1f}" for way in (scores.t2i, scores.i2t)]
+            for means in (scores.average_precision, scores.ndcg):
+                cells += [f"{means.t2i:.2f}", f"{means.i2t:.2f}"] if means else ["", ""]
+            rows.append([f"{stream}, {LABELS[name]}", *cells])
+    page.heading("Median ranks and result lists")
+    keys = ("MedR", "mAP@R", "nDCG@10")
+    header = [f"{arrow} {key}" for key in keys for arrow in ARROWS.values()]
+    page.table(["stream, protocol", *header], rows)
+
+
+def _add_galleries(page: Document, streams: Mapping[str, Evaluation]) -> None:
+    page.heading("Strict recall by size of the gallery")
+    curves = {
+        f"{stream}, {ARROWS[way]}": getattr(evaluation.S.gallery, way)
+        for stream, evaluation in streams.items()
+        for way in WAYS
+        if evaluation.S.gallery
+    }
+    sizes = sorted({int(size) for curve in curves.values() for size in curve})
+    rows = [
+        [name, *[_three(curve.get(str(size))) for size in sizes]] for name, curve in curves.items()
+    ]
+    page.table(["R@1 / R@5 / R@10 among", *[f"{size:,}" for size in sizes]], rows)
+
+
+def _add_classes(page: Document, streams: Mapping[str, Evaluation]) -> None:
+    known = {name: stream.S.classes for name, stream in streams.items() if stream.S.classes}
+    for kind, what in (("dominant", "dominates"), ("present", "covers at least 1 % of")):
+        tables = [getattr(classes.i2t, kind) for classes in known.values()]
+        names = list(dict.fromkeys(name for by_class in tables for name in by_class))
+        if names:
+            page.heading(f"Strict R@10 by class that {what} the tile: t→i / i→t (tiles)")
+            rows = [[name, *[_class(c, kind, name) for c in known.values()]] for name in names]
+            page.table(["class", *known], rows)
+
+
+def _three(recall: Mapping[str, float] | None) -> str:
+    return " / ".join(f"{recall[k]:.2f}" for k in KS) if recall else ""
+
+
+def _class(classes: Classes, kind: str, name: str) -> str:
+    t2i, i2t = (getattr(way, kind).get(name) for way in (classes.t2i, classes.i2t))
+    if not t2i or not i2t:
+        return ""
+    return f"{t2i['R@10']:.2f} / {i2t['R@10']:.2f} ({i2t['queries']:,})"
+
+
+def plot(result: Result, path: Path) -> None:
+    """mR with its interval by stream, under S, D and C, beside the strict recall at 1, 5, 10."""
+    streams = result.streams
+    figure, (left, right) = panels(11, 2.1 + 0.5 * len(streams), columns=2, sharey=True)
+    colours = (BLUE, ORANGE, GREEN)
+    protocols = [stream.protocols for stream in streams.values()]
+    known = [name for name in ("S", "D", "C") if all(name in scores for scores in protocols)]
+    means = {
+        f"mR, {LABELS[name]}": ([_mean(scores[name]) for scores in protocols], colour)
+        for name, colour in zip(known, colours, strict=False)
+    }
+    draw_points(left, list(streams), means, "%")
+    strict = {
+        f"t→i {k}": ([_recall(scores["S"], k) for scores in protocols], colour)
+        for k, colour in zip(KS, colours, strict=True)
+    }
+    draw_points(right, list(streams), strict, "strict, %")
+    for axes in (left, right):
+        legend(axes, 1)
+    save(figure, path)
+
+
+def _mean(scores: Scores) -> Point:
+    return Point(scores.mR, scores.intervals.mR if scores.intervals else None)
+
+
+def _recall(scores: Scores, k: str) -> Point:
+    return Point(scores.t2i[k], scores.intervals.t2i[k] if scores.intervals else None)
+
+
+def checks(of: Checks) -> str:
+    """One line on what happened to synthetic rows and rows near train tiles."""
+    if of.distance_checked:
+        near = f"{of.near.rows} rows nearer than {of.min_km:g} km to train tiles"
+        if of.near.rows:
+            near += f" ({of.near.rule})"
     else:
         near = "distance to train tiles NOT checked (places unknown)"
-    made = told["synthetic"]
-    return f"{near}; {made['rows']} synthetic rows" + (f" ({made['rule']})" if made["rows"] else "")
+    synthetic = f"{of.synthetic.rows} synthetic rows"
+    return f"{near}; {synthetic}" + (f" ({of.synthetic.rule})" if of.synthetic.rows else "")
 
 
-def _remarks(one: Mapping[str, Any]) -> list[str]:
-    strict = one["S"]
+def _remarks(evaluation: Evaluation) -> list[str]:
+    strict = evaluation.S
     lines = []
-    if "ceiling" in strict and strict["ceiling"]["R@1"] < 99.995:
-        most, share = strict["ceiling"]["R@1"], strict["of_ceiling"]["R@1"]
+    if strict.ceiling and strict.of_ceiling and strict.ceiling["R@1"] < 99.995:
+        most, share = strict.ceiling["R@1"], strict.of_ceiling["R@1"]
         lines.append(
             f"captions repeat: {most:.2f} % is the most that strict t→i R@1 can be where equal "
             "captions have equal vectors; "
@@ -174,47 +185,46 @@ def _remarks(one: Mapping[str, Any]) -> list[str]:
                 else "this model is above it, so its vectors tell equal captions apart"
             )
         )
-    if "optimistic" in strict:
+    if strict.optimistic and strict.pessimistic:
+        low, high = strict.pessimistic.mR, strict.optimistic.mR
+        lines.append(f"ties matter: strict mR lies between {low:.2f} and {high:.2f}")
+    tail = strict.classes.tail if strict.classes else None
+    if tail and tail.t2i and tail.i2t:
         lines.append(
-            f"ties matter: strict mR lies between {strict['pessimistic']['mR']:.2f} and "
-            f"{strict['optimistic']['mR']:.2f}"
+            f"tail classes ({', '.join(tail.classes)}): R@10 {tail.t2i['R@10']:.2f} t→i, "
+            f"{tail.i2t['R@10']:.2f} i→t"
         )
-    tail = strict.get("classes", {}).get("tail", {})
-    if "t2i" in tail:
-        lines.append(
-            f"tail classes ({', '.join(tail['classes'])}): R@10 {tail['t2i']['R@10']:.2f} t→i, "
-            f"{tail['i2t']['R@10']:.2f} i→t"
-        )
-    if "L" in one:
-        lines.append(f"without numbers mR changes by {one['L']['change_of_mR']:+.2f} points")
-    if one["images_without_caption"]:
-        lines.append(f"{one['images_without_caption']} images have no caption and are left out")
+    if evaluation.L and evaluation.L.change_of_mR is not None:
+        lines.append(f"without numbers mR changes by {evaluation.L.change_of_mR:+.2f} points")
+    if missing := evaluation.images_without_caption:
+        lines.append(f"{missing} images have no caption and are left out")
     return lines
 
 
-def comparison(found: Mapping[str, Any]) -> str:
-    """`retrieval.compare` as Markdown."""
-    release = found["release"]
+def comparison(of: Comparison) -> str:
+    """`benchmark.compare` as Markdown."""
+    release = of.release
     parts = [
-        f"## {found['ours']} − {found['theirs']}\n",
-        f"{release['name']} {release['version']}, split {release['split']}, strict protocol; "
+        f"## {of.ours} − {of.theirs}\n",
+        f"{release.name} {release.version}, split {release.split}, strict protocol; "
         "differences in percentage points, paired bootstrap, sign-flip test, Holm over the seven\n",
     ]
-    for stream, figures in found["streams"].items():
+    for stream, differences in of.streams.items():
         rows = [
             [
                 name.replace("t2i", "t→i").replace("i2t", "i→t"),
-                f"{one['difference']:+.2f}",
-                f"{one['interval'][0]:+.2f} … {one['interval'][1]:+.2f}",
-                f"{one['p']:.4f}",
-                f"{one['p_holm']:.4f}",
+                f"{figure.difference:+.2f}",
+                f"{figure.interval[0]:+.2f} … {figure.interval[1]:+.2f}",
+                f"{figure.p:.4f}",
+                f"{figure.p_holm:.4f}",
             ]
-            for name, one in figures.items()
+            for name, figure in differences.items()
         ]
         parts.append(f"### {stream}\n")
         parts.append(table(["figure", "difference", "95 % interval", "p", "p (Holm)"], rows))
-    if missing := found["not_compared"]:
+    if of.not_compared:
         parts.append(
-            f"Not compared, because the two did not answer the same captions: {', '.join(missing)}"
+            "Not compared, because the two did not answer the same captions: "
+            f"{', '.join(of.not_compared)}"
         )
     return "\n".join(parts)

@@ -5,7 +5,7 @@ import importlib
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from builder.core.errors import ArasError
-from builder.core.files import atomic, digest_of, hash_file, sweep
+from builder.core.files import atomic, digest_of, sha256_file, sweep
 from builder.core.manifest import read_manifest
 from builder.land.pictures import decode_png
 from builder.models.encoders import Encoder
+from builder.retrieval.baselines import Vectors
 from builder.retrieval.gallery import Gallery, Texts, pictures
 from builder.retrieval.ranks import Array, Ints
+from builder.retrieval.result import VectorFile
 
 UNIT = 1e-5
 """Lengths this near to 1 count as 1."""
@@ -112,18 +114,18 @@ def load_owner(path: Files, images: Embeddings, texts: Embeddings) -> Ints:
 
     From .npy: integers, one per text. From Parquet: columns ``id`` (of a text) and ``owner`` (id
     of its image), matched by id. Raises ArasError for a wrong number of rows, an owner that is
-    no image, ids that are missing, unknown or repeated, and an image without a text; and for a
-    mixture of both formats, as row numbers say nothing of rows that have ids.
+    not an image, ids that are missing, unknown or repeated, and an image without a text; and for
+    a mixture of both formats, as row numbers say nothing of rows that have ids.
     """
     owner: Array
     paths, name = _listed(path)
     if paths[0].suffix == ".parquet":
         owner = _match(paths, name, images, texts)
     else:
-        for one in (images, texts):
-            if one.ids is not None:
+        for embeddings in (images, texts):
+            if embeddings.ids is not None:
                 raise ArasError(
-                    f"{name} names owners by row, but the rows of {one.name} have ids: "
+                    f"{name} names owners by row, but the rows of {embeddings.name} have ids: "
                     "give all three as Parquet or all three as .npy"
                 )
         owner = _open_npy(paths[0])
@@ -150,10 +152,10 @@ def load_owner(path: Files, images: Embeddings, texts: Embeddings) -> Ints:
 def _match(
     paths: Sequence[Path], name: str, images: Embeddings, texts: Embeddings
 ) -> npt.NDArray[np.int64]:
-    for one in (images, texts):
-        if one.ids is None:
+    for embeddings in (images, texts):
+        if embeddings.ids is None:
             raise ArasError(
-                f"{name} names owners by id, but {one.name} has no ids: "
+                f"{name} names owners by id, but {embeddings.name} has no ids: "
                 "give all three as Parquet or all three as .npy"
             )
     table = _table(paths, "id", "owner")
@@ -227,8 +229,8 @@ def _open_npy(path: Path) -> Array:
     except FileNotFoundError as error:
         raise ArasError(f"{path}: no such file") from error
     except (OSError, ValueError, EOFError) as error:
-        # What is no array at all numpy takes for a pickle, and advises to trust it.
-        why = "wanted is .npy or .parquet" if "pickle" in str(error) else error
+        # numpy takes anything that is not an array for a pickle, and advises to trust it.
+        why = "expected .npy or .parquet" if "pickle" in str(error) else error
         raise ArasError(f"{path}: not a readable .npy array of numbers: {why}") from error
     if not isinstance(array, np.ndarray):
         raise ArasError(f"{path}: an archive of arrays; expected one array in a .npy file")
@@ -240,7 +242,7 @@ def _listed(path: Files) -> tuple[list[Path], str]:
     paths = [path] if isinstance(path, Path) else list(path)
     if len(paths) == 1:
         return paths, str(paths[0])
-    other = [one for one in paths if one.suffix != ".parquet"]
+    other = [item for item in paths if item.suffix != ".parquet"]
     if other:
         raise ArasError(f"{other[0]}: several files must be Parquet, which says what each row is")
     return paths, f"{paths[0]} … {paths[-1].name} ({len(paths)} files)"
@@ -252,7 +254,7 @@ def _unique(ids: list[str | None], name: str) -> None:
         if id_ is None:
             raise ArasError(f"{name}: row {row} has no id")
         if id_ in seen:
-            raise ArasError(f"{name}: id {id_} stands in row {seen[id_]} and again in row {row}")
+            raise ArasError(f"{name}: id {id_} is in row {seen[id_]} and again in row {row}")
         seen[id_] = row
 
 
@@ -282,19 +284,19 @@ def function_model(spec: str) -> Encoder:
     try:
         maker = getattr(importlib.import_module(package), name)
     except (ImportError, AttributeError) as error:
-        raise ArasError(f"model {spec}: {error}; wanted is package:function") from error
-    made = _told(spec, maker)
-    if not (isinstance(made, tuple) and len(made) == 2 and all(callable(one) for one in made)):
+        raise ArasError(f"model {spec}: {error}; expected package:function") from error
+    functions = _call(spec, maker)
+    if not (isinstance(functions, tuple) and len(functions) == 2 and all(map(callable, functions))):
         raise ArasError(
-            f"model {spec}: returned {type(made).__name__}; wanted are two functions, one from "
-            "a list of images and one from a list of texts to vectors"
+            f"model {spec}: returned {type(functions).__name__}; expected two functions, from a "
+            "list of images and from a list of texts to vectors"
         )
-    images, texts = (functools.partial(_told, spec, one) for one in made)
+    images, texts = (functools.partial(_call, spec, function) for function in functions)
     return Encoder(spec, images, texts, None, {"source": "function"})
 
 
-def _told(spec: str, function: Callable[..., Any], *items: Any) -> Any:
-    """What a user's function returns. Raises ArasError that names the model and the line."""
+def _call(spec: str, function: Callable[..., Any], *items: Any) -> Any:
+    """Call a user's function. Raises ArasError that names the model and the line."""
     try:
         return function(*items)
     except Exception as error:
@@ -312,8 +314,8 @@ def encode(
     cache: Path | None = None,
     batch: int = BATCH,
     advance: Callable[[float], None] = lambda n: None,
-) -> tuple[Array, Array, list[str]]:
-    """Unit vectors of the gallery's images (N, d) and of ``texts`` (M, d), and notes.
+) -> Vectors:
+    """Unit vectors of the gallery's images (N, d) and of ``texts`` (M, d).
 
     With a ``cache`` folder they are kept under a digest of the model's content, the pictures' and
     the texts', and read back when all three are the same. Raises ArasError naming the row for
@@ -321,25 +323,26 @@ def encode(
     """
 
     def pictures_now() -> Array:
-        made: Array | None = None
+        vectors: Array | None = None
         for where, data in pictures(gallery.release, gallery.ids, gallery.split, batch):
-            arrays = [decode_png(one, gallery.ids[i]) for one, i in zip(data, where, strict=True)]
+            arrays = [decode_png(png, gallery.ids[i]) for png, i in zip(data, where, strict=True)]
             part = _counted(encoder.images(arrays), len(arrays), encoder.name, "images")
-            made = np.empty((len(gallery), part.shape[1]), np.float32) if made is None else made
-            made[where] = part
+            if vectors is None:
+                vectors = np.empty((len(gallery), part.shape[1]), np.float32)
+            vectors[where] = part
             advance(len(arrays))
-        assert made is not None
-        return made
+        assert vectors is not None
+        return vectors
 
     def texts_now() -> Array:
-        made = []
+        parts = []
         for start in range(0, len(texts), batch):
             some = texts[start : start + batch]
-            made.append(_counted(encoder.texts(some), len(some), encoder.name, "texts"))
+            parts.append(_counted(encoder.texts(some), len(some), encoder.name, "texts"))
             advance(len(some))
-        return np.concatenate(made).astype(np.float32)
+        return np.concatenate(parts).astype(np.float32)
 
-    pixels = [gallery.facts["content_sha256"], gallery.split, gallery.facts["ids_sha256"]]
+    pixels = [gallery.facts.content_sha256, gallery.split, gallery.facts.ids_sha256]
     notes = []
     pair = []
     for what, content, make in (
@@ -351,12 +354,10 @@ def encode(
         notes += [note] if note else []
         pair.append(Embeddings(f"{encoder.name}, {what}", vectors))
     check_pair(*pair)
-    return pair[0].vectors, pair[1].vectors, notes
+    return Vectors(pair[0].vectors, pair[1].vectors, encoder.facts, notes)
 
 
-def from_files(
-    images: Path, texts: Path, gallery: Gallery, asked: Texts
-) -> tuple[Array, Array, dict[str, Any], list[str]]:
+def from_files(images: Path, texts: Path, gallery: Gallery, asked: Texts) -> Vectors:
     """Vectors that somebody computed, in the gallery's order, with digests of the files.
 
     Parquet of id and vector: matched by id (texts: row id # stream); ids of streams that are not
@@ -368,43 +369,42 @@ def from_files(
             f"{images} and {texts}: one is matched by id and the other by its order; give both as "
             "Parquet with columns id and vector, or both as .npy"
         )
-    ours, theirs, notes = _in_order(images, texts, gallery, asked)
-    files = {
-        what: {"file": path.name, **hash_file(path, "sha256")}
-        for what, path in (("images", images), ("texts", texts))
-    }
-    return ours, theirs, {"source": "files", "vectors": files}, notes
+    vectors = {"images": vector_file(images), "texts": vector_file(texts)}
+    facts = {"source": "files", "vectors": vectors}
+    return replace(_in_order(images, texts, gallery, asked), facts=facts)
 
 
-def _in_order(
-    images: Files, texts: Files, gallery: Gallery, asked: Texts
-) -> tuple[Array, Array, list[str]]:
+def vector_file(path: Path) -> VectorFile:
+    return VectorFile(file=path.name, sha256=sha256_file(path))
+
+
+def _in_order(images: Files, texts: Files, gallery: Gallery, asked: Texts) -> Vectors:
     pair, notes = [], []
-    known = {f"{one}#{name}" for one in gallery.ids for name in gallery.streams}
+    known = {f"{id_}#{name}" for id_ in gallery.ids for name in gallery.streams}
     for what, path, wanted, allowed in (
         ("images", images, gallery.ids, set(gallery.ids)),
         ("texts", texts, asked.ids, known),
     ):
-        found = load(path, what)
-        notes += [found.note] if found.note else []
-        vectors, name = found.vectors, found.name
-        if found.ids is None:
-            if len(found) != len(wanted):
+        embeddings = load(path, what)
+        notes += [embeddings.note] if embeddings.note else []
+        vectors, name = embeddings.vectors, embeddings.name
+        if embeddings.ids is None:
+            if len(embeddings) != len(wanted):
                 raise ArasError(
-                    f"{name} has {len(found)} rows, the release has {len(wanted)} {what} to ask "
-                    "about; Parquet with columns id and vector says which is which"
+                    f"{name} has {len(embeddings)} rows, the release has {len(wanted)} {what} to "
+                    "ask about; Parquet with columns id and vector says which is which"
                 )
         else:
-            place = {one: i for i, one in enumerate(found.ids)}
-            _none_of(set(wanted) - place.keys(), name, f"has no vector of these {what}")
-            _none_of(place.keys() - allowed, name, f"has ids that are no {what} of the split")
-            vectors = vectors[[place[one] for one in wanted]]
+            position = {id_: i for i, id_ in enumerate(embeddings.ids)}
+            _none_of(set(wanted) - position.keys(), name, f"has no vector of these {what}")
+            _none_of(position.keys() - allowed, name, f"has ids that are no {what} of the split")
+            vectors = vectors[[position[id_] for id_ in wanted]]
         pair.append(Embeddings(name, vectors))
     check_pair(*pair)
-    return pair[0].vectors, pair[1].vectors, notes
+    return Vectors(pair[0].vectors, pair[1].vectors, notes=notes)
 
 
-def from_release(gallery: Gallery, asked: Texts) -> tuple[Array, Array, dict[str, Any], list[str]]:
+def from_release(gallery: Gallery, asked: Texts) -> Vectors:
     """The vectors of a release's own config embeddings, in the gallery's order.
 
     Raises ArasError for a release that has none of this split.
@@ -413,14 +413,13 @@ def from_release(gallery: Gallery, asked: Texts) -> tuple[Array, Array, dict[str
     names = manifest.split_files("embeddings", gallery.split)
     if not names or manifest.facts.embeddings is None:
         raise ArasError(
-            f"{gallery.release}: holds no embeddings of split {gallery.split}; [bench] embeddings "
-            "in the recipe packages them"
+            f"{gallery.release}: no embeddings of split {gallery.split}; [bench] embeddings in the "
+            "recipe packages them"
         )
     paths = [gallery.release / name for name in names]
-    images, texts, notes = _in_order(paths, paths, gallery, asked)
-    files = [{"file": path.name, **hash_file(path, "sha256")} for path in paths]
+    files = [vector_file(path) for path in paths]
     facts = {"source": "release", "files": files, **manifest.facts.embeddings.as_json()}
-    return images, texts, facts, notes
+    return replace(_in_order(paths, paths, gallery, asked), facts=facts)
 
 
 def _none_of(ids: set[str], name: str, what: str) -> None:
@@ -434,7 +433,7 @@ def _counted(vectors: Any, rows: int, name: str, what: str) -> Array:
     if array.ndim != 2 or len(array) != rows or array.dtype.kind != "f":
         raise ArasError(
             f"model {name}: {rows} {what} gave {array.dtype} of shape {array.shape}; "
-            f"wanted are floats ({rows}, d)"
+            f"expected floats ({rows}, d)"
         )
     return array
 
@@ -444,8 +443,8 @@ def _cached(cache: Path | None, identity: str | None, content: Any, make: Any) -
         return np.asarray(make())
     path = cache / f"{digest_of([identity, content])}.npy"
     if not path.exists():
-        made = make()
+        array = make()
         sweep(cache)
         with atomic(path) as temporary, temporary.open("wb") as file:
-            np.save(file, made)
+            np.save(file, array)
     return np.asarray(np.load(path, mmap_mode="c"))

@@ -6,6 +6,9 @@ import pytest
 from click.testing import CliRunner
 
 from builder.cli import cli
+from builder.retrieval.baselines import BASELINES, ORACLE, Baseline, Vectors
+from builder.retrieval.blind import unit_rows
+from builder.retrieval.result import read
 from tests.makers.bench_release import bench_release
 from tests.makers.tiny_clip import tiny_clip
 
@@ -36,7 +39,7 @@ def test_from_a_model_to_the_leaderboard(project):
     assert found.exit_code == 0
     assert "composition − random" in found.stdout
     assert bench(project, "leaderboard", a, b).exit_code == 0
-    assert "| composition |" in (project / "LEADERBOARD.md").read_text()
+    assert "| composition (oracle) |" in (project / "LEADERBOARD.md").read_text()
     assert bench(project, "leaderboard", a, "--check", "release").exit_code == 0
     told = json.loads((project / a).read_text())
     told["streams"]["words"]["S"]["mR"] = 99.0
@@ -54,6 +57,29 @@ def test_a_model_in_a_folder_of_the_project_is_named_as_the_release_is(project):
     assert found.exit_code == 0, found.output
     told = json.loads(found.stdout)["model"]
     assert (told["name"], told["source"]) == ("mine", "folder")
+
+
+def test_a_new_baseline_is_one_line_from_help_to_leaderboard(project, monkeypatch):
+    def lengths(question):
+        """Vectors of nothing but the length of an image's id, and of a caption."""
+        images, texts = ([[len(s), 1.0] for s in of] for of in (question.rows.ids, question.texts))
+        return Vectors(unit_rows(images), unit_rows(texts), {"revision": "1"})
+
+    monkeypatch.setitem(BASELINES, "length", Baseline("compares lengths", lengths, role=ORACLE))
+    assert "    length           compares lengths\n" in bench(project, "retrieval", "--help").output
+    folder = "results/length"
+    found = bench(
+        project, "retrieval", "release", "--model", "length", "--stream", "words",
+        "--out", f"{folder}/result.json", "--vectors", folder,
+    )  # fmt: skip
+    assert found.exit_code == 0, found.output
+    result = read(project / folder / "result.json")
+    assert (result.model.source, result.model.role) == ("bundled", ORACLE)
+    assert result.model.revision == "1"
+    assert bench(project, "leaderboard", f"{folder}/result.json").exit_code == 0
+    assert "| length (oracle) |" in (project / "LEADERBOARD.md").read_text()
+    found = bench(project, "leaderboard", f"{folder}/result.json", "--check", "release")
+    assert found.exit_code == 0, found.output
 
 
 def test_what_is_refused_exits_with_2(project):

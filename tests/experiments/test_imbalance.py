@@ -13,9 +13,8 @@ from builder.experiments.imbalance import Bench, Experiment, ReleaseSource, rank
 from builder.experiments.words import detectable_cell, p_cell, verdict
 from builder.models import clip, retriever
 from builder.models.compact_clip import Settings
-from builder.retrieval import gallery
-from builder.retrieval import result as bench_retrieval
-from builder.retrieval.models import Model
+from builder.retrieval import benchmark, gallery
+from builder.retrieval.benchmark import Model
 from builder.retrieval.ranks import Ranks
 from tests.makers.bench_release import SIZE, bench_release
 
@@ -152,9 +151,10 @@ def test_given_weights_are_judged_untrained_and_go_into_every_arm(release, tmp_p
     bare = bench.run(bench.trials[0])
     assert bare["model"]["name"] == "clip"
     assert bench.record(bench.trials[0]) == bare
-    scored = bench_retrieval.run(gallery.load(release), Model(str(weights)), ["numbers"])
+    scored = benchmark.run(gallery.load(release), Model(str(weights)), ["numbers"])
+    strict = scored.result.streams["numbers"].S
     for way in ("t2i", "i2t"):
-        for key, value in scored.result["streams"]["numbers"]["S"][way].items():
+        for key, value in getattr(strict, way).items():
             assert bare["figures"]["S"][way][key] == pytest.approx(value)
     trained = bench.run(("real", 0))
     assert trained["settings"]["weights"]["name"] == "clip"

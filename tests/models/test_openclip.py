@@ -9,7 +9,7 @@ from transformers import CLIPConfig, CLIPModel
 from builder.core.errors import ArasError
 from builder.models import clip, openclip
 from builder.models.compact_clip import Settings
-from builder.retrieval.models import Model
+from builder.retrieval.benchmark import Model
 from tests.makers.tiny_clip import tiny_clip
 
 

@@ -9,8 +9,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from builder.core.errors import ArasError
-from builder.retrieval.baselines import bm25, composition_vectors, random_vectors, sentences, tf_idf
+from builder.retrieval.blind import composition_vectors, random_vectors
 from builder.retrieval.protocol import About, evaluate
+from builder.retrieval.text_search import bm25, sentences, tf_idf
 
 DOCUMENTS = ["forest and water", "forest forest road", "bare ground"]
 
@@ -60,8 +61,10 @@ def test_sparse_vectors_have_the_figures_of_dense_ones():
     about = About(captions=captions, compositions=rng.dirichlet(np.ones(7), 60))
     for method in (bm25, tf_idf):
         images, texts = method(documents, captions)
-        sparse = evaluate(images, texts, owner, about, resamples=20)
-        dense = evaluate(images.toarray(), texts.toarray(), owner, about, resamples=20)
+        sparse, dense = (
+            evaluate(x, y, owner, about, resamples=20).as_json()
+            for x, y in ((images, texts), (images.toarray(), texts.toarray()))
+        )
         assert 0 < dense["S"]["t2i"]["R@1"] < 100
         for name in ("S", "D"):
             for way in ("t2i", "i2t"):

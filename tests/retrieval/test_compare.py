@@ -1,13 +1,15 @@
 """Two models on the same queries."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from builder.core.errors import ArasError
 from builder.retrieval import report
+from builder.retrieval.benchmark import Model, compare, ranks_path, run, write
 from builder.retrieval.gallery import load
-from builder.retrieval.models import Model, Settings
-from builder.retrieval.result import compare, ranks_path, run, write
+from builder.retrieval.protocol import Settings
 from tests.makers.bench_release import bench_release
 
 QUICK = Settings(resamples=50)
@@ -22,19 +24,17 @@ def test_compare_needs_the_same_queries_and_finds_who_is_better(rows, tmp_path):
     for spec in ("composition", "random"):
         write(run(rows, Model(spec), ["words"], QUICK), tmp_path / f"{spec}.json")
     found = compare(tmp_path / "composition.json", tmp_path / "random.json", resamples=100)
-    better = found["streams"]["words"]["mR"]
-    assert better["difference"] > 0
-    assert better["interval"][0] > 0
+    better = found.streams["words"]["mR"]
+    assert better.difference > 0
+    assert better.interval[0] > 0
     assert "| mR | +" in report.comparison(found)
     assert "Not compared" not in report.comparison(found)
     write(run(rows, Model("random"), ["words", "numbers"], QUICK), tmp_path / "both.json")
     one_sided = compare(tmp_path / "composition.json", tmp_path / "both.json", resamples=10)
-    assert one_sided["not_compared"] == ["numbers", "all"]
+    assert one_sided.not_compared == ("numbers", "all")
     assert report.comparison(one_sided).endswith("same captions: numbers, all")
-    fewer = rows.take(np.arange(8))
-    fewer.facts["ids_sha256"], kept = "other", fewer.facts["ids_sha256"]
+    fewer = replace(rows.take(np.arange(8)), facts=rows.facts.plus(ids_sha256="other"))
     write(run(fewer, Model("random"), ["words"], QUICK), tmp_path / "fewer.json")
-    fewer.facts["ids_sha256"] = kept
     with pytest.raises(ArasError, match="answered other queries: ids_sha256"):
         compare(tmp_path / "composition.json", tmp_path / "fewer.json")
 

@@ -35,7 +35,8 @@ def clip(tmp_path_factory, rows):
 
 def test_clip_features_are_those_of_transformers_one_at_a_time(rows, clip):
     texts = rows.texts(["words"]).texts
-    images, captions, notes = encode(transformers_model(str(clip)), rows, texts, batch=4)
+    answer = encode(transformers_model(str(clip)), rows, texts, batch=4)
+    images, captions = answer.images, answer.texts
     model = CLIPModel.from_pretrained(clip).eval()
     processor = CLIPImageProcessorPil.from_pretrained(clip)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(clip)
@@ -49,7 +50,7 @@ def test_clip_features_are_those_of_transformers_one_at_a_time(rows, clip):
             ready.pop("token_type_ids", None)
             found = model.get_text_features(**ready).pooler_output[0].numpy()
             np.testing.assert_allclose(captions[place], found / np.linalg.norm(found), atol=1e-5)
-    assert notes == []
+    assert answer.notes == []
 
 
 def test_vectors_are_cached_by_content(rows, clip, tmp_path):
@@ -62,8 +63,8 @@ def test_vectors_are_cached_by_content(rows, clip, tmp_path):
 
     silent = Encoder(model.name, never, never, model.identity, {})
     again = encode(silent, rows, texts, tmp_path)
-    for a, b in zip(first[:2], again[:2], strict=True):
-        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(first.images, again.images)
+    np.testing.assert_array_equal(first.texts, again.texts)
     with pytest.raises(AssertionError, match="asked again"):
         encode(silent, rows, [*texts[:-1], "another"], tmp_path)
     other = Encoder(model.name, never, never, "other weights", {})
@@ -104,9 +105,9 @@ def test_a_function_of_ones_own(rows, tmp_path, monkeypatch):
         "    return make()[0], lambda strings: {}['no such key']\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    images, texts, _ = encode(function_model("colours:make"), rows, ["a", "bb"])
-    assert images.shape == (10, 3)
-    np.testing.assert_allclose(texts[1], np.array([2, 1, 2]) / 3, rtol=1e-6)
+    answer = encode(function_model("colours:make"), rows, ["a", "bb"])
+    assert answer.images.shape == (10, 3)
+    np.testing.assert_allclose(answer.texts[1], np.array([2, 1, 2]) / 3, rtol=1e-6)
     with pytest.raises(ArasError, match=r"2 texts gave float64 of shape \(1, 3\)"):
         encode(function_model("colours:broken"), rows, ["a", "bb"])
     with pytest.raises(
@@ -130,11 +131,12 @@ def test_files_are_matched_by_id_and_checked(rows, tmp_path):
     order = rng.permutation(10)
     images = parquet(tmp_path / "x.parquet", [rows.ids[i] for i in order], x[order])
     texts = parquet(tmp_path / "y.parquet", every.ids, y)
-    found, captions, facts, notes = from_files(images, texts, rows, asked)
-    np.testing.assert_allclose(found, x / np.linalg.norm(x, axis=1, keepdims=True), rtol=1e-5)
-    assert captions.shape == (10, 4)
-    assert len(notes) == 2
-    assert len(facts["vectors"]["images"]["sha256"]) == 64
+    answer = from_files(images, texts, rows, asked)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    np.testing.assert_allclose(answer.images, unit, rtol=1e-5)
+    assert answer.texts.shape == (10, 4)
+    assert len(answer.notes) == 2
+    assert len(answer.facts["vectors"]["images"].sha256) == 64
 
     fewer = parquet(tmp_path / "fewer.parquet", rows.ids[1:], x[1:])
     with pytest.raises(ArasError, match=f"has no vector of these images: {rows.ids[0]}"):
@@ -173,11 +175,11 @@ def test_embeddings_of_a_release_may_lie_in_several_files(tmp_path):
     manifest = read_json(release / "manifest.json")
     manifest["configs"]["embeddings"] = {"test": {"rows": 20, "files": names}}
     write_json(release / "manifest.json", {**manifest, "facts": {"embeddings": {"model": "tiny"}}})
-    images, texts, facts, _ = from_release(load(release), asked)
+    answer = from_release(load(release), asked)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    np.testing.assert_allclose(images, unit[:10], rtol=1e-5)
-    np.testing.assert_allclose(texts, unit[10:], rtol=1e-5)
-    assert [one["file"] for one in facts["files"]] == [Path(name).name for name in names]
+    np.testing.assert_allclose(answer.images, unit[:10], rtol=1e-5)
+    np.testing.assert_allclose(answer.texts, unit[10:], rtol=1e-5)
+    assert [file.file for file in answer.facts["files"]] == [Path(name).name for name in names]
     paths = [release / name for name in names]
     pictures, captions = load_vectors(paths, "images"), load_vectors(paths, "texts")
     assert load_owner(paths, pictures, captions).tolist() == asked.owner.tolist()

@@ -46,16 +46,16 @@ def test_ties_earn_the_chance_of_a_random_order(above, level, k, share):
 
 def test_mean_recall_is_the_mean_of_the_six():
     found = metrics.both(ranks([0, 3]), ranks([0, 6]))
-    assert found["mR"] == pytest.approx((50 + 100 + 100 + 50 + 50 + 100) / 6)
+    assert found.mR == pytest.approx((50 + 100 + 100 + 50 + 50 + 100) / 6)
 
 
 def test_bounds_are_shown_only_where_ties_matter():
-    assert set(metrics.summary(ranks([0, 3]), ranks([1]))) == {"t2i", "i2t", "mR"}
+    assert set(metrics.summary(ranks([0, 3]), ranks([1])).as_json()) == {"t2i", "i2t", "mR"}
     # Ranks 3 or 4 change no recall, but they change the median.
     tied = metrics.summary(ranks([2], [1]), ranks([1]))
-    assert tied["optimistic"]["t2i"]["MedR"] == 3
-    assert tied["t2i"]["MedR"] == 3.5
-    assert tied["pessimistic"]["t2i"]["MedR"] == 4
+    assert tied.optimistic.t2i["MedR"] == 3
+    assert tied.t2i["MedR"] == 3.5
+    assert tied.pessimistic.t2i["MedR"] == 4
 
 
 def test_text_to_image_recall_equals_scikit_learn():

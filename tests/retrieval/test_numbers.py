@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from builder.retrieval.baselines import number_vectors, stated_shares
+from builder.retrieval.benchmark import Model, run
+from builder.retrieval.blind import number_vectors, stated_shares
 from builder.retrieval.gallery import load
-from builder.retrieval.models import Model, Settings
-from builder.retrieval.result import run
+from builder.retrieval.protocol import Settings
 from tests.makers.bench_release import bench_release
 
 
@@ -41,7 +41,7 @@ def test_the_nearest_composition_scores_highest_and_silence_is_level():
 
 def test_numbers_find_tiles_and_words_do_not(tmp_path):
     rows = load(bench_release(tmp_path, train=6, synthetic=0, test=30))
-    found = run(rows, Model("numbers"), settings=Settings(resamples=20)).result["streams"]
+    found = run(rows, Model("numbers"), settings=Settings(resamples=20)).result.as_json()["streams"]
     assert found["numbers"]["S"]["mR"] > 90
     words = found["words"]["S"]
     assert words["t2i"]["R@1"] == pytest.approx(100 / 30)

@@ -12,6 +12,11 @@ from builder.retrieval.ranks import Positives, rank
 from tests.retrieval.test_ranks import scene, unit
 
 
+def figures(*arrays, **options):
+    """What `evaluate` gives, as a result file has it."""
+    return evaluate(*arrays, **options).as_json()
+
+
 def copies(images=30, kinds=10, width=16, seed=0):
     """A model that reads captions perfectly, where `images` share only `kinds` captions."""
     rng = np.random.default_rng(seed)
@@ -23,7 +28,7 @@ def copies(images=30, kinds=10, width=16, seed=0):
 
 def test_a_repeated_caption_is_no_error_under_d():
     x, y, owner, captions = copies()
-    found = evaluate(x, y, owner, About(captions=captions), resamples=50)
+    found = figures(x, y, owner, About(captions=captions), resamples=50)
     # Three images share each caption: strictly one of three texts finds its own image first.
     assert found["S"]["t2i"]["R@1"] == pytest.approx(100 / 3)
     assert found["S"]["ceiling"]["R@1"] == pytest.approx(100 / 3)
@@ -40,11 +45,11 @@ def test_near_duplicates_are_merged_beside_equal_captions():
     # Kinds 0 and 1 say nearly the same: 6 of the 30 tiles carry one caption, or the other.
     near = ["low" if i % 10 < 2 else f"alone {i}" for i in range(30)]
     y[np.arange(30) % 10 == 1] = y[0]
-    found = evaluate(x, y, owner, About(captions=captions, near=near), resamples=50)
+    found = figures(x, y, owner, About(captions=captions, near=near), resamples=50)
     assert (found["D"]["captions"], found["D~"]["captions"]) == (10, 9)
     assert found["D"]["t2i"]["R@1"] == pytest.approx(90)
     assert found["D~"]["t2i"]["R@1"] == 100
-    alone = evaluate(x, y, owner, About(near=near), resamples=50)
+    alone = figures(x, y, owner, About(near=near), resamples=50)
     assert alone["D~"]["captions"] == 25
     assert "D" not in alone
 
@@ -59,7 +64,7 @@ def test_d_equals_the_dense_definition_over_merged_captions():
     group = np.random.default_rng(5).integers(0, 25, len(owner))
     first = np.array([np.flatnonzero(group == g)[0] for g in range(25)])
     y = y[first][group]  # a model gives equal captions equal vectors
-    found = evaluate(x, y, owner, About(near=group), resamples=20)
+    found = figures(x, y, owner, About(near=group), resamples=20)
     scores = x.astype(float) @ y[first].T.astype(float)
     positive = np.zeros((40, 25), dtype=bool)
     positive[owner, group] = True
@@ -77,7 +82,7 @@ def test_images_of_near_equal_composition_are_positives_under_c():
     x, y, owner, _ = copies()
     share = np.eye(10, dtype=np.float32)[np.arange(30) % 10][:, :7]
     share[:, 6] += 1 - share.sum(1)  # kinds 7, 8 and 9 are water, as kind 6 is
-    found = evaluate(x, y, owner, About(compositions=share), resamples=50)
+    found = figures(x, y, owner, About(compositions=share), resamples=50)
     for way in ("t2i", "i2t"):
         assert found["C"][way]["R@1"] == 100
         assert found["C"]["nDCG@10"][way] < 100
@@ -93,7 +98,7 @@ def test_c_is_s_where_no_two_compositions_are_alike():
     about = About(
         compositions=share, classes=[str(n) for n in range(40)], blocks=np.arange(40) // 4
     )
-    found = evaluate(x, y, owner, about, resamples=200)
+    found = figures(x, y, owner, about, resamples=200)
     for key in ("t2i", "i2t", "mR", "intervals", "mAP@R"):
         assert found["C"][key] == found["S"][key]
     assert found["C"]["chance_overlap"] == 0
@@ -103,7 +108,7 @@ def test_a_random_model_earns_no_ndcg():
     rng = np.random.default_rng(0)
     x, y = unit(rng.standard_normal((600, 32))), unit(rng.standard_normal((600, 32)))
     share = rng.dirichlet([0.5] * 7, 600)
-    found = evaluate(x, y, np.arange(600), About(compositions=share), resamples=20)
+    found = figures(x, y, np.arange(600), About(compositions=share), resamples=20)
     for way in ("t2i", "i2t"):
         assert abs(found["C"]["nDCG@10"][way]) < 2
     assert 20 < 100 * found["C"]["chance_overlap"] < 60
@@ -118,7 +123,7 @@ def test_figures_by_class_and_tail():
     share[6:30, 0], share[6:30, 1] = 0.7, 0.3
     share[30:, 1] = 1
     about = About(compositions=share, classes=("Tree", "Grass", "Water"))
-    classes = evaluate(x, y, owner, about, resamples=20)["S"]["classes"]
+    classes = figures(x, y, owner, about, resamples=20)["S"]["classes"]
     assert classes["t2i"]["dominant"]["Water"] == {
         "queries": 12,
         "R@1": 50.0,
@@ -127,7 +132,7 @@ def test_figures_by_class_and_tail():
     }
     assert classes["t2i"]["dominant"]["Grass"]["R@1"] == 100
     assert classes["t2i"]["present"]["Grass"]["queries"] == 2 * (24 + 30)
-    assert classes["tail"]["classes"] == ["Water"]
+    assert list(classes["tail"]["classes"]) == ["Water"]
     assert classes["tail"]["t2i"]["R@1"] == 50
 
 
@@ -135,15 +140,15 @@ def test_the_result_is_json_and_repeats():
     x, y, owner, captions = copies()
     share = np.random.default_rng(0).dirichlet([0.4] * 7, 30)
     about = About(captions=captions, compositions=share, blocks=np.arange(30) // 5)
-    one, again = (evaluate(x, y, owner, about, resamples=40) for _ in range(2))
-    assert json.loads(json.dumps(one)) == one == again
+    one, again = (figures(x, y, owner, about, resamples=40) for _ in range(2))
+    assert json.dumps(one) == json.dumps(again)
     assert one["clusters"] == {"unit": "block", "number": 6}
     assert "10 % differently" in one["power"]["statement"]
 
 
 def test_only_what_is_known_is_reported():
     x, y, owner = scene()
-    found = evaluate(x, y, owner, resamples=20)
+    found = figures(x, y, owner, resamples=20)
     assert "D" not in found
     assert "C" not in found
     assert "classes" not in found["S"]
@@ -154,15 +159,15 @@ def test_ranks_counted_elsewhere_are_used():
     x, y, owner = scene()
     ranks = rank(x, y, Positives.owned(owner))
     worse = (ranks[0], ranks[1].take(np.zeros(61, dtype=int)))
-    found = evaluate(x, y, owner, ranks=worse, resamples=20)
+    found = figures(x, y, owner, ranks=worse, resamples=20)
     assert found["S"]["i2t"] == metrics.direction(worse[1])
 
 
 def test_list_metrics_sample_their_queries():
     x, y, owner = scene()
-    found = evaluate(x, y, owner, queries=50, resamples=20)
+    found = figures(x, y, owner, queries=50, resamples=20)
     assert found["list_queries"] == {"t2i": 50, "i2t": 50}
-    full = evaluate(x, y, owner, resamples=20)
+    full = figures(x, y, owner, resamples=20)
     assert found["S"]["mAP@R"] != full["S"]["mAP@R"]
     assert found["S"]["t2i"] == full["S"]["t2i"]
 
@@ -174,14 +179,14 @@ def test_intervals_hold_the_figures_and_blocks_widen_them():
     block[order] = np.arange(120) // 12  # blocks of images that are alike in difficulty
     pair = rank(x, y, Positives.owned(owner))
     by_image, by_block = spans(pair, owner), spans(pair, owner, block)
-    figures = metrics.both(*pair)
-    for spans_ in (by_image, by_block):
-        low, high = spans_["mR"]
-        assert low < figures["mR"] < high
+    scores = metrics.both(*pair)
+    for intervals_ in (by_image, by_block):
+        low, high = intervals_.mR
+        assert low < scores.mR < high
         for way in ("t2i", "i2t"):
-            for name, (low, high) in spans_[way].items():
-                assert low <= figures[way][name] <= high
-    width = [s["i2t"]["R@1"][1] - s["i2t"]["R@1"][0] for s in (by_image, by_block)]
+            for name, (low, high) in getattr(intervals_, way).items():
+                assert low <= getattr(scores, way)[name] <= high
+    width = [np.ptp(intervals_.i2t["R@1"]) for intervals_ in (by_image, by_block)]
     assert width[1] > 1.5 * width[0]
 
 
@@ -191,14 +196,12 @@ def test_a_better_model_is_told_from_a_worse_one_and_an_equal_one_is_not():
     noisy = unit(y + 0.25 * rng.standard_normal(y.shape))
     good, bad = (rank(x, t, Positives.owned(owner)) for t in (y, noisy))
     found = compare(good, bad, owner, resamples=400)
-    assert found["mR"]["difference"] == pytest.approx(
-        metrics.both(*good)["mR"] - metrics.both(*bad)["mR"]
-    )
-    assert found["mR"]["interval"][0] > 0
-    assert found["mR"]["p_holm"] < 0.05
-    assert all(one["p_holm"] >= one["p"] for one in found.values())
+    assert found["mR"].difference == pytest.approx(metrics.both(*good).mR - metrics.both(*bad).mR)
+    assert found["mR"].interval[0] > 0
+    assert found["mR"].p_holm < 0.05
+    assert all(figure.p_holm >= figure.p for figure in found.values())
     same = compare(good, good, owner, resamples=100)
-    assert all(one["difference"] == 0 and one["p"] == 1 for one in same.values())
+    assert all(figure.difference == 0 and figure.p == 1 for figure in same.values())
 
 
 def test_blocks_make_a_comparison_more_careful():
@@ -210,11 +213,11 @@ def test_blocks_make_a_comparison_more_careful():
     block[np.argsort(gap)] = np.arange(300) // 30
     by_image = compare(good, bad, owner, resamples=300)["i2t R@1"]
     by_block = compare(good, bad, owner, block, resamples=300)["i2t R@1"]
-    assert by_block["difference"] == pytest.approx(by_image["difference"])
-    assert by_block["p"] > by_image["p"]
-    assert np.ptp(by_block["interval"]) > np.ptp(by_image["interval"])
+    assert by_block.difference == pytest.approx(by_image.difference)
+    assert by_block.p > by_image.p
+    assert np.ptp(by_block.interval) > np.ptp(by_image.interval)
 
 
 def test_power_follows_the_number_of_queries():
-    assert intervals.power(10_000)["detectable_points"] == pytest.approx(0.886, abs=0.001)
-    assert "0.89 percentage points" in intervals.power(10_000)["statement"]
+    assert intervals.power(10_000).detectable_points == pytest.approx(0.886, abs=0.001)
+    assert "0.89 percentage points" in intervals.power(10_000).statement

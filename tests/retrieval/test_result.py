@@ -1,16 +1,18 @@
 """Result files of a model on a release: figures, ranks, comparisons."""
 
-import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from builder.core.errors import ArasError
+from builder.core.files import read_json, write_json
 from builder.retrieval import report
+from builder.retrieval.benchmark import Model, run, write
 from builder.retrieval.gallery import load
-from builder.retrieval.models import Model, Settings
-from builder.retrieval.result import run, write
+from builder.retrieval.protocol import Settings
+from builder.retrieval.result import read
 from tests.makers.bench_release import bench_release
 from tests.makers.tiny_clip import tiny_clip
 
@@ -24,51 +26,51 @@ def rows(tmp_path_factory):
 
 def test_the_oracle_is_above_text_to_text_and_that_above_chance(rows):
     found = {
-        spec: run(rows, Model(spec, "numbers"), ["words"], QUICK).result["streams"]["words"]["S"]
+        spec: run(rows, Model(spec, "numbers"), ["words"], QUICK).result.streams["words"].S.mR
         for spec in ("random", "composition", "bm25", "tfidf")
     }
-    assert found["composition"]["mR"] > found["tfidf"]["mR"] > found["random"]["mR"]
-    assert found["composition"]["mR"] > found["bm25"]["mR"] > found["random"]["mR"]
+    assert found["composition"] > found["tfidf"] > found["random"]
+    assert found["composition"] > found["bm25"] > found["random"]
 
 
 def test_a_result_says_what_it_takes_to_repeat_it(rows, tmp_path):
     found = run(rows, Model("composition"), settings=QUICK)
     result = write(found, tmp_path / "a.json", tmp_path / "vectors")
-    assert result == json.loads((tmp_path / "a.json").read_text())
-    assert result["release"]["content_sha256"] == rows.facts["content_sha256"]
-    assert set(result["streams"]) == {"numbers", "words", "all"}
-    assert result["libraries"]["torch"]
-    assert result["settings"]["seed"] == 0
+    assert result == read(tmp_path / "a.json")
+    assert result.release == rows.facts
+    assert set(result.streams) == {"numbers", "words", "all"}
+    assert result.libraries["torch"]
+    assert result.settings["seed"] == 0
     # The vectors it wrote are a model of their own, with the same figures.
     files = Model(
         "files",
         images=tmp_path / "vectors/images.parquet",
         texts=tmp_path / "vectors/texts.parquet",
     )
-    assert run(rows, files, settings=QUICK).result["streams"] == result["streams"]
+    assert run(rows, files, settings=QUICK).result.streams == result.streams
     again = write(run(rows, Model("composition"), settings=QUICK), tmp_path / "b.json")
-    assert again["ranks_sha256"] == result["ranks_sha256"]
+    assert again.ranks_sha256 == result.ranks_sha256
 
 
 def test_all_means_every_stream_of_the_release(rows):
     def names(model, *streams):
-        return list(run(rows, model, streams, QUICK).result["streams"])
+        return list(run(rows, model, streams, QUICK).result.streams)
 
     assert names(Model("composition"), "words") == ["words"]
     assert names(Model("composition"), "words", "numbers") == ["words", "numbers", "all"]
     wider = load(rows.release)
     wider.streams["short"] = wider.streams["words"]
     two = run(wider, Model("composition"), ["words", "numbers"], QUICK)
-    assert list(two.result["streams"]) == ["words", "numbers"]
+    assert list(two.result.streams) == ["words", "numbers"]
 
 
 def test_numbers_are_removed_where_the_model_reads_text(rows):
-    found = run(rows, Model("tfidf", "words"), ["numbers"], QUICK).result["streams"]["numbers"]
-    assert found["L"]["change_of_mR"] == pytest.approx(found["L"]["mR"] - found["S"]["mR"])
-    oracle = run(rows, Model("composition"), ["numbers"], QUICK).result["streams"]["numbers"]
-    assert "L" not in oracle
-    words = run(rows, Model("tfidf", "numbers"), ["words"], QUICK).result["streams"]["words"]
-    assert "L" not in words
+    found = run(rows, Model("tfidf", "words"), ["numbers"], QUICK).result.streams["numbers"]
+    assert found.L.change_of_mR == pytest.approx(found.L.mR - found.S.mR)
+    oracle = run(rows, Model("composition"), ["numbers"], QUICK).result.streams["numbers"]
+    assert oracle.L is None
+    words = run(rows, Model("tfidf", "numbers"), ["words"], QUICK).result.streams["words"]
+    assert words.L is None
 
 
 def test_near_duplicates_of_the_release_are_merged(tmp_path):
@@ -87,10 +89,9 @@ def test_near_duplicates_of_the_release_are_merged(tmp_path):
     kind = table.schema.field(place)
     pq.write_table(table.set_column(place, kind, pa.array(scores, kind.type)), path)
     result = run(load(release), Model("composition"), settings=QUICK).result
-    words, both = result["streams"]["words"], result["streams"]["all"]
-    assert words["D~"]["captions"] < words["D"]["captions"]
-    assert both["D~"]["captions"] < both["D"]["captions"]
-    assert "D~" not in result["streams"]["numbers"]
+    for name in ("words", "all"):
+        assert result.streams[name].D_near.captions < result.streams[name].D.captions
+    assert "D~" not in result.streams["numbers"].protocols
     assert "| words, near-duplicates merged |" in report.document(result).markdown()
 
 
@@ -98,7 +99,7 @@ def test_rows_without_a_caption_leave_the_gallery_of_that_stream(rows):
     gap = load(rows.release)
     gap.streams["words"][3] = None
     found = run(gap, Model("composition"), ["words"], QUICK)
-    words = found.result["streams"]["words"]
+    words = found.result.as_json()["streams"]["words"]
     assert (words["images"], words["images_without_caption"]) == (13, 1)
     assert found.ranks["words/owner"].max() == 12
 
@@ -113,18 +114,19 @@ def test_text_to_text_needs_a_proxy_of_another_stream(rows):
 def test_clip_runs_whole(rows, tmp_path):
     clip = tiny_clip(tmp_path / "clip", rows.texts(["words"]).texts)
     result = run(rows, Model(str(clip)), ["words"], QUICK).result
-    assert result["model"]["architecture"] == "CLIPModel"
-    assert result["model"]["name"] == "clip"
+    assert result.model.architecture == "CLIPModel"
+    assert result.model.name == "clip"
     assert "| words, strict |" in report.document(result).markdown()
 
 
 def test_the_report_shows_lists_galleries_and_classes(rows):
     result = run(rows, Model("composition"), settings=QUICK).result
     text = report.document(result).markdown()
-    words = result["streams"]["words"]
-    lists = [f"{words['C'][key][way]:.2f}" for key in ("mAP@R", "nDCG@10") for way in report.WAYS]
+    words = result.streams["words"]
+    means = (words.C.average_precision, words.C.ndcg)
+    lists = [f"{mean:.2f}" for both in means for mean in (both.t2i, both.i2t)]
     assert f"| words, like composition counts | 1.0 | 1.0 | {' | '.join(lists)} |" in text
-    curve = words["S"]["gallery"]["t2i"]["14"]
+    curve = words.S.gallery.t2i["14"]
     assert " / ".join(f"{curve[k]:.2f}" for k in report.KS) in text
     assert "| R@1 / R@5 / R@10 among | 14 |" in text
     assert "## Strict R@10 by class that dominates the tile" in text
@@ -132,7 +134,24 @@ def test_the_report_shows_lists_galleries_and_classes(rows):
 
 def test_a_model_above_the_ceiling_of_equal_captions_is_explained(rows):
     result = run(rows, Model("composition"), ["words"], QUICK).result
-    assert result["streams"]["words"]["S"]["of_ceiling"]["R@1"] > 101
+    assert result.streams["words"].S.of_ceiling["R@1"] > 101
     text = report.document(result).markdown()
     assert "its vectors tell equal captions apart" in text
     assert "% of that" not in text
+
+
+def test_published_results_are_read_and_written_back_as_they_are(tmp_path):
+    paths = sorted((Path(__file__).parents[2] / "docs/results/retrieval-scene").glob("*.json"))
+    assert paths
+    for path in paths:
+        read(path).write(tmp_path / path.name)
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_damaged_result_is_one_clear_error(rows, tmp_path):
+    write(run(rows, Model("random"), ["words"], QUICK), tmp_path / "a.json")
+    result = read_json(tmp_path / "a.json")
+    result["streams"]["words"]["S"]["mR"] = "high"
+    write_json(tmp_path / "a.json", result)
+    with pytest.raises(ArasError, match=r"a\.json: streams words S mR: "):
+        read(tmp_path / "a.json")

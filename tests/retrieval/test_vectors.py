@@ -96,7 +96,7 @@ def test_files_that_are_no_arrays_are_refused(tmp_path):
     refused(tmp_path / "gone.npy", "no such file")
     refused(tmp_path / "gone.parquet", "No such file")
     (tmp_path / "x.csv").write_bytes(b"hello")
-    refused(tmp_path / "x.csv", "not a readable .npy", "wanted is .npy or .parquet")
+    refused(tmp_path / "x.csv", "not a readable .npy", "expected .npy or .parquet")
     (tmp_path / "x.parquet").write_bytes(b"hello")
     refused(tmp_path / "x.parquet", "not a readable Parquet")
     np.save(tmp_path / "x.npy", np.array([{"a": 1}], dtype=object))
@@ -177,7 +177,7 @@ def test_a_table_without_the_columns_is_refused(tmp_path):
         (["s", "t"], ["a", "b"], "y.parquet has ids that .*o.parquet lacks: u"),
         (["s", "t", "u", "v"], ["a", "b", "a", "a"], "o.parquet lists ids .*y.parquet lacks: v"),
         (["s", "t", "u"], ["a", "b", "z"], "names owners that .*x.parquet lacks: z"),
-        (["s", "t", "t"], ["a", "b", "a"], "id t stands in row 1 and again in row 2"),
+        (["s", "t", "t"], ["a", "b", "a"], "id t is in row 1 and again in row 2"),
         (["s", "t", "u"], ["a", "a", "a"], "x.parquet: row 1 has no text"),
     ],
 )
