@@ -34,14 +34,14 @@ from builder.steps.plan import survey
 from builder.steps.stage import Stage
 from builder.synthesis.balance import BalancePlan
 from builder.synthesis.generate import Generate
-from builder.synthesis.layouts import Blanks, Layouts
+from builder.synthesis.layouts import Layouts, RowsWithoutLayout
 from builder.tiles.cut import Tiles
 from builder.tiles.split import Split
 
 
 def balance_plan(project: "Project") -> BalancePlan | None:
     """The plan behind the synthetic rows, met or not; None when there are none or no layouts."""
-    if project.draws_blanks:
+    if project.draws_without_layouts:
         return None
     stage = dataclasses.replace(project.layouts(), nearest=True)
     found = survey(stage, project.store) if stage.rows else None
@@ -229,14 +229,14 @@ class Project:
         return Training(model, self.models / model, given, profile, size)
 
     @property
-    def draws_blanks(self) -> bool:
+    def draws_without_layouts(self) -> bool:
         """Whether our generator draws without layouts; the segmenter then makes every mask."""
         section = self.recipe.generator
         return section.condition == "none" and section.pipeline is None
 
-    def blanks(self) -> Blanks:
+    def rows_without_layout(self) -> RowsWithoutLayout:
         section = self.recipe.generator
-        return Blanks(
+        return RowsWithoutLayout(
             rows=self.synthetic_rows,
             run=section.run,
             seed=self.recipe.dataset.seed,
@@ -259,10 +259,10 @@ class Project:
     def synthesis(self) -> list[Stage]:
         """The layouts of the synthetic rows, then the tiles drawn on them."""
         section = self.recipe.generator
-        source = self.blanks() if self.draws_blanks else self.layouts()
+        source = self.rows_without_layout() if self.draws_without_layouts else self.layouts()
         draw = Generate(
             mask=self.mask_origin,
-            size=self.recipe.tiles.size if self.draws_blanks else 0,
+            size=self.recipe.tiles.size if self.draws_without_layouts else 0,
             sampler=section.sampler or "dpm-solver",
             sampling_steps=section.sampling_steps or self._drawing.steps,
             guidance=section.guidance,
@@ -300,14 +300,16 @@ class Project:
     @property
     def mask_origin(self) -> str:
         """Where the masks of synthetic rows come from: layout or segmenter."""
-        return "segmenter" if self.draws_blanks else self.recipe.generator.mask
+        return "segmenter" if self.draws_without_layouts else self.recipe.generator.mask
 
     def segments(self) -> list[Segment]:
         model = self.models / "segmenter"
         if self.mask_origin == "layout":
             return [Segment(model=model)]
         return [
-            Segment(model=model, labels=True, blanks=self.draws_blanks, rows=("synthetic",)),
+            Segment(
+                model=model, labels=True, blanks=self.draws_without_layouts, rows=("synthetic",)
+            ),
             Segment(model=model, rows=("real",)),
         ]
 

@@ -3,7 +3,7 @@
 Layouts are drawn with the weights nearest to uniform, or to a prior (minimum Kullback-Leibler
 divergence), whose mean composition is the target; `maxent` finds them and `allocate` turns
 them into whole repeats. `transforms` says how repeats differ: its variants (crops, recombinations)
-are layouts to plan with, its turns tell the repeats of one apart.
+are layouts to plan with, its turns make the repeats of a layout differ.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from builder.synthesis.target import Target
 from builder.synthesis.transforms import MOST_REPEATS
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
 CROWDED = 5
 """More rows than this for every effective layout, and a plan says that layouts are few."""
@@ -36,7 +37,7 @@ class BalancePlan:
     kind: str
     """The target as the recipe spells it."""
     rows: int
-    """Rows that are to be generated."""
+    """Rows to generate."""
     shares_before: FloatArray
     """(7,) natural shares: the mean composition of the layouts unless given."""
     target: FloatArray
@@ -52,16 +53,16 @@ class BalancePlan:
     distance_bound: float
     """No weights under the cap come nearer than this (0 when feasible): proof of a shortfall."""
     repeats_needed: int | None
-    """A cap on repeats that is enough to meet the target, the smallest within a tenth when the
-    target is missed; None when no cap is enough."""
+    """A sufficient cap on repeats (for a missed target the smallest to within a tenth); None when
+    no cap is sufficient."""
     effective_layouts: float
-    """exp(entropy of the weights): as many equally likely layouts would be as diverse."""
+    """exp(entropy of the weights): the number of equally likely layouts that are as diverse."""
     effective_size: float
     """1 / Σ w² (Kish): the stricter count, dominated by the heaviest layouts."""
     max_expected_repeats: float
     """rows × the largest weight."""
     capped: int
-    """Layouts that stand at their cap."""
+    """Layouts at their cap."""
     divergence: float
     """KL divergence of the weights from the prior (uniform unless one is given), nats."""
     iterations: int
@@ -108,16 +109,16 @@ class BalancePlan:
             short = f"{100 * shares[3]:>8.2f} %" if shares[3] > TOLERANCE else f"{'–':>10}"
             lines.append(f"{name:<10}{''.join(cells)}{short}")
         lines.append(
-            f"{self.rows:,} rows from {len(self.weights):,} layouts, as diverse as "
-            f"{self.effective_layouts:,.0f} equally likely ones (1/Σw² = "
-            f"{self.effective_size:,.0f}); at most {self.max_expected_repeats:.1f} repeats of one "
-            "are expected" + (f", and {self.capped:,} are at the cap" if self.capped else "")
+            f"{self.rows:,} rows from {len(self.weights):,} layouts; effective number of layouts: "
+            f"{self.effective_layouts:,.0f} (1/Σw²: {self.effective_size:,.0f}); at most "
+            f"{self.max_expected_repeats:.1f} repeats of a layout expected"
+            + (f", {self.capped:,} layouts at the cap" if self.capped else "")
         )
         lines.append(self.verdict)
         if self.rows > CROWDED * self.effective_layouts:
             lines.append(
-                f"few layouts: {self.rows / self.effective_layouts:.0f} rows for each that counts; "
-                "a milder balance (tempered:0.5) or more variants draw on more of them"
+                f"few layouts: {self.rows / self.effective_layouts:.0f} rows for each effective "
+                "layout; a milder balance (tempered:0.5) or more variants use more of them"
             )
         return "\n".join(lines)
 
@@ -134,27 +135,24 @@ class BalancePlan:
         if self.repeats_needed is None:
             why = (
                 "no mixture of the layouts reaches it: ask for less, add layouts of the class, or "
-                "set variants in [generator], which adds crops and recombined ones"
+                "set variants in [generator], which adds crops and recombined layouts"
             )
         else:
             why = (
-                f"the cap on repeats forbids it: {advice(self.repeats_needed)} lower rows or ask "
+                f"the cap on repeats is too low: {advice(self.repeats_needed)} lower rows or ask "
                 "for less"
             )
-        return f"target {self.kind} is NOT met ({short}); planned are the nearest shares; {why}"
+        return f"target {self.kind} is NOT met ({short}); the plan has the nearest shares; {why}"
 
 
 def advice(repeats: int) -> str:
-    """How so many repeats of a layout come about, as the beginning of a list of ways out."""
+    """How to get this many repeats of a layout: the beginning of a list of ways out."""
     if repeats <= MOST_REPEATS:
         return f"set max_repeats to {repeats}, which is enough,"
     return (
-        f"it takes {repeats} repeats of one layout, of which {MOST_REPEATS} at most differ; set "
+        f"it takes {repeats} repeats of a layout, of which at most {MOST_REPEATS} differ; set "
         "variants in [generator], which adds crops and recombined layouts,"
     )
-
-
-IntArray = npt.NDArray[np.int64]
 
 
 def solve(
@@ -172,10 +170,10 @@ def solve(
     alike. ``max_repeats``, one whole number or one per layout, bounds the expected repeats among
     ``rows`` rows: weight ≤ max_repeats / rows. None leaves weights free.
 
-    Two options serve layouts that were made from others (crops, recombinations): ``natural``,
-    (7,) pixels or shares, is what the target refers to instead of the mean of ``compositions``,
-    and ``prior``, (n,) positive, what weights stay close to instead of uniform ones, e.g. 1 for
-    each original and little for each made one, so that these are drawn where they are needed.
+    Two options serve layouts that derive from others (crops, recombinations): the target refers
+    to ``natural``, (7,) pixels or shares, instead of the mean of ``compositions``; and weights stay
+    close to ``prior``, (n,) positive, instead of uniform ones, e.g. 1 for each original and little
+    for each derived layout, so that these are drawn where they are needed.
 
     Where no weights meet the target, the plan says so (``feasible``, ``verdict``) and holds the
     weights whose shares are nearest to it in the Euclidean sense.
@@ -186,7 +184,7 @@ def solve(
     fractions = fractions_of(compositions)
     n = len(fractions)
     if rows < 1:
-        raise ArasError(f"rows is {rows}; a balance plan needs at least 1 row")
+        raise ArasError(f"rows is {rows}; expected at least 1")
     cap = _caps(n, rows, max_repeats)
     before = fractions.mean(axis=0) if natural is None else fractions_of(np.atleast_2d(natural))[0]
     shares = target.shares(before)
@@ -197,7 +195,7 @@ def solve(
         raise ArasError(
             f"balance target {target} asks for {100 * shares[k]:.2f} % {CLASSES[k]}, but none of "
             f"the {n:,} layouts holds {CLASSES[k]}: give it share 0, write 'tempered:0' (uniform "
-            "over the classes that there are), or add layouts that hold it"
+            "over the classes that occur), or add layouts that hold it"
         )
     best = project(fractions, shares, cap, prior=towards)
     weights = best.weights
@@ -235,7 +233,7 @@ def fractions_of(compositions: npt.ArrayLike) -> FloatArray:
     values = np.asarray(compositions, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] != len(CLASSES) or not len(values):
         raise ArasError(
-            f"compositions have shape {values.shape}; wanted are one or more rows of "
+            f"compositions have shape {values.shape}; expected one or more rows of "
             f"{len(CLASSES)} classes"
         )
     return _fractions(values)
@@ -247,7 +245,7 @@ def _fractions(compositions: npt.ArrayLike) -> FloatArray:
     bad = ~np.isfinite(values).all(axis=1) | (values < 0).any(axis=1) | ~(total > 0)
     for row in np.flatnonzero(bad)[:1]:
         raise ArasError(
-            f"composition {row} is {values[row].tolist()}; wanted are pixel counts or fractions, "
+            f"composition {row} is {values[row].tolist()}; expected pixel counts or fractions, "
             "none negative, with a positive sum"
         )
     return np.asarray(values / total[:, None], dtype=np.float64)
@@ -342,11 +340,11 @@ def _caps(n: int, rows: int, max_repeats: npt.ArrayLike | None) -> FloatArray:
         return np.ones(n)
     repeats = np.broadcast_to(np.asarray(max_repeats), (n,))
     if (repeats < 1).any() or (repeats != np.floor(repeats)).any():
-        raise ArasError(f"max_repeats is {max_repeats}; it must be a whole number, 1 or more")
+        raise ArasError(f"max_repeats is {max_repeats}; expected a whole number, 1 or more")
     room = int(repeats.sum())
     if room < rows:
         raise ArasError(
-            f"{n:,} layouts make {room:,} rows with max_repeats, and {rows:,} rows are asked for: "
+            f"{n:,} layouts make {room:,} rows with max_repeats, and {rows:,} rows are required: "
             f"{advice(-(-rows // n))} or lower rows"
         )
     return np.minimum(repeats / rows, 1.0)

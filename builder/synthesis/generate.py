@@ -1,4 +1,4 @@
-"""Stage: synthetic tiles drawn from the generator on their layouts."""
+"""Stage: synthetic tiles, drawn by a generator on their layouts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -34,8 +34,8 @@ Draw = Callable[[npt.NDArray[np.uint8], Sequence[int]], npt.NDArray[np.uint8]]
 class Generate(Stage):
     """Draw one tile per row of `Layouts`. A row's noise depends on its own seed alone.
 
-    With ``mask`` = layout the layout is published as the mask; otherwise `Segment` makes it.
-    With ``size`` the rows are those of `Blanks`: tiles of that side are drawn without a layout.
+    With ``mask`` = layout the layout is published as the mask; otherwise `Segment` makes the mask.
+    With ``size`` tiles of that side are drawn for `RowsWithoutLayout`.
     A generator that was not trained as ``training`` says, where given, is refused.
     ``pipeline`` is a diffusers pipeline that draws in the place of our generator.
     """
@@ -76,7 +76,7 @@ class Generate(Stage):
 
     @property
     def _asked(self) -> dict[str, Any]:
-        """What the pipeline is asked; its revisions are in `models` as a digest of the weights."""
+        """Settings of the pipeline; its revisions are in `models` as a digest of the weights."""
         assert self.pipeline is not None
         return asdict(replace(self.pipeline, revision="", controlnet_revision=""))
 
@@ -84,20 +84,20 @@ class Generate(Stage):
         from builder.models import training
 
         if self.pipeline is not None:
-            return {"generator": self._found.digest}
+            return {"generator": self._weights.digest}
         if self.training is not None:
             self.training.refuse_other()
         return {"generator": training.require(self.model, "generator")["weights_sha256"]}
 
     @cached_property
-    def _found(self) -> Any:
+    def _weights(self) -> Any:
         from builder.models import pipelines
 
         assert self.sources is not None
         return pipelines.find(self.sources)
 
     def _ours(self) -> tuple[Draw, dict[str, str]]:
-        """Our generator, and the columns that say so."""
+        """Our generator, and the columns that record it."""
         from builder.models import generator as model
         from builder.models import training
 
@@ -112,19 +112,19 @@ class Generate(Stage):
         }
 
     def _pipeline(self) -> tuple[Draw, dict[str, str]]:
-        """The diffusers pipeline, and the columns that say so."""
+        """The diffusers pipeline, and the columns that record it."""
         from builder.models import pipelines
 
         assert self.pipeline is not None
-        artist = pipelines.load(self.pipeline, self._found)
+        artist = pipelines.load(self.pipeline, self._weights)
         if artist.layout is None and self.mask == "layout":
             raise ArasError(
                 f"{artist.name} takes no layout, so tiles would not show what their masks say: "
                 'set mask = "segmenter" in [generator], or name a controlnet'
             )
         return lambda layouts, seeds: artist.sample(layouts, seeds, self.batch), {
-            "gen_model": f"{artist.name} {self._found.named}",
-            "gen_revision": self._found.digest,
+            "gen_model": f"{artist.name} {self._weights.named}",
+            "gen_revision": self._weights.digest,
             "gen_config_sha256": digest_of(self._asked),
         }
 

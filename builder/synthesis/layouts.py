@@ -15,8 +15,7 @@ from builder.land.classes import CLASSES, count_pixels
 from builder.land.columns import SPLITS
 from builder.land.pictures import decode_mask, encode_png, image_bytes, image_column, per_class
 from builder.steps.stage import Made, Maker, Scan, Stage, Unit, spans
-from builder.synthesis import balance
-from builder.synthesis import transforms as layouts
+from builder.synthesis import balance, transforms
 from builder.synthesis.balance import BalancePlan
 from builder.synthesis.target import Target
 from builder.synthesis.transforms import Mask, Transform
@@ -25,7 +24,7 @@ TRAIN = SPLITS.index("train")
 DONORS = 4
 """Tiles per scarce class whose regions are pasted into others."""
 PRIOR = 0.02
-"""Weight of a crop or recombination beside 1 for a tile as it is: drawn where it is needed."""
+"""Prior weight of a crop or recombination, where an unchanged tile has 1: drawn only if needed."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What the survey found: the plan, and for every row its candidate and repeat number."""
+class LayoutPlan:
+    """The balance plan, and for every row its candidate and repeat number."""
 
     plan: BalancePlan
     candidates: list[Candidate]
@@ -51,11 +50,11 @@ class Found:
 class Layouts(Stage):
     """Choose ``rows`` layouts of train tiles so that their mean composition is the target.
 
-    Weights are those nearest to uniform that meet it (maximum entropy). Repeats of a layout are
-    told apart by turns and flips, which keep its composition; with ``variants`` > 0 up to that
-    many crops and recombinations per tile are candidates of their own. A symmetric mask has fewer
-    turns that differ, one of a single class none: what is repeated beyond them is counted in the
-    summary (``repeats_that_look_alike``), and only the noise that tiles are drawn from differs.
+    Weights are those nearest to uniform that meet it (maximum entropy). Repeats of a layout differ
+    by turns and flips, which keep its composition; with ``variants`` > 0 up to that many crops and
+    recombinations per tile are candidates of their own. A symmetric mask has fewer different turns,
+    a mask of a single class none: repeats beyond them are counted in the summary
+    (``repeats_that_look_alike``), and differ only by the noise that their tiles are drawn from.
     """
 
     version = 2
@@ -78,11 +77,11 @@ class Layouts(Stage):
     def units(self, store: Store) -> list[Unit]:
         return spans(self.run, self.rows, self.shard_rows)
 
-    def survey(self, scan: Scan) -> Found:
-        """Solve the plan over all train tiles; masks are read only where variants are wanted.
+    def survey(self, scan: Scan) -> LayoutPlan:
+        """Solve the plan over all train tiles; masks are read only for variants.
 
-        Raises ArasError when there is no train tile, when a class that no layout has is asked
-        for, and, unless ``nearest``, when the target cannot be met.
+        Raises ArasError when there is no train tile, when the target asks for a class that no
+        layout has and, unless ``nearest``, when the target cannot be met.
         """
         candidates, counts, natural = _tiles(scan)
         target = Target.parse(self.target)
@@ -93,7 +92,7 @@ class Layouts(Stage):
             donors = _read_donors(scan, {tile for tile, _ in pairs})
             more, more_counts = _variants(self, scan, pairs, donors)
             candidates, counts = candidates + more, np.concatenate([counts, more_counts])
-        order = sorted(range(len(candidates)), key=lambda i: _place(candidates[i]))
+        order = sorted(range(len(candidates)), key=lambda i: _order(candidates[i]))
         candidates, counts = [candidates[i] for i in order], counts[order]
         plan = balance.solve(
             counts,
@@ -105,7 +104,7 @@ class Layouts(Stage):
         )
         if not plan.feasible and not self.nearest:
             raise ArasError(
-                f"[generator] balance is out of reach; nearest = true takes the nearest\n{plan}"
+                f"[generator] balance cannot be met; nearest = true takes the nearest\n{plan}"
             )
         names = [f"{candidate.tile}|{candidate.change}" for candidate in candidates]
         repeats = balance.allocate(
@@ -113,13 +112,13 @@ class Layouts(Stage):
         )
         places, numbers = balance.expand(repeats)
         rows = list(zip(places.tolist(), numbers.tolist(), strict=True))
-        return Found(plan, candidates, rows, donors)
+        return LayoutPlan(plan, candidates, rows, donors)
 
-    def open(self, store: Store, survey: Found) -> Maker:
+    def open(self, store: Store, survey: LayoutPlan) -> Maker:
         return lambda span: self._make(store, survey, span)
 
-    def _make(self, store: Store, chosen: Found, span: tuple[int, int]) -> Made:
-        ids, seeds, tiles, transforms, masks = [], [], [], [], []
+    def _make(self, store: Store, chosen: LayoutPlan, span: tuple[int, int]) -> Made:
+        ids, seeds, tiles, changes, masks = [], [], [], [], []
         cache: dict[str, dict[str, Mask]] = {}
         alike = 0
         for number in range(*span):
@@ -128,14 +127,16 @@ class Layouts(Stage):
             if candidate.shard not in cache:
                 cache = {candidate.shard: _masks(store.read(candidate.shard, ("id", "mask")))}
             mask = _apply(candidate.change, candidate.tile, cache[candidate.shard], chosen.donors)
-            change = layouts.choose(self.seed, candidate.tile, repeat, mask, base=candidate.change)
-            alike += repeat >= layouts.symmetries(mask) if repeat else 0
+            change = transforms.choose(
+                self.seed, candidate.tile, repeat, mask, base=candidate.change
+            )
+            alike += repeat >= transforms.symmetries(mask) if repeat else 0
             name = f"synthetic/{self.run}/{number:07d}"
-            masks.append(layouts.apply(Transform(flip=change.flip, turns=change.turns), mask))
+            masks.append(transforms.apply(Transform(flip=change.flip, turns=change.turns), mask))
             ids.append(name)
             seeds.append(seed(self.seed, name, "generate"))
             tiles.append(candidate.tile)
-            transforms.append(str(change))
+            changes.append(str(change))
         names = [row_id.split("/")[-1] + ".png" for row_id in ids]
         columns = {
             "id": pa.array(ids, pa.string()),
@@ -143,12 +144,12 @@ class Layouts(Stage):
             "layout": image_column([encode_png(mask) for mask in masks], names),
             "gen_seed": pa.array(seeds, pa.int64()),
             "gen_layout": pa.array(tiles, pa.string()),
-            "gen_transform": pa.array(transforms, pa.string()),
+            "gen_transform": pa.array(changes, pa.string()),
         }
         return Made(pa.table(columns), {"repeats_that_look_alike": alike})
 
 
-def _place(candidate: Candidate) -> tuple[str, str, bool, str]:
+def _order(candidate: Candidate) -> tuple[str, str, bool, str]:
     return candidate.shard, candidate.tile, _is_changed(candidate), str(candidate.change)
 
 
@@ -156,21 +157,25 @@ def _is_changed(candidate: Candidate) -> bool:
     return candidate.change != Transform()
 
 
+def _is_train(table: pa.Table) -> npt.NDArray[np.bool_]:
+    """(n,) whether a row is in train; a null split is in none."""
+    splits = table.column("split").to_pylist()
+    return np.array([split == TRAIN for split in splits], dtype=bool)
+
+
 def _tiles(scan: Scan) -> tuple[list[Candidate], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Train tiles as candidates, their (n, 7) counts, and the (7,) sum: the natural shares."""
     candidates: list[Candidate] = []
     counts = [np.zeros((0, len(CLASSES)), dtype=np.int64)]
     for shard, table in scan(("id", "split", "pixels")):
-        train = np.array(
-            [split == TRAIN for split in table.column("split").to_pylist()], dtype=bool
-        )
+        train = _is_train(table)
         ids = np.array(table.column("id").to_pylist(), dtype=object)[train]
         candidates += [Candidate(tile, shard, Transform()) for tile in ids]
         counts.append(per_class(table.column("pixels"))[train])
     if not candidates:
         raise ArasError(
-            "there is no train tile whose layout could be used: run `aras tiles` and `aras split` "
-            "first, or give train a larger share in [split]"
+            "there is no train tile to take a layout from: run `aras tiles` and `aras split`, "
+            "or give train a larger share in [split]"
         )
     every = np.concatenate(counts)
     return candidates, every, every.sum(axis=0)
@@ -181,7 +186,7 @@ def _donors(
     counts: npt.NDArray[np.int64],
     wanted: npt.NDArray[np.float64],
 ) -> list[tuple[str, str]]:
-    """(tile, class) pairs: the tiles that hold most of each class that must become more."""
+    """(tile, class) pairs: for each class whose share must grow, the tiles that hold most of it."""
     shares = counts.sum(axis=0) / counts.sum()
     pairs = []
     for k in np.flatnonzero(wanted > shares * 1.01):
@@ -192,10 +197,7 @@ def _donors(
 
 def _train_masks(scan: Scan) -> Iterator[tuple[str, dict[str, Mask]]]:
     for shard, table in scan(("id", "split", "mask")):
-        train = pa.array(
-            [split == TRAIN for split in table.column("split").to_pylist()], pa.bool_()
-        )
-        yield shard, _masks(table.filter(train))
+        yield shard, _masks(table.filter(pa.array(_is_train(table))))
 
 
 def _read_donors(scan: Scan, wanted: set[str]) -> dict[str, Mask]:
@@ -217,8 +219,10 @@ def _variants(
         for tile, mask in masks.items():
             crops = _mosaic(tile, masks) is not None
             rng = generator(stage.seed, tile, "donors")
-            some = [pairs[i] for i in rng.permutation(len(pairs))[: stage.variants]]
-            changes = layouts.variants(stage.seed, tile, crops=crops, donors=some, size=len(mask))
+            donated = [pairs[i] for i in rng.permutation(len(pairs))[: stage.variants]]
+            changes = transforms.variants(
+                stage.seed, tile, crops=crops, donors=donated, size=len(mask)
+            )
             for change in changes[1 : 1 + stage.variants]:
                 candidates.append(Candidate(tile, shard, change))
                 counts.append(count_pixels(_apply(change, tile, masks, donors)))
@@ -228,7 +232,7 @@ def _variants(
 def _apply(change: Transform, tile: str, masks: dict[str, Mask], donors: dict[str, Mask]) -> Mask:
     other = donors.get(change.other) if change.other else None
     around = _mosaic(tile, masks) if change.crop else None
-    return layouts.apply(change, masks[tile], mosaic=around, other=other)
+    return transforms.apply(change, masks[tile], mosaic=around, other=other)
 
 
 def _mosaic(tile: str, masks: dict[str, Mask]) -> Mask | None:
@@ -238,7 +242,7 @@ def _mosaic(tile: str, masks: dict[str, Mask]) -> Mask | None:
     names = [f"{stem}_{int(row) + r:03d}_{int(column) + c:03d}" for r, c in places]
     if not all(name in masks for name in names):
         return None
-    return layouts.mosaic(*(masks[name] for name in names))
+    return transforms.mosaic(*(masks[name] for name in names))
 
 
 def _masks(table: pa.Table) -> dict[str, Mask]:
@@ -248,11 +252,11 @@ def _masks(table: pa.Table) -> dict[str, Mask]:
 
 
 @dataclass(frozen=True)
-class Blanks(Stage):
-    """``rows`` synthetic train rows; what `Layouts` says of a layout is null.
+class RowsWithoutLayout(Stage):
+    """``rows`` synthetic train rows that are drawn without a layout: its columns are null.
 
-    It stands in the place of `Layouts` and makes the same shards, so that a recipe that goes
-    over from one to the other replaces them.
+    It has the name and the shards of `Layouts`, so that a recipe that changes from one to the other
+    replaces them.
     """
 
     rows: int = 24
@@ -271,12 +275,11 @@ class Blanks(Stage):
     def open(self, store: Store, survey: Any) -> Maker:
         def make(span: tuple[int, int]) -> Made:
             ids = [f"synthetic/{self.run}/{number:07d}" for number in range(*span)]
+            seeds = [seed(self.seed, row_id, "generate") for row_id in ids]
             columns = {
                 "id": pa.array(ids, pa.string()),
-                "split": pa.array([SPLITS.index("train")] * len(ids), pa.int64()),
-                "gen_seed": pa.array(
-                    [seed(self.seed, row_id, "generate") for row_id in ids], pa.int64()
-                ),
+                "split": pa.array([TRAIN] * len(ids), pa.int64()),
+                "gen_seed": pa.array(seeds, pa.int64()),
                 "gen_layout": pa.nulls(len(ids), pa.string()),
                 "gen_transform": pa.nulls(len(ids), pa.string()),
             }

@@ -1,6 +1,6 @@
 """Maximum-entropy weights: the projection of prior weights onto mean shares and caps.
 
-Weights w over n points c_i (rows of fractions) are wanted that stay as close to a prior q, often
+Find the weights w over n points c_i (rows of fractions) that stay as close to a prior q, often
 the uniform one, as mean shares t allow:
 
     minimise  Σ w_i log(w_i / q_i)   subject to   Σ w_i c_i = t,  0 ≤ w_i ≤ cap_i.

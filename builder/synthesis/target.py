@@ -1,4 +1,4 @@
-"""The target of a balance plan: which class shares the synthetic rows are to have."""
+"""The target of a balance plan: the class shares that the synthetic rows must have."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from builder.core.errors import ArasError
 from builder.land.classes import CLASSES
 
-WAYS = (
+FORMS = (
     "'natural', 'uniform', 'tempered:0.5' (an exponent from 0, uniform, to 1, natural) or shares "
     "such as 'Shrub=0.05,Water=0.05', where classes left out share the rest as they do naturally"
 )
@@ -35,7 +35,7 @@ class Target:
     def parse(cls, value: object) -> "Target":
         """Read a recipe's value: a text, ``{"tempered": 0.5}`` or ``{class: share, …}``.
 
-        Shares are fractions of 1. Raises ArasError that quotes the value and lists the ways.
+        Shares are fractions of 1. Raises ArasError that quotes the value and lists the forms.
         """
         if isinstance(value, Target):
             return value
@@ -51,13 +51,13 @@ class Target:
         if "=" in text:
             pairs = (part.partition("=") for part in text.split(","))
             return cls._shares({name.strip(): share.strip() for name, _, share in pairs})
-        raise ArasError(f"balance target {value!r} is unknown: write {WAYS}")
+        raise ArasError(f"balance target {value!r} is unknown; expected {FORMS}")
 
     @classmethod
     def _tempered(cls, exponent: object, value: object) -> "Target":
         number = _number(exponent)
         if not 0 <= number <= 1:
-            raise ArasError(f"balance target {value!r}: the exponent lies between 0 and 1")
+            raise ArasError(f"balance target {value!r}: the exponent must be between 0 and 1")
         return cls("tempered", number)
 
     @classmethod
@@ -66,12 +66,12 @@ class Target:
         for name, share in value.items():
             if name not in CLASSES:
                 raise ArasError(
-                    f"balance target names {name!r}; the classes are {', '.join(CLASSES)}"
+                    f"balance target names {name!r}; expected a class: {', '.join(CLASSES)}"
                 )
             number = _number(share)
             if not 0 <= number <= 1:
                 raise ArasError(
-                    f"balance target gives {name} = {share!r}; shares are fractions of 1 "
+                    f"balance target gives {name} = {share!r}; expected a fraction of 1 "
                     "(5 % is 0.05)"
                 )
             named.append((str(name), number))
@@ -80,14 +80,14 @@ class Target:
         if not named or total > 1 + ROUNDING or (every and total < 1 - ROUNDING):
             raise ArasError(
                 f"balance target {_written(named)!r}: the shares sum to {total:g}, and "
-                f"{'must sum to 1' if every else 'may sum to 1 at most'}"
+                f"{'must sum to 1' if every else 'must sum to 1 at most'}"
             )
         return cls("shares", named=tuple(sorted(named, key=lambda item: CLASSES.index(item[0]))))
 
     def shares(self, natural: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """The target, (7,) float64 summing to 1, given the layouts' mean composition (7,).
 
-        Raises ArasError when classes left out are to share a rest but do not occur.
+        Raises ArasError when unnamed classes must share the rest but do not occur.
         """
         if self.kind == "uniform":
             return np.full(len(CLASSES), 1 / len(CLASSES))

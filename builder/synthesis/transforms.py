@@ -22,9 +22,9 @@ _WAYS = "identity, crop:ROW,COLUMN, recombine:ID:CLASS,…, flip-lr, rot90, rot1
 
 @dataclass(frozen=True)
 class Transform:
-    """What is done to a layout, in this order: crop, recombine, flip left-right, quarter turns.
+    """Changes to a layout, in this order: crop, recombine, flip left-right, quarter turns.
 
-    ``str(transform)`` is what a synthetic row records and ``parse`` reads back, e.g. ``identity``,
+    A synthetic row records ``str(transform)``, which ``parse`` reads back, e.g. ``identity``,
     ``flip-lr+rot90`` or ``crop:64,128+recombine:real/N36E028_005_025:Built-up+rot180``.
     Flip and turns permute pixels, so they leave the composition as it is; a crop or a
     recombination changes it, and the pixels have to be counted anew.
@@ -58,7 +58,7 @@ DIHEDRAL = tuple(Transform(flip=flip, turns=turns) for flip in (False, True) for
 """The eight symmetries of a square, identity first."""
 
 MOST_REPEATS = len(DIHEDRAL)
-"""Uses of a layout that its turns and flips can tell apart."""
+"""Uses of a layout that can differ by turns and flips."""
 
 
 def parse(text: str) -> Transform:
@@ -87,7 +87,7 @@ def parse(text: str) -> Transform:
     # Writing it again catches unknown steps, wrong order and doubles in one comparison.
     if str(transform) != text or not _class_list(classes, wanted=other is not None) or other == "":
         raise ArasError(
-            f"layout transform {text!r} is not one: it is {_WAYS}, in this order, joined by '+'"
+            f"{text!r} is not a layout transform; expected {_WAYS}, in this order, joined by '+'"
         )
     return transform
 
@@ -112,7 +112,7 @@ def apply(
     the named classes, along its boundaries there, it replaces what was below. The named classes
     so cover at least what they cover in ``other``, and no other class gains.
 
-    Raises ArasError when what is needed is missing or does not fit.
+    Raises ArasError when a mosaic or mask is missing or does not fit.
     """
     size = len(mask)
     if transform.crop is not None:
@@ -120,7 +120,7 @@ def apply(
             given = "none" if mosaic is None else f"{mosaic.shape}"
             raise ArasError(
                 f"layout transform {transform} needs a mosaic of {2 * size} × {2 * size} pixels "
-                f"(the tile and its east, south and southeast neighbours); found {given}"
+                f"(the tile and its east, south and southeast neighbours); got {given}"
             )
         if not np.array_equal(mosaic[:size, :size], mask):
             raise ArasError(
@@ -135,7 +135,7 @@ def apply(
             given = "none" if other is None else f"{other.shape}"
             raise ArasError(
                 f"layout transform {transform} needs the mask of {transform.other}, "
-                f"{size} × {size} pixels; found {given}"
+                f"{size} × {size} pixels; got {given}"
             )
         pasted = np.isin(other, [CLASSES.index(name) for name in transform.classes])
         mask = np.where(pasted, other, mask)
@@ -149,7 +149,7 @@ def symmetries(mask: Mask) -> int:
 
     Repeats of a layout differ up to this number: a mask of one class looks the same under all.
     """
-    return len({_turned(turn, mask) for turn in DIHEDRAL})
+    return len({_turned_bytes(turn, mask) for turn in DIHEDRAL})
 
 
 def variants(
@@ -160,7 +160,7 @@ def variants(
     donors: Sequence[tuple[str, str]] = (),
     size: int = SIZE,
 ) -> tuple[Transform, ...]:
-    """What can be made of a layout besides turning it: candidates for a balance plan.
+    """A layout and its crops and recombinations: candidates for a balance plan.
 
     The layout itself comes first, then, in an order drawn from (seed, layout), crops a quarter
     tile apart (when ``crops``: the layout has a mosaic) and recombinations with each of
@@ -189,9 +189,9 @@ def choose(
     base = base or Transform()
     if not 0 <= repeat < MOST_REPEATS:
         raise ArasError(
-            f"repeat {repeat} of layout {layout} ({base}) has no transform of its own: there are "
-            f"{MOST_REPEATS}, 0…{MOST_REPEATS - 1}; lower max_repeats to {MOST_REPEATS}, and "
-            "plan with crops or recombined layouts too where that is not enough"
+            f"repeat {repeat} of layout {layout} ({base}) has no transform of its own; expected 0 "
+            f"to {MOST_REPEATS - 1}: lower max_repeats to {MOST_REPEATS} and, where that is not "
+            "enough, plan with crops or recombined layouts too"
         )
     if not repeat:
         return base
@@ -199,15 +199,15 @@ def choose(
     fresh: list[Transform] = []
     alike: list[Transform] = []
     seen: set[bytes] = set()
-    for one in (DIHEDRAL[0], *(DIHEDRAL[1 + i] for i in order)):
-        look = _turned(one, mask)
-        (alike if look in seen else fresh).append(one)
-        seen.add(look)
+    for turn in (DIHEDRAL[0], *(DIHEDRAL[1 + i] for i in order)):
+        pixels = _turned_bytes(turn, mask)
+        (alike if pixels in seen else fresh).append(turn)
+        seen.add(pixels)
     turn = [*fresh, *alike][repeat]
     return replace(base, flip=turn.flip, turns=turn.turns)
 
 
-def _turned(turn: Transform, mask: Mask) -> bytes:
+def _turned_bytes(turn: Transform, mask: Mask) -> bytes:
     return apply(turn, mask).tobytes()
 
 

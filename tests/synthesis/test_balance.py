@@ -111,7 +111,7 @@ def test_a_cap_too_low_is_reported_with_a_cap_that_is_enough():
     assert plan.shortfall[1] == pytest.approx(1 / 7 - plan.shares_planned[1])
     assert plan.repeats_needed is not None
     assert plan.repeats_needed > 8
-    assert f"it takes {plan.repeats_needed} repeats of one layout, of which 8" in plan.verdict
+    assert f"it takes {plan.repeats_needed} repeats of a layout, of which at most 8" in plan.verdict
     assert "set variants in [generator]" in plan.verdict
     assert "max_repeats" not in plan.verdict
     enough = solve(pool, Target.parse("uniform"), rows=6000, max_repeats=plan.repeats_needed)

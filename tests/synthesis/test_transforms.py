@@ -139,9 +139,9 @@ def test_a_text_that_is_no_transform_is_refused(text):
 def test_a_crop_without_its_mosaic_or_beyond_it_is_refused():
     layout = mask()
     area = mosaic(layout, mask(1), mask(2), mask(3))
-    with pytest.raises(ArasError, match=r"crop:1,1 needs a mosaic of 16 × 16 pixels.*found none"):
+    with pytest.raises(ArasError, match=r"crop:1,1 needs a mosaic of 16 × 16 pixels.*got none"):
         apply(parse("crop:1,1"), layout)
-    with pytest.raises(ArasError, match=r"found \(8, 8\)"):
+    with pytest.raises(ArasError, match=r"got \(8, 8\)"):
         apply(parse("crop:1,1"), layout, mosaic=layout)
     with pytest.raises(ArasError, match="upper-left quarter is not the tile"):
         apply(parse("crop:1,1"), mask(4), mosaic=area)
@@ -150,9 +150,9 @@ def test_a_crop_without_its_mosaic_or_beyond_it_is_refused():
 
 
 def test_a_recombination_without_its_other_mask_is_refused():
-    with pytest.raises(ArasError, match="needs the mask of real/b, 8 × 8 pixels; found none"):
+    with pytest.raises(ArasError, match="needs the mask of real/b, 8 × 8 pixels; got none"):
         apply(parse("recombine:real/b:Tree"), mask())
-    with pytest.raises(ArasError, match=r"found \(4, 4\)"):
+    with pytest.raises(ArasError, match=r"got \(4, 4\)"):
         apply(parse("recombine:real/b:Tree"), mask(), other=mask(size=4))
 
 
@@ -198,7 +198,7 @@ def test_the_repeats_of_a_variant_keep_its_change_and_its_composition():
 @pytest.mark.parametrize("repeat", [-1, 8])
 def test_a_ninth_repeat_is_refused_with_the_way_out(repeat):
     with pytest.raises(
-        ArasError, match=rf"repeat {repeat} of layout real/a \(rot90\).*there are 8"
+        ArasError, match=rf"repeat {repeat} of layout real/a \(rot90\).*expected 0 to 7"
     ):
         choose(0, "real/a", repeat, mask(), base=parse("rot90"))
 
