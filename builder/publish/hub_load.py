@@ -9,16 +9,22 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from builder.core.errors import WorkFailed
 from builder.core.files import scratch
-from builder.publish.hub_client import environment
+from builder.core.manifest import Manifest
+from builder.publish.hub_client import HubRepo, environment
 
 LONGEST = 3600.0
 """Seconds after which counting is given up."""
 
 Counts = dict[str, dict[str, int]]
+"""Config → split → rows."""
+
+Count = Callable[[str, str | None, str, str, list[str]], Counts]
+"""(endpoint, token, repo, revision, configs) → rows of each split of each config."""
 
 
 class LoadFailed(Exception):
@@ -70,6 +76,26 @@ def count_rows_apart(
         raise LoadFailed(_last_words(done.stderr) or f"exit code {done.returncode}")
     counts: Counts = json.loads(done.stdout.splitlines()[-1])
     return counts
+
+
+def verify_rows(hub: HubRepo, commit: str, manifest: Manifest, count: Count) -> None:
+    """Raise WorkFailed unless every config and split loads at ``commit`` as it was packaged."""
+    expected: Counts = {
+        config: {split: part.rows for split, part in splits.items()}
+        for config, splits in manifest.configs.items()
+    }
+    hub.say(f"loading {', '.join(expected)} as a user would")
+    loaded = hub.call(
+        "load_dataset",
+        lambda: count(hub.endpoint, hub.token, hub.repo, commit, list(expected)),
+        retry_if=lambda error: isinstance(error, LoadFailed),
+        attempts=3,
+    )
+    if loaded != expected:
+        raise WorkFailed(
+            f"{hub.repo} at {commit[:8]} does not load as it was packaged; not tagged\n"
+            f"  packaged {expected}\n  loaded   {loaded}"
+        )
 
 
 def _last_words(stderr: str) -> str:

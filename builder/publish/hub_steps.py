@@ -9,7 +9,6 @@ goes to ``main`` alone.
 import contextlib
 import datetime
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,16 +20,13 @@ from builder.core.progress import bar
 from builder.core.web import checked_address, is_transient
 from builder.publish import cards, hub_client
 from builder.publish.hub_client import HubRepo, status_within
-from builder.publish.hub_load import Counts, LoadFailed, count_rows_apart
+from builder.publish.hub_load import Count, count_rows_apart, verify_rows
 from builder.publish.journal import Journal, alone
 from builder.publish.release import File, Plan, Release, compare, lines, read_release
 from builder.publish.targets import Job
 from builder.release.changes import parse_version
 from builder.release.croissant import release_address
 from builder.release.published import Publication, record_publication
-
-Count = Callable[[str, str | None, str, str, list[str]], Counts]
-"""(endpoint, token, repo, revision, configs) → rows of each split of each config."""
 
 LEAVE = frozenset({".gitattributes"})
 """Written by the Hub itself: neither a file of the release nor to be removed."""
@@ -72,12 +68,12 @@ class HubOutcome:
             "commit": self.commit,
             "cards": self.cards,
             "url": self.url,
-            "plan": self._listed(self.plan) if self.plan else None,
+            "plan": self.plan.as_json() if self.plan else None,
         }
 
     def as_text(self) -> str:
         if self.status == "planned" and self.plan:
-            return self._plan_text(self.plan)
+            return self.plan.as_text()
         place = f"{self.repo} {self.version} at {str(self.commit)[:8]}: {self.url}"
         if not self.plan:
             return f"already published: {place}"
@@ -86,25 +82,6 @@ class HubOutcome:
             at = self.cards[:8]
             return f"renewed the cards on main, {sent}, at {at}; the tag does not change: {place}"
         return f"published {sent}: {place}"
-
-    @staticmethod
-    def _listed(plan: Plan) -> dict[str, Any]:
-        listed = {
-            action: [{"path": file.name, "bytes": file.size} for file in files]
-            for action, files in plan.actions.items()
-        }
-        return {**listed, "bytes": plan.send_bytes}
-
-    @staticmethod
-    def _plan_text(plan: Plan) -> str:
-        actions = {name: plan.actions[name] for name in ("add", "replace", "remove", "keep")}
-        rows = [
-            f"{action:8} {file.size:>15,}  {file.name}"
-            for action, files in actions.items()
-            for file in files
-        ]
-        counts = ", ".join(f"{len(files)} to {action}" for action, files in actions.items())
-        return "\n".join([*rows, f"{counts}; {plan.send_bytes:,} bytes to send"])
 
 
 def publish(
@@ -216,7 +193,7 @@ class _Publisher:
         if head is None:
             hub.create(private=private)
         commit = self.land(self.journal(), f"Release {version}")
-        self.verify_rows(commit)
+        verify_rows(hub, commit, self.release.manifest, self.count)
         hub.tag(version, commit)
         if self.tagged() != commit:
             raise WorkFailed(f"{hub.repo}: tag {version} is not at {commit[:8]} yet; run again")
@@ -278,26 +255,6 @@ class _Publisher:
             refused = self.hub.card_errors(card.read_text(encoding="utf-8"))
             if refused:
                 raise ArasError(lines(f"{card}: the Hub refuses its metadata:", refused))
-
-    def verify_rows(self, commit: str) -> None:
-        """Count the rows of every config and split as a user's load_dataset loads them."""
-        hub = self.hub
-        expected: Counts = {
-            config: {split: part.rows for split, part in splits.items()}
-            for config, splits in self.release.manifest.configs.items()
-        }
-        hub.say(f"loading {', '.join(expected)} as a user would")
-        loaded = hub.call(
-            "load_dataset",
-            lambda: self.count(hub.endpoint, hub.token, hub.repo, commit, list(expected)),
-            retry_if=lambda error: isinstance(error, LoadFailed),
-            attempts=3,
-        )
-        if loaded != expected:
-            raise WorkFailed(
-                f"{hub.repo} at {commit[:8]} does not load as it was packaged; not tagged\n"
-                f"  packaged {expected}\n  loaded   {loaded}"
-            )
 
     # Bringing main to the release.
 
@@ -422,7 +379,7 @@ class _Publisher:
         if self.plan_against(main).send:  # another version is there, or came meanwhile
             return self.record("already published", commit)
         if journal.counted != main:
-            self.verify_rows(main)
+            verify_rows(hub, main, self.release.manifest, self.count)
             journal.counted = main
         if not plan.changed:
             return self.record("already published", commit)

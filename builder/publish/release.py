@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from builder.core.errors import ArasError
 from builder.core.files import hash_file
@@ -127,6 +127,25 @@ class Plan:
     def changed(self) -> list[str]:
         """Names of the files that the destination does not hold as the release does."""
         return [*(file.name for file in self.send), *(file.name for file in self.remove)]
+
+    def as_json(self) -> dict[str, Any]:
+        """The files of each action, and the bytes to send."""
+        listed = {
+            action: [{"path": file.name, "bytes": file.size} for file in files]
+            for action, files in self.actions.items()
+        }
+        return {**listed, "bytes": self.send_bytes}
+
+    def as_text(self) -> str:
+        """A line a file, those that change first, then the counts."""
+        actions = {name: self.actions[name] for name in ("add", "replace", "remove", "keep")}
+        rows = [
+            f"{action:8} {file.size:>15,}  {file.name}"
+            for action, files in actions.items()
+            for file in files
+        ]
+        counts = ", ".join(f"{len(files)} to {action}" for action, files in actions.items())
+        return "\n".join([*rows, f"{counts}; {self.send_bytes:,} bytes to send"])
 
     def first(self, most: int) -> "Plan":
         """The part of the plan that changes at most ``most`` files, removals last."""
