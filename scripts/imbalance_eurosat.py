@@ -24,9 +24,10 @@ from builder.core.progress import bar
 from builder.core.seeds import generator, seed
 from builder.experiments import imbalance, imbalance_report
 from builder.experiments.imbalance import PRESETS, Experiment, Material, Rows, Test
-from builder.models import compact_clip, training
+from builder.models import compact_clip
 from builder.models import generator as generators
 from builder.models.data import Tiles
+from builder.models.record import Record, require
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -111,8 +112,8 @@ def caption(name: str, label: int) -> str:
 def draw(folder: Path, wanted: list[int], steps: int) -> tuple[Pixels, npt.NDArray[np.int64]]:
     """``wanted`` tiles of each class from the generator in ``folder``; kept beside it."""
     label = np.repeat(np.arange(len(CLASSES)), wanted)
-    record = training.require(folder, "generator")
-    path = folder / f"tiles-{digest_of([record['weights_sha256'], wanted, steps])[:16]}.npy"
+    record = require(folder, "generator")
+    path = folder / f"tiles-{digest_of([record.weights_sha256, wanted, steps])[:16]}.npy"
     if not path.exists():
         model = generators.load(folder, CLASSES)
         how = generators.Sampling(steps=steps)
@@ -143,8 +144,8 @@ def material(tar: Path, out: Path, steps: int, sampling: int) -> Material:
     tiles = Tiles(np.concatenate([pixels[train], shown.astype(np.uint8)], axis=3), "")
     key = digest_of([sha256_file(tar), [names[i] for i in train], steps])
     folder = out / "generator"
-    found = training.record(folder)
-    if not found or found["key"] != key:
+    record = Record.read(folder)
+    if not record or record.key != key:
         generators.train_tiles(folder, key, tiles, settings, CLASSES)
     most = round(max(RATIOS) * len(train))
     wanted = [max(round(max(RATIOS) * n), -(-most // len(CLASSES))) for n in sizes]
@@ -168,12 +169,16 @@ def material(tar: Path, out: Path, steps: int, sampling: int) -> Material:
         np.eye(len(CLASSES))[label[test]],
         None,
     )
-    record = training.require(folder, "generator")
+    record = require(folder, "generator")
     facts: dict[str, Any] = {
         "name": "EuroSAT, long-tailed",
         "version": f"{LARGEST}:{min(sizes)}",
-        "content_sha256": digest_of([key, record["weights_sha256"], wanted, sampling]),
-        "generator": {k: record[k] for k in ("steps", "final_loss", "weights_sha256")},
+        "content_sha256": digest_of([key, record.weights_sha256, wanted, sampling]),
+        "generator": {
+            "steps": record.steps,
+            "final_loss": record.final_loss,
+            "weights_sha256": record.weights_sha256,
+        },
         "sampling_steps": sampling,
         "limits": list(LIMITS),
     }

@@ -19,6 +19,7 @@ from builder.core.seeds import generator, seed
 from builder.core.store import Store
 from builder.models import data, training
 from builder.models.codec import PixelCodec, load_autoencoder
+from builder.models.record import FILE, Record, Trained, require, verify
 from builder.models.team import Team
 from builder.steps.stage import setting
 
@@ -104,7 +105,8 @@ class _Loss(nn.Module):
 def is_fresh(store: Store, folder: Path, settings: Settings) -> bool:
     """True when the model in ``folder`` was made from these settings and these tiles."""
     key = _key(store, settings)
-    return training.is_done(training.record(folder), key, settings.steps, settings.patience)
+    record = Record.read(folder)
+    return bool(record and record.is_done(key, settings.steps, settings.patience))
 
 
 def _key(store: Store, settings: Settings) -> str:
@@ -112,11 +114,11 @@ def _key(store: Store, settings: Settings) -> str:
     return training.key_of(NAME, VERSION, what, data.digest(store, "train"))
 
 
-def train(store: Store, folder: Path, settings: Settings) -> dict[str, Any]:
+def train(store: Store, folder: Path, settings: Settings) -> Trained:
     """Train unless the model is there already; returns its record."""
     team, device = Team.join(), training.device()
     if team.agree(is_fresh(store, folder, settings)):
-        return {**training.require(folder, NAME), "made": False}
+        return Trained(require(folder, NAME), fresh=False)
     parts = team.world * settings.accumulate
     cell = 2 ** (len(settings.widths) - 1)
     if settings.batch % parts or settings.crop % cell:
@@ -163,7 +165,7 @@ def train(store: Store, folder: Path, settings: Settings) -> dict[str, Any]:
     if team.leads:
         error = _reconstruction_error(model, judged)
         _measure_latents(model, tiles, settings)
-        remove(folder / "record.json")
+        remove(folder / FILE)
         model.save_pretrained(folder)  # type: ignore[operator]
         facts = {
             "settings": asdict(settings),
@@ -173,12 +175,12 @@ def train(store: Store, folder: Path, settings: Settings) -> dict[str, Any]:
         }
         training.finish(job, WEIGHTS, history, facts)
     team.wait()
-    return {**training.require(folder, NAME), "made": True}
+    return Trained(require(folder, NAME), fresh=True)
 
 
 def load(folder: Path) -> Any:
     """The trained autoencoder, frozen. Raises ArasError when it is missing or damaged."""
-    training.verify_weights(folder, WEIGHTS, NAME)
+    verify(folder, WEIGHTS, NAME)
     return load_autoencoder(folder)
 
 

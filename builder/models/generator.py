@@ -23,6 +23,7 @@ from builder.models.codec import Codec, LatentCodec, PixelCodec, load_autoencode
 from builder.models.drawing import Generator, Sampling, sample
 from builder.models.generator_settings import PROFILES, Settings
 from builder.models.objective import LEVELS, Batch, Objective
+from builder.models.record import FILE, Record, Trained, require, verify
 from builder.models.team import ALONE, Team
 
 if TYPE_CHECKING:
@@ -82,13 +83,14 @@ def build(settings: Settings, codec: Codec, classes: Sequence[str] = CLASSES) ->
 def is_fresh(store: Store, folder: Path, settings: Settings) -> bool:
     """True when the model in ``folder`` was made from these settings, tiles and models."""
     key = _key(store, folder, settings)
-    return training.is_done(training.record(folder), key, settings.steps, settings.patience)
+    record = Record.read(folder)
+    return bool(record and record.is_done(key, settings.steps, settings.patience))
 
 
 def _key(store: Store, folder: Path, settings: Settings) -> str:
     """Raises no error where a model that it depends on is still to be trained: `train` does."""
-    needs = {name: training.record(folder.parent / name) for name in _needs(settings)}
-    models = {name: found and found["weights_sha256"] for name, found in needs.items()}
+    needs = {name: Record.read(folder.parent / name) for name in _needs(settings)}
+    models = {name: record and record.weights_sha256 for name, record in needs.items()}
     source = _source(folder, settings)
     if isinstance(source, Path):
         weights = sorted(source.rglob("*.safetensors"))
@@ -104,7 +106,7 @@ def _needs(settings: Settings) -> list[str]:
     return [segmenter.NAME] * bool(judged) + [autoencoder.NAME] * latent
 
 
-def train(store: Store, folder: Path, settings: Settings) -> dict[str, Any]:
+def train(store: Store, folder: Path, settings: Settings) -> Trained:
     """Train on crops of real train tiles unless the model is there already; returns its record.
 
     The saved weights are the exponential moving average at the best evaluation on validation
@@ -112,13 +114,13 @@ def train(store: Store, folder: Path, settings: Settings) -> dict[str, Any]:
     """
     team = Team.join()
     if team.agree(is_fresh(store, folder, settings)):
-        return {**training.require(folder, NAME), "made": False}
+        return Trained(require(folder, NAME), fresh=False)
     key = _key(store, folder, settings)
     with team.leader_first():
         tiles = data.load(store, "train")
     judge_of = functools.partial(_judge, store=store, folder=folder, settings=settings, team=team)
-    told = train_tiles(folder, key, tiles, settings, judge_of=judge_of, team=team)
-    return {**told, "made": True}
+    record = train_tiles(folder, key, tiles, settings, judge_of=judge_of, team=team)
+    return Trained(record, fresh=True)
 
 
 def train_tiles(
@@ -130,7 +132,7 @@ def train_tiles(
     *,
     judge_of: Callable[[Generator, Objective], Judging] = lambda model, objective: None,
     team: Team = ALONE,
-) -> dict[str, Any]:
+) -> Record:
     """Train on crops of ``tiles``, whose masks hold ids of ``classes``; returns the record.
 
     Without a judge the last weights are saved.
@@ -208,7 +210,7 @@ def train_tiles(
         }
         training.finish(job, WEIGHTS, history, facts)
     team.wait()
-    return training.require(folder, NAME)
+    return require(folder, NAME)
 
 
 def _codec(folder: Path, settings: Settings) -> Codec:
@@ -284,7 +286,7 @@ def _batch(settings: Settings, crops_at: Callable[[int], Crops], codec: Codec, s
 
 def save(folder: Path, model: "LayoutUNet", codec: Codec, history: History) -> None:
     """Write the model and its autoencoder; pictures of evaluations of an earlier training go."""
-    remove(folder / "record.json")
+    remove(folder / FILE)
     known = {training.sample_name(int(one["step"])) for one in history.evaluations}
     for path in (folder / "samples").glob("*.png"):
         if path.name not in known:
@@ -307,25 +309,24 @@ def load(
     ``compiled`` and ``channels_last`` are for speed; see `drawing.speed_up`. Raises ArasError when
     it is missing, damaged, of another architecture or of other classes.
     """
-    training.verify_weights(folder, WEIGHTS, NAME)
-    found = training.require(folder, NAME)
-    if found["classes"] != list(classes):
+    record = verify(folder, WEIGHTS, NAME)
+    if record.facts["classes"] != list(classes):
         raise ArasError(
-            f"{folder}: was trained for classes {found['classes']}, not {list(classes)}; run "
-            "`aras train generator` again"
+            f"{folder}: was trained for classes {record.facts['classes']}, not {list(classes)}; "
+            "run `aras train generator` again"
         )
     codec: Codec = PixelCodec()
-    if found["settings"]["kind"] == "latent":
-        codec = LatentCodec(load_autoencoder(folder / AUTOENCODER), found["settings"]["precision"])
-        if autoencoder_digest(folder, codec) != found["autoencoder_sha256"]:
+    settings = record.settings
+    if settings["kind"] == "latent":
+        codec = LatentCodec(load_autoencoder(folder / AUTOENCODER), settings["precision"])
+        if autoencoder_digest(folder, codec) != record.facts["autoencoder_sha256"]:
             raise ArasError(
-                f"{folder / AUTOENCODER}: not the autoencoder that record.json tells of; remove "
+                f"{folder / AUTOENCODER}: not the autoencoder that record.json describes; remove "
                 f"{folder} and run `aras train generator` again"
             )
     unet = _network(folder).to(training.device()).eval()
     drawing.speed_up((unet, *codec.networks), compiled, channels_last, graphs=True)
-    told = found["settings"]
-    return Generator(unet, codec, told["layout_dropout"], told["precision"])
+    return Generator(unet, codec, settings["layout_dropout"], settings["precision"])
 
 
 def autoencoder_digest(folder: Path, codec: Codec) -> str | None:

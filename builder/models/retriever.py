@@ -21,6 +21,7 @@ from builder.models import training
 from builder.models.checkpoint import History
 from builder.models.clip import Dual, start, told
 from builder.models.compact_clip import NAME, PROFILES, Pixels, Settings, shrink
+from builder.models.record import FILE, Record, Trained, require
 from builder.models.team import ALONE, Team
 from builder.steps.stage import shards
 
@@ -182,15 +183,15 @@ def embed(
 
 def is_fresh(store: Store, folder: Path, settings: Settings) -> bool:
     """True when the model in ``folder`` was made from these settings, tiles and captions."""
-    found = training.record(folder)
-    return bool(found and found["key"] == _key(store, settings))
+    record = Record.read(folder)
+    return bool(record and record.key == _key(store, settings))
 
 
-def train(store: Store, folder: Path, settings: Settings) -> dict[str, Any]:
+def train(store: Store, folder: Path, settings: Settings) -> Trained:
     """Train on the real train tiles unless the model is there already; returns its record."""
     team = Team.join()
     if team.agree(is_fresh(store, folder, settings)):
-        return {**training.require(folder, NAME), "made": False}
+        return Trained(require(folder, NAME), fresh=False)
     key = _key(store, settings)
     with team.leader_first():
         texts = load_texts(store, settings.stream)
@@ -198,12 +199,12 @@ def train(store: Store, folder: Path, settings: Settings) -> dict[str, Any]:
     pairs = load_pairs(store, texts, dual.size)
     losses, job = train_pairs(folder, key, pairs, settings, dual, team=team)
     if team.leads:
-        remove(folder / "record.json")
+        remove(folder / FILE)
         dual.save(folder)
         facts = {"settings": told(settings), "pairs": len(pairs.texts), "processes": team.world}
         training.finish(job, WEIGHTS, History(losses), facts)
     team.wait()
-    return {**training.require(folder, NAME), "made": True}
+    return Trained(require(folder, NAME), fresh=True)
 
 
 def load_texts(store: Store, stream: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ from builder.core.store import Store
 from builder.land.classes import CLASSES
 from builder.models import data, training
 from builder.models.checkpoint import History
+from builder.models.record import FILE, Record, Trained, require, verify
 
 NAME = "segmenter"
 WEIGHTS = "model.safetensors"
@@ -88,8 +89,8 @@ def _key(store: Store, settings: Settings) -> str:
 
 def is_fresh(store: Store, folder: Path, settings: Settings) -> bool:
     """True when the model in ``folder`` was made from these settings and these tiles."""
-    found = training.record(folder)
-    return bool(found and found["key"] == _key(store, settings))
+    record = Record.read(folder)
+    return bool(record and record.key == _key(store, settings))
 
 
 def train_tiles(
@@ -117,19 +118,19 @@ def train_tiles(
     return model, history, job
 
 
-def train(store: Store, folder: Path, settings: Settings) -> dict[str, Any]:
+def train(store: Store, folder: Path, settings: Settings) -> Trained:
     """Train unless the model is there already; returns its record with the test report."""
     if is_fresh(store, folder, settings):
-        return {**training.require(folder, NAME), "made": False}
+        return Trained(require(folder, NAME), fresh=False)
     key = _key(store, settings)
     tiles, held_out = data.load(store, "train"), data.load(store, "test")
     model, history, job = train_tiles(folder, key, tiles, settings)
-    remove(folder / "record.json")
+    remove(folder / FILE)
     model.save_pretrained(folder)  # type: ignore[operator]
     report = evaluate(model, held_out)
     write_json(folder / "test.json", report)
     facts = {"settings": asdict(settings), "data": tiles.digest, "test": report}
-    return {**training.finish(job, WEIGHTS, history, facts), "made": True}
+    return Trained(training.finish(job, WEIGHTS, history, facts), fresh=True)
 
 
 def load(folder: Path) -> nn.Module:
@@ -139,7 +140,7 @@ def load(folder: Path) -> nn.Module:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    training.verify_weights(folder, WEIGHTS, NAME)
+    verify(folder, WEIGHTS, NAME)
     model: nn.Module = SegformerForSemanticSegmentation.from_pretrained(folder)
     names = [model.config.id2label[i] for i in range(model.config.num_labels)]  # type: ignore
     if tuple(names) != CLASSES:

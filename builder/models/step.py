@@ -12,6 +12,7 @@ from builder.core.errors import ArasError
 from builder.core.files import locked
 from builder.core.progress import console
 from builder.core.store import Store
+from builder.models.record import Record, Trained
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ class Training:
         """
         from builder.models import training
 
-        if (found := training.record(self.folder)) is None:
+        if (record := Record.read(self.folder)) is None:
             return
-        told = found["settings"]
+        told = record.settings
         wanted = json.loads(json.dumps(training.identity(self.settings())))  # as in a record
         other = [name for name in wanted if name in told and told[name] != wanted[name]]
         if other:
@@ -79,9 +80,10 @@ class Training:
         started = time.monotonic()
         waiting = lambda: console.print(f"{self.name}: waiting for another process")  # noqa: E731
         with contextlib.nullcontext() if self._follows() else locked(self.folder, waiting):
-            told: dict[str, Any] = self._module().train(store, self.folder, self.settings())
-        keep = ("made", "steps", "final_loss", "stopped", "best", "weights_sha256", "test")
-        facts = {name: told[name] for name in keep if name in told}
+            trained: Trained = self._module().train(store, self.folder, self.settings())
+        keep = ("steps", "final_loss", "stopped", "best", "weights_sha256", "test")
+        record = trained.record.as_json()
+        facts = {"made": trained.fresh, **{name: record[name] for name in keep if name in record}}
         seconds = round(time.monotonic() - started, 2)
         return {"kind": "training", "stage": self.name, **facts, "seconds": seconds}
 

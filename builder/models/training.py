@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from builder.core.errors import ArasError, WorkFailed
-from builder.core.files import digest_of, read_json, sha256_file, sweep, write_json
+from builder.core.errors import WorkFailed
+from builder.core.files import digest_of, sha256_file, sweep
 from builder.core.progress import bar, console
 from builder.models import checkpoint
 from builder.models.checkpoint import Average, History
+from builder.models.record import Record
 from builder.models.team import ALONE, Team
 
 WARMUP = 0.05
@@ -88,19 +89,6 @@ def enough_memory(label: str, lower: str) -> Iterator[None]:
         raise WorkFailed(f"{label}: out of memory ({told}); {lower}") from error
 
 
-def record(folder: Path) -> dict[str, Any] | None:
-    """The training record of a finished model; None when there is none."""
-    try:
-        found: dict[str, Any] = read_json(folder / "record.json")
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise ArasError(
-            f"{folder / 'record.json'}: cannot be read ({error}); remove it to train again"
-        ) from error
-    return found
-
-
 def key_of(name: str, version: int, settings: Mapping[str, Any], data: str) -> str:
     return digest_of({"model": name, "version": version, "settings": settings, "data": data})
 
@@ -112,33 +100,6 @@ def identity(settings: Any) -> dict[str, Any]:
         for one in fields(settings)
         if one.metadata.get("identity", True)
     }
-
-
-def is_done(told: Mapping[str, Any] | None, key: str, steps: int, patience: int) -> bool:
-    """Whether a record is of the training of ``key``, and nothing is left to do: all ``steps`` are
-    made, or ``patience`` is at its end too."""
-    if not told or told["key"] != key:
-        return False
-    return bool(told["steps"] >= steps or 0 < patience <= told["waited"])
-
-
-def require(folder: Path, what: str) -> dict[str, Any]:
-    """The record of a model that must be there. Raises ArasError with the command that makes it."""
-    found = record(folder)
-    if found is None:
-        raise ArasError(f"there is no trained {what} yet: run `aras train {what}` first")
-    return found
-
-
-def verify_weights(folder: Path, weights: str, what: str) -> None:
-    """Raises ArasError when the weights are not those that the record tells of."""
-    found = require(folder, what)
-    path = folder / weights
-    if not path.exists() or sha256_file(path) != found["weights_sha256"]:
-        raise ArasError(
-            f"{path}: not the weights that record.json beside it describes; remove {folder} and "
-            f"run `aras train {what}` again"
-        )
 
 
 def fit(
@@ -210,27 +171,27 @@ def fit(
     return history
 
 
-def finish(job: Job, weights: str, history: History, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the curves and record.json, the mark of a whole model, and drop the checkpoint, unless
+def finish(job: Job, weights: str, history: History, facts: Mapping[str, Any]) -> Record:
+    """Write the curves and the record, the mark of a whole model, and drop the checkpoint, unless
     more ``patience`` could go on from it."""
     history.write(job.folder)
     losses = history.losses
-    told = {
-        "key": job.key,
-        "weights": weights,
-        "weights_sha256": sha256_file(job.folder / weights),
-        "steps": len(losses),
-        "final_loss": sum(losses[-20:]) / max(1, len(losses[-20:])),
-        "stopped": _reason(job, history),
-        "waited": history.waited,
-        "best": history.best,
-        "libraries": {"torch": torch.__version__},
-        **facts,
-    }
-    write_json(job.folder / "record.json", told)
+    record = Record(
+        key=job.key,
+        weights=weights,
+        weights_sha256=sha256_file(job.folder / weights),
+        steps=len(losses),
+        final_loss=sum(losses[-20:]) / max(1, len(losses[-20:])),
+        stopped=_reason(job, history),
+        waited=history.waited,
+        best=history.best,
+        libraries={"torch": torch.__version__},
+        facts=facts,
+    )
+    record.write(job.folder)
     if len(losses) >= job.steps:
         job.checkpoint.unlink(missing_ok=True)
-    return told
+    return record
 
 
 def sample_name(step: int) -> str:

@@ -19,6 +19,7 @@ from builder.core.store import Store
 from builder.land.columns import SPLITS
 from builder.land.pictures import decode_png, image_bytes
 from builder.models.neighbours import matrix, nearest, nearest_hash, perceptual_hash
+from builder.models.record import require
 from builder.steps.stage import Made, Maker, Scan, Stage, setting
 
 TRAIN, TEST = SPLITS.index("train"), SPLITS.index("test")
@@ -52,9 +53,7 @@ class Turned(Stage):
         return ("id", "image", "split") if self.kind == "real" else ("id", "image")
 
     def models(self) -> dict[str, str]:
-        from builder.models import training
-
-        return {"segmenter": training.require(self.model, "segmenter")["weights_sha256"]}
+        return {"segmenter": require(self.model, "segmenter").weights_sha256}
 
     def open(self, store: Store, survey: Any) -> Maker:
         from builder.models import segmenter

@@ -18,6 +18,7 @@ from builder.land.pictures import (
     image_bytes,
     image_column,
 )
+from builder.models.record import require
 from builder.steps.stage import Made, Maker, Stage, setting
 
 
@@ -61,9 +62,7 @@ class Segment(Stage):
         return (*made, "mask_agreement", "features")
 
     def models(self) -> dict[str, str]:
-        from builder.models import training
-
-        return {"segmenter": training.require(self.model, "segmenter")["weights_sha256"]}
+        return {"segmenter": require(self.model, "segmenter").weights_sha256}
 
     def open(self, store: Store, survey: Any) -> Maker:
         from builder.models import segmenter

@@ -23,6 +23,7 @@ from builder.land.pictures import (
     image_column,
 )
 from builder.models.pipeline_settings import PipelineAsk, Sources
+from builder.models.record import require
 from builder.models.step import Training
 from builder.steps.stage import Made, Maker, Stage, setting
 
@@ -81,13 +82,11 @@ class Generate(Stage):
         return asdict(replace(self.pipeline, revision="", controlnet_revision=""))
 
     def models(self) -> dict[str, str]:
-        from builder.models import training
-
         if self.pipeline is not None:
             return {"generator": self._weights.digest}
         if self.training is not None:
             self.training.refuse_other()
-        return {"generator": training.require(self.model, "generator")["weights_sha256"]}
+        return {"generator": require(self.model, "generator").weights_sha256}
 
     @cached_property
     def _weights(self) -> Any:
@@ -99,15 +98,14 @@ class Generate(Stage):
     def _ours(self) -> tuple[Draw, dict[str, str]]:
         """Our generator, and the columns that record it."""
         from builder.models import generator as model
-        from builder.models import training
 
         ours = model.load(self.model, compiled=self.compile, channels_last=self.channels_last)
-        record = training.require(self.model, "generator")
-        settings = record["settings"]
+        record = require(self.model, "generator")
+        settings = record.settings
         how = model.Sampling(self.sampler, self.sampling_steps, self.guidance)
         return lambda layouts, seeds: model.sample(ours, layouts, seeds, how), {
             "gen_model": f"aras {settings['kind']} UNet2DModel, {settings['widths']}",
-            "gen_revision": record["weights_sha256"],
+            "gen_revision": record.weights_sha256,
             "gen_config_sha256": digest_of(asdict(how)),
         }
 

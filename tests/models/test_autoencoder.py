@@ -15,9 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from builder.core.errors import ArasError
 from builder.core.files import read_json, sha256_file, write_json
 from builder.core.store import Store
-from builder.models import autoencoder, data, generator, segmenter, training
+from builder.models import autoencoder, data, generator, segmenter
 from builder.models.codec import LatentCodec, PixelCodec, load_autoencoder
 from builder.models.generator_settings import DRAWING
+from builder.models.record import require
 from tests.makers.products import land
 from tests.makers.tiles import make_store
 
@@ -67,8 +68,8 @@ def test_it_learns_to_bring_a_tile_back(store: Store) -> None:
     assert len(errors) == 3
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 0.97 * errors[0]
-    found = training.require(folder, "autoencoder")
-    assert found["reconstruction_error"] == pytest.approx(min(errors) * 127.5, abs=0.01)
+    found = require(folder, "autoencoder")
+    assert found.facts["reconstruction_error"] == pytest.approx(min(errors) * 127.5, abs=0.01)
 
 
 def test_its_latents_have_zero_mean_and_unit_variance(store: Store) -> None:
@@ -96,7 +97,7 @@ def test_the_loss_is_the_papers_without_what_is_left_out() -> None:
 def test_an_interrupted_training_resumes_to_the_same_weights(
     store: Store, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = training.require(models / "autoencoder", "autoencoder")
+    whole = require(models / "autoencoder", "autoencoder")
     with monkeypatch.context() as patch:
         crops, calls = data.Tiles.crops, iter(range(100))
 
@@ -109,9 +110,9 @@ def test_an_interrupted_training_resumes_to_the_same_weights(
         with pytest.raises(KeyboardInterrupt):
             autoencoder.train(store, models / "cut", SMALL)
     assert (models / "cut" / "checkpoint.pt").exists()
-    resumed = autoencoder.train(store, models / "cut", SMALL)
-    assert resumed["weights_sha256"] == whole["weights_sha256"]
-    assert resumed["best"] == whole["best"]
+    resumed = autoencoder.train(store, models / "cut", SMALL).record
+    assert resumed.weights_sha256 == whole.weights_sha256
+    assert resumed.best == whole.best
 
 
 def test_a_latent_generator_draws_at_full_resolution_and_carries_its_autoencoder(
@@ -164,8 +165,8 @@ def test_an_autoencoder_of_ones_own_is_loaded_from_its_folder(
     autoencoder.build(dataclasses.replace(SMALL, seed=4, channels=2)).save_pretrained(own)
     shutil.rmtree(models / "autoencoder")
     settings = dataclasses.replace(LATENT, autoencoder="own")
-    told = generator.train(store, models / "other", settings)
-    assert told["autoencoder_sha256"] == sha256_file(own / autoencoder.WEIGHTS)
+    told = generator.train(store, models / "other", settings).record
+    assert told.facts["autoencoder_sha256"] == sha256_file(own / autoencoder.WEIGHTS)
     assert generator.load(models / "other").codec.channels == 2
     assert generator.is_fresh(store, models / "other", settings)
     autoencoder.build(dataclasses.replace(SMALL, seed=5, channels=2)).save_pretrained(own)

@@ -14,10 +14,11 @@ from builder.core.files import read_json, sha256_file, write_json
 from builder.core.store import Store
 from builder.land.classes import CLASSES
 from builder.land.pictures import decode_png
-from builder.models import data, generator, segmenter, training
+from builder.models import data, generator, segmenter
 from builder.models.codec import PixelCodec
 from builder.models.judging import Judge
 from builder.models.objective import Objective
+from builder.models.record import require
 from builder.models.team import ALONE
 from builder.pipeline.project import Project
 from tests.makers.products import land
@@ -73,7 +74,7 @@ def test_what_it_draws_follows_the_layout(store: Store, folder: Path) -> None:
         learning_rate=3e-3,
         evaluate_every=0,
     )
-    told = generator.train(store, folder, settings)
+    told = generator.train(store, folder, settings).record
     layout = np.full((64, 64), WATER, dtype=np.uint8)
     layout[:, 32:] = BARREN
     model = generator.load(folder)
@@ -83,7 +84,7 @@ def test_what_it_draws_follows_the_layout(store: Store, folder: Path) -> None:
         for one in drawn.astype(float):
             assert one[mask == BARREN].mean() > one[mask == WATER].mean() + 20
     losses = np.loadtxt(folder / "loss.csv", delimiter=",", skiprows=1)[:, 1]
-    assert told["final_loss"] < 0.6 * losses[:5].mean()
+    assert told.final_loss < 0.6 * losses[:5].mean()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="exact on the CPU")
@@ -138,14 +139,14 @@ def test_an_interrupted_training_resumes_to_the_same_model(
 
 
 def test_it_is_judged_on_fixed_validation_tiles(trained: Path, store: Store) -> None:
-    found = training.require(trained, "generator")
+    found = require(trained, "generator")
     lines = (trained / "evaluations.csv").read_text().splitlines()
     assert lines[0] == "step,loss,frechet"
     assert [line.split(",")[0] for line in lines[1:]] == ["2", "4"]
     best = min(lines[1:], key=lambda line: float(line.split(",")[2])).split(",")
-    assert found["best"]["step"] == int(best[0])
-    assert found["best"]["frechet"] == pytest.approx(float(best[2]), abs=1e-5)
-    assert found["stopped"] == "all 4 steps are made"
+    assert found.best["step"] == int(best[0])
+    assert found.best["frechet"] == pytest.approx(float(best[2]), abs=1e-5)
+    assert found.stopped == "all 4 steps are made"
     assert not list((trained / "samples").glob("*9.png"))
     grids = sorted((trained / "samples").iterdir())
     assert [path.name for path in grids] == ["step-0000002.png", "step-0000004.png"]
@@ -163,7 +164,7 @@ def test_the_published_model_is_the_average_at_the_best_evaluation(
     trained: Path, store: Store
 ) -> None:
     """Judged again, the model in the folder has the values of the best row."""
-    best = training.require(trained, "generator")["best"]
+    best = require(trained, "generator").best
     model = generator.load(trained)
     encode, kind = model.codec.encode, model.unet.config.prediction_type
     objective = Objective(encode, kind, SMALL.min_snr, SMALL.precision)
@@ -182,8 +183,8 @@ def test_without_a_segmenter_the_frechet_distance_cannot_be_watched(
     with pytest.raises(ArasError, match="run `aras train segmenter` first"):
         generator.train(store, tmp_path / "models" / "generator", SMALL)
     alone = dataclasses.replace(SMALL, steps=2, watch="loss")
-    told = generator.train(store, tmp_path / "models" / "generator", alone)
-    assert told["best"].keys() == {"step", "loss"}
+    told = generator.train(store, tmp_path / "models" / "generator", alone).record
+    assert told.best.keys() == {"step", "loss"}
 
 
 def test_another_segmenter_makes_it_stale(store: Store, trained: Path, tmp_path: Path) -> None:
@@ -203,9 +204,9 @@ def test_a_setting_changes_what_is_learnt(
 ) -> None:
     settings = dataclasses.replace(SMALL, **change)
     assert not generator.is_fresh(store, trained, settings)
-    told = generator.train(store, folder, settings)
-    before = training.require(trained, "generator")
-    assert told["weights_sha256"] != before["weights_sha256"]
+    told = generator.train(store, folder, settings).record
+    before = require(trained, "generator")
+    assert told.weights_sha256 != before.weights_sha256
     drawn = generator.sample(generator.load(folder), land((32, 32))[None], [1], FEW)
     assert drawn.shape == (1, 32, 32, 3)
 
@@ -254,10 +255,10 @@ def test_a_batch_that_cannot_be_parted_is_refused(store: Store, folder: Path) ->
 
 
 def test_the_record_tells_what_the_model_was_made_from(project: Project) -> None:
-    found = training.require(project.models / "generator", "generator")
-    assert found["data"] == data.digest(project.store, "train")
-    assert found["settings"]["steps"] == found["steps"] == 3
-    assert found["classes"] == list(CLASSES)
+    found = require(project.models / "generator", "generator")
+    assert found.facts["data"] == data.digest(project.store, "train")
+    assert found.settings["steps"] == found.steps == 3
+    assert found.facts["classes"] == list(CLASSES)
 
 
 def test_it_learns_layouts_of_other_classes_too(tmp_path: Path) -> None:
@@ -265,7 +266,7 @@ def test_it_learns_layouts_of_other_classes_too(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 4), dtype=np.uint8)
     pixels[..., 3] %= 2
     told = generator.train_tiles(tmp_path, "k", data.Tiles(pixels, ""), SMALL, ("Land", "Sea"))
-    assert (told["classes"], told["best"], told["steps"]) == (["Land", "Sea"], None, 4)
+    assert (told.facts["classes"], told.best, told.steps) == (["Land", "Sea"], None, 4)
     model = generator.load(tmp_path, ("Land", "Sea"))
     drawn = generator.sample(model, pixels[:1, ..., 3], [1], FEW)
     assert drawn.shape == (1, 32, 32, 3)

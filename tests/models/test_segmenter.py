@@ -57,11 +57,11 @@ def test_a_class_that_nobody_saw_has_no_score() -> None:
 
 def test_it_learns_to_tell_the_classes_apart(store: Store, tmp_path: Path) -> None:
     settings = segmenter.Settings(steps=60, batch=4, crop=64, widths=(8, 16, 16, 32), decoder=32)
-    told = segmenter.train(store, tmp_path / "model", settings)
+    told = segmenter.train(store, tmp_path / "model", settings).record.facts["test"]
     truth = data.load(store, "test").pixels[..., 3]
     largest = np.bincount(truth.ravel()).max() / truth.size
-    assert told["test"]["accuracy"] > largest + 0.1
-    assert told["test"]["tiles"] == 2
+    assert told["accuracy"] > largest + 0.1
+    assert told["tiles"] == 2
     losses = np.loadtxt(tmp_path / "model" / "loss.csv", delimiter=",", skiprows=1)[:, 1]
     assert len(losses) == 60
     assert losses[-10:].mean() < 0.7 * losses[:5].mean()
@@ -91,7 +91,7 @@ def test_ids_and_features_are_the_same_at_any_batch_size(project: Project) -> No
 def test_an_interrupted_training_resumes_to_the_same_weights(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = segmenter.train(store, tmp_path / "whole", SMALL)
+    whole = segmenter.train(store, tmp_path / "whole", SMALL).record
     monkeypatch.setattr(training, "Job", functools.partial(training.Job, checkpoint_every=2))
     with monkeypatch.context() as patch:
         crops, calls = data.Tiles.crops, iter(range(100))
@@ -106,8 +106,8 @@ def test_an_interrupted_training_resumes_to_the_same_weights(
             segmenter.train(store, tmp_path / "cut", SMALL)
     assert (tmp_path / "cut" / "checkpoint.pt").exists()
     assert not segmenter.is_fresh(store, tmp_path / "cut", SMALL)
-    resumed = segmenter.train(store, tmp_path / "cut", SMALL)
-    assert resumed["weights_sha256"] == whole["weights_sha256"]
+    resumed = segmenter.train(store, tmp_path / "cut", SMALL).record
+    assert resumed.weights_sha256 == whole.weights_sha256
     assert not (tmp_path / "cut" / "checkpoint.pt").exists()
 
 
@@ -115,8 +115,8 @@ def test_a_finished_training_is_kept_until_its_settings_or_tiles_change(
     store: Store, tmp_path: Path
 ) -> None:
     folder = tmp_path / "model"
-    assert segmenter.train(store, folder, SMALL)["made"]
-    assert not segmenter.train(store, folder, SMALL)["made"]
+    assert segmenter.train(store, folder, SMALL).fresh
+    assert not segmenter.train(store, folder, SMALL).fresh
     assert not segmenter.is_fresh(store, folder, segmenter.Settings(steps=5))
     other = make_store(tmp_path / "other", SPLITS, seed=1)
     assert not segmenter.is_fresh(other, folder, SMALL)

@@ -13,7 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from builder.models import generator, training
+from builder.models import generator
+from builder.models.record import Record, require
 from builder.models.team import ALONE, Team
 from builder.pipeline.project import Project
 from tests.makers.project import RECIPE, built_project
@@ -58,9 +59,9 @@ def test_two_processes_learn_what_one_does(start: Path, together: Path) -> None:
     home = Path(shutil.copytree(start, start.with_name("one")))
     Project(home).training("generator").run(Project(home).store)
     both, alone = (at / "models" / "generator" for at in (together, home))
-    records = [training.require(at, "generator") for at in (both, alone)]
-    assert [one["processes"] for one in records] == [2, 1]
-    assert records[0]["key"] == records[1]["key"]
+    records = [require(at, "generator") for at in (both, alone)]
+    assert [record.facts["processes"] for record in records] == [2, 1]
+    assert records[0].key == records[1].key
     losses = [np.loadtxt(at / "loss.csv", delimiter=",", skiprows=1) for at in (both, alone)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
     weights = [load_file(at / generator.WEIGHTS) for at in (both, alone)]
@@ -85,11 +86,11 @@ def test_killed_together_they_resume_to_the_same_weights(start: Path, together: 
             launcher.wait()
     folder = home / "models" / "generator"
     assert (folder / "checkpoint.pt").exists()
-    assert training.record(folder) is None
+    assert Record.read(folder) is None
     done = subprocess.run(command(home), env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    whole = training.require(together / "models" / "generator", "generator")
-    assert training.require(folder, "generator") == whole
+    whole = require(together / "models" / "generator", "generator")
+    assert require(folder, "generator") == whole
 
 
 def test_a_process_alone_is_a_team_of_one() -> None:

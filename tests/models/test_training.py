@@ -19,6 +19,7 @@ from builder.core.files import sha256_file
 from builder.core.seeds import seed
 from builder.models import training
 from builder.models.checkpoint import Average, History
+from builder.models.record import Record, require, verify
 from builder.models.training import Job, fit
 from tests.makers.toy import BELL, ROOT, environment, listening
 
@@ -201,7 +202,7 @@ def test_more_patience_goes_on_where_less_has_ended(tmp_path: Path) -> None:
     assert len(history.losses) == 6
     (tmp_path / "w").write_bytes(b"weights")
     told = training.finish(Job(tmp_path, "k", STEPS, 0.1, patience=2), "w", history, {})
-    done = {p: training.is_done(told, "k", STEPS, p) for p in (0, 1, 2, 3)}
+    done = {p: told.is_done("k", STEPS, p) for p in (0, 1, 2, 3)}
     assert done == {0: False, 1: True, 2: True, 3: False}
     steps: list[int] = []
     weights, longer = train(tmp_path, at=steps.append, curve=curve, patience=3)
@@ -209,8 +210,8 @@ def test_more_patience_goes_on_where_less_has_ended(tmp_path: Path) -> None:
     assert longer == whole[1]
     assert same(weights, whole[0])
     told = training.finish(Job(tmp_path, "k", STEPS, 0.1, patience=3), "w", longer, {})
-    assert all(training.is_done(told, "k", STEPS, p) for p in (0, 9))  # all its steps are made
-    assert not training.is_done(told, "other", STEPS, 3)
+    assert all(told.is_done("k", STEPS, p) for p in (0, 9))  # all its steps are made
+    assert not told.is_done("other", STEPS, 3)
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
@@ -249,9 +250,9 @@ def test_a_plateau_ends_the_training_and_the_record_says_so(tmp_path: Path) -> N
     (tmp_path / "w").write_bytes(b"weights")
     job = Job(tmp_path, "k", STEPS, 0.1, patience=3)
     told = training.finish(job, "w", history, {})
-    assert told["stopped"] == "no better loss in 3 evaluations after step 4"
-    assert told["best"] == {"step": 4, "loss": 2.0}
-    assert told["steps"] == 10
+    assert told.stopped == "no better loss in 3 evaluations after step 4"
+    assert told.best == {"step": 4, "loss": 2.0}
+    assert told.steps == 10
 
 
 def test_a_training_that_was_stopped_by_its_plateau_stays_stopped(tmp_path: Path) -> None:
@@ -331,17 +332,17 @@ def test_a_damaged_checkpoint_is_a_clear_error_and_never_used(tmp_path: Path) ->
 
 
 def test_the_record_is_the_mark_of_a_whole_model(tmp_path: Path) -> None:
-    assert training.record(tmp_path) is None
+    assert Record.read(tmp_path) is None
     with pytest.raises(ArasError, match="no trained segmenter yet: run `aras train segmenter`"):
-        training.require(tmp_path, "segmenter")
+        require(tmp_path, "segmenter")
     (tmp_path / "w").write_bytes(b"weights")
     (tmp_path / "checkpoint.pt").write_bytes(b"state")
     job = Job(tmp_path, "k", 3, 0.1)
     told = training.finish(job, "w", History([3.0, 2.0, 1.0]), {"settings": {"batch": 8}})
-    assert training.record(tmp_path) == told == training.require(tmp_path, "segmenter")
-    assert (told["steps"], told["final_loss"], told["best"]) == (3, 2.0, None)
-    assert told["stopped"] == "all 3 steps are made"
-    assert told["weights_sha256"] == sha256_file(tmp_path / "w")
+    assert Record.read(tmp_path) == told == require(tmp_path, "segmenter")
+    assert (told.steps, told.final_loss, told.best) == (3, 2.0, None)
+    assert told.stopped == "all 3 steps are made"
+    assert told.weights_sha256 == sha256_file(tmp_path / "w")
     assert (tmp_path / "loss.csv").read_text().splitlines() == [
         "step,loss",
         "0,3.000000",
@@ -354,20 +355,20 @@ def test_the_record_is_the_mark_of_a_whole_model(tmp_path: Path) -> None:
 def test_weights_that_are_not_those_of_the_record_are_refused(tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(b"weights")
     training.finish(Job(tmp_path, "k", 1, 0.1), "w", History([1.0]), {})
-    training.verify_weights(tmp_path, "w", "segmenter")
+    verify(tmp_path, "w", "segmenter")
     message = r"w: not the weights that record\.json.*run `aras train segmenter` again"
     (tmp_path / "w").write_bytes(b"weightz")
     with pytest.raises(ArasError, match=message):
-        training.verify_weights(tmp_path, "w", "segmenter")
+        verify(tmp_path, "w", "segmenter")
     (tmp_path / "w").unlink()
     with pytest.raises(ArasError, match=message):
-        training.verify_weights(tmp_path, "w", "segmenter")
+        verify(tmp_path, "w", "segmenter")
 
 
 def test_a_record_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "record.json").write_text('{"key": ')
     with pytest.raises(ArasError, match=r"record\.json: cannot be read .*; remove it"):
-        training.record(tmp_path)
+        Record.read(tmp_path)
 
 
 def test_the_key_depends_on_settings_and_data_and_nothing_else() -> None:

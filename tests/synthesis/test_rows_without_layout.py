@@ -14,7 +14,8 @@ from builder.core.errors import ArasError
 from builder.land.classes import count_pixels
 from builder.land.columns import COLUMN_NAMES
 from builder.land.pictures import decode_mask, decode_png
-from builder.models import generator, segmenter, training
+from builder.models import generator, segmenter
+from builder.models.record import require
 from builder.pipeline.project import Project
 from builder.pipeline.recipe import load
 from builder.pipeline.run import run_steps
@@ -75,8 +76,8 @@ def test_the_release_is_whole_and_its_card_tells_the_way(blank: Project) -> None
 
 
 def test_the_generator_sees_no_layout(blank: Project) -> None:
-    found = training.require(blank.models / "generator", "generator")
-    assert found["settings"]["condition"] == "none"
+    found = require(blank.models / "generator", "generator")
+    assert found.settings["condition"] == "none"
     model = generator.load(blank.models / "generator")
     assert not model.takes_layout
     assert model.unet.unet.config.in_channels == 3
