@@ -339,7 +339,7 @@ class Bench(Trials[Experiment]):
                 **told,
                 "arm": [[self.rows.ids[i], arm.texts[i]] for i in arm.pool],
                 "vocabulary": [self.rows.texts[i] for i in self.rows.real],
-                "settings": clip.told(settings),
+                "settings": clip.settings_as_json(settings),
             }
         )
 
@@ -377,7 +377,7 @@ class Bench(Trials[Experiment]):
         losses, _ = retriever.train_pairs(folder, self.key(trial), pairs, settings, start, arm.pool)
         images, vectors = retriever.embed(start, test, texts)
         loss = {"first": losses[0], "last": float(np.mean(losses[-10:]))}
-        return images, vectors, {"settings": clip.told(settings), "loss": loss}
+        return images, vectors, {"settings": clip.settings_as_json(settings), "loss": loss}
 
     def _untrained(self, trial: Trial, texts: list[str]) -> tuple[Array, Array, dict[str, Any]]:
         model = self._zero_shot

@@ -160,7 +160,7 @@ def write(bench: Bench, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     told: dict[str, Any] = {
         "kind": "imbalance",
         "release": bench.material.facts,
-        "settings": clip.told(bench.experiment.settings),
+        "settings": clip.settings_as_json(bench.experiment.settings),
         "train": {"real": len(rows.real), "synthetic": len(rows.made)},
         "train_tiles": {n: int((dominant == k).sum()) for k, n in enumerate(rows.classes)},
         "arms": {one.name: describe(rows, one) for one in design.arms},

@@ -94,10 +94,10 @@ class _Loss(nn.Module):
         self.model, self.kl = model, kl
 
     def forward(self, clean: Tensor, noise: Tensor) -> Tensor:
-        found = self.model.encode(clean).latent_dist  # type: ignore[operator]
-        latents = found.mean + found.std * noise
+        posterior = self.model.encode(clean).latent_dist  # type: ignore[operator]
+        latents = posterior.mean + posterior.std * noise
         wrong: Tensor = (self.model.decode(latents).sample.float() - clean).abs().mean()  # type: ignore[operator]
-        divergence = found.mean.square() + found.var - 1 - found.logvar
+        divergence = posterior.mean.square() + posterior.var - 1 - posterior.logvar
         loss: Tensor = wrong + self.kl * 0.5 * divergence.float().mean()
         return loss
 
@@ -143,8 +143,8 @@ def train(store: Store, folder: Path, settings: Settings) -> Trained:
         size = settings.batch // parts
         span = slice(part * size, (part + 1) * size)
         with training.autocast(settings.precision):
-            found: Tensor = shared(PixelCodec().encode(images[span]), noise[span])
-        return found
+            loss: Tensor = shared(PixelCodec().encode(images[span]), noise[span])
+        return loss
 
     def judge(step: int) -> dict[str, float]:
         return {"loss": _reconstruction_error(model, judged)}
@@ -201,11 +201,11 @@ def _measure_latents(model: Any, tiles: data.Tiles, settings: Settings) -> None:
     """Write shift and scale into the configuration that give latents zero mean, unit variance."""
     model.eval()
     images, _ = tiles.crops(generator(settings.seed, NAME, "latents"), 64, settings.crop)
-    found = [
+    parts = [
         model.encode(PixelCodec().encode(images[i : i + 8])).latent_dist.mode().cpu().numpy()
         for i in range(0, len(images), 8)
     ]
-    latents = np.concatenate(found).astype(np.float64)
+    latents = np.concatenate(parts).astype(np.float64)
     model.register_to_config(
         scaling_factor=float(1 / latents.std()), shift_factor=float(latents.mean())
     )

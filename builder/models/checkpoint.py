@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import math
+import operator
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -48,18 +49,18 @@ def claim(path: Path, key: str) -> str | None:
 
     Raises ArasError when it is damaged.
     """
-    found, told = _read(path, torch.device("cpu")), None
-    if found is not None and found["key"] != key:
-        aside = _aside(path, found["key"])
+    state, note = _read(path, torch.device("cpu")), None
+    if state is not None and state["key"] != key:
+        aside = _aside(path, state["key"])
         os.replace(path, aside)
-        told = (
+        note = (
             f"this does not go on from a checkpoint of other settings or data, after step "
-            f"{len(found['history']['losses'])}; it is kept as {aside}. Under its settings that "
+            f"{len(state['history']['losses'])}; it is kept as {aside}. Under its settings that "
             "training goes on; remove the file if you do not want it"
         )
     if _aside(path, key).exists() and not path.exists():
         os.replace(_aside(path, key), path)
-    return told
+    return note
 
 
 def _aside(path: Path, key: str) -> Path:
@@ -121,8 +122,9 @@ class History:
     @property
     def best(self) -> dict[str, float] | None:
         """The evaluation with the lowest watched value (the first on a tie); None without any."""
-        finite = [one for one in self.evaluations if math.isfinite(one[self.watch])]
-        return min(finite, key=lambda one: one[self.watch], default=None)
+        watched = operator.itemgetter(self.watch)
+        finite = (row for row in self.evaluations if math.isfinite(watched(row)))
+        return min(finite, key=watched, default=None)
 
     def stalled(self, patience: int) -> bool:
         """Whether the last ``patience`` evaluations brought nothing better; never for 0."""
@@ -147,8 +149,8 @@ class History:
         if self.evaluations:
             names = list(self.evaluations[0])
             cells = [
-                (int(one["step"]), *(f"{one[name]:.6f}" for name in names[1:]))
-                for one in self.evaluations
+                (int(evaluation["step"]), *(f"{evaluation[name]:.6f}" for name in names[1:]))
+                for evaluation in self.evaluations
             ]
             _write_csv(folder / "evaluations.csv", names, cells)
             self._plot(folder / "curves.png", names[1:])
@@ -156,12 +158,12 @@ class History:
     def _plot(self, path: Path, names: list[str]) -> None:
         """One panel per measure over the steps; the training loss behind the one named loss."""
         figure, panels = figures.panels(7.2, 2.6 * len(names), len(names))
-        steps = [one["step"] for one in self.evaluations]
+        steps = [evaluation["step"] for evaluation in self.evaluations]
         for axes, name in zip(panels, names, strict=True):
             if name == "loss":
                 smooth = _running_mean(self.losses, max(1, int(SMOOTH * len(self.losses))))
                 axes.plot(range(1, len(smooth) + 1), smooth, color=figures.GREY, label="training")
-            values = [one[name] for one in self.evaluations]
+            values = [evaluation[name] for evaluation in self.evaluations]
             axes.plot(steps, values, color=figures.BLUE, marker="o", label="validation")
             if self.best is not None:
                 axes.axvline(self.best["step"], color=figures.RED, linestyle=":", label="kept")

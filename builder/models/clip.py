@@ -40,12 +40,12 @@ class Dual:
     def pixels(self, images: Pixels) -> Tensor:
         """(n, size, size, 3) uint8 → (n, 3, size, size) float32 as the model was trained on."""
         device = next(self.model.parameters()).device
-        one = torch.tensor(images, device=device).permute(0, 3, 1, 2).float() / 255
+        scaled = torch.tensor(images, device=device).permute(0, 3, 1, 2).float() / 255
         mean, std = (
             torch.tensor(value, device=device)[:, None, None]
             for value in (self.processor.image_mean, self.processor.image_std)
         )
-        return (one - mean) / std
+        return (scaled - mean) / std
 
     def ids(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """Token ids and mask, (n, length) each, cut at ``tokens``."""
@@ -77,7 +77,7 @@ class Dual:
     def text(self, text: str) -> npt.NDArray[np.float32]:
         """Unit vector (d,) of a text."""
         with torch.inference_mode():
-            ids = {name: one.to(training.device()) for name, one in self.ids([text]).items()}
+            ids = {name: values.to(training.device()) for name, values in self.ids([text]).items()}
             return _first(self.text_vectors(ids))
 
     def save(self, folder: Path) -> None:
@@ -123,12 +123,12 @@ def pretrained(name: str) -> Dual:
 
 
 def _dual(model: Any, processor: Any, tokenizer: Any) -> Dual:
-    text, vision = (getattr(model.config, f"{one}_config", model.config) for one in _TOWERS)
+    text, vision = (getattr(model.config, f"{tower}_config", model.config) for tower in _TOWERS)
     room = int(text.max_position_embeddings)
     return Dual(model, tokenizer, processor, int(vision.image_size), room)
 
 
-def told(settings: Settings) -> dict[str, Any]:
+def settings_as_json(settings: Settings) -> dict[str, Any]:
     """Settings as a key or report holds them: given weights by name and content, not by path."""
     known = asdict(settings)
     if settings.weights:
@@ -166,5 +166,5 @@ def _first(vectors: Tensor) -> npt.NDArray[np.float32]:
     return np.asarray(vectors[0].cpu().numpy())
 
 
-def _unit(found: Any) -> Tensor:
-    return nn.functional.normalize(getattr(found, "pooler_output", found).float(), dim=-1)
+def _unit(features: Any) -> Tensor:
+    return nn.functional.normalize(getattr(features, "pooler_output", features).float(), dim=-1)

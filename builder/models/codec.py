@@ -67,15 +67,16 @@ class LatentCodec:
     def encode(self, images: Pixels) -> Tensor:
         """(n, H, W, 3) uint8 → (n, channels, H/cell, W/cell) float32: means of the posterior."""
         with training.autocast(self.precision):
-            found: Tensor = self.autoencoder.encode(PixelCodec().encode(images)).latent_dist.mode()
-        return (found.float() - self._shift) * float(self.autoencoder.config.scaling_factor)
+            pixels = PixelCodec().encode(images)
+            latents: Tensor = self.autoencoder.encode(pixels).latent_dist.mode()
+        return (latents.float() - self._shift) * float(self.autoencoder.config.scaling_factor)
 
     @torch.no_grad()
     def decode(self, tensors: Tensor) -> Pixels:
         """The way back, through the decoder."""
-        found = tensors / float(self.autoencoder.config.scaling_factor) + self._shift
+        latents = tensors / float(self.autoencoder.config.scaling_factor) + self._shift
         with training.autocast(self.precision):
-            return PixelCodec().decode(self.autoencoder.decode(found).sample.float())
+            return PixelCodec().decode(self.autoencoder.decode(latents).sample.float())
 
 
 Codec = PixelCodec | LatentCodec
@@ -89,11 +90,11 @@ def load_autoencoder(source: str | Path) -> Any:
     with warnings.catch_warnings():  # of how diffusers asks the Hub, not of what we ask
         warnings.filterwarnings("ignore", message=".*local_dir_use_symlinks")
         try:
-            [found] = weights.load(source, AutoencoderKL)
+            [autoencoder] = weights.load(source, AutoencoderKL)
         except ArasError:
-            [found] = weights.load(source, AutoencoderKL, subfolder="vae")
-    if (found.config.in_channels, found.config.out_channels) != (3, 3):
+            [autoencoder] = weights.load(source, AutoencoderKL, subfolder="vae")
+    if (autoencoder.config.in_channels, autoencoder.config.out_channels) != (3, 3):
         raise ArasError(
-            f"{source}: an autoencoder of {found.config.in_channels} channels; RGB is wanted"
+            f"{source}: an autoencoder of {autoencoder.config.in_channels} channels; RGB is wanted"
         )
-    return found.to(training.device()).eval().requires_grad_(False)
+    return autoencoder.to(training.device()).eval().requires_grad_(False)

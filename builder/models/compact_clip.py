@@ -113,7 +113,7 @@ def build(settings: Settings, vocabulary: int) -> nn.Module:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    one = {
+    tower = {
         "hidden_size": settings.width,
         "intermediate_size": 4 * settings.width,
         "num_attention_heads": max(1, settings.width // 32),
@@ -121,7 +121,7 @@ def build(settings: Settings, vocabulary: int) -> nn.Module:
     }
     config = CLIPConfig(
         text_config={
-            **one,
+            **tower,
             "num_hidden_layers": settings.text_layers,
             "vocab_size": vocabulary,
             "max_position_embeddings": settings.tokens,
@@ -130,7 +130,7 @@ def build(settings: Settings, vocabulary: int) -> nn.Module:
             "eos_token_id": _EOS,
         },
         vision_config={
-            **one,
+            **tower,
             "num_hidden_layers": settings.layers,
             "image_size": settings.size,
             "patch_size": settings.patch,

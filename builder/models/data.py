@@ -60,8 +60,8 @@ class Tiles:
 
 def digest(store: Store, split: str) -> str:
     """Digest of all real tiles and their splits: what a training on ``split`` depends on."""
-    found = {shard: store.find(shard, NEEDS) for shard in shards(store, ("real",))}
-    return digest_of([split, {s: [d for _, d in where.values()] for s, where in found.items()}])
+    columns = {shard: store.find(shard, NEEDS) for shard in shards(store, ("real",))}
+    return digest_of([split, {s: [d for _, d in where.values()] for s, where in columns.items()}])
 
 
 def load(store: Store, split: str) -> Tiles:
@@ -117,8 +117,8 @@ def ahead(make: Callable[[int], Item]) -> Iterator[Callable[[int], Item]]:
         waiting: dict[int, Future[Item]] = {}
 
         def take(step: int) -> Item:
-            found = (waiting.pop(step, None) or pool.submit(make, step)).result()
+            item = (waiting.pop(step, None) or pool.submit(make, step)).result()
             waiting[step + 1] = pool.submit(make, step + 1)
-            return found
+            return item
 
         yield take

@@ -75,7 +75,7 @@ def sample(generator: Generator, layouts: Pixels, seeds: Sequence[int], how: Sam
             return _draw(generator, layouts, seeds, how)
         with training.single_thread():
             parts = [
-                _draw(generator, layouts[i : i + 1], [one], how) for i, one in enumerate(seeds)
+                _draw(generator, layouts[i : i + 1], [seed], how) for i, seed in enumerate(seeds)
             ]
     return np.concatenate(parts)
 
@@ -85,7 +85,7 @@ def _draw(generator: Generator, layouts: Pixels, seeds: Sequence[int], how: Samp
     plan = scheduler(how.sampler, generator.unet.config.prediction_type, clip=codec.cell == 1)
     plan.set_timesteps(how.steps, device=device)
     shape = (codec.channels, *(side // codec.cell for side in layouts.shape[1:]))
-    noise = [np.random.default_rng(one).standard_normal(shape, dtype=np.float32) for one in seeds]
+    noise = [np.random.default_rng(seed).standard_normal(shape, dtype=np.float32) for seed in seeds]
     tiles = torch.from_numpy(np.stack(noise)).to(device)
     layout = one_hot(layouts, device, generator.classes) if generator.takes_layout else None
     guided = layout is not None and how.guidance != 1
@@ -132,13 +132,13 @@ def speed_up(
     networks that are called at few sizes, without gradients: on a GPU the own backend then records
     CUDA graphs, one per size.
     """
-    for one in networks:
+    for network in networks:
         if channels_last:
-            one.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if compiled:
             backend = "inductor" if compiled is True else str(compiled)
             recorded = graphs and compiled is True and training.device().type == "cuda"
-            one.compile(
+            network.compile(
                 backend=backend,
                 mode="reduce-overhead" if recorded else None,
                 dynamic=False if graphs else None,

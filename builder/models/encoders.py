@@ -25,7 +25,8 @@ class Encoder:
     images: Callable[[Sequence[Pixels]], Array]
     texts: Callable[[Sequence[str]], Array]
     identity: str | None
-    facts: dict[str, Any]
+    facts: dict[str, str | int | None]
+    """Source, revision or digest, and sizes, as a result holds them."""
 
 
 def transformers_model(name: str, device: str = "cpu") -> Encoder:
@@ -47,16 +48,17 @@ def transformers_model(name: str, device: str = "cpu") -> Encoder:
 
     @torch.inference_mode()
     def texts(strings: Sequence[str]) -> Array:
-        ids = {key: one.to(device) for key, one in dual.ids(strings).items()}
+        ids = {key: values.to(device) for key, values in dual.ids(strings).items()}
         return np.asarray(dual.text_vectors(ids).cpu().numpy())
 
     known = clip.identity(name, dual.model)
-    facts: dict[str, Any] = {"architecture": type(dual.model).__name__, "max_tokens": dual.tokens}
-    facts["image_size"] = dual.size
+    pin: dict[str, str | None]
     if Path(name).is_dir():
-        facts |= {"source": "folder", "sha256": known}
+        pin = {"source": "folder", "sha256": known}
     elif openclip.names(name):
-        facts |= {"source": "openclip", "sha256": known}
+        pin = {"source": "openclip", "sha256": known}
     else:
-        facts |= {"source": "hub", "revision": getattr(dual.model.config, "_commit_hash", None)}
-    return Encoder(name, images, texts, known, facts)
+        pin = {"source": "hub", "revision": getattr(dual.model.config, "_commit_hash", None)}
+    architecture = type(dual.model).__name__
+    sizes = {"architecture": architecture, "max_tokens": dual.tokens, "image_size": dual.size}
+    return Encoder(name, images, texts, known, {**sizes, **pin})

@@ -69,7 +69,7 @@ def build(settings: Settings, codec: Codec, classes: Sequence[str] = CLASSES) ->
     from builder.models.unet import LayoutUNet
 
     torch.manual_seed(seed(settings.seed, NAME, "initial weights"))
-    made: LayoutUNet = LayoutUNet(
+    network: LayoutUNet = LayoutUNet(
         channels=codec.channels,
         widths=settings.widths,
         layers=settings.layers,
@@ -77,7 +77,7 @@ def build(settings: Settings, codec: Codec, classes: Sequence[str] = CLASSES) ->
         classes=tuple(classes) if settings.condition == "layout" else (),
         prediction_type={"velocity": "v_prediction", "noise": "epsilon"}[settings.prediction],
     )
-    return made
+    return network
 
 
 def is_fresh(store: Store, folder: Path, settings: Settings) -> bool:
@@ -94,7 +94,7 @@ def _key(store: Store, folder: Path, settings: Settings) -> str:
     source = _source(folder, settings)
     if isinstance(source, Path):
         weights = sorted(source.rglob("*.safetensors"))
-        models["own autoencoder"] = digest_of([sha256_file(one) for one in weights])
+        models["own autoencoder"] = digest_of([sha256_file(path) for path in weights])
     what = {**training.identity(settings), "models": models}
     return training.key_of(NAME, VERSION, what, data.digest(store, "train"))
 
@@ -198,8 +198,8 @@ def train_tiles(
             lower=LOWER,
         )
     if team.leads:
-        for one in networks:
-            one.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        for network in networks:
+            network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         save(folder, model, codec, history)
         facts = {
             "settings": asdict(settings),
@@ -287,7 +287,7 @@ def _batch(settings: Settings, crops_at: Callable[[int], Crops], codec: Codec, s
 def save(folder: Path, model: "LayoutUNet", codec: Codec, history: History) -> None:
     """Write the model and its autoencoder; pictures of evaluations of an earlier training go."""
     remove(folder / FILE)
-    known = {training.sample_name(int(one["step"])) for one in history.evaluations}
+    known = {training.sample_name(int(evaluation["step"])) for evaluation in history.evaluations}
     for path in (folder / "samples").glob("*.png"):
         if path.name not in known:
             remove(path)
@@ -338,16 +338,16 @@ def autoencoder_digest(folder: Path, codec: Codec) -> str | None:
 def _network(folder: Path) -> "LayoutUNet":
     from builder.models.unet import LayoutUNet
 
-    told = read_json(folder / "config.json").get("_class_name")
-    if told != LayoutUNet.__name__:
+    kind = read_json(folder / "config.json").get("_class_name")
+    if kind != LayoutUNet.__name__:
         raise ArasError(
-            f"{folder}: holds a {told}, and {LayoutUNet.__name__} is wanted; remove it and run "
+            f"{folder}: holds a {kind}, and {LayoutUNet.__name__} is wanted; remove it and run "
             "`aras train generator` again"
         )
     try:
-        made: tuple[LayoutUNet, dict[str, list[object]]]
-        made = LayoutUNet.from_pretrained(folder, output_loading_info=True)
-        odd = [str(one) for names in made[1].values() for one in names]
+        loaded: tuple[LayoutUNet, dict[str, list[object]]]
+        loaded = LayoutUNet.from_pretrained(folder, output_loading_info=True)
+        odd = [str(name) for names in loaded[1].values() for name in names]
     except ValueError as error:  # a tensor of another shape
         odd = [str(error).split(". ")[0]]
     if odd:
@@ -355,4 +355,4 @@ def _network(folder: Path) -> "LayoutUNet":
             f"{folder}: the weights are of another architecture than config.json tells (first: "
             f"{odd[0]}); remove it and run `aras train generator` again"
         )
-    return made[0]
+    return loaded[0]

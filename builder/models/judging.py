@@ -61,8 +61,8 @@ class Judge:
             path = self.folder / "samples" / training.sample_name(step)
             with atomic(path) as temporary:
                 temporary.write_bytes(encode_png(self._grid(drawn)))
-        found = segmenter.look(self.segmenter, drawn)[1]
-        return {"loss": loss, "frechet": frechet(real, Moments.of(found))}
+        features = segmenter.look(self.segmenter, drawn)[1]
+        return {"loss": loss, "frechet": frechet(real, Moments.of(features))}
 
     def _span(self, chunk: int) -> slice:
         return slice(chunk * self.batch, (chunk + 1) * self.batch)
@@ -74,7 +74,7 @@ class Judge:
         images, masks = self.images[span], self.masks[span]
         codec, device = self.generator.codec, training.device()
         shape = (codec.channels, *(side // codec.cell for side in masks.shape[1:]))
-        found = []
+        losses = []
         for turn, levels in enumerate(self._levels()[:, span]):
             rngs = [rng_of(self.seed, "noise", turn, span.start + i) for i in range(len(images))]
             noise = np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in rngs])
@@ -85,8 +85,8 @@ class Judge:
                 torch.from_numpy(levels).to(device),
                 torch.zeros(len(images), dtype=torch.bool, device=device),
             )
-            found.append(self.objective.each(self.generator.unet, batch).cpu().numpy())
-        return np.concatenate(found)
+            losses.append(self.objective.each(self.generator.unet, batch).cpu().numpy())
+        return np.concatenate(losses)
 
     def _levels(self) -> npt.NDArray[np.int64]:
         """(ROUNDS, n) noise levels, the same in every evaluation."""

@@ -32,7 +32,7 @@ def nearest(
     if len(gallery) < k:
         raise ArasError(f"{k} nearest neighbours asked for, only {len(gallery)} rows to look in")
     places = np.empty((len(queries), k), dtype=np.int64)
-    found = np.empty((len(queries), k), dtype=np.float64)
+    distances = np.empty((len(queries), k), dtype=np.float64)
     # A few more than k survive each block, so that rounding in the quick form costs no neighbour.
     spare = k + 8
     for start in range(0, len(queries), BLOCK):
@@ -55,8 +55,8 @@ def nearest(
         exact = np.linalg.norm(gap - part[:, None].astype(np.float64), axis=2)
         order = np.lexsort((candidates, exact), axis=1)[:, :k]
         places[start : start + BLOCK] = np.take_along_axis(candidates, order, axis=1)
-        found[start : start + BLOCK] = np.take_along_axis(exact, order, axis=1)
-    return places, found
+        distances[start : start + BLOCK] = np.take_along_axis(exact, order, axis=1)
+    return places, distances
 
 
 def perceptual_hash(image: npt.NDArray[np.uint8]) -> int:
@@ -96,17 +96,17 @@ def nearest_hash(
     if not len(gallery):
         raise ArasError("no hashes to look in: the gallery is empty")
     places = np.zeros(len(queries), dtype=np.int64)
-    found = np.full(len(queries), 65, dtype=np.int64)
+    fewest_bits = np.full(len(queries), 65, dtype=np.int64)
     for start in range(0, len(queries), HASHES):
         part = slice(start, start + HASHES)
         for first in range(0, len(gallery), BLOCK):
             bits = _bits(queries[part, None] ^ gallery[None, first : first + BLOCK])
             best = bits.argmin(axis=1)
             fewest = bits[np.arange(len(bits)), best]
-            nearer = fewest < found[part]
+            nearer = fewest < fewest_bits[part]
             places[part][nearer] = first + best[nearer]
-            found[part][nearer] = fewest[nearer]
-    return places, found
+            fewest_bits[part][nearer] = fewest[nearer]
+    return places, fewest_bits
 
 
 def _bits(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:

@@ -78,12 +78,12 @@ def identity(spec: str) -> str:
 def weights_of(path: Path) -> dict[str, Tensor]:
     """The state dict in a file, of weights alone (nothing in it is run). Raises ArasError."""
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         first = str(error).splitlines()[0]
         raise ArasError(f"{path}: not a file of OpenCLIP weights ({first})") from error
-    found = found.get("state_dict", found) if isinstance(found, dict) else {}
-    return {name.removeprefix("module."): one for name, one in found.items()}
+    content = content.get("state_dict", content) if isinstance(content, dict) else {}
+    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
 
 
 def converted(state: dict[str, Tensor], activation: str, name: str) -> Any:
@@ -102,10 +102,10 @@ def converted(state: dict[str, Tensor], activation: str, name: str) -> Any:
             f"{name}: has no {error.args[0]}; wanted are OpenCLIP weights of a ViT such as ViT-B-32"
         ) from error
     model = CLIPModel(config)
-    made: dict[str, Tensor] = {}
+    renamed: dict[str, Tensor] = {}
     for key, value in state.items():
-        made.update(_renamed(key, value.float()))
-    problems = model.load_state_dict(made, strict=False)
+        renamed.update(_renamed(key, value.float()))
+    problems = model.load_state_dict(renamed, strict=False)
     if problems.missing_keys or problems.unexpected_keys:
         wrong = [*problems.missing_keys, *problems.unexpected_keys][:3]
         raise ArasError(f"{name}: not the weights of an OpenCLIP ViT: {', '.join(wrong)}")
@@ -176,16 +176,16 @@ def _renamed(key: str, value: Tensor) -> dict[str, Tensor]:
         return {_NAMES[key]: value}
     if key in _TURNED:
         return {_TURNED[key]: value.T}
-    found = _BLOCK.fullmatch(key)
-    if not found:
+    match = _BLOCK.fullmatch(key)
+    if not match:
         return {} if key == "attn_mask" else {key: value}
-    side, number, inside = found.groups()
+    side, number, inside = match.groups()
     layer = f"{'vision' if side else 'text'}_model.encoder.layers.{number}."
     if inside.startswith("attn.in_proj_"):
         kind = inside.removeprefix("attn.in_proj_")
         return {
-            f"{layer}self_attn.{one}_proj.{kind}": part
-            for one, part in zip("qkv", value.chunk(3), strict=True)
+            f"{layer}self_attn.{part_name}_proj.{kind}": part
+            for part_name, part in zip("qkv", value.chunk(3), strict=True)
         }
     module, _, kind = inside.rpartition(".")
     return {f"{layer}{_INSIDE.get(module, module)}.{kind}": value}

@@ -32,7 +32,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Found:
+class Files:
     """The folders of a pipeline and of its ControlNet, and what pins them."""
 
     model: Path
@@ -43,7 +43,7 @@ class Found:
     """sha256 over all files that are loaded."""
 
 
-def find(sources: Sources) -> Found:
+def find(sources: Sources) -> Files:
     """Look for the weights on this machine. Raises ArasError saying how to get what is missing."""
     model, name = _folder(sources.model, INDEX, "pipeline")
     index = _json(model / INDEX)
@@ -62,7 +62,7 @@ def find(sources: Sources) -> Found:
         name = f"{name} with {other}"
         files = [path for path in controlnet.glob("*") if _is_read(path)]
         digests.append(weights.digest(files, controlnet, sources.controlnet.cache))
-    return Found(model, controlnet, name, digests[0] if len(digests) == 1 else digest_of(digests))
+    return Files(model, controlnet, name, digests[0] if len(digests) == 1 else digest_of(digests))
 
 
 def _folder(source: weights.Weights, mark: str, kind: str) -> tuple[Path, str]:
@@ -73,12 +73,12 @@ def _folder(source: weights.Weights, mark: str, kind: str) -> tuple[Path, str]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ArasError(f"{path}: cannot be read ({error}); fetch the model again") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise ArasError(f"{path}: holds no JSON object; fetch the model again")
-    return found
+    return value
 
 
 def _is_read(path: Path) -> bool:
@@ -121,17 +121,17 @@ class Artist:
     def _draw(self, layouts: Pixels, seeds: Sequence[int]) -> Pixels:
         side = self.ask.size or layouts.shape[2]
         given: dict[str, Any] = {
-            "generator": [torch.Generator().manual_seed(one) for one in seeds],
+            "generator": [torch.Generator().manual_seed(seed) for seed in seeds],
             "num_inference_steps": self.ask.steps,
             "output_type": "np",
         }
         if self.sized:
             given |= {"height": side * layouts.shape[1] // layouts.shape[2], "width": side}
         if self.prompted:
-            given["prompt"] = [_words(self.ask.prompt, one) for one in layouts]
+            given["prompt"] = [_words(self.ask.prompt, layout) for layout in layouts]
             given["guidance_scale"] = self.ask.guidance
             if self.ask.negative:
-                given["negative_prompt"] = [_words(self.ask.negative, one) for one in layouts]
+                given["negative_prompt"] = [_words(self.ask.negative, layout) for layout in layouts]
         else:
             given["batch_size"] = len(layouts)
         if self.layout:
@@ -143,7 +143,7 @@ class Artist:
         return shrink(np.asarray(drawn, np.float32), layouts.shape[1:], self.name)
 
 
-def load(ask: PipelineAsk, found: Found) -> Artist:
+def load(ask: PipelineAsk, files: Files) -> Artist:
     """The pipeline, on the GPU where there is one.
 
     bfloat16 on a GPU and float32 on the CPU unless ``dtype`` says otherwise. Raises ArasError:
@@ -161,16 +161,16 @@ def load(ask: PipelineAsk, found: Found) -> Artist:
     diffusers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.disable_progress_bar()
     with _telling(ask.model):
-        index = _json(found.model / INDEX)
+        index = _json(files.model / INDEX)
         without = {key: None for key in LEFT_OUT if key in index}
-        if found.controlnet:
-            kind = _json(found.controlnet / weights.CONFIG).get("_class_name", "")
-            net = getattr(diffusers, kind).from_pretrained(found.controlnet, **how)
+        if files.controlnet:
+            kind = _json(files.controlnet / weights.CONFIG).get("_class_name", "")
+            net = getattr(diffusers, kind).from_pretrained(files.controlnet, **how)
             pipe = diffusers.AutoPipelineForText2Image.from_pretrained(
-                found.model, controlnet=net, **without, **how
+                files.model, controlnet=net, **without, **how
             )
         else:
-            pipe = diffusers.DiffusionPipeline.from_pretrained(found.model, **without, **how)
+            pipe = diffusers.DiffusionPipeline.from_pretrained(files.model, **without, **how)
     pipe.set_progress_bar_config(disable=True)
     return Artist(pipe.to(device), ask, *_inputs(pipe))
 
@@ -186,8 +186,9 @@ def _inputs(pipe: Any) -> tuple[str | None, bool, bool]:
     foreign = (_FOREIGN & set(takes)) - {layout}
     needed = {
         key
-        for key, one in takes.items()
-        if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
+        for key, parameter in takes.items()
+        if parameter.default is parameter.empty
+        and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
     } - {"prompt", layout}
     if (missing := _WANTED - set(takes)) or foreign or needed:
         why = f"wants {', '.join(sorted(foreign | needed))}" if foreign or needed else ""
@@ -204,7 +205,7 @@ def conditions(layouts: Pixels, factor: int) -> list[Any]:
     from PIL import Image
 
     wide = layouts.repeat(factor, axis=1).repeat(factor, axis=2)
-    return [Image.fromarray(one) for one in PALETTE[wide]]
+    return [Image.fromarray(picture) for picture in PALETTE[wide]]
 
 
 def shrink(drawn: npt.NDArray[np.float32], size: Sequence[int], name: str) -> Pixels:

@@ -42,11 +42,11 @@ def clip(weights: Weights) -> Clip:
     from builder.models.encoders import transformers_model
     from builder.models.training import device
 
-    found = transformers_model(str(weights.locate()), str(device()))
+    encoder = transformers_model(str(weights.locate()), str(device()))
     return Clip(
-        _steady(lambda some: _unit(found.images(some))),
-        _steady(lambda some: _unit(found.texts(some))),
-        int(found.facts["max_tokens"]),
+        _steady(lambda some: _unit(encoder.images(some))),
+        _steady(lambda some: _unit(encoder.texts(some))),
+        int(encoder.facts["max_tokens"]),
     )
 
 
@@ -107,12 +107,12 @@ def _transformers_vision(weights: Weights, here: Any) -> Encode:
     def encode(images: Sequence[Pixels]) -> Vectors:
         ready = processor(images=list(images), return_tensors="pt")["pixel_values"].to(here)
         if hasattr(network, "get_image_features"):
-            found = network.get_image_features(pixel_values=ready)
-            return _vectors(getattr(found, "pooler_output", found), weights.name)
-        found = network(pixel_values=ready)
-        pooled = getattr(found, "pooler_output", None)
+            output = network.get_image_features(pixel_values=ready)
+            return _vectors(getattr(output, "pooler_output", output), weights.name)
+        output = network(pixel_values=ready)
+        pooled = getattr(output, "pooler_output", None)
         if pooled is None:
-            last = found.last_hidden_state  # (n, tokens, d) or (n, d, h, w)
+            last = output.last_hidden_state  # (n, tokens, d) or (n, d, h, w)
             pooled = last.mean(dim=1) if last.ndim == 3 else last.flatten(2).mean(dim=2)
         return _vectors(pooled.flatten(1), weights.name)
 
@@ -130,7 +130,7 @@ def _steady(encode: Encode) -> Encode:
             if device().type != "cpu":
                 return encode(items)
             with single_thread():
-                return np.concatenate([encode([one]) for one in items])
+                return np.concatenate([encode([item]) for item in items])
 
     return one_by_one
 
@@ -141,8 +141,8 @@ def _unit(vectors: Any) -> Vectors:
     return np.asarray(values / np.maximum(length, 1e-12), dtype=np.float32)
 
 
-def _vectors(found: Any, name: str) -> Vectors:
-    values = np.asarray(found.float().cpu().numpy(), dtype=np.float32)
+def _vectors(features: Any, name: str) -> Vectors:
+    values = np.asarray(features.float().cpu().numpy(), dtype=np.float32)
     if values.ndim != 2:
         raise ArasError(f"{name}: gives {values.shape} for images; vectors (n, d) are wanted")
     return values

@@ -19,7 +19,7 @@ from builder.land.columns import SPLITS, STREAM_PREFIX
 from builder.land.pictures import decode_png, image_bytes
 from builder.models import training
 from builder.models.checkpoint import History
-from builder.models.clip import Dual, start, told
+from builder.models.clip import Dual, settings_as_json, start
 from builder.models.compact_clip import NAME, PROFILES, Pixels, Settings, shrink
 from builder.models.record import FILE, Record, Trained, require
 from builder.models.team import ALONE, Team
@@ -83,8 +83,8 @@ def train_pairs(
     device = training.device()
     towers: Any = dual.model if team.world == 1 else team.share(_Towers(dual))
     asked = dual.ids(pairs.texts)
-    columns = (np.unique(np.array(one), return_inverse=True)[1] for one in (pairs.texts, pairs.ids))
-    group = torch.from_numpy(np.stack(list(columns), axis=1))
+    labels = [np.unique(marks, return_inverse=True)[1] for marks in (pairs.texts, pairs.ids)]
+    group = torch.from_numpy(np.stack(labels, axis=1))
     job = training.Job(folder, key, settings.steps, settings.learning_rate)
 
     def loss_at(step: int, part: int) -> Tensor:
@@ -92,7 +92,7 @@ def train_pairs(
         drawn = rows[rng.choice(len(rows), settings.batch, replace=len(rows) < settings.batch)]
 
         def ready(index: npt.NDArray[np.int64]) -> tuple[Tensor, dict[str, Tensor]]:
-            ids = {n: one[index].to(device) for n, one in asked.items()}
+            ids = {n: values[index].to(device) for n, values in asked.items()}
             return dual.pixels(pairs.pixels[index]), ids
 
         def encode(rows: slice) -> tuple[Tensor, Tensor]:
@@ -155,12 +155,12 @@ def in_chunks(
     if len(parts) == 1:
         return loss_of(*encode(parts[0]))
     with torch.no_grad():
-        made = [torch.cat(one) for one in zip(*map(encode, parts), strict=True)]
-    leaves = [one.requires_grad_() for one in made]
+        vectors = [torch.cat(side) for side in zip(*map(encode, parts), strict=True)]
+    leaves = [side.requires_grad_() for side in vectors]
     loss = loss_of(*leaves)
     gradients = torch.autograd.grad(loss, leaves, retain_graph=True)
     for part in parts:
-        torch.autograd.backward(encode(part), [one[part] for one in gradients])
+        torch.autograd.backward(encode(part), [gradient[part] for gradient in gradients])
     return loss
 
 
@@ -172,13 +172,13 @@ def embed(
     dual.model.eval()
     device = training.device()
     asked = dual.ids(texts)
-    made: list[list[npt.NDArray[np.float32]]] = [[], []]
+    vectors: list[list[npt.NDArray[np.float32]]] = [[], []]
     for i in range(0, len(pixels), batch):
-        made[0].append(dual.image_vectors(dual.pixels(pixels[i : i + batch])).cpu().numpy())
+        vectors[0].append(dual.image_vectors(dual.pixels(pixels[i : i + batch])).cpu().numpy())
     for i in range(0, len(texts), batch):
-        part = {name: one[i : i + batch].to(device) for name, one in asked.items()}
-        made[1].append(dual.text_vectors(part).cpu().numpy())
-    return np.concatenate(made[0]), np.concatenate(made[1])
+        part = {name: values[i : i + batch].to(device) for name, values in asked.items()}
+        vectors[1].append(dual.text_vectors(part).cpu().numpy())
+    return np.concatenate(vectors[0]), np.concatenate(vectors[1])
 
 
 def is_fresh(store: Store, folder: Path, settings: Settings) -> bool:
@@ -201,7 +201,11 @@ def train(store: Store, folder: Path, settings: Settings) -> Trained:
     if team.leads:
         remove(folder / FILE)
         dual.save(folder)
-        facts = {"settings": told(settings), "pairs": len(pairs.texts), "processes": team.world}
+        facts = {
+            "settings": settings_as_json(settings),
+            "pairs": len(pairs.texts),
+            "processes": team.world,
+        }
         training.finish(job, WEIGHTS, History(losses), facts)
     team.wait()
     return Trained(require(folder, NAME), fresh=True)
@@ -210,18 +214,18 @@ def train(store: Store, folder: Path, settings: Settings) -> Trained:
 def load_texts(store: Store, stream: str) -> dict[str, str]:
     """Caption of every real train tile that has one, by id. Raises ArasError for too few."""
     caption = STREAM_PREFIX + stream
-    found: dict[str, str] = {}
+    captions: dict[str, str] = {}
     for _, table in store.scan(shards(store, ("real",)), ("id", "split", caption)):
         columns = (table.column(n).to_pylist() for n in ("id", "split", caption))
-        for one, split, entry in zip(*columns, strict=True):
+        for row, split, entry in zip(*columns, strict=True):
             if split == SPLITS.index("train") and entry and entry["text"]:
-                found[one] = entry["text"]
-    if len(found) < 2:
+                captions[row] = entry["text"]
+    if len(captions) < 2:
         raise ArasError(
-            f"{len(found)} real train tiles have a caption in stream {stream!r}; at least "
+            f"{len(captions)} real train tiles have a caption in stream {stream!r}; at least "
             "2 are needed: change [split], or run `aras caption` again"
         )
-    return found
+    return captions
 
 
 def load_pairs(store: Store, texts: dict[str, str], size: int) -> Pairs:
@@ -229,18 +233,18 @@ def load_pairs(store: Store, texts: dict[str, str], size: int) -> Pairs:
     ids: list[str] = []
     pixels: list[Pixels] = []
     for _, table in store.scan(shards(store, ("real",)), ("id", "image")):
-        part = table.filter(pa.array([one in texts for one in table["id"].to_pylist()], pa.bool_()))
+        part = table.filter(pa.array([row in texts for row in table["id"].to_pylist()], pa.bool_()))
         names = part.column("id").to_pylist()
         ids += names
         pixels += [
             shrink(decode_png(image, name), size)
             for name, image in zip(names, image_bytes(part.column("image")), strict=True)
         ]
-    return Pairs(ids, np.stack(pixels), [texts[one] for one in ids])
+    return Pairs(ids, np.stack(pixels), [texts[row] for row in ids])
 
 
 def _key(store: Store, settings: Settings) -> str:
     needs = ("id", "image", "split", STREAM_PREFIX + settings.stream)
-    found = {shard: store.find(shard, needs) for shard in shards(store, ("real",))}
-    data = digest_of({s: [d for _, d in where.values()] for s, where in found.items()})
-    return training.key_of(NAME, VERSION, told(settings), data)
+    columns = {shard: store.find(shard, needs) for shard in shards(store, ("real",))}
+    data = digest_of({s: [d for _, d in where.values()] for s, where in columns.items()})
+    return training.key_of(NAME, VERSION, settings_as_json(settings), data)

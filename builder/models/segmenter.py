@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -127,7 +126,7 @@ def train(store: Store, folder: Path, settings: Settings) -> Trained:
     model, history, job = train_tiles(folder, key, tiles, settings)
     remove(folder / FILE)
     model.save_pretrained(folder)  # type: ignore[operator]
-    report = evaluate(model, held_out)
+    report = asdict(evaluate(model, held_out))
     write_json(folder / "test.json", report)
     facts = {"settings": asdict(settings), "data": tiles.digest, "test": report}
     return Trained(training.finish(job, WEIGHTS, history, facts), fresh=True)
@@ -174,29 +173,43 @@ def _look(
     return np.asarray(ids.cpu().numpy()), np.asarray(features.cpu().numpy())
 
 
-def evaluate(model: nn.Module, tiles: data.Tiles) -> dict[str, Any]:
-    """Scores over all pixels of ``tiles`` pooled together: see `scores`."""
+@dataclass(frozen=True)
+class Scores:
+    """Scores of pixels pooled over ``tiles``, as test.json and the record hold them.
+
+    F1 = 2TP/(2TP+FP+FN) and IoU = TP/(TP+FP+FN) are given per class, None for a class that is
+    neither in truth nor prediction; means run over the classes that occur in the truth. Rows of
+    ``confusion`` are the truth, columns the prediction.
+    """
+
+    tiles: int
+    accuracy: float
+    macro_f1: float | None
+    mean_iou: float | None
+    f1: dict[str, float | None]
+    iou: dict[str, float | None]
+    confusion: list[list[int]]
+
+
+def evaluate(model: nn.Module, tiles: data.Tiles) -> Scores:
+    """Scores over all pixels of ``tiles`` pooled together."""
     model.eval()
     confusion = np.zeros((len(CLASSES), len(CLASSES)), dtype=np.int64)
     for start in range(0, len(tiles), 16):
         block = tiles.pixels[start : start + 16]
-        found, _ = look(model, block[..., :3])
-        pairs = block[..., 3].astype(np.int64) * len(CLASSES) + found
+        predicted, _ = look(model, block[..., :3])
+        pairs = block[..., 3].astype(np.int64) * len(CLASSES) + predicted
         confusion += np.bincount(pairs.ravel(), minlength=confusion.size).reshape(confusion.shape)
-    return {"tiles": len(tiles), **scores(confusion)}
+    return scores(confusion, len(tiles))
 
 
-def scores(confusion: npt.NDArray[np.int64]) -> dict[str, Any]:
-    """Pixel-pooled scores of a confusion matrix (rows: truth, columns: prediction).
-
-    F1 = 2TP/(2TP+FP+FN), IoU = TP/(TP+FP+FN) per class; macro means run over the classes that
-    occur in the truth. A class that is neither in truth nor prediction has None.
-    """
+def scores(confusion: npt.NDArray[np.int64], tiles: int = 0) -> Scores:
+    """The scores of a confusion matrix (rows: truth, columns: prediction) over ``tiles``."""
     hit = np.diag(confusion).astype(float)
-    truth, found = confusion.sum(1).astype(float), confusion.sum(0).astype(float)
-    union = truth + found - hit
+    truth, predicted = confusion.sum(1).astype(float), confusion.sum(0).astype(float)
+    union = truth + predicted - hit
     with np.errstate(invalid="ignore", divide="ignore"):
-        iou, f1 = hit / union, 2 * hit / (truth + found)
+        iou, f1 = hit / union, 2 * hit / (truth + predicted)
     there = truth > 0
 
     def named(values: npt.NDArray[np.float64]) -> dict[str, float | None]:
@@ -205,11 +218,12 @@ def scores(confusion: npt.NDArray[np.int64]) -> dict[str, Any]:
             for name, value in zip(CLASSES, values, strict=True)
         }
 
-    return {
-        "accuracy": round(float(hit.sum() / max(1.0, truth.sum())), 4),
-        "macro_f1": round(float(f1[there].mean()), 4) if there.any() else None,
-        "mean_iou": round(float(iou[there].mean()), 4) if there.any() else None,
-        "f1": named(f1),
-        "iou": named(iou),
-        "confusion": confusion.tolist(),
-    }
+    return Scores(
+        tiles=tiles,
+        accuracy=round(float(hit.sum() / max(1.0, truth.sum())), 4),
+        macro_f1=round(float(f1[there].mean()), 4) if there.any() else None,
+        mean_iou=round(float(iou[there].mean()), 4) if there.any() else None,
+        f1=named(f1),
+        iou=named(iou),
+        confusion=confusion.tolist(),
+    )

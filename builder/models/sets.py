@@ -52,13 +52,13 @@ class Moments:
 
 def moments(parts: Iterable[npt.ArrayLike]) -> Moments:
     """Moments of all parts, merged in their order. Raises ArasError when there is none."""
-    found: Moments | None = None
+    total: Moments | None = None
     for part in parts:
-        one = Moments.of(part)
-        found = one if found is None else found.merge(one)
-    if found is None:
+        own = Moments.of(part)
+        total = own if total is None else total.merge(own)
+    if total is None:
         raise ArasError("there are no features to measure")
-    return found
+    return total
 
 
 def frechet(a: Moments, b: Moments) -> float:
@@ -90,10 +90,10 @@ def frechet_interval(
     so raise a distance that grows as images get fewer. Costs ``groups`` distances: 10 of 5,000
     images in 768 dimensions take 2.6 CPU seconds, growing with the cube of the dimensions.
     """
-    a, b = (np.asarray(one, dtype=np.float64) for one in (real, other))
+    a, b = (np.asarray(side, dtype=np.float64) for side in (real, other))
     if min(len(a), len(b)) < 2 * groups:
         raise ArasError(f"an interval needs at least {2 * groups} images on each side")
-    sides = [[Moments.of(one[g::groups]) for g in range(groups)] for one in (a, b)]
+    sides = [[Moments.of(side[g::groups]) for g in range(groups)] for side in (a, b)]
     without = [
         frechet(*(_merged([*side[:g], *side[g + 1 :]]) for side in sides)) for g in range(groups)
     ]
@@ -115,17 +115,17 @@ def frechet_at_infinity(
     FD is biased upwards by about c/N; subsets of both sides of ``points`` sizes N, from half of
     the smaller side to all of it, give the line.
     """
-    a, b = (np.asarray(one, dtype=np.float64) for one in (real, other))
+    a, b = (np.asarray(side, dtype=np.float64) for side in (real, other))
     most = min(len(a), len(b))
     if most < 16:
         raise ArasError(f"extrapolating needs at least 16 images on each side, there are {most}")
     sizes = np.unique(np.linspace(most // 2, most, points).astype(int))
-    found = []
+    distances = []
     for size in sizes:
-        part = (one[rng.permutation(len(one))[:size]] for one in (a, b))
-        found.append(frechet(*(Moments.of(one) for one in part)))
+        part = (side[rng.permutation(len(side))[:size]] for side in (a, b))
+        distances.append(frechet(*(Moments.of(sample) for sample in part)))
     design = np.column_stack([np.ones(len(sizes)), 1 / sizes])
-    solution, residual, *_ = np.linalg.lstsq(design, np.array(found), rcond=None)
+    solution, residual, *_ = np.linalg.lstsq(design, np.array(distances), rcond=None)
     freedom = max(1, len(sizes) - 2)
     spread = float(residual[0]) / freedom if len(residual) else 0.0
     error = np.sqrt(spread * np.linalg.inv(design.T @ design)[0, 0])
@@ -144,16 +144,16 @@ def kid(
 
     The unbiased MMD² with kernel (xᵀy/d + 1)³; may come out a little below zero.
     """
-    a, b = (np.asarray(one, dtype=np.float64) for one in (real, other))
+    a, b = (np.asarray(side, dtype=np.float64) for side in (real, other))
     size = min(size, len(a), len(b))
     if size < 2:
         raise ArasError("KID needs at least two images on each side")
-    found = []
+    distances = []
     for _ in range(subsets):
-        x, y = (one[rng.choice(len(one), size, replace=False)] for one in (a, b))
-        found.append(1000 * _mmd(x, y))
-    low, high = np.percentile(found, (2.5, 97.5))
-    return float(np.mean(found)), float(low), float(high)
+        x, y = (side[rng.choice(len(side), size, replace=False)] for side in (a, b))
+        distances.append(1000 * _mmd(x, y))
+    low, high = np.percentile(distances, (2.5, 97.5))
+    return float(np.mean(distances)), float(low), float(high)
 
 
 def _mmd(x: Floats, y: Floats) -> float:
@@ -169,7 +169,7 @@ def precision_recall(real: npt.ArrayLike, other: npt.ArrayLike, k: int = 5) -> d
     A point is covered where it lies strictly inside the k-th nearest neighbour ball of a point
     of the other side. Compare at equal numbers of images only.
     """
-    a, b = (np.asarray(one, dtype=np.float64) for one in (real, other))
+    a, b = (np.asarray(side, dtype=np.float64) for side in (real, other))
     if min(len(a), len(b)) <= k:
         raise ArasError(f"k = {k} neighbours need more than {k} images on each side")
     radius_a = nearest(a, a, k + 1)[1][:, k]

@@ -37,9 +37,10 @@ class Training:
 
     def settings(self) -> Any:
         """The profile with those of the recipe's own values in place that it has."""
-        made = own(self._module().PROFILES[self.profile], self.overrides)
-        cut = hasattr(made, "crop")
-        return dataclasses.replace(made, crop=min(made.crop, self.tile)) if cut else made
+        settings = own(self._module().PROFILES[self.profile], self.overrides)
+        if not hasattr(settings, "crop"):
+            return settings
+        return dataclasses.replace(settings, crop=min(settings.crop, self.tile))
 
     def stale(self, store: Store) -> bool:
         return not self._module().is_fresh(store, self.folder, self.settings())
@@ -54,11 +55,11 @@ class Training:
 
         if (record := Record.read(self.folder)) is None:
             return
-        told = record.settings
-        wanted = json.loads(json.dumps(training.identity(self.settings())))  # as in a record
-        other = [name for name in wanted if name in told and told[name] != wanted[name]]
+        trained = record.settings
+        asked = json.loads(json.dumps(training.identity(self.settings())))  # as in a record
+        other = [name for name in asked if name in trained and trained[name] != asked[name]]
         if other:
-            trained, asked = ({name: one[name] for name in other} for one in (told, wanted))
+            trained, asked = ({name: values[name] for name in other} for values in (trained, asked))
             raise ArasError(
                 f"{self.folder} is stale: it was trained with {_assigned(trained)}, and the recipe "
                 f"says {_assigned(asked)}. Run `aras train {self.model}`, or write in "
@@ -90,7 +91,7 @@ class Training:
 
 def own(profile: Any, values: dict[str, Any]) -> Any:
     """A model's profile with those of the recipe's own ``values`` in place that it has."""
-    known = {one.name for one in dataclasses.fields(profile)}
+    known = {part.name for part in dataclasses.fields(profile)}
     return dataclasses.replace(profile, **{k: v for k, v in values.items() if k in known})
 
 

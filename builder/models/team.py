@@ -34,8 +34,8 @@ class Team:
         import torch
         from accelerate import Accelerator
 
-        one = Accelerator(cpu=not torch.cuda.is_available())
-        return cls(one.process_index, one.num_processes, one)
+        accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        return cls(accelerator.process_index, accelerator.num_processes, accelerator)
 
     @property
     def leads(self) -> bool:
@@ -82,7 +82,7 @@ class Team:
             from accelerate.utils import gather_object
 
             own = gather_object(own)
-        return [found for _, found in sorted(own, key=lambda one: one[0])]
+        return [result for _, result in sorted(own, key=lambda pair: pair[0])]
 
     def agree(self, value: Item) -> Item:
         """The leader's value, for all: what decides must be the same number everywhere."""

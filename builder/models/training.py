@@ -82,11 +82,11 @@ def enough_memory(label: str, lower: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        told = str(error).split("\n")[0]
+        text = str(error).split("\n")[0]
         known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        if not known and "allocate memory" not in told:  # the CPU's allocator has no own error
+        if not known and "allocate memory" not in text:  # the CPU's allocator has no own error
             raise
-        raise WorkFailed(f"{label}: out of memory ({told}); {lower}") from error
+        raise WorkFailed(f"{label}: out of memory ({text}); {lower}") from error
 
 
 def key_of(name: str, version: int, settings: Mapping[str, Any], data: str) -> str:
@@ -96,9 +96,9 @@ def key_of(name: str, version: int, settings: Mapping[str, Any], data: str) -> s
 def identity(settings: Any) -> dict[str, Any]:
     """The settings that decide what is learnt: all but `stage.setting` fields."""
     return {
-        one.name: getattr(settings, one.name)
-        for one in fields(settings)
-        if one.metadata.get("identity", True)
+        part.name: getattr(settings, part.name)
+        for part in fields(settings)
+        if part.metadata.get("identity", True)
     }
 
 
@@ -162,7 +162,7 @@ def fit(
                     best = _copy(published)
                 model.train()
             if team.leads and done < job.steps and (judged or done % job.checkpoint_every == 0):
-                states = {name: one.state_dict() for name, one in parts.items()}
+                states = {name: part.state_dict() for name, part in parts.items()}
                 checkpoint.save(job.checkpoint, {"key": job.key, "best": best, **states})
     if best is not None:
         bare.load_state_dict(best)
@@ -228,8 +228,8 @@ def _gradients(
 
 def _bad(job: Job, step: int, value: float, norm: float) -> str:
     kept = "there is no checkpoint yet"
-    if (found := checkpoint.load(job.checkpoint, job.key, torch.device("cpu"))) is not None:
-        good = len(found["history"]["losses"])
+    if (state := checkpoint.load(job.checkpoint, job.key, torch.device("cpu"))) is not None:
+        good = len(state["history"]["losses"])
         kept = f"the last good checkpoint, after step {good}, is kept: {job.checkpoint}"
     what = f"the loss is {value}" if not math.isfinite(value) else f"the gradient's norm is {norm}"
     return (
@@ -243,14 +243,14 @@ def _resume(job: Job, parts: Mapping[str, Any]) -> dict[str, Tensor] | None:
     state = checkpoint.load(job.checkpoint, job.key, device())
     if state is None:
         return None
-    for name, one in parts.items():
-        one.load_state_dict(state[name])
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
     best: dict[str, Tensor] | None = state["best"]
     return best
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:
-    return {name: one.detach().cpu().clone() for name, one in model.state_dict().items()}
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
 
 def _schedule(step: int, steps: int) -> float:

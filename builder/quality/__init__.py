@@ -1,1 +1,1 @@
-"""Quality of image sets: distances between feature distributions, nearest neighbours, hashes."""
+"""Judging tiles: a subject and its stage in one file, from pixels to memorised training data."""

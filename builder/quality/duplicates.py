@@ -39,6 +39,7 @@ WINDOW = 512
 larger buckets, of near-equal hashes, can lose a pair, and then the cluster is mostly found."""
 
 _PAIRS_AT_ONCE = 1 << 14
+TRAIN = SPLITS.index("train")
 
 
 def pixel_digest(image: U8) -> str:
@@ -62,7 +63,9 @@ def thumbnail(image: U8) -> bytes:
 def exact_clusters(digests: Sequence[str]) -> I64:
     """(n,) the number of the first image with the same digest."""
     first: dict[str, int] = {}
-    return np.array([first.setdefault(one, i) for i, one in enumerate(digests)], dtype=np.int64)
+    return np.array(
+        [first.setdefault(digest, i) for i, digest in enumerate(digests)], dtype=np.int64
+    )
 
 
 def near_clusters(
@@ -149,11 +152,8 @@ def _joined(pairs: list[tuple[I64, I64]]) -> tuple[I64, I64]:
     return np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs])
 
 
-TRAIN = SPLITS.index("train")
-
-
 @dataclass(frozen=True)
-class Found:
+class Clusters:
     """Cluster names of the rows that share one, by row id, and synthetic rows that repeat a real
     validation or test tile."""
 
@@ -179,7 +179,7 @@ class Duplicates(Stage):
     surveys = ("id", "split", *LOOKS)
     adds = ("duplicate_cluster", "near_duplicate_cluster", "repeats_held_out")
 
-    def survey(self, scan: Scan) -> Found:
+    def survey(self, scan: Scan) -> Clusters:
         ids: list[str] = []
         synthetic: list[bool] = []
         splits: list[int] = []
@@ -194,29 +194,28 @@ class Duplicates(Stage):
         drawn, held_out = np.array(synthetic, bool), np.array(splits, int) != TRAIN
         beside = np.zeros(len(ids), dtype=bool)  # by the first member of its cluster
         beside[near[held_out & ~drawn]] = True
-        wrong = drawn & beside[near]
-        found = named(ids, exact), named(ids, near)
-        gone = frozenset(ids[i] for i in np.flatnonzero(wrong))
-        if gone:
-            rest = np.flatnonzero(~wrong)
+        repeats = drawn & beside[near]
+        clusters = named(ids, exact), named(ids, near)
+        if repeats.any():
+            rest = np.flatnonzero(~repeats)
             kept = [ids[i] for i in rest]
             again = looks.take(rest).clusters(self.bits, self.rms)
-            for told, label in zip(found, again, strict=True):
-                for one in kept:
-                    told.pop(one, None)
-                told.update(named(kept, label))
-        return Found(*found, gone)
+            for cluster_of, label in zip(clusters, again, strict=True):
+                for row in kept:
+                    cluster_of.pop(row, None)
+                cluster_of.update(named(kept, label))
+        return Clusters(*clusters, frozenset(ids[i] for i in np.flatnonzero(repeats)))
 
     def open(self, store: Store, survey: Any) -> Maker:
         return lambda table: _look_up(table, survey)
 
 
-def _look_up(table: pa.Table, found: Found) -> Made:
+def _look_up(table: pa.Table, clusters: Clusters) -> Made:
     ids = table.column("id").to_pylist()
     columns = {
-        "duplicate_cluster": pa.array([found.exact.get(one) for one in ids], pa.string()),
-        "near_duplicate_cluster": pa.array([found.near.get(one) for one in ids], pa.string()),
-        "repeats_held_out": pa.array([one in found.held_out for one in ids], pa.bool_()),
+        "duplicate_cluster": pa.array([clusters.exact.get(row) for row in ids], pa.string()),
+        "near_duplicate_cluster": pa.array([clusters.near.get(row) for row in ids], pa.string()),
+        "repeats_held_out": pa.array([row in clusters.held_out for row in ids], pa.bool_()),
     }
     near = table.num_rows - columns["near_duplicate_cluster"].null_count
     exact = table.num_rows - columns["duplicate_cluster"].null_count

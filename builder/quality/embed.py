@@ -1,4 +1,4 @@
-"""Stage: vectors of real tiles and their captions by the benchmark's baseline."""
+"""Stages: vectors of tiles and captions by pretrained encoders, and by the benchmark's baseline."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,9 @@ from builder.land.columns import SPLITS, STREAM_PREFIX, VECTORS
 from builder.land.pictures import decode_png, image_bytes
 from builder.models.weights import Weights
 from builder.steps.stage import Made, Maker, Stage, setting
+
+COLUMNS = {"clip": "image_vector", "features": "embedding"}
+"""What the vectors are for → the working column that holds them."""
 
 
 @dataclass(frozen=True)
@@ -51,32 +54,23 @@ class Embed(Stage):
             rows = table.select(["id", "split"]).to_pylist()
             texts = {name: table.column(STREAM_PREFIX + name).to_pylist() for name in self.streams}
             images = image_bytes(table.column("image"))
-            found: list[Any] = []
+            vectors_of_rows: list[Any] = []
             with training.single_thread():
                 for i, row in enumerate(rows):
                     if row["split"] is None or SPLITS[row["split"]] not in self.splits:
-                        found.append(None)
+                        vectors_of_rows.append(None)
                         continue
-                    told = {name: (cells[i] or {}).get("text") for name, cells in texts.items()}
+                    captions = {name: (cells[i] or {}).get("text") for name, cells in texts.items()}
                     # One at a time: sums differ in the last bit between batch sizes.
                     vectors: list[Any] = [(None, dual.image(decode_png(images[i], row["id"])))]
-                    vectors += [(name, dual.text(text)) for name, text in told.items() if text]
-                    found.append([{"stream": name, "vector": v} for name, v in vectors])
-            made = sum(len(one or ()) for one in found)
-            return Made(pa.table({"vectors": pa.array(found, VECTORS)}), {"vectors": made})
+                    vectors += [(name, dual.text(text)) for name, text in captions.items() if text]
+                    vectors_of_rows.append([{"stream": name, "vector": v} for name, v in vectors])
+            count = sum(len(cell or ()) for cell in vectors_of_rows)
+            return Made(
+                pa.table({"vectors": pa.array(vectors_of_rows, VECTORS)}), {"vectors": count}
+            )
 
         return make
-
-
-def record(model: str) -> EmbeddingsRecord:
-    """What a release tells of the model behind its vectors."""
-    from builder.models import clip
-
-    return EmbeddingsRecord(model=clip.public_name(model), revision=clip.identity(model))
-
-
-COLUMNS = {"clip": "image_vector", "features": "embedding"}
-"""What the vectors are for → the working column that holds them."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +106,18 @@ class Encode(Stage):
         def make(table: pa.Table) -> Made:
             names = table.column("id").to_pylist()
             data = image_bytes(table.column("image"))
-            found: list[Any] = []
+            vectors: list[Any] = []
             for start in range(0, len(names), self.batch):
                 part = slice(start, start + self.batch)
                 pictures = zip(data[part], names[part], strict=True)
-                found += list(encode([decode_png(one, name) for one, name in pictures]))
-            return Made(pa.table({self.adds[0]: pa.array(found, pa.list_(pa.float32()))}))
+                vectors += list(encode([decode_png(image, name) for image, name in pictures]))
+            return Made(pa.table({self.adds[0]: pa.array(vectors, pa.list_(pa.float32()))}))
 
         return make
+
+
+def record(model: str) -> EmbeddingsRecord:
+    """What a release tells of the model behind its vectors."""
+    from builder.models import clip
+
+    return EmbeddingsRecord(model=clip.public_name(model), revision=clip.identity(model))

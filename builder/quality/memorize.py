@@ -26,6 +26,9 @@ TRAIN, TEST = SPLITS.index("train"), SPLITS.index("test")
 SYMMETRIES = 8
 """Of a square: four quarter turns, of the tile as it is and of its mirror image."""
 
+COMPARED = ("features", "turned_features", "phash", "turned_hashes")
+"""Columns that a tile is compared by."""
+
 
 @dataclass(frozen=True)
 class Turned(Stage):
@@ -64,14 +67,14 @@ class Turned(Stage):
             ids = table.column("id").to_pylist()
             wanted = [True] * len(ids)
             if self.kind == "real":
-                wanted = [one == TEST for one in table.column("split").to_pylist()]
+                wanted = [split == TEST for split in table.column("split").to_pylist()]
             features: list[Any] = [None] * len(ids)
             hashes: list[Any] = [None] * len(ids)
             images = image_bytes(table.column("image"))
             for i in np.flatnonzero(wanted):
                 others = symmetries(decode_png(images[i], ids[i]))[1:]
                 features[i] = segmenter.look(model, others)[1].ravel()
-                hashes[i] = [perceptual_hash(one) for one in others]
+                hashes[i] = [perceptual_hash(image) for image in others]
             columns = {
                 "turned_features": pa.array(features, pa.list_(pa.float32())),
                 "turned_hashes": pa.array(hashes, pa.list_(pa.uint64())),
@@ -84,11 +87,7 @@ class Turned(Stage):
 def symmetries(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """The eight turns and flips of a square (s, s, 3) tile, (8, s, s, 3), itself first."""
     mirrored = (image, image[:, ::-1])
-    return np.stack([np.rot90(one, turns) for one in mirrored for turns in range(4)])
-
-
-LOOKS = ("features", "turned_features", "phash", "turned_hashes")
-"""Columns that a tile is compared by."""
+    return np.stack([np.rot90(side, turns) for side in mirrored for turns in range(4)])
 
 
 @dataclass(frozen=True)
@@ -117,8 +116,8 @@ class Memorize(Stage):
 
     kinds = ("synthetic",)
     light = True
-    needs = ("id", *LOOKS)
-    surveys = ("id", "split", *LOOKS)
+    needs = ("id", *COMPARED)
+    surveys = ("id", "split", *COMPARED)
     surveyed = ("real",)
     adds = ("nearest_real_id", "nearest_real_ratio", "copy")
 
@@ -134,7 +133,7 @@ class Memorize(Stage):
         gaps = []
         if ids:
             gallery = np.concatenate(features)
-            tests = (_of(table, TEST) for _, table in scan(("split", *LOOKS)))
+            tests = (_of(table, TEST) for _, table in scan(("split", *COMPARED)))
             gaps = [_nearest(test, gallery)[1] for test in tests if test.num_rows]
         if not gaps:
             raise ArasError(
@@ -164,7 +163,7 @@ class Memorize(Stage):
 
 
 def _of(table: pa.Table, split: int) -> pa.Table:
-    mask = [one == split for one in table.column("split").to_pylist()]
+    mask = [value == split for value in table.column("split").to_pylist()]
     return table.filter(pa.array(mask, pa.bool_()))
 
 
@@ -175,7 +174,7 @@ def _nearest(
     upright = matrix(table.column("features"))
     turned = matrix(table.column("turned_features"))
     every = np.concatenate([upright, turned], axis=1).reshape(-1, upright.shape[1])
-    places, gaps = (one.reshape(-1, SYMMETRIES) for one in nearest(every, gallery))
+    places, gaps = (part.reshape(-1, SYMMETRIES) for part in nearest(every, gallery))
     return _smallest(places, gaps)
 
 
@@ -186,7 +185,7 @@ def _nearest_hash(
     upright = table.column("phash").to_numpy()[:, None]
     turned = table.column("turned_hashes").combine_chunks().flatten().to_numpy()
     every = np.concatenate([upright, turned.reshape(len(upright), -1)], axis=1).ravel()
-    places, bits = (one.reshape(-1, SYMMETRIES) for one in nearest_hash(every, gallery))
+    places, bits = (part.reshape(-1, SYMMETRIES) for part in nearest_hash(every, gallery))
     return _smallest(places, bits)
 
 

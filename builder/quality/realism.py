@@ -11,6 +11,8 @@ from builder.land.columns import SPLITS
 from builder.models.neighbours import matrix, nearest
 from builder.steps.stage import Made, Maker, Scan, Stage
 
+TRAIN = SPLITS.index("train")
+
 K = 3
 """Neighbour whose distance is the radius around a real image, as in the paper."""
 
@@ -55,9 +57,6 @@ class Manifold:
         return np.asarray(np.minimum((self.radii / gap).max(axis=1, initial=0.0), MOST))
 
 
-TRAIN = SPLITS.index("train")
-
-
 @dataclass(frozen=True)
 class Realism(Stage):
     """``realism`` in `Segment`'s features against the real train tiles, a train tile against the
@@ -77,12 +76,12 @@ class Realism(Stage):
         ids: list[str] = []
         parts = [np.zeros((0, 0), dtype=np.float32)]
         for _, table in scan(self.surveys):
-            train = np.array([one == TRAIN for one in table.column("split").to_pylist()], bool)
+            train = np.array([split == TRAIN for split in table.column("split").to_pylist()], bool)
             if train.any():
                 ids += [i for i, t in zip(table.column("id").to_pylist(), train, strict=True) if t]
                 parts.append(matrix(table.column("features"))[train])
         features = np.concatenate(parts[1:]) if ids else parts[0]
-        return {one: i for i, one in enumerate(ids)}, Manifold.of(features, self.k)
+        return {row: i for i, row in enumerate(ids)}, Manifold.of(features, self.k)
 
     def open(self, store: Store, survey: tuple[dict[str, int], Manifold | None]) -> Maker:
         numbers, manifold = survey
@@ -90,7 +89,7 @@ class Realism(Stage):
         def make(table: pa.Table) -> Made:
             if manifold is None or not table.num_rows:
                 return Made(pa.table({"realism": pa.nulls(table.num_rows, pa.float32())}))
-            own = np.array([numbers.get(one, -1) for one in table.column("id").to_pylist()], int)
+            own = np.array([numbers.get(row, -1) for row in table.column("id").to_pylist()], int)
             values = manifold.realism(matrix(table.column("features")), own)
             return Made(pa.table({"realism": pa.array(values, pa.float32())}))
 

@@ -58,8 +58,8 @@ class Segment(Stage):
 
     @property
     def adds(self) -> tuple[str, ...]:
-        made = ("mask", *COMPOSITION, "gen_mask") if self.labels else ()
-        return (*made, "mask_agreement", "features")
+        mask_columns = ("mask", *COMPOSITION, "gen_mask") if self.labels else ()
+        return (*mask_columns, "mask_agreement", "features")
 
     def models(self) -> dict[str, str]:
         return {"segmenter": require(self.model, "segmenter").weights_sha256}
@@ -79,23 +79,23 @@ class Segment(Stage):
             for start in range(0, len(ids), self.batch):
                 names = ids[start : start + self.batch]
                 tiles = np.stack([decode_png(images[start + i], n) for i, n in enumerate(names)])
-                found, vectors = segmenter.look(model, tiles)
+                ids_seen, vectors = segmenter.look(model, tiles)
                 for i, name in enumerate(names):
                     if self.blanks:
                         agreement.append(None)
                     else:
                         mask = decode_mask(masks[start + i], name)
-                        agreement.append(float((mask == found[i]).mean()))
+                        agreement.append(float((mask == ids_seen[i]).mean()))
                     features.append(vectors[i])
-                    seen.append(found[i])
+                    seen.append(ids_seen[i])
             columns = {
                 "mask_agreement": pa.array(agreement, pa.float32()),
                 "features": pa.array(features, pa.list_(pa.float32())),
             }
             if self.labels:
-                pngs = [one.split("/")[-1] + ".png" for one in ids]
-                counts = np.array([count_pixels(one) for one in seen]).reshape(-1, 7)
-                columns["mask"] = image_column([encode_png(one) for one in seen], pngs)
+                pngs = [row.split("/")[-1] + ".png" for row in ids]
+                counts = np.array([count_pixels(mask) for mask in seen]).reshape(-1, 7)
+                columns["mask"] = image_column([encode_png(mask) for mask in seen], pngs)
                 columns["gen_mask"] = pa.array(["segmenter"] * len(ids))
                 columns.update(composition_columns(counts))
             return Made(pa.table(columns))

@@ -177,9 +177,9 @@ def test_the_report_says_what_can_and_cannot_be_concluded(done):
     confusion[:, constant] = bench.test.pixels.sum(0)
     wanted = segmenter.scores(confusion)
     floor = told["analysis"]["arms"]["constant"]
-    assert floor["macro F1"]["value"] / 100 == pytest.approx(wanted["macro_f1"], abs=1e-4)
-    assert floor["accuracy"]["value"] / 100 == pytest.approx(wanted["accuracy"], abs=1e-4)
-    assert floor["mean IoU"]["value"] / 100 == pytest.approx(wanted["mean_iou"], abs=1e-4)
+    assert floor["macro F1"]["value"] / 100 == pytest.approx(wanted.macro_f1, abs=1e-4)
+    assert floor["accuracy"]["value"] / 100 == pytest.approx(wanted.accuracy, abs=1e-4)
+    assert floor["mean IoU"]["value"] / 100 == pytest.approx(wanted.mean_iou, abs=1e-4)
 
 
 def test_the_presets_are_settings():

@@ -20,9 +20,9 @@ def test_scores_are_those_of_the_confusion_matrix():
     wanted = segmenter.scores(confusion)
     for ours, theirs in (("macro F1", "macro_f1"), ("mean IoU", "mean_iou"),
                          ("accuracy", "accuracy")):  # fmt: skip
-        assert found[ours] / 100 == pytest.approx(wanted[theirs], abs=1e-4)
-    assert found["F1 Shrub"] / 100 == pytest.approx(wanted["f1"]["Shrub"], abs=1e-4)
-    assert found["IoU Crop"] / 100 == pytest.approx(wanted["iou"]["Crop"], abs=1e-4)
+        assert found[ours] / 100 == pytest.approx(getattr(wanted, theirs), abs=1e-4)
+    assert found["F1 Shrub"] / 100 == pytest.approx(wanted.f1["Shrub"], abs=1e-4)
+    assert found["IoU Crop"] / 100 == pytest.approx(wanted.iou["Crop"], abs=1e-4)
     assert found["tail F1"] == pytest.approx(found["F1 Shrub"])
     assert np.isnan(found["F1 Water"])
 

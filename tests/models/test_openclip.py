@@ -108,7 +108,7 @@ def test_pictures_are_prepared_as_clip_was_trained(model, tmp_path, monkeypatch)
     expected = (128 / 255 - 0.48145466) / 0.26862954
     np.testing.assert_allclose(ready[0, 0].numpy(), expected, atol=1e-4)
     assert clip.identity(f"openclip:{tmp_path / 'a.pt'}").endswith(" gelu")
-    told = clip.told(Settings(stream="full", weights=f"openclip:{tmp_path / 'a.pt'}"))
+    told = clip.settings_as_json(Settings(stream="full", weights=f"openclip:{tmp_path / 'a.pt'}"))
     assert told["weights"]["name"] == "a.pt"
 
 

@@ -40,19 +40,19 @@ def test_scores_are_those_of_scikit_learn(missing: tuple[int, ...]) -> None:
     told = segmenter.scores(confusion_of(truth, found))
     f1 = metrics.f1_score(truth, found, labels=there, average=None)
     iou = metrics.jaccard_score(truth, found, labels=there, average=None)
-    assert told["macro_f1"] == pytest.approx(f1.mean(), abs=1e-4)
-    assert told["mean_iou"] == pytest.approx(iou.mean(), abs=1e-4)
-    assert told["accuracy"] == pytest.approx(metrics.accuracy_score(truth, found), abs=1e-4)
-    assert [told["f1"][CLASSES[i]] for i in there] == pytest.approx(f1.tolist(), abs=1e-4)
-    assert [told["iou"][CLASSES[i]] for i in there] == pytest.approx(iou.tolist(), abs=1e-4)
-    assert told["confusion"] == metrics.confusion_matrix(truth, found, labels=range(7)).tolist()
+    assert told.macro_f1 == pytest.approx(f1.mean(), abs=1e-4)
+    assert told.mean_iou == pytest.approx(iou.mean(), abs=1e-4)
+    assert told.accuracy == pytest.approx(metrics.accuracy_score(truth, found), abs=1e-4)
+    assert [told.f1[CLASSES[i]] for i in there] == pytest.approx(f1.tolist(), abs=1e-4)
+    assert [told.iou[CLASSES[i]] for i in there] == pytest.approx(iou.tolist(), abs=1e-4)
+    assert told.confusion == metrics.confusion_matrix(truth, found, labels=range(7)).tolist()
 
 
 def test_a_class_that_nobody_saw_has_no_score() -> None:
     truth = np.array([0, 0, 2, 2])
     told = segmenter.scores(confusion_of(truth, truth))
-    assert told["f1"]["Water"] is None
-    assert (told["macro_f1"], told["f1"]["Tree"]) == (1, 1)
+    assert told.f1["Water"] is None
+    assert (told.macro_f1, told.f1["Tree"]) == (1, 1)
 
 
 def test_it_learns_to_tell_the_classes_apart(store: Store, tmp_path: Path) -> None:
