@@ -68,7 +68,7 @@ def tiles_of(folder: Path) -> Store:
 
 def asked_for(profile: Settings, options: argparse.Namespace) -> Settings:
     """The profile as it is, never judged on its way, but for what the options say."""
-    known = {one.name for one in dataclasses.fields(profile)}
+    known = {setting.name for setting in dataclasses.fields(profile)}
     asked = {"evaluate_every": 0, "steps": WARM + options.steps}
     asked |= {name: getattr(options, name) for name in ("batch", "crop", "kind")}
     given: dict[str, Any] = {k: v for k, v in asked.items() if k in known and v is not None}
@@ -86,27 +86,27 @@ def clock() -> float:
 
 def train(module: Any, store: Store, folder: Path, settings: Any) -> dict[str, Any]:
     """Train ``module``'s model; how fast, how busy and how large from step `WARM` to the last."""
-    timed, made = settings.steps - WARM, 0
-    found: dict[str, Any] = {"steps": timed, "batch": settings.batch, "crop": settings.crop}
+    timed, done = settings.steps - WARM, 0
+    figures: dict[str, Any] = {"steps": timed, "batch": settings.batch, "crop": settings.crop}
     watch = ExitStack()
 
     def after_step(*_: Any) -> None:
-        nonlocal made
-        made += 1
-        if made == WARM:
+        nonlocal done
+        done += 1
+        if done == WARM:
             peak_memory()
-            found["busy"], found["started"] = watch.enter_context(watching()), clock()
-        elif made == settings.steps:
-            found["steps_per_second"] = timed / max(clock() - found.pop("started"), 1e-3)
+            figures["busy"], figures["started"] = watch.enter_context(watching()), clock()
+        elif done == settings.steps:
+            figures["steps_per_second"] = timed / max(clock() - figures.pop("started"), 1e-3)
             watch.close()
-            found["peak_mb"] = peak_memory()
+            figures["peak_mb"] = peak_memory()
 
     hook = register_optimizer_step_post_hook(after_step)
     with watch:
         module.train(store, folder, settings)
     hook.remove()
-    busy = found.pop("busy")
-    return {**found, "busy_percent": busy[0] if busy else None}
+    busy = figures.pop("busy")
+    return {**figures, "busy_percent": busy[0] if busy else None}
 
 
 def flops(work: Callable[[], Any]) -> float:
@@ -155,8 +155,8 @@ def watching() -> Iterator[list[float]]:
     def read() -> None:
         while not ended.wait(0.5):
             try:
-                told = subprocess.run(query, capture_output=True, text=True, check=True).stdout
-                readings.append(float(told.split()[0]))
+                output = subprocess.run(query, capture_output=True, text=True, check=True).stdout
+                readings.append(float(output.split()[0]))
             except (OSError, subprocess.CalledProcessError, ValueError, IndexError):
                 return
 
@@ -211,32 +211,32 @@ def draw(
     }
 
 
-def report(told: dict[str, Any]) -> str:
+def report(results: dict[str, Any]) -> str:
     """What a person reads."""
-    made, trained, rate = told["sampling"], told["training"], told["matmul"]
+    drawn, trained, rate = results["sampling"], results["training"], results["matmul"]
 
-    def use(one: dict[str, Any]) -> str:
-        busy = "unknown" if one["busy_percent"] is None else f"{one['busy_percent']:.0f} %"
-        return f"device busy {busy}, peak memory {one['peak_mb']:,} MB"
+    def use(part: dict[str, Any]) -> str:
+        busy = "unknown" if part["busy_percent"] is None else f"{part['busy_percent']:.0f} %"
+        return f"device busy {busy}, peak memory {part['peak_mb']:,} MB"
 
     lines = [
-        f"{told['device']}; torch {torch.__version__}; profile {told['profile']}, on "
-        f"{told['settings']['kind']}s, {told['parameters'] / 1e6:.1f} M parameters",
+        f"{results['device']}; torch {torch.__version__}; profile {results['profile']}, on "
+        f"{results['settings']['kind']}s, {results['parameters'] / 1e6:.1f} M parameters",
         f"matrix product {rate['side']}² in {rate['dtype']}: {rate['flops'] / 1e12:.3f} TFLOP/s"
-        + ("" if told["cuda"] else "; all seconds are CPU seconds, summed over threads"),
+        + ("" if results["cuda"] else "; all seconds are CPU seconds, summed over threads"),
         *(
-            f"training  {one['steps_per_second']:.3f} steps/s of {one['batch']} crops of "
-            f"{one['crop']} pixels{what}; {use(one)}"
-            for one, what in ((trained, ""), (told["autoencoder"], " (autoencoder)"))
-            if one
+            f"training  {part['steps_per_second']:.3f} steps/s of {part['batch']} crops of "
+            f"{part['crop']} pixels{what}; {use(part)}"
+            for part, what in ((trained, ""), (results["autoencoder"], " (autoencoder)"))
+            if part
         ),
-        f"sampling  {made['tiles_per_second']:.3f} tiles/s of {made['side']}×{made['side']}, "
-        f"{made['solver_steps']} solver steps, {made['batch']} at once; {use(made)}",
+        f"sampling  {drawn['tiles_per_second']:.3f} tiles/s of {drawn['side']}×{drawn['side']}, "
+        f"{drawn['solver_steps']} solver steps, {drawn['batch']} at once; {use(drawn)}",
     ]
     lines.append(
-        f"{ROWS:,} tiles: {told['hours']:.1f} {'' if told['cuda'] else 'CPU '}hours; floor "
-        f"{told['floor_hours']:.2f} hours at {made['flops_per_tile'] / 1e9:.1f} GFLOP a tile: "
-        f"{told['ratio']:.2f}×"
+        f"{ROWS:,} tiles: {results['hours']:.1f} {'' if results['cuda'] else 'CPU '}hours; floor "
+        f"{results['floor_hours']:.2f} hours at {drawn['flops_per_tile'] / 1e9:.1f} GFLOP a tile: "
+        f"{results['ratio']:.2f}×"
     )
     return "\n".join(lines)
 
@@ -244,8 +244,8 @@ def report(told: dict[str, Any]) -> str:
 def device_name() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    told = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    names = [x.split(": ")[1] for x in told.splitlines() if x.startswith("model name")]
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    names = [x.split(": ")[1] for x in text.splitlines() if x.startswith("model name")]
     return f"{names[0] if names else 'CPU'}, {torch.get_num_threads()} threads"
 
 
@@ -263,9 +263,9 @@ def measure(
     layouts = np.array(data.load(store, "train").pixels[..., 3])
     steps = options.solver_steps or DRAWING[options.profile].steps
     last = folder / generator.NAME
-    made = draw(last, settings, layouts, options.tiles, options.at_once, steps)
-    hours = ROWS / made["tiles_per_second"] / 3600
-    floor = ROWS * made["flops_per_tile"] / rate["flops"] / 3600
+    sampling = draw(last, settings, layouts, options.tiles, options.at_once, steps)
+    hours = ROWS / sampling["tiles_per_second"] / 3600
+    floor = ROWS * sampling["flops_per_tile"] / rate["flops"] / 3600
     return {
         "device": device_name(),
         "cuda": cuda,
@@ -275,7 +275,7 @@ def measure(
         "parameters": (last / generator.WEIGHTS).stat().st_size / 4,
         "training": trained,
         "autoencoder": own,
-        "sampling": made,
+        "sampling": sampling,
         "matmul": rate,
         "hours": hours,
         "floor_hours": floor,
@@ -285,26 +285,28 @@ def measure(
 
 def parser() -> argparse.ArgumentParser:
     cuda = torch.cuda.is_available()
-    made = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    made.add_argument("--profile", choices=list(generator.PROFILES), default="gpu")
-    made.add_argument("--kind", choices=["pixel", "latent"], help="the profile's")
-    made.add_argument("--steps", type=int, default=90 if cuda else 12, help="that are timed")
-    made.add_argument("--batch", type=int, help="crops of a training step; the profile's")
-    made.add_argument("--crop", type=int, help="side of a crop; the profile's")
-    made.add_argument("--tiles", type=int, default=1024 if cuda else 4, help="that are drawn")
-    made.add_argument("--at-once", type=int, default=64 if cuda else 1, help="tiles in a batch")
-    made.add_argument("--solver-steps", type=int, help="of sampling; the profile's")
-    made.add_argument("--out", type=Path, default=Path("bench-generate.json"))
-    return made
+    arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    arguments.add_argument("--profile", choices=list(generator.PROFILES), default="gpu")
+    arguments.add_argument("--kind", choices=["pixel", "latent"], help="the profile's")
+    arguments.add_argument("--steps", type=int, default=90 if cuda else 12, help="that are timed")
+    arguments.add_argument("--batch", type=int, help="crops of a training step; the profile's")
+    arguments.add_argument("--crop", type=int, help="side of a crop; the profile's")
+    arguments.add_argument("--tiles", type=int, default=1024 if cuda else 4, help="that are drawn")
+    arguments.add_argument(
+        "--at-once", type=int, default=64 if cuda else 1, help="tiles in a batch"
+    )
+    arguments.add_argument("--solver-steps", type=int, help="of sampling; the profile's")
+    arguments.add_argument("--out", type=Path, default=Path("bench-generate.json"))
+    return arguments
 
 
 def main() -> None:
     options = parser().parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-generate-") as name:
         store = tiles_of(Path(name))
-        told = measure(store, Path(name) / "models", options, matmul_rate())
-    options.out.write_text(json.dumps(told, indent=2) + "\n")
-    print(report(told))
+        results = measure(store, Path(name) / "models", options, matmul_rate())
+    options.out.write_text(json.dumps(results, indent=2) + "\n")
+    print(report(results))
 
 
 if __name__ == "__main__":

@@ -56,14 +56,14 @@ def main() -> None:
                 noise = [seed(7, i) for i in range(given.tiles)]
                 drawn = generator.sample(model, masks, noise, how)
                 ids, features = segmenter.look(judge, drawn)
-                told = {
+                results = {
                     "seed": number,
                     "min_snr": gamma,
                     "guidance": scale,
                     "frechet": round(frechet(real, Moments.of(features)), 4),
                     "agreement": round(float(np.mean(ids == masks)), 4),
                 }
-                print(json.dumps(told), flush=True)
+                print(json.dumps(results), flush=True)
 
 
 if __name__ == "__main__":

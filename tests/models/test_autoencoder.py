@@ -48,11 +48,11 @@ JUDGE = segmenter.Settings(steps=2, batch=2, crop=32, widths=(8, 8, 16, 16), dec
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Tiles with a segmenter, an autoencoder and a latent generator in models/."""
     home = tmp_path_factory.mktemp("home")
-    made = make_store(home / "work", ["train"] * 8 + ["validation"] * 2 + ["test"] * 2)
-    segmenter.train(made, home / "models" / "segmenter", JUDGE)
-    autoencoder.train(made, home / "models" / "autoencoder", SMALL)
-    generator.train(made, home / "models" / "generator", LATENT)
-    return made
+    store = make_store(home / "work", ["train"] * 8 + ["validation"] * 2 + ["test"] * 2)
+    segmenter.train(store, home / "models" / "segmenter", JUDGE)
+    autoencoder.train(store, home / "models" / "autoencoder", SMALL)
+    generator.train(store, home / "models" / "generator", LATENT)
+    return store
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ def test_it_learns_to_bring_a_tile_back(store: Store) -> None:
     assert len(errors) == 3
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 0.97 * errors[0]
-    found = require(folder, "autoencoder")
-    assert found.facts["reconstruction_error"] == pytest.approx(min(errors) * 127.5, abs=0.01)
+    record = require(folder, "autoencoder")
+    assert record.facts["reconstruction_error"] == pytest.approx(min(errors) * 127.5, abs=0.01)
 
 
 def test_its_latents_have_zero_mean_and_unit_variance(store: Store) -> None:
@@ -89,9 +89,9 @@ def test_the_loss_is_the_papers_without_what_is_left_out() -> None:
         posterior = model.encode(clean).latent_dist
         again = model.decode(posterior.mean).sample
         divergence = posterior.kl().mean() / posterior.mean[0].numel()
-        found = autoencoder._Loss(model, 0.25)(clean, torch.zeros(2, 4, 4, 4))
+        loss = autoencoder._Loss(model, 0.25)(clean, torch.zeros(2, 4, 4, 4))
     expected = (again - clean).abs().mean() + 0.25 * divergence
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(loss, expected)
 
 
 def test_an_interrupted_training_resumes_to_the_same_weights(
@@ -120,16 +120,16 @@ def test_a_latent_generator_draws_at_full_resolution_and_carries_its_autoencoder
 ) -> None:
     """The folder alone is enough; a tile is the same at any batch size."""
     shutil.move(models / "generator", tmp_path / "elsewhere")
-    found = generator.load(tmp_path / "elsewhere")
-    assert found.unet.config.cell == 4
+    loaded = generator.load(tmp_path / "elsewhere")
+    assert loaded.unet.config.cell == 4
     layouts = np.stack([land((64, 64), seed=i) for i in range(2)])
-    drawn = generator.sample(found, layouts, [1, 2], generator.Sampling(steps=2))
+    drawn = generator.sample(loaded, layouts, [1, 2], generator.Sampling(steps=2))
     assert drawn.shape == (2, 64, 64, 3)
-    single = generator.sample(found, layouts[1:], [2], generator.Sampling(steps=2))
+    single = generator.sample(loaded, layouts[1:], [2], generator.Sampling(steps=2))
     np.testing.assert_array_equal(single[0], drawn[1])
     other = layouts[1:].copy()
     other[0, 5, 7] = (other[0, 5, 7] + 3) % 7  # one pixel of the full resolution is seen
-    again = generator.sample(found, other, [2], generator.Sampling(steps=2))
+    again = generator.sample(loaded, other, [2], generator.Sampling(steps=2))
     assert (again != single).any()
 
 
@@ -165,8 +165,8 @@ def test_an_autoencoder_of_ones_own_is_loaded_from_its_folder(
     autoencoder.build(dataclasses.replace(SMALL, seed=4, channels=2)).save_pretrained(own)
     shutil.rmtree(models / "autoencoder")
     settings = dataclasses.replace(LATENT, autoencoder="own")
-    told = generator.train(store, models / "other", settings).record
-    assert told.facts["autoencoder_sha256"] == sha256_file(own / autoencoder.WEIGHTS)
+    record = generator.train(store, models / "other", settings).record
+    assert record.facts["autoencoder_sha256"] == sha256_file(own / autoencoder.WEIGHTS)
     assert generator.load(models / "other").codec.channels == 2
     assert generator.is_fresh(store, models / "other", settings)
     autoencoder.build(dataclasses.replace(SMALL, seed=5, channels=2)).save_pretrained(own)
@@ -187,7 +187,7 @@ def test_a_name_that_is_nowhere_is_told_in_one_line(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ArasError, match=r"^model nowhere \(main\) is not on this machine[^\n]*$"):
         load_autoencoder("nowhere")
-    assert [str(one.message) for one in recwarn] == []
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 def test_a_crop_that_does_not_fit_its_cells_is_refused(store: Store, tmp_path: Path) -> None:
@@ -212,12 +212,12 @@ def test_a_compiled_generator_is_saved_and_read_back(store: Store, models: Path)
     assert ours.unet.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     layouts = np.stack([land((32, 32), seed=i) for i in range(2)])
     how = generator.Sampling(steps=2)
-    found, again, other = (
-        generator.sample(one, layouts, [1, 2], how).astype(int)
-        for one in (ours, generator.load(fast), generator.load(plain))
+    drawn, again, other = (
+        generator.sample(model, layouts, [1, 2], how).astype(int)
+        for model in (ours, generator.load(fast), generator.load(plain))
     )
-    assert np.abs(found - again).mean() < 1
-    assert np.abs(found - other).mean() < 1
+    assert np.abs(drawn - again).mean() < 1
+    assert np.abs(drawn - other).mean() < 1
 
 
 def test_the_gpu_profile_works_on_latents_that_cost_less_than_the_network() -> None:
@@ -233,8 +233,8 @@ def test_the_gpu_profile_works_on_latents_that_cost_less_than_the_network() -> N
         layout, times = torch.zeros(1, 7, 256, 256), torch.zeros(1, dtype=torch.long)
         model, wide = generator.build(settings, codec), generator.build(settings, PixelCodec())
         assert model(noisy, times, layout).shape == noisy.shape
-        assert round(sum(one.numel() for one in model.parameters()) / 1e6) == 80
-        assert round(sum(one.numel() for one in codec.autoencoder.parameters()) / 1e6) == 21
+        assert round(sum(weight.numel() for weight in model.parameters()) / 1e6) == 80
+        assert round(sum(weight.numel() for weight in codec.autoencoder.parameters()) / 1e6) == 21
         costs = [
             flops(lambda: model(noisy, times, layout)),
             flops(lambda: wide(tile, times, layout)),

@@ -25,16 +25,18 @@ def test_a_profile_is_measured_in_one_go(
     asked = f"--kind {kind} --steps 2 --batch 2 --crop 64 --tiles 2 --solver-steps 2".split()
     options = bench_generate.parser().parse_args(asked)
     rate = bench_generate.matmul_rate(seconds=0.01)
-    told = bench_generate.measure(store, tmp_path / "models", options, rate)
-    assert told["settings"]["kind"] == kind
-    for one in (told["training"], told["autoencoder"]):
-        if one:
-            assert (one["steps"], one["batch"], one["crop"]) == (2, 2, 64)
-            assert min(one["steps_per_second"], one["busy_percent"], one["peak_mb"]) > 0
-    assert bool(told["autoencoder"]) == (kind == "latent")
-    made = told["sampling"]
-    assert (made["tiles"], made["solver_steps"]) == (2, 2)
-    assert min(made["tiles_per_second"], made["flops_per_tile"], told["ratio"]) > 0
-    lines = bench_generate.report(told).splitlines()
+    report = bench_generate.measure(store, tmp_path / "models", options, rate)
+    assert report["settings"]["kind"] == kind
+    for training in (report["training"], report["autoencoder"]):
+        if training:
+            assert (training["steps"], training["batch"], training["crop"]) == (2, 2, 64)
+            assert (
+                min(training["steps_per_second"], training["busy_percent"], training["peak_mb"]) > 0
+            )
+    assert bool(report["autoencoder"]) == (kind == "latent")
+    sampling = report["sampling"]
+    assert (sampling["tiles"], sampling["solver_steps"]) == (2, 2)
+    assert min(sampling["tiles_per_second"], sampling["flops_per_tile"], report["ratio"]) > 0
+    lines = bench_generate.report(report).splitlines()
     assert len(lines) == (6 if kind == "latent" else 5)
     assert f"profile gpu, on {kind}s" in lines[0]

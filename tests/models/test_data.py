@@ -57,10 +57,10 @@ def test_changed_tiles_are_decoded_anew_and_the_old_file_goes(tmp_path: Path) ->
 
 
 def test_the_digest_changes_when_a_tile_changes_its_split(tmp_path: Path) -> None:
-    one = data.digest(make_store(tmp_path / "a", ["train", "train", "test"]), "train")
+    first = data.digest(make_store(tmp_path / "a", ["train", "train", "test"]), "train")
     two = data.digest(make_store(tmp_path / "b", ["train", "test", "test"]), "train")
     same = data.digest(make_store(tmp_path / "c", ["train", "train", "test"]), "train")
-    assert one == same != two
+    assert first == same != two
 
 
 def test_a_split_without_tiles_says_what_to_change(tmp_path: Path) -> None:
@@ -81,12 +81,12 @@ def test_tiles_of_several_sizes_are_refused_by_name(tmp_path: Path) -> None:
 def windows(tile: np.ndarray, size: int) -> set[bytes]:
     """Every window of a tile in its eight orientations."""
     places = range(len(tile) - size + 1)
-    found = set()
+    crops = set()
     for patch in (tile[y : y + size, x : x + size] for y in places for x in places):
         for turns in range(4):
             turned = np.rot90(patch, turns)
-            found |= {turned.tobytes(), turned[:, ::-1].tobytes()}
-    return found
+            crops |= {turned.tobytes(), turned[:, ::-1].tobytes()}
+    return crops
 
 
 def test_a_crop_is_a_window_of_a_tile_turned_with_its_mask(tmp_path: Path) -> None:
@@ -101,9 +101,9 @@ def test_a_crop_is_a_window_of_a_tile_turned_with_its_mask(tmp_path: Path) -> No
 
 def test_crops_are_those_of_the_generator_they_are_given(tmp_path: Path) -> None:
     tiles = data.load(make_store(tmp_path, ["train"] * 3), "train")
-    one, two, other = (tiles.crops(np.random.default_rng(s), 5, 32)[0] for s in (1, 1, 2))
-    np.testing.assert_array_equal(one, two)
-    assert (one != other).any()
+    first, two, other = (tiles.crops(np.random.default_rng(s), 5, 32)[0] for s in (1, 1, 2))
+    np.testing.assert_array_equal(first, two)
+    assert (first != other).any()
 
 
 def test_a_crop_larger_than_the_tiles_names_the_setting(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ SEEDS = [1, 2, 3]
 FEW = Sampling(steps=3)
 
 
-def made(codec: Codec | None = None, drop: float = 0.1, **changes: str) -> Generator:
+def tiny(codec: Codec | None = None, drop: float = 0.1, **changes: str) -> Generator:
     """An untrained generator: how it is drawn from does not depend on what it knows."""
     codec = codec or PixelCodec()
     unet = generator.build(dataclasses.replace(TINY, **changes), codec)
@@ -29,37 +29,37 @@ def made(codec: Codec | None = None, drop: float = 0.1, **changes: str) -> Gener
 
 
 def latents() -> LatentCodec:
-    found = build_autoencoder(AutoencoderSettings(widths=(8, 8, 8), channels=2)).eval()
-    assert isinstance(found, AutoencoderKL)
-    found.register_to_config(scaling_factor=2.0, shift_factor=0.5)
-    return LatentCodec(found.to(training.device()))
+    autoencoder = build_autoencoder(AutoencoderSettings(widths=(8, 8, 8), channels=2)).eval()
+    assert isinstance(autoencoder, AutoencoderKL)
+    autoencoder.register_to_config(scaling_factor=2.0, shift_factor=0.5)
+    return LatentCodec(autoencoder.to(training.device()))
 
 
 @pytest.fixture(scope="module", params=["pixel", "latent", "none"])
-def one(request: pytest.FixtureRequest) -> Generator:
+def model(request: pytest.FixtureRequest) -> Generator:
     if request.param == "none":
-        return made(condition="none")
-    return made(latents() if request.param == "latent" else None)
+        return tiny(condition="none")
+    return tiny(latents() if request.param == "latent" else None)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="exact on the CPU")
-def test_a_tile_is_the_same_at_any_batch_size(one: Generator) -> None:
-    whole = sample(one, LAYOUTS, SEEDS, FEW)
+def test_a_tile_is_the_same_at_any_batch_size(model: Generator) -> None:
+    whole = sample(model, LAYOUTS, SEEDS, FEW)
     assert (whole.shape, whole.dtype) == ((3, 32, 32, 3), np.uint8)
     for i in (2, 0):
-        single = sample(one, LAYOUTS[i : i + 1], SEEDS[i : i + 1], FEW)
+        single = sample(model, LAYOUTS[i : i + 1], SEEDS[i : i + 1], FEW)
         np.testing.assert_array_equal(single[0], whole[i])
-    other = sample(one, LAYOUTS[:1], [9], FEW)
+    other = sample(model, LAYOUTS[:1], [9], FEW)
     assert (other[0] != whole[0]).any()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("precision", ["auto", "float32"])
 def test_a_tile_is_nearly_the_same_at_any_batch_size_on_a_gpu(
-    one: Generator, precision: str
+    model: Generator, precision: str
 ) -> None:
     how = dataclasses.replace(FEW, steps=15)
-    model = dataclasses.replace(one, precision=precision)
+    model = dataclasses.replace(model, precision=precision)
     layouts = np.stack([land((32, 32), seed=i) for i in range(8)])
     whole = sample(model, layouts, range(8), how).astype(int)
     single = np.concatenate([sample(model, layouts[i : i + 1], [i], how) for i in range(8)])
@@ -68,16 +68,16 @@ def test_a_tile_is_nearly_the_same_at_any_batch_size_on_a_gpu(
     assert off.mean() <= TOLERANCE[1]
 
 
-def test_it_depends_on_its_layout_unless_it_takes_none(one: Generator) -> None:
-    first = sample(one, LAYOUTS[:1], [1], FEW)
-    second = sample(one, LAYOUTS[1:2], [1], FEW)
-    assert bool((first != second).any()) == one.takes_layout
+def test_it_depends_on_its_layout_unless_it_takes_none(model: Generator) -> None:
+    first = sample(model, LAYOUTS[:1], [1], FEW)
+    second = sample(model, LAYOUTS[1:2], [1], FEW)
+    assert bool((first != second).any()) == model.takes_layout
 
 
 @pytest.mark.parametrize("codec", [PixelCodec(), latents()], ids=["pixel", "latent"])
 def test_guidance_leads_from_the_null_layout_through_the_given_one(codec: Codec) -> None:
     """Scale 0 is the model without a layout, 1 with it, 2 as far again beyond."""
-    model = made(codec)
+    model = tiny(codec)
     seen: list[torch.Tensor] = []
     real = model.unet.forward
 
@@ -104,7 +104,7 @@ def test_guidance_leads_from_the_null_layout_through_the_given_one(codec: Codec)
 @pytest.mark.parametrize("codec", [PixelCodec(), latents()], ids=["pixel", "latent"])
 def test_precision_reaches_what_is_drawn(codec: Codec) -> None:
     drawn = {
-        name: sample(dataclasses.replace(made(codec), precision=name), LAYOUTS, SEEDS, FEW)
+        name: sample(dataclasses.replace(tiny(codec), precision=name), LAYOUTS, SEEDS, FEW)
         for name in ("auto", "float32", "bf16")
     }
     assert (drawn["bf16"] != drawn["float32"]).any()
@@ -116,47 +116,47 @@ def test_the_autoencoder_runs_in_its_precision_too() -> None:
     plain = latents()
     low = LatentCodec(plain.autoencoder, "bf16")
     images = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), dtype=np.uint8)
-    found = plain.encode(images)
-    assert not torch.equal(found, low.encode(images))
-    torch.testing.assert_close(found, low.encode(images), rtol=0.1, atol=0.1)
-    assert (plain.decode(found) != low.decode(found)).any()
+    encoded = plain.encode(images)
+    assert not torch.equal(encoded, low.encode(images))
+    torch.testing.assert_close(encoded, low.encode(images), rtol=0.1, atol=0.1)
+    assert (plain.decode(encoded) != low.decode(encoded)).any()
 
 
 def test_guidance_of_a_generator_that_never_missed_its_layout_is_refused() -> None:
-    for model in (made(drop=0.0), made(condition="none")):
+    for model in (tiny(drop=0.0), tiny(condition="none")):
         with pytest.raises(ArasError, match=r"guidance = 2: .*set guidance = 1, or layout_dropout"):
             sample(model, LAYOUTS[:1], [1], Sampling(guidance=2))
 
 
 @pytest.mark.parametrize(
-    ("shape", "told"), [((1, 32, 31), "31×32"), ((1, 0, 32), "32×0"), ((32, 32), "32")]
+    ("shape", "size"), [((1, 32, 31), "31×32"), ((1, 0, 32), "32×0"), ((32, 32), "32")]
 )
-def test_a_layout_of_a_wrong_size_is_refused(shape: tuple[int, ...], told: str) -> None:
-    message = rf"layouts of {told} pixels: width and height must be multiples of 2"
+def test_a_layout_of_a_wrong_size_is_refused(shape: tuple[int, ...], size: str) -> None:
+    message = rf"layouts of {size} pixels: width and height must be multiples of 2"
     with pytest.raises(ArasError, match=message):
-        sample(made(), np.zeros(shape, dtype=np.uint8), [1], FEW)
+        sample(tiny(), np.zeros(shape, dtype=np.uint8), [1], FEW)
     with pytest.raises(ArasError, match="must be multiples of 8"):  # 4 pixels a cell, one halving
-        sample(made(latents()), np.zeros((1, 36, 32), dtype=np.uint8), [1], FEW)
+        sample(tiny(latents()), np.zeros((1, 36, 32), dtype=np.uint8), [1], FEW)
 
 
 def test_an_id_that_is_no_class_is_refused() -> None:
     layout = LAYOUTS[:1].copy()
     layout[0, 3, 4] = 7
     with pytest.raises(ArasError, match="a layout holds id 7; ids are 0…6"):
-        sample(made(), layout, [1], FEW)
+        sample(tiny(), layout, [1], FEW)
 
 
 def test_latents_are_scaled_on_the_way_in_and_back_on_the_way_out() -> None:
     codec = latents()
     assert (codec.channels, codec.cell) == (2, 4)
     images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
-    found = codec.encode(images)
-    assert found.shape == (2, 2, 4, 4)
+    encoded = codec.encode(images)
+    assert encoded.shape == (2, 2, 4, 4)
     with torch.no_grad():
         raw = codec.autoencoder.encode(PixelCodec().encode(images)).latent_dist.mode()
         again = codec.autoencoder.decode(raw).sample
-    torch.testing.assert_close(found, (raw - 0.5) * 2)
+    torch.testing.assert_close(encoded, (raw - 0.5) * 2)
     np.testing.assert_allclose(
-        codec.decode(found).astype(int), PixelCodec().decode(again).astype(int), atol=1
+        codec.decode(encoded).astype(int), PixelCodec().decode(again).astype(int), atol=1
     )
     np.testing.assert_array_equal(PixelCodec().decode(PixelCodec().encode(images)), images)

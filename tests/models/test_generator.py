@@ -42,9 +42,9 @@ JUDGE = segmenter.Settings(steps=2, batch=2, crop=32, widths=(8, 8, 16, 16), dec
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Tiles, and the segmenter that judges what is trained beside it."""
     home = tmp_path_factory.mktemp("home")
-    made = make_store(home / "work", ["train"] * 8 + ["validation"] * 2 + ["test"] * 2)
-    segmenter.train(made, home / "models" / "segmenter", JUDGE)
-    return made
+    store = make_store(home / "work", ["train"] * 8 + ["validation"] * 2 + ["test"] * 2)
+    segmenter.train(store, home / "models" / "segmenter", JUDGE)
+    return store
 
 
 @pytest.fixture
@@ -74,17 +74,17 @@ def test_what_it_draws_follows_the_layout(store: Store, folder: Path) -> None:
         learning_rate=3e-3,
         evaluate_every=0,
     )
-    told = generator.train(store, folder, settings).record
+    record = generator.train(store, folder, settings).record
     layout = np.full((64, 64), WATER, dtype=np.uint8)
     layout[:, 32:] = BARREN
     model = generator.load(folder)
     for mask in (layout, layout[:, ::-1]):
         seeds = [1, 2]
         drawn = generator.sample(model, np.stack([mask] * 2), seeds, generator.Sampling(steps=8))
-        for one in drawn.astype(float):
-            assert one[mask == BARREN].mean() > one[mask == WATER].mean() + 20
+        for tile in drawn.astype(float):
+            assert tile[mask == BARREN].mean() > tile[mask == WATER].mean() + 20
     losses = np.loadtxt(folder / "loss.csv", delimiter=",", skiprows=1)[:, 1]
-    assert told.final_loss < 0.6 * losses[:5].mean()
+    assert record.final_loss < 0.6 * losses[:5].mean()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="exact on the CPU")
@@ -139,14 +139,14 @@ def test_an_interrupted_training_resumes_to_the_same_model(
 
 
 def test_it_is_judged_on_fixed_validation_tiles(trained: Path, store: Store) -> None:
-    found = require(trained, "generator")
+    record = require(trained, "generator")
     lines = (trained / "evaluations.csv").read_text().splitlines()
     assert lines[0] == "step,loss,frechet"
     assert [line.split(",")[0] for line in lines[1:]] == ["2", "4"]
     best = min(lines[1:], key=lambda line: float(line.split(",")[2])).split(",")
-    assert found.best["step"] == int(best[0])
-    assert found.best["frechet"] == pytest.approx(float(best[2]), abs=1e-5)
-    assert found.stopped == "all 4 steps are made"
+    assert record.best["step"] == int(best[0])
+    assert record.best["frechet"] == pytest.approx(float(best[2]), abs=1e-5)
+    assert record.stopped == "all 4 steps are made"
     assert not list((trained / "samples").glob("*9.png"))
     grids = sorted((trained / "samples").iterdir())
     assert [path.name for path in grids] == ["step-0000002.png", "step-0000004.png"]
@@ -155,8 +155,8 @@ def test_it_is_judged_on_fixed_validation_tiles(trained: Path, store: Store) -> 
     tiles = data.load(store, "validation").pixels
     windows = np.lib.stride_tricks.sliding_window_view(tiles[..., :3], (32, 32), axis=(1, 2))
     real = grid[32:64, :32].transpose(2, 0, 1)
-    turned = [np.rot90(one, k, axes=(1, 2)) for one in (real, real[..., ::-1]) for k in range(4)]
-    assert any((windows == one).all(axis=(3, 4, 5)).any() for one in turned)
+    turned = [np.rot90(tile, k, axes=(1, 2)) for tile in (real, real[..., ::-1]) for k in range(4)]
+    assert any((windows == tile).all(axis=(3, 4, 5)).any() for tile in turned)
     assert (trained / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -172,9 +172,9 @@ def test_the_published_model_is_the_average_at_the_best_evaluation(
         model, objective, store=store, folder=trained, settings=SMALL, team=ALONE
     )
     assert isinstance(judge, Judge)
-    told = dataclasses.replace(judge, folder=trained.parent / "again")(best["step"])
-    assert told["loss"] == pytest.approx(best["loss"], rel=1e-5)
-    assert told["frechet"] == pytest.approx(best["frechet"], rel=1e-3)
+    measures = dataclasses.replace(judge, folder=trained.parent / "again")(best["step"])
+    assert measures["loss"] == pytest.approx(best["loss"], rel=1e-5)
+    assert measures["frechet"] == pytest.approx(best["frechet"], rel=1e-3)
 
 
 def test_without_a_segmenter_the_frechet_distance_cannot_be_watched(
@@ -183,8 +183,8 @@ def test_without_a_segmenter_the_frechet_distance_cannot_be_watched(
     with pytest.raises(ArasError, match="run `aras train segmenter` first"):
         generator.train(store, tmp_path / "models" / "generator", SMALL)
     alone = dataclasses.replace(SMALL, steps=2, watch="loss")
-    told = generator.train(store, tmp_path / "models" / "generator", alone).record
-    assert told.best.keys() == {"step", "loss"}
+    record = generator.train(store, tmp_path / "models" / "generator", alone).record
+    assert record.best.keys() == {"step", "loss"}
 
 
 def test_another_segmenter_makes_it_stale(store: Store, trained: Path, tmp_path: Path) -> None:
@@ -204,9 +204,9 @@ def test_a_setting_changes_what_is_learnt(
 ) -> None:
     settings = dataclasses.replace(SMALL, **change)
     assert not generator.is_fresh(store, trained, settings)
-    told = generator.train(store, folder, settings).record
+    record = generator.train(store, folder, settings).record
     before = require(trained, "generator")
-    assert told.weights_sha256 != before.weights_sha256
+    assert record.weights_sha256 != before.weights_sha256
     drawn = generator.sample(generator.load(folder), land((32, 32))[None], [1], FEW)
     assert drawn.shape == (1, 32, 32, 3)
 
@@ -227,8 +227,10 @@ def test_a_setting_of_speed_or_memory_changes_rounding_only(
     settings = dataclasses.replace(SMALL, **change)
     assert generator.is_fresh(store, trained, settings)
     generator.train(store, folder, settings)
-    one, two = (np.loadtxt(at / "loss.csv", delimiter=",", skiprows=1) for at in (trained, folder))
-    np.testing.assert_allclose(one, two, rtol=2e-3)
+    first, two = (
+        np.loadtxt(at / "loss.csv", delimiter=",", skiprows=1) for at in (trained, folder)
+    )
+    np.testing.assert_allclose(first, two, rtol=2e-3)
 
 
 def test_compile_compiles_the_network(store: Store, folder: Path) -> None:
@@ -243,9 +245,11 @@ def test_compile_compiles_the_network(store: Store, folder: Path) -> None:
 
 def test_bf16_is_another_precision(store: Store, folder: Path, trained: Path) -> None:
     generator.train(store, folder, dataclasses.replace(SMALL, precision="bf16"))
-    one, two = (np.loadtxt(at / "loss.csv", delimiter=",", skiprows=1) for at in (trained, folder))
-    assert (one != two).any()
-    np.testing.assert_allclose(one, two, rtol=0.05)
+    first, two = (
+        np.loadtxt(at / "loss.csv", delimiter=",", skiprows=1) for at in (trained, folder)
+    )
+    assert (first != two).any()
+    np.testing.assert_allclose(first, two, rtol=0.05)
 
 
 def test_a_batch_that_cannot_be_parted_is_refused(store: Store, folder: Path) -> None:
@@ -255,18 +259,18 @@ def test_a_batch_that_cannot_be_parted_is_refused(store: Store, folder: Path) ->
 
 
 def test_the_record_tells_what_the_model_was_made_from(project: Project) -> None:
-    found = require(project.models / "generator", "generator")
-    assert found.facts["data"] == data.digest(project.store, "train")
-    assert found.settings["steps"] == found.steps == 3
-    assert found.facts["classes"] == list(CLASSES)
+    record = require(project.models / "generator", "generator")
+    assert record.facts["data"] == data.digest(project.store, "train")
+    assert record.settings["steps"] == record.steps == 3
+    assert record.facts["classes"] == list(CLASSES)
 
 
 def test_it_learns_layouts_of_other_classes_too(tmp_path: Path) -> None:
     """Without a store, and so without a judge: the last weights are kept."""
     pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 4), dtype=np.uint8)
     pixels[..., 3] %= 2
-    told = generator.train_tiles(tmp_path, "k", data.Tiles(pixels, ""), SMALL, ("Land", "Sea"))
-    assert (told.facts["classes"], told.best, told.steps) == (["Land", "Sea"], None, 4)
+    record = generator.train_tiles(tmp_path, "k", data.Tiles(pixels, ""), SMALL, ("Land", "Sea"))
+    assert (record.facts["classes"], record.best, record.steps) == (["Land", "Sea"], None, 4)
     model = generator.load(tmp_path, ("Land", "Sea"))
     drawn = generator.sample(model, pixels[:1, ..., 3], [1], FEW)
     assert drawn.shape == (1, 32, 32, 3)

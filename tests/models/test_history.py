@@ -8,8 +8,8 @@ from builder.models.checkpoint import History, _running_mean
 
 
 def history(*values: float) -> History:
-    found = [{"step": 10 * (i + 1), "loss": value} for i, value in enumerate(values)]
-    return History([1.0] * (10 * len(values)), found, "loss")
+    evaluations = [{"step": 10 * (i + 1), "loss": value} for i, value in enumerate(values)]
+    return History([1.0] * (10 * len(values)), evaluations, "loss")
 
 
 NAN = float("nan")
@@ -41,12 +41,12 @@ def test_the_first_of_equals_is_the_best() -> None:
 
 
 def test_curves_are_written_as_csv_and_as_a_picture(tmp_path: Path) -> None:
-    found = history(3.0, 2.0)
-    found.write(tmp_path)
+    record = history(3.0, 2.0)
+    record.write(tmp_path)
     assert (tmp_path / "evaluations.csv").read_text() == ("step,loss\n10,3.000000\n20,2.000000\n")
     assert len((tmp_path / "loss.csv").read_text().splitlines()) == 21
     first = (tmp_path / "curves.png").read_bytes()
-    found.write(tmp_path)
+    record.write(tmp_path)
     assert (tmp_path / "curves.png").read_bytes() == first
     assert first.startswith(b"\x89PNG")
 

@@ -15,16 +15,16 @@ def test_neighbours_are_those_of_a_plain_search_in_any_blocking(monkeypatch, blo
     gallery = rng.standard_normal((210, 9)).astype(np.float32)
     gap = np.linalg.norm(queries[:, None].astype(float) - gallery[None].astype(float), axis=2)
     expected = np.argsort(gap, axis=1, kind="stable")[:, :4]
-    places, found = neighbours.nearest(queries, gallery, 4)
+    places, distances = neighbours.nearest(queries, gallery, 4)
     assert (places == expected).all()
-    assert found == pytest.approx(np.take_along_axis(gap, expected, axis=1))
+    assert distances == pytest.approx(np.take_along_axis(gap, expected, axis=1))
 
 
 def test_a_row_is_its_own_neighbour_at_distance_zero_even_far_from_the_origin():
     rows = np.random.default_rng(1).standard_normal((50, 6)).astype(np.float32) + 1_000
-    places, found = neighbours.nearest(rows, rows, 1)
+    places, distances = neighbours.nearest(rows, rows, 1)
     assert (places[:, 0] == np.arange(50)).all()
-    assert (found == 0).all()
+    assert (distances == 0).all()
 
 
 def test_equal_rows_come_in_their_order():
@@ -44,11 +44,11 @@ def scene(seed: int) -> np.ndarray:
 
 
 def test_a_hash_forgives_brightness_and_noise_but_not_another_scene():
-    one = scene(0)
-    noisy = one.astype(float) * 0.8 + np.random.default_rng(1).normal(10, 3, one.shape)
+    image = scene(0)
+    noisy = image.astype(float) * 0.8 + np.random.default_rng(1).normal(10, 3, image.shape)
     a, b, c = (
         np.uint64(neighbours.perceptual_hash(np.clip(x, 0, 255).astype(np.uint8)))
-        for x in (one, noisy, scene(2))
+        for x in (image, noisy, scene(2))
     )
     near, far = (int(neighbours.hamming(np.array([a]), np.array([x]))[0]) for x in (b, c))
     assert near <= 6 < 16 < far

@@ -79,5 +79,5 @@ def test_a_dropped_layout_is_the_null_layout() -> None:
 
 def test_parts_are_a_partition_of_the_batch() -> None:
     parts = [batch().part(i, 3) for i in range(3)]
-    assert torch.equal(torch.cat([one.noise for one in parts]), batch().noise)
-    np.testing.assert_array_equal(np.concatenate([one.masks for one in parts]), batch().masks)
+    assert torch.equal(torch.cat([part.noise for part in parts]), batch().noise)
+    np.testing.assert_array_equal(np.concatenate([part.masks for part in parts]), batch().masks)

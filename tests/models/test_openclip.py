@@ -15,16 +15,16 @@ from tests.makers.tiny_clip import tiny_clip
 
 @pytest.fixture
 def model():
-    one = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+    tower = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
            "num_attention_heads": 1, "hidden_act": "gelu"}  # fmt: skip
     torch.manual_seed(0)
-    text = {**one, "vocab_size": 50, "max_position_embeddings": 12, "eos_token_id": 2,
+    text = {**tower, "vocab_size": 50, "max_position_embeddings": 12, "eos_token_id": 2,
             "bos_token_id": 1}  # fmt: skip
-    vision = {**one, "image_size": 16, "patch_size": 8}
-    made = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=24))
-    for weight in made.parameters():  # biases too, which start at 0
+    vision = {**tower, "image_size": 16, "patch_size": 8}
+    clip_model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=24))
+    for weight in clip_model.parameters():  # biases too, which start at 0
         torch.nn.init.normal_(weight, std=0.1)
-    return made.eval()
+    return clip_model.eval()
 
 
 def openclip_names(model):
@@ -35,7 +35,7 @@ def openclip_names(model):
         for n in range(2):
             a, b = f"{side}transformer.resblocks.{n}", f"{mine}.encoder.layers.{n}"
             for kind in ("weight", "bias"):
-                qkv = [ours[f"{b}.self_attn.{one}_proj.{kind}"] for one in "qkv"]
+                qkv = [ours[f"{b}.self_attn.{letter}_proj.{kind}"] for letter in "qkv"]
                 theirs[f"{a}.attn.in_proj_{kind}"] = torch.cat(qkv)
                 for x, y in (("attn.out_proj", "self_attn.out_proj"), ("ln_1", "layer_norm1"),
                              ("ln_2", "layer_norm2"), ("mlp.c_fc", "mlp.fc1"),
@@ -76,8 +76,8 @@ def test_a_file_of_openclip_gives_the_features_of_the_model(model, tmp_path, wra
     if wrapped:
         weights = {"state_dict": {f"module.{k}": v for k, v in weights.items()}, "epoch": 3}
     torch.save(weights, tmp_path / "a.pt")
-    found = openclip.converted(openclip.weights_of(tmp_path / "a.pt"), "gelu", "a.pt")
-    for ours, theirs in zip(features(found), features(model), strict=True):
+    converted = openclip.converted(openclip.weights_of(tmp_path / "a.pt"), "gelu", "a.pt")
+    for ours, theirs in zip(features(converted), features(model), strict=True):
         torch.testing.assert_close(ours, theirs)
     other = openclip.converted(openclip.weights_of(tmp_path / "a.pt"), "quick_gelu", "a.pt")
     assert not torch.allclose(features(other)[0], features(model)[0])
@@ -108,8 +108,10 @@ def test_pictures_are_prepared_as_clip_was_trained(model, tmp_path, monkeypatch)
     expected = (128 / 255 - 0.48145466) / 0.26862954
     np.testing.assert_allclose(ready[0, 0].numpy(), expected, atol=1e-4)
     assert clip.identity(f"openclip:{tmp_path / 'a.pt'}").endswith(" gelu")
-    told = clip.settings_as_json(Settings(stream="full", weights=f"openclip:{tmp_path / 'a.pt'}"))
-    assert told["weights"]["name"] == "a.pt"
+    settings = clip.settings_as_json(
+        Settings(stream="full", weights=f"openclip:{tmp_path / 'a.pt'}")
+    )
+    assert settings["weights"]["name"] == "a.pt"
 
 
 def test_weights_that_are_not_there_say_how_to_get_them(monkeypatch):

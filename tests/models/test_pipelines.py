@@ -60,9 +60,9 @@ def test_a_tile_is_drawn_on_every_layout(artist: Artist) -> None:
 
 
 def test_tiles_depend_on_their_own_seed_and_layout_and_prompt(artist: Artist) -> None:
-    one = artist.sample(layouts()[:1], SEEDS[:1])
-    assert (artist.sample(layouts()[:1], (99,)) != one).any()
-    assert (artist.sample(layouts()[1:2], SEEDS[:1]) != one).any()
+    tile = artist.sample(layouts()[:1], SEEDS[:1])
+    assert (artist.sample(layouts()[:1], (99,)) != tile).any()
+    assert (artist.sample(layouts()[1:2], SEEDS[:1]) != tile).any()
     for changed in (
         replace(artist.ask, control=0.0),
         replace(artist.ask, prompt="water"),
@@ -70,7 +70,7 @@ def test_tiles_depend_on_their_own_seed_and_layout_and_prompt(artist: Artist) ->
         replace(artist.ask, guidance=1.0),
     ):
         other = replace(artist, ask=changed).sample(layouts()[:1], SEEDS[:1])
-        assert (other != one).any(), changed
+        assert (other != tile).any(), changed
 
 
 def test_the_same_tile_comes_out_at_any_batch_size(artist: Artist) -> None:
@@ -160,10 +160,10 @@ def test_a_pipeline_of_the_hubs_cache_is_named_with_its_commit(
     (home / "refs").mkdir()
     (home / "refs" / "main").write_text(COMMIT)
     ask = replace(ASK, model="someone/tiny")
-    found = find(Sources(Weights(ask.model)))
-    assert found.named == f"someone/tiny@{COMMIT}"
-    assert found.digest == find(local(folders["controlled"])).digest
-    assert load(ask, found).name == "StableDiffusionControlNetPipeline"
+    files = find(Sources(Weights(ask.model)))
+    assert files.named == f"someone/tiny@{COMMIT}"
+    assert files.digest == find(local(folders["controlled"])).digest
+    assert load(ask, files).name == "StableDiffusionControlNetPipeline"
     with pytest.raises(ArasError, match="hf download someone/tiny --revision v2"):
         find(Sources(Weights(ask.model, "v2")))
     with pytest.raises(ArasError, match="hf download nobody/absent "):

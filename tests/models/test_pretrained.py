@@ -42,15 +42,15 @@ def dino(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_clips_vectors_have_length_one_and_are_transformers_own(clip: Path) -> None:
-    made = pretrained.clip(of(clip))
+    encoder = pretrained.clip(of(clip))
     network = CLIPModel.from_pretrained(clip).eval()
     ready = CLIPImageProcessorPil.from_pretrained(clip)(images=IMAGES, return_tensors="pt")
     with torch.no_grad():
         wanted = network.get_image_features(**ready).pooler_output.numpy()
     wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
-    np.testing.assert_allclose(made.images(IMAGES), wanted, atol=1e-5)
-    assert np.linalg.norm(made.texts(["a field", ""]), axis=1) == pytest.approx(1, abs=1e-5)
-    assert made.room == 32
+    np.testing.assert_allclose(encoder.images(IMAGES), wanted, atol=1e-5)
+    assert np.linalg.norm(encoder.texts(["a field", ""]), axis=1) == pytest.approx(1, abs=1e-5)
+    assert encoder.room == 32
 
 
 def test_a_vision_model_gives_what_it_pools(dino: Path) -> None:
@@ -62,8 +62,8 @@ def test_a_vision_model_gives_what_it_pools(dino: Path) -> None:
 
 
 def test_a_dual_encoder_gives_its_image_features(clip: Path) -> None:
-    found = pretrained.vision(of(clip))(IMAGES)
-    unit = found / np.linalg.norm(found, axis=1, keepdims=True)
+    features = pretrained.vision(of(clip))(IMAGES)
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     np.testing.assert_allclose(unit, pretrained.clip(of(clip)).images(IMAGES), atol=1e-5)
 
 
@@ -86,10 +86,10 @@ def test_inception_is_asked_for_its_features_and_other_modules_are_taken_as_they
 ) -> None:
     for name, width in ((INCEPTION, 3), ("other.pt", 1)):
         torch.jit.script(Shrink()).save(str(tmp_path / name))
-        found = pretrained.vision(of(tmp_path / name))(IMAGES)
-        assert found.shape == (5, width)
+        features = pretrained.vision(of(tmp_path / name))(IMAGES)
+        assert features.shape == (5, width)
         if width == 3:
-            np.testing.assert_allclose(found, np.mean(IMAGES, axis=(1, 2)), rtol=1e-5)
+            np.testing.assert_allclose(features, np.mean(IMAGES, axis=(1, 2)), rtol=1e-5)
 
 
 def test_the_digest_is_that_of_the_content(clip: Path, tmp_path: Path) -> None:

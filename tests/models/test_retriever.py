@@ -126,8 +126,8 @@ def test_the_folder_is_a_clip_that_gives_the_same_vectors(tmp_path):
     data = pairs(6)
     dual, _ = trained(tmp_path, data, settings)
     dual.save(tmp_path)
-    big = [np.kron(one, np.ones((2, 2, 1), np.uint8)) for one in data.pixels]
-    small = np.stack([shrink(one, 16) for one in big])
+    big = [np.kron(tile, np.ones((2, 2, 1), np.uint8)) for tile in data.pixels]
+    small = np.stack([shrink(tile, 16) for tile in big])
     images, texts = retriever.embed(dual, small, data.texts)
     encoder = transformers_model(str(tmp_path))
     for ours, theirs in ((images, encoder.images(big)), (texts, encoder.texts(data.texts))):
@@ -144,8 +144,8 @@ def test_only_rows_of_the_pool_are_drawn(tmp_path):
     retriever.train_pairs(tmp_path / "a", "k", data, settings, a, pool)
     data.pixels[2:] = 0
     retriever.train_pairs(tmp_path / "b", "k", data, settings, b, pool)
-    for one, other in zip(a.model.parameters(), b.model.parameters(), strict=True):
-        assert torch.equal(one, other)
+    for weight, other in zip(a.model.parameters(), b.model.parameters(), strict=True):
+        assert torch.equal(weight, other)
     with pytest.raises(ArasError, match="at least 2"):
         retriever.train_pairs(tmp_path / "c", "k", data, settings, c, pool[:1])
 
@@ -154,13 +154,13 @@ def test_only_rows_of_the_pool_are_drawn(tmp_path):
 def test_a_batch_in_chunks_has_the_gradients_of_the_whole(chunk):
     data = pairs(8)
     group = torch.arange(8)[:, None].repeat(1, 2)
-    made = {}
+    results = {}
     for size in (8, chunk):
         dual = clip.start(TINY, data.texts)
         ids, pixels = dual.ids(data.texts), dual.pixels(data.pixels)
 
         def encode(part, dual=dual, ids=ids, pixels=pixels):
-            some = {name: one[part] for name, one in ids.items()}
+            some = {name: values[part] for name, values in ids.items()}
             return dual.image_vectors(pixels[part]), dual.text_vectors(some)
 
         def loss_of(images, texts, dual=dual):
@@ -169,12 +169,12 @@ def test_a_batch_in_chunks_has_the_gradients_of_the_whole(chunk):
         loss = retriever.in_chunks(encode, loss_of, 8, size)
         loss.backward()
         named = dual.model.named_parameters()
-        made[size] = float(loss.detach()), {n: p.grad for n, p in named if p.grad is not None}
-    assert made[chunk][0] == pytest.approx(made[8][0], rel=1e-6)
-    assert made[chunk][1].keys() == made[8][1].keys()
-    assert "logit_scale" in made[8][1]
-    for name, one in made[8][1].items():
-        torch.testing.assert_close(made[chunk][1][name], one, rtol=1e-4, atol=1e-6)
+        results[size] = float(loss.detach()), {n: p.grad for n, p in named if p.grad is not None}
+    assert results[chunk][0] == pytest.approx(results[8][0], rel=1e-6)
+    assert results[chunk][1].keys() == results[8][1].keys()
+    assert "logit_scale" in results[8][1]
+    for name, gradient in results[8][1].items():
+        torch.testing.assert_close(results[chunk][1][name], gradient, rtol=1e-4, atol=1e-6)
 
 
 def test_a_chunked_training_learns_the_same(tmp_path):
@@ -220,12 +220,12 @@ def test_products_in_bfloat16_learn_too_and_the_loss_is_float32(tmp_path, monkey
 
 def tiny_siglip(folder, texts):
     tiny_clip(folder, texts)  # for its tokenizer
-    one = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+    tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
            "num_attention_heads": 2}  # fmt: skip
     torch.manual_seed(0)
-    text = {**one, "vocab_size": 200, "max_position_embeddings": 24, "projection_size": 16,
+    text = {**tower, "vocab_size": 200, "max_position_embeddings": 24, "projection_size": 16,
             "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}  # fmt: skip
-    vision = {**one, "image_size": 16, "patch_size": 8}
+    vision = {**tower, "image_size": 16, "patch_size": 8}
     SiglipModel(SiglipConfig(text_config=text, vision_config=vision)).save_pretrained(folder)
     SiglipImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(folder)
     return folder
@@ -255,20 +255,20 @@ def test_the_command_trains_once_and_the_benchmark_reads_it(project, tmp_path, m
     copy = tmp_path / "copy"
     shutil.copytree(project.directory, copy)
     for trained_now in (True, False):
-        found = CliRunner().invoke(cli, ["-C", str(copy), "train", "retriever"])
-        assert found.exit_code == 0, found.output
-        assert ("trained already" in found.output) != trained_now
-    found = CliRunner().invoke(
+        result = CliRunner().invoke(cli, ["-C", str(copy), "train", "retriever"])
+        assert result.exit_code == 0, result.output
+        assert ("trained already" in result.output) != trained_now
+    result = CliRunner().invoke(
         cli,
         [
             "-C", str(copy), "bench", "retrieval", f"release/{project.recipe.dataset.version}",
             "--model", str(copy / "models/retriever"), "--stream", "full", "--min-km", "0.2",
         ],
     )  # fmt: skip
-    assert found.exit_code == 0, found.output
-    assert "full, strict" in found.stdout
+    assert result.exit_code == 0, result.output
+    assert "full, strict" in result.stdout
     with (copy / "dataset.toml").open("a") as file:
         file.write('[retriever]\nstream = "poem"\n')
-    found = CliRunner().invoke(cli, ["-C", str(copy), "train", "retriever"])
-    assert found.exit_code == 2
-    assert "no such caption stream; there are dominant" in found.output
+    result = CliRunner().invoke(cli, ["-C", str(copy), "train", "retriever"])
+    assert result.exit_code == 2
+    assert "no such caption stream; there are dominant" in result.output

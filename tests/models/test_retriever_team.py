@@ -26,11 +26,11 @@ def test_two_processes_learn_what_one_does(tmp_path):
     assert done.returncode == 0, done.stderr
     alone = trained(tmp_path / "one", ALONE)
     np.testing.assert_allclose(np.load(tmp_path / "two/losses.npy"), alone, rtol=1e-4)
-    both, one = (load_file(tmp_path / name / "weights.safetensors") for name in ("two", "one"))
+    both, single = (load_file(tmp_path / name / "weights.safetensors") for name in ("two", "one"))
     first = clip.start(SETTINGS, [f"scene {i % 9}" for i in range(20)]).model.state_dict()
-    assert any(not torch.allclose(first[name], one[name]) for name in one)
+    assert any(not torch.allclose(first[name], single[name]) for name in single)
     for name, weight in both.items():
-        torch.testing.assert_close(weight, one[name], rtol=0, atol=1e-4, msg=name)
+        torch.testing.assert_close(weight, single[name], rtol=0, atol=1e-4, msg=name)
 
 
 @pytest.mark.parametrize("change", [{"batch": 7}, {"chunk": 4}])

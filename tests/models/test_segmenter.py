@@ -24,9 +24,9 @@ def store(tmp_path: Path) -> Store:
     return make_store(tmp_path / "work", SPLITS)
 
 
-def confusion_of(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
+def confusion_of(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     out = np.zeros((7, 7), dtype=np.int64)
-    np.add.at(out, (truth, found), 1)
+    np.add.at(out, (truth, predicted), 1)
     return out
 
 
@@ -36,32 +36,32 @@ def test_scores_are_those_of_scikit_learn(missing: tuple[int, ...]) -> None:
     rng = np.random.default_rng(len(missing))
     there = [i for i in range(7) if i not in missing]
     truth = rng.choice(there, 4000)
-    found = np.where(rng.random(4000) < 0.6, truth, rng.integers(0, 7, 4000))
-    told = segmenter.scores(confusion_of(truth, found))
-    f1 = metrics.f1_score(truth, found, labels=there, average=None)
-    iou = metrics.jaccard_score(truth, found, labels=there, average=None)
-    assert told.macro_f1 == pytest.approx(f1.mean(), abs=1e-4)
-    assert told.mean_iou == pytest.approx(iou.mean(), abs=1e-4)
-    assert told.accuracy == pytest.approx(metrics.accuracy_score(truth, found), abs=1e-4)
-    assert [told.f1[CLASSES[i]] for i in there] == pytest.approx(f1.tolist(), abs=1e-4)
-    assert [told.iou[CLASSES[i]] for i in there] == pytest.approx(iou.tolist(), abs=1e-4)
-    assert told.confusion == metrics.confusion_matrix(truth, found, labels=range(7)).tolist()
+    predicted = np.where(rng.random(4000) < 0.6, truth, rng.integers(0, 7, 4000))
+    scores = segmenter.scores(confusion_of(truth, predicted))
+    f1 = metrics.f1_score(truth, predicted, labels=there, average=None)
+    iou = metrics.jaccard_score(truth, predicted, labels=there, average=None)
+    assert scores.macro_f1 == pytest.approx(f1.mean(), abs=1e-4)
+    assert scores.mean_iou == pytest.approx(iou.mean(), abs=1e-4)
+    assert scores.accuracy == pytest.approx(metrics.accuracy_score(truth, predicted), abs=1e-4)
+    assert [scores.f1[CLASSES[i]] for i in there] == pytest.approx(f1.tolist(), abs=1e-4)
+    assert [scores.iou[CLASSES[i]] for i in there] == pytest.approx(iou.tolist(), abs=1e-4)
+    assert scores.confusion == metrics.confusion_matrix(truth, predicted, labels=range(7)).tolist()
 
 
 def test_a_class_that_nobody_saw_has_no_score() -> None:
     truth = np.array([0, 0, 2, 2])
-    told = segmenter.scores(confusion_of(truth, truth))
-    assert told.f1["Water"] is None
-    assert (told.macro_f1, told.f1["Tree"]) == (1, 1)
+    scores = segmenter.scores(confusion_of(truth, truth))
+    assert scores.f1["Water"] is None
+    assert (scores.macro_f1, scores.f1["Tree"]) == (1, 1)
 
 
 def test_it_learns_to_tell_the_classes_apart(store: Store, tmp_path: Path) -> None:
     settings = segmenter.Settings(steps=60, batch=4, crop=64, widths=(8, 16, 16, 32), decoder=32)
-    told = segmenter.train(store, tmp_path / "model", settings).record.facts["test"]
+    scores = segmenter.train(store, tmp_path / "model", settings).record.facts["test"]
     truth = data.load(store, "test").pixels[..., 3]
     largest = np.bincount(truth.ravel()).max() / truth.size
-    assert told["accuracy"] > largest + 0.1
-    assert told["tiles"] == 2
+    assert scores["accuracy"] > largest + 0.1
+    assert scores["tiles"] == 2
     losses = np.loadtxt(tmp_path / "model" / "loss.csv", delimiter=",", skiprows=1)[:, 1]
     assert len(losses) == 60
     assert losses[-10:].mean() < 0.7 * losses[:5].mean()
@@ -69,12 +69,12 @@ def test_it_learns_to_tell_the_classes_apart(store: Store, tmp_path: Path) -> No
 
 def test_the_test_report_is_over_all_pixels_of_the_test_tiles(project: Project) -> None:
     folder = project.models / "segmenter"
-    told = json.loads((folder / "test.json").read_text())
+    report = json.loads((folder / "test.json").read_text())
     tiles = data.load(project.store, "test").pixels
-    found, _ = segmenter.look(segmenter.load(folder), tiles[..., :3])
-    expected = confusion_of(tiles[..., 3].ravel().astype(int), found.ravel().astype(int))
-    assert told["confusion"] == expected.tolist()
-    assert told["tiles"] == len(tiles) > 1
+    predicted, _ = segmenter.look(segmenter.load(folder), tiles[..., :3])
+    expected = confusion_of(tiles[..., 3].ravel().astype(int), predicted.ravel().astype(int))
+    assert report["confusion"] == expected.tolist()
+    assert report["tiles"] == len(tiles) > 1
 
 
 def test_ids_and_features_are_the_same_at_any_batch_size(project: Project) -> None:
@@ -84,8 +84,8 @@ def test_ids_and_features_are_the_same_at_any_batch_size(project: Project) -> No
     assert (ids.shape, ids.dtype) == ((5, 64, 64), np.uint8)
     assert (features.shape[0], features.dtype) == (5, np.float32)
     singly = [segmenter.look(model, tiles[i : i + 1]) for i in range(5)]
-    np.testing.assert_array_equal(ids, np.concatenate([one for one, _ in singly]))
-    np.testing.assert_array_equal(features, np.concatenate([one for _, one in singly]))
+    np.testing.assert_array_equal(ids, np.concatenate([mask for mask, _ in singly]))
+    np.testing.assert_array_equal(features, np.concatenate([vectors for _, vectors in singly]))
 
 
 def test_an_interrupted_training_resumes_to_the_same_weights(

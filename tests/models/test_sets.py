@@ -56,16 +56,16 @@ def test_extrapolation_takes_the_bias_away():
 
 
 def test_the_interval_of_the_distance_is_as_wide_as_its_spread_over_other_images():
-    found, reach = [], []
+    distances, reach = [], []
     for seed in range(40):
         rng = np.random.default_rng(seed)
         x, y = rng.standard_normal((400, 4)), 1.5 * rng.standard_normal((400, 4)) + 1
-        found.append(sets.frechet(Moments.of(x), Moments.of(y)))
+        distances.append(sets.frechet(Moments.of(x), Moments.of(y)))
         low, high = sets.frechet_interval(x, y)
-        assert low < found[-1] < high
+        assert low < distances[-1] < high
         reach.append((high - low) / 2)
-    assert np.mean(reach) == pytest.approx(2.26 * np.std(found), rel=0.3)
-    covered = np.abs(np.array(found) - 4 * (1 + 0.5**2)) < reach
+    assert np.mean(reach) == pytest.approx(2.26 * np.std(distances), rel=0.3)
+    covered = np.abs(np.array(distances) - 4 * (1 + 0.5**2)) < reach
     assert covered.mean() >= 0.85
 
 
@@ -101,15 +101,15 @@ def test_the_unbiased_kernel_estimate_by_hand():
 def test_precision_recall_density_coverage_agree_with_prdc():
     prdc = pytest.importorskip("prdc", reason="the package prdc is not installed")
     x, y = draw(1, 300, 8), draw(2, 300, 8, shift=0.4)
-    told = sets.precision_recall(x, y, k=5)
+    measures = sets.precision_recall(x, y, k=5)
     expected = prdc.compute_prdc(real_features=x, fake_features=y, nearest_k=5)
-    assert told == pytest.approx({name: float(expected[name]) for name in told})
+    assert measures == pytest.approx({name: float(expected[name]) for name in measures})
 
 
 def test_too_few_images_are_refused():
-    one = np.zeros((1, 4))
+    single = np.zeros((1, 4))
     with pytest.raises(ArasError, match="at least two"):
-        sets.frechet(Moments.of(one), Moments.of(one))
+        sets.frechet(Moments.of(single), Moments.of(single))
     with pytest.raises(ArasError, match="finite"):
         Moments.of([[np.nan, 1.0]])
     with pytest.raises(ArasError, match="no features"):

@@ -65,8 +65,8 @@ def test_two_processes_learn_what_one_does(start: Path, together: Path) -> None:
     losses = [np.loadtxt(at / "loss.csv", delimiter=",", skiprows=1) for at in (both, alone)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
     weights = [load_file(at / generator.WEIGHTS) for at in (both, alone)]
-    for name, one in weights[0].items():
-        torch.testing.assert_close(one, weights[1][name], rtol=0, atol=2e-3, msg=name)
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weight, weights[1][name], rtol=0, atol=2e-3, msg=name)
     rows = [np.loadtxt(at / "evaluations.csv", delimiter=",", skiprows=1) for at in (both, alone)]
     np.testing.assert_allclose(rows[0][:, :2], rows[1][:, :2], rtol=1e-3)
     assert sorted(path.name for path in both.iterdir()) == sorted(

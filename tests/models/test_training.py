@@ -55,16 +55,18 @@ def train(
         assert curve
         return {"loss": curve[step // 2 - 1]}
 
-    made = Job(folder, key, **{"steps": STEPS, "learning_rate": 0.1, "checkpoint_every": 3, **job})
+    details = Job(
+        folder, key, **{"steps": STEPS, "learning_rate": 0.1, "checkpoint_every": 3, **job}
+    )
     if curve:
-        made = dataclasses.replace(made, evaluate_every=2)
+        details = dataclasses.replace(details, evaluate_every=2)
     average = Average(model, 0.9)
-    history = fit(made, model, loss_at, average=average, judge=judge if curve else None)
+    history = fit(details, model, loss_at, average=average, judge=judge if curve else None)
     return model.state_dict(), history
 
 
-def same(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
-    return all(torch.equal(one[name], two[name]) for name in one | two)
+def same(first: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
+    return all(torch.equal(first[name], two[name]) for name in first | two)
 
 
 class Interrupted(Exception):
@@ -186,8 +188,8 @@ def test_a_checkpoint_of_other_settings_is_kept_told_of_and_gone_on_from(
     assert capsys.readouterr().err == ""
     with pytest.raises(Interrupted):
         train(tmp_path, key="other", at=functools.partial(interrupt, when=10))
-    told = capsys.readouterr().err
-    assert f"after step 6; it is kept as {tmp_path}/checkpoint-k.pt" in told
+    notice = capsys.readouterr().err
+    assert f"after step 6; it is kept as {tmp_path}/checkpoint-k.pt" in notice
     steps: list[int] = []
     assert same(train(tmp_path, at=steps.append)[0], straight[0])
     assert steps == list(range(6, STEPS))
@@ -201,17 +203,17 @@ def test_more_patience_goes_on_where_less_has_ended(tmp_path: Path) -> None:
     _, history = train(tmp_path, curve=curve, patience=2)
     assert len(history.losses) == 6
     (tmp_path / "w").write_bytes(b"weights")
-    told = training.finish(Job(tmp_path, "k", STEPS, 0.1, patience=2), "w", history, {})
-    done = {p: told.is_done("k", STEPS, p) for p in (0, 1, 2, 3)}
+    record = training.finish(Job(tmp_path, "k", STEPS, 0.1, patience=2), "w", history, {})
+    done = {p: record.is_done("k", STEPS, p) for p in (0, 1, 2, 3)}
     assert done == {0: False, 1: True, 2: True, 3: False}
     steps: list[int] = []
     weights, longer = train(tmp_path, at=steps.append, curve=curve, patience=3)
     assert steps[0] == 6
     assert longer == whole[1]
     assert same(weights, whole[0])
-    told = training.finish(Job(tmp_path, "k", STEPS, 0.1, patience=3), "w", longer, {})
-    assert all(told.is_done("k", STEPS, p) for p in (0, 9))  # all its steps are made
-    assert not told.is_done("other", STEPS, 3)
+    record = training.finish(Job(tmp_path, "k", STEPS, 0.1, patience=3), "w", longer, {})
+    assert all(record.is_done("k", STEPS, p) for p in (0, 9))  # all its steps are made
+    assert not record.is_done("other", STEPS, 3)
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
@@ -246,13 +248,13 @@ def test_the_published_weights_are_those_of_the_best_evaluation(tmp_path: Path) 
 
 def test_a_plateau_ends_the_training_and_the_record_says_so(tmp_path: Path) -> None:
     _, history = train(tmp_path, curve=[3.0, 2.0, 2.0, 2.5, 2.1, 1.0], patience=3)
-    assert [int(one["step"]) for one in history.evaluations] == [2, 4, 6, 8, 10]
+    assert [int(evaluation["step"]) for evaluation in history.evaluations] == [2, 4, 6, 8, 10]
     (tmp_path / "w").write_bytes(b"weights")
     job = Job(tmp_path, "k", STEPS, 0.1, patience=3)
-    told = training.finish(job, "w", history, {})
-    assert told.stopped == "no better loss in 3 evaluations after step 4"
-    assert told.best == {"step": 4, "loss": 2.0}
-    assert told.steps == 10
+    record = training.finish(job, "w", history, {})
+    assert record.stopped == "no better loss in 3 evaluations after step 4"
+    assert record.best == {"step": 4, "loss": 2.0}
+    assert record.steps == 10
 
 
 def test_a_training_that_was_stopped_by_its_plateau_stays_stopped(tmp_path: Path) -> None:
@@ -277,7 +279,7 @@ def test_a_batch_in_parts_trains_as_the_whole_one_does(tmp_path: Path, accumulat
     """Up to rounding, where nothing is drawn inside the model."""
     torch.manual_seed(3)
     start = nn.Linear(5, 1).state_dict()
-    found = []
+    results = []
     for parts in (1, accumulate):
         model = nn.Linear(5, 1)
         model.load_state_dict(start)
@@ -288,9 +290,9 @@ def test_a_batch_in_parts_trains_as_the_whole_one_does(tmp_path: Path, accumulat
             return nn.functional.mse_loss(model(data)[:, 0], data.sum(1))
 
         job = Job(tmp_path / f"{parts}", "k", 20, 0.1, accumulate=parts)
-        found.append((fit(job, model, loss_at).losses, model.weight.detach()))
-    assert found[0][0] == pytest.approx(found[1][0], rel=1e-4)
-    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=1e-5)
+        results.append((fit(job, model, loss_at).losses, model.weight.detach()))
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-4)
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-4, atol=1e-5)
 
 
 def test_out_of_memory_says_which_settings_to_lower(tmp_path: Path) -> None:
@@ -322,11 +324,11 @@ def test_a_damaged_checkpoint_is_a_clear_error_and_never_used(tmp_path: Path) ->
         flipped = bytearray(body)
         flipped[place] ^= 1 << rng.randrange(8)
         damaged.append(bytes(flipped))
-    for one in damaged:
-        path.write_bytes(one)
+    for damage in damaged:
+        path.write_bytes(damage)
         with pytest.raises(ArasError, match=r"checkpoint\.pt: .*remove it to train from the start"):
             train(tmp_path)
-        assert path.read_bytes() == one
+        assert path.read_bytes() == damage
     path.unlink()
     train(tmp_path)
 
@@ -338,11 +340,11 @@ def test_the_record_is_the_mark_of_a_whole_model(tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(b"weights")
     (tmp_path / "checkpoint.pt").write_bytes(b"state")
     job = Job(tmp_path, "k", 3, 0.1)
-    told = training.finish(job, "w", History([3.0, 2.0, 1.0]), {"settings": {"batch": 8}})
-    assert Record.read(tmp_path) == told == require(tmp_path, "segmenter")
-    assert (told.steps, told.final_loss, told.best) == (3, 2.0, None)
-    assert told.stopped == "all 3 steps are made"
-    assert told.weights_sha256 == sha256_file(tmp_path / "w")
+    record = training.finish(job, "w", History([3.0, 2.0, 1.0]), {"settings": {"batch": 8}})
+    assert Record.read(tmp_path) == record == require(tmp_path, "segmenter")
+    assert (record.steps, record.final_loss, record.best) == (3, 2.0, None)
+    assert record.stopped == "all 3 steps are made"
+    assert record.weights_sha256 == sha256_file(tmp_path / "w")
     assert (tmp_path / "loss.csv").read_text().splitlines() == [
         "step,loss",
         "0,3.000000",

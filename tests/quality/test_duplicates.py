@@ -34,9 +34,9 @@ def jpeg(image: np.ndarray) -> np.ndarray:
 
 
 def clusters(images: list[np.ndarray], **limits: float) -> tuple[list[int], list[int]]:
-    exact = exact_clusters([pixel_digest(one) for one in images])
-    hashes = np.array([perceptual_hash(one) for one in images], np.uint64)
-    near = near_clusters(exact, hashes, [thumbnail(one) for one in images], **limits)
+    exact = exact_clusters([pixel_digest(image) for image in images])
+    hashes = np.array([perceptual_hash(image) for image in images], np.uint64)
+    near = near_clusters(exact, hashes, [thumbnail(image) for image in images], **limits)
     return exact.tolist(), near.tolist()
 
 
@@ -54,7 +54,7 @@ def test_the_shape_counts_and_the_layout_in_memory_does_not():
 def test_the_same_pattern_in_another_colour_is_no_near_duplicate():
     image = scene(4)
     other = np.clip(image + np.array([30, 0, -30]), 0, 255).astype(np.uint8)
-    hashes = np.array([perceptual_hash(one) for one in (image, other)], np.uint64)
+    hashes = np.array([perceptual_hash(picture) for picture in (image, other)], np.uint64)
     assert hamming(hashes[0], hashes[1]) <= 6
     assert clusters([image, other])[1] == [0, 1]
 
@@ -80,7 +80,7 @@ def test_every_close_pair_is_proposed_and_no_other(bits):
     for i in range(0, 200, 2):  # many pairs that differ in one to eight bits
         flips = RNG.choice(64, RNG.integers(0, 9), replace=False)
         hashes[i + 1] = hashes[i] ^ np.uint64(sum(1 << int(bit) for bit in flips))
-    found = {
+    proposed = {
         tuple(sorted(pair))
         for a, b in close_pairs(hashes, np.zeros(300), bits)
         for pair in zip(a.tolist(), b.tolist(), strict=True)
@@ -91,15 +91,15 @@ def test_every_close_pair_is_proposed_and_no_other(bits):
         if hamming(hashes[i], hashes[j]) <= bits
     }
     assert len(wanted) > bits
-    assert found == wanted
+    assert proposed == wanted
 
 
 def test_a_bucket_beyond_the_window_is_still_one_cluster(monkeypatch):
     monkeypatch.setattr(duplicates, "WINDOW", 2)
     base = scene(6).astype(int)
     images = [np.clip(base + i % 3, 0, 255).astype(np.uint8) for i in range(3)] * 2
-    for i, one in enumerate(images[3:]):
-        images[3 + i] = one.copy()
+    for i, image in enumerate(images[3:]):
+        images[3 + i] = image.copy()
         images[3 + i][0, 0, 0] ^= 1  # not equal, nearly
     assert clusters(images)[1] == [0] * 6
 

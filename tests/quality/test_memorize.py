@@ -38,21 +38,21 @@ def write(store: Store, stage: str, shard: str, ids, features, hashes, **more) -
 @pytest.fixture
 def store(tmp_path) -> Store:
     """Forty real tiles in two shards (30 train, 8 test, 2 set aside) and four synthetic ones."""
-    made = Store(tmp_path / "work")
+    store = Store(tmp_path / "work")
     rng = np.random.default_rng(0)
     real = rng.standard_normal((40, D)).astype(np.float32)
     splits = [0] * 30 + [2] * 8 + [None] * 2
     hashes = rng.integers(0, 2**63, 40, dtype=np.uint64)
     for i, part in enumerate((slice(0, 25), slice(25, 40))):
         ids = [f"real/{n:02d}" for n in range(40)][part]
-        write(made, "tiles", f"real-{i}", ids, real[part], hashes[part], split=splits[part])
-    write(made, "tiles", "real-2", [], [], [], split=[])
+        write(store, "tiles", f"real-{i}", ids, real[part], hashes[part], split=splits[part])
+    write(store, "tiles", "real-2", [], [], [], split=[])
     fresh = rng.standard_normal(D).astype(np.float32)
     synthetic = [real[7] + 1e-3, fresh, real[35], real[3] + 0.1]
     bits = np.array([1, 2, 3, int(hashes[3]) ^ 0b111], dtype=np.uint64)
     ids = [f"synthetic/a/{i}" for i in range(4)]
-    write(made, "layouts", "synthetic-a-00000", ids, synthetic, bits)
-    return made
+    write(store, "layouts", "synthetic-a-00000", ids, synthetic, bits)
+    return store
 
 
 def made_of(store: Store) -> list[dict]:
@@ -75,9 +75,9 @@ def test_the_ratio_is_the_distance_over_the_usual_one_from_test_to_train(store):
     splits = [s for t in tables for s in t.column("split").to_pylist()]
     train = features[[s == 0 for s in splits]]
     test = features[[s == 2 for s in splits]]
-    usual = np.median([np.linalg.norm(train - one, axis=1).min() for one in test])
+    usual = np.median([np.linalg.norm(train - features, axis=1).min() for features in test])
     fake = matrix(store.read("synthetic-a-00000", ("features",)).column("features"))
-    expected = [np.linalg.norm(train - one, axis=1).min() / usual for one in fake]
+    expected = [np.linalg.norm(train - features, axis=1).min() / usual for features in fake]
     assert [row["nearest_real_ratio"] for row in made_of(store)] == pytest.approx(expected)
 
 
@@ -130,13 +130,13 @@ def forged(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Projec
 
 def tiles_of(project: Project, split: int) -> dict[str, np.ndarray]:
     """Pictures of the real tiles of a split, by id."""
-    found = {}
+    tiles = {}
     for shard in shards(project.store, ("real",)):
         table = project.store.read(shard, ("id", "image", "split"))
         for row in table.to_pylist():
             if row["split"] == split:
-                found[row["id"]] = decode_png(row["image"]["bytes"])
-    return found
+                tiles[row["id"]] = decode_png(row["image"]["bytes"])
+    return tiles
 
 
 def judge(project: Project, images: list[np.ndarray], **settings) -> list[dict]:
@@ -146,7 +146,7 @@ def judge(project: Project, images: list[np.ndarray], **settings) -> list[dict]:
     blank = encode_png(np.zeros(images[0].shape[:2], np.uint8))
     table = {
         "id": pa.array(ids),
-        "image": image_column([encode_png(np.ascontiguousarray(one)) for one in images], names),
+        "image": image_column([encode_png(np.ascontiguousarray(image)) for image in images], names),
         "mask": image_column([blank] * len(images), names),
     }
     project.store.write("layouts", "synthetic-a-00000", pa.table(table), key="k")
@@ -159,9 +159,9 @@ def judge(project: Project, images: list[np.ndarray], **settings) -> list[dict]:
 
 def test_a_turned_or_flipped_copy_of_a_train_tile_is_a_copy(forged: Project) -> None:
     known = list(tiles_of(forged, TRAIN).items())[:3]
-    copies = [(name, one) for name, tile in known for one in symmetries(tile)]
+    copies = [(name, copy) for name, tile in known for copy in symmetries(tile)]
     for settings in ({"copy_bits": -1}, {"copy_ratio": 0.0}):  # by features, by hash
-        rows = judge(forged, [one for _, one in copies], **settings)
+        rows = judge(forged, [copy for _, copy in copies], **settings)
         assert [row["nearest_real_id"] for row in rows] == [name for name, _ in copies]
         assert [row["copy"] for row in rows] == [True] * len(copies)
         assert [row["nearest_real_ratio"] for row in rows] == [0.0] * len(copies)
@@ -170,7 +170,7 @@ def test_a_turned_or_flipped_copy_of_a_train_tile_is_a_copy(forged: Project) -> 
 def test_a_brightened_copy_is_a_copy_and_names_its_tile(forged: Project) -> None:
     known = list(tiles_of(forged, TRAIN).items())[:6]
     bright = [np.clip(tile.astype(int) + 10, 0, 255).astype(np.uint8) for _, tile in known]
-    rows = judge(forged, [np.rot90(one) for one in bright], copy_ratio=0.01)
+    rows = judge(forged, [np.rot90(tile) for tile in bright], copy_ratio=0.01)
     assert [row["nearest_real_ratio"] > 0.01 for row in rows] == [True] * len(rows)
     assert [(row["nearest_real_id"], row["copy"]) for row in rows] == [
         (name, True) for name, _ in known

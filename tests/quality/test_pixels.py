@@ -18,8 +18,8 @@ def textured(seed: int = 0, spread: float = 40.0) -> np.ndarray:
 
 
 def test_a_constant_image_is_blank_and_has_neither_edges_nor_contrast():
-    told = measure_pixels(grey(np.full((32, 48), 90)))
-    assert told == {
+    measures = measure_pixels(grey(np.full((32, 48), 90)))
+    assert measures == {
         "sharpness": 0,
         "contrast": 0,
         "colour_saturation": 0,
@@ -30,11 +30,11 @@ def test_a_constant_image_is_blank_and_has_neither_edges_nor_contrast():
 
 def test_a_checkerboard_by_hand():
     board = np.indices((8, 8)).sum(axis=0) % 2 * 100
-    told = measure_pixels(grey(board))
+    measures = measure_pixels(grey(board))
     # Every inner Laplacian is 4 · (±100), half of each sign.
-    assert told["sharpness"] == pytest.approx(400**2)
-    assert told["contrast"] == pytest.approx(50 / 255)
-    assert told["blankness"] == 0
+    assert measures["sharpness"] == pytest.approx(400**2)
+    assert measures["contrast"] == pytest.approx(50 / 255)
+    assert measures["blankness"] == 0
 
 
 def test_blur_lowers_sharpness_and_keeps_the_rest_in_order():

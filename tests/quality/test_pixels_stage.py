@@ -34,7 +34,7 @@ def write(store: Store, shard: str, images: list[np.ndarray], splits: list[int |
     ids = [f"{shard.split('-')[0]}/{i}" for i in range(len(images))]
     columns = {
         "id": pa.array(ids, pa.string()),
-        "image": image_column([encode_png(one) for one in images], ids),
+        "image": image_column([encode_png(image) for image in images], ids),
         "split": pa.array(splits, pa.int64()),
     }
     stage = "tiles" if shard == REAL else "layouts"
@@ -65,8 +65,8 @@ def test_every_row_of_a_project_has_its_measures(project: Project) -> None:
         table = project.store.read(shard, ("id", "image", "pixel_sha256", "realism", *MEASURES))
         for row in table.to_pylist()[:1]:
             image = decode_png(row["image"]["bytes"])
-            told = measure_pixels(image)
-            assert [row[name] for name in MEASURES] == pytest.approx(list(told.values()))
+            measures = measure_pixels(image)
+            assert [row[name] for name in MEASURES] == pytest.approx(list(measures.values()))
             assert row["pixel_sha256"] == pixel_digest(image)
             assert row["realism"] > 0
     assert all(BY_NAME[name].made_by == "quality" for name in MEASURES)

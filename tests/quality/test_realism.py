@@ -23,22 +23,24 @@ def by_definition(real: np.ndarray, query: np.ndarray, own: int, k: int) -> floa
 @pytest.mark.parametrize("k", [1, 3])
 def test_realism_is_the_papers(k):
     queries = RNG.standard_normal((20, 5)).astype(np.float32) * 1.5
-    told = Manifold.of(REAL, k).realism(queries, np.full(20, -1))
-    assert told == pytest.approx([by_definition(REAL, one, -1, k) for one in queries], rel=1e-5)
+    realism = Manifold.of(REAL, k).realism(queries, np.full(20, -1))
+    assert realism == pytest.approx(
+        [by_definition(REAL, query, -1, k) for query in queries], rel=1e-5
+    )
 
 
 def test_a_real_image_does_not_vouch_for_itself():
-    told = Manifold.of(REAL, 3).realism(REAL, np.arange(60))
-    assert told == pytest.approx([by_definition(REAL, q, i, 3) for i, q in enumerate(REAL)])
-    assert (told < 20).all()
+    realism = Manifold.of(REAL, 3).realism(REAL, np.arange(60))
+    assert realism == pytest.approx([by_definition(REAL, q, i, 3) for i, q in enumerate(REAL)])
+    assert (realism < 20).all()
 
 
 def test_a_copy_has_the_largest_realism_and_a_far_point_next_to_none():
     manifold = Manifold.of(REAL, 3)
     inside = REAL[manifold.numbers[0]]
-    told = manifold.realism(np.stack([inside, np.full(5, 1e4, np.float32)]), np.full(2, -1))
-    assert told[0] == MOST
-    assert told[1] < 1e-3
+    realism = manifold.realism(np.stack([inside, np.full(5, 1e4, np.float32)]), np.full(2, -1))
+    assert realism[0] == MOST
+    assert realism[1] < 1e-3
 
 
 def test_too_few_real_images_make_no_manifold():

@@ -37,9 +37,9 @@ def test_the_batch_size_changes_nothing(project: Project, tmp_path: Path, batch:
     for stage in ("tiles", "layouts", "generate"):
         shutil.copytree(project.store.root / stage, tmp_path / stage)
     (stage,) = project.segments()
-    made = run(dataclasses.replace(stage, batch=batch), Store(tmp_path), Engine("serial"))
+    summary = run(dataclasses.replace(stage, batch=batch), Store(tmp_path), Engine("serial"))
     known = run(stage, project.store, Engine("serial"))
-    assert (known.made, made.digest) == (0, known.digest)
+    assert (known.made, summary.digest) == (0, known.digest)
 
 
 def test_without_a_segmenter_the_command_that_trains_it_is_named(tmp_path: Path) -> None:
