@@ -8,7 +8,7 @@ Trains the profile on a made-up scene (for latents its autoencoder too, for as m
 tiles of 256×256 pixels on its layouts with the profile's solver steps, and measures: training
 steps/s, tiles/s, peak memory, how busy the device was, its matrix-multiply rate, and the model's
 floating-point operations (matrix products and convolutions, as torch.utils.flop_counter counts
-them). Of a training only steps count that are made once it runs: no set-up, compiling or saving.
+them). Of a training only the steps count that it does once it runs: no set-up, compiling or saving.
 The floor is the time that those operations take at the measured rate; the report ends with the
 hours for 300,000 tiles and their ratio to it. Writes JSON to --out.
 """
@@ -252,7 +252,7 @@ def device_name() -> str:
 def measure(
     store: Store, folder: Path, options: argparse.Namespace, rate: dict[str, Any]
 ) -> dict[str, Any]:
-    """All that is told, of models that are trained in ``folder``; ``rate`` is `matmul_rate`'s."""
+    """All figures, of models that are trained in ``folder``; ``rate`` is `matmul_rate`'s."""
     cuda = torch.cuda.is_available()
     settings = asked_for(generator.PROFILES[options.profile], options)
     own = None

@@ -12,8 +12,8 @@ from builder.cli.common import describe, json_option, print_json, say
 def train() -> None:
     """Train the segmenter, autoencoder, generator or retriever on real train tiles.
 
-    A finished model is kept as long as its settings and tiles are the same. An interrupted
-    training goes on from its last checkpoint and ends in the same weights.
+    A finished model is kept as long as its settings and tiles are the same. You can stop a
+    training at any time: run it again to continue; it ends in the same weights.
     """
 
 
@@ -65,7 +65,7 @@ def generator(directory: Path, as_json: bool) -> None:
     """Train the diffusion model on crops of real train tiles.
 
     Judged every evaluate_every steps by loss and Fréchet distance (in the segmenter's features)
-    on validation tiles; it ends after `patience` evaluations without a better one, and the best
+    on validation tiles; it ends after `patience` evaluations without a better, and the best
     model is kept. Writes models/generator: EMA weights, record.json, loss.csv, evaluations.csv,
     curves.png and a grid of samples per evaluation.
 
@@ -86,7 +86,7 @@ def retriever(directory: Path, as_json: bool) -> None:
     """Train a compact CLIP on real train tiles and the captions of one stream.
 
     From scratch, with a tokenizer learnt from the same captions, or from the weights of a given
-    CLIP; equal captions in a batch are no negatives of each other. Settings: [retriever] in the
+    CLIP; equal captions in a batch are not negatives of each other. Settings: [retriever] in the
     recipe (profile, stream, steps, batch, size, learning_rate, weights, chunk). Writes
     models/retriever: a folder that transformers loads. Several processes take equal parts of each
     batch and see the vectors of all; chunk is for one process alone.

@@ -33,7 +33,7 @@ LOWER = "raise accumulate in [autoencoder], or lower batch or crop there"
 
 @dataclass(frozen=True)
 class Settings:
-    """What a training depends on; the profiles are ready-made ones."""
+    """What a training depends on; `PROFILES` are two sets of them."""
 
     steps: int = 200
     batch: int = 8
@@ -71,7 +71,7 @@ PROFILES = {
 
 def build(settings: Settings) -> nn.Module:
     """An AutoencoderKL: (n, 3, H, W) → latents (n, channels, H/cell, W/cell), weights from the
-    seed; cell is 2 to the number of widths less one."""
+    seed; cell is 2 to the power of the number of widths less 1."""
     from diffusers import AutoencoderKL
 
     torch.manual_seed(seed(settings.seed, NAME, "initial weights"))
@@ -103,7 +103,7 @@ class _Loss(nn.Module):
 
 
 def is_fresh(store: Store, folder: Path, settings: Settings) -> bool:
-    """True when the model in ``folder`` was made from these settings and these tiles."""
+    """True when the model in ``folder`` was trained with these settings on these tiles."""
     key = _key(store, settings)
     record = Record.read(folder)
     return bool(record and record.is_done(key, settings.steps, settings.patience))
@@ -123,8 +123,8 @@ def train(store: Store, folder: Path, settings: Settings) -> Trained:
     cell = 2 ** (len(settings.widths) - 1)
     if settings.batch % parts or settings.crop % cell:
         raise ArasError(
-            f"[autoencoder] batch = {settings.batch} and crop = {settings.crop}: multiples of "
-            f"{parts} and {cell} are wanted"
+            f"[autoencoder] batch = {settings.batch} and crop = {settings.crop} must be multiples "
+            f"of {parts} and {cell}"
         )
     with team.leader_first():
         tiles, held_out = data.load(store, "train"), data.load(store, "validation")

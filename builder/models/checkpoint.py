@@ -20,7 +20,7 @@ from builder.core.errors import ArasError
 from builder.core.files import atomic
 
 POWER = 0.75
-"""How fast the decay rises: 1 − (1 + steps)^−power, up to the one that is asked for."""
+"""How fast the decay rises: 1 − (1 + steps)^−power, up to the decay of the settings."""
 SMOOTH = 0.05
 """Share of the steps over which the plotted training loss is averaged."""
 
@@ -44,8 +44,8 @@ def load(path: Path, key: str, device: torch.device) -> dict[str, Any] | None:
 
 
 def claim(path: Path, key: str) -> str | None:
-    """Give ``path`` to the training of ``key``. Another one's checkpoint is kept under a name of
-    its own, from where its own `claim` brings it back; returns a line that says so.
+    """Give ``path`` to the training of ``key``. The checkpoint of another training is kept under a
+    name of its own, and brought back by that training's `claim`; returns a line that says so.
 
     Raises ArasError when it is damaged.
     """
@@ -54,9 +54,9 @@ def claim(path: Path, key: str) -> str | None:
         aside = _aside(path, state["key"])
         os.replace(path, aside)
         note = (
-            f"this does not go on from a checkpoint of other settings or data, after step "
-            f"{len(state['history']['losses'])}; it is kept as {aside}. Under its settings that "
-            "training goes on; remove the file if you do not want it"
+            f"starts from step 0: the checkpoint here has other settings or data (after step "
+            f"{len(state['history']['losses'])}); it is kept as {aside}. Run with its settings to "
+            "continue it, or remove the file"
         )
     if _aside(path, key).exists() and not path.exists():
         os.replace(_aside(path, key), path)
@@ -74,7 +74,7 @@ def _read(path: Path, device: torch.device) -> dict[str, Any] | None:
         return None
     digest, body = data[:32], data[32:]
     if digest != _sha256(body):
-        raise ArasError(f"{path}: is damaged; remove it to train from the start")
+        raise ArasError(f"{path}: the checkpoint is damaged; remove it to train from the start")
     state: dict[str, Any] = torch.load(io.BytesIO(body), map_location=device, weights_only=True)
     return state
 
@@ -86,7 +86,7 @@ def _sha256(body: Any) -> bytes:
 class Average(AveragedModel):
     """Exponential moving average of a model's weights, float32 beside them, as ``module``.
 
-    The decay rises from 0, so that early steps count less; torch's own average has a constant one.
+    The decay rises from 0, so that early steps count less; torch's own decay is constant.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -110,7 +110,7 @@ class Average(AveragedModel):
 
 @dataclass
 class History:
-    """``losses`` of every step; ``evaluations``: ``step`` and one value per measure, in order.
+    """``losses`` of every step; ``evaluations``: ``step`` and a value per measure, in order.
 
     ``watch`` names the measure that decides, the lower the better.
     """
@@ -132,7 +132,7 @@ class History:
 
     @property
     def waited(self) -> int:
-        """Evaluations since the best one."""
+        """Evaluations since the best."""
         best = 0 if self.best is None else self.evaluations.index(self.best) + 1
         return len(self.evaluations) - best
 
@@ -156,7 +156,7 @@ class History:
             self._plot(folder / "curves.png", names[1:])
 
     def _plot(self, path: Path, names: list[str]) -> None:
-        """One panel per measure over the steps; the training loss behind the one named loss."""
+        """One panel per measure over the steps; the training loss in the panel named loss."""
         figure, panels = figures.panels(7.2, 2.6 * len(names), len(names))
         steps = [evaluation["step"] for evaluation in self.evaluations]
         for axes, name in zip(panels, names, strict=True):

@@ -1,4 +1,4 @@
-"""Dual encoders, compact or given: their vectors, and what tells their weights from others."""
+"""Dual encoders, compact or given: their vectors, and what identifies their weights."""
 
 import math
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ class Dual:
 
     def ids(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """Token ids and mask, (n, length) each, cut at ``tokens``."""
-        # SigLIP was trained on texts padded to its full length, CLIP on masked ones.
+        # SigLIP was trained on texts padded to its full length, CLIP on masked texts.
         full = "siglip" in self.model.config.model_type
         ready = self.tokenizer(
             list(texts),
@@ -90,7 +90,7 @@ def start(settings: Settings, texts: Sequence[str]) -> Dual:
     """The model before its first step: of given weights, or drawn from the seed alone.
 
     In the second case the vocabulary is learnt from ``texts``. Raises ArasError for weights that
-    cannot be had or are no dual encoder.
+    are not there or not a dual encoder.
     """
     if settings.weights:
         dual = pretrained(settings.weights)
@@ -105,7 +105,7 @@ def start(settings: Settings, texts: Sequence[str]) -> Dual:
 def pretrained(name: str) -> Dual:
     """A CLIP or SigLIP by folder, by name on the Hugging Face Hub, or of OpenCLIP weights.
 
-    Raises ArasError when there is no such model, or it has no image and text features.
+    Raises ArasError for a missing model and for one without image and text features.
     """
     from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
     from transformers.utils import logging
@@ -144,8 +144,8 @@ def public_name(name: str) -> str:
 
 
 def identity(name: str, model: Any = None) -> str | None:
-    """What tells the weights ``name`` from all others: a digest of a folder's or file's content, or
-    the commit on the Hub that ``model`` came from; None where it cannot be known.
+    """What identifies the weights ``name``: a digest of a folder's or file's content, or the commit
+    on the Hub that ``model`` came from; None where that is unknown.
 
     Raises ArasError for a name that transformers has no configuration of.
     """

@@ -22,7 +22,7 @@ class PixelCodec:
 
     channels: int = 3
     cell: int = 1
-    """Pixels per side of one cell of the tensors."""
+    """Pixels per side of a cell of the tensors."""
     networks: tuple[nn.Module, ...] = ()
 
     def encode(self, images: Pixels) -> Tensor:
@@ -84,7 +84,7 @@ Codec = PixelCodec | LatentCodec
 
 def load_autoencoder(source: str | Path) -> Any:
     """An AutoencoderKL over RGB from a folder or by name on the Hub, frozen; of a whole pipeline
-    its part ``vae``. Raises ArasError when there is none."""
+    its part ``vae``. Raises ArasError for anything else."""
     from diffusers import AutoencoderKL
 
     with warnings.catch_warnings():  # of how diffusers asks the Hub, not of what we ask
@@ -93,8 +93,7 @@ def load_autoencoder(source: str | Path) -> Any:
             [autoencoder] = weights.load(source, AutoencoderKL)
         except ArasError:
             [autoencoder] = weights.load(source, AutoencoderKL, subfolder="vae")
-    if (autoencoder.config.in_channels, autoencoder.config.out_channels) != (3, 3):
-        raise ArasError(
-            f"{source}: an autoencoder of {autoencoder.config.in_channels} channels; RGB is wanted"
-        )
+    channels = autoencoder.config.in_channels, autoencoder.config.out_channels
+    if channels != (3, 3):
+        raise ArasError(f"{source}: expected an autoencoder of RGB, not of {channels[0]} channels")
     return autoencoder.to(training.device()).eval().requires_grad_(False)

@@ -15,13 +15,13 @@ from builder.core.seeds import seed
 NAME = "retriever"
 Pixels = npt.NDArray[np.uint8]
 
-_PAD, _BOS, _EOS = 0, 1, 3  # transformers takes an end token of 2 for a fault of old files
+_PAD, _BOS, _EOS = 0, 1, 3  # transformers takes an end token of 2 for an error of old files
 _SPECIAL = ["<pad>", "<s>", "<unk>", "</s>"]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a training depends on; the profiles are ready-made ones."""
+    """What a training depends on; `PROFILES` are two sets of them."""
 
     stream: str = "full"
     steps: int = 600

@@ -1,4 +1,4 @@
-"""Training data: decoded tiles of a split in a memory-mapped file, made once, flat in memory."""
+"""Training data: decoded tiles of a split in a memory-mapped file, decoded once, flat in memory."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ NEEDS = ("id", "image", "mask", "split")
 class Tiles:
     """Decoded tiles: ``pixels`` (n, H, W, 4) uint8, RGB and class id, mapped from disk.
 
-    Crops come from the tiles ``pool`` (all unless given); one that stands in it twice is drawn
+    Crops come from the tiles ``pool`` (all unless given); a tile that it holds twice is drawn
     twice as often.
     """
 

@@ -50,7 +50,7 @@ class Generator:
 
     @property
     def classes(self) -> int:
-        """How many classes a layout may have; 0 of one that takes none."""
+        """How many classes a layout may have; 0 for a generator without layouts."""
         return len(self.unet.config.classes)
 
     @property
@@ -58,12 +58,12 @@ class Generator:
         return self.classes > 0
 
 
-@torch.no_grad()  # CUDA graphs of compiled networks are made for it, not for inference_mode
+@torch.no_grad()  # CUDA graphs of compiled networks work with it, not with inference_mode
 def sample(generator: Generator, layouts: Pixels, seeds: Sequence[int], how: Sampling) -> Pixels:
     """Draw one tile per layout: (n, H, W) ids and n seeds → (n, H, W, 3) uint8.
 
     Of the layouts of an unconditional generator only the size counts. The noise of a tile
-    depends on its own seed only. On the CPU tiles are drawn one at a time on one thread, so the
+    depends on its own seed only. On the CPU tiles are drawn singly on one thread, so the
     bytes are the same at any batch size and in any engine; on a GPU, where kernels differ by
     batch size, within `TOLERANCE`. Raises ArasError for layouts of a wrong size or with ids
     outside 0…6, and for guidance of a generator that never saw a tile without its layout.
@@ -114,8 +114,8 @@ def _check(generator: Generator, layouts: Pixels, how: Sampling) -> None:
         raise ArasError(f"a layout holds id {highest}; ids are 0…{generator.classes - 1}")
     if how.guidance != 1 and not (generator.takes_layout and generator.drop):
         raise ArasError(
-            f"[generator] guidance = {how.guidance}: this generator was never trained without a "
-            "layout beside one with it; set guidance = 1, or layout_dropout above 0 and train again"
+            f"[generator] guidance = {how.guidance}: this generator never saw a tile without its "
+            "layout in training; set guidance = 1, or layout_dropout above 0 and train again"
         )
 
 

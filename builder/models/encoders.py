@@ -1,4 +1,4 @@
-"""A dual encoder as the benchmark sees it: two functions to vectors, and what identifies it."""
+"""A dual encoder as the benchmark sees it: two functions to vectors, and its identity."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Encoder:
-    """Two functions to vectors (n, d), and what tells this model from all others.
+    """Two functions to vectors (n, d), and what identifies this model.
 
     ``images`` takes (h, w, 3) uint8 arrays, ``texts`` strings. ``identity`` is None where the
     content cannot be known; such vectors are never cached.
@@ -32,7 +32,7 @@ class Encoder:
 def transformers_model(name: str, device: str = "cpu") -> Encoder:
     """A CLIP or SigLIP by folder or by name on the Hugging Face Hub.
 
-    Raises ArasError when there is no such model, or it has no image and text features.
+    Raises ArasError for a missing model and for one without image and text features.
     """
     import torch
 

@@ -53,8 +53,8 @@ VERSION = 2
 SHARED = True
 """Processes that are launched together train one generator together."""
 LOWER = (
-    "set checkpointing = true or a higher accumulate in [generator], and the training goes on; or "
-    "lower batch or crop, and it starts anew"
+    "set checkpointing = true or a higher accumulate in [generator], and the training goes on, or "
+    "lower batch or crop, and it starts from step 0"
 )
 
 Crops = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[Any], npt.NDArray[Any]]
@@ -81,7 +81,7 @@ def build(settings: Settings, codec: Codec, classes: Sequence[str] = CLASSES) ->
 
 
 def is_fresh(store: Store, folder: Path, settings: Settings) -> bool:
-    """True when the model in ``folder`` was made from these settings, tiles and models."""
+    """True when the model in ``folder`` was trained with these settings, tiles and models."""
     key = _key(store, folder, settings)
     record = Record.read(folder)
     return bool(record and record.is_done(key, settings.steps, settings.patience))
@@ -140,14 +140,14 @@ def train_tiles(
     parts = team.world * settings.accumulate
     if settings.batch % parts:
         raise ArasError(
-            f"[generator] batch = {settings.batch} cannot be shared by {team.world} processes in "
-            f"{settings.accumulate} parts each: a multiple of {parts} is wanted"
+            f"[generator] batch = {settings.batch} must be a multiple of {parts}: {team.world} "
+            f"processes take {settings.accumulate} parts each"
         )
     codec = _codec(folder, settings)
     model = build(settings, codec, classes).to(training.device())
     if settings.crop % model.multiple:
         raise ArasError(
-            f"[generator] crop = {settings.crop}: a multiple of {model.multiple} is wanted"
+            f"[generator] crop = {settings.crop} must be a multiple of {model.multiple}"
         )
     objective = Objective(
         codec.encode,
@@ -341,7 +341,7 @@ def _network(folder: Path) -> "LayoutUNet":
     kind = read_json(folder / "config.json").get("_class_name")
     if kind != LayoutUNet.__name__:
         raise ArasError(
-            f"{folder}: holds a {kind}, and {LayoutUNet.__name__} is wanted; remove it and run "
+            f"{folder}: holds a {kind}, expected a {LayoutUNet.__name__}; remove it and run "
             "`aras train generator` again"
         )
     try:
@@ -352,7 +352,7 @@ def _network(folder: Path) -> "LayoutUNet":
         odd = [str(error).split(". ")[0]]
     if odd:
         raise ArasError(
-            f"{folder}: the weights are of another architecture than config.json tells (first: "
+            f"{folder}: the weights do not fit the architecture in config.json (first: "
             f"{odd[0]}); remove it and run `aras train generator` again"
         )
     return loaded[0]

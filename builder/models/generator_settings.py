@@ -1,4 +1,4 @@
-"""What the training of a generator depends on, and ready-made profiles."""
+"""What the training of a generator depends on, and its profiles."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ from builder.steps.stage import setting
 
 @dataclass(frozen=True)
 class Settings:
-    """What a training depends on; the profiles are ready-made ones.
+    """What a training depends on; `PROFILES` are two sets of them.
 
     Fields made by `setting` change speed, memory and rounding only, and a training that was
-    interrupted goes on under other ones. So it does with another ``patience``, which says only
+    interrupted goes on when they change; so does it with another ``patience``, which decides only
     when a training ends. ``compile`` is true, or the name of a backend of torch.compile.
     """
 

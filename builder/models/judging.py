@@ -34,7 +34,7 @@ class Judge:
     Noise levels, noise and seeds are the same in every evaluation. ``loss`` is the training
     loss. ``frechet`` is the Fréchet distance in the segmenter's features between the real crops
     and as many drawn on their layouts: it falls with their number n, so it compares evaluations
-    of one training only. Without a segmenter there is only the loss, and nothing is drawn.
+    of the same training only. Without a segmenter there is only the loss, and nothing is drawn.
     """
 
     generator: Generator
@@ -101,7 +101,7 @@ class Judge:
         return sample(self.generator, masks, seeds, self.how)
 
     def _grid(self, drawn: Pixels) -> Pixels:
-        """Layouts, real tiles and drawn ones below each other."""
+        """Layouts, real tiles and drawn tiles below each other."""
         n = min(COLUMNS, len(drawn))
         rows = [self.images[:n], drawn[:n]]
         if self.generator.takes_layout:

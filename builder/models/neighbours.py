@@ -30,7 +30,9 @@ def nearest(
     ArasError when the gallery has fewer than k rows.
     """
     if len(gallery) < k:
-        raise ArasError(f"{k} nearest neighbours asked for, only {len(gallery)} rows to look in")
+        raise ArasError(
+            f"{k} nearest neighbours expected, but there are only {len(gallery)} rows to search"
+        )
     places = np.empty((len(queries), k), dtype=np.int64)
     distances = np.empty((len(queries), k), dtype=np.float64)
     # A few more than k survive each block, so that rounding in the quick form costs no neighbour.
@@ -88,13 +90,13 @@ def hamming(
 def nearest_hash(
     queries: npt.NDArray[np.uint64], gallery: npt.NDArray[np.uint64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The gallery hash that differs from each query in the fewest bits, the first of equal ones.
+    """The gallery hash that differs from each query in the fewest bits, the first where several do.
 
     Positions and bits, (n,) each; exact, in blocks of half a MB. Raises ArasError when the
     gallery is empty.
     """
     if not len(gallery):
-        raise ArasError("no hashes to look in: the gallery is empty")
+        raise ArasError("there are no hashes to search: the gallery is empty")
     places = np.zeros(len(queries), dtype=np.int64)
     fewest_bits = np.full(len(queries), 65, dtype=np.int64)
     for start in range(0, len(queries), HASHES):

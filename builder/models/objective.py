@@ -44,7 +44,7 @@ def scheduler(sampler: str, prediction_type: str, *, clip: bool = True) -> Any:
 
 
 def weights(alphas: Tensor, prediction_type: str, gamma: float) -> Tensor:
-    """Loss weight of each noise level: min-SNR-γ (Hang et al. 2023); all ones for γ = 0.
+    """Loss weight of each noise level: min-SNR-γ (Hang et al. 2023); 1 everywhere for γ = 0.
 
     ``alphas`` (T,) is the schedule's cumulative ᾱ, SNR = ᾱ/(1 − ᾱ). The weight of a predicted x0
     is min(SNR, γ); that is min(SNR, γ)/SNR of a predicted noise and min(SNR, γ)/(SNR + 1) of a

@@ -70,7 +70,7 @@ def parts(spec: str) -> tuple[Any, Any, Any]:
 
 
 def identity(spec: str) -> str:
-    """Digest of the weights, and the activation: what tells this model from others."""
+    """Digest of the weights, and the activation: which identify this model."""
     path, activation = located(spec)
     return f"{sha256_file(path)} {activation}"
 
@@ -99,7 +99,7 @@ def converted(state: dict[str, Tensor], activation: str, name: str) -> Any:
         config = CLIPConfig(**_sizes(state, activation))
     except KeyError as error:
         raise ArasError(
-            f"{name}: has no {error.args[0]}; wanted are OpenCLIP weights of a ViT such as ViT-B-32"
+            f"{name}: has no {error.args[0]}; expected OpenCLIP weights of a ViT such as ViT-B-32"
         ) from error
     model = CLIPModel(config)
     renamed: dict[str, Tensor] = {}

@@ -1,4 +1,4 @@
-"""Drawing tiles with any diffusers pipeline, found by name or path, on our layouts."""
+"""Drawing tiles with any diffusers pipeline, on our layouts."""
 
 import contextlib
 import inspect
@@ -66,7 +66,7 @@ def find(sources: Sources) -> Files:
 
 
 def _folder(source: weights.Weights, mark: str, kind: str) -> tuple[Path, str]:
-    """Where a model lies, and its name, with its commit where it is one of the Hub."""
+    """Where a model lies, and its name, with its commit where it comes from the Hub."""
     folder = source.locate(mark, f"{kind} of diffusers")
     return folder, source.name if source.path else f"{source.name}@{folder.name}"
 
@@ -77,7 +77,7 @@ def _json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ArasError(f"{path}: cannot be read ({error}); fetch the model again") from error
     if not isinstance(value, dict):
-        raise ArasError(f"{path}: holds no JSON object; fetch the model again")
+        raise ArasError(f"{path}: is not a JSON object; fetch the model again")
     return value
 
 
@@ -104,8 +104,8 @@ class Artist:
     def sample(self, layouts: Pixels, seeds: Sequence[int], batch: int = 1) -> Pixels:
         """Draw one tile per layout: (n, H, W) ids and n seeds → (n, H, W, 3) uint8.
 
-        The noise of a tile comes from its own seed on the CPU. There tiles are drawn one at a
-        time on one thread, so the bytes are the same at any batch size; on a GPU ``batch`` at
+        The noise of a tile comes from its own seed on the CPU. There tiles are drawn singly
+        on one thread, so the bytes are the same at any batch size; on a GPU ``batch`` at
         once. Raises ArasError for a size that does not fit the layouts' and for colours that are
         no numbers.
         """
@@ -178,7 +178,7 @@ def load(ask: PipelineAsk, files: Files) -> Artist:
 def _inputs(pipe: Any) -> tuple[str | None, bool, bool]:
     """(input that takes the layout, takes a prompt, takes a size) of a pipeline.
 
-    Raises ArasError for one that wants what we cannot give, such as a picture to start from.
+    Raises ArasError for a pipeline that needs what we cannot give, such as a picture to start from.
     """
     takes = inspect.signature(pipe.__call__).parameters
     guided = pipe.components.get("controlnet") is not None
@@ -191,7 +191,7 @@ def _inputs(pipe: Any) -> tuple[str | None, bool, bool]:
         and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
     } - {"prompt", layout}
     if (missing := _WANTED - set(takes)) or foreign or needed:
-        why = f"wants {', '.join(sorted(foreign | needed))}" if foreign or needed else ""
+        why = f"needs {', '.join(sorted(foreign | needed))}" if foreign or needed else ""
         why = why or f"takes no {', '.join(sorted(missing))}"
         raise ArasError(
             f"{type(pipe).__name__} {why}; a pipeline from a layout (ControlNet), from a prompt, "
@@ -211,18 +211,18 @@ def conditions(layouts: Pixels, factor: int) -> list[Any]:
 def shrink(drawn: npt.NDArray[np.float32], size: Sequence[int], name: str) -> Pixels:
     """(n, h, w, 3) in 0…1 → (n, H, W, 3) uint8, by the mean of whole squares of pixels.
 
-    Raises ArasError when h × w is no whole multiple of H × W, for other than three channels and
+    Raises ArasError when h × w is not a whole multiple of H × W, for other than three channels and
     for values that are not finite.
     """
     if drawn.ndim != 4 or drawn.shape[3] != 3:
         raise ArasError(f"{name}: draws {drawn.shape[1:]}, but tiles have three channels")
     if not np.isfinite(drawn).all():
-        raise ArasError(f'{name}: draws what is no number; try dtype = "float32"')
+        raise ArasError(f'{name}: draws values that are not finite; try dtype = "float32"')
     (high, wide), (height, width) = drawn.shape[1:3], size
     factor = wide // width
     if not factor or (high, wide) != (factor * height, factor * width):
         raise ArasError(
-            f"{name}: draws {wide}×{high} pixels, which is no whole multiple of the tiles' "
+            f"{name}: draws {wide}×{high} pixels, not a whole multiple of the tiles' "
             f"{width}×{height}; set size in [generator.pipeline], or size in [tiles]"
         )
     squares = drawn.reshape(len(drawn), height, factor, width, factor, 3)
@@ -236,7 +236,7 @@ def _words(prompt: str, layout: Pixels) -> str:
 
 @contextlib.contextmanager
 def _telling(model: str) -> Iterator[None]:
-    """What diffusers raises, as one clear line."""
+    """What diffusers raises, as one line."""
     try:
         yield
     except ArasError:

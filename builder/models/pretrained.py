@@ -120,7 +120,7 @@ def _transformers_vision(weights: Weights, here: Any) -> Encode:
 
 
 def _steady(encode: Encode) -> Encode:
-    """On the CPU one at a time on one thread, so that batches and engines give the same bytes."""
+    """On the CPU singly on one thread, so that batches and engines give the same bytes."""
     import torch
 
     from builder.models.training import device, single_thread
@@ -144,5 +144,5 @@ def _unit(vectors: Any) -> Vectors:
 def _vectors(features: Any, name: str) -> Vectors:
     values = np.asarray(features.float().cpu().numpy(), dtype=np.float32)
     if values.ndim != 2:
-        raise ArasError(f"{name}: gives {values.shape} for images; vectors (n, d) are wanted")
+        raise ArasError(f"{name}: gives {values.shape} for images; expected vectors (n, d)")
     return values

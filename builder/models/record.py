@@ -26,7 +26,7 @@ class Record:
     stopped: str = ""
     """Why the training ended."""
     waited: int = 0
-    """Evaluations since the best one."""
+    """Evaluations since the best."""
     best: Mapping[str, float] | None = None
     """The evaluation that the weights come from, ``step`` and measures; None without any."""
     libraries: Mapping[str, str] = field(default_factory=dict)

@@ -33,7 +33,7 @@ VERSION = 2
 
 @dataclass(frozen=True)
 class Pairs:
-    """Tiles and their captions: ids, pixels (n, size, size, 3) uint8, texts; one row a pair."""
+    """Tiles and their captions: ids, pixels (n, size, size, 3) uint8, texts; a row a pair."""
 
     ids: Sequence[str]
     pixels: Pixels
@@ -41,7 +41,7 @@ class Pairs:
 
 
 def contrastive(images: Tensor, texts: Tensor, scale: Tensor, groups: Tensor) -> Tensor:
-    """Symmetric InfoNCE of unit vectors (B, d) whose duplicates are no negatives.
+    """Symmetric InfoNCE of unit vectors (B, d) in which duplicates are not negatives.
 
     ``groups`` (B, g) holds numbers that mark what is the same (caption, tile): two pairs that
     share any of them are left out of each other's denominator.
@@ -67,8 +67,8 @@ def train_pairs(
 ) -> tuple[list[float], training.Job]:
     """Train ``dual`` in place on ``pairs``; returns the loss of every step and the job.
 
-    Batches are drawn from the rows ``pool`` (all rows once unless given); a row that stands in it
-    twice is drawn twice as often. On a GPU products are made in bfloat16, the loss in float32.
+    Batches are drawn from the rows ``pool`` (all rows once unless given); a row that it holds
+    twice is drawn twice as often. On a GPU products are computed in bfloat16, the loss in float32.
     The members of a ``team`` encode equal parts of each batch and see the vectors of all, so that
     gradients are those of one process. Raises ArasError for a batch that they cannot share.
     """
@@ -78,7 +78,7 @@ def train_pairs(
     if settings.batch % team.world or (team.world > 1 and settings.chunk):
         raise ArasError(
             f"[retriever] batch = {settings.batch}, chunk = {settings.chunk}: {team.world} "
-            f"processes want a batch that is a multiple of {team.world}, and no chunk"
+            f"processes need a batch that is a multiple of {team.world}, and chunk = 0"
         )
     device = training.device()
     towers: Any = dual.model if team.world == 1 else team.share(_Towers(dual))
@@ -146,7 +146,7 @@ def in_chunks(
 ) -> Tensor:
     """The loss of a batch of ``rows`` pairs, encoded ``chunk`` at a time with equal gradients.
 
-    Gradient caching (Gao et al. 2021): all vectors are made without a graph, the loss gives the
+    Gradient caching (Gao et al. 2021): all vectors are computed without a graph, the loss gives the
     gradient of each vector, and each chunk is encoded again to carry its part to the weights.
     What does not pass through the vectors (the temperature) gets its gradient when the caller
     calls backward on the result. ``encode`` must give the same vectors both times.
@@ -182,7 +182,7 @@ def embed(
 
 
 def is_fresh(store: Store, folder: Path, settings: Settings) -> bool:
-    """True when the model in ``folder`` was made from these settings, tiles and captions."""
+    """True when the model in ``folder`` was trained with these settings, tiles and captions."""
     record = Record.read(folder)
     return bool(record and record.key == _key(store, settings))
 

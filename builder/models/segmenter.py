@@ -25,7 +25,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Settings:
-    """What a training depends on; the profiles are ready-made ones."""
+    """What a training depends on; `PROFILES` are two sets of them."""
 
     steps: int = 200
     batch: int = 8
@@ -87,7 +87,7 @@ def _key(store: Store, settings: Settings) -> str:
 
 
 def is_fresh(store: Store, folder: Path, settings: Settings) -> bool:
-    """True when the model in ``folder`` was made from these settings and these tiles."""
+    """True when the model in ``folder`` was trained with these settings on these tiles."""
     record = Record.read(folder)
     return bool(record and record.key == _key(store, settings))
 
@@ -153,7 +153,7 @@ def look(
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
     """(n, H, W, 3) uint8 → class ids (n, H, W) uint8 and features (n, d) float32.
 
-    Features are the mean of the encoder's last hidden state. On the CPU one tile at a time on one
+    Features are the mean of the encoder's last hidden state. On the CPU a tile at a time on one
     thread: the same answer at any batch size, in any engine.
     """
     device = training.device()

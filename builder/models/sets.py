@@ -35,7 +35,7 @@ class Moments:
         values = np.asarray(features, dtype=np.float64)
         if values.ndim != 2 or not len(values) or not np.isfinite(values).all():
             raise ArasError(
-                f"features must be finite (n, d) with n ≥ 1, found shape {values.shape}"
+                f"features must be finite (n, d) with n ≥ 1, not of shape {values.shape}"
             )
         mean = values.mean(axis=0)
         centred = values - mean

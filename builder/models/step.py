@@ -75,8 +75,8 @@ class Training:
     def run(self, store: Store) -> dict[str, Any]:
         """Train, or resume, or find it done; returns the summary.
 
-        One process trains, or those of one `accelerate launch`; another one in the same directory
-        waits and then finds it done.
+        One process trains, or those of one `accelerate launch`; another process in the same
+        directory waits and then finds it done.
         """
         started = time.monotonic()
         waiting = lambda: console.print(f"{self.name}: waiting for another process")  # noqa: E731

@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 
 
 def rank() -> int:
-    """This process's number among those that were launched together; 0 for one alone."""
+    """This process's number among those that were launched together; 0 for a process alone."""
     return int(os.environ.get("RANK", "0"))
 
 

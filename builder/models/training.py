@@ -30,7 +30,7 @@ class Job:
     as the learning rate depends on them; not ``patience``, which decides only when it ends.
     Each step's batch is computed in ``accumulate`` parts, which changes memory and rounding
     only. Every ``evaluate_every`` steps (0: never) and after the last the model is judged by the
-    measure ``watch``; ``patience`` evaluations without a better one end it (0: they never do).
+    measure ``watch``; ``patience`` evaluations without a better end it (0: they never do).
     """
 
     folder: Path
@@ -49,7 +49,7 @@ class Job:
         return self.folder / "checkpoint.pt"
 
     def is_due(self, done: int) -> bool:
-        """Whether the model is judged once ``done`` steps are made."""
+        """Whether the model is judged after ``done`` steps."""
         return bool(self.evaluate_every) and (done % self.evaluate_every == 0 or done == self.steps)
 
 
@@ -233,8 +233,8 @@ def _bad(job: Job, step: int, value: float, norm: float) -> str:
         kept = f"the last good checkpoint, after step {good}, is kept: {job.checkpoint}"
     what = f"the loss is {value}" if not math.isfinite(value) else f"the gradient's norm is {norm}"
     return (
-        f"{what} at step {step}; {kept}. The same settings come to the same place: lower "
-        "learning_rate in the recipe and run the command again, which starts anew"
+        f"{what} at step {step}; {kept}. The same settings fail at the same step: lower "
+        "learning_rate in the recipe and run the command again, which starts from step 0"
     )
 
 

@@ -17,12 +17,12 @@ class LayoutUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Noisy tiles (n, channels, h, w), noise levels (n,), layouts → predictions like the tiles.
 
     A layout is one-hot (n, 7, h·cell, w·cell), all zero where a tile has none (the null layout
-    of classifier-free guidance). With ``cell`` = 1 it stands beside the tile's channels; with
+    of classifier-free guidance). With ``cell`` = 1 it is a part of the input's channels; with
     more a small convolutional encoder, trained along, brings it from full resolution to the
     latent grid. ``classes`` empty makes a UNet that takes no layout.
 
-    Convolutions only, but for one attention at the coarsest level, so that it runs at sizes
-    other than the one it was trained at.
+    Convolutions only, but for one attention at the coarsest level, so that it runs at other
+    sizes than it was trained at.
     """
 
     _supports_gradient_checkpointing = True

@@ -69,7 +69,7 @@ class Weights:
         return self.path is not None and self.path.suffix in SCRIPTED
 
     def digest(self) -> str:
-        """What pins the model: the commit of one of the Hub, the content digest of a local one.
+        """What pins the model: its commit on the Hub, or the content digest of a local model.
 
         A full commit in the recipe is believed without looking, so that finished captions can be
         packaged where the model is not. Raises ArasError saying how to get a model that is not
@@ -114,7 +114,7 @@ def digest(files: Iterable[Path], base: Path, cache: Path | None) -> str:
 
 
 def identity(name: str, commit: str | None = None) -> str | None:
-    """What tells a dual encoder, a folder or a name on the Hub, from all others.
+    """What identifies a dual encoder, a folder or a name on the Hub.
 
     A digest of the folder's content, as records and releases hold it since the first version, or
     the name and its ``commit``; None where that cannot be known.
@@ -229,7 +229,7 @@ def _unfetched(model: str, revision: str, file: str, otherwise: str) -> ArasErro
     if revision not in ("", "main"):
         words += ["--revision", revision]
     return ArasError(
-        f"model {model} ({revision or 'main'}) is not on this machine; fetch it first, on one with "
+        f"model {model} ({revision or 'main'}) is not on this machine; fetch it where there is a "
         f"network: {' '.join(words)} (a gated model needs `hf auth login` before), or {otherwise}"
     )
 

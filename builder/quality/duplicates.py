@@ -1,6 +1,6 @@
 """Duplicate images: equal pixels, and near-duplicates by perceptual hash and thumbnail.
 
-No model is asked, so that the split can keep duplicates together before anything is trained. The
+No model takes part, so that the split can keep duplicates together before anything is trained. The
 perceptual hash proposes pairs and the thumbnail, which also knows colour and brightness, decides.
 """
 
@@ -29,14 +29,14 @@ BITS, RMS = 6, 4.0
 thumbnails by at most so many levels of 255, root mean square over samples."""
 
 LOOKS = ("pixel_sha256", "phash", "thumbnail")
-"""Columns that duplicates are found by: digest of the pixels, perceptual hash, thumbnail."""
+"""Columns that duplicates are recognised by: digest of the pixels, perceptual hash, thumbnail."""
 
 THUMBNAIL = 16
 """Side of a thumbnail in pixels."""
 
 WINDOW = 512
 """Images of one bucket that each image is compared with, ordered by brightness. Only sets with
-larger buckets, of near-equal hashes, can lose a pair, and then the cluster is mostly found."""
+larger buckets, of near-equal hashes, can lose a pair, and then the cluster is mostly whole."""
 
 _PAIRS_AT_ONCE = 1 << 14
 TRAIN = SPLITS.index("train")
@@ -92,7 +92,7 @@ def near_clusters(
 
 @dataclass
 class Looks:
-    """What duplicates are found by, gathered shard by shard."""
+    """What duplicates are recognised by, gathered shard by shard."""
 
     digests: list[str]
     hashes: list[int]
@@ -154,7 +154,7 @@ def _joined(pairs: list[tuple[I64, I64]]) -> tuple[I64, I64]:
 
 @dataclass(frozen=True)
 class Clusters:
-    """Cluster names of the rows that share one, by row id, and synthetic rows that repeat a real
+    """Names of clusters of at least two rows, by row id, and synthetic rows that repeat a real
     validation or test tile."""
 
     exact: dict[str, str]

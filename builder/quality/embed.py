@@ -19,7 +19,7 @@ COLUMNS = {"clip": "image_vector", "features": "embedding"}
 
 @dataclass(frozen=True)
 class Embed(Stage):
-    """``vectors``: one of the image (stream null) and one of each caption, unit length; null for
+    """``vectors``: of the image (stream null) and of each caption, of unit length; null for
     rows of other ``splits``. ``model`` is a folder or a name on the Hub.
     """
 

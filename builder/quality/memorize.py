@@ -137,12 +137,14 @@ class Memorize(Stage):
             gaps = [_nearest(test, gallery)[1] for test in tests if test.num_rows]
         if not gaps:
             raise ArasError(
-                "memorisation is measured against real train and test tiles, and one of them is "
+                "memorisation is measured against real train and test tiles, and either is "
                 "empty: change shares, block or buffer_km in [split]"
             )
         usual = float(np.median(np.concatenate(gaps)))
         if usual == 0:
-            raise ArasError("half of the real test tiles are the same as a train tile: check them")
+            raise ArasError(
+                "half of the real test tiles equal a train tile; check where they come from"
+            )
         return Gallery(ids, gallery, np.concatenate(hashes), usual)
 
     def open(self, store: Store, survey: Gallery) -> Maker:

@@ -1,4 +1,4 @@
-"""Quality of one tile by its pixels alone: sharpness, contrast, colour, cloudiness, blankness."""
+"""Quality of a tile by its pixels alone: sharpness, contrast, colour, cloudiness, blankness."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +41,7 @@ def measure_pixels(image: npt.NDArray[np.uint8]) -> dict[str, float]:
     """
     if image.ndim != 3 or image.shape[2] != 3 or min(image.shape[:2]) < BLANK_SIDE:
         raise ArasError(
-            f"an image of shape {image.shape}; (H, W, 3) of at least {BLANK_SIDE} pixels wanted"
+            f"expected an image (H, W, 3) of at least {BLANK_SIDE} pixels a side, not {image.shape}"
         )
     # Planes, because numpy is slow along an axis of three.
     red, green, blue = np.ascontiguousarray(image.transpose(2, 0, 1))

@@ -137,7 +137,7 @@ def test_an_autoencoder_that_is_not_its_own_is_refused(models: Path) -> None:
     folder = models / "generator"
     other = autoencoder.build(dataclasses.replace(SMALL, seed=9))
     other.save_pretrained(folder / "vae")
-    with pytest.raises(ArasError, match=r"vae: not the autoencoder that record\.json tells of"):
+    with pytest.raises(ArasError, match=r"vae: not the autoencoder that record\.json describes"):
         generator.load(folder)
 
 
@@ -177,7 +177,7 @@ def test_what_is_no_autoencoder_of_rgb_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArasError, match=r"nothing: no such model folder or file"):
         load_autoencoder(tmp_path / "nothing")
     AutoencoderKL(in_channels=1, out_channels=1).save_pretrained(tmp_path / "grey")
-    with pytest.raises(ArasError, match="grey: an autoencoder of 1 channels; RGB is wanted"):
+    with pytest.raises(ArasError, match="grey: expected an autoencoder of RGB, not of 1 channels"):
         load_autoencoder(tmp_path / "grey")
 
 
@@ -192,7 +192,7 @@ def test_a_name_that_is_nowhere_is_told_in_one_line(
 
 def test_a_crop_that_does_not_fit_its_cells_is_refused(store: Store, tmp_path: Path) -> None:
     odd = dataclasses.replace(SMALL, crop=30)
-    with pytest.raises(ArasError, match=r"\[autoencoder\] .*crop = 30: multiples of 1 and 4"):
+    with pytest.raises(ArasError, match=r"\[autoencoder\] .*crop = 30 must be multiples of 1 and 4"):
         autoencoder.train(store, tmp_path, odd)
 
 

@@ -253,7 +253,7 @@ def test_bf16_is_another_precision(store: Store, folder: Path, trained: Path) ->
 
 
 def test_a_batch_that_cannot_be_parted_is_refused(store: Store, folder: Path) -> None:
-    message = r"\[generator\] batch = 2 cannot be shared by 1 processes in 3 parts each"
+    message = r"\[generator\] batch = 2 must be a multiple of 3: 1 processes take 3 parts each"
     with pytest.raises(ArasError, match=message):
         generator.train(store, folder, dataclasses.replace(SMALL, accumulate=3))
 
@@ -282,7 +282,7 @@ def test_it_learns_layouts_of_other_classes_too(tmp_path: Path) -> None:
 
 def test_a_crop_that_cannot_be_halved_is_refused(store: Store, folder: Path) -> None:
     odd = generator.Settings(steps=1, crop=36)
-    with pytest.raises(ArasError, match=r"\[generator\] crop = 36: a multiple of 8 is wanted"):
+    with pytest.raises(ArasError, match=r"\[generator\] crop = 36 must be a multiple of 8"):
         generator.train(store, folder, odd)
 
 
@@ -316,7 +316,7 @@ def test_a_model_of_other_classes_is_refused(copy: Path) -> None:
 
 def test_a_model_of_another_architecture_is_refused(copy: Path) -> None:
     rewrite(copy, "config.json", _class_name="UNet2DModel")
-    with pytest.raises(ArasError, match="holds a UNet2DModel, and LayoutUNet is wanted"):
+    with pytest.raises(ArasError, match="holds a UNet2DModel, expected a LayoutUNet"):
         generator.load(copy)
 
 
@@ -329,5 +329,5 @@ def test_weights_that_do_not_fit_their_configuration_are_refused(
     other.save_pretrained(copy)
     (copy / "config.json").write_bytes(config)
     rewrite(copy, "record.json", weights_sha256=sha256_file(copy / generator.WEIGHTS))
-    with pytest.raises(ArasError, match=r"weights are of another architecture .*first: "):
+    with pytest.raises(ArasError, match=r"weights do not fit the architecture .*first: "):
         generator.load(copy)

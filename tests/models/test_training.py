@@ -189,11 +189,11 @@ def test_a_checkpoint_of_other_settings_is_kept_told_of_and_gone_on_from(
     with pytest.raises(Interrupted):
         train(tmp_path, key="other", at=functools.partial(interrupt, when=10))
     notice = capsys.readouterr().err
-    assert f"after step 6; it is kept as {tmp_path}/checkpoint-k.pt" in notice
+    assert f"(after step 6); it is kept as {tmp_path}/checkpoint-k.pt" in notice
     steps: list[int] = []
     assert same(train(tmp_path, at=steps.append)[0], straight[0])
     assert steps == list(range(6, STEPS))
-    assert f"after step 9; it is kept as {tmp_path}/checkpoint-other.pt" in capsys.readouterr().err
+    assert f"(after step 9); it is kept as {tmp_path}/checkpoint-other.pt" in capsys.readouterr().err
 
 
 def test_more_patience_goes_on_where_less_has_ended(tmp_path: Path) -> None:

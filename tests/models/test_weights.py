@@ -81,8 +81,8 @@ def test_a_model_of_the_cache_writes_captions_and_names_its_commit(hub: Path) ->
 @pytest.mark.parametrize(
     ("revision", "words"),
     [
-        ("", "model nobody/absent (main) is not on this machine; fetch it first, on one with "
-             "network: hf download nobody/absent "),
+        ("", "model nobody/absent (main) is not on this machine; fetch it where "
+             "there is a network: hf download nobody/absent "),
         ("v2", "hf download nobody/absent --revision v2"),
     ],
 )  # fmt: skip

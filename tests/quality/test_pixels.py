@@ -67,5 +67,5 @@ def test_blankness_is_the_share_of_blocks_without_texture_in_any_channel():
 
 @pytest.mark.parametrize("shape", [(64, 64), (64, 64, 4), (4, 64, 3)])
 def test_what_is_no_image_is_refused(shape):
-    with pytest.raises(ArasError, match="wanted"):
+    with pytest.raises(ArasError, match="expected an image"):
         measure_pixels(np.zeros(shape, np.uint8))
