@@ -52,13 +52,17 @@ def transformers_model(name: str, device: str = "cpu") -> Encoder:
         return np.asarray(dual.text_vectors(ids).cpu().numpy())
 
     known = clip.identity(name, dual.model)
-    pin: dict[str, str | None]
+    pin: dict[str, str | int | None]
     if Path(name).is_dir():
         pin = {"source": "folder", "sha256": known}
     elif openclip.names(name):
         pin = {"source": "openclip", "sha256": known}
     else:
         pin = {"source": "hub", "revision": getattr(dual.model.config, "_commit_hash", None)}
-    architecture = type(dual.model).__name__
-    sizes = {"architecture": architecture, "max_tokens": dual.tokens, "image_size": dual.size}
-    return Encoder(name, images, texts, known, {**sizes, **pin})
+    facts: dict[str, str | int | None] = {
+        "architecture": type(dual.model).__name__,
+        "max_tokens": dual.tokens,
+        "image_size": dual.size,
+        **pin,
+    }
+    return Encoder(name, images, texts, known, facts)

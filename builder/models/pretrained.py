@@ -5,7 +5,7 @@ Nothing is downloaded: a model is a folder or file of this machine, or lies in t
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +46,7 @@ def clip(weights: Weights) -> Clip:
     return Clip(
         _steady(lambda some: _unit(encoder.images(some))),
         _steady(lambda some: _unit(encoder.texts(some))),
-        int(encoder.facts["max_tokens"]),
+        cast(int, encoder.facts["max_tokens"]),
     )
 
 
