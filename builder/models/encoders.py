@@ -1,16 +1,30 @@
-"""A dual encoder as the benchmark sees it: two functions to vectors, and its identity."""
+"""Pretrained encoders: images and texts to vectors, and what identifies the model behind them.
+
+Importing this imports no torch: a benchmark of vectors from files needs none.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from builder.core.errors import ArasError
 from builder.land.pictures import Pixels
+from builder.models.weights import UNREADABLE, Weights, first_line, load
 
 Array = npt.NDArray[Any]
+Vectors = npt.NDArray[np.float32]
+Encode = Callable[[Sequence[Any]], Vectors]
+"""Images (h, w, 3) uint8, or texts → (n, d)."""
+
+INCEPTION = "inception-2015-12-05.pt"
+"""File name of the Inception network that FID is defined with, as a TorchScript module (the weights
+of Szegedy et al. 2015 that Heusel et al. 2017 used, in the form that StyleGAN2-ADA publishes)."""
+INCEPTION_DIGEST = "sha256:f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
+"""Digest of that file, by which k-diffusion and others check their download of it."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +41,15 @@ class Encoder:
     identity: str | None
     facts: dict[str, str | int | None]
     """Source, revision or digest, and sizes, as a result holds them."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A dual encoder; ``room`` is the most tokens of a text that it reads."""
+
+    images: Encode
+    texts: Encode
+    room: int
 
 
 def transformers_model(name: str, device: str = "cpu") -> Encoder:
@@ -66,3 +89,116 @@ def transformers_model(name: str, device: str = "cpu") -> Encoder:
         **pin,
     }
     return Encoder(name, images, texts, known, facts)
+
+
+def steady_clip(weights: Weights) -> Clip:
+    """A CLIP or SigLIP that is on this machine; a vector depends on its own image or text alone.
+
+    Raises ArasError when it is not there or has no image and text features.
+    """
+    from builder.models.training import device
+
+    encoder = transformers_model(str(weights.locate()), str(device()))
+    return Clip(
+        _steady(lambda images: _unit(encoder.images(images))),
+        _steady(lambda texts: _unit(encoder.texts(texts))),
+        cast(int, encoder.facts["max_tokens"]),
+    )
+
+
+def tokenizer(weights: Weights) -> tuple[Callable[[str], int], int]:
+    """A function that counts a text's tokens, special ones included, and the most that fit.
+
+    Raises ArasError when there is no tokenizer.
+    """
+    from transformers import AutoTokenizer
+    from transformers.utils import logging
+
+    [words] = load(weights.locate(), AutoTokenizer)
+    logging.set_verbosity_error()  # a text that does not fit is what we count
+    return lambda text: len(words(text, truncation=False)["input_ids"]), words.model_max_length
+
+
+def vision(weights: Weights) -> Encode:
+    """Features of images by any vision model: a transformers one (DINOv2, CLIP, SigLIP …) or a
+    TorchScript module such as `INCEPTION`.
+
+    A dual encoder gives its image features, any other model what it pools, or else the mean of
+    its last hidden state. Raises ArasError when it is not there or gives no vectors.
+    """
+    import torch
+
+    from builder.models.training import device
+
+    here = device()
+    if weights.scripted:
+        try:
+            network = torch.jit.load(  # type: ignore[no-untyped-call]
+                str(weights.locate()), map_location=here
+            ).eval()
+        except UNREADABLE as error:
+            raise ArasError(
+                f"{weights.path}: not a TorchScript module ({first_line(error)})"
+            ) from error
+
+        def scripted(images: Sequence[Pixels]) -> Vectors:
+            pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(here)
+            # The published module takes this keyword, and gives class scores without it.
+            named = {"return_features": True} if weights.name == INCEPTION else {}
+            return _vectors(network(pixels, **named), weights.name)
+
+        return _steady(scripted)
+    return _steady(_transformers_vision(weights, here))
+
+
+def _transformers_vision(weights: Weights, here: Any) -> Encode:
+    from transformers import AutoImageProcessor, AutoModel
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # without torchvision each processor says that it uses Pillow
+    network, processor = load(weights.locate(), AutoModel, AutoImageProcessor)
+    network = network.to(here).eval()
+
+    def encode(images: Sequence[Pixels]) -> Vectors:
+        ready = processor(images=list(images), return_tensors="pt")["pixel_values"].to(here)
+        if hasattr(network, "get_image_features"):
+            output = network.get_image_features(pixel_values=ready)
+            return _vectors(getattr(output, "pooler_output", output), weights.name)
+        output = network(pixel_values=ready)
+        pooled = getattr(output, "pooler_output", None)
+        if pooled is None:
+            last = output.last_hidden_state  # (n, tokens, d) or (n, d, h, w)
+            pooled = last.mean(dim=1) if last.ndim == 3 else last.flatten(2).mean(dim=2)
+        return _vectors(pooled.flatten(1), weights.name)
+
+    return encode
+
+
+def _steady(encode: Encode) -> Encode:
+    """On the CPU singly on one thread, so that batches and engines give the same bytes."""
+    import torch
+
+    from builder.models.training import device, single_thread
+
+    def one_by_one(items: Sequence[Any]) -> Vectors:
+        with torch.inference_mode():
+            if device().type != "cpu":
+                return encode(items)
+            with single_thread():
+                return np.concatenate([encode([item]) for item in items])
+
+    return one_by_one
+
+
+def _unit(vectors: Any) -> Vectors:
+    values = np.asarray(vectors, dtype=np.float32)
+    length = np.linalg.norm(values, axis=1, keepdims=True)
+    return np.asarray(values / np.maximum(length, 1e-12), dtype=np.float32)
+
+
+def _vectors(features: Any, name: str) -> Vectors:
+    values = np.asarray(features.float().cpu().numpy(), dtype=np.float32)
+    if values.ndim != 2:
+        raise ArasError(f"{name}: gives {values.shape} for images; expected vectors (n, d)")
+    return values

@@ -96,12 +96,12 @@ class Encode(Stage):
         return {self.role: self.weights.digest()}
 
     def open(self, store: Store, survey: Any) -> Maker:
-        from builder.models import pretrained
+        from builder.models import encoders
 
         if self.role == "clip":
-            encode = pretrained.clip(self.weights).images
+            encode = encoders.steady_clip(self.weights).images
         else:
-            encode = pretrained.vision(self.weights)
+            encode = encoders.vision(self.weights)
 
         def make(table: pa.Table) -> Made:
             names = table.column("id").to_pylist()

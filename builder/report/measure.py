@@ -8,7 +8,7 @@ from builder.core.errors import ArasError
 from builder.core.manifest import EncoderRecord, read_manifest
 from builder.core.store import Store
 from builder.land.columns import KINDS
-from builder.models.pretrained import INCEPTION_DIGEST
+from builder.models.encoders import INCEPTION_DIGEST
 from builder.release.read import opened
 from builder.report import streams as image_figures
 from builder.report.distances import distances, features_of, has_column

@@ -121,12 +121,12 @@ class ClipScore(Stage):
         return {name: one.digest() for name, one in found.items() if one}
 
     def open(self, store: Store, survey: Any) -> Maker:
-        from builder.models import pretrained
+        from builder.models import encoders
 
-        clip = pretrained.clip(self.model) if self.model else None
+        clip = encoders.steady_clip(self.model) if self.model else None
         words = self.tokenizer or self.model
         assert words is not None  # the pipeline makes this stage for one of them
-        count, room = pretrained.tokenizer(words)
+        count, room = encoders.tokenizer(words)
         room = clip.room if clip else room
 
         def make(table: pa.Table) -> Made:

@@ -192,7 +192,9 @@ def test_a_name_that_is_nowhere_is_told_in_one_line(
 
 def test_a_crop_that_does_not_fit_its_cells_is_refused(store: Store, tmp_path: Path) -> None:
     odd = dataclasses.replace(SMALL, crop=30)
-    with pytest.raises(ArasError, match=r"\[autoencoder\] .*crop = 30 must be multiples of 1 and 4"):
+    with pytest.raises(
+        ArasError, match=r"\[autoencoder\] .*crop = 30 must be multiples of 1 and 4"
+    ):
         autoencoder.train(store, tmp_path, odd)
 
 

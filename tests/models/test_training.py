@@ -193,7 +193,9 @@ def test_a_checkpoint_of_other_settings_is_kept_told_of_and_gone_on_from(
     steps: list[int] = []
     assert same(train(tmp_path, at=steps.append)[0], straight[0])
     assert steps == list(range(6, STEPS))
-    assert f"(after step 9); it is kept as {tmp_path}/checkpoint-other.pt" in capsys.readouterr().err
+    assert (
+        f"(after step 9); it is kept as {tmp_path}/checkpoint-other.pt" in capsys.readouterr().err
+    )
 
 
 def test_more_patience_goes_on_where_less_has_ended(tmp_path: Path) -> None:

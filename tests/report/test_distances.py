@@ -10,7 +10,7 @@ from scipy import linalg
 from builder.core.errors import ArasError
 from builder.core.store import Store
 from builder.models import sets
-from builder.models.pretrained import INCEPTION, INCEPTION_DIGEST
+from builder.models.encoders import INCEPTION, INCEPTION_DIGEST
 from builder.report import distances as module
 from builder.report.distances import distances, features_of, has_column
 from builder.report.measure import spaces

@@ -11,9 +11,9 @@ from builder.core.engine import Engine
 from builder.core.store import Store
 from builder.land.columns import CAPTION
 from builder.land.pictures import encode_png, image_column
-from builder.models import pretrained
+from builder.models import encoders
 from builder.models.neighbours import matrix
-from builder.models.pretrained import Weights
+from builder.models.weights import Weights
 from builder.pipeline.project import Project
 from builder.quality.embed import Encode
 from builder.scores.stage import ClipScore
@@ -55,7 +55,7 @@ def test_the_cosine_is_that_of_the_vectors_and_the_score_two_and_a_half_times_it
 ) -> None:
     store = store_of(tmp_path)
     told = scores(store, Encode("clip", clip), ClipScore("full", clip))
-    model = pretrained.clip(clip)
+    model = encoders.steady_clip(clip)
     np.testing.assert_array_equal(
         matrix(store.read("real-0", ["image_vector"]).column(0)), model.images(IMAGES)
     )

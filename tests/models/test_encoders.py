@@ -12,8 +12,9 @@ import transformers
 from transformers import BitImageProcessorPil, CLIPImageProcessorPil, CLIPModel
 
 from builder.core.errors import ArasError
-from builder.models import pretrained
-from builder.models.pretrained import INCEPTION, Weights
+from builder.models import encoders
+from builder.models.encoders import INCEPTION
+from builder.models.weights import Weights
 from tests.makers.tiny_clip import tiny_clip
 
 IMAGES = list(np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8))
@@ -42,7 +43,7 @@ def dino(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_clips_vectors_have_length_one_and_are_transformers_own(clip: Path) -> None:
-    encoder = pretrained.clip(of(clip))
+    encoder = encoders.steady_clip(of(clip))
     network = CLIPModel.from_pretrained(clip).eval()
     ready = CLIPImageProcessorPil.from_pretrained(clip)(images=IMAGES, return_tensors="pt")
     with torch.no_grad():
@@ -58,17 +59,17 @@ def test_a_vision_model_gives_what_it_pools(dino: Path) -> None:
     ready = BitImageProcessorPil.from_pretrained(dino)(images=IMAGES, return_tensors="pt")
     with torch.no_grad():
         wanted = network(**ready).pooler_output.numpy()
-    np.testing.assert_allclose(pretrained.vision(of(dino))(IMAGES), wanted, atol=1e-5)
+    np.testing.assert_allclose(encoders.vision(of(dino))(IMAGES), wanted, atol=1e-5)
 
 
 def test_a_dual_encoder_gives_its_image_features(clip: Path) -> None:
-    features = pretrained.vision(of(clip))(IMAGES)
+    features = encoders.vision(of(clip))(IMAGES)
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-    np.testing.assert_allclose(unit, pretrained.clip(of(clip)).images(IMAGES), atol=1e-5)
+    np.testing.assert_allclose(unit, encoders.steady_clip(of(clip)).images(IMAGES), atol=1e-5)
 
 
 def test_on_the_cpu_the_batch_changes_no_bit(dino: Path, clip: Path) -> None:
-    for encode in (pretrained.vision(of(dino)), pretrained.clip(of(clip)).images):
+    for encode in (encoders.vision(of(dino)), encoders.steady_clip(of(clip)).images):
         apart = np.concatenate([encode(IMAGES[:1]), encode(IMAGES[1:])])
         np.testing.assert_array_equal(encode(IMAGES), apart)
 
@@ -86,7 +87,7 @@ def test_inception_is_asked_for_its_features_and_other_modules_are_taken_as_they
 ) -> None:
     for name, width in ((INCEPTION, 3), ("other.pt", 1)):
         torch.jit.script(Shrink()).save(str(tmp_path / name))
-        features = pretrained.vision(of(tmp_path / name))(IMAGES)
+        features = encoders.vision(of(tmp_path / name))(IMAGES)
         assert features.shape == (5, width)
         if width == 3:
             np.testing.assert_allclose(features, np.mean(IMAGES, axis=(1, 2)), rtol=1e-5)
@@ -111,7 +112,7 @@ def test_the_digest_of_a_file_is_remembered_and_looked_up_again_when_it_changes(
 
 
 def test_tokens_are_counted_whole(clip: Path) -> None:
-    count, _ = pretrained.tokenizer(of(clip))
+    count, _ = encoders.tokenizer(of(clip))
     assert count("a field") == count("") + 2
     assert count("a field " * 500) == count("") + 1000
 
@@ -120,17 +121,17 @@ def test_what_is_not_there_is_said_with_the_way_out(tmp_path: Path, dino: Path) 
     with pytest.raises(ArasError, match="hf download org/none"):
         Weights("org/none").digest()
     with pytest.raises(ArasError, match="no such model folder or file of weights"):
-        pretrained.vision(of(tmp_path / INCEPTION))
+        encoders.vision(of(tmp_path / INCEPTION))
     with pytest.raises(ArasError, match=r"no config\.json"):
-        pretrained.vision(of(tmp_path))
+        encoders.vision(of(tmp_path))
     with pytest.raises(ArasError, match=r"no image and text features|cannot load"):
-        pretrained.clip(of(dino))
+        encoders.steady_clip(of(dino))
     with pytest.raises(ArasError, match=r"dino\d*: transformers cannot load it"):
-        pretrained.tokenizer(of(dino))
+        encoders.tokenizer(of(dino))
     shutil.copytree(dino, tmp_path / "damaged")
     os.truncate(tmp_path / "damaged/model.safetensors", 1000)
     with pytest.raises(ArasError, match=r"transformers cannot load it .*header"):
-        pretrained.vision(of(tmp_path / "damaged"))
+        encoders.vision(of(tmp_path / "damaged"))
     (tmp_path / "damaged.pt").write_bytes(b"no module")
     with pytest.raises(ArasError, match="not a TorchScript module"):
-        pretrained.vision(of(tmp_path / "damaged.pt"))
+        encoders.vision(of(tmp_path / "damaged.pt"))
