@@ -223,7 +223,7 @@ def aras_package(folder: Path, out: Path, rows: int) -> Callable[[], None]:
     arrow_schema(COLUMN_NAMES)  # imports
 
     def go() -> None:
-        write_data(project, out)
+        write_data(project.inputs(), out)
 
     return go
 

@@ -41,10 +41,10 @@ def print_balance(
     """The balance plan of a project, what is still to be drawn, and what that costs by the rate
     that was measured with the same generator, settings, device and workers."""
     from builder.pipeline.preview import Cost, drawing_cost, preview
-    from builder.pipeline.project import Project, balance_plan
+    from builder.pipeline.project import Project
 
     project = Project(directory)
-    plan = balance_plan(project)
+    plan = project.balance_plan()
     asked = project.synthetic_rows
     steps = preview(project, project.synthesis()) if asked else []
     cost = Cost(0)
@@ -273,7 +273,7 @@ def build(
     project = Project(directory)
     if dry_run:
         told = preview(project, project.steps())
-        print_plan([*told, package_line(project, told)], as_json)
+        print_plan([*told, package_line(project.inputs(), told)], as_json)
         return
     started = time.monotonic()
     try:

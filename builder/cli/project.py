@@ -106,7 +106,7 @@ def status(directory: Path, as_json: bool) -> None:
 
     project = Project(directory)
     told = preview(project, project.steps())
-    told.append(package_line(project, told))
+    told.append(package_line(project.inputs(), told))
     manifests = sorted(project.releases.glob("[!.]*/manifest.json"))
     folders = [manifest.parent for manifest in manifests]
     if as_json:

@@ -92,7 +92,7 @@ def make_release(project: "Project") -> "tuple[Packaged, float]":
 
     started = time.monotonic()
     with locked(project.releases, lambda: say("package: waiting for another process")):
-        packaged = package_project(project)
+        packaged = package_project(project.inputs())
     seconds = round(time.monotonic() - started, 2)
     project.report("package", release_json(packaged, seconds))
     if packaged.asks:

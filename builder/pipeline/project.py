@@ -1,6 +1,5 @@
 """From a recipe to the steps that build its dataset, in the order in which the data flows."""
 
-import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,7 @@ from builder.core.errors import ArasError
 from builder.core.fields import local_path
 from builder.core.files import read_json, write_json
 from builder.core.store import Store
-from builder.land.columns import KINDS
+from builder.land.columns import COLUMNS, KINDS, STREAM_PREFIX
 from builder.land.grid import PER_DEGREE
 from builder.models import generator_settings
 from builder.models.pipeline_settings import ask_for
@@ -22,6 +21,7 @@ from builder.official.import_ import Import
 from builder.official.import_release import ImportRelease, is_release, streams_of
 from builder.official.streams import columns_of
 from builder.pipeline import recipe as recipes
+from builder.pipeline.inputs import Inputs
 from builder.quality.duplicates import Duplicates
 from builder.quality.embed import Embed, Encode
 from builder.quality.memorize import Memorize, Turned
@@ -30,23 +30,12 @@ from builder.quality.realism import Realism
 from builder.quality.segment import Segment
 from builder.scores.near_duplicates import Repeats
 from builder.scores.stage import ClipScore, Score
-from builder.steps.plan import survey
 from builder.steps.stage import Stage
 from builder.synthesis.balance import BalancePlan
 from builder.synthesis.generate import Generate
-from builder.synthesis.layouts import Layouts, RowsWithoutLayout
+from builder.synthesis.layouts import Layouts, RowsWithoutLayout, balance_plan
 from builder.tiles.cut import Tiles
 from builder.tiles.split import Split
-
-
-def balance_plan(project: "Project") -> BalancePlan | None:
-    """The plan behind the synthetic rows, met or not; None when there are none or no layouts."""
-    if project.draws_without_layouts:
-        return None
-    stage = dataclasses.replace(project.layouts(), nearest=True)
-    found = survey(stage, project.store) if stage.rows else None
-    return found.plan if found else None
-
 
 SEGMENTER = "segmenter"
 """Features of the segmenter's encoder, which every judged tile has."""
@@ -133,6 +122,44 @@ class Project:
             made.append(synthetic)
         judged = (*self.judgements(), *self.captions(), *self.scores())
         return [*made, *judged, *self.embed()]
+
+    def inputs(self) -> Inputs:
+        """What a release is made from.
+
+        Raises ArasError, like `steps`, for what the recipe names and is missing.
+        """
+        keys = ("clip", "tokenizer", "features")
+        encoders = {key: self.encoder(key) for key in keys}
+        return Inputs(
+            directory=self.directory,
+            recipe=self.recipe,
+            store=self.store,
+            columns={kind: self._columns(kind) for kind in KINDS},
+            streams=self.streams(),
+            captions={stream: self.caption(stream) for stream in self.recipe.captions},
+            split=self.split(),
+            imports=self.imports() if self.is_imported else None,
+            layouts=None if self.draws_without_layouts else self.layouts(),
+            models=self.models,
+            encoders={key: weights for key, weights in encoders.items() if weights},
+            baseline=self.baseline,
+            lexicon=self.lexicon,
+        )
+
+    def _columns(self, kind: str) -> frozenset[str]:
+        """Columns of the store that the stages make of rows of ``kind``.
+
+        Rows made from maps have those of the schema, so that no map need be there.
+        """
+        if self.is_imported:
+            stages = (step for step in self.steps() if isinstance(step, Stage))
+            return frozenset(name for stage in stages if kind in stage.kinds for name in stage.adds)
+        other = {"real": ("layouts", "generate", "memorize"), "synthetic": ("tiles",)}[kind]
+        elsewhere = (*other, "import", "package", "caption", "score")
+        names = {column.name for column in COLUMNS if column.made_by not in elsewhere}
+        names |= {STREAM_PREFIX + stream for stream in self.streams()}
+        names |= {name for stage in self.scores() for name in stage.adds}
+        return frozenset(names - ({"block"} if kind == "synthetic" else set()))
 
     def imports(self) -> Import | ImportRelease:
         """The stage that brings rows in. Raises ArasError for sources of two kinds."""
@@ -256,6 +283,12 @@ class Project:
             shard_rows=self._drawing.shard_rows,
         )
 
+    def balance_plan(self) -> BalancePlan | None:
+        """The plan behind the synthetic rows, met or not; None for no rows and without layouts."""
+        if self.draws_without_layouts:
+            return None
+        return balance_plan(self.layouts(), self.store)
+
     def synthesis(self) -> list[Stage]:
         """The layouts of the synthetic rows, then the tiles drawn on them."""
         section = self.recipe.generator
@@ -322,8 +355,10 @@ class Project:
 
     @property
     def baseline(self) -> str:
-        """The model whose vectors a release holds: a folder, or a name on the Hub."""
+        """Model whose vectors a release holds: a folder, or a name on the Hub; empty for none."""
         name = self.recipe.bench.embeddings
+        if not name:
+            return ""
         if name == RETRIEVER:
             return str(self.models / name)
         return str(local_path(name, self.directory) or name) if name else name

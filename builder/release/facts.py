@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from builder.core.fields import Place, published
+from builder.core.fields import Place
 from builder.core.files import read_json
 from builder.core.manifest import (
     EncoderRecord,
@@ -16,57 +16,59 @@ from builder.core.manifest import (
     read_manifest,
 )
 from builder.official.import_release import ImportRelease
-from builder.pipeline.project import Project, balance_plan
+from builder.pipeline.inputs import Inputs
 from builder.quality import embed
 from builder.steps.stage import shards
+from builder.synthesis.layouts import balance_plan
 
 
-def facts(project: Project) -> Facts:
+def facts(inputs: Inputs) -> Facts:
     """What the manifest keeps under ``facts``, but for the census and the sources of the rows.
 
     Nothing in it says where files or models lie. Raises ArasError for a model or a prompt that
     the recipe names and that is not there.
     """
-    store = project.store
+    store = inputs.store
     counts: dict[str, Counter[str]] = {}
     for stage in store.stages():
         for shard in store.shards(stage):
             if footer := store.footer(stage, shard):
                 counts.setdefault(stage, Counter()).update(footer.counts)
-    plan = balance_plan(project)
-    recipe = published(project.recipe, project.directory)
-    del recipe["engine"]
-    for stream in project.recipe.captions:
-        recipe["captions"][stream] |= project.caption(stream).ask.published()
-    encoders = {}
-    for key in ("clip", "tokenizer", "features"):
-        if weights := project.encoder(key):
-            encoders[key] = EncoderRecord(model=weights.name, digest=weights.digest())
-    split = project.split().report(store) if shards(store, ("real",)) else None
+    plan = balance_plan(inputs.layouts, store) if inputs.layouts else None
+    recipe = {name: section for name, section in inputs.published.items() if name != "engine"}
+    recipe["captions"] = {
+        stream: section | inputs.captions[stream].ask.published()
+        for stream, section in recipe["captions"].items()
+    }
+    encoders = {
+        key: EncoderRecord(model=weights.name, digest=weights.digest())
+        for key, weights in inputs.encoders.items()
+    }
+    split = inputs.split.report(store) if shards(store, ("real",)) else None
     known = Facts(
         balance=plan.summary() if plan else None,
         recipe=recipe,
         counts={stage: dict(count) for stage, count in counts.items() if count},
         split=SplitReport.model_validate(split) if split else None,
-        models=models(project),
+        models=models(inputs),
         encoders=encoders,
     )
-    if project.recipe.bench.embeddings:
-        known = known.model_copy(update={"embeddings": embed.record(project.baseline)})
-    if project.is_imported:
-        report = {"sources": recipe["imports"]["sources"], **project.imports().report(store)}
+    if inputs.baseline:
+        known = known.model_copy(update={"embeddings": embed.record(inputs.baseline)})
+    if inputs.imports:
+        report = {"sources": recipe["imports"]["sources"], **inputs.imports.report(store)}
         known = known.model_copy(update={"imported": ImportReport.model_validate(report)})
     return known
 
 
-def models(project: Project) -> dict[str, ModelRecord]:
+def models(inputs: Inputs) -> dict[str, ModelRecord]:
     """What a release tells of each trained model, by its name."""
     records = {}
-    for path in sorted(project.models.glob("*/record.json")):
+    for path in sorted(inputs.models.glob("*/record.json")):
         record = read_json(path)
         values = {name: record[name] for name in ModelRecord.model_fields if name in record}
         if place := values.get("settings", {}).get("autoencoder"):
-            shown = Place.MODEL.shown(place, project.directory)
+            shown = Place.MODEL.shown(place, inputs.directory)
             values["settings"] = {**values["settings"], "autoencoder": shown}
         records[path.parent.name] = ModelRecord.model_validate(values)
     return records
@@ -84,18 +86,17 @@ OFFICIAL = Source(
 )
 
 
-def sources(project: Project, extent: Extent | None) -> tuple[Source, ...]:
+def sources(inputs: Inputs, extent: Extent | None) -> tuple[Source, ...]:
     """Where the rows come from: as the recipe says, or by how they were made.
 
     ``extent`` is that of the census, with the years of the composites. Rows of an imported release
     have its sources, and the release itself.
     """
-    if (declared := project.recipe.release.sources) is not None:
+    if (declared := inputs.recipe.release.sources) is not None:
         return tuple(Source(**source.model_dump()) for source in declared)
     years = extent.years if extent else ()
-    if not project.is_imported:
+    if not (stage := inputs.imports):
         return worldcover(years)
-    stage = project.imports()
     if not isinstance(stage, ImportRelease):
         return (OFFICIAL, *worldcover(years))
     origin = read_manifest(stage.release)

@@ -6,7 +6,7 @@ from typing import Any
 from builder.core.manifest import SubsetFile, SubsetNote, read_manifest
 from builder.land.columns import SPLITS
 from builder.official.import_release import ImportRelease
-from builder.pipeline.project import Project
+from builder.pipeline.inputs import Inputs
 from builder.release.read import real_rows
 from builder.steps.stage import shards
 from builder.tiles import subsets
@@ -16,7 +16,7 @@ OFFICIAL, BLOCKS = "official", "blocks"
 TRAIN = SPLITS.index("train")
 
 
-def write_subsets(release: Path, project: Project) -> dict[str, SubsetFile]:
+def write_subsets(release: Path, inputs: Inputs) -> dict[str, SubsetFile]:
     """Write subsets/NAME.csv of each split and of each subset smaller than it; the files by name.
 
     `OFFICIAL` is the split that rows were imported with, `BLOCKS` that of `stages.split`. The one
@@ -27,12 +27,12 @@ def write_subsets(release: Path, project: Project) -> dict[str, SubsetFile]:
         return {}
     rows = real_rows(release)
     files: dict[str, SubsetFile] = {}
-    for name, split in _splits(rows, project).items():
+    for name, split in _splits(rows, inputs).items():
         members = {row: split[row] for row in rows.ids if split.get(row, -1) >= 0}
         if members:
             file = subsets.write(release / f"subsets/{name}.csv", list(members), members.values())
             files[name] = SubsetFile(**file, balance="natural")
-    for name, section in project.recipe.subsets.items():
+    for name, section in inputs.recipe.subsets.items():
         if section.rows < len(rows.ids):
             chosen = subsets.choose(rows, name, section.rows, section.balance)
             part = rows.take(chosen.places)
@@ -42,31 +42,31 @@ def write_subsets(release: Path, project: Project) -> dict[str, SubsetFile]:
     return files
 
 
-def _splits(rows: Rows, project: Project) -> dict[str, dict[str, int]]:
+def _splits(rows: Rows, inputs: Inputs) -> dict[str, dict[str, int]]:
     """Name → row id → split id: first the release's own split, then the other one."""
     own = dict(zip(rows.ids, rows.splits.tolist(), strict=True))
     if any(rows.blocks):
-        return {BLOCKS: own, OFFICIAL: _published(project)}
-    scan = lambda columns: project.store.scan(_real(project), columns)  # noqa: E731
-    blocks = project.split().choose(scan)
+        return {BLOCKS: own, OFFICIAL: _published(inputs)}
+    scan = lambda columns: inputs.store.scan(_real(inputs), columns)  # noqa: E731
+    blocks = inputs.split.choose(scan)
     return {OFFICIAL: own, BLOCKS: blocks if TRAIN in blocks.values() else {}}
 
 
-def inputs(project: Project) -> list[Any]:
+def ingredients(inputs: Inputs) -> list[Any]:
     """What the files of splits are made from, beside the rows of the release."""
-    if not project.is_imported:
+    if not inputs.imports:
         return []
-    footers = [project.store.footer("import", shard) for shard in _real(project)]
+    footers = [inputs.store.footer("import", shard) for shard in _real(inputs)]
     imported = [footer.digests["split"] for footer in footers if footer]
-    return [project.split().config(), imported]
+    return [inputs.split.config(), imported]
 
 
-def _published(project: Project) -> dict[str, int]:
+def _published(inputs: Inputs) -> dict[str, int]:
     """Row id → split that real rows were imported with; none for rows made from maps, nor for
     those of a release by blocks that does not say what was before."""
-    if not project.is_imported:
+    if not inputs.imports:
         return {}
-    stage = project.imports()
+    stage = inputs.imports
     if isinstance(stage, ImportRelease):
         held = read_manifest(stage.release).subsets
         if OFFICIAL in held:
@@ -74,9 +74,9 @@ def _published(project: Project) -> dict[str, int]:
             return {row: SPLITS.index(split) for row, split in splits.items()}
         if BLOCKS in held:
             return {}
-    tables = (project.store.load("import", shard, ["id", "split"]) for shard in _real(project))
+    tables = (inputs.store.load("import", shard, ["id", "split"]) for shard in _real(inputs))
     return {row["id"]: row["split"] for table in tables for row in table.to_pylist()}
 
 
-def _real(project: Project) -> list[str]:
-    return shards(project.store, ("real",))
+def _real(inputs: Inputs) -> list[str]:
+    return shards(inputs.store, ("real",))

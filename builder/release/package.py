@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from builder.core.arrow import combine
 from builder.core.errors import ArasError
-from builder.core.fields import published
 from builder.core.files import atomic, digest_of, sweep
 from builder.core.manifest import (
     CONFIGS,
@@ -31,8 +30,8 @@ from builder.land.columns import (
     arrow_schema,
     names_of,
 )
+from builder.pipeline.inputs import Inputs
 from builder.pipeline.preview import is_done
-from builder.pipeline.project import Project
 from builder.release import named_splits
 from builder.release.card import write_cards
 from builder.release.census import RowCounter
@@ -77,23 +76,23 @@ class Packaged:
         return {"kind": "release", "stage": "package", "made": self.is_new, **values}
 
 
-def package(project: Project) -> Packaged:
+def package(inputs: Inputs) -> Packaged:
     """Write release/<version>.
 
     A release that exists with the same content is not changed. Raises ArasError when it holds
     other content, or when there is nothing to package; then nothing is written.
     """
-    recipe = project.recipe
-    target = project.releases / recipe.dataset.version
-    key = content_key(project)
+    recipe = inputs.recipe
+    target = inputs.target
+    key = content_key(inputs)
     if target.exists():
         return _existing(target, key)
-    sweep(project.releases)
-    known = facts(project)  # first: a model that is missing costs no packaging
+    sweep(inputs.releases)
+    known = facts(inputs)  # first: a model that is missing costs no packaging
     with atomic(target) as temporary:
         temporary.mkdir()
-        configs, census, content = write_data(project, temporary)
-        origin = sources(project, census.extent)
+        configs, census, content = write_data(inputs, temporary)
+        origin = sources(inputs, census.extent)
         manifest = Manifest(
             format=FORMAT,
             **recipe.dataset.model_dump(exclude={"seed"}),
@@ -104,18 +103,18 @@ def package(project: Project) -> Packaged:
             facts=known.model_copy(update={"census": census, "sources": origin}),
         )
         write_manifest(temporary, manifest)  # named splits are read from the release itself
-        subsets = named_splits.write_subsets(temporary, project)
+        subsets = named_splits.write_subsets(temporary, inputs)
         write_manifest(temporary, manifest.model_copy(update={"subsets": subsets}))
         write_cards(temporary)
     return _packaged(target, is_new=True)
 
 
-def content_key(project: Project) -> str:
+def content_key(inputs: Inputs) -> str:
     """Digest of all that a release is made from: column digests and the recipe's own words."""
-    store = project.store
-    stored = {kind: stored_columns(project, kind) for kind in KINDS}
+    store = inputs.store
+    stored = {kind: stored_columns(inputs, kind) for kind in KINDS}
     names = [*stored["real"], *stored["synthetic"]]
-    if project.embed():
+    if inputs.baseline:
         stored["real"] = [*stored["real"], "vectors"]
     found = {
         shard: [digest for _, digest in store.find(shard, [*stored[kind], REPEATS]).values()]
@@ -124,14 +123,13 @@ def content_key(project: Project) -> str:
     }
     if not found:
         raise ArasError("there are no shards to package: run `aras build` first")
-    recipe = published(project.recipe, project.directory)
-    told = [recipe[name] for name in (*TOLD, *LEAVING_OUT)]
-    if project.lexicon and project.recipe.controls.rows:
-        told.append(lexicons.load(project.lexicon).sha256)
-    return digest_of([VERSION, names, found, told, named_splits.inputs(project)])
+    told = [inputs.published[name] for name in (*TOLD, *LEAVING_OUT)]
+    if inputs.lexicon and inputs.recipe.controls.rows:
+        told.append(lexicons.load(inputs.lexicon).sha256)
+    return digest_of([VERSION, names, found, told, named_splits.ingredients(inputs)])
 
 
-def write_data(project: Project, folder: Path) -> tuple[Configs, Census, str]:
+def write_data(inputs: Inputs, folder: Path) -> tuple[Configs, Census, str]:
     """Write all Parquet files; returns (configs, census, content digest).
 
     Memory is bounded by one shard and one row group per split.
@@ -144,12 +142,12 @@ def write_data(project: Project, folder: Path) -> tuple[Configs, Census, str]:
             writers[config, split] = SplitWriter(folder / config, split, schema, limit)
         return writers[config, split]
 
-    store, names = project.store, project.streams()
-    limit = project.recipe.release.shard_megabytes * 1e6
-    counter, funnel = RowCounter(), Funnel(project.recipe)
-    controls = Controls(project.recipe.controls.rows, project.recipe.dataset.seed, project.lexicon)
+    store, names = inputs.store, inputs.streams
+    limit = inputs.recipe.release.shard_megabytes * 1e6
+    counter, funnel = RowCounter(), Funnel(inputs.recipe)
+    controls = Controls(inputs.recipe.controls.rows, inputs.recipe.dataset.seed, inputs.lexicon)
     todo = [shard for kind in KINDS for shard in shards(store, (kind,))]
-    stored = {kind: stored_columns(project, kind) for kind in KINDS}
+    stored = {kind: stored_columns(inputs, kind) for kind in KINDS}
 
     def read(shard: str) -> tuple[str, pa.Table, pa.ChunkedArray]:
         kind = shard.split("-")[0]
@@ -171,7 +169,7 @@ def write_data(project: Project, folder: Path) -> tuple[Configs, Census, str]:
             advance(1)
     if (table := controls.table()) is not None:
         writer("controls", CONTROL_SPLIT, names_of("controls")).add(table)
-    for shard in shards(store, ("real",)) if project.embed() else ():
+    for shard in shards(store, ("real",)) if inputs.baseline else ():
         for split, part in embedding_rows(store.read(shard, ("id", "split", "vectors"))):
             writer("embeddings", split, names_of("embeddings")).add(part)
     configs: Configs = {}
@@ -241,15 +239,15 @@ def _packaged(target: Path, *, is_new: bool) -> Packaged:
     )
 
 
-def package_line(project: Project, told: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def package_line(inputs: Inputs, told: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What `aras package` would do after the steps that ``told`` foretells."""
     line: dict[str, Any] = {"stage": "package"}
     if waits := [one["stage"] for one in told if not is_done(one) and "waits_for" not in one]:
         return line | {"waits_for": waits}
-    target = project.releases / project.recipe.dataset.version
-    name = target.relative_to(project.directory)
+    target = inputs.target
+    name = target.relative_to(inputs.directory)
     try:
-        key = content_key(project)
+        key = content_key(inputs)
         if not target.exists():
             todo = f"{name} is to be written"
         elif read_manifest(target).key == key:

@@ -14,7 +14,6 @@ from builder.land.columns import (
     BY_NAME,
     CLIP_PREFIX,
     COLUMN_NAMES,
-    COLUMNS,
     KINDS,
     REPEAT_PREFIX,
     SCORE_PREFIX,
@@ -23,8 +22,7 @@ from builder.land.columns import (
     arrow_schema,
     arrow_type,
 )
-from builder.pipeline.project import Project
-from builder.steps.stage import Stage
+from builder.pipeline.inputs import Inputs
 
 GATHERED = {
     "captions": (STREAM_PREFIX,),
@@ -35,22 +33,11 @@ MODEL_NAMES = frozenset({"model", "revision"})
 """Members of a caption that a server may have filled with the path of its model."""
 
 
-def stored_columns(project: Project, kind: str) -> list[str]:
-    """Columns of the store that a release row of ``kind`` is made from; of imported rows those
-    that their steps make."""
-    if project.is_imported:
-        stages = (one for one in project.steps() if isinstance(one, Stage) and kind in one.kinds)
-        made = {name for stage in stages for name in stage.adds}
-    else:
-        other = {"real": ("layouts", "generate", "memorize"), "synthetic": ("tiles",)}[kind]
-        elsewhere = (*other, "import", "package")
-        made = {column.name for column in COLUMNS if column.made_by not in elsewhere}
-        made -= {*GATHERED, *(("block",) if kind == "synthetic" else ())}
-        made |= {STREAM_PREFIX + stream for stream in project.streams()}
-        made |= {name for stage in project.scores() for name in stage.adds}
+def stored_columns(inputs: Inputs, kind: str) -> list[str]:
+    """Columns of the store that a release row of ``kind`` is made from, in a fixed order."""
     prefixes = [prefix for some in GATHERED.values() for prefix in some]
-    told = [prefix + stream for prefix in prefixes for stream in project.streams()]
-    return [name for name in (*COLUMN_NAMES, *told) if name in made]
+    gathered = [prefix + stream for prefix in prefixes for stream in inputs.streams]
+    return [name for name in (*COLUMN_NAMES, *gathered) if name in inputs.columns[kind]]
 
 
 def release_rows(

@@ -1,7 +1,7 @@
 """Source stage: which layout each synthetic row is drawn on, by the balance plan."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from builder.core.store import Store
 from builder.land.classes import CLASSES, count_pixels
 from builder.land.columns import SPLITS
 from builder.land.pictures import decode_mask, encode_png, image_bytes, image_column, per_class
+from builder.steps.plan import survey
 from builder.steps.stage import Made, Maker, Scan, Stage, Unit, spans
 from builder.synthesis import balance, transforms
 from builder.synthesis.balance import BalancePlan
@@ -25,6 +26,14 @@ DONORS = 4
 """Tiles per scarce class whose regions are pasted into others."""
 PRIOR = 0.02
 """Prior weight of a crop or recombination, where an unchanged tile has 1: drawn only if needed."""
+
+
+def balance_plan(stage: "Layouts", store: Store) -> BalancePlan | None:
+    """The plan behind the rows of ``stage``, met or not; None when there are none."""
+    if not stage.rows:
+        return None
+    plan: BalancePlan = survey(replace(stage, nearest=True), store).plan
+    return plan
 
 
 @dataclass(frozen=True)

@@ -200,4 +200,4 @@ def release(layout: Layout, folder: Path, *, added: str = "", **section: object)
     path.write_text(text.replace("[import]\n", f"[import]\n{values}") + added, encoding="utf-8")
     project = Project(folder)
     run_steps(project, project.steps(), Engine("serial"))
-    return package(project).release
+    return package(project.inputs()).release

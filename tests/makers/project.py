@@ -92,5 +92,5 @@ def built_project(base: Path) -> Project:
     """
     project = make_project(base / "tiny-project")
     run_steps(project, project.steps(), Engine("serial"))
-    package(project)
+    package(project.inputs())
     return project

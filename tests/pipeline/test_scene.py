@@ -109,7 +109,7 @@ def test_all_splits_have_tiles_and_keep_their_distance(told: dict[str, dict]) ->
 
 def test_the_release_is_right_and_opens(told: dict[str, dict], project: Project) -> None:
     assert told
-    packaged = package(project)
+    packaged = package(project.inputs())
     assert violations(packaged.release) == []
     data = datasets.load_dataset(str(packaged.release), "augmented", streaming=True)
     row = next(iter(data["train"]))

@@ -30,7 +30,7 @@ ROWS, REAL, SHARD = 24, 12, 6
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project of 12 real and 12 synthetic rows, packaged as 0.1.0."""
     folder = tmp_path_factory.mktemp("filled")
-    package(make_project(folder, ROWS, real=REAL, shard_rows=SHARD))
+    package(make_project(folder, ROWS, real=REAL, shard_rows=SHARD).inputs())
     return folder
 
 
@@ -60,7 +60,7 @@ def alter(
 
 
 def changes_of(folder: Path) -> Changes:
-    package(Project(folder))
+    package(Project(folder).inputs())
     return compare(folder / "release/0.1.0", folder / "release/0.2.0")
 
 
@@ -145,7 +145,7 @@ def test_rows_added_are_a_minor_step(folder: Path, tmp_path: Path) -> None:
     for stage in store.stages():
         if "synthetic-a-00001" in store.shards(stage):
             store.remove(stage, "synthetic-a-00001")
-    package(Project(older))
+    package(Project(older).inputs())
     changes = compare(older / "release/0.2.0", folder / "release/0.1.0")
     assert changes.added == {"synthetic/train": SHARD}
     assert changes.step == "minor"

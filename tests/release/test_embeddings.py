@@ -41,7 +41,7 @@ def directory(tmp_path_factory, project: Project) -> Path:
         recipe.write(RECIPE)
     made = Project(folder)
     run_steps(made, made.steps(), Engine("serial"))
-    package(made)
+    package(made.inputs())
     return folder
 
 

@@ -61,7 +61,7 @@ def rename_models(project: Project, stage: str, change: Callable[[Any], Any]) ->
 
 
 def test_no_path_of_the_recipe_or_of_a_server_leaves_the_machine(folder: Path) -> None:
-    package(Project(folder))
+    package(Project(folder).inputs())
     release = folder / "release/0.1.0"
     told = manifest.read_manifest(release).facts.recipe
     assert told["tiles"]["maps"] == ["*_Map.tif"]
@@ -78,7 +78,7 @@ def test_no_path_of_the_recipe_or_of_a_server_leaves_the_machine(folder: Path) -
 
 
 def test_the_prompt_of_a_model_s_stream_stands_in_the_card_in_full(folder: Path) -> None:
-    package(Project(folder))
+    package(Project(folder).inputs())
     card = (folder / "release/0.1.0/README.md").read_text(encoding="utf-8")
     (block,) = [one for one in card.split("<details>")[1:] if "<code>absence</code>" in one]
     block = block.split("</details>")[0]
@@ -92,10 +92,10 @@ def test_the_prompt_of_a_model_s_stream_stands_in_the_card_in_full(folder: Path)
 
 
 def test_where_the_inputs_lie_makes_no_other_release(folder: Path) -> None:
-    key = content_key(Project(folder))
+    key = content_key(Project(folder).inputs())
     recipe = folder / "dataset.toml"
     recipe.write_text(recipe.read_text().replace("/home/alice/models", "/elsewhere"))
-    assert content_key(Project(folder)) == key
+    assert content_key(Project(folder).inputs()) == key
 
 
 @pytest.mark.parametrize(("years", "versions"), [([2020], ["v100"]), ([], ["v200"])])

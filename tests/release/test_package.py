@@ -83,7 +83,7 @@ def test_a_new_score_makes_the_score_stages_stale_and_is_never_packaged_as_nulls
     }
     assert stale == {f"score-{stream}" for stream in copied.streams()}
     with pytest.raises(ArasError, match=r"column score_.* has a type of an earlier aras"):
-        package(copied)
+        package(copied.inputs())
     assert not (copied.releases / "0.1.0").exists()
 
 
@@ -118,7 +118,7 @@ def test_augmented_lists_files_of_the_others_and_copies_nothing(release: Path) -
 
 def test_a_release_without_synthetic_rows_has_no_config_augmented(tmp_path: Path) -> None:
     alone = make_project(tmp_path, 6, real=6, shard_rows=6)
-    release = package(alone).release
+    release = package(alone.inputs()).release
     assert list(manifest.read_manifest(release).configs) == ["real", "metadata"]
     for name in ("README.md", "croissant.json", "manifest.json"):
         assert "augmented" not in (release / name).read_text(encoding="utf-8")
@@ -137,14 +137,14 @@ def test_every_footer_carries_the_published_schema_and_features(release: Path) -
 
 
 def test_packaging_twice_gives_the_same_bytes(copied: Project, release: Path) -> None:
-    packaged = package(copied)
+    packaged = package(copied.inputs())
     assert packaged.is_new
     assert files_of(copied.releases / "0.1.0") == files_of(release)
 
 
 def test_packaging_again_leaves_the_release_alone(project: Project, release: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in release.rglob("*")}
-    packaged = package(project)
+    packaged = package(project.inputs())
     assert not packaged.is_new
     assert packaged.rows["real"]["train"] > 0
     assert before == {path: path.stat().st_mtime_ns for path in release.rglob("*")}
@@ -153,16 +153,16 @@ def test_packaging_again_leaves_the_release_alone(project: Project, release: Pat
 def test_other_content_under_the_same_version_is_refused_and_nothing_changes(
     copied: Project,
 ) -> None:
-    package(copied)
+    package(copied.inputs())
     before = files_of(copied.releases)
     changed = RECIPE.replace("The testers", "Somebody else")
     (copied.directory / "dataset.toml").write_text(changed)
     with pytest.raises(ArasError, match=r"with other content.*raise version in \[dataset\]"):
-        package(Project(copied.directory))
+        package(Project(copied.directory).inputs())
     assert files_of(copied.releases) == before
     raised = changed.replace('name = "tiny"', 'name = "tiny"\nversion = "0.2.0"')
     (copied.directory / "dataset.toml").write_text(raised)
-    assert package(Project(copied.directory)).is_new
+    assert package(Project(copied.directory).inputs()).is_new
     assert sorted(p.name for p in copied.releases.iterdir()) == ["0.1.0", "0.2.0"]
 
 
@@ -175,7 +175,7 @@ def test_a_kill_in_the_middle_leaves_no_release_and_the_next_run_makes_it(
         "from builder.pipeline.project import Project\n"
         "from builder.release import package\n"
         f"package.{moment} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "package.package(Project(pathlib.Path(sys.argv[1])))\n"
+        "package.package(Project(pathlib.Path(sys.argv[1])).inputs())\n"
     )
     command = [sys.executable, "-c", code, str(copied.directory)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -183,7 +183,7 @@ def test_a_kill_in_the_middle_leaves_no_release_and_the_next_run_makes_it(
     assert done.returncode == -signal.SIGKILL, done.stderr
     leftovers = list(copied.releases.iterdir())
     assert [path.name[:7] for path in leftovers] == [".0.1.0."]
-    assert package(copied).is_new
+    assert package(copied.inputs()).is_new
     assert [path.name for path in copied.releases.iterdir()] == ["0.1.0"]
     assert files_of(copied.releases / "0.1.0") == files_of(release)
 
@@ -196,14 +196,14 @@ def test_a_failure_in_the_middle_leaves_nothing(
 
     monkeypatch.setattr("builder.release.package.write_cards", full)
     with pytest.raises(OSError, match="No space left"):
-        package(copied)
+        package(copied.inputs())
     assert not list(copied.releases.iterdir())
 
 
 def test_without_shards_there_is_nothing_to_package(tmp_path: Path) -> None:
     (tmp_path / "dataset.toml").write_text(RECIPE)
     with pytest.raises(ArasError, match="no shards to package"):
-        package(Project(tmp_path))
+        package(Project(tmp_path).inputs())
     assert not (tmp_path / "release").exists()
 
 

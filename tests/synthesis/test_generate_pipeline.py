@@ -127,7 +127,7 @@ def test_a_release_says_on_its_card_which_pipeline_drew_it(
     shutil.rmtree(whole.releases)
     made = Project(whole.directory)
     run_steps(made, made.steps(), Engine("serial"))
-    package(made)
+    package(made.inputs())
     release = next(made.releases.iterdir())
     card = " ".join((release / "README.md").read_text().split())
     assert "The diffusers pipeline `tiny-sd` drew them in 2 steps" in card

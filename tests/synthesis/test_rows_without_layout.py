@@ -36,7 +36,7 @@ def blank(tmp_path_factory: pytest.TempPathFactory) -> Project:
     (home / "dataset.toml").write_text(BLANK)
     project = Project(home)
     run_steps(project, project.steps(), Engine("serial"))
-    package(project)
+    package(project.inputs())
     return project
 
 
