@@ -25,6 +25,7 @@ def faked_gpus() -> Iterator[None]:
 
     path = {"PYTHONPATH": str(Path(__file__).parents[1])}
     ray.init(
+        address="local",  # whatever cluster this machine is part of
         num_cpus=2,
         num_gpus=2,
         include_dashboard=False,

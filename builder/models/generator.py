@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NAME",
     "PROFILES",
+    "SHARED",
     "WEIGHTS",
     "Generator",
     "Sampling",

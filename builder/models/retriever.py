@@ -25,10 +25,12 @@ from builder.models.record import FILE, Record, Trained, require
 from builder.models.team import ALONE, Team
 from builder.steps.stage import shards
 
-__all__ = ["NAME", "PROFILES", "Settings"]
+__all__ = ["NAME", "PROFILES", "SHARED", "Settings", "is_fresh", "train"]
 
 WEIGHTS = "model.safetensors"
 VERSION = 2
+SHARED = False
+"""Processes that are launched together do not share its training: one trains, others wait."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from builder.models.record import FILE, Record, Trained, require, verify
 NAME = "segmenter"
 WEIGHTS = "model.safetensors"
 VERSION = 1
+SHARED = False
+"""Processes that are launched together do not share its training: one trains, others wait."""
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ import contextlib
 import dataclasses
 import json
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from builder.core.errors import ArasError
 from builder.core.files import locked
@@ -15,9 +16,57 @@ from builder.core.store import Store
 from builder.models.record import Record, Trained
 
 
+class Trainer(Protocol):
+    """A module that trains one model by settings of its own."""
+
+    @property
+    def PROFILES(self) -> Mapping[str, Any]: ...
+
+    @property
+    def SHARED(self) -> bool:
+        """Whether processes that were launched together train it together."""
+
+    def is_fresh(self, store: Store, folder: Path, settings: Any) -> bool: ...
+
+    def train(self, store: Store, folder: Path, settings: Any) -> Trained: ...
+
+
+def _segmenter() -> Trainer:
+    from builder.models import segmenter
+
+    return segmenter
+
+
+def _autoencoder() -> Trainer:
+    from builder.models import autoencoder
+
+    return autoencoder
+
+
+def _generator() -> Trainer:
+    from builder.models import generator
+
+    return generator
+
+
+def _retriever() -> Trainer:
+    from builder.models import retriever
+
+    return retriever
+
+
+TRAINERS: dict[str, Callable[[], Trainer]] = {
+    "segmenter": _segmenter,
+    "autoencoder": _autoencoder,
+    "generator": _generator,
+    "retriever": _retriever,
+}
+"""Model → its trainer, imported when it is asked for, because each of them imports torch."""
+
+
 @dataclass(frozen=True)
 class Training:
-    """A model to train: ``segmenter``, ``autoencoder``, ``generator`` or ``retriever``."""
+    """A model to train, one of `TRAINERS`."""
 
     model: str
     folder: Path
@@ -30,20 +79,19 @@ class Training:
     def name(self) -> str:
         return f"train-{self.model}"
 
-    def _module(self) -> Any:
-        import importlib
-
-        return importlib.import_module(f"builder.models.{self.model}")
+    @property
+    def _trainer(self) -> Trainer:
+        return TRAINERS[self.model]()
 
     def settings(self) -> Any:
         """The profile with those of the recipe's own values in place that it has."""
-        settings = own(self._module().PROFILES[self.profile], self.overrides)
+        settings = own(self._trainer.PROFILES[self.profile], self.overrides)
         if not hasattr(settings, "crop"):
             return settings
         return dataclasses.replace(settings, crop=min(settings.crop, self.tile))
 
     def stale(self, store: Store) -> bool:
-        return not self._module().is_fresh(store, self.folder, self.settings())
+        return not self._trainer.is_fresh(store, self.folder, self.settings())
 
     def refuse_other(self) -> None:
         """Raises ArasError when the model that is there was trained with other settings.
@@ -70,7 +118,7 @@ class Training:
         """Whether another of the processes that were launched together holds the lock."""
         from builder.models import team
 
-        return bool(team.rank()) and getattr(self._module(), "SHARED", False)
+        return bool(team.rank()) and self._trainer.SHARED
 
     def run(self, store: Store) -> dict[str, Any]:
         """Train, or resume, or find it done; returns the summary.
@@ -81,7 +129,7 @@ class Training:
         started = time.monotonic()
         waiting = lambda: console.print(f"{self.name}: waiting for another process")  # noqa: E731
         with contextlib.nullcontext() if self._follows() else locked(self.folder, waiting):
-            trained: Trained = self._module().train(store, self.folder, self.settings())
+            trained = self._trainer.train(store, self.folder, self.settings())
         keep = ("steps", "final_loss", "stopped", "best", "weights_sha256", "test")
         record = trained.record.as_json()
         facts = {"made": trained.fresh, **{name: record[name] for name in keep if name in record}}
