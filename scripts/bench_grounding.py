@@ -19,7 +19,7 @@ import numpy as np
 from bench_duplicates import captions
 
 from builder.scores.caption_reader import Reader
-from builder.scores.grounding import score_captions
+from builder.scores.caption_scores import score_captions
 
 CHUNK = 2_000
 Chunk = tuple[list[str], np.ndarray]

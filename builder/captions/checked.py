@@ -110,7 +110,7 @@ def grounding(
     """Grounding of each text in the composition and layout of its tile, with the file ``lexicon``
     laid over the built-in one."""
     from builder.scores import lexicon as lexicons
-    from builder.scores.grounding import score_captions
+    from builder.scores.caption_scores import score_captions
 
     shares = [
         [0.0] * 7 if request.pixels is None else request.pixels / max(1, request.pixels.sum())

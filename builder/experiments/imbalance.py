@@ -34,8 +34,8 @@ from builder.retrieval.gallery import captions_by_stream
 from builder.retrieval.ranks import PARTS, Array, Floats, Ints, Pair, Positives, Ranks, rank
 from builder.retrieval.result import libraries
 from builder.retrieval.vectors import BATCH
+from builder.scores.caption_scores import score_captions
 from builder.scores.controls import shuffled
-from builder.scores.grounding import score_captions
 from builder.scores.leakage import without_digits
 
 RATIOS = (0.25, 0.5, 1.0, 3.0)

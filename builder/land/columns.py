@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from builder.land.classes import CLASSES
+from builder.land.score_columns import released
 
 KINDS = ("real", "synthetic")
 SPLITS = ("train", "validation", "test")
@@ -34,27 +35,8 @@ CAPTIONS = pa.list_(pa.struct([pa.field("stream", pa.string()), *CAPTION]))
 STREAM_PREFIX = "caption_"
 """A caption stage adds one column, ``caption_<stream>``; `package` gathers them."""
 
-CAPTION_SCORE = pa.struct(
-    [
-        *((name, pa.float32()) for name in ("grounding", "accuracy", "coverage", "chair_i")),
-        *((name, pa.float32()) for name in ("f1", "tau_b", "layout", "leak")),
-        *((name, pa.int32()) for name in ("percentages", "fabricated", "n_words")),
-        *((name, pa.list_(pa.string())) for name in ("mentioned", "contradictions")),
-    ]
-)
-"""Scores of one caption; docs/caption-scores.md says what each means."""
-
-CAPTION_REPEAT = pa.struct([("near_duplicate_cluster", pa.string())])
-"""Row whose caption of the stream stands for all that nearly repeat it; null for one of its own."""
-
-CLIP_SCORE = pa.struct(
-    [
-        *((name, pa.float32()) for name in ("clip_cosine", "clip_score")),
-        ("clip_tokens", pa.int32()),
-        ("clip_truncated", pa.bool_()),
-    ]
-)
-"""What a CLIP says of one caption and its image; null where no CLIP is asked."""
+CAPTION_SCORE, CAPTION_REPEAT, CLIP_SCORE = map(released, ("score", "repeat", "clip"))
+"""What the stages score, repeat and clip add for a caption stream; null where it has no value."""
 
 CAPTION_SCORES = pa.list_(
     pa.struct([pa.field("stream", pa.string()), *CAPTION_SCORE, *CAPTION_REPEAT, *CLIP_SCORE])

@@ -19,7 +19,7 @@ from builder.core.errors import ArasError
 from builder.core.files import atomic
 from builder.scores import lexicon as lexicons
 from builder.scores.caption_reader import Batch, Reader
-from builder.scores.grounding import SCORES, score_captions
+from builder.scores.caption_scores import SCORES, score_captions
 from builder.scores.leakage import null_grounding, source_leak, structural_leakage
 from builder.scores.near_duplicates import NearDuplicates
 from builder.scores.redundancy import Redundancy, summarise

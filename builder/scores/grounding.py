@@ -1,6 +1,9 @@
 """Grounding: how far a caption's claims agree with the land cover of its tile."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +11,6 @@ import pyarrow as pa
 
 from builder.core.errors import ArasError
 from builder.land.classes import CLASSES
-from builder.scores import lexicon as lexicons
 from builder.scores.claims import (
     ABSENCE,
     DOMINANCE,
@@ -26,109 +28,127 @@ _BITS = (np.arange(1 << len(CLASSES))[:, None] >> np.arange(len(CLASSES)) & 1).a
 _TYPES = np.array([0, 0, 1, 2, 3, 0])  # presence and absence, anywhere, are one type of claim
 _PAIRS = np.triu_indices(len(CLASSES), 1)
 
+Bools = npt.NDArray[np.bool_]
+FLOAT, COUNT = pa.float32(), pa.int32()
+
 Box = tuple[float, float, float, float]
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 HALVES: tuple[Box, ...] = ((0, 0, 0.5, 1), (0.5, 0, 1, 1), (0, 0, 1, 0.5), (0, 0.5, 1, 1))
 
-SCORES = pa.schema(
-    [
-        pa.field("grounding", pa.float32()),
-        pa.field("accuracy", pa.float32()),
-        pa.field("coverage", pa.float32()),
-        pa.field("chair_i", pa.float32()),
-        pa.field("precision", pa.float32()),
-        pa.field("recall", pa.float32()),
-        pa.field("f1", pa.float32()),
-        pa.field("tau_b", pa.float32()),
-        pa.field("layout", pa.float32()),
-        pa.field("leak", pa.float32()),
-        pa.field("percentages", pa.int32()),
-        pa.field("fabricated", pa.int32()),
-        pa.field("fraction_words", pa.int32()),
-        pa.field("digits", pa.bool_()),
-        pa.field("n_words", pa.int32()),
-        pa.field("mentioned", pa.list_(pa.string())),
-        pa.field("contradictions", pa.list_(pa.string())),
-    ]
-)
-"""Columns of `score_captions`; docs/caption-scores.md says what each means."""
+Masks = Sequence[npt.NDArray[np.uint8] | None]
+"""(H, W) class ids of each tile, None where there is no mask."""
 
 
-def score_captions(
-    texts: Sequence[str | None],
-    compositions: npt.ArrayLike | None,
-    masks: Sequence[npt.NDArray[np.uint8] | None] | None = None,
-    *,
-    lexicon: Lexicon | None = None,
-) -> pa.Table:
-    """Score n captions against the compositions of their tiles; columns as in `SCORES`.
+@dataclass(frozen=True)
+class Captions:
+    """n captions, what they claim, and the tiles that this is held against.
 
-    ``compositions`` is (n, 7) shares in class order that sum to 1; a row of NaN, or None for all,
-    is a tile without composition, and what depends on it is null, never zero. ``masks`` are
-    (H, W) uint8 class ids, or None, for the layout claims, which count only where there is a
-    mask. Pure and deterministic; one caption's scores do not depend on its neighbours.
-
-    Raises ArasError naming the row whose shares are no composition.
+    ``shares`` is (n, 7), a row of NaN for a tile without composition; a score that depends on it
+    is missing there, never zero. Everything is (n,) unless it says otherwise, and computed once.
+    Pure and deterministic; what is computed of a caption does not depend on its neighbours.
     """
-    lexicon = lexicon or lexicons.load()
-    claims = read_claims(texts, lexicon)
-    shares = shares_of(compositions, len(texts))
-    return score_claims(claims, shares, masks, lexicon)
+
+    texts: Sequence[str | None]
+    claims: Claims
+    shares: Floats
+    masks: Masks | None
+    lexicon: Lexicon
+
+    @classmethod
+    def read(
+        cls,
+        texts: Sequence[str | None],
+        compositions: npt.ArrayLike | None,
+        masks: Masks | None,
+        lexicon: Lexicon,
+    ) -> "Captions":
+        """Read the claims of ``texts``; ``compositions`` as in `shares_of`."""
+        claims = read_claims(texts, lexicon)
+        return cls(texts, claims, shares_of(compositions, len(texts)), masks, lexicon)
+
+    @cached_property
+    def known(self) -> Bools:
+        """Whether there is a text and a composition."""
+        return np.asarray(self.claims.readable & ~np.isnan(self.shares).any(axis=1))
+
+    @cached_property
+    def values(self) -> tuple[Floats, Floats]:
+        """How true each of the m claims is, (m,) in [0, 1], NaN where that is not known, and the
+        share that it was held against, (m,)."""
+        return _values(self.claims, self.shares, self.masks, self.lexicon)
+
+    @cached_property
+    def means(self) -> Floats:
+        """Mean value of the claims of each type, (n, 4); NaN where there is none."""
+        n, value = len(self.texts), self.values[0]
+        counted = self.known[self.claims.row] & ~np.isnan(value)
+        cell = self.claims.row[counted] * 4 + _TYPES[self.claims.kind[counted]]
+        totals = np.bincount(cell, weights=value[counted], minlength=4 * n)
+        with np.errstate(invalid="ignore"):
+            return np.asarray((totals / np.bincount(cell, minlength=4 * n)).reshape(n, 4))
+
+    @cached_property
+    def accuracy(self) -> Floats:
+        claimed = ~np.isnan(self.means)
+        return _ratio(np.where(claimed, self.means, 0).sum(axis=1), claimed.sum(axis=1))
+
+    @cached_property
+    def named(self) -> Bools:
+        """Classes that the caption names, (n, 7)."""
+        return self.claims.order >= 0
+
+    @cached_property
+    def present(self) -> Bools:
+        """Classes that the tile has, (n, 7)."""
+        return np.asarray(self.shares >= self.lexicon.presence / 2)
+
+    @cached_property
+    def coverage(self) -> Floats:
+        return np.asarray(
+            np.where(self.named, np.nan_to_num(self.shares), 0).sum(axis=1).clip(0, 1)
+        )
+
+    @cached_property
+    def grounding(self) -> Floats:
+        accuracy = np.nan_to_num(self.accuracy)
+        both = accuracy + self.coverage
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(both > 0, 2 * accuracy * self.coverage / both, 0)
+
+    def agreement(self, of: Sequence[Bools]) -> Floats:
+        """Classes both named and present, as a share of the (mean of the) sets ``of``."""
+        hits = (self.named & self.present).sum(axis=1)
+        return _ratio(len(of) * hits, sum(classes.sum(axis=1) for classes in of))
+
+    @cached_property
+    def numerals(self) -> tuple[Floats, npt.NDArray[np.int64]]:
+        """Share of present classes whose percentage stands in the text; percentages of no class."""
+        return _numerals(self.claims, self.shares, self.present, self.lexicon)
+
+    def per_caption(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """How often each caption is among ``rows``."""
+        return np.bincount(rows, minlength=len(self.texts))
+
+    def measured(self, values: npt.NDArray[Any], kind: pa.DataType = FLOAT) -> pa.Array:
+        """``values`` as a column, null where they are NaN or where a caption is not `known`."""
+        return pa.array(values.astype(kind.to_pandas_dtype()), mask=~self.known | np.isnan(values))
+
+    def counted(self, values: npt.NDArray[Any], kind: pa.DataType = COUNT) -> pa.Array:
+        """``values``, which need no composition, as a column, null where there is no text."""
+        return pa.array(values, kind, mask=~self.claims.readable)
 
 
-def score_claims(
-    claims: Claims,
-    shares: Floats,
-    masks: Sequence[npt.NDArray[np.uint8] | None] | None,
-    lexicon: Lexicon,
-) -> pa.Table:
-    """`score_captions` for claims that are read already; ``shares`` (n, 7), NaN where missing."""
-    n = len(claims.readable)
-    known = claims.readable & ~np.isnan(shares).any(axis=1)
-    value, seen = _values(claims, shares, masks, lexicon)
-    counted = known[claims.row] & ~np.isnan(value)
-    cell = claims.row[counted] * 4 + _TYPES[claims.kind[counted]]
-    totals = np.bincount(cell, weights=value[counted], minlength=4 * n).reshape(n, 4)
-    sizes = np.bincount(cell, minlength=4 * n).reshape(n, 4)
+def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Floats:
+    """``part / whole``; NaN for 0 / 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        means = totals / sizes
-        accuracy = np.where(sizes > 0, means, 0).sum(axis=1) / (sizes > 0).sum(axis=1)
-        named = claims.order >= 0
-        present = shares >= lexicon.presence / 2
-        hits = (named & present).sum(axis=1)
-        precision, recall = hits / named.sum(axis=1), hits / present.sum(axis=1)
-        f1 = 2 * hits / (named.sum(axis=1) + present.sum(axis=1))
-        coverage = np.where(named, np.nan_to_num(shares), 0).sum(axis=1).clip(0, 1)
-        both = np.nan_to_num(accuracy) + coverage
-        grounding = np.where(both > 0, 2 * np.nan_to_num(accuracy) * coverage / both, 0)
-    leak, fabricated = _numerals(claims, shares, present, lexicon)
-    per_row = np.bincount(claims.percent_row, minlength=n)
-    digits = np.bincount(claims.number_row, minlength=n) > 0
-    text_only, scored = ~claims.readable, ~known
-    columns = [
-        _floats(grounding, scored),
-        _floats(accuracy, scored),
-        _floats(coverage, scored),
-        _floats(1 - precision, scored),
-        _floats(precision, scored),
-        _floats(recall, scored),
-        _floats(f1, scored),
-        _floats(_tau_b(claims.order, shares), scored),
-        _floats(means[:, 3], scored),
-        _floats(leak, scored),
-        pa.array(per_row, pa.int32(), mask=text_only),
-        pa.array(fabricated, pa.int32(), mask=scored),
-        pa.array(claims.fractions, pa.int32(), mask=text_only),
-        pa.array(digits, mask=text_only),
-        pa.array(claims.length, pa.int32(), mask=text_only),
-        _mentioned(claims),
-        _contradictions(claims, value, seen, known, lexicon),
-    ]
-    return pa.Table.from_arrays(columns, schema=SCORES)
+        return np.asarray(part / whole, dtype=np.float64)
 
 
 def shares_of(compositions: npt.ArrayLike | None, n: int) -> Floats:
-    """``compositions`` as (n, 7) float64, NaN where there is none; see `score_captions`."""
+    """``compositions`` as (n, 7) float64, NaN where there is none; each sums to 1.
+
+    Raises ArasError naming the row whose shares are no composition.
+    """
     if compositions is None:
         return np.full((n, len(CLASSES)), np.nan)
     shares = np.asarray(compositions, dtype=np.float64)
@@ -149,7 +169,7 @@ def shares_of(compositions: npt.ArrayLike | None, n: int) -> Floats:
 def _values(
     claims: Claims,
     shares: Floats,
-    masks: Sequence[npt.NDArray[np.uint8] | None] | None,
+    masks: Masks | None,
     lexicon: Lexicon,
 ) -> tuple[Floats, Floats]:
     """How true each claim is, (m,) in [0, 1], and the share it was held against, (m,)."""
@@ -239,11 +259,9 @@ def _tau_b(order: npt.NDArray[np.int8], shares: Floats) -> Floats:
         return np.asarray(agree / np.sqrt(pairs * untied), dtype=np.float64)
 
 
-def _floats(values: Floats, missing: npt.NDArray[np.bool_]) -> pa.Array:
-    return pa.array(values.astype(np.float32), mask=missing | np.isnan(values))
-
-
-def _mentioned(claims: Claims) -> pa.Array:
+def mentioned(captions: Captions) -> pa.Array:
+    """The classes of each caption in order of mention."""
+    claims = captions.claims
     ranked = np.argsort(claims.order, axis=1, kind="stable")
     counts = (claims.order >= 0).sum(axis=1)
     names = [
@@ -253,12 +271,12 @@ def _mentioned(claims: Claims) -> pa.Array:
     return pa.array(names, pa.list_(pa.string()))
 
 
-def _contradictions(
-    claims: Claims, value: Floats, seen: Floats, known: npt.NDArray[np.bool_], lexicon: Lexicon
-) -> pa.Array:
-    """For each row the claims that score under one half, in words."""
-    found: list[list[str] | None] = [[] if ok else None for ok in known]
-    for i in np.flatnonzero((value < 0.5) & known[claims.row]):
+def contradictions(captions: Captions) -> pa.Array:
+    """For each caption the claims that score under one half, in words."""
+    claims, lexicon = captions.claims, captions.lexicon
+    value, seen = captions.values
+    lines: list[list[str] | None] = [[] if known else None for known in captions.known]
+    for i in np.flatnonzero((value < 0.5) & captions.known[claims.row]):
         bits = int(claims.bits[i])
         name = lexicon.groups.get(bits) or "+".join(
             c for k, c in enumerate(CLASSES) if bits >> k & 1
@@ -267,10 +285,13 @@ def _contradictions(
         if claims.kind[i] == LAYOUT:
             whole = lexicon.regions[int(claims.low[i])][1] == WHOLE
             place = " of it in one half" if whole else " of it there"
-        row, said = (
-            found[claims.row[i]],
-            f"{name} {100 * seen[i]:.3g} %{place}, but “{claims.words[i]}”",
-        )
-        if row is not None and said not in row:  # "dominated by" claims a quantity too
-            row.append(said)
-    return pa.array(found, pa.list_(pa.string()))
+        row = lines[claims.row[i]]
+        line = f"{name} {100 * seen[i]:.3g} %{place}, but “{claims.words[i]}”"
+        if row is not None and line not in row:  # "dominated by" claims a quantity too
+            row.append(line)
+    return pa.array(lines, pa.list_(pa.string()))
+
+
+def tau_b(captions: Captions) -> pa.Array:
+    """Kendall's τ_b between the order of mention and descending shares of the classes named."""
+    return captions.measured(_tau_b(captions.claims.order, captions.shares))

@@ -13,7 +13,7 @@ from builder.core.errors import ArasError
 from builder.land.classes import CLASSES
 from builder.scores import lexicon as lexicons
 from builder.scores.claims import read_claims
-from builder.scores.grounding import score_claims, shares_of
+from builder.scores.grounding import Captions, shares_of
 from builder.scores.lexicon import NUMERAL, Lexicon
 
 
@@ -36,7 +36,8 @@ def null_grounding(
     usable = [i for i, text in enumerate(texts) if text and text.strip()]
     usable = [i for i in usable if not np.isnan(shares[i]).any()]
     shares = shares[usable]
-    claims = read_claims([texts[i] for i in usable], lexicon)
+    texts = [texts[i] for i in usable]
+    claims = read_claims(texts, lexicon)
     order = np.random.default_rng(seed).permutation(len(usable))
     everyone = np.full(len(usable), -1)
     if len(order) > 1:
@@ -51,8 +52,8 @@ def null_grounding(
     tiles = {"own": own, "shuffled": everyone, "shuffled_same_dominant": alike}
     for name, tile in tiles.items():
         given = np.where((tile >= 0)[:, None], shares[tile], np.nan)
-        scores = score_claims(claims, given, None, lexicon)["grounding"]
-        mean = scores.to_numpy()[tile >= 0].mean(dtype=np.float64) if (tile >= 0).any() else None
+        scores = Captions(texts, claims, given, None, lexicon).grounding.astype(np.float32)
+        mean = scores[tile >= 0].mean(dtype=np.float64) if (tile >= 0).any() else None
         means[name] = None if mean is None else float(mean)
     return means
 

@@ -50,9 +50,10 @@ class Score(Stage):
 
     def open(self, store: Store, survey: Any) -> Maker:
         from builder.scores import lexicon
-        from builder.scores.grounding import score_captions
+        from builder.scores.caption_scores import score_captions
 
         words = lexicon.load(self.lexicon)
+        released = pa.schema(list(CAPTION_SCORE))
 
         def make(table: pa.Table) -> Made:
             names = table.column("id").to_pylist()
@@ -62,13 +63,8 @@ class Score(Stage):
                 decode_mask(one, name) if one else None
                 for one, name in zip(image_bytes(table.column("mask")), names, strict=True)
             ]
-            scores = score_captions(texts, shares, masks, lexicon=words)
-            cells = [scores.column(field.name).combine_chunks() for field in CAPTION_SCORE]
-            column = pa.StructArray.from_arrays(
-                [cell.cast(field.type) for cell, field in zip(cells, CAPTION_SCORE, strict=True)],
-                fields=list(CAPTION_SCORE),
-            )
-            return Made(pa.table({self.adds[0]: column}))
+            scores = score_captions(texts, shares, masks, lexicon=words, scores=released)
+            return Made(pa.table({self.adds[0]: scores.to_struct_array().combine_chunks()}))
 
         return make
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from builder.land.columns import CAPTION_SCORE
-from builder.scores.grounding import SCORES
+from builder.scores.caption_scores import SCORES
 from scripts import write_columns
 
 SCORES_PAGE = Path(__file__).parents[2] / "docs" / "caption-scores.md"

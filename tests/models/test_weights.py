@@ -11,7 +11,7 @@ from builder.captions.ask import Ask, weights_of
 from builder.captions.base import Running
 from builder.captions.local_model import Local
 from builder.core.errors import ArasError
-from builder.scores.grounding import score_captions
+from builder.scores.caption_scores import score_captions
 from builder.scores.leakage import null_grounding
 from tests.makers.caption_requests import requests
 from tests.makers.tiny_models import tiny_model

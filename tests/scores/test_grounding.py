@@ -9,7 +9,7 @@ import pytest
 
 from builder.core.errors import ArasError
 from builder.land.classes import CLASSES
-from builder.scores.grounding import SCORES, score_captions
+from builder.scores.caption_scores import SCORES, score_captions
 from builder.scores.leakage import null_grounding
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "aras400k_captions"

@@ -5,7 +5,7 @@ import pytest
 
 from builder.land.classes import CLASSES
 from builder.land.prompts import place
-from builder.scores.grounding import score_captions
+from builder.scores.caption_scores import score_captions
 
 SCENE = np.full((96, 96), CLASSES.index("Grass"), dtype=np.uint8)
 SCENE[:16] = CLASSES.index("Tree")  # along the north edge

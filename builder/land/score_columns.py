@@ -1,0 +1,141 @@
+"""The scores of a caption: type, unit and meaning of each, and where it is shown.
+
+The columns of the store and of releases, the summaries, the card, the report and the documents
+all read this table. `builder.scores.caption_scores` computes those of the stage ``score``.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+Where = Literal["release", "file", "card", "report", "histogram"]
+
+
+@dataclass(frozen=True)
+class ScoreColumn:
+    """``shown``: in ``caption_scores`` of a release; as a mean in the summary of a file of captions
+    (`aras score captions`), on the card and in the report; as a histogram in the report.
+
+    ``stage`` adds it: score (from the text and the land cover; also a column of the file of
+    scores), repeat or clip. ``title`` heads its column in tables where its name is too long.
+    """
+
+    type: pa.DataType
+    meaning: str
+    shown: tuple[Where, ...] = ("release",)
+    unit: str = ""
+    stage: Literal["score", "repeat", "clip"] = "score"
+    title: str = ""
+
+
+_SHARE, _COUNT, _NAMES = pa.float32(), pa.int32(), pa.list_(pa.string())
+
+SCORE_COLUMNS: dict[str, ScoreColumn] = {
+    "grounding": ScoreColumn(
+        _SHARE,
+        "Harmonic mean of accuracy and coverage; 0 for a caption that names no class.",
+        ("release", "file", "card", "report", "histogram"),
+    ),
+    "accuracy": ScoreColumn(
+        _SHARE,
+        "Mean over the types of claims (presence and absence, anywhere or in a part, are one type) "
+        "of the mean value in each; null where nothing is claimed.",
+        ("release", "file", "card", "report"),
+    ),
+    "coverage": ScoreColumn(
+        _SHARE,
+        "Sum of the shares of the classes that are named.",
+        ("release", "file", "card", "report", "histogram"),
+    ),
+    "chair_i": ScoreColumn(
+        _SHARE,
+        "Named classes that are absent / named classes.",
+        ("release", "file", "card", "report"),
+    ),
+    "precision": ScoreColumn(_SHARE, "Of the set of named classes.", ()),
+    "recall": ScoreColumn(_SHARE, "Of the set of named classes.", ()),
+    "f1": ScoreColumn(
+        _SHARE, "Of the set of named classes.", ("release", "file", "report"), title="F1"
+    ),
+    "tau_b": ScoreColumn(
+        _SHARE,
+        "Kendall's τ_b of the order of mention and descending shares.",
+        ("release", "file", "report"),
+        title="τ_b",
+    ),
+    "layout": ScoreColumn(
+        _SHARE, "Mean value of the layout claims; null without a mask.", ("release", "report")
+    ),
+    "leak": ScoreColumn(
+        _SHARE,
+        "Present classes whose rounded percentage stands in the text as a numeral / present "
+        "classes.",
+        ("release", "file", "card", "report", "histogram"),
+    ),
+    "percentages": ScoreColumn(
+        _COUNT, "Percentages in the text.", ("release", "report"), title="per cent"
+    ),
+    "fabricated": ScoreColumn(
+        _COUNT,
+        "Percentages in the text that fit no class, no group and no sum that the text names.",
+        ("release", "file", "report"),
+    ),
+    "fraction_words": ScoreColumn(_COUNT, 'Words such as "half" and "a quarter".', ()),
+    "digits": ScoreColumn(pa.bool_(), "Whether there is a numeral.", ()),
+    "n_words": ScoreColumn(_COUNT, "Words.", ("release", "file")),
+    "mentioned": ScoreColumn(_NAMES, "Classes in order of mention."),
+    "contradictions": ScoreColumn(_NAMES, "Every claim with a value below 0.5, in words."),
+    "near_duplicate_cluster": ScoreColumn(
+        pa.string(),
+        "The first id of the rows whose captions in the stream nearly repeat each other; null for "
+        "a caption of its own.",
+        stage="repeat",
+    ),
+    "clip_cosine": ScoreColumn(
+        _SHARE,
+        "Cosine of the vectors of image and caption.",
+        ("release", "report"),
+        stage="clip",
+        title="cosine",
+    ),
+    "clip_score": ScoreColumn(
+        _SHARE,
+        'CLIPScore, 2.5 · max(cosine, 0) (Hessel et al. 2021, without their prompt "A photo '
+        'depicts").',
+        ("release", "report"),
+        stage="clip",
+        title="CLIPScore",
+    ),
+    "clip_tokens": ScoreColumn(
+        _COUNT,
+        "Tokens of the whole caption, special ones included, by the CLIP's tokenizer or "
+        "`tokenizer`.",
+        ("release", "report"),
+        stage="clip",
+        title="tokens",
+    ),
+    "clip_truncated": ScoreColumn(
+        pa.bool_(),
+        "More tokens than the model reads (77 for CLIP): the rest did not count.",
+        ("release", "report"),
+        stage="clip",
+        title="cut",
+    ),
+}
+"""Name → score, in the order of the columns. A new one is a line here, the file that computes it,
+and a line in `builder.scores.caption_scores`; docs/how-to/add-a-caption-score.md."""
+
+
+def scores_of(stage: str, where: Where | None = None) -> dict[str, ScoreColumn]:
+    """The scores that ``stage`` adds; with ``where`` those of them that are shown there."""
+    return {
+        name: score
+        for name, score in SCORE_COLUMNS.items()
+        if score.stage == stage and (where is None or where in score.shown)
+    }
+
+
+def released(stage: str) -> pa.StructType:
+    """Type of the column that ``stage`` adds for a caption stream, and a release has."""
+    return pa.struct([(name, score.type) for name, score in scores_of(stage, "release").items()])
