@@ -2,6 +2,7 @@
 
 import functools
 import operator
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Discriminator, Tag
@@ -24,18 +25,23 @@ def backend_of(given: Any) -> str:
     return str(given.backend)
 
 
-if TYPE_CHECKING:
-    CaptionSection = Section
-else:
-    tagged = (Annotated[spec.section, Tag(name)] for name, spec in BACKENDS.items())
-    CaptionSection = Annotated[
+def union_of(backends: Mapping[str, BackendSpec]) -> Any:
+    """The type of a table ``[captions.NAME]``: the section of the backend that it names."""
+    tagged = (Annotated[spec.section, Tag(name)] for name, spec in backends.items())
+    return Annotated[
         functools.reduce(operator.or_, tagged),
         Discriminator(
             backend_of,
             custom_error_type="unknown_backend",
-            custom_error_message=f"known backends are {', '.join(BACKENDS)}",
+            custom_error_message=f"known backends are {', '.join(backends)}",
         ),
     ]
+
+
+if TYPE_CHECKING:
+    CaptionSection = Section
+else:
+    CaptionSection = union_of(BACKENDS)
 
 
 def hint(backend: str, key: str) -> str | None:

@@ -1,13 +1,17 @@
 """``aras score``: how grounded, leaky and repetitive captions are, ours or anybody's."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from builder.cli.common import stage_options
 from builder.cli.make import run_command
+
+if TYPE_CHECKING:
+    from builder.scores.file_scores import FileSummary
 
 
 @click.group(invoke_without_command=True)
@@ -99,59 +103,64 @@ def captions(
             advance=advance,
         )
     if as_json:
-        click.echo(json.dumps(summary, ensure_ascii=False))
+        click.echo(json.dumps(summary.as_json(), ensure_ascii=False))
     else:
         click.echo("\n".join(_lines(summary)))
         if out is not None:
             click.echo(f"scores of each caption: {folder / out}")
 
 
-def _lines(summary: dict[str, Any]) -> list[str]:
+def _lines(summary: "FileSummary") -> list[str]:
     """The summary as text, one column per stream."""
-    streams: dict[str, dict[str, Any]] = summary["streams"]
-    table: list[tuple[str, list[str]]] = [("", list(streams))]
+    import pyarrow as pa
 
-    def row(label: str, *path: str, form: str = "{:.2%}") -> None:
-        cells = []
-        for one in streams.values():
-            value: Any = one
-            for key in path:
-                value = value.get(key) if isinstance(value, dict) else None
-            cells.append("–" if value is None else form.format(value))
+    from builder.land.score_columns import scores_of
+
+    streams = summary.streams.values()
+    table: list[tuple[str, list[str]]] = [("", list(summary.streams))]
+
+    def row(label: str, values: Iterable[float | None], form: str = "{:.2%}") -> None:
+        cells = ["–" if value is None else form.format(value) for value in values]
         if any(cell != "–" for cell in cells):
             table.append((label, cells))
 
-    row("captions", "n", form="{:,}")
-    row("missing", "missing", form="{:,}")
-    row("unique", "unique", form="{:,}")
-    row("redundancy", "redundancy")
-    for name in next(iter(streams.values()))["normalised_redundancy"]:
-        row(f"  {name.replace('_', ' ')}", "normalised_redundancy", name)
-    row("  near-duplicates", "near_duplicate_redundancy")
-    row("words", "means", "n_words", form="{:.1f}")
-    row("with percentages", "means", "percentage_rate")
-    for name in ("grounding", "accuracy", "coverage", "chair_i", "f1", "tau_b", "leak"):
-        row(name, "means", name, form="{:.3f}")
-    row("grounding, shuffled", "null_grounding", "shuffled", form="{:.3f}")
-    row("  same dominant class", "null_grounding", "shuffled_same_dominant", form="{:.3f}")
-    row("R² without digits", "structural_leakage", "r2_text", form="{:.3f}")
-    row("  on captions", "structural_leakage", "n", form="{:,}")
-    row("AUC real/synthetic", "source_leak", "auc", form="{:.3f}")
+    row("captions", (stream.n for stream in streams), "{:,}")
+    row("missing", (stream.missing for stream in streams), "{:,}")
+    row("unique", (stream.unique for stream in streams), "{:,}")
+    row("redundancy", (stream.redundancy for stream in streams))
+    for name in next(iter(streams)).normalised_redundancy:
+        label = f"  {name.replace('_', ' ')}"
+        row(label, (stream.normalised_redundancy[name] for stream in streams))
+    row("  near-duplicates", (stream.near_duplicate_redundancy for stream in streams))
+    row("words", (stream.means["n_words"] for stream in streams), "{:.1f}")
+    row("with percentages", (stream.means["percentage_rate"] for stream in streams))
+    for name, score in scores_of("score", "file").items():
+        if pa.types.is_floating(score.type):
+            row(name, (stream.means[name] for stream in streams), "{:.3f}")
+    nulls = [stream.null_grounding for stream in streams]
+    row("grounding, shuffled", (null.shuffled if null else None for null in nulls), "{:.3f}")
+    same = (null.shuffled_same_dominant if null else None for null in nulls)
+    row("  same dominant class", same, "{:.3f}")
+    structural = [stream.structural_leakage for stream in streams]
+    row("R² without digits", (leak.r2_text if leak else None for leak in structural), "{:.3f}")
+    row("  on captions", (leak.n if leak else None for leak in structural), "{:,}")
+    sources = [stream.source_leak for stream in streams]
+    row("AUC real/synthetic", (leak.auc if leak else None for leak in sources), "{:.3f}")
     widths = [max(len(cells[i]) for _, cells in table) for i in range(len(streams))]
     left = max(len(label) for label, _ in table)
-    lines = [f"{summary['file']}: {summary['rows']:,} rows"]
-    if summary["composition"]:
-        lines[0] += f", composition in {summary['composition']}"
+    lines = [f"{summary.file}: {summary.rows:,} rows"]
+    if summary.composition:
+        lines[0] += f", composition in {summary.composition}"
     lines += [
         f"{label:<{left}}  " + "  ".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
         for label, cells in table
     ]
-    for name, one in streams.items():
-        if telling := one.get("source_leak", {}).get("telling"):
-            words = ", ".join(word for word, _ in telling["synthetic"][:6])
+    for name, stream in summary.streams.items():
+        if stream.source_leak and stream.source_leak.telling:
+            words = ", ".join(word for word, _ in stream.source_leak.telling["synthetic"][:6])
             lines.append(f"{name}: words that mark synthetic images: {words}")
-    if summary["failed_captions"]:
-        lines.append(f"{summary['failed_captions']:,} captions are error texts, taken as missing")
-    if summary["repeated_header_lines"]:
-        lines.append(f"{summary['repeated_header_lines']:,} repeated header lines skipped")
+    if summary.failed_captions:
+        lines.append(f"{summary.failed_captions:,} captions are error texts, counted as missing")
+    if summary.repeated_header_lines:
+        lines.append(f"{summary.repeated_header_lines:,} repeated header lines skipped")
     return lines

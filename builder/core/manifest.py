@@ -236,16 +236,18 @@ class Clusters(Record):
 
 
 class StreamSummary(Record):
-    """Captions of one stream and kind: how many, how many differ, and means of their scores."""
+    """Captions of one stream and kind: how many, how many differ, and `means` of their scores."""
 
     n: int
     unique: int
     redundancy: float | None = None
-    grounding: float | None = None
-    accuracy: float | None = None
-    coverage: float | None = None
-    chair_i: float | None = None
-    leak: float | None = None
+    __pydantic_extra__: dict[str, float | None]
+
+    @property
+    def means(self) -> dict[str, float | None]:
+        """Score that the card shows → its mean, as beside the counts in the manifest; the scores
+        are those of `builder.land.score_columns`."""
+        return self.__pydantic_extra__
 
 
 class ExampleCaption(Record):

@@ -169,7 +169,7 @@ def write(bench: Bench, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
             without_digits(rows.texts[i]) != rows.texts[i] for i in rows.real
         ),
         "distinct_test_captions": len(set(test.captions)),
-        "source_leak_auc": leak["auc"],
+        "source_leak_auc": leak.auc,
         "loss": {
             arm: [[one["loss"]["first"], one["loss"]["last"]] for one in found]
             for arm, found in trained.items()

@@ -47,16 +47,21 @@ SCORE_COLUMNS: dict[str, ScoreColumn] = {
         _SHARE,
         "Sum of the shares of the classes that are named.",
         ("release", "file", "card", "report", "histogram"),
+        unit="fraction",
     ),
     "chair_i": ScoreColumn(
         _SHARE,
         "Named classes that are absent / named classes.",
         ("release", "file", "card", "report"),
+        unit="fraction",
     ),
-    "precision": ScoreColumn(_SHARE, "Of the set of named classes.", ()),
-    "recall": ScoreColumn(_SHARE, "Of the set of named classes.", ()),
+    "precision": ScoreColumn(_SHARE, "Named classes that are present / named classes.", ()),
+    "recall": ScoreColumn(_SHARE, "Named classes that are present / present classes.", ()),
     "f1": ScoreColumn(
-        _SHARE, "Of the set of named classes.", ("release", "file", "report"), title="F1"
+        _SHARE,
+        "Harmonic mean of precision and recall of the named classes.",
+        ("release", "file", "report"),
+        title="F1",
     ),
     "tau_b": ScoreColumn(
         _SHARE,
@@ -72,18 +77,19 @@ SCORE_COLUMNS: dict[str, ScoreColumn] = {
         "Present classes whose rounded percentage stands in the text as a numeral / present "
         "classes.",
         ("release", "file", "card", "report", "histogram"),
+        unit="fraction",
     ),
     "percentages": ScoreColumn(
-        _COUNT, "Percentages in the text.", ("release", "report"), title="per cent"
+        _COUNT, "Percentages stated in the text.", ("release", "report"), title="per cent"
     ),
     "fabricated": ScoreColumn(
         _COUNT,
-        "Percentages in the text that fit no class, no group and no sum that the text names.",
+        "Percentages stated that fit no class, no group and no sum that the text names.",
         ("release", "file", "report"),
     ),
     "fraction_words": ScoreColumn(_COUNT, 'Words such as "half" and "a quarter".', ()),
     "digits": ScoreColumn(pa.bool_(), "Whether there is a numeral.", ()),
-    "n_words": ScoreColumn(_COUNT, "Words.", ("release", "file")),
+    "n_words": ScoreColumn(_COUNT, "Words of the caption.", ("release", "file"), unit="word"),
     "mentioned": ScoreColumn(_NAMES, "Classes in order of mention."),
     "contradictions": ScoreColumn(_NAMES, "Every claim with a value below 0.5, in words."),
     "near_duplicate_cluster": ScoreColumn(
@@ -112,6 +118,7 @@ SCORE_COLUMNS: dict[str, ScoreColumn] = {
         "Tokens of the whole caption, special ones included, by the CLIP's tokenizer or "
         "`tokenizer`.",
         ("release", "report"),
+        unit="token",
         stage="clip",
         title="tokens",
     ),
@@ -134,6 +141,11 @@ def scores_of(stage: str, where: Where | None = None) -> dict[str, ScoreColumn]:
         for name, score in SCORE_COLUMNS.items()
         if score.stage == stage and (where is None or where in score.shown)
     }
+
+
+def shown_in(where: Where) -> tuple[str, ...]:
+    """Names of the scores that are shown there."""
+    return tuple(name for name, score in SCORE_COLUMNS.items() if where in score.shown)
 
 
 def released(stage: str) -> pa.StructType:

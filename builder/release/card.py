@@ -24,6 +24,7 @@ from builder.core.manifest import (
 from builder.core.templates import environment
 from builder.land.classes import CLASSES, PALETTE, WORLDCOVER
 from builder.land.columns import COLUMNS, CONTROLS, KINDS, Column, features, names_of
+from builder.land.score_columns import SCORE_COLUMNS, shown_in
 from builder.release.croissant import (
     HUB,
     cite,
@@ -134,6 +135,7 @@ def card_values(release: Path, manifest: Manifest) -> dict[str, Any]:
     no repo holds, the folder that the card lies in.
     """
     repo, pixels = manifest.repo, manifest.facts.census.pixels
+    means = [stream.means for stream in manifest.facts.census.streams.values()]
     there = {name for config in manifest.configs for name in names_of(config)}
     return {
         **dict(manifest),
@@ -144,6 +146,8 @@ def card_values(release: Path, manifest: Manifest) -> dict[str, Any]:
         "front_matter": front_matter(release, manifest),
         "columns": [column for column in COLUMNS if column.name in there],
         "controls": CONTROLS,
+        "scores": SCORE_COLUMNS,
+        "score_means": [name for name in shown_in("card") if all(name in each for each in means)],
         "column_type": column_type,
         "classes": CLASSES,
         "palette": PALETTE.tolist(),

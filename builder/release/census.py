@@ -1,5 +1,6 @@
 """Counts of the rows of a release, taken as they pass through `package`."""
 
+import dataclasses
 import itertools
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,10 +14,11 @@ from builder.core.manifest import Census, Clusters, ExampleRow, Extent, StreamSu
 from builder.land.classes import CLASSES
 from builder.land.columns import KINDS, SPLITS
 from builder.land.pictures import per_class
+from builder.land.score_columns import shown_in
 from builder.release.funnel import Funnel
 from builder.scores.redundancy import Redundancy
 
-MEANS = ("grounding", "accuracy", "coverage", "chair_i", "leak")
+MEANS = shown_in("card")
 """Scores that the card gives the mean of."""
 
 
@@ -40,7 +42,8 @@ class StreamCounter:
             name: round(self.totals[name] / self.counts[name], 4) if self.counts[name] else None
             for name in MEANS
         }
-        return StreamSummary.model_validate({**self.repeats.summary()["raw"], **means})
+        counts = dataclasses.asdict(self.repeats.summary()["raw"])
+        return StreamSummary.model_validate({**counts, **means})
 
 
 @dataclass

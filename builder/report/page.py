@@ -13,6 +13,7 @@ from builder.core.templates import environment
 from builder.land.classes import CLASSES, PALETTE
 from builder.land.columns import KINDS
 from builder.land.pictures import decode_png, encode_png
+from builder.land.score_columns import scores_of
 from builder.report.measure import images_of, shown_ids
 from builder.report.streams import BINS, HISTOGRAMS
 
@@ -167,6 +168,8 @@ def render(release: Path, told: Mapping[str, Any]) -> str:
         palette=PALETTE.tolist(),
         words=WORDS,
         plots=drawn,
+        scores=scores_of("score", "report"),
+        clip_scores=scores_of("clip", "report"),
         measures={name: measure(one) for name, one in told["images"].items()},
     )
 

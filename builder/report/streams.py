@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,12 @@ from builder.core.seeds import seed
 from builder.land.classes import CLASSES
 from builder.land.columns import KINDS
 from builder.land.pictures import per_class
+from builder.land.score_columns import scores_of, shown_in
 from builder.release.read import metadata
 from builder.scores.leakage import null_grounding, source_leak, structural_leakage
 from builder.scores.redundancy import Redundancy
 
-SCORES = (
-    *("grounding", "accuracy", "coverage", "f1", "chair_i", "layout", "tau_b", "leak"),
-    *("percentages", "fabricated"),
-)
-CLIP = ("clip_cosine", "clip_score", "clip_tokens", "clip_truncated")
+SCORES, CLIP = (tuple(scores_of(stage, "report")) for stage in ("score", "clip"))
 MEASURES = (
     *("mask_agreement", "realism", "nearest_real_ratio", "sharpness", "contrast"),
     *("colour_saturation", "cloudiness", "blankness", "saturated"),
@@ -99,7 +96,7 @@ def _add(one: Stream, row: dict[str, Any], share: Any, text: str | None, score: 
 SAMPLE = 5_000
 """Most captions of a stream that the leakage models and nulls are fitted on, by hash of the id."""
 BINS = np.linspace(0, 1, 21)
-HISTOGRAMS = ("grounding", "coverage", "leak")
+HISTOGRAMS = shown_in("histogram")
 """Scores whose distribution is shown."""
 CONTRADICTIONS = 5
 """Most contradictions told of each kind of rows."""
@@ -120,7 +117,7 @@ def figures(one: Stream, features: Features | None = None) -> dict[str, Any]:
     told = {
         "captions": sum(text is not None for text in one.texts),
         "failed": sum(text is None for text in one.texts),
-        "redundancy": repeats.summary(),
+        "redundancy": {name: asdict(count) for name, count in repeats.summary().items()},
         "near_duplicates": near_duplicates(one),
         "means": {kind: _means(one, k) for k, kind in enumerate(KINDS)},
         "grounding_by_class": {kind: _by_class(one, k) for k, kind in enumerate(KINDS)},
@@ -132,10 +129,10 @@ def figures(one: Stream, features: Features | None = None) -> dict[str, Any]:
             kind: [[claim, n] for claim, n in _commonest(one.contradictions.get(kind, Counter()))]
             for kind in KINDS
         },
-        "null_grounding": null_grounding(texts, shares),
-        "structural_leakage": structural_leakage(texts, shares, seen, groups=ids),
-        "source_leak": source_leak(
-            texts, np.array([one.kinds[i] for i in chosen]) == 1, groups=ids
+        "null_grounding": asdict(null_grounding(texts, shares)),
+        "structural_leakage": asdict(structural_leakage(texts, shares, seen, groups=ids)),
+        "source_leak": asdict(
+            source_leak(texts, np.array([one.kinds[i] for i in chosen]) == 1, groups=ids)
         ),
     }
     if any(n is not None for n in one.scores["clip_tokens"]):

@@ -3,10 +3,12 @@
 import collections
 import contextlib
 import csv
+import dataclasses
 import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,18 @@ import pyarrow.parquet as pq
 
 from builder.core.errors import ArasError
 from builder.core.files import atomic
+from builder.land.score_columns import scores_of
 from builder.scores import lexicon as lexicons
 from builder.scores.caption_reader import Batch, Reader
 from builder.scores.caption_scores import SCORES, score_captions
-from builder.scores.leakage import null_grounding, source_leak, structural_leakage
+from builder.scores.leakage import (
+    NullGrounding,
+    SourceLeak,
+    StructuralLeakage,
+    null_grounding,
+    source_leak,
+    structural_leakage,
+)
 from builder.scores.near_duplicates import NearDuplicates
 from builder.scores.redundancy import Redundancy, summarise
 
@@ -80,12 +90,54 @@ BATCH = 2_000
 SAMPLE = 5_000
 """Rows, drawn by the seed, on which the leakage models and the nulls are computed."""
 
-MEANS = ("accuracy", "coverage", "grounding", "chair_i", "f1", "tau_b", "leak", "fabricated",
-         "n_words")  # fmt: skip
+MEANS = tuple(scores_of("score", "file"))
+"""Scores that the summary gives the mean of."""
 RATES = {"percentage_rate": "percentages", "fraction_word_rate": "fraction_words",
          "digit_rate": "digits"}  # fmt: skip
+"""Shares of captions in which a count is above 0, and the counts."""
 
 Job = tuple[list[str | None], npt.NDArray[np.float64] | None, Path | None]
+
+
+@dataclass(frozen=True)
+class StreamSummary:
+    """Captions of one stream, or of all: how many there are, how often they repeat each other,
+    their mean scores, and what they leak as far as the file allows to measure it."""
+
+    n: int
+    missing: int
+    unique: int
+    redundancy: float | None
+    normalised_redundancy: dict[str, float | None]
+    near_duplicate_redundancy: float | None
+    scored: int
+    means: dict[str, float | None]
+    null_grounding: NullGrounding | None = None
+    structural_leakage: StructuralLeakage | None = None
+    source_leak: SourceLeak | None = None
+
+
+@dataclass(frozen=True)
+class FileSummary:
+    """``composition`` is the scale of the class columns (see `Reader`), None without them."""
+
+    file: str
+    rows: int
+    composition: str | None
+    lexicon: dict[str, str]
+    failed_captions: int
+    repeated_header_lines: int
+    sampled_rows: int
+    streams: dict[str, StreamSummary]
+
+    def as_json(self) -> dict[str, Any]:
+        """As `aras score captions --json` prints it; what a stream has no figure of is left out."""
+        summary = dataclasses.asdict(self)
+        for stream in summary["streams"].values():
+            for name in ("null_grounding", "structural_leakage", "source_leak"):
+                if stream[name] is None:
+                    del stream[name]
+        return summary
 
 
 def score_file(
@@ -97,13 +149,13 @@ def score_file(
     workers: int = 1,
     seed: int = 0,
     advance: Callable[..., None] = lambda n=1: None,
-) -> dict[str, Any]:
-    """Score every caption of ``path`` and return the summary, ready for JSON.
+) -> FileSummary:
+    """Score every caption of ``path`` and return the summary.
 
     The first pass counts rows, redundancy and near-duplicates; the second scores and, with
     ``out``, writes one row per caption: its number in the file (rows × streams, from 0), the id
     and stream if there are any, the scores of `SCORES` and ``near_duplicate_of``, the number of
-    the first caption of its cluster. ``advance(n)`` is told of n captions done, twice each.
+    the first caption of its cluster. ``advance(n)`` is called for n captions done, twice each.
     Memory grows by about 300 bytes a caption. Raises ArasError as `Reader` does.
     """
     loaded = lexicons.load(lexicon)
@@ -114,7 +166,7 @@ def score_file(
     reader = Reader(path, text)
     repeats: dict[str, Redundancy] = collections.defaultdict(Redundancy)
     near = NearDuplicates()
-    found: dict[str, int] = collections.Counter()
+    texts_of: dict[str, int] = collections.Counter()
     rows = width = 0
     for batch in reader.batches(BATCH):
         if rows and len(batch.texts) != width:
@@ -125,11 +177,11 @@ def score_file(
         width = len(batch.texts)
         for name, texts in batch.texts.items():
             repeats[name].add(pa.array(texts, pa.string()))
-            found[name] += sum(one is not None for one in texts)
+            texts_of[name] += sum(text is not None for text in texts)
         near.add(pa.array(_interleaved(batch), pa.string()))
         rows += len(batch.ids)
         advance(len(batch.ids) * width)
-    if not sum(found.values()):
+    if not sum(texts_of.values()):
         raise ArasError(f"{path}: every caption is blank or failed in {', '.join(reader.streams)}")
     first = near.clusters().reshape(rows, width)
     tallies = {name: _Tally() for name in reader.streams}
@@ -148,25 +200,24 @@ def score_file(
     for place, name in enumerate(named):
         members = [name] if name in tallies else reader.streams
         clusters = first[:, place] if name in tallies else first.ravel()
-        streams[name] = _stream(
-            [repeats[one] for one in members],
-            [tallies[one] for one in members],
+        summary = _stream(
+            [repeats[member] for member in members],
+            [tallies[member] for member in members],
             len(np.unique(clusters)),
-            clusters.size - sum(found[one] for one in members),
+            clusters.size - sum(texts_of[member] for member in members),
         )
-        if name in tallies:
-            streams[name].update(sample.leakage(name, loaded, seed))
+        streams[name] = sample.leakage(name, loaded, seed, summary) if name in tallies else summary
     columns = reader.columns
-    return {
-        "file": str(path),
-        "rows": rows,
-        "composition": reader.scale if columns and columns.composition else None,
-        "lexicon": {"version": loaded.version, "sha256": loaded.sha256},
-        "failed_captions": reader.failed,
-        "repeated_header_lines": reader.repeated_headers,
-        "sampled_rows": sample.size,
-        "streams": streams,
-    }
+    return FileSummary(
+        file=str(path),
+        rows=rows,
+        composition=reader.scale if columns and columns.composition else None,
+        lexicon={"version": loaded.version, "sha256": loaded.sha256},
+        failed_captions=reader.failed,
+        repeated_header_lines=reader.repeated_headers,
+        sampled_rows=sample.size,
+        streams=streams,
+    )
 
 
 class _Tally:
@@ -210,30 +261,36 @@ class _Sample:
         # a row without an id is a tile of its own
         self.tiles += [batch.first + int(i) if (id_ := batch.ids[i]) is None else id_ for i in some]
 
-    def leakage(self, stream: str, lexicon: lexicons.Lexicon, seed: int) -> dict[str, Any]:
-        """Nulls, structural leakage and source leak of one stream, as far as the file allows."""
+    def leakage(
+        self, stream: str, lexicon: lexicons.Lexicon, seed: int, summary: StreamSummary
+    ) -> StreamSummary:
+        """``summary`` with the nulls, structural leakage and source leak of the stream, as far as
+        the file allows."""
         texts = self.texts[stream]
-        result: dict[str, Any] = {}
         if self.shares:
             shares = np.concatenate(self.shares)
-            result["null_grounding"] = null_grounding(texts, shares, seed=seed, lexicon=lexicon)
-            kept = [i for i, one in enumerate(texts) if one and not np.isnan(shares[i]).any()]
-            result["structural_leakage"] = structural_leakage(
-                [texts[i] or "" for i in kept],
-                shares[kept],
-                groups=[self.tiles[i] for i in kept],
-                seed=seed,
+            kept = [i for i, text in enumerate(texts) if text and not np.isnan(shares[i]).any()]
+            summary = replace(
+                summary,
+                null_grounding=null_grounding(texts, shares, seed=seed, lexicon=lexicon),
+                structural_leakage=structural_leakage(
+                    [texts[i] or "" for i in kept],
+                    shares[kept],
+                    groups=[self.tiles[i] for i in kept],
+                    seed=seed,
+                ),
             )
-        kept = [i for i, one in enumerate(texts) if one and self.synthetic[i] is not None]
+        kept = [i for i, text in enumerate(texts) if text and self.synthetic[i] is not None]
         source = [bool(self.synthetic[i]) for i in kept]
         if any(source) and not all(source):
-            result["source_leak"] = source_leak(
+            leak = source_leak(
                 [texts[i] or "" for i in kept],
                 source,
                 groups=[self.tiles[i] for i in kept],
                 seed=seed,
             )
-        return result
+            summary = replace(summary, source_leak=leak)
+        return summary
 
 
 def _scored(
@@ -288,7 +345,7 @@ def _out_table(
     n, width = len(batch.ids), first.shape[1]
     columns: list[Any] = [np.arange(n * width) + batch.first * width]
     if reader.columns and reader.columns.id:
-        columns.append([one for one in batch.ids for _ in range(width)])
+        columns.append([id_ for id_ in batch.ids for _ in range(width)])
     if width > 1:
         columns.append(list(reader.streams) * n)
     cluster = pa.array(first[batch.first : batch.first + n].ravel())
@@ -299,24 +356,21 @@ def _out_table(
 
 def _stream(
     repeats: list[Redundancy], tallies: list[_Tally], clusters: int, missing: int
-) -> dict[str, Any]:
+) -> StreamSummary:
     redundancy = summarise(repeats)
-    raw = redundancy["raw"]
-    n = int(raw["n"] or 0)
+    raw = redundancy.pop("raw")
     means: dict[str, float | None] = {}
     for name in (*MEANS, *RATES):
         count = sum(tally.counts[name] for tally in tallies)
         means[name] = sum(tally.sums[name] for tally in tallies) / count if count else None
-    return {
-        "n": n,
-        "missing": missing,
-        "unique": raw["unique"],
-        "redundancy": raw["redundancy"],
-        "normalised_redundancy": {
-            name: one["redundancy"] for name, one in redundancy.items() if name != "raw"
-        },
+    return StreamSummary(
+        n=raw.n,
+        missing=missing,
+        unique=raw.unique,
+        redundancy=raw.redundancy,
+        normalised_redundancy={name: each.redundancy for name, each in redundancy.items()},
         # each missing caption is a cluster of its own
-        "near_duplicate_redundancy": 1 - (clusters - missing) / n if n else None,
-        "scored": sum(tally.counts["grounding"] for tally in tallies),
-        "means": means,
-    }
+        near_duplicate_redundancy=1 - (clusters - missing) / raw.n if raw.n else None,
+        scored=sum(tally.counts["grounding"] for tally in tallies),
+        means=means,
+    )

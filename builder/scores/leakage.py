@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
 from threadpoolctl import threadpool_limits
 
 from builder.core.errors import ArasError
@@ -17,19 +17,28 @@ from builder.scores.grounding import Captions, shares_of
 from builder.scores.lexicon import NUMERAL, Lexicon
 
 
+@dataclass(frozen=True)
+class NullGrounding:
+    """Mean grounding of captions on their ``own`` tile, ``shuffled`` over all tiles and
+    ``shuffled_same_dominant``, over tiles of the same dominant class; None where fewer than two
+    rows can be exchanged."""
+
+    own: float | None
+    shuffled: float | None
+    shuffled_same_dominant: float | None
+
+
 def null_grounding(
     texts: Sequence[str | None],
     compositions: npt.ArrayLike,
     *,
     seed: int = 0,
     lexicon: Lexicon | None = None,
-) -> dict[str, float | None]:
-    """Mean grounding of captions on their ``own`` tile, ``shuffled`` over all tiles and
-    ``shuffled_same_dominant``, over tiles of the same dominant class.
+) -> NullGrounding:
+    """Mean grounding of captions on their own tiles, and exchanged among tiles.
 
     ``compositions`` is (n, 7) shares as for `score_captions`; only rows with text and composition
-    count, each exchanged once, in an order drawn from ``seed``. None where fewer than two rows
-    can be exchanged.
+    count, each exchanged once, in an order drawn from ``seed``.
     """
     lexicon = lexicon or lexicons.load()
     shares = shares_of(compositions, len(texts))
@@ -55,7 +64,7 @@ def null_grounding(
         scores = Captions(texts, claims, given, None, lexicon).grounding.astype(np.float32)
         mean = scores[tile >= 0].mean(dtype=np.float64) if (tile >= 0).any() else None
         means[name] = None if mean is None else float(mean)
-    return means
+    return NullGrounding(**means)
 
 
 Floats = npt.NDArray[np.float64]
@@ -83,14 +92,14 @@ def _cross_validated(features: Any, target: Floats, fold: npt.NDArray[np.int64])
     gram = np.asarray(gram.toarray() if hasattr(gram, "toarray") else gram, dtype=np.float64)
     length = float(np.mean(np.diag(gram)) - gram.mean())
     if length <= 0:
-        return 0.0  # all rows are the same: nothing but the mean can be told
+        return 0.0  # all rows are the same: nothing but the mean can be predicted
     gram /= length
     folds = np.unique(fold)
     residual = total = 0.0
     for k, following in zip(folds, np.roll(folds, -1), strict=True):
         train, test, inner = fold != k, fold == k, fold == following
-        tried = [_missed(gram, target, train & ~inner, inner, one) for one in PENALTIES]
-        best = PENALTIES[int(np.argmin(tried))]
+        missed = [_missed(gram, target, train & ~inner, inner, penalty) for penalty in PENALTIES]
+        best = PENALTIES[int(np.argmin(missed))]
         residual += _missed(gram, target, train, test, best)
         total += float(((target[test] - target[train].mean(axis=0)) ** 2).sum())
     return 1 - residual / total if total > 0 else 0.0
@@ -98,15 +107,16 @@ def _cross_validated(features: Any, target: Floats, fold: npt.NDArray[np.int64])
 
 def _missed(gram: Floats, target: Floats, train: Bools, test: Bools, penalty: float) -> float:
     """Summed squares that a model of the rows ``train`` misses on the rows ``test``."""
+    from sklearn.kernel_ridge import KernelRidge
+    from sklearn.preprocessing import KernelCenterer
+
+    # Centred products and targets stand for an intercept, which KernelRidge does not fit.
     inner, cross = gram[np.ix_(train, train)], gram[np.ix_(test, train)]
-    means = inner.mean(axis=0)
-    # The products of rows less the mean row of train, which stands for the intercept.
-    inner += inner.mean() - means - means[:, None]
-    cross += means.mean() - means - cross.mean(axis=1, keepdims=True)
-    inner[np.diag_indices_from(inner)] += penalty
-    centre = target[train].mean(axis=0)
-    weights = linalg.solve(inner, target[train] - centre, assume_a="pos", overwrite_a=True)
-    return float(((target[test] - centre - cross @ weights) ** 2).sum())
+    centerer, centre = KernelCenterer().fit(inner), target[train].mean(axis=0)
+    model = KernelRidge(alpha=penalty, kernel="precomputed")
+    model.fit(centerer.transform(inner, copy=False), target[train] - centre)
+    predicted = model.predict(centerer.transform(cross, copy=False))
+    return float(((target[test] - centre - predicted) ** 2).sum())
 
 
 MOST = 2_000
@@ -121,6 +131,18 @@ def without_digits(text: str) -> str:
     return _DIGITS.sub("", text)
 
 
+@dataclass(frozen=True)
+class StructuralLeakage:
+    """R² of compositions recovered from texts and from images, weighted by the variance of each
+    class (at most 1; 0 is no better than the mean), on ``n`` captions. None where there are fewer
+    than two rows or groups a fold, or no image features."""
+
+    n: int
+    folds: int
+    r2_text: float | None = None
+    r2_image: float | None = None
+
+
 def structural_leakage(
     texts: Sequence[str],
     compositions: npt.ArrayLike,
@@ -129,16 +151,14 @@ def structural_leakage(
     groups: Sequence[Any] | None = None,
     folds: int = 5,
     seed: int = 0,
-) -> dict[str, float | int | None]:
+) -> StructuralLeakage:
     """How well the composition is recovered from the text with digits removed.
 
     Ridge regression on hashed word uni- and bigrams (2¹⁶ columns, tf-idf), ``folds``-fold
     cross-validated, its penalty chosen within each fold; ``compositions`` is (n, 7) shares.
     ``image_features`` is (n, d), the benchmark: what the same regression recovers from the
     image. ``groups`` (n labels, as tile ids) keeps captions of one tile in one fold. Of more than
-    `MOST` captions as many are drawn. Returns R² weighted by the variance of each class
-    (``r2_text``, ``r2_image``, at most 1; 0 is no better than the mean) and ``n``, how many
-    captions were used; None where there are fewer than two rows or groups a fold.
+    `MOST` captions as many are drawn.
     """
     from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
     from sklearn.preprocessing import StandardScaler
@@ -155,23 +175,35 @@ def structural_leakage(
         texts, target, labels = [texts[i] for i in drawn], target[drawn], labels[drawn]
         labels = np.unique(labels, return_inverse=True)[1]
         features = None if features is None else features[drawn]
-    result: dict[str, float | int | None] = {
-        "n": len(texts),
-        "folds": folds,
-        "r2_text": None,
-        "r2_image": None,
-    }
+    leakage = StructuralLeakage(len(texts), folds)
     if len(np.unique(labels)) < 2 * folds:
-        return result
+        return leakage
     fold = rng.permutation(labels.max() + 1)[labels] % folds
     words = HashingVectorizer(n_features=1 << 16, ngram_range=(1, 2), alternate_sign=False)
     hashed = words.transform([without_digits(text) for text in texts])
     weighted = TfidfTransformer().fit_transform(hashed)
-    result["r2_text"] = cross_validated_r2(weighted, target, fold)
+    leakage = replace(leakage, r2_text=cross_validated_r2(weighted, target, fold))
     if features is not None:
         scaled = StandardScaler().fit_transform(features)
-        result["r2_image"] = cross_validated_r2(scaled, target, fold)
-    return result
+        leakage = replace(leakage, r2_image=cross_validated_r2(scaled, target, fold))
+    return leakage
+
+
+Words = list[tuple[str, float]]
+"""Words and their weights, the weightiest first."""
+
+
+@dataclass(frozen=True)
+class SourceLeak:
+    """``auc``: mean over the cross-validation folds (0.5: nothing leaks), ``auc_std`` their
+    spread; None with fewer than two captions or groups a fold of either source. ``telling``:
+    "real" and "synthetic" → the words that mark it by weight in a fit on all captions."""
+
+    n_real: int
+    n_synthetic: int
+    auc: float | None
+    auc_std: float | None
+    telling: dict[str, Words]
 
 
 def source_leak(
@@ -182,14 +214,12 @@ def source_leak(
     folds: int = 5,
     top: int = 10,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> SourceLeak:
     """How well the words tell a synthetic image from a real one, for one caption stream.
 
     Logistic regression (balanced class weights) on the presence of words, and of pairs of words,
-    without digits; ``auc`` is the mean over the cross-validation folds (0.5: nothing leaks),
-    ``auc_std`` their spread. ``telling`` lists the ``top`` words of each source by weight in a fit
-    on all captions. ``groups`` (n labels, as tile ids) keeps captions of one tile in one fold.
-    ``auc`` is None with fewer than two captions or groups a fold of either source.
+    without digits; the ``top`` words of each source are listed. ``groups`` (n labels, as tile ids)
+    keeps captions of one tile in one fold.
     """
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -201,7 +231,7 @@ def source_leak(
     counts = {"n_real": int((~label).sum()), "n_synthetic": int(label.sum())}
     tiles = _labels(groups, len(texts))
     if min(len(np.unique(tiles[label == source])) for source in (False, True)) < 2 * folds:
-        return {**counts, "auc": None, "auc_std": None, "telling": {}}
+        return SourceLeak(**counts, auc=None, auc_std=None, telling={})
     words = CountVectorizer(
         binary=True,
         ngram_range=(1, 2),
@@ -214,25 +244,24 @@ def source_leak(
         LogisticRegression(class_weight="balanced", solver="liblinear", random_state=seed),
     )
     repeated = len(np.unique(tiles)) < len(tiles)
-    kind = StratifiedGroupKFold if repeated else StratifiedKFold
-    split = kind(folds, shuffle=True, random_state=seed)
+    splitter = StratifiedGroupKFold if repeated else StratifiedKFold
+    split = splitter(folds, shuffle=True, random_state=seed)
     given = tiles if repeated else None
     scores = cross_val_score(model, list(texts), label, groups=given, cv=split, scoring="roc_auc")
     model.fit(list(texts), label)
     names = model[0].get_feature_names_out()
     weights = model[1].coef_[0]
     order = np.lexsort((names, weights))
-    return {
+    weighted = [(str(names[i]), round(float(weights[i]), 3)) for i in range(len(names))]
+    return SourceLeak(
         **counts,
-        "auc": float(scores.mean()),
-        "auc_std": float(scores.std()),
-        "telling": {
-            "real": [(str(names[i]), round(float(weights[i]), 3)) for i in order[:top]],
-            "synthetic": [
-                (str(names[i]), round(float(weights[i]), 3)) for i in order[: -top - 1 : -1]
-            ],
+        auc=float(scores.mean()),
+        auc_std=float(scores.std()),
+        telling={
+            "real": [weighted[i] for i in order[:top]],
+            "synthetic": [weighted[i] for i in order[: -top - 1 : -1]],
         },
-    }
+    )
 
 
 def _labels(groups: Sequence[Any] | None, n: int) -> npt.NDArray[np.int64]:
@@ -241,7 +270,7 @@ def _labels(groups: Sequence[Any] | None, n: int) -> npt.NDArray[np.int64]:
         return np.arange(n)
     _same_length(n, len(groups), "groups")
     numbers: dict[Any, int] = {}
-    return np.array([numbers.setdefault(one, len(numbers)) for one in groups], dtype=np.int64)
+    return np.array([numbers.setdefault(group, len(numbers)) for group in groups], dtype=np.int64)
 
 
 def _same_length(n: int, m: int, name: str) -> None:

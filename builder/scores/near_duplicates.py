@@ -2,7 +2,9 @@
 
 Broder, "On the resemblance and containment of documents" (1997); banding as in Leskovec,
 Rajaraman and Ullman, "Mining of Massive Datasets", chapter 3. All of it is arithmetic on whole
-batches: words are hashed from the bytes of the Arrow buffer, never one string at a time.
+batches: words are hashed from the bytes of the Arrow buffer, never one string at a time. It stays
+by hand because libraries for MinHash take one word of one caption at a time: too slow for two
+million captions.
 """
 
 from collections.abc import Callable, Sequence

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +25,21 @@ def normalise(texts: pa.Array) -> dict[str, pa.Array]:
     return dict(zip(VARIANTS, (texts, spaced, words, numbers), strict=True))
 
 
+@dataclass(frozen=True)
+class Repetition:
+    """``redundancy`` is 1 − unique/n; None without captions."""
+
+    n: int
+    unique: int
+    redundancy: float | None
+
+
 class Redundancy:
     """Counts of distinct captions, fed batch by batch: 8 bytes a caption and variant.
 
-    Only the wanted ``variants`` are counted.
-
-    Strings are told apart by a 64-bit BLAKE2b digest; at two million captions the chance that any
-    two different ones are taken for equal is 1e-7.
+    Only the given ``variants`` are counted. Strings are compared by a 64-bit
+    BLAKE2b digest; at two million captions the chance that any two different ones are taken for
+    equal is 1e-7.
     """
 
     def __init__(self, variants: Iterable[str] = VARIANTS) -> None:
@@ -43,22 +52,22 @@ class Redundancy:
         for name, digests in self._digests.items():
             digests.append(_digests(every[name]))
 
-    def summary(self) -> dict[str, dict[str, float | int | None]]:
-        """For each variant n, unique and redundancy = 1 − unique/n (None without captions)."""
+    def summary(self) -> dict[str, Repetition]:
+        """The repetition in each variant."""
         return summarise([self])
 
 
-def summarise(parts: Iterable[Redundancy]) -> dict[str, dict[str, float | int | None]]:
+def summarise(parts: Iterable[Redundancy]) -> dict[str, Repetition]:
     """The summary of several counts together, as of all streams."""
-    found = [part._digests for part in parts]
-    result: dict[str, dict[str, float | int | None]] = {}
-    for name in found[0] if found else VARIANTS:
-        chunks = [chunk for digests in found for chunk in digests[name]]
+    counts = [part._digests for part in parts]
+    summary: dict[str, Repetition] = {}
+    for name in counts[0] if counts else VARIANTS:
+        chunks = [chunk for digests in counts for chunk in digests[name]]
         every = np.concatenate([np.zeros(0, np.uint64), *chunks])
         unique = len(np.unique(every))
         redundancy = 1 - unique / len(every) if len(every) else None
-        result[name] = {"n": len(every), "unique": unique, "redundancy": redundancy}
-    return result
+        summary[name] = Repetition(len(every), unique, redundancy)
+    return summary
 
 
 def _digests(texts: pa.Array) -> npt.NDArray[np.uint64]:
@@ -67,5 +76,5 @@ def _digests(texts: pa.Array) -> npt.NDArray[np.uint64]:
     _, offsets, data = large.buffers()
     bounds = np.frombuffer(offsets, np.int64)[large.offset : large.offset + len(large) + 1].tolist()
     view, blake = memoryview(data or b""), hashlib.blake2b
-    found = [blake(view[i:j], digest_size=8).digest() for i, j in itertools.pairwise(bounds)]
-    return np.frombuffer(b"".join(found), dtype=np.uint64)
+    digests = [blake(view[i:j], digest_size=8).digest() for i, j in itertools.pairwise(bounds)]
+    return np.frombuffer(b"".join(digests), dtype=np.uint64)

@@ -142,4 +142,4 @@ def test_a_real_model_in_gguf_writes_sentences() -> None:
     own = score_captions(texts, shares, [row.mask for row in rows]).to_pylist()
     assert any(scores["chair_i"] > 0 and scores["contradictions"] for scores in own)
     nulls = null_grounding(texts, shares)
-    assert nulls["own"] > nulls["shuffled"] + 0.1
+    assert nulls.own > nulls.shuffled + 0.1

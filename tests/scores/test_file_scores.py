@@ -31,7 +31,7 @@ def make(path, copies=4):
 
 
 def test_the_summary_counts_and_averages_each_stream_and_all(tmp_path):
-    summary = score_file(make(tmp_path / "c.csv"), text=("own", "same"))
+    summary = score_file(make(tmp_path / "c.csv"), text=("own", "same")).as_json()
     own, same, both = (summary["streams"][name] for name in ("own", "same", "all"))
     assert summary["composition"] == "percent"
     assert (own["n"], own["unique"], own["redundancy"]) == (12, 12, 0)
@@ -61,9 +61,9 @@ def test_one_row_per_caption_with_its_id_and_stream(tmp_path):
 
 def test_batches_and_workers_make_no_difference(tmp_path, monkeypatch):
     file = make(tmp_path / "c.csv", copies=10)
-    one = score_file(file, text=("own",), out=tmp_path / "one.csv")
+    one = score_file(file, text=("own",), out=tmp_path / "one.csv").as_json()
     monkeypatch.setattr(file_scores, "BATCH", 7)
-    many = score_file(file, text=("own",), out=tmp_path / "many.csv", workers=2)
+    many = score_file(file, text=("own",), out=tmp_path / "many.csv", workers=2).as_json()
     assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "many.csv").read_bytes()
     assert one["streams"]["own"]["unique"] == many["streams"]["own"]["unique"]
     assert one["streams"]["own"]["means"] == pytest.approx(many["streams"]["own"]["means"])
@@ -72,7 +72,7 @@ def test_batches_and_workers_make_no_difference(tmp_path, monkeypatch):
 def test_without_class_columns_only_the_words_are_scored(tmp_path):
     file = tmp_path / "c.jsonl"
     file.write_text('{"text": "Forest (86%)."}\n{"text": "forest (86%)"}\n{"text": null}\n')
-    summary = score_file(file, out=tmp_path / "s.jsonl")
+    summary = score_file(file, out=tmp_path / "s.jsonl").as_json()
     found = summary["streams"]["text"]
     assert (found["n"], found["missing"], found["scored"]) == (2, 1, 0)
     assert found["near_duplicate_redundancy"] == 0.5
@@ -89,7 +89,7 @@ def test_a_source_column_lets_the_source_leak_show(tmp_path):
     rows += [f"{i},real,A forest {i % 7} on a hill" for i in range(30)]
     file = tmp_path / "c.csv"
     file.write_text("\n".join(rows) + "\n")
-    leak = score_file(file)["streams"]["text"]["source_leak"]
+    leak = score_file(file).as_json()["streams"]["text"]["source_leak"]
     assert leak["auc"] == 1
     assert (leak["n_real"], leak["n_synthetic"]) == (30, 30)
 
@@ -105,9 +105,9 @@ def test_captions_of_one_tile_stand_in_one_fold(tmp_path):
         rows += [{"filename": f"{i}.png", "kind": kind, "text": f"Scene {word}", **shares}] * 5
     file = tmp_path / "c.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    apart = score_file(file)["streams"]["text"]
+    apart = score_file(file).as_json()["streams"]["text"]
     file.write_text("".join(json.dumps({**row, "filename": None}) + "\n" for row in rows))
-    mixed = score_file(file)["streams"]["text"]
+    mixed = score_file(file).as_json()["streams"]["text"]
     assert mixed["structural_leakage"]["r2_text"] > 0.9
     assert apart["structural_leakage"]["r2_text"] < 0.1
     assert mixed["source_leak"]["auc"] > 0.95

@@ -10,7 +10,7 @@ import pytest
 from builder.core.errors import ArasError
 from builder.land.classes import CLASSES
 from builder.scores.caption_scores import SCORES, score_captions
-from builder.scores.leakage import null_grounding
+from builder.scores.leakage import NullGrounding, null_grounding
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "aras400k_captions"
 
@@ -151,10 +151,10 @@ def test_nulls_are_below_the_own_tile_and_the_same_class_null_is_the_harder_one(
     tilted = [{**STEPPE, "Grass": 79 - i, "Tree": 15 + i} for i in range(10)]
     rows = [shares(p) for steppe in tilted for p in (steppe, FARMS)]
     nulls = null_grounding(texts, rows, seed=3)
-    assert nulls["own"] > nulls["shuffled_same_dominant"] - 0.01 > nulls["shuffled"]
+    assert nulls.own > nulls.shuffled_same_dominant - 0.01 > nulls.shuffled
     assert nulls == null_grounding(texts, rows, seed=3)
     alone = null_grounding(["Forest."], [shares({"Tree": 100})])
-    assert alone == {"own": 1.0, "shuffled": None, "shuffled_same_dominant": None}
+    assert alone == NullGrounding(own=1.0, shuffled=None, shuffled_same_dominant=None)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the shared caption rows are not here")
@@ -165,7 +165,7 @@ def test_real_streams_that_saw_the_composition_are_better_grounded_than_those_th
     for stream in ("text_qwen3-4b", "hybrid_qwen3-vl-8b", "vision_qwen3-vl-8b"):
         texts = [row[stream] for row in rows]
         nulls = null_grounding(texts, composition)
-        mean[stream] = nulls["own"]
-        assert nulls["own"] > nulls["shuffled_same_dominant"]
+        mean[stream] = nulls.own
+        assert nulls.own > nulls.shuffled_same_dominant
     assert min(mean["text_qwen3-4b"], mean["hybrid_qwen3-vl-8b"]) > 0.9
     assert mean["vision_qwen3-vl-8b"] < 0.7

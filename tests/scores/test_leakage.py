@@ -23,21 +23,21 @@ def test_words_that_follow_the_composition_give_it_away_without_any_digit():
     shares = tiles(400)
     leading = [" ".join(WORDS[k] for k in np.argsort(-p)[:2]) + " 57%" for p in shares]
     found = structural_leakage(leading, shares, image_features=shares)
-    assert found["r2_text"] > 0.6
-    assert found["r2_image"] > 0.99
+    assert found.r2_text > 0.6
+    assert found.r2_image > 0.99
 
 
 def test_words_at_random_give_nothing_away():
     shares = tiles(400)
     draw = np.random.default_rng(1)
     texts = [" ".join(draw.choice(WORDS, 2)) for _ in shares]
-    assert structural_leakage(texts, shares)["r2_text"] < 0.05
+    assert structural_leakage(texts, shares).r2_text < 0.05
 
 
 def test_numbers_alone_give_nothing_away():
     shares = tiles(200)
     texts = [" ".join(f"{100 * x:.0f}%" for x in p) + " of land" for p in shares]
-    assert structural_leakage(texts, shares)["r2_text"] < 0.05
+    assert structural_leakage(texts, shares).r2_text < 0.05
 
 
 def test_captions_of_one_tile_do_not_stand_on_both_sides_of_a_fold():
@@ -47,7 +47,7 @@ def test_captions_of_one_tile_do_not_stand_on_both_sides_of_a_fold():
     texts = [f"Landscape {name * 3}" for name in names]
     apart = structural_leakage(texts, shares, groups=list(names))
     mixed = structural_leakage(texts, shares)
-    assert mixed["r2_text"] > 0.5 > 0.1 > apart["r2_text"]
+    assert mixed.r2_text > 0.5 > 0.1 > apart.r2_text
 
 
 def test_a_large_set_is_measured_on_a_draw_of_it(monkeypatch):
@@ -56,10 +56,10 @@ def test_a_large_set_is_measured_on_a_draw_of_it(monkeypatch):
     whole = structural_leakage(texts, shares, shares)
     monkeypatch.setattr(leakage, "MOST", 300)
     drawn = structural_leakage(texts, shares, shares)
-    assert (whole["n"], drawn["n"]) == (600, 300)
-    assert drawn["r2_text"] == pytest.approx(whole["r2_text"], abs=0.1)
-    assert drawn["r2_image"] > 0.99
-    assert structural_leakage(texts, shares, seed=1)["r2_text"] != drawn["r2_text"]
+    assert (whole.n, drawn.n) == (600, 300)
+    assert drawn.r2_text == pytest.approx(whole.r2_text, abs=0.1)
+    assert drawn.r2_image > 0.99
+    assert structural_leakage(texts, shares, seed=1).r2_text != drawn.r2_text
 
 
 def test_captions_of_one_tile_tell_its_source_on_one_side_of_a_fold_only():
@@ -67,29 +67,29 @@ def test_captions_of_one_tile_tell_its_source_on_one_side_of_a_fold_only():
     names = np.repeat([f"{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(60)], 4)
     source = np.repeat(draw.random(60) < 0.5, 4)
     texts = [f"Landscape {name * 3}" for name in names]
-    assert source_leak(texts, source)["auc"] > 0.95
-    assert source_leak(texts, source, groups=list(names))["auc"] < 0.6
+    assert source_leak(texts, source).auc > 0.95
+    assert source_leak(texts, source, groups=list(names)).auc < 0.6
     few = source_leak(texts[:40], source[:40], groups=list(names[:40]))
-    assert few["auc"] is None  # ten tiles, in forty captions
+    assert few.auc is None  # ten tiles, in forty captions
 
 
 def test_an_opening_formula_tells_the_source_and_is_listed():
     texts = ["This satellite image shows forest"] * 40 + ["Forest covers the scene"] * 40
     found = source_leak(texts, [True] * 40 + [False] * 40)
-    assert found["auc"] == 1
-    assert "satellite" in dict(found["telling"]["synthetic"])
-    assert "scene" in dict(found["telling"]["real"])
+    assert found.auc == 1
+    assert "satellite" in dict(found.telling["synthetic"])
+    assert "scene" in dict(found.telling["real"])
 
 
 def test_the_same_words_on_both_sides_leak_no_source():
     draw = np.random.default_rng(0)
     texts = [" ".join(draw.choice(WORDS, 4)) for _ in range(600)]
-    assert source_leak(texts, draw.random(600) < 0.5)["auc"] == pytest.approx(0.5, abs=0.08)
+    assert source_leak(texts, draw.random(600) < 0.5).auc == pytest.approx(0.5, abs=0.08)
 
 
 def test_too_few_captions_give_no_number():
-    assert source_leak(["a forest"] * 9, [True] * 8 + [False])["auc"] is None
-    assert structural_leakage(["a forest"] * 9, tiles(9))["r2_text"] is None
+    assert source_leak(["a forest"] * 9, [True] * 8 + [False]).auc is None
+    assert structural_leakage(["a forest"] * 9, tiles(9)).r2_text is None
 
 
 def test_the_models_are_deterministic():

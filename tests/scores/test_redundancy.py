@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from builder.scores.redundancy import VARIANTS, Redundancy, summarise
+from builder.scores.redundancy import VARIANTS, Redundancy, Repetition, summarise
 
 TEXTS = [
     "Forest covers 86% of it.",
@@ -25,7 +25,7 @@ def counted(*batches):
 
 
 def test_each_variant_merges_what_its_name_says():
-    unique = {name: one["unique"] for name, one in counted(TEXTS).summary().items()}
+    unique = {name: one.unique for name, one in counted(TEXTS).summary().items()}
     assert unique == {
         "raw": 7,
         "lowercase_single_space": 6,  # "forest  covers"
@@ -37,7 +37,7 @@ def test_each_variant_merges_what_its_name_says():
 
 def test_redundancy_is_one_minus_unique_over_total():
     raw = counted(TEXTS).summary()["raw"]
-    assert (raw["n"], raw["redundancy"]) == (8, pytest.approx(1 - 7 / 8))
+    assert (raw.n, raw.redundancy) == (8, pytest.approx(1 - 7 / 8))
 
 
 def test_batches_and_nulls_make_no_difference():
@@ -53,8 +53,8 @@ def test_sliced_arrays_are_counted_from_their_own_start():
 
 def test_several_streams_are_counted_together():
     both = summarise([counted(["a", "b"]), counted(["b", "c"])])
-    assert both["raw"] == {"n": 4, "unique": 3, "redundancy": 0.25}
+    assert both["raw"] == Repetition(n=4, unique=3, redundancy=0.25)
 
 
 def test_no_captions_have_no_redundancy():
-    assert Redundancy().summary()["raw"] == {"n": 0, "unique": 0, "redundancy": None}
+    assert Redundancy().summary()["raw"] == Repetition(n=0, unique=0, redundancy=None)
