@@ -126,7 +126,7 @@ class ModelSection(Section):
 
 
 def weights_of(ask: Ask, running: Running) -> Weights:
-    """The model that a stream asks, found and pinned as every model is."""
+    """Where the model of a stream lies, and what pins it."""
     return Weights(ask.model, ask.revision, running.path, running.cache)
 
 

@@ -65,23 +65,23 @@ class Results:
     """The backend of an offline batch: answers rows from result files instead of asking.
 
     A row that the files do not hold fails with an error that says so, and is asked again by the
-    next run or the next export. Raises ArasError naming file and line for what is no result
-    file, and when none of the results belongs to this stream's prompt, model and decoding.
+    next run or the next export. Raises ArasError naming file and line for what is not a
+    result file, and when none of the results belongs to this stream's prompt, model and decoding.
     """
 
     def __init__(self, ask: Ask, files: Sequence[Path]) -> None:
         self.ask, self.model, self.revision = ask, ask.model, ask.revision
         self.answers: dict[str, Answer] = {}
         mine, others = f"{tag(ask)}:", 0
-        for path, number, told in _lines(files):
-            name = told.get("custom_id") if isinstance(told, dict) else None
-            if not isinstance(name, str) or not ("response" in told or "error" in told):
+        for path, number, result in _lines(files):
+            name = result.get("custom_id") if isinstance(result, dict) else None
+            if not isinstance(name, str) or not ("response" in result or "error" in result):
                 raise ArasError(
-                    f"{path}, line {number}: is no result of a batch (custom_id and response or "
-                    "error wanted)"
+                    f"{path}, line {number}: is not a result of a batch: expected custom_id, and "
+                    "response or error"
                 )
             if name.startswith(mine):
-                self.answers[name[len(mine) :]] = self._read(told)
+                self.answers[name[len(mine) :]] = self._read(result)
             else:
                 others += 1
         if not self.answers:
@@ -99,10 +99,10 @@ class Results:
         missing = Answer(None, "the batch's result files hold no answer to this row")
         return [self.answers.get(request.id, missing) for request in requests]
 
-    def _read(self, told: dict[str, Any]) -> Answer:
-        response = told.get("response")
-        if told.get("error") or not isinstance(response, dict):
-            return Answer(None, f"the batch says: {short(told.get('error'))}")
+    def _read(self, result: dict[str, Any]) -> Answer:
+        response = result.get("response")
+        if result.get("error") or not isinstance(response, dict):
+            return Answer(None, f"the batch says: {short(result.get('error'))}")
         status = response.get("status_code", 200)
         if status != 200:
             return Answer(None, f"the batch answers {short(status)}: {short(response.get('body'))}")
@@ -113,10 +113,10 @@ def result_files(path: Path) -> tuple[Path, ...]:
     """A result file, or the .jsonl files of a folder, sorted. Raises ArasError for none."""
     if path.is_file():
         return (path.absolute(),)
-    found = tuple(sorted(one.absolute() for one in path.glob("[!.]*.jsonl")))
-    if not found:
+    files = tuple(sorted(file.absolute() for file in path.glob("[!.]*.jsonl")))
+    if not files:
         raise ArasError(f"{path}: is neither a result file nor a folder with .jsonl files")
-    return found
+    return files
 
 
 def _lines(files: Sequence[Path]) -> Iterator[tuple[Path, int, Any]]:

@@ -41,8 +41,8 @@ def decoding_of(ask: Ask, own: Any) -> Decoding:
         given = (own.temperature, own.top_p, own.top_k)
         # transformers fills in these where a generation config that samples leaves them out
         temperature, top_p, top_k = (
-            default if one is None else one
-            for one, default in zip(given, (1.0, 1.0, 50), strict=True)
+            default if value is None else value
+            for value, default in zip(given, (1.0, 1.0, 50), strict=True)
         )
         return Decoding(float(temperature), float(top_p), int(top_k))
     return Decoding()
@@ -119,7 +119,7 @@ def end_tokens(network: Any, tokenizer: Any) -> frozenset[int]:
     ids = {*(given if isinstance(given, list) else [given]), tokenizer.eos_token_id} - {None}
     if not ids:
         raise ArasError(
-            "the model names no end token (eos_token_id), so a whole caption cannot be told from "
+            "the model names no end token (eos_token_id), so a whole caption looks like "
             "a cut one; set it in the model's generation_config.json"
         )
     return frozenset(ids)
@@ -362,12 +362,12 @@ class Local:
             left = []
             for start in range(0, len(order), self.running.batch):
                 part = order[start : start + self.running.batch]
-                found = self._batch([chats[i] for i in part], [requests[i].seed for i in part])
-                for i, answer in zip(part, found, strict=True):
+                written = self._batch([chats[i] for i in part], [requests[i].seed for i in part])
+                for i, answer in zip(part, written, strict=True):
                     answers[i] = answer
                 left += [i for i in part if answers[i] is None]
             order = left
-        return [one for one in answers if one is not None]
+        return [answer for answer in answers if answer is not None]
 
     def _chat(self, request: Request) -> Chat:
         text = prompts.render(self.ask.prompt, self.ask.sees, request)

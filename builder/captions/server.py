@@ -47,32 +47,32 @@ def body(ask: Ask, request: Request) -> dict[str, Any]:
     messages = [{"role": "user", "content": content}]
     if ask.system:
         messages.insert(0, {"role": "system", "content": ask.system})
-    made: dict[str, Any] = {"model": ask.model, "messages": messages}
+    payload: dict[str, Any] = {"model": ask.model, "messages": messages}
     extra = json.loads(ask.extra)
     if "max_completion_tokens" not in extra:  # the newer name of the same limit
-        made["max_tokens"] = ask.max_new_tokens
+        payload["max_tokens"] = ask.max_new_tokens
     if ask.decoding == "greedy":
-        made["temperature"] = 0
+        payload["temperature"] = 0
     if ask.decoding == "sample":
-        made |= {"temperature": ask.temperature, "top_p": ask.top_p}
+        payload |= {"temperature": ask.temperature, "top_p": ask.top_p}
         if ask.top_k:
-            made["top_k"] = ask.top_k
+            payload["top_k"] = ask.top_k
     if ask.decoding != "greedy":
-        made["seed"] = request.seed % _SEEDS
-    return {**made, **extra}
+        payload["seed"] = request.seed % _SEEDS
+    return {**payload, **extra}
 
 
-def read_answer(told: Any, limit: int) -> Answer:
+def read_answer(completion: Any, limit: int) -> Answer:
     """A server's chat completion as an answer; whatever is not one is an error of that row.
 
     ``limit`` is the asked max_new_tokens, for the message of a cut text.
     """
     try:
-        choice = told["choices"][0]
+        choice = completion["choices"][0]
         text, finish = choice["message"]["content"], choice["finish_reason"]
     except (KeyError, IndexError, TypeError):
-        return Answer(None, f"the server's answer is no chat completion: {short(told)}")
-    used = told.get("usage")
+        return Answer(None, f"the server's answer is not a chat completion: {short(completion)}")
+    used = completion.get("usage")
     used = used if isinstance(used, dict) else {}
     counts = {
         name: used[key]
@@ -84,13 +84,13 @@ def read_answer(told: Any, limit: int) -> Answer:
     elif finish not in WHOLE:
         why = f"the server ended the text with finish_reason = {(finish and short(finish))!r}"
     elif text is not None and not isinstance(text, str):
-        why = f"the server's answer is no text: {short(text)}"
+        why = f"the server's answer is not a text: {short(text)}"
     else:
         text = tidy(text or "")
         why = flaw(text)
     if why:
         return Answer(None, why, flawed=True, counts=counts)
-    name = told.get("model")
+    name = completion.get("model")
     return Answer(text, revision=short(name) if isinstance(name, str) else None, counts=counts)
 
 
@@ -130,9 +130,9 @@ class Server:
             except BaseException:
                 closed.set()
                 raise
-        whole = [one for one in answers if one is not None]
-        if closed.is_set() and not any(one.text or one.flawed for one in whole):
-            raise WorkFailed(next(one.error for one in whole if one.error) or "")
+        whole = [answer for answer in answers if answer is not None]
+        if closed.is_set() and not any(answer.text or answer.flawed for answer in whole):
+            raise WorkFailed(next(answer.error for answer in whole if answer.error) or "")
         return whole
 
     def _ask(self, request: Request, closed: threading.Event, alive: threading.Event) -> Answer:
@@ -140,7 +140,9 @@ class Server:
             return Answer(None, f"not asked: {self.running.base_url} no longer answers")
         try:
             payload = body(self.ask, request)
-            told = retrying(lambda: self._post(payload, closed), attempts=self.running.retries + 1)
+            completion = retrying(
+                lambda: self._post(payload, closed), attempts=self.running.retries + 1
+            )
         except ArasError as error:
             return Answer(None, str(error))
         except (http.RequestException, OSError) as error:
@@ -148,7 +150,7 @@ class Server:
             if status_of(error) in _FATAL or _unreachable(error) or hung:
                 closed.set()
             return Answer(None, self._words(error))
-        return read_answer(told, self.ask.max_new_tokens)
+        return read_answer(completion, self.ask.max_new_tokens)
 
     def _post(self, payload: dict[str, Any], closed: threading.Event) -> Any:
         """The decoded answer. Raises what requests raises, and ArasError for what is not JSON."""
@@ -225,8 +227,8 @@ def _unreachable(error: BaseException) -> bool:
 def _server_words(response: http.Response) -> str:
     """The message inside an error answer, or the beginning of whatever it is."""
     try:
-        told = response.json()
-        inner = told.get("error", told)
+        message = response.json()
+        inner = message.get("error", message)
         text = inner["message"] if isinstance(inner, dict) else inner
     except (ValueError, KeyError, AttributeError, RecursionError):
         text = response.text

@@ -55,7 +55,7 @@ class Template:
         return f"{self.style}: {STYLES[self.style]}"
 
     def caption(self, requests: Sequence[Request]) -> list[Answer]:
-        return [Answer(self._write(one)) for one in requests]
+        return [Answer(self._write(request)) for request in requests]
 
     def _write(self, request: Request) -> str:
         if request.pixels is None or request.mask is None:

@@ -361,7 +361,7 @@ METADATA_NAMES = tuple(column.name for column in COLUMNS if column.name not in B
 OTHERS = {"controls": CONTROL_COLUMNS, "embeddings": EMBEDDING_COLUMNS}
 """Configs whose rows are not those of the release."""
 
-_FIELDS = {one.name: one for columns in OTHERS.values() for one in columns} | BY_NAME
+_FIELDS = {column.name: column for columns in OTHERS.values() for column in columns} | BY_NAME
 
 
 def columns_of(config: str) -> tuple[Column, ...]:
@@ -393,8 +393,8 @@ def features(names: Sequence[str]) -> Any:
             return datasets.Image()
         if column.labels:
             return datasets.ClassLabel(names=list(column.labels))
-        one = datasets.Features.from_arrow_schema(pa.schema([("x", column.type)]))
-        return one["x"]
+        read = datasets.Features.from_arrow_schema(pa.schema([("x", column.type)]))
+        return read["x"]
 
     return datasets.Features({name: feature(_FIELDS[name]) for name in names})
 

@@ -1,4 +1,4 @@
-"""What a model is told: land cover in words, Jinja prompts, and the presets of known streams."""
+"""What a model is asked: land cover in words, Jinja prompts, and the presets of known streams."""
 
 import functools
 from collections.abc import Sequence

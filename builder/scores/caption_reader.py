@@ -59,10 +59,14 @@ def find_columns(path: Path, names: Sequence[str], text: Sequence[str], row: Row
         if wanted not in names:
             raise ArasError(f"{path}: no column {wanted!r}; its columns are {listed}")
     texts = tuple(text) or tuple(name for name in OFFICIAL_STREAMS if name in names)
-    texts = texts or tuple(one for one in names if one.startswith("caption_") and one != _SCORES)
+    texts = texts or tuple(
+        name for name in names if name.startswith("caption_") and name != _SCORES
+    )
     texts = texts or tuple(name for name in _TEXT_NAMES if name in names)[:1]
     if not texts:
-        raise ArasError(f"{path}: no caption column found among {listed}; name it with --text")
+        raise ArasError(
+            f"{path}: none of the columns {listed} is known to hold captions; name it with --text"
+        )
     structs = [name for name in ("pixels", "percent") if isinstance(row.get(name), dict)]
     unknown = [name for name in ("pixels", "percent") if name in row and row[name] is None]
     composition = _class_columns(path, names) or (*structs, *unknown)[:1]
@@ -78,14 +82,14 @@ def _class_columns(path: Path, names: Sequence[str]) -> tuple[str, ...]:
     """The columns of the seven classes, whatever their case and hyphens; none where one is at most
     by chance named like a class. Raises ArasError for some without the others, and for two alike.
     """
-    found: dict[str, list[str]] = {}
+    spellings: dict[str, list[str]] = {}
     for name in names:
-        found.setdefault(fold(name), []).append(name)
-    columns = {one: found[fold(one)] for one in CLASSES if fold(one) in found}
+        spellings.setdefault(fold(name), []).append(name)
+    columns = {label: spellings[fold(label)] for label in CLASSES if fold(label) in spellings}
     if len(columns) < 2:
         return ()
-    if missing := [one for one in CLASSES if one not in columns]:
-        there = ", ".join(one for some in columns.values() for one in some)
+    if missing := [label for label in CLASSES if label not in columns]:
+        there = ", ".join(name for some in columns.values() for name in some)
         raise ArasError(
             f"{path}: has class columns {there}, but not {', '.join(missing)}; give all seven "
             "or none"
@@ -159,14 +163,14 @@ class Reader:
                     if value is not None or key not in seen:
                         new.setdefault(key, place)
                     seen[key] = value
-        found = find_columns(self.path, list(seen), self.text, seen)
-        if self.columns is not None and found != self.columns:
-            key = next(one for one in new if one in {*found.all} - {*self.columns.all})
+        columns = find_columns(self.path, list(seen), self.text, seen)
+        if self.columns is not None and columns != self.columns:
+            key = next(name for name in new if name in {*columns.all} - {*self.columns.all})
             raise ArasError(
                 f"{self.path}: {new[key]} has {key!r}, which no row of the batches before has; "
                 "give it to the first row too, null where it is not known, or leave it out"
             )
-        self.columns = found
+        self.columns = columns
 
     def _batch(self, first: int, chunk: list[tuple[str, Row]]) -> Batch:
         columns = self.columns
@@ -208,7 +212,7 @@ class Reader:
             return [math.nan] * len(CLASSES)
         where = f"{self.path}: {place}"
         if any(blank):
-            empty = [name for name, one in zip(names, blank, strict=True) if one]
+            empty = [name for name, is_blank in zip(names, blank, strict=True) if is_blank]
             raise ArasError(
                 f"{where}: no value for {', '.join(empty)}; fill all seven class columns, or none"
             )
@@ -285,8 +289,8 @@ def _csv_rows(path: Path, delimiter: str, reader: Reader) -> Iterator[tuple[str,
             yield f"line {lines.line_num}", dict(zip(names, values, strict=True))
     except csv.Error as error:
         raise ArasError(
-            f"{path}: the row that begins at line {start} is no CSV: {error}; a quote that opens a "
-            "field must close it, and quotes inside such a field are doubled"
+            f"{path}: the row that begins at line {start} is not CSV: {error}; a quote that opens "
+            "a field must close it, and quotes inside such a field are doubled"
         ) from error
 
 
@@ -298,7 +302,7 @@ def _json_rows(path: Path) -> Iterator[tuple[str, Row]]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise ArasError(
-                f"{path}: line {number} is no JSON: {error}; one object a line"
+                f"{path}: line {number} is not JSON: {error}; expected one object a line"
             ) from error
         if not isinstance(row, dict):
             raise ArasError(f"{path}: line {number} holds {type(row).__name__}, not an object")
@@ -319,8 +323,8 @@ def _parquet_rows(path: Path, reader: Reader) -> Iterator[tuple[str, Row]]:
             reader.columns = reader.columns or find_columns(path, names, reader.text, row)
             number = itertools.count(1)
             for batch in file.iter_batches(batch_size=4096, columns=reader.columns.all):
-                for one in batch.to_pylist():
-                    yield f"row {next(number)}", one
+                for record in batch.to_pylist():
+                    yield f"row {next(number)}", record
     except (pa.ArrowException, OSError) as error:
         raise ArasError(f"{path}: cannot be read as Parquet: {error}") from error
 
@@ -328,9 +332,9 @@ def _parquet_rows(path: Path, reader: Reader) -> Iterator[tuple[str, Row]]:
 def _texts(column: str, value: Any, where: str) -> Iterator[tuple[str, str | None]]:
     """(stream, text) of one cell: a string, {text}, or a list of {stream, text} or of strings."""
     if isinstance(value, list):
-        for i, one in enumerate(value):
-            name = one.get("stream") if isinstance(one, dict) else None
-            yield from _texts(name or f"{column}[{i}]", one, where)
+        for i, item in enumerate(value):
+            name = item.get("stream") if isinstance(item, dict) else None
+            yield from _texts(name or f"{column}[{i}]", item, where)
     elif isinstance(value, dict):
         yield from _texts(column, value.get("text"), where)
     elif value is None:
@@ -348,7 +352,8 @@ def _texts(column: str, value: Any, where: str) -> Iterator[tuple[str, str | Non
         yield column, value if value.strip(" \t\r\n") else None
     else:
         raise ArasError(
-            f"{where}, column {column}: {value!r} is no text; name the caption column with --text"
+            f"{where}, column {column}: {value!r} is not a text; "
+            "name the caption column with --text"
         )
 
 

@@ -35,8 +35,8 @@ COMPUTED: dict[str, Callable[[Captions], pa.Array]] = {
     "mentioned": mentioned,
     "contradictions": contradictions,
 }
-"""Score of the stage ``score`` → its column, one value a caption. What a score is, and where it
-is shown, stands in `builder.land.score_columns`."""
+"""Score of the stage ``score`` → its column, one value a caption. `builder.land.score_columns`
+says what a score is and where it is shown."""
 
 SCORES = pa.schema([(name, score.type) for name, score in scores_of("score").items()])
 """Columns of `score_captions`; docs/caption-scores.md says what each means."""

@@ -94,13 +94,13 @@ def _attach(text: Scan, lexicon: Lexicon, reading: Reading) -> None:
             text.last = None
         if kind == MENTION:
             if i in text.at:
-                one = text.at[i]
-                qualify(text, one)
+                mention = text.at[i]
+                qualify(text, mention)
                 if waiting is not None:
-                    one.regions.append((values[waiting], words[waiting]))
+                    mention.regions.append((values[waiting], words[waiting]))
                     waiting = None
-                if not one.aside:
-                    text.last = one
+                if not mention.aside:
+                    text.last = mention
         elif kind == END:
             text.last, waiting = None, None
         elif kind in (STRONG, PART_CUE, LINK, AFTER):
@@ -116,8 +116,8 @@ def _attach(text: Scan, lexicon: Lexicon, reading: Reading) -> None:
                 gap = "" if target.at == i + 1 else " …"
                 target.negated, target.aside = words[i] + gap, bool(values[i])
         elif kind == ABSENT:
-            for one in subjects(text):
-                one.negated, one.negated_after = words[i], True
+            for mention in subjects(text):
+                mention.negated, mention.negated_after = words[i], True
         elif kind == PERCENT:
             reading.numbers.extend(sorted({*values[i][:2]}))
             reading.percentages.append(percentages.percentage(text, i, lexicon))
@@ -137,44 +137,50 @@ def _claims(text: Scan, lexicon: Lexicon) -> dict[Claim, str]:
     claims: dict[Claim, str] = {}
     add = claims.setdefault
     dominant: dict[int, list[Mention]] = {}
-    for one in text.mentions:
-        cue, bits = one.cue, one.bits
+    for mention in text.mentions:
+        cue, bits = mention.cue, mention.bits
         group = bits & (bits - 1)
-        if one.aside:
+        if mention.aside:
             continue
-        if one.percent is not None and one.percent[0] <= 0 and one.percent[1] <= ZERO:
-            one.negated = one.negated or one.percent_words  # "0 % water"
+        if mention.percent is not None and mention.percent[0] <= 0 and mention.percent[1] <= ZERO:
+            mention.negated = mention.negated or mention.percent_words  # "0 % water"
             cue = None
-        if one.negated:
-            said = f"{one.word} {one.negated}" if one.negated_after else f"{one.negated} {one.word}"
+        if mention.negated:
+            said = (
+                f"{mention.word} {mention.negated}"
+                if mention.negated_after
+                else f"{mention.negated} {mention.word}"
+            )
             if cue is not None and cue.low > lexicon.presence / 2:  # "no significant water"
-                if not one.regions:
-                    add((QUANTITY, bits, 0.0, cue.low), f"{one.negated} {one.words}")
-            elif one.regions:
-                for region, words in one.regions:
+                if not mention.regions:
+                    add((QUANTITY, bits, 0.0, cue.low), f"{mention.negated} {mention.words}")
+            elif mention.regions:
+                for region, words in mention.regions:
                     add((LOCAL_ABSENCE, bits, region, 0.0), f"{said} {words}")
             else:
                 add((ABSENCE, bits, 0.0, 0.0), said)
             continue
         named = not group and not (cue is not None and cue.nearly_none)
         if named:
-            add((PRESENCE, bits, 0.0, 0.0), one.word)
-        leads = one.dominance_at >= 0 and (cue is None or cue.high > lexicon.dominant.low)
+            add((PRESENCE, bits, 0.0, 0.0), mention.word)
+        leads = mention.dominance_at >= 0 and (cue is None or cue.high > lexicon.dominant.low)
         if leads:  # not in "dominated by sparsely vegetated hills"
-            dominant.setdefault(one.dominance_at, []).append(one)
-        if cue is not None and one.strength > (DERIVED if leads or group else 0):
-            add((QUANTITY, bits, cue.low, cue.high), one.words)
-        if one.percent is not None:
-            add((QUANTITY, bits, *one.percent), one.percent_words)
+            dominant.setdefault(mention.dominance_at, []).append(mention)
+        if cue is not None and mention.strength > (DERIVED if leads or group else 0):
+            add((QUANTITY, bits, cue.low, cue.high), mention.words)
+        if mention.percent is not None:
+            add((QUANTITY, bits, *mention.percent), mention.percent_words)
         if named:
-            for region, words in one.regions:
+            for region, words in mention.regions:
                 add((LAYOUT, bits, region, 0.0), words)
     for bits, interval, words in text.sums:
         add((QUANTITY, bits, *interval), words)
     for at, together in dominant.items():
-        for one in together:
-            add((DOMINANCE, one.bits, len(together), 0.0), text.words[at])
-        if any(one.strength == DERIVED for one in together):  # "A and B dominate": their sum does
+        for mention in together:
+            add((DOMINANCE, mention.bits, len(together), 0.0), text.words[at])
+        if any(
+            mention.strength == DERIVED for mention in together
+        ):  # "A and B dominate": their sum does
             low, high = lexicon.dominant.low, lexicon.dominant.high
             add((QUANTITY, union(together), low, high), text.words[at])
     return claims
@@ -235,7 +241,7 @@ def read_claims(texts: Sequence[str | None], lexicon: Lexicon | None = None) -> 
         for place, k in enumerate(reading.mentioned):
             order[i, k] = place
         numbers += [(i, number) for number in reading.numbers]
-        percents += [(i, *one) for one in reading.percentages]
+        percents += [(i, *interval) for interval in reading.percentages]
     table = np.array(flat, dtype=np.float64).reshape(-1, 4)
     numeral = np.array(numbers, dtype=np.float64).reshape(-1, 2)
     percent = np.array(percents, dtype=np.float64).reshape(-1, 4)

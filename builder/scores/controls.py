@@ -97,7 +97,7 @@ def control_captions(
     def each(mask: Callable[[str], str]) -> list[str | None]:
         return [None if text is None else mask(text) for text in texts]
 
-    made: dict[str, list[str | None]] = {
+    controls: dict[str, list[str | None]] = {
         "shuffled": shuffled(ids, texts, seed=seed),
         "wrong_class": wrong_class(ids, texts, compositions, seed=seed),
         "digits_masked": each(digits_masked),
@@ -106,23 +106,25 @@ def control_captions(
     }
     return pa.table(
         {
-            "id": pa.array(list(ids) * len(made), pa.string()),
-            "control": pa.array([name for name in made for _ in texts], pa.string()),
-            "text": pa.array([text for column in made.values() for text in column], pa.string()),
+            "id": pa.array(list(ids) * len(controls), pa.string()),
+            "control": pa.array([name for name in controls for _ in texts], pa.string()),
+            "text": pa.array(
+                [text for column in controls.values() for text in column], pa.string()
+            ),
         }
     )
 
 
 def _order(ids: Sequence[str], seed: int) -> list[int]:
-    keys = [hashlib.sha256(f"{seed}\0{one}".encode()).digest() for one in ids]
+    keys = [hashlib.sha256(f"{seed}\0{id_}".encode()).digest() for id_ in ids]
     return sorted(range(len(ids)), key=keys.__getitem__)
 
 
 def _class_spans(text: str, lexicon: Lexicon) -> list[tuple[int, int]]:
     """Where the class phrases stand in ``text``; plain lower case, so that places hold."""
     lower = text.lower() if len(text.lower()) == len(text) else text
-    found = list(TOKEN.finditer(lower))
-    tokens = [(lexicon.single.get(one.group()), one.start(), one.end()) for one in found]
-    for i, end, token in reversed(lexicon.phrases_in([one.group() for one in found])):
+    words = list(TOKEN.finditer(lower))
+    tokens = [(lexicon.single.get(word.group()), word.start(), word.end()) for word in words]
+    for i, end, token in reversed(lexicon.phrases_in([word.group() for word in words])):
         tokens[i:end] = [(token, tokens[i][1], tokens[end - 1][2])]
     return [(start, end) for token, start, end in tokens if token and token[0] == MENTION]

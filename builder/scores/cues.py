@@ -98,32 +98,34 @@ def quantity(scan: Scan, i: int) -> None:
     elif (cue.fraction or cue.low >= 0.5) and is_sum(scan, at, i):
         scan.sums.append((union(subjects(scan)), (cue.low, cue.high), scan.words[i]))
     elif predicate or before in (COPULA, COVERAGE, DOMINATES) or after == PREPOSITION:
-        for one in subjects(scan):
-            if not one.strength or (one is scan.last and one.strength < strength):
-                one.claim(cue, strength, scan.words[i])
+        for mention in subjects(scan):
+            if not mention.strength or (mention is scan.last and mention.strength < strength):
+                mention.claim(cue, strength, scan.words[i])
 
 
 def dominance(scan: Scan, i: int) -> None:
     """Attach "predominantly", "dominates", "the main land use"."""
     kinds, last = scan.kinds, scan.last
-    found: list[Mention | None] = []
+    leading: list[Mention | None] = []
     if kinds[i] == DOMINATES:
         if last and (STOP not in kinds[last.at : i] or kinds[i - 1] == RELATIVE):
-            found = [one for one in subjects(scan) if one is last or not one.strength]
+            leading = [
+                mention for mention in subjects(scan) if mention is last or not mention.strength
+            ]
     elif kinds[i] == DOMINANT_USE:
-        found = [ahead(scan, i + 1, adverb=True) if kinds[i + 1] == COPULA else last]
+        leading = [ahead(scan, i + 1, adverb=True) if kinds[i + 1] == COPULA else last]
     else:
-        found = [ahead(scan, i, adverb=True)]
+        leading = [ahead(scan, i, adverb=True)]
         if (
-            found == [None]
+            leading == [None]
             and kinds[_before(scan, i)] == COPULA
             and scan.words[i].endswith("dominant")
         ):
-            found = list(subjects(scan))
-    for one in found:
-        if one is not None:
-            one.dominance_at = i
-            one.claim(scan.values[i], DERIVED, scan.words[i])
+            leading = list(subjects(scan))
+    for mention in leading:
+        if mention is not None:
+            mention.dominance_at = i
+            mention.claim(scan.values[i], DERIVED, scan.words[i])
 
 
 def not_dominant(scan: Scan, i: int) -> int:
@@ -140,9 +142,9 @@ def not_dominant(scan: Scan, i: int) -> int:
         or (said and kinds[at] == DOMINANT and kinds[at + 1] in _CLAUSE)
     ):
         return -1
-    for one in subjects(scan):
+    for mention in subjects(scan):
         cue = Quantity("not dominant", 0.0, scan.values[at].low)
-        one.claim(cue, OWN, f"{scan.words[i]} {scan.words[at]}")
+        mention.claim(cue, OWN, f"{scan.words[i]} {scan.words[at]}")
     return at
 
 
@@ -184,24 +186,24 @@ def percentage(scan: Scan, i: int, lexicon: Lexicon) -> tuple[float, float, int]
     while previous > 0 and kinds[previous] in (BOUND, PREPOSITION) and i - previous < 3:
         previous -= 1
     bracketed = previous >= 0 and kinds[previous] == OPEN
-    found: list[Mention | None] = [last]
+    mentions: list[Mention | None] = [last]
     if kinds[i + 1] in _LISTS and _shared_out(scan, i, lexicon):
         return *bounds, 0
     if kinds[i + 1] == EACH or (last is not None and EACH in kinds[last.at : i]):
-        found = list(subjects(scan))
+        mentions = list(subjects(scan))
     elif is_sum(scan, previous, i) and _noun_ahead(scan, i) is None:
         together = union(subjects(scan))
         scan.sums.append((together, bounds, scan.words[i]))
         return *bounds, together
     elif not bracketed or kinds[i + 1 : i + 3] == [CLOSE, OF]:
-        told = last is not None and (
+        is_before = last is not None and (
             last.at == previous or (last.at == previous - 1 and kinds[previous] == COPULA)
         )  # "grass: 79%"
         start = i + 1 if bracketed else i
-        found = [last if told else _noun_ahead(scan, start) or last]
-    for one in found:
-        if one is not None and one.percent is None and not one.negated:
-            one.percent, one.percent_words = bounds, scan.words[i]
+        mentions = [last if is_before else _noun_ahead(scan, start) or last]
+    for mention in mentions:
+        if mention is not None and mention.percent is None and not mention.negated:
+            mention.percent, mention.percent_words = bounds, scan.words[i]
     return *bounds, 0
 
 
@@ -224,12 +226,14 @@ def _shared_out(scan: Scan, i: int, lexicon: Lexicon) -> bool:
     if first is not None:
         listed = scan.mentions[first.place : first.place + len(run)]
         after = scan.mentions[first.place + len(run) :][:1]
-        if any(one.link == OTHER for one in listed[1:]) or any(one.link != OTHER for one in after):
+        if any(mention.link == OTHER for mention in listed[1:]) or any(
+            mention.link != OTHER for mention in after
+        ):
             return False
-    if len(listed) != len(run) or any(one.percent is not None for one in listed):
+    if len(listed) != len(run) or any(mention.percent is not None for mention in listed):
         return False
-    for one, place in zip(listed, run, strict=True):
-        one.percent, one.percent_words = _bounds(scan, place, lexicon), scan.words[place]
+    for mention, place in zip(listed, run, strict=True):
+        mention.percent, mention.percent_words = _bounds(scan, place, lexicon), scan.words[place]
     return True
 
 
@@ -276,15 +280,15 @@ _IN_CLAUSE = frozenset(
 _PLACING = ("in ", "to ", "on ", "at ", "near ", "along ", "around ", "toward ", "towards ")
 
 
-def qualify(scan: Scan, one: Mention) -> None:
+def qualify(scan: Scan, mention: Mention) -> None:
     """Attach the words right beside a class: "northern forest", "tree-free"."""
-    kinds, values, at = scan.kinds, scan.values, one.at
+    kinds, values, at = scan.kinds, scan.values, mention.at
     if at and kinds[at - 1] in (OTHER, STRONG):
         for j in (at - 1, at - 2):
             if kinds[j] == OTHER and type(values[j]) is int:
-                one.regions.append((values[j], scan.words[j]))
+                mention.regions.append((values[j], scan.words[j]))
     if values[at + 1] is ABSENT_BEFORE:
-        one.negated, one.negated_after = scan.words[at + 1], True
+        mention.negated, mention.negated_after = scan.words[at + 1], True
 
 
 def is_relative(scan: Scan, i: int) -> bool:

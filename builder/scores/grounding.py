@@ -181,13 +181,13 @@ def _values(
     kind = claims.kind
     distance = np.maximum(0, np.maximum(claims.low - seen, seen - claims.high))
     value = np.full(len(kind), np.nan)
-    for one, score in (
+    for type_, score in (
         (PRESENCE, np.minimum(1, seen / lexicon.presence)),
         (ABSENCE, np.maximum(0, 1 - seen / (5 * lexicon.presence))),
         (QUANTITY, np.maximum(0, 1 - distance / lexicon.slack)),
         (DOMINANCE, (larger < claims.low).astype(float)),
     ):
-        value[kind == one] = score[kind == one]
+        value[kind == type_] = score[kind == type_]
     for i in np.flatnonzero((kind == LAYOUT) | (kind == LOCAL_ABSENCE)):
         mask = masks[claims.row[i]] if masks is not None else None
         if mask is not None:
@@ -231,11 +231,11 @@ def _numerals(
 ) -> tuple[Floats, npt.NDArray[np.int64]]:
     """Share of present classes whose percentage stands in the text; percentages of no class."""
     percent = np.rint(np.nan_to_num(shares) * 100)
-    told = np.zeros(shares.shape, dtype=bool)
+    stated = np.zeros(shares.shape, dtype=bool)
     same = percent[claims.number_row] == np.rint(claims.number)[:, None]
-    np.logical_or.at(told, claims.number_row, same)
+    np.logical_or.at(stated, claims.number_row, same)
     with np.errstate(invalid="ignore", divide="ignore"):
-        leak = (told & present).sum(axis=1) / present.sum(axis=1)
+        leak = (stated & present).sum(axis=1) / present.sum(axis=1)
     groups = [shares[:, _BITS[bits]].sum(axis=1, keepdims=True) for bits in lexicon.groups]
     said = np.where(_BITS[claims.percent_bits], shares[claims.percent_row], 0).sum(axis=1)
     known = np.hstack([np.hstack([shares, *groups])[claims.percent_row], said[:, None]])
@@ -250,11 +250,11 @@ def _tau_b(order: npt.NDArray[np.int8], shares: Floats) -> Floats:
     """Kendall's τ_b between the order of mention and descending shares of the classes named."""
     first, second = order[:, _PAIRS[0]].astype(int), order[:, _PAIRS[1]].astype(int)
     both = (first >= 0) & (second >= 0)
-    told = np.sign(second - first)
+    said = np.sign(second - first)
     gap = shares[:, _PAIRS[0]] - shares[:, _PAIRS[1]]
     real = np.where(np.abs(gap) > 1e-9, np.sign(gap), 0)
     pairs, untied = both.sum(axis=1), (both & (real != 0)).sum(axis=1)
-    agree = np.where(both, told * real, 0).sum(axis=1)
+    agree = np.where(both, said * real, 0).sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(agree / np.sqrt(pairs * untied), dtype=np.float64)
 

@@ -184,7 +184,7 @@ class Lexicon:
         """Phrases of two and more of ``words``, as (start, end, token); the longest wins."""
         phrases = self.phrases
         done = 0
-        found: list[tuple[int, int, Token]] = []
+        runs: list[tuple[int, int, Token]] = []
         for i in [i for i, word in enumerate(words[:-1]) if word in phrases]:
             following = phrases[words[i]].get(words[i + 1])
             if following is None or i < done:
@@ -192,10 +192,10 @@ class Lexicon:
             for rest, token in following:
                 end = i + 2 + len(rest)
                 if words[i + 2 : end] == rest:
-                    found.append((i, end, token))
+                    runs.append((i, end, token))
                     done = end
                     break
-        return found
+        return runs
 
 
 def load(path: Path | None = None) -> Lexicon:
@@ -300,7 +300,7 @@ def _compile(tables: dict[str, Any]) -> Lexicon:
 
 
 def _bits(classes: Sequence[str]) -> int:
-    return sum(1 << CLASSES.index(one) for one in classes)
+    return sum(1 << CLASSES.index(name) for name in classes)
 
 
 def _entries(
@@ -368,7 +368,7 @@ def _expand(phrase: str, lists: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
     """``forest{|s}`` → the words of forest and of forests; ``<name>`` is one of ``lists``."""
     if unknown := set(_LIST.findall(phrase)) - set(lists):
         raise ValueError(f"the phrase {phrase!r} uses <{unknown.pop()}>, which is not in [lists]")
-    parts = _BRACES.split(_LIST.sub(lambda found: lists[found[1]], phrase))
+    parts = _BRACES.split(_LIST.sub(lambda match: lists[match[1]], phrase))
     choices = [part.split("|") if i % 2 else [part] for i, part in enumerate(parts)]
     for choice in itertools.product(*choices):
         words = tuple(WORD.findall("".join(choice).lower()))

@@ -38,7 +38,7 @@ DERIVED, OWN = 1, 2
 
 
 class Mention:
-    """A class in the text, and the cues that found it."""
+    """A class in the text, and the cues that point to it."""
 
     __slots__ = ("aside", "at", "bits", "choice", "cue", "dominance_at", "joined", "link",
                  "negated", "negated_after", "percent", "percent_words", "place", "regions",
@@ -89,7 +89,7 @@ def scan(text: str, lexicon: Lexicon) -> Scan:
         values.append(None)
         words.append("")
     mentions = _find(kinds, values, words)
-    return Scan(kinds, values, words, mentions, {one.at: one for one in mentions})
+    return Scan(kinds, values, words, mentions, {mention.at: mention for mention in mentions})
 
 
 def _find(kinds: list[int], values: list[Any], words: list[str]) -> list[Mention]:
@@ -146,39 +146,44 @@ def subjects(scan: Scan) -> list[Mention]:
     the order of the text."""
     if scan.last is None:
         return []
-    found = [scan.last]
+    mentions = [scan.last]
     if scan.last.link == JOIN:
         index = scan.last.place
         while index and scan.mentions[index].link != OTHER:
             index -= 1
-            found.append(scan.mentions[index])
-    return found[::-1]
+            mentions.append(scan.mentions[index])
+    return mentions[::-1]
 
 
 def union(mentions: list[Mention]) -> int:
     """The classes of ``mentions`` as one bitmask."""
-    return functools.reduce(operator.or_, (one.bits for one in mentions), 0)
+    return functools.reduce(operator.or_, (mention.bits for mention in mentions), 0)
 
 
 def spread(mentions: list[Mention]) -> None:
     """Carry cues over lists: "limited crop, built-up and barren areas"."""
     for i in range(1, len(mentions)):
-        one, source = mentions[i], mentions[i - 1]
-        if one.link == OTHER or one.strength or one.negated or one.dominance_at >= 0:
+        mention, source = mentions[i], mentions[i - 1]
+        if (
+            mention.link == OTHER
+            or mention.strength
+            or mention.negated
+            or mention.dominance_at >= 0
+        ):
             continue
-        if one.link == COMMA and not _closed(mentions, i):
+        if mention.link == COMMA and not _closed(mentions, i):
             continue
-        if one.joined and (source.strength == OWN or (source.negated and not one.choice)):
+        if mention.joined and (source.strength == OWN or (source.negated and not mention.choice)):
             continue
-        if source.bits == one.bits and not source.negated:
+        if source.bits == mention.bits and not source.negated:
             continue
-        one.negated, one.negated_after = source.negated, source.negated_after
-        one.aside = source.aside
-        if one.negated:  # "no trees or water in the south" denies both there
-            source.regions.extend(one.regions)
-            one.regions = source.regions
-        one.cue, one.strength, one.words = source.cue, source.strength, source.words
-        one.dominance_at = source.dominance_at
+        mention.negated, mention.negated_after = source.negated, source.negated_after
+        mention.aside = source.aside
+        if mention.negated:  # "no trees or water in the south" denies both there
+            source.regions.extend(mention.regions)
+            mention.regions = source.regions
+        mention.cue, mention.strength, mention.words = source.cue, source.strength, source.words
+        mention.dominance_at = source.dominance_at
 
 
 def _closed(mentions: list[Mention], i: int) -> bool:

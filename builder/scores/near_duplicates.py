@@ -135,9 +135,9 @@ class NearDuplicates:
 
 def near_duplicates(texts: Sequence[str | None], similarity: float = SIMILARITY) -> I64:
     """`NearDuplicates` of one list: (n,) int64, the first member of each caption's cluster."""
-    found = NearDuplicates(similarity)
-    found.add(pa.array(texts, pa.string()))
-    return found.clusters()
+    near = NearDuplicates(similarity)
+    near.add(pa.array(texts, pa.string()))
+    return near.clusters()
 
 
 def shingle(texts: pa.Array) -> tuple[U32, I64]:
@@ -164,8 +164,8 @@ def shingle(texts: pa.Array) -> tuple[U32, I64]:
     alone = np.bincount(row, minlength=n)[row] == 1
     pair = _mix64(hashes[:-1] * np.uint64(_BASE) + hashes[1:])[paired]
     rows = np.concatenate([row[:-1][paired], row[alone]])
-    found = np.concatenate([pair, _mix64(hashes[alone])])
-    packed = (rows.astype(np.uint64) << np.uint64(32)) | (found >> np.uint64(32))
+    hashed = np.concatenate([pair, _mix64(hashes[alone])])
+    packed = (rows.astype(np.uint64) << np.uint64(32)) | (hashed >> np.uint64(32))
     packed.sort()  # np.unique would hash, which is slower here and leaves no order
     packed = packed[np.concatenate([[True], packed[1:] != packed[:-1]])]
     sizes = np.bincount((packed >> np.uint64(32)).astype(np.int64), minlength=n)
@@ -290,11 +290,11 @@ class Repeats(Stage):
 
     def open(self, store: Store, survey: Any) -> Maker:
         def make(table: pa.Table) -> Made:
-            found = [survey.get(one) for one in table.column("id").to_pylist()]
+            clusters = [survey.get(id_) for id_ in table.column("id").to_pylist()]
             cells = pa.StructArray.from_arrays(
-                [pa.array(found, pa.string())], fields=list(CAPTION_REPEAT)
+                [pa.array(clusters, pa.string())], fields=list(CAPTION_REPEAT)
             )
-            repeats = len(found) - found.count(None)
+            repeats = len(clusters) - clusters.count(None)
             return Made(pa.table({self.adds[0]: cells}), {"repeats": repeats})
 
         return make

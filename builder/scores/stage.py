@@ -57,11 +57,11 @@ class Score(Stage):
 
         def make(table: pa.Table) -> Made:
             names = table.column("id").to_pylist()
-            texts = [one["text"] for one in table.column(self.needs[-1]).to_pylist()]
+            texts = [caption["text"] for caption in table.column(self.needs[-1]).to_pylist()]
             shares = _shares(table.column("pixels"))
             masks = [
-                decode_mask(one, name) if one else None
-                for one, name in zip(image_bytes(table.column("mask")), names, strict=True)
+                decode_mask(mask, name) if mask else None
+                for mask, name in zip(image_bytes(table.column("mask")), names, strict=True)
             ]
             scores = score_captions(texts, shares, masks, lexicon=words, scores=released)
             return Made(pa.table({self.adds[0]: scores.to_struct_array().combine_chunks()}))
@@ -113,8 +113,8 @@ class ClipScore(Stage):
         return (f"{CLIP_PREFIX}{self.stream}",)
 
     def models(self) -> dict[str, str]:
-        found = {"clip": self.model, "tokenizer": self.tokenizer}
-        return {name: one.digest() for name, one in found.items() if one}
+        weights = {"clip": self.model, "tokenizer": self.tokenizer}
+        return {name: model.digest() for name, model in weights.items() if model}
 
     def open(self, store: Store, survey: Any) -> Maker:
         from builder.models import encoders
@@ -126,12 +126,12 @@ class ClipScore(Stage):
         room = clip.room if clip else room
 
         def make(table: pa.Table) -> Made:
-            texts = [one["text"] for one in table.column(self.needs[-1]).to_pylist()]
+            texts = [caption["text"] for caption in table.column(self.needs[-1]).to_pylist()]
             there = np.array([text is not None for text in texts], dtype=bool)
             cosine = np.full(len(texts), np.nan)
             if clip is not None and there.any():
-                told = [text for text in texts if text is not None]
-                parts = [told[i : i + self.batch] for i in range(0, len(told), self.batch)]
+                known = [text for text in texts if text is not None]
+                parts = [known[i : i + self.batch] for i in range(0, len(known), self.batch)]
                 vectors = np.concatenate([clip.texts(part) for part in parts])
                 images = matrix(table.column(COLUMNS["clip"]))[there]
                 cosine[there] = (images * vectors).sum(axis=1, dtype=np.float64)

@@ -103,8 +103,8 @@ def test_results_of_another_prompt_are_not_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"custom_id": "x:1", "method": "POST", "body": {}}\n', "line 1: is no result"),
-        ("\n[1]\n", "line 2: is no result"),
+        ('{"custom_id": "x:1", "method": "POST", "body": {}}\n', "line 1: is not a result"),
+        ("\n[1]\n", "line 2: is not a result"),
         ("{broken\n", "line 1: is not JSON"),
         ("[" * 100_000, "line 1: is not JSON"),
         ("9" * 5_000, "line 1: is not JSON"),

@@ -12,7 +12,8 @@ from tests.makers.extended import aras_with
 def test_a_new_score_is_computed_released_and_shown(project: Project, tmp_path: Path) -> None:
     folder = tmp_path / "capitals"
     shutil.copytree(project.directory, folder, ignore=shutil.ignore_patterns("release"))
-    aras_with("toy_score", folder, "score", "package", "check release/0.1.0", "report release/0.1.0")
+    steps = ("score", "package", "check release/0.1.0", "report release/0.1.0")
+    aras_with("toy_score", folder, *steps)
     store = Store(folder / "work")
     shard = store.shards("score-full")[0]
     (cell, *_) = store.read(shard, ("caption_full", "score_full")).to_pylist()
