@@ -102,7 +102,7 @@ def import_(
     there = (directory / FILE).exists()
     if sources and options["dry_run"] and not there:
         with tempfile.TemporaryDirectory() as elsewhere:  # a dry run leaves nothing behind
-            paths = tuple(str((directory / one).resolve()) for one in sources)
+            paths = tuple(str((directory / source).resolve()) for source in sources)
             _write_recipe(Path(elsewhere), paths, dict(md5), run, dry_run=True)
             run_command(Path(elsewhere), lambda project: [project.imports()], **options)
         return
@@ -145,7 +145,7 @@ def _write_recipe(
                 "its [import] section and run `aras import`, or use another directory"
             )
         return
-    paths = [(directory / one).resolve() for one in sources]
+    paths = [(directory / source).resolve() for source in sources]
     captions = any(is_release(path) for path in paths) or has_captions(paths)
     values = {
         "sources": json.dumps(list(sources)),
@@ -159,8 +159,8 @@ def _write_recipe(
     try:  # a recipe stays only when its sources can be listed and are what they should be
         project.imports().units(project.store)
     except BaseException:
-        for one in (path, *fresh):
-            remove(one)
+        for created in (path, *fresh):
+            remove(created)
         raise
     if not dry_run:
         say(f"{path}: written; it names what is imported")

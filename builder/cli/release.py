@@ -22,7 +22,7 @@ def package(directory: Path, as_json: bool) -> None:
     Configs: real (default), metadata, and where there are synthetic rows synthetic and augmented
     (real + synthetic train). Every step before it must be up to date. A version that exists with
     other content is never overwritten: raise version in [dataset]. A version that is a smaller
-    step than the changes since the release before imply (`aras diff`) is told, and written.
+    step than the changes since the previous release require (`aras diff`) gets a warning.
     """
     from builder.pipeline.project import Project
 
@@ -48,7 +48,7 @@ def check(directory: Path, release: Path, engine: str, as_json: bool) -> None:
 
     Checksums, schemas, counts, unique ids, splits disjoint by id and block, no synthetic row in
     validation or test, pictures that decode, masks, pixels and percentages that agree, the card
-    against the files. Exit code 1 when anything is wrong.
+    against the files. Exit code 1 when an invariant is violated.
 
     \b
       aras check release/0.1.0
@@ -145,7 +145,7 @@ def diff(directory: Path, old: Path, new: Path, bump: bool, as_json: bool) -> No
             column has another type or other classes, or a row that was there has other pixels,
             another mask, place or generator
     minor   rows, configs, columns or caption streams added; vectors of a baseline, or a column of
-            the split or of a judge (block, realism, flags …) made anew
+            the split or of a judge (block, realism, flags …) recomputed
     patch   texts only: captions and their scores, the card and its pictures; or nothing but the
             version
     none    every file is the same
@@ -163,11 +163,11 @@ def diff(directory: Path, old: Path, new: Path, bump: bool, as_json: bool) -> No
 
     changes = compare(directory / old, directory / new)
     if changes.texts:
-        say(f"files beside the rows that differ: {', '.join(changes.texts)}")
+        say(f"other files that differ: {', '.join(changes.texts)}")
     if parse_version(changes.new) < parse_version(changes.next_version):
         say(
-            f"{new} calls itself {changes.new}: a {changes.step} step from {changes.old} asks for "
-            f"{changes.next_version} or more"
+            f"{new} has version {changes.new}: a {changes.step} step from {changes.old} requires "
+            f"{changes.next_version} or later"
         )
     text = entry(changes, read_manifest(directory / new).date)
     if as_json:
@@ -182,12 +182,12 @@ def diff(directory: Path, old: Path, new: Path, bump: bool, as_json: bool) -> No
 @json_option
 @click.pass_obj
 def report(directory: Path, /, release: Path, out: Path | None, as_json: bool) -> None:
-    """Write one HTML page and one JSON file on everything that was measured of RELEASE.
+    """Write an HTML page and a JSON file with everything that was measured of RELEASE.
 
     Rows and what was left out, class shares, captions per stream (grounding against its nulls and
     by class, leakage beside that of the images, redundancy, CLIP scores), image measures,
-    duplicates, distances between real and synthetic images in every space of features that is
-    there, and the best and worst captions and synthetic tiles.
+    duplicates, distances between real and synthetic images in every available space of
+    features, and the best and worst captions and synthetic tiles.
 
     \b
       aras report release/0.1.0
@@ -199,12 +199,12 @@ def report(directory: Path, /, release: Path, out: Path | None, as_json: bool) -
     from builder.steps.stage import shards
 
     store = Store(directory / "work")
-    there = bool(shards(store, ("real",)))
-    told = measure(directory / release, store if there else None)
-    path = directory / (out or Path("reports") / f"{told['version']}.html")
-    write_text(path, render(directory / release, told))
-    write_json(path.with_suffix(".json"), told)
+    has_rows = bool(shards(store, ("real",)))
+    figures = measure(directory / release, store if has_rows else None)
+    path = directory / (out or Path("reports") / f"{figures['version']}.html")
+    write_text(path, render(directory / release, figures))
+    write_json(path.with_suffix(".json"), figures)
     if as_json:
-        print_json(told)
+        print_json(figures)
     else:
         say(f"report: {path} and {path.with_suffix('.json').name}")

@@ -54,7 +54,7 @@ class SplitFiles(Record):
     bytes: int = 0
     files: tuple[str, ...] = ()
     content_sha256: str | None = None
-    """Digest of the rows, whatever files they lie in; None for ``augmented``, which has no rows
+    """Digest of the rows, however they are cut into files; None for ``augmented``, which has none
     of its own."""
 
 
@@ -155,7 +155,7 @@ class SegmentationScores(Record):
 
 
 class ModelRecord(Record):
-    """What a release tells of a model that was trained for it."""
+    """A model that was trained for the release: its settings, scores and digest."""
 
     settings: dict[str, Any] = {}
     steps: int = 0
@@ -217,7 +217,7 @@ class ImportReport(Record):
 
 
 class Extent(Record):
-    """Where the centres of the real tiles lie, in degrees; of how many 1° cells and which years."""
+    """Where the centres of the real tiles are, in degrees; of how many 1° cells and which years."""
 
     west: float
     south: float
@@ -301,7 +301,7 @@ class Census(Record):
 
 
 class Facts(Record):
-    """What a release tells beyond its rows."""
+    """What a release records beside its rows."""
 
     balance: Balance | None = None
     recipe: dict[str, Any] = {}
@@ -352,7 +352,7 @@ class Manifest(Record):
     synthetic_doi: str | None = None
     """DOI of a second record, with the synthetic tiles."""
     endpoint: str | None = None
-    """The Hub where the repo lies, where it is not huggingface.co."""
+    """The Hub that holds the repo, where it is not huggingface.co."""
     part: Part | None = None
     copies: dict[str, str] = {}
     """Publishing target → address of a copy there; a Hub's and Zenodo's have fields above."""
@@ -401,7 +401,7 @@ def read_manifest(release: Path) -> Manifest:
 
 
 def _not_ours(path: Path, why: str) -> ArasError:
-    return ArasError(f"{path}: is not one of ours ({why}); package again")
+    return ArasError(f"{path}: not a manifest that aras can read ({why}); package again")
 
 
 def listed_files(release: Path) -> list[str]:
@@ -431,7 +431,7 @@ def write_manifest(release: Path, manifest: Manifest) -> None:
 
 
 def checksum_files(release: Path, manifest: Manifest) -> dict[str, str]:
-    """Name and text of each checksum file: the listed files and the manifest as it lies there."""
+    """Name and text of each checksum file: the listed files and the manifest as it is on disk."""
     digests = {file.path: {"sha256": file.sha256, "md5": file.md5} for file in manifest.files}
     digests[MANIFEST] = hash_file(release / MANIFEST, *SUMS)
     return {

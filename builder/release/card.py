@@ -174,22 +174,22 @@ def fenced(text: str, kind: str = "text") -> str:
 def extremes(pixels: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, Any]]:
     """Kind of rows → its largest and smallest class, their shares, and how often one is in the
     other: None where the smallest is absent."""
-    found = {}
+    spread = {}
     for kind in KINDS:
         counts = Counter[str]()
-        for part, told in pixels.items():
+        for part, counts_of_part in pixels.items():
             if part.startswith(f"{kind}/"):
-                counts.update(told)
+                counts.update(counts_of_part)
         if total := counts.total():
-            (most, many), *_, (least, few) = sorted(counts.items(), key=lambda one: -one[1])
-            found[kind] = {
+            (most, many), *_, (least, few) = sorted(counts.items(), key=lambda item: -item[1])
+            spread[kind] = {
                 "most": most,
                 "most_share": many / total,
                 "least": least,
                 "least_share": few / total,
                 "ratio": many / few if few else None,
             }
-    return found
+    return spread
 
 
 def class_shares(pixels: Mapping[str, Mapping[str, int]]) -> dict[str, list[str]]:

@@ -28,10 +28,12 @@ STEPS = ("none", "patch", "minor", "major")
 
 def parse_version(text: str) -> tuple[int, int, int]:
     """``1.2.3`` → (1, 2, 3). Raises ArasError for anything else."""
-    found = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", text)
-    if not found:
-        raise ArasError(f"version {text!r} is not MAJOR.MINOR.PATCH, such as 1.2.0")
-    return int(found[1]), int(found[2]), int(found[3])
+    match = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", text)
+    if not match:
+        raise ArasError(
+            f"version {text!r} is not valid; expected MAJOR.MINOR.PATCH, for example 0.2.0"
+        )
+    return int(match[1]), int(match[2]), int(match[3])
 
 
 def bump(version: str, step: str) -> str:
@@ -49,7 +51,7 @@ def bump(version: str, step: str) -> str:
         "minor": (major, minor + 1, 0),
         "major": (major + 1, 0, 0),
     }
-    return ".".join(str(one) for one in after[step])
+    return ".".join(str(number) for number in after[step])
 
 
 TEXTS = frozenset({"caption"})
@@ -86,7 +88,9 @@ class Changes:
     @property
     def step(self) -> str:
         """The largest step that any of the changes asks for."""
-        asked = [_step_of(one) for one in self.changed if FOLLOWS.get(one) not in self.changed]
+        asked = [
+            _step_of(column) for column in self.changed if FOLLOWS.get(column) not in self.changed
+        ]
         gone = (self.columns_removed, self.columns_changed, self.configs_removed)
         fewer = any(rows["new"] < rows["old"] for rows in self.beside.values())
         if any(gone) or self.streams_removed or self.removed or self.moved or fewer:

@@ -1,4 +1,4 @@
-"""Check: read every byte of a release again and list what is not as it must be."""
+"""Check: read every byte of a release again and list each violated invariant."""
 
 import hashlib
 from collections import Counter
@@ -21,14 +21,14 @@ NOT_TEXTS = (".parquet", ".png", ".csv")
 
 
 def violations(release: Path, engine: Engine | None = None) -> list[str]:
-    """Everything that is wrong with a release, one line each; empty when it is right.
+    """Every violated invariant of a release, one line each.
 
     Raises ArasError when the directory holds no release at all.
     """
     manifest = read_manifest(release)
-    found = list(_check_files(release, manifest))
+    problems = list(_check_files(release, manifest))
     if any(not (release / file.path).is_file() for file in manifest.files):
-        return found
+        return problems
     seen: dict[str, list[Findings]] = {}
     tasks = [
         (config, split, name)
@@ -40,22 +40,22 @@ def violations(release: Path, engine: Engine | None = None) -> list[str]:
     with bar("check", len(tasks), "files") as advance:
         for task, outcome in (engine or Engine()).map(FileChecker(release), tasks):
             if isinstance(outcome, BaseException):
-                found.append(f"{task[2]}: cannot be read: {outcome}")
+                problems.append(f"{task[2]}: cannot be read: {outcome}")
             else:
-                found += outcome.problems
+                problems += outcome.problems
                 seen.setdefault(f"{task[0]}/{task[1]}", []).append(outcome)
             advance(1)
-    found += _check_ids(seen, is_part=manifest.part is not None)
-    found += _check_blocks(seen)
-    told = manifest.facts.setting
-    if not has_official_split(told("imports", "sources"), told("imports", "split")):
-        found += _check_duplicates(seen)
-    found += _check_counts(manifest, seen)
-    found += _check_content(manifest, seen)
-    found += _check_published(release, manifest)
-    found += _check_card(release, manifest)
-    found += _check_paths(release, manifest)
-    return found
+    problems += _check_ids(seen, is_part=manifest.part is not None)
+    problems += _check_blocks(seen)
+    setting = manifest.facts.setting
+    if not has_official_split(setting("imports", "sources"), setting("imports", "split")):
+        problems += _check_duplicates(seen)
+    problems += _check_counts(manifest, seen)
+    problems += _check_content(manifest, seen)
+    problems += _check_published(release, manifest)
+    problems += _check_card(release, manifest)
+    problems += _check_paths(release, manifest)
+    return problems
 
 
 def _check_files(release: Path, manifest: Manifest) -> Iterator[str]:
@@ -78,34 +78,35 @@ def _check_files(release: Path, manifest: Manifest) -> Iterator[str]:
 def _check_ids(seen: dict[str, list[Findings]], *, is_part: bool) -> Iterator[str]:
     """Ids are unique over all rows, in one split only, and the same in the metadata config.
 
-    The metadata of a part of a release, where it has any, tell of the other part's rows too.
+    The metadata of a part of a release, where it has any, cover the other part's rows too.
     """
-    tells = any(name.startswith("metadata/") for name in seen)
+    has_metadata = any(name.startswith("metadata/") for name in seen)
     data = [f for part, files in seen.items() if part.split("/")[0] in KINDS for f in files]
-    counts = Counter(one for file in data for one in file.ids)
-    twice = [one for one, n in counts.items() if n > 1]
-    for one in twice[:MOST]:
-        yield f"id {one} stands {counts[one]} times"
+    counts = Counter(row for file in data for row in file.ids)
+    twice = [row for row, n in counts.items() if n > 1]
+    for row in twice[:MOST]:
+        yield f"id {row} occurs {counts[row]} times"
     if len(twice) > MOST:
-        yield f"{len(twice) - MOST} more ids stand several times"
+        yield f"{len(twice) - MOST} more ids occur several times"
     for split in SPLITS:
         of_data = {
-            one for kind in KINDS for file in seen.get(f"{kind}/{split}", []) for one in file.ids
+            row for kind in KINDS for file in seen.get(f"{kind}/{split}", []) for row in file.ids
         }
-        of_metadata = {one for file in seen.get(f"metadata/{split}", []) for one in file.ids}
-        untold = of_data - of_metadata
-        if (untold and tells) if is_part else of_data != of_metadata:
+        of_metadata = {row for file in seen.get(f"metadata/{split}", []) for row in file.ids}
+        missing = of_data - of_metadata
+        if (missing and has_metadata) if is_part else of_data != of_metadata:
             yield f"metadata/{split}: its ids are not those of the data files"
-        vectors = {one for file in seen.get(f"embeddings/{split}", []) for one in file.ids}
-        if vectors and {one.partition("#")[0] for one in vectors} - of_data:
+        vectors = {row for file in seen.get(f"embeddings/{split}", []) for row in file.ids}
+        if vectors and {row.partition("#")[0] for row in vectors} - of_data:
             yield f"embeddings/{split}: holds ids that no row of the split has"
-        of_controls = {one for file in seen.get(f"controls/{split}", []) for one in file.ids}
+        of_controls = {row for file in seen.get(f"controls/{split}", []) for row in file.ids}
         if unknown := sorted(of_controls - of_data):
-            yield f"controls/{split}: {unknown[0]} and {len(unknown) - 1} more are no rows of it"
+            more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+            yield f"controls/{split}: holds ids that no row of the split has: {unknown[0]}{more}"
 
 
 def _check_blocks(seen: dict[str, list[Findings]]) -> Iterator[str]:
-    """A block of real tiles lies in one split only."""
+    """A block of real tiles is in one split only."""
     where: dict[str, set[str]] = {}
     for part, files in seen.items():
         if part.startswith("real/"):
@@ -113,22 +114,22 @@ def _check_blocks(seen: dict[str, list[Findings]]) -> Iterator[str]:
                 where.setdefault(block, set()).add(part.split("/")[1])
     for block, splits in sorted(where.items()):
         if len(splits) > 1:
-            yield f"block {block} lies in several splits: {', '.join(sorted(splits))}"
+            yield f"block {block} is in several splits: {', '.join(sorted(splits))}"
 
 
 def _check_duplicates(seen: dict[str, list[Findings]]) -> Iterator[str]:
-    """No image stands in two splits, and no cluster of near-duplicates spans two."""
+    """No image is in two splits, and no cluster of near-duplicates spans two."""
     for what, name in (("pixels", "image with pixels"), ("near", "near-duplicate cluster")):
         where: dict[str, set[str]] = {}
         for part, files in seen.items():
             if part.split("/")[0] in KINDS:
-                for one in set().union(*(getattr(file, what) for file in files)):
-                    where.setdefault(one, set()).add(part.split("/")[1])
-        wrong = sorted((one, splits) for one, splits in where.items() if len(splits) > 1)
-        for one, splits in wrong[:MOST]:
-            yield f"{name} {one[:40]} lies in several splits: {', '.join(sorted(splits))}"
+                for value in set().union(*(getattr(file, what) for file in files)):
+                    where.setdefault(value, set()).add(part.split("/")[1])
+        wrong = sorted((value, splits) for value, splits in where.items() if len(splits) > 1)
+        for value, splits in wrong[:MOST]:
+            yield f"{name} {value[:40]} is in several splits: {', '.join(sorted(splits))}"
         if len(wrong) > MOST:
-            yield f"{len(wrong) - MOST} more {name}s lie in several splits"
+            yield f"{len(wrong) - MOST} more {name}s are in several splits"
 
 
 def _check_counts(manifest: Manifest, seen: dict[str, list[Findings]]) -> Iterator[str]:
@@ -160,11 +161,11 @@ def _check_content(manifest: Manifest, seen: dict[str, list[Findings]]) -> Itera
             where = f"{first} and {more} more" if more else first
             yield f"{where}: its rows are not those that were packaged (content digest)"
     if not wrong and combine(digests) != manifest.content_sha256:
-        yield f"{MANIFEST}: content_sha256 is not that of its parts"
+        yield f"{MANIFEST}: content_sha256 does not follow from the digests of its parts"
 
 
 def _check_published(release: Path, manifest: Manifest) -> Iterator[str]:
-    """No place holds this version with other content, as far as is written down beside it.
+    """This version is not published with other content, as far as is recorded beside it.
 
     Rows must be the same, and the words of the recipe (title, authors, licence, description): of
     a published version only its DOI may be new.
@@ -175,47 +176,47 @@ def _check_published(release: Path, manifest: Manifest) -> Iterator[str]:
             ("content_sha256", "content", manifest.content_sha256),
             ("key", "words in its recipe", manifest.key),
         ):
-            told = place.fact(key)
-            if told and told != own:
+            published = place.fact(key)
+            if published and published != own:
                 yield (
                     f"version {version} is published at {place.destination} with other "
-                    f"{what} ({told[:12]}…, this is {str(own)[:12]}…); raise version in [dataset] "
-                    "and package again (`aras diff --bump` tells the step)"
+                    f"{what} ({published[:12]}…, this is {str(own)[:12]}…); raise version in "
+                    "[dataset] and package again (`aras diff --bump` prints the next version)"
                 )
                 break
 
 
 def _check_paths(release: Path, manifest: Manifest) -> Iterator[str]:
-    """No text says where something lies on the machine that made the release."""
+    """No text names a path of the machine that the release was packaged on."""
     for name in (*(file.path for file in manifest.files), MANIFEST):
         if not name.endswith(NOT_TEXTS):
             text = (release / name).read_text(encoding="utf-8", errors="replace")
-            for one in local_paths(text):
+            for path in local_paths(text):
                 yield (
-                    f"{name}: tells the local path {one}; take it out of the recipe and package "
-                    "again"
+                    f"{name}: contains the local path {path}; take it out of the recipe and "
+                    "package again"
                 )
 
 
 def _check_card(release: Path, manifest: Manifest) -> Iterator[str]:
-    """The card's YAML tells the same files, rows and features as manifest and footers."""
+    """The card's YAML has the same files, rows and features as manifest and footers."""
     try:
         text = (release / "README.md").read_text(encoding="utf-8")
         card = yaml.safe_load(text.split("---\n")[1])
-        told = {one["config_name"]: one for one in card["dataset_info"]}
-        files = {one["config_name"]: one["data_files"] for one in card["configs"]}
+        infos = {info["config_name"]: info for info in card["dataset_info"]}
+        files = {config["config_name"]: config["data_files"] for config in card["configs"]}
     except (OSError, IndexError, KeyError, TypeError, yaml.YAMLError) as error:
         yield f"README.md: its YAML cannot be read ({type(error).__name__}: {error})"
         return
-    if sum(one.get("default", False) for one in card["configs"]) != 1:
+    if sum(config.get("default", False) for config in card["configs"]) != 1:
         yield "README.md: exactly one config must be the default"
     for config, splits in manifest.configs.items():
         rows = {split: part.rows for split, part in splits.items()}
         paths = {split: list(part.files) for split, part in splits.items()}
-        info = told.get(config, {"splits": [], "features": None})
-        if {one["name"]: one["num_examples"] for one in info["splits"]} != rows:
+        info = infos.get(config, {"splits": [], "features": None})
+        if {split["name"]: split["num_examples"] for split in info["splits"]} != rows:
             yield f"README.md: config {config}: num_examples are not the rows of the files"
-        if {one["split"]: one["path"] for one in files.get(config, [])} != paths:
+        if {split["split"]: split["path"] for split in files.get(config, [])} != paths:
             yield f"README.md: config {config}: data_files are not those of the manifest"
         if info["features"] != features(names_of(config))._to_yaml_list():
             yield f"README.md: config {config}: features are not those of the footers"

@@ -27,12 +27,12 @@ _PATH = re.compile(
 
 
 def local_paths(text: str) -> list[str]:
-    """The absolute paths that stand in a text, each once, in their order."""
+    """The absolute paths in a text, each once, in their order."""
     return list(dict.fromkeys(_PATH.findall(text)))
 
 
 MOST = 20
-"""Violations of one rule in one file that are told in full; the rest are counted."""
+"""Violations of a rule in a file that are listed; the rest are counted."""
 
 
 @dataclass
@@ -63,74 +63,85 @@ class FileChecker:
 
 def check_file(release: Path, config: str, split: str, name: str) -> Findings:
     """Check one Parquet file against the schema and every row against the invariants."""
-    found = Findings(name)
+    findings = Findings(name)
     columns = names_of(config)
     with pq.ParquetFile(release / name) as file:
         schema = arrow_schema(columns)
         actual = file.schema_arrow
         if not actual.equals(schema):
-            found.problems.append(f"{name}: schema differs from the published one")
-            return found
+            findings.problems.append(f"{name}: schema differs from the published one")
+            return findings
         if (actual.metadata or {}).get(b"huggingface") != schema.metadata[b"huggingface"]:
-            found.problems.append(f"{name}: footer carries other features than the published ones")
+            findings.problems.append(
+                f"{name}: footer carries other features than the published ones"
+            )
         for key, value in (actual.metadata or {}).items():
-            for one in local_paths(value.decode(errors="replace")):
-                found.problems.append(f"{name}: footer {key.decode()} tells the local path {one}")
+            for path in local_paths(value.decode(errors="replace")):
+                findings.problems.append(
+                    f"{name}: footer {key.decode()} contains the local path {path}"
+                )
         for group in range(file.num_row_groups):
             table = file.read_row_group(group)
-            found.digests += content_digests(table)
+            findings.digests += content_digests(table)
             if config in VIOLATIONS:
-                found.rows += table.num_rows
-                found.ids += table.column("id").to_pylist()
-                found.problems += [f"{name}: {a}: {b}" for a, b in VIOLATIONS[config](table)]
+                findings.rows += table.num_rows
+                findings.ids += table.column("id").to_pylist()
+                findings.problems += [f"{name}: {a}: {b}" for a, b in VIOLATIONS[config](table)]
             else:
-                _check_rows(table, config, split, found)
-    return found
+                _check_rows(table, config, split, findings)
+    return findings
 
 
-def _check_rows(table: pa.Table, config: str, split: str, found: Findings) -> None:
+def _check_rows(table: pa.Table, config: str, split: str, findings: Findings) -> None:
     ids = table.column("id").to_pylist()
-    found.rows += len(ids)
-    found.ids += ids
-    found.blocks |= {one for one in table.column("block").to_pylist() if one}
-    found.near |= {one for one in table.column("near_duplicate_cluster").to_pylist() if one}
+    findings.rows += len(ids)
+    findings.ids += ids
+    findings.blocks |= {block for block in table.column("block").to_pylist() if block}
+    findings.near |= {
+        cluster for cluster in table.column("near_duplicate_cluster").to_pylist() if cluster
+    }
 
     def report(wrong: Any, rule: str) -> None:
         places = np.flatnonzero(np.asarray(wrong))
         for i in places[:MOST]:
-            found.problems.append(f"{found.path}: {ids[i]}: {rule}")
+            findings.problems.append(f"{findings.path}: {ids[i]}: {rule}")
         if len(places) > MOST:
-            found.problems.append(f"{found.path}: {rule}: {len(places) - MOST} more rows")
+            findings.problems.append(f"{findings.path}: {rule}: {len(places) - MOST} more rows")
 
-    kinds = np.array([KINDS[one] for one in table.column("kind").to_pylist()])
+    kinds = np.array([KINDS[kind] for kind in table.column("kind").to_pylist()])
     splits = table.column("split").to_pylist()
     pixels, percent = per_class(table.column("pixels")), per_class(table.column("percent"))
     if config in KINDS:
         report(kinds != config, f"its kind is not {config}, as its config says")
-    report([one is None or SPLITS[one] != split for one in splits], f"its split is not {split}")
+    report(
+        [number is None or SPLITS[number] != split for number in splits],
+        f"its split is not {split}",
+    )
     held_out = (kinds == "synthetic") & (split != "train")
     report(held_out, "synthetic rows may be in train only")
-    report([not one for one in ids], "has no id")
+    report([not row for row in ids], "has no id")
     report(percent.sum(axis=1) != 100, "percent does not sum to 100")
     report((percent != classes.percent(pixels)).any(axis=1), "percent does not follow from pixels")
     dominant = table.column("dominant").to_numpy()
     report(dominant != classes.dominant(pixels), "dominant is not the largest class")
     report(
-        [_bad_captions(one) for one in table.column("captions").to_pylist()],
+        [_bad_captions(row) for row in table.column("captions").to_pylist()],
         "a caption is neither a text nor an error, or both",
     )
     for text in _models(table.column("captions")):
-        for one in local_paths(text):
-            found.problems.append(f"{found.path}: captions name a model by its local path {one}")
+        for path in local_paths(text):
+            findings.problems.append(
+                f"{findings.path}: captions name a model by its local path {path}"
+            )
     if "image" in table.column_names:
         pictures = zip(
             table.column("image").to_pylist(), table.column("mask").to_pylist(), strict=True
         )
         for i, (image, mask) in enumerate(pictures):
             try:
-                found.pixels.add(_checked_pictures(_encoded(image), _encoded(mask), pixels[i]))
+                findings.pixels.add(_checked_pictures(_encoded(image), _encoded(mask), pixels[i]))
             except ArasError as error:
-                found.problems.append(f"{found.path}: {ids[i]}: {error}")
+                findings.problems.append(f"{findings.path}: {ids[i]}: {error}")
 
 
 def _encoded(picture: dict[str, Any] | None) -> bytes:
@@ -139,14 +150,14 @@ def _encoded(picture: dict[str, Any] | None) -> bytes:
 
 
 def _bad_captions(captions: list[dict[str, Any]]) -> bool:
-    return any((one["text"] is None) == (one["error"] is None) for one in captions)
+    return any((caption["text"] is None) == (caption["error"] is None) for caption in captions)
 
 
 def _models(captions: pa.ChunkedArray) -> list[str]:
     """What the captions say wrote them, each once."""
     flat = captions.combine_chunks().flatten()
-    told = [pc.unique(flat.field(name)).drop_null() for name in ("model", "revision")]
-    return [text for one in told for text in one.to_pylist()]
+    names = [pc.unique(flat.field(name)).drop_null() for name in ("model", "revision")]
+    return [text for column in names for text in column.to_pylist()]
 
 
 def _checked_pictures(image: bytes, mask: bytes, pixels: Any) -> str:

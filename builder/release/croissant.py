@@ -262,9 +262,9 @@ def _field(config: str, column: Column) -> dict[str, Any]:
     if column.labels:
         meaning += f" Numbers as in record set {column.name}-classes."
     place = f"{config}/{column.name}"
-    told = {"@type": "cr:Field", "@id": place, "name": column.name, "description": meaning}
+    known = {"@type": "cr:Field", "@id": place, "name": column.name, "description": meaning}
     source = {"fileSet": {"@id": f"{config}-files"}, "extract": {"column": column.name}}
-    return {**told, **_typed(place, column.type, source, image=column.is_image)}
+    return {**known, **_typed(place, column.type, source, image=column.is_image)}
 
 
 def _typed(place: str, kind: pa.DataType, source: dict[str, Any], *, image: bool) -> dict[str, Any]:
@@ -289,8 +289,8 @@ def _below(place: str, child: pa.Field, source: dict[str, Any]) -> dict[str, Any
     """One member of a struct, found by its quoted name: class names hold hyphens."""
     inside = {**source, "transform": {"jsonPath": f"'{child.name}'"}}
     here = f"{place}/{child.name}"
-    told = {"@type": "cr:Field", "@id": here, "name": child.name}
-    return {**told, **_typed(here, child.type, inside, image=False)}
+    known = {"@type": "cr:Field", "@id": here, "name": child.name}
+    return {**known, **_typed(here, child.type, inside, image=False)}
 
 
 LICENCES = {

@@ -1,7 +1,7 @@
 """What changed between two releases.
 
-Only metadata is read; rows of configs beside it are compared by the manifests' content digests.
-`builder.release.changes` says which step follows.
+Only config metadata is read; other configs are compared by the manifests' content digests.
+`builder.release.changes` decides the step that follows.
 """
 
 import json
@@ -47,8 +47,8 @@ def row_hashes(column: pa.Array | pa.ChunkedArray) -> Hashes:
     elif pa.types.is_null(kind):
         return np.full(len(array), _NULL)
     elif _is_text(kind):
-        found = np.fromiter(map(hash, array.to_pylist()), np.int64, len(array))
-        out = found.view(np.uint64)
+        hashes = np.fromiter(map(hash, array.to_pylist()), np.int64, len(array))
+        out = hashes.view(np.uint64)
     else:
         out = _mix(_bits(array))
     if array.null_count:
@@ -107,7 +107,7 @@ BATCH = 4096
 """Rows in memory at once; beyond them, ids and 8 bytes per row and column."""
 PARTS = tuple(f"{kind}/{split}" for kind in KINDS for split in SPLITS)
 BESIDE = frozenset({"controls", "embeddings"})
-"""Configs whose rows are made from the others'."""
+"""Configs whose rows follow from those of the others."""
 EXAMPLES = 5
 """Ids that are named per kind of change."""
 
@@ -126,15 +126,17 @@ def compare(old: Path, new: Path) -> Changes:
     """Compare two release directories by their metadata; see `Changes`.
 
     Raises ArasError for a directory that holds no release, one without config metadata, a
-    missing or damaged file, an id that stands twice.
+    missing or damaged file, an id that occurs twice.
     """
     manifests = [read_manifest(path) for path in (old, new)]
-    kinds = [column_types(path, told) for path, told in zip((old, new), manifests, strict=True)]
+    kinds = [
+        column_types(path, manifest) for path, manifest in zip((old, new), manifests, strict=True)
+    ]
     both = [name for name in kinds[0] if kinds[1].get(name) == kinds[0][name]]
     before, after = (
-        _read(path, told, both) for path, told in zip((old, new), manifests, strict=True)
+        _read(path, manifest, both) for path, manifest in zip((old, new), manifests, strict=True)
     )
-    streams = [_streams(told) for told in manifests]
+    streams = [_streams(manifest) for manifest in manifests]
     changes = Changes(
         old=manifests[0].version,
         new=manifests[1].version,
@@ -219,8 +221,8 @@ def _rows(changes: Changes, before: Side, after: Side) -> None:
 
 
 def _parts(side: Side, places: npt.NDArray[np.int64]) -> dict[str, int]:
-    found = np.bincount(side.parts[places], minlength=len(PARTS)).tolist()
-    return {part: n for part, n in zip(PARTS, found, strict=True) if n}
+    counts = np.bincount(side.parts[places], minlength=len(PARTS)).tolist()
+    return {part: n for part, n in zip(PARTS, counts, strict=True) if n}
 
 
 def _read(release: Path, manifest: Manifest, columns: Sequence[str]) -> Side:
@@ -233,14 +235,14 @@ def _read(release: Path, manifest: Manifest, columns: Sequence[str]) -> Side:
     for _, path in files:
         with opened(path) as file:
             rows += file.metadata.num_rows
-    wanted = [name for name in columns if name not in ("id", "split")]
+    asked = [name for name in columns if name not in ("id", "split")]
     side = Side(pa.array([], pa.string()), np.zeros(rows, dtype=np.int8), {})
     ids: list[pa.Array] = []
     done = 0
     with bar(f"read {manifest.version}", rows, "rows") as advance:
         for split, path in files:
             with opened(path) as file:
-                held = [name for name in wanted if name in file.schema_arrow.names]
+                held = [name for name in asked if name in file.schema_arrow.names]
                 read = list(dict.fromkeys(["id", "kind", *held]))
                 for batch in file.iter_batches(BATCH, columns=read):
                     here = slice(done, done + batch.num_rows)
@@ -255,28 +257,28 @@ def _read(release: Path, manifest: Manifest, columns: Sequence[str]) -> Side:
                     advance(batch.num_rows)
     every = pa.chunked_array(ids, pa.string()).combine_chunks()
     if len(pc.unique(every)) != len(every):
-        raise ArasError(f"{release}: an id stands twice; `aras check {release}` names it")
+        raise ArasError(f"{release}: an id occurs twice; `aras check {release}` names it")
     return replace(side, ids=every)
 
 
 def column_types(release: Path, manifest: Manifest) -> dict[str, str]:
     """Column → its type in words, over the configs of a release, from the first file of each."""
-    found: dict[str, str] = {}
+    types: dict[str, str] = {}
     for splits in manifest.configs.values():
         for part in splits.values():
             if not part.files:
                 continue
             with opened(release / part.files[0]) as file:
                 schema = file.schema_arrow
-            told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-            features = told.get("info", {}).get("features", {})
-            for one in schema:
-                labels = features.get(one.name, {})
+            stored = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+            features = stored.get("info", {}).get("features", {})
+            for field in schema:
+                labels = features.get(field.name, {})
                 names = labels.get("names") if isinstance(labels, dict) else None
-                words = f"class: {', '.join(names)}" if names else type_text(one.type)
-                found.setdefault(one.name, words)
+                words = f"class: {', '.join(names)}" if names else type_text(field.type)
+                types.setdefault(field.name, words)
             break
-    return found
+    return types
 
 
 def type_text(kind: pa.DataType) -> str:
@@ -306,8 +308,8 @@ def describe(changes: Changes) -> list[str]:
     lines += [f"caption stream removed: `{name}`" for name in changes.streams_removed]
     lines += [f"column removed: `{name}`" for name in changes.columns_removed]
     lines += [
-        f"column `{name}` is now {two}, it was {one}"
-        for name, (one, two) in changes.columns_changed.items()
+        f"column `{name}` is now {after}, it was {before}"
+        for name, (before, after) in changes.columns_changed.items()
     ]
     lines += [f"`{name}` changed in {_count(n)}" for name, n in changes.changed.items()]
     for what in ("removed", "added", "moved"):
@@ -359,8 +361,8 @@ def previous(release: Path, manifest: Manifest) -> Path | None:
 def history(release: Path, manifest: Manifest) -> tuple[ChangelogEntry, ...]:
     """The changelog of a release, newest entry first.
 
-    Its own entry tells what changed since the release before, where that lies beside it, whose
-    entries follow, and the least version that these changes ask for.
+    Its own entry lists what changed since the previous release, where that is beside it, and the
+    least version that these changes require; the entries of the previous release follow.
     """
     lines = [
         f"`{config}`: "

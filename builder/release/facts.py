@@ -1,4 +1,4 @@
-"""What a release tells beyond its rows: settings, counts of every stage, the models' records."""
+"""What the manifest records beside the rows: settings, counts of every stage, trained models."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -25,8 +25,8 @@ from builder.synthesis.layouts import balance_plan
 def facts(inputs: Inputs) -> Facts:
     """What the manifest keeps under ``facts``, but for the census and the sources of the rows.
 
-    Nothing in it says where files or models lie. Raises ArasError for a model or a prompt that
-    the recipe names and that is not there.
+    It contains no local path. Raises ArasError for a model or a prompt that the recipe names and
+    that is missing.
     """
     store = inputs.store
     counts: dict[str, Counter[str]] = {}
@@ -62,7 +62,7 @@ def facts(inputs: Inputs) -> Facts:
 
 
 def models(inputs: Inputs) -> dict[str, ModelRecord]:
-    """What a release tells of each trained model, by its name."""
+    """The record of each trained model, by its name."""
     records = {}
     for path in sorted(inputs.models.glob("*/record.json")):
         record = read_json(path)
@@ -87,7 +87,7 @@ OFFICIAL = Source(
 
 
 def sources(inputs: Inputs, extent: Extent | None) -> tuple[Source, ...]:
-    """Where the rows come from: as the recipe says, or by how they were made.
+    """Where the rows come from: as the recipe says, or from how they were generated.
 
     ``extent`` is that of the census, with the years of the composites. Rows of an imported release
     have its sources, and the release itself.
@@ -107,7 +107,7 @@ def sources(inputs: Inputs, extent: Extent | None) -> tuple[Source, ...]:
         doi=origin.doi or "",
         url="",
     )
-    has_sources = "sources" in origin.facts.model_fields_set  # an old release may not tell them
+    has_sources = "sources" in origin.facts.model_fields_set  # old releases have none
     return (own, *(origin.facts.sources if has_sources else worldcover(years)))
 
 

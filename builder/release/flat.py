@@ -1,7 +1,7 @@
-"""A release in one folder, as Zenodo holds it: names without folders, and texts that tell them.
+"""A release in one folder, as Zenodo holds it: names without folders, and texts that use them.
 
 README.md and croissant.json name other files of the release. Their flat variants name them as
-they are called there, so that `datasets` and `mlcroissant` load a flat copy as it stands. The way
+they are called there, so that `datasets` and `mlcroissant` load a flat copy as it is. The way
 back, from manifest.json alone, is ``cards/restore.py``.
 """
 
@@ -57,7 +57,7 @@ def flat_text(name: str, text: str, paths: Sequence[str]) -> str:
     if folder_text(flat, paths) != text:
         taken = next(path for path in paths if "/" in path and flat_name(path) in text)
         raise ArasError(
-            f"{name}: holds {flat_name(taken)!r}, which {taken} is called where there are no "
+            f"{name}: holds {flat_name(taken)!r}, the name of {taken} where there are no "
             "folders; take it out of the recipe's description and package again"
         )
     return flat
@@ -70,7 +70,7 @@ def folder_text(text: str, paths: Sequence[str]) -> str:
 
 def _replaced(text: str, names: Mapping[str, str]) -> str:
     """Every key by its value, the longest first, in one pass."""
-    keys = sorted((one for one in names if one != names[one]), key=len, reverse=True)
+    keys = sorted((name for name in names if name != names[name]), key=len, reverse=True)
     if not keys:
         return text
-    return re.sub("|".join(map(re.escape, keys)), lambda found: names[found.group()], text)
+    return re.sub("|".join(map(re.escape, keys)), lambda match: names[match.group()], text)

@@ -38,8 +38,8 @@ class Funnel:
         """
         quality = self.recipe.quality
         flags = flags_of(rows, quality if kind in quality.kinds else QualitySection())
-        told = self.flags.setdefault(kind, Counter())
-        told.update(flag for row in flags for flag in row)
+        counts_of_flags = self.flags.setdefault(kind, Counter())
+        counts_of_flags.update(flag for row in flags for flag in row)
         place = rows.schema.get_field_index("flags")
         column = pa.array(flags, arrow_type("flags"))
         rows = rows.set_column(place, rows.schema.field(place), column)
@@ -64,13 +64,13 @@ def has_official_split(sources: Sequence[str] | None, split: str | None) -> bool
 
 def flags_of(rows: pa.Table, quality: QualitySection) -> list[list[str]]:
     """For each row the measures beyond their thresholds; a missing value is beyond none."""
-    found: list[list[str]] = [[] for _ in range(rows.num_rows)]
+    flags: list[list[str]] = [[] for _ in range(rows.num_rows)]
     for key, limit in quality:
         bound, _, name = key.partition("_")
         if bound in _BOUNDS:
             for i in np.flatnonzero(_true(_BOUNDS[bound](rows.column(name), pa.scalar(limit)))):
-                found[i].append(name)
-    return found
+                flags[i].append(name)
+    return flags
 
 
 def _true(values: pa.ChunkedArray) -> np.ndarray:

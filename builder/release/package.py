@@ -47,8 +47,8 @@ from builder.steps.stage import shards
 VERSION = 5
 REPEATS = "repeats_held_out"
 """Working column that decides what is left out."""
-TOLD = ("dataset", "release", "captions", "subsets", "controls")
-"""Sections of the recipe that a release is made from beside its rows."""
+RELEASE_SECTIONS = ("dataset", "release", "captions", "subsets", "controls")
+"""Sections of the recipe that a release depends on beside its rows."""
 LEAVING_OUT = ("memorization", "quality", "duplicates")
 """Sections that decide what is left out of it."""
 
@@ -116,17 +116,17 @@ def content_key(inputs: Inputs) -> str:
     names = [*stored["real"], *stored["synthetic"]]
     if inputs.baseline:
         stored["real"] = [*stored["real"], "vectors"]
-    found = {
+    digests = {
         shard: [digest for _, digest in store.find(shard, [*stored[kind], REPEATS]).values()]
         for kind in KINDS
         for shard in shards(store, (kind,))
     }
-    if not found:
-        raise ArasError("there are no shards to package: run `aras build` first")
-    told = [inputs.published[name] for name in (*TOLD, *LEAVING_OUT)]
+    if not digests:
+        raise ArasError("no shards to package: run `aras build` first")
+    sections = [inputs.published[name] for name in (*RELEASE_SECTIONS, *LEAVING_OUT)]
     if inputs.lexicon and inputs.recipe.controls.rows:
-        told.append(lexicons.load(inputs.lexicon).sha256)
-    return digest_of([VERSION, names, found, told, named_splits.ingredients(inputs)])
+        sections.append(lexicons.load(inputs.lexicon).sha256)
+    return digest_of([VERSION, names, digests, sections, named_splits.ingredients(inputs)])
 
 
 def write_data(inputs: Inputs, folder: Path) -> tuple[Configs, Census, str]:
@@ -163,9 +163,9 @@ def write_data(inputs: Inputs, folder: Path) -> tuple[Configs, Census, str]:
             writer("metadata", split, METADATA_NAMES).add(table.drop_columns(list(BLOBS)))
 
     with bar("package", len(todo), "shards") as advance:
-        for made in prefetch(map(read, todo)):
-            add(*made)
-            del made  # leaves nothing of the shard behind
+        for read_ahead in prefetch(map(read, todo)):
+            add(*read_ahead)
+            del read_ahead  # frees its memory before the next is read
             advance(1)
     if (table := controls.table()) is not None:
         writer("controls", CONTROL_SPLIT, names_of("controls")).add(table)
@@ -209,14 +209,14 @@ def _existing(target: Path, key: str) -> Packaged:
         manifest = read_manifest(target)
     except ArasError as error:
         raise ArasError(
-            f"{target} is there and is no whole release of ours ({error}); move it away, or raise "
-            "version in [dataset]"
+            f"{target}: already exists and is not a complete release ({error}); not changed. Move "
+            "it away, or raise version in [dataset]"
         ) from error
     if manifest.key != key:
         raise ArasError(
-            f"{target} already holds release {manifest.version} with other content, or made by "
-            "an earlier aras, and stays as it is; raise version in [dataset] for a new release, or "
-            "move that directory away"
+            f"{target}: release {manifest.version} already exists with other content, or from an "
+            "earlier aras; not changed. Raise version in [dataset] for a new release, or move that "
+            "directory away"
         )
     return _packaged(target, is_new=False)
 
@@ -239,10 +239,10 @@ def _packaged(target: Path, *, is_new: bool) -> Packaged:
     )
 
 
-def package_line(inputs: Inputs, told: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What `aras package` would do after the steps that ``told`` foretells."""
+def package_line(inputs: Inputs, steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What `aras package` would do after the planned ``steps``."""
     line: dict[str, Any] = {"stage": "package"}
-    if waits := [one["stage"] for one in told if not is_done(one) and "waits_for" not in one]:
+    if waits := [step["stage"] for step in steps if not is_done(step) and "waits_for" not in step]:
         return line | {"waits_for": waits}
     target = inputs.target
     name = target.relative_to(inputs.directory)
@@ -253,7 +253,7 @@ def package_line(inputs: Inputs, told: Sequence[dict[str, Any]]) -> dict[str, An
         elif read_manifest(target).key == key:
             todo = f"nothing: {name} has this content"
         else:
-            todo = f"{name} has other content, and stays as it is: raise version in [dataset]"
+            todo = f"{name} exists with other content; not changed: raise version in [dataset]"
     except ArasError as error:
         todo = f"cannot be planned yet: {error}"
     return line | {"todo": todo}

@@ -113,7 +113,7 @@ def _shares(name: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     fits = shares.shape == (len(CLASSES),) and bool((shares >= 0).all())
     if not fits or abs(shares.sum() - 1) > 1e-3:
         raise ArasError(
-            f"{name} shares are {shares.tolist()}; wanted are {len(CLASSES)} shares that sum to 1"
+            f"{name} shares are {shares.tolist()}; expected {len(CLASSES)} shares that sum to 1"
         )
     return shares
 

@@ -21,12 +21,12 @@ def opened(path: Path) -> pq.ParquetFile:
         return pq.ParquetFile(path)
     except FileNotFoundError:
         raise ArasError(
-            f"{path}: is missing; `aras check {path.parents[1]}` tells what else is"
+            f"{path}: missing; `aras check {path.parents[1]}` lists what else is wrong"
         ) from None
     except (pa.ArrowException, OSError) as error:
         raise ArasError(
             f"{path}: cannot be read ({str(error).splitlines()[0]}); `aras check "
-            f"{path.parents[1]}` tells what else is wrong"
+            f"{path.parents[1]}` lists what else is wrong"
         ) from error
 
 

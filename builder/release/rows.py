@@ -83,13 +83,15 @@ def gather(
         if prefix + names[0] in table.column_names:
             cells = [table.column(prefix + name).combine_chunks() for name in names]
             flat = pa.concat_arrays(cells).take(by_row)
-            given |= {one.name: pc.struct_field(flat, one.name) for one in flat.type}
+            given |= {field.name: pc.struct_field(flat, field.name) for field in flat.type}
     for name in MODEL_NAMES & given.keys():
         given[name] = pc.replace_substring_regex(given[name], r"^[/~.].*/([^/]+)$", r"\1")
     element = kind.value_type
     fields = [
-        given[one.name].cast(one.type) if one.name in given else pa.nulls(n * width, one.type)
-        for one in element
+        given[field.name].cast(field.type)
+        if field.name in given
+        else pa.nulls(n * width, field.type)
+        for field in element
     ]
     structs = pa.StructArray.from_arrays(fields, fields=list(element))
     ends = np.arange(0, n * width + 1, width, dtype=np.int32)
@@ -103,5 +105,5 @@ def by_split(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
     for value in values:
         part = table  # filtering copies pictures
         if len(values) > 1:
-            part = table.filter(pa.array([one == value for one in ids]))
+            part = table.filter(pa.array([number == value for number in ids]))
         yield SPLITS[value], part

@@ -39,7 +39,7 @@ class SplitWriter:
     def add(self, table: pa.Table) -> None:
         """Take rows that hold the schema's columns; others only count for the content digest."""
         self.waiting.append(with_digests(table))
-        if sum(one.num_rows for one in self.waiting) >= rows_per_group(self.schema):
+        if sum(table.num_rows for table in self.waiting) >= rows_per_group(self.schema):
             self._write(pa.concat_tables(self.waiting), last=False)
 
     def close(self) -> list[Path]:
@@ -85,17 +85,19 @@ def prefetch(items: Iterator[T]) -> Iterator[T]:
     """The same items; while one is used, a thread makes the next."""
     with ThreadPoolExecutor(1, "prefetch") as thread:
         coming = thread.submit(next, items, None)
-        while (one := coming.result()) is not None:
+        while (item := coming.result()) is not None:
             coming = thread.submit(next, items, None)
-            yield one
-            del one
+            yield item
+            del item
 
 
 def with_digests(table: pa.Table) -> pa.Table:
     """Rows with the sha256 of every picture beside it, hashed once however often this is called."""
     for name, picture in BLOB_DIGESTS.items():
         if picture in table.column_names and name not in table.column_names:
-            digests = [one for chunk in table.column(picture).chunks for one in _digests(chunk)]
+            digests = [
+                digest for chunk in table.column(picture).chunks for digest in _digests(chunk)
+            ]
             table = table.append_column(name, pa.array(digests, pa.string()))
     return table
 

@@ -114,7 +114,7 @@ def test_status_tells_what_packaging_would_do(
         return todo
 
     assert package("", "") == "nothing: release/0.1.0 has this content"
-    assert package("Tiny:", "Small:").startswith("release/0.1.0 has other content")
+    assert package("Tiny:", "Small:").startswith("release/0.1.0 exists with other content")
     raised = package("[dataset]", '[dataset]\nversion = "0.2.0"')
     assert raised == "release/0.2.0 is to be written"
 

@@ -108,5 +108,5 @@ def test_a_manifest_that_is_not_ours_is_refused_with_the_reason(
     release: Path, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     write_json(tmp_path / "manifest.json", {**manifest.read_manifest(release).as_json(), **change})
-    with pytest.raises(ArasError, match=rf"manifest\.json: is not one of ours \({message}"):
+    with pytest.raises(ArasError, match=rf"not a manifest that aras can read \({message}"):
         manifest.read_manifest(tmp_path)

@@ -265,7 +265,7 @@ def test_an_id_that_stands_twice_is_named(filled: Path, tmp_path: Path) -> None:
     shard = next((twice / "metadata").glob("train-*.parquet"))
     table = pq.read_table(shard)
     pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), shard)
-    with pytest.raises(ArasError, match=r"an id stands twice; `aras check .*` names it"):
+    with pytest.raises(ArasError, match=r"an id occurs twice; `aras check .*` names it"):
         compare(release, twice)
 
 

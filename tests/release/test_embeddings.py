@@ -104,7 +104,7 @@ def test_one_file_is_images_texts_and_owners(release: Path) -> None:
         ({"vector": [2.0] * 128}, "is not of unit length"),
         ({"vector": [float("nan")] * 128}, "is not of unit length"),
         ({"vector": [1.0]}, "its vector has 1 numbers, others 128"),
-        ({"owner": None}, "has one of owner and stream, not both"),
+        ({"owner": None}, "has only one of owner and stream"),
         ({"id": "real/nobody"}, "holds ids that no row of the split has"),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 from scipy import linalg
 
 from builder.core.errors import ArasError
+from builder.core.manifest import EncoderRecord
 from builder.core.store import Store
 from builder.models import sets
 from builder.models.encoders import INCEPTION, INCEPTION_DIGEST
@@ -132,7 +133,7 @@ def test_a_distance_is_called_fid_in_inceptions_features_only(
     for shard in ("real-a", "real-b", "real-c", "synthetic-a-00000"):
         rows = store.read(shard, ["features"]).rename_columns(["embedding"])
         store.write("encode-features", shard, rows, key="k")
-    told = spaces(Store(store.root), {"features": {"model": model, "digest": digest}})
+    told = spaces(Store(store.root), {"features": EncoderRecord(model=model, digest=digest)})
     assert list(told) == ["features", "embedding"]
     assert told["features"]["distance"] == "Fréchet distance"
     assert told["embedding"]["distance"] == distance
