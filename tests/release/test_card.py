@@ -216,7 +216,7 @@ def test_a_release_made_from_no_data_of_others_names_none(release: Path, tmp_pat
         manifest["facts"]["sources"] = []
 
     copy, card = rendered(release, tmp_path, made_up)
-    assert "It is made from no data of others." in card
+    assert "It uses no third-party data." in card
     assert "ESA WorldCover" not in card
     assert "Sentinel" not in card
     assert "sentinel-2" not in front(card)["tags"]

@@ -84,11 +84,11 @@ def test_the_prompt_of_a_model_s_stream_stands_in_the_card_in_full(folder: Path)
     block = block.split("</details>")[0]
     assert f"```text\n{PROMPT}```" in block
     assert "```text\nYou are terse.\n```" in block
-    assert "seer was told, beside image and layout" in block
+    assert "the prompt of seer, which also sees image and layout" in block
     assert "Decoding: greedy; at most 100 tokens; 1 attempt." in block
     assert "\n\n\n" not in block
     assert "Template captions (`dominant`, `composition`, `layout`, `full`)" in card
-    assert "Captions by models repeat what these models take for granted" in card
+    assert "Captions by models repeat the biases of these models" in card
 
 
 def test_where_the_inputs_lie_makes_no_other_release(folder: Path) -> None:

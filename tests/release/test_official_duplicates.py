@@ -35,4 +35,4 @@ def test_an_official_split_that_repeats_itself_is_told_and_kept(tmp_path: Path) 
     assert len({row["duplicate_cluster"] for row in rows} - {None}) == 1
     card = " ".join((made / "README.md").read_text().split())
     assert "3 rows are in 1 clusters of equal pixels, of which 1 span real/test and" in card
-    assert "clusters that span splits are reported and not mended" in card
+    assert "clusters that span splits are reported, not removed" in card

@@ -70,7 +70,7 @@ def test_the_release_is_whole_and_its_card_tells_the_way(blank: Project) -> None
     assert violations(blank.releases / "0.1.0") == []
     card = (blank.releases / "0.1.0" / "README.md").read_text()
     assert "no layout was given" in card
-    assert "what the segmenter sees in it (`gen_mask`); there is no" in card
+    assert "is the segmenter's prediction (`gen_mask`); there is no" in card
     assert "conditioned on" not in card
     assert "pictures/balance.png" not in card
 
