@@ -10,7 +10,7 @@ a small class-conditional generator on the train part alone, draws synthetic til
 import argparse
 import io
 import tarfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,16 @@ from builder.core.engine import Engine
 from builder.core.files import atomic, digest_of, sha256_file
 from builder.core.progress import bar
 from builder.core.seeds import generator, seed
-from builder.experiments import imbalance, imbalance_report
-from builder.experiments.imbalance import PRESETS, Experiment, Material, Rows, Test
+from builder.experiments.experiment import run_all
+from builder.experiments.imbalance import (
+    PRESETS,
+    Bench,
+    Experiment,
+    Material,
+    Rows,
+    Test,
+    report_of,
+)
 from builder.models import compact_clip
 from builder.models import generator as generators
 from builder.models.data import Tiles
@@ -56,7 +64,7 @@ LARGEST, FACTOR = 300, 50
 RATIOS = (0.25, 0.5, 1.0)
 SIDE = 64
 LIMITS = (
-    "EuroSAT tells no places: test tiles may lie beside train tiles, in every arm alike, so "
+    "EuroSAT gives no places: test tiles may lie beside train tiles, in every arm alike, so "
     "absolute figures are too high for unseen places.",
     "Captions name the scene class and nothing else, so this is retrieval of a class (protocol "
     "C, a tile or caption of the same class is right), not of a tile; D and S say little here.",
@@ -66,30 +74,20 @@ LIMITS = (
 )
 
 
-@dataclass(frozen=True)
-class Ready:
-    """Material that is there already, as a source."""
-
-    material: Material
-
-    def load(self) -> Material:
-        return self.material
-
-
 def read(path: Path) -> tuple[Pixels, npt.NDArray[np.int64], list[str]]:
     """Tiles (n, 64, 64, 3), class of each, and names, in the order of their names."""
-    found = []
+    images = []
     with tarfile.open(path) as tar:
         for member in tar:
             if member.isfile() and member.name.endswith(".jpg"):
                 body = tar.extractfile(member)
                 assert body is not None
                 image = Image.open(io.BytesIO(body.read())).convert("RGB")
-                found.append((Path(member.name).stem, np.asarray(image)))
-    found.sort(key=lambda one: one[0])
-    names = [name for name, _ in found]
+                images.append((Path(member.name).stem, np.asarray(image)))
+    images.sort(key=lambda named: named[0])
+    names = [name for name, _ in images]
     label = np.array([CLASSES.index(name.rsplit("_", 1)[0]) for name in names])
-    return np.stack([image for _, image in found]), label, names
+    return np.stack([image for _, image in images]), label, names
 
 
 def counts() -> list[int]:
@@ -117,16 +115,16 @@ def draw(folder: Path, wanted: list[int], steps: int) -> tuple[Pixels, npt.NDArr
     if not path.exists():
         model = generators.load(folder, CLASSES)
         how = generators.Sampling(steps=steps)
-        made = np.empty((len(label), SIDE, SIDE, 3), np.uint8)
+        drawn = np.empty((len(label), SIDE, SIDE, 3), np.uint8)
         with bar("draw", len(label), "tiles") as advance:
             for i in range(0, len(label), 16):
                 some = label[i : i + 16]
                 layouts = np.broadcast_to(some[:, None, None], (len(some), SIDE, SIDE))
                 numbers = [seed(0, "eurosat", "noise", i + k) for k in range(len(some))]
-                made[i : i + 16] = generators.sample(model, layouts.astype(np.uint8), numbers, how)
+                drawn[i : i + 16] = generators.sample(model, layouts.astype(np.uint8), numbers, how)
                 advance(len(some))
         with atomic(path) as temporary, temporary.open("wb") as file:
-            np.save(file, made)
+            np.save(file, drawn)
     return np.load(path), label
 
 
@@ -149,17 +147,17 @@ def material(tar: Path, out: Path, steps: int, sampling: int) -> Material:
         generators.train_tiles(folder, key, tiles, settings, CLASSES)
     most = round(max(RATIOS) * len(train))
     wanted = [max(round(max(RATIOS) * n), -(-most // len(CLASSES))) for n in sizes]
-    made, made_label = draw(folder, wanted, sampling)
+    synthetic_pixels, synthetic_label = draw(folder, wanted, sampling)
 
-    ids = [names[i] for i in train] + [f"synthetic-{i:05d}" for i in range(len(made))]
-    every = np.concatenate([label[train], made_label])
+    ids = [names[i] for i in train] + [f"synthetic-{i:05d}" for i in range(len(synthetic_label))]
+    every = np.concatenate([label[train], synthetic_label])
     synthetic = np.arange(len(ids)) >= len(train)
     rows = Rows(
         ids,
         synthetic,
-        copy=np.zeros(len(ids), dtype=bool),
+        is_copy=np.zeros(len(ids), dtype=bool),
         shares=np.eye(len(CLASSES))[every],
-        texts=[caption(one, int(k)) for one, k in zip(ids, every, strict=True)],
+        texts=[caption(name, int(k)) for name, k in zip(ids, every, strict=True)],
         passes=synthetic,
         classes=CLASSES,
     )
@@ -184,8 +182,8 @@ def material(tar: Path, out: Path, steps: int, sampling: int) -> Material:
     }
 
     def pictures(size: int) -> tuple[Pixels, Pixels]:
-        both = (np.concatenate([pixels[train], made]), pixels[test])
-        a, b = (np.stack([compact_clip.shrink(one, size) for one in part]) for part in both)
+        both = (np.concatenate([pixels[train], synthetic_pixels]), pixels[test])
+        a, b = (np.stack([compact_clip.shrink(tile, size) for tile in part]) for part in both)
         return a, b
 
     whole = [(np.arange(len(asked.ids)), list(pixels[test]))]
@@ -201,11 +199,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150, help="of every retriever")
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
-    made = material(given.tar, given.out, given.generator_steps, given.sampling_steps)
+    tiles = material(given.tar, given.out, given.generator_steps, given.sampling_steps)
     settings = settings_of(given.steps)
-    experiment = Experiment(Ready(made), given.out, settings, RATIOS, given.seeds)
-    told = imbalance_report.write(*imbalance.run(experiment, Engine("serial", 1)))
-    print("\n".join([*told["conclusions"], *told["limits"]]))
+    bench = Bench(Experiment(lambda: tiles, given.out, settings, RATIOS, given.seeds))
+    report = report_of(bench, run_all(bench, Engine("serial", 1)))
+    report.write()
+    print("\n".join([*report.conclusions, *report.limits]))
 
 
 def settings_of(steps: int) -> compact_clip.Settings:

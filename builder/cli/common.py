@@ -131,15 +131,6 @@ def experiment_options(out: str, model: str) -> Callable[[F], F]:
     return decorate
 
 
-def print_findings(found: dict[str, Any], report: Path, as_json: bool) -> None:
-    """What an experiment concludes and what it cannot, and where its report is."""
-    if as_json:
-        print_json(found)
-    else:
-        click.echo("\n".join([*found["conclusions"], *found["limits"]]))
-    say(f"wrote {report}")
-
-
 ONE = {"caption_errors": "caption_error", "copies": "copy", "repeats": "repeat"}
 """Counts of a stage that are plural → what a single one is called."""
 

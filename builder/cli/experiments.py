@@ -1,11 +1,32 @@
-"""``aras bench imbalance``: the project's question, with all its controls."""
+"""``aras bench imbalance`` and ``aras bench augmentation``: what synthetic tiles are good for."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from builder.cli.common import experiment_options, print_findings
+from builder.cli.common import experiment_options, print_json, say
+
+if TYPE_CHECKING:
+    from builder.core.engine import Engine
+    from builder.experiments.experiment import Bench
+    from builder.experiments.report import Report
+
+
+def run_and_report(
+    bench: "Bench[Any]", engine: "Engine", report_of: "Callable[..., Report]", as_json: bool
+) -> None:
+    """Run what has no record yet, write the report, and print what it concludes and cannot."""
+    from builder.experiments.experiment import run_all
+
+    report = report_of(bench, run_all(bench, engine))
+    report.write()
+    if as_json:
+        print_json(report.as_json())
+    else:
+        click.echo("\n".join([*report.conclusions, *report.limits]))
+    say(f"wrote {bench.experiment.out / 'report.md'}")
 
 
 @click.command()
@@ -60,7 +81,7 @@ def imbalance(
       stripped       real rows, numbers removed from captions
       zero-shot      the weights of --weights or --zero-shot as they are
 
-    An interrupted experiment goes on where it stopped: finished runs and checkpoints are kept.
+    You can stop it at any time; run it again to continue: finished runs and checkpoints are kept.
     Writes report.md, report.html, report.json and plots; the report begins with what can be
     concluded, and says so when nothing can.
 
@@ -72,21 +93,21 @@ def imbalance(
     Exit codes: 0 done; 1 some runs failed, the same command tries them again; 2 refused input.
     """
     from dataclasses import replace
+    from functools import partial
 
     from builder.core.engine import Engine
-    from builder.experiments import imbalance_report
-    from builder.experiments.imbalance import PRESETS, RATIOS, Experiment, ReleaseSource, run
+    from builder.experiments import imbalance as declared
 
     root = directory or Path()
     given = {k: v for k, v in (("steps", steps), ("batch", batch)) if v is not None}
-    preset = PRESETS["small" if small else profile]
+    preset = declared.PRESETS["small" if small else profile]
     settings = replace(preset, stream=stream, weights=weights, **given)
-    source = ReleaseSource(root / release, stream, min_km, near)
-    experiment = Experiment(
-        source, root / out, settings, ratios or RATIOS, seeds, zero_shot or weights
+    source = partial(declared.release_material, root / release, stream, min_km, near)
+    experiment = declared.Experiment(
+        source, root / out, settings, ratios or declared.RATIOS, seeds, zero_shot or weights
     )
-    found = imbalance_report.write(*run(experiment, Engine(engine, workers)))
-    print_findings(found, experiment.out / "report.md", as_json)
+    bench = declared.Bench(experiment)
+    run_and_report(bench, Engine(engine, workers), declared.report_of, as_json)
 
 
 EVEN = "tempered:0"
@@ -146,7 +167,7 @@ def augmentation(
     The synthetic rows of natural and balanced are drawn from all of the release by their
     composition, some repeated, so that they differ in nothing else.
 
-    An interrupted experiment goes on where it stopped: finished runs and checkpoints are kept.
+    You can stop it at any time; run it again to continue: finished runs and checkpoints are kept.
     Writes report.md, report.html, report.json and report.png; the report begins with what can be
     concluded, and says so when nothing can.
 
@@ -160,15 +181,14 @@ def augmentation(
     from dataclasses import replace
 
     from builder.core.engine import Engine
-    from builder.experiments import augmentation_report
-    from builder.experiments.augmentation import PRESETS, Experiment, run
+    from builder.experiments import augmentation as declared
 
     root = directory or Path()
     asked = {"steps": steps, "batch": batch, "crop": crop}
     given: dict[str, Any] = {name: n for name, n in asked.items() if n is not None}
-    settings = replace(PRESETS["small" if small else profile], **given)
-    experiment = Experiment(
+    settings = replace(declared.PRESETS["small" if small else profile], **given)
+    experiment = declared.Experiment(
         root / release, root / out, settings, balance, ratio, seeds, min_km, near
     )
-    found = augmentation_report.write(*run(experiment, Engine(engine, workers)))
-    print_findings(found, experiment.out / "report.md", as_json)
+    bench = declared.Bench(experiment)
+    run_and_report(bench, Engine(engine, workers), declared.report_of, as_json)

@@ -1,7 +1,7 @@
 """The augmentation experiment: a segmenter per arm and seed, equal steps, real test tiles."""
 
-import time
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,37 +9,49 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from builder.core.engine import Engine
 from builder.core.errors import ArasError
-from builder.core.files import atomic, digest_of, locked, remove, write_json
-from builder.experiments.experiment import (
-    EVEN,
-    TrainRows,
-    Trial,
-    alike,
-    balanced,
-    train_rows,
-    train_table,
-)
-from builder.experiments.experiment import Bench as Trials
+from builder.core.figures import BLUE, GREEN, GREY, ORANGE, PINK
+from builder.core.files import atomic, digest_of, locked
+from builder.experiments import experiment as shared
+from builder.experiments import report, statistics
+from builder.experiments.experiment import EVEN, Arm, Loss, Outcome, Record, TrainRows, Trial
+from builder.experiments.report import Findings, Panel, Plot, Report
+from builder.experiments.statistics import Analysis, Question, Statistic
 from builder.land.classes import CLASSES
+from builder.land.columns import KINDS
 from builder.land.pictures import decode_mask, decode_png
 from builder.models import segmenter
 from builder.models.data import Tiles
 from builder.models.segmenter import Settings
-from builder.retrieval import gallery
+from builder.release.read import metadata
+from builder.retrieval import gallery, intervals, metrics
 from builder.retrieval.ranks import Floats, Ints
-from builder.retrieval.result import libraries
+from builder.retrieval.result import Checks
 
 VERSION = 1
 SEEDS = 3
 RATIO = 1.0
 """Synthetic rows per real row, where there are that many."""
+FLOOR = "constant"
+"""Every pixel called the commonest class: what real rows must beat before arms are compared."""
+EMPTY = "no test tile has pixels of these classes"
 PRESETS = {
     "small": Settings(steps=20, batch=4, crop=32, widths=(8, 16, 16, 32), decoder=16),
     **segmenter.PROFILES,
 }
+QUESTIONS = [
+    Question("balanced", "real", "do balanced synthetic tiles help?"),
+    Question(
+        "balanced", "oversampled", "do they beat repeating real tiles to the same class shares?"
+    ),
+    Question("balanced", "natural", "does balance matter, beyond more tiles?"),
+    Question("natural", "real", "do synthetic tiles of natural shares help?"),
+    Question("oversampled", "real", "does repeating rare real tiles help?"),
+    Question("synthetic", "real", "can synthetic tiles replace real ones?"),
+    Question("real", FLOOR, "did the model learn more than the commonest class?"),
+]
 
 
 @dataclass(frozen=True)
@@ -55,26 +67,17 @@ class Experiment:
     min_km: float = gallery.MIN_KM
     near: str = "refuse"
 
-    def open(self) -> Callable[[Trial], dict[str, Any]]:
-        return Bench(self).run
-
-
-@dataclass(frozen=True)
-class Arm:
-    """Train rows that crops are drawn from; a row that stands twice is drawn twice as often."""
-
-    name: str
-    what: str
-    pool: Ints
+    def open(self) -> Callable[[Trial], Any]:
+        return functools.partial(shared.run_trial, Bench(self))
 
 
 def load(release: Path) -> TrainRows:
     """The train rows. Raises ArasError when either source lacks them."""
-    rows = train_rows(train_table(release))
-    for what, there in (("real", rows.real), ("synthetic", rows.made)):
-        if not len(there):
+    rows = shared.train_rows(shared.train_table(release))
+    for kind, members in (("real", rows.real), ("synthetic", rows.synthetic)):
+        if not len(members):
             raise ArasError(
-                f"{release}: has no {what} train rows; the experiment compares real with "
+                f"{release}: has no {kind} train rows; the experiment compares real with "
                 "synthetic rows and needs both"
             )
     return rows
@@ -86,44 +89,63 @@ def design(rows: TrainRows, balance: str = EVEN, ratio: float = RATIO, seed: int
     The natural and the balanced arm draw theirs from all synthetic rows by their composition:
     towards the class shares of the real rows, and towards ``balance`` of these.
     """
-    real, made = rows.real, rows.made
-    count = min(max(1, round(ratio * len(real))), len(made))
-    natural = rows.shares[real].mean(0)
-    plain = balanced(rows, made, count, seed, "natural", natural)
-    even = balanced(rows, made, count, seed, balance, natural)
+    real, synthetic = rows.real, rows.synthetic
+    count = min(max(1, round(ratio * len(real))), len(synthetic))
+    shares = rows.mean_shares(real)
+    natural = shared.balanced(rows, synthetic, count, seed, "natural", shares)
+    even = shared.balanced(rows, synthetic, count, seed, balance, shares)
     mixed = np.concatenate([real, even])
+    repeated = shared.alike(rows, real, mixed, len(mixed), seed)
+    what = f"real + {count:,} synthetic towards"
     return [
         Arm("real", "real rows", real),
-        Arm(
-            "oversampled",
-            "real rows repeated towards the class shares of arm balanced",
-            alike(rows, real, mixed, len(mixed), seed),
-        ),
-        Arm("synthetic", "the synthetic rows of arm natural alone", plain),
-        Arm(
-            "natural",
-            f"real + {count:,} synthetic towards the class shares of real rows",
-            np.concatenate([real, plain]),
-        ),
-        Arm("balanced", f"real + {count:,} synthetic towards balance {balance}", mixed),
+        Arm("oversampled", "real rows repeated towards the class shares of arm balanced", repeated),
+        Arm("synthetic", "the synthetic rows of arm natural alone", natural),
+        Arm("natural", f"{what} the class shares of real rows", np.concatenate([real, natural])),
+        Arm("balanced", f"{what} balance {balance}", mixed),
     ]
 
 
-class Bench(Trials[Experiment]):
+@dataclass(frozen=True)
+class Counts:
+    """Pixels per test tile and class, (n, 3K): hits, then truth, then predictions."""
+
+    pixels: Ints
+
+    def as_json(self) -> dict[str, Any]:
+        return {"counts": self.pixels.tolist()}
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> "Counts":
+        return Counts(np.array(values["counts"]))
+
+    @staticmethod
+    def of(truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.uint8]) -> "Counts":
+        """Of classes by pixel, (n, H, W) each."""
+        hits = np.where(truth == predicted, truth, len(CLASSES))
+        columns = [
+            (classes.reshape(len(classes), -1) == k).sum(1)
+            for classes in (hits, truth, predicted)
+            for k in range(len(CLASSES))
+        ]
+        return Counts(np.stack(columns, axis=1).astype(np.int64))
+
+
+class Bench:
     """The rows, the arms and, once they are needed, the decoded tiles."""
 
+    name, floor, empty = "augmentation", FLOOR, EMPTY
+    untrained = ()
+    judgement = staticmethod(Counts.from_json)
+
     def __init__(self, experiment: Experiment) -> None:
-        super().__init__(experiment)
+        self.experiment = experiment
         self.rows = load(experiment.release)
-        self.design = design(self.rows, experiment.balance, experiment.ratio)
+        self.arms = design(self.rows, experiment.balance, experiment.ratio)
         self.test = gallery.load(experiment.release, min_km=experiment.min_km, near=experiment.near)
 
-    @property
-    def arms(self) -> list[str]:
-        return [arm.name for arm in self.design]
-
     def arm(self, name: str) -> Arm:
-        return next(one for one in self.design if one.name == name)
+        return next(arm for arm in self.arms if arm.name == name)
 
     def key(self, trial: Trial) -> str:
         return digest_of(
@@ -132,61 +154,40 @@ class Bench(Trials[Experiment]):
                 "release": self.test.facts.content_sha256,
                 "arm": [self.rows.ids[i] for i in self.arm(trial[0]).pool],
                 "test": self.test.ids,
-                "settings": asdict(self._settings(trial)),
+                "settings": asdict(self.settings(trial)),
             }
         )
 
-    def run(self, trial: Trial) -> dict[str, Any]:
-        if found := self.record(trial):
-            return found
-        started = time.monotonic()
-        settings, key = self._settings(trial), self.key(trial)
+    def judge(self, trial: Trial, folder: Path) -> Outcome[Counts]:
+        settings = self.settings(trial)
         tiles = replace(self.train_tiles, pool=self.arm(trial[0]).pool)
-        folder = self.path(trial).with_suffix("")
-        model, history, _ = segmenter.train_tiles(folder, key, tiles, settings)
-        losses = history.losses
-        counted = np.concatenate(
-            [
-                counts(part[..., 3], segmenter.look(model.eval(), part[..., :3])[0])
-                for part in self._test_parts()
-            ]
-        )
-        record = {
-            "kind": "augmentation-run",
-            "key": key,
-            "arm": trial[0],
-            "seed": trial[1],
-            "settings": asdict(settings),
-            "loss": {"first": losses[0], "last": float(np.mean(losses[-10:]))},
-            "counts": counted.tolist(),
-            "libraries": libraries(),
-            "seconds": round(time.monotonic() - started, 1),
-        }
-        write_json(self.path(trial), record)
-        remove(folder)
-        return record
+        model, history, _ = segmenter.train_tiles(folder, self.key(trial), tiles, settings)
+        model.eval()
+        counts = self._counts(lambda images: segmenter.look(model, images)[0])
+        return Outcome(counts, settings=asdict(settings), loss=Loss.of(history.losses))
 
-    def constant(self) -> Floats:
-        """The counts (n, 21) of calling every pixel the commonest class of real train rows."""
-        most = int(self.rows.shares[self.rows.real].mean(0).argmax())
-        return np.concatenate(
-            [
-                counts(part[..., 3], np.full(part.shape[:3], most, np.uint8))
-                for part in self._test_parts()
-            ]
-        ).astype(np.float64)
+    def constant(self) -> Counts:
+        """The counts of calling every pixel the commonest class of real train rows."""
+        most = int(self.rows.mean_shares(self.rows.real).argmax())
+        return self._counts(lambda images: np.full(images.shape[:3], most, np.uint8))
+
+    def settings(self, trial: Trial) -> Settings:
+        """Those of a trial: crops are no larger than the tiles."""
+        settings, side = self.experiment.settings, int(np.sqrt(self.test.pixels[0].sum()))
+        return replace(settings, crop=min(settings.crop, side), seed=trial[1])
 
     @cached_property
     def train_tiles(self) -> Tiles:
         return self._tiles(self.rows.ids, "train")
 
-    def _test_parts(self, size: int = 16) -> list[npt.NDArray[np.uint8]]:
-        pixels = self._tiles(self.test.ids, "test").pixels
-        return [pixels[start : start + size] for start in range(0, len(pixels), size)]
-
-    def _settings(self, trial: Trial) -> Settings:
-        settings, side = self.experiment.settings, int(np.sqrt(self.test.pixels[0].sum()))
-        return replace(settings, crop=min(settings.crop, side), seed=trial[1])
+    def _counts(
+        self, predict: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]], size: int = 16
+    ) -> Counts:
+        """Of all test tiles, ``size`` at a time; ``predict`` maps (n, H, W, 3) to (n, H, W)."""
+        tiles = self._tiles(self.test.ids, "test").pixels
+        parts = [tiles[start : start + size] for start in range(0, len(tiles), size)]
+        counts = [Counts.of(part[..., 3], predict(part[..., :3])).pixels for part in parts]
+        return Counts(np.concatenate(counts))
 
     def _tiles(self, ids: Sequence[str], split: str) -> Tiles:
         """Rows decoded once into a file under ``out``, mapped from there."""
@@ -206,36 +207,211 @@ def decode(release: Path, ids: Sequence[str], split: str, path: Path) -> None:
     Raises ArasError when tiles differ in size or the release does not hold them.
     """
     out: Any = None
-    for column in ("image", "mask"):
+    for column, decoder, channels in (
+        ("image", decode_png, slice(0, 3)),
+        ("mask", decode_mask, 3),
+    ):
         for where, data in gallery.pictures(release, ids, split, column=column):
-            for i, one in zip(where, data, strict=True):
-                found = (decode_png if column == "image" else decode_mask)(one, ids[i])
+            for i, png in zip(where, data, strict=True):
+                pixels = decoder(png, ids[i])
                 if out is None:
                     out = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
-                        f"{path}", "w+", np.uint8, (len(ids), *found.shape[:2], 4)
+                        f"{path}", "w+", np.uint8, (len(ids), *pixels.shape[:2], 4)
                     )
-                if found.shape[:2] != out.shape[1:3]:
+                if pixels.shape[:2] != out.shape[1:3]:
                     raise ArasError(
-                        f"{ids[i]}: its {column} is {found.shape[:2]}, others {out.shape[1:3]}"
+                        f"{ids[i]}: its {column} is {pixels.shape[:2]}, others {out.shape[1:3]}"
                     )
-                if column == "image":
-                    out[i, ..., :3] = found
-                else:
-                    out[i, ..., 3] = found
+                out[i, ..., channels] = pixels
     out.flush()
 
 
-def counts(truth: npt.NDArray[np.uint8], found: npt.NDArray[np.uint8]) -> Ints:
-    """Pixels per tile and class: (n, H, W) twice → (n, 21), hits, then truth, then found."""
-    kinds = len(CLASSES)
-    columns = []
-    for one in (np.where(truth == found, truth, kinds), truth, found):
-        flat = one.reshape(len(one), -1)
-        columns += [(flat == k).sum(1) for k in range(kinds)]
-    return np.stack(columns, axis=1).astype(np.int64)
+_K = len(CLASSES)
+POOLED = ("macro F1", "tail F1", "mean IoU", "accuracy")
+FIGURES = (*POOLED, *(f"{figure} {name}" for figure in ("F1", "IoU") for name in CLASSES))
 
 
-def run(experiment: Experiment, engine: Engine) -> tuple[Bench, list[dict[str, Any]]]:
-    """Run every trial that has no record yet; the bench and all records: see `Bench.run_all`."""
-    bench = Bench(experiment)
-    return bench, bench.run_all(engine, "augmentation")
+def scores(totals: Floats, tail: Sequence[int]) -> Floats:
+    """Pixel counts (B, 21) → figures (B, 18) in per cent, as in `FIGURES`.
+
+    F1 = 2TP/(2TP+FP+FN) and IoU = TP/(TP+FP+FN) over all pixels pooled; NaN for a class that the
+    truth lacks. Macro means run over the classes that the truth has.
+    """
+    hit, truth, predicted = totals[:, :_K], totals[:, _K : 2 * _K], totals[:, 2 * _K :]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        f1 = np.where(truth > 0, 100 * 2 * hit / (truth + predicted), np.nan)
+        iou = np.where(truth > 0, 100 * hit / (truth + predicted - hit), np.nan)
+        accuracy = 100 * hit.sum(1) / truth.sum(1)
+    means = [statistics.mean_of_known(columns) for columns in (f1, f1[:, list(tail)], iou)]
+    return np.concatenate([np.stack([*means, accuracy], axis=1), f1, iou], axis=1)
+
+
+def analyse(
+    counts: Mapping[str, Sequence[Counts]],
+    blocks: Sequence[str] | None,
+    train_shares: Floats,
+    *,
+    resamples: int = intervals.RESAMPLES,
+    seed: int = 0,
+) -> Findings:
+    """Figures with intervals by arm, and contrasts paired by seed and cluster.
+
+    ``counts``: arm → those of each seed, over the same n test tiles; ``blocks`` (n) names the
+    spatial block of each, None for tiles as their own clusters. ``train_shares`` (7,) are those of
+    real train pixels: the tail are the rarest classes that together hold at most a fifth.
+    """
+    first = next(iter(counts.values()))[0].pixels
+    cluster, clusters = intervals.codes(np.arange(len(first)) if blocks is None else blocks)
+    tail = metrics.rarest(train_shares)
+    parts = {
+        arm: np.stack(
+            [intervals.cluster_sums(run.pixels, cluster, clusters)[:, :-1] for run in runs]
+        )
+        for arm, runs in counts.items()
+    }
+    statistic = Statistic(lambda totals: scores(totals, tail), FIGURES, ("macro F1", "tail F1"))
+    truth, unit = first[:, _K : 2 * _K], "tile" if blocks is None else "block"
+    facts = {
+        "tiles": len(first),
+        "tail": [CLASSES[k] for k in tail],
+        "test_shares": _by_class(truth.sum(0) / truth.sum()),
+        "test_clusters": {
+            name: int((parts["real"][0][:, _K + k] > 0).sum()) for k, name in enumerate(CLASSES)
+        },
+        "train_shares": _by_class(train_shares),
+    }
+    analysis = statistics.analyse(
+        parts, statistic, QUESTIONS, FLOOR, unit, resamples=resamples, seed=seed
+    )
+    return Findings(analysis, facts)
+
+
+def _by_class(shares: Floats) -> dict[str, float]:
+    return {name: round(float(share), 5) for name, share in zip(CLASSES, shares, strict=True)}
+
+
+def conclusions(analysis: Analysis) -> list[str]:
+    """The answer first, then the classes that no arm gets right."""
+    lines = report.conclude(
+        analysis,
+        "balanced",
+        FLOOR,
+        EMPTY,
+        "the model trained on real rows cannot be distinguished from one that calls every pixel "
+        "the commonest class",
+    )
+    trained = [scores.figures for arm, scores in analysis.arms.items() if arm != FLOOR]
+    if lost := [k for k in CLASSES if all(arm[f"F1 {k}"].value == 0 for arm in trained)]:
+        lines.append(
+            f"No arm finds {', '.join(lost)} at all: their F1 is 0 everywhere, and whether "
+            "synthetic tiles help them is not known. Train longer or a larger model."
+        )
+    return lines
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Who made the synthetic rows, and how far a segmenter agrees with masks, by kind of row."""
+
+    generators: list[str]
+    mask_agreement_real: float | None
+    mask_agreement_synthetic: float | None
+
+    @staticmethod
+    def of(release: Path) -> "Provenance":
+        columns = ("kind", "gen_model", "mask_agreement")
+        table = pa.concat_tables([table for _, table in metadata(release, columns)])
+        kind, agreement = (table.column(name).to_numpy() for name in ("kind", "mask_agreement"))
+        known = agreement.astype(np.float64)
+        means = [
+            float(np.mean(rows)) if len(rows) else None
+            for rows in (known[(kind == k) & ~np.isnan(known)] for k in range(len(KINDS)))
+        ]
+        generators = {name for name in table.column("gen_model").to_pylist() if name}
+        return Provenance(sorted(generators), *means)
+
+
+def limits(findings: Findings, checks: Checks, origin: Provenance) -> list[str]:
+    """What this run cannot show, whatever its figures are."""
+    lines = [
+        *report.common_limits(findings.analysis, findings.facts["tiles"], checks),
+        "One segmenter architecture trained from scratch: pretrained or larger models may react "
+        "otherwise, and absolute figures are no benchmark of segmentation.",
+        f"Synthetic rows of {', '.join(origin.generators) or 'an unnamed generator'} only: a "
+        "better or worse generator may help or hurt.",
+        "Both mixtures draw from the same synthetic rows by composition: a generator's run for "
+        "either alone would repeat fewer of them.",
+        "All classes count alike in macro F1, and the rarest have few test pixels.",
+    ]
+    real, synthetic = origin.mask_agreement_real, origin.mask_agreement_synthetic
+    if real is not None and synthetic is not None:
+        lines.append(
+            f"The release's segmenter agrees with the mask on {100 * real:.1f} % of the pixels of "
+            f"real rows and {100 * synthetic:.1f} % of synthetic ones: far less on synthetic ones "
+            "means that they do not show what their masks say."
+        )
+    if empty := [
+        name for name, clusters in findings.facts["test_clusters"].items() if not clusters
+    ]:
+        lines.append(f"No test tile has {', '.join(empty)}: left out of every mean.")
+    return lines
+
+
+def report_of(bench: Bench, records: Sequence[Record[Counts]]) -> Report:
+    """The report on all runs."""
+    rows, facts, experiment = bench.rows, bench.test.facts, bench.experiment
+    runs, settings = shared.by_arm(bench, records), experiment.settings
+    counts = {arm: [run.outcome.judgement for run in runs[arm]] for arm in runs}
+    counts[FLOOR] = [bench.constant()] * experiment.seeds
+    findings = analyse(counts, bench.test.blocks, rows.mean_shares(rows.real))
+    analysis, about = findings.analysis, findings.facts
+    origin = Provenance.of(experiment.release)
+    scores = {arm: analysis.arms[arm].figures for arm in analysis.arms}
+    f1, iou = (
+        {arm: {name: scores[arm][f"{figure} {name}"] for name in CLASSES} for arm in runs}
+        for figure in ("F1", "IoU")
+    )
+    truth = {
+        "test pixels, %": {k: f"{100 * x:.2f}" for k, x in about["test_shares"].items()},
+        f"{analysis.clusters.unit}s": {k: f"{n:,}" for k, n in about["test_clusters"].items()},
+    }
+    colours = dict(zip(runs, (GREY, GREEN, PINK, BLUE, ORANGE), strict=True))
+    by_class = {name: {arm: f1[arm][name] for arm in runs} for name in CLASSES}
+    return Report(
+        bench,
+        runs,
+        {"analysis": findings},
+        title=f"Synthetic tiles as augmentation: {facts.name} {facts.version}",
+        opening=(
+            f"Do synthetic tiles help a segmenter on real ones? {len(runs)} arms × "
+            f"{experiment.seeds} seeds, {settings.steps} steps of {settings.batch} crops of "
+            f"{settings.crop} pixels each; {len(rows.real):,} real and {len(rows.synthetic):,} "
+            f"synthetic train rows; {about['tiles']:,} real test tiles"
+            f"{report.checked(facts.checks)}."
+        ),
+        conclusions=conclusions(analysis),
+        limits=limits(findings, facts.checks, origin),
+        release=facts.as_json(),
+        settings=asdict(settings),
+        facts={"balance": experiment.balance, "synthetic": asdict(origin)},
+        about_figures=(
+            f"Over the pixels of all test tiles pooled. Tail: {', '.join(about['tail']) or 'none'} "
+            "(the rarest classes of real train pixels that together hold at most a fifth). "
+            f"{FLOOR}: every pixel called the commonest class."
+        ),
+        shown=POOLED,
+        plots={
+            "report.png": Plot(
+                "Macro F1 by arm, and F1 by class",
+                [
+                    Panel("mean F1 over classes, %", scores, {"macro F1": BLUE, "tail F1": ORANGE}),
+                    Panel("F1, %", by_class, colours),
+                ],
+                (11, 5.2),
+            )
+        },
+        tables=[
+            report.class_table("F1 by class", truth, f1),
+            report.class_table("IoU by class", truth, iou),
+        ],
+    )

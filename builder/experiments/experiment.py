@@ -1,8 +1,8 @@
-"""An experiment of trainings by arm and seed: which are done, and how the others are run."""
+"""An experiment: arms, the runs of every arm and seed, their records, and how rows are drawn."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from builder.core.engine import Engine
 from builder.core.errors import ArasError, WorkFailed
-from builder.core.files import read_json
+from builder.core.files import read_json, remove, write_json
 from builder.core.progress import bar
 from builder.core.seeds import seed as seed_of
 from builder.land.classes import CLASSES
@@ -20,11 +20,139 @@ from builder.land.columns import KINDS, SPLITS
 from builder.land.pictures import per_class
 from builder.release.read import metadata
 from builder.retrieval.ranks import Floats, Ints
+from builder.retrieval.result import libraries
 from builder.synthesis import balance, maxent
 from builder.synthesis.target import Target
 
 Trial = tuple[str, int]
 """(arm, seed)."""
+
+
+@dataclass(frozen=True)
+class TrainRows:
+    """Train rows: ids, flags (n,) and shares (n, K) of ``classes``."""
+
+    ids: list[str]
+    is_synthetic: npt.NDArray[np.bool_]
+    is_copy: npt.NDArray[np.bool_]
+    shares: Floats
+    classes: tuple[str, ...] = field(default=CLASSES, kw_only=True)
+
+    @property
+    def real(self) -> Ints:
+        return np.flatnonzero(~self.is_synthetic)
+
+    @property
+    def synthetic(self) -> Ints:
+        return np.flatnonzero(self.is_synthetic)
+
+    def mean_shares(self, rows: Ints) -> Floats:
+        """(K,) class shares of some rows together; a row listed twice counts twice."""
+        return np.asarray(self.shares[rows].mean(0))
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Train rows that batches are drawn from; a row listed twice is drawn twice as often."""
+
+    name: str
+    what: str
+    pool: Ints
+    texts: list[str] = field(default_factory=list)
+    """(n,) the caption of every train row in this arm, where the arm trains on captions."""
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What an arm holds: rows, distinct ones, synthetic ones, distinct captions, class shares."""
+
+    what: str
+    rows: int
+    distinct: int
+    synthetic: int
+    captions: int | None
+    class_shares: dict[str, float]
+
+    @staticmethod
+    def of(rows: TrainRows, arm: Arm) -> "Holding":
+        shares = rows.mean_shares(arm.pool)
+        return Holding(
+            arm.what,
+            len(arm.pool),
+            len(np.unique(arm.pool)),
+            int(rows.is_synthetic[arm.pool].sum()),
+            len({arm.texts[i] for i in arm.pool}) if arm.texts else None,
+            {n: round(float(s), 4) for n, s in zip(rows.classes, shares, strict=True)},
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+class Judgement(Protocol):
+    """What the test tiles say of one trained model."""
+
+    def as_json(self) -> dict[str, Any]: ...
+
+
+J = TypeVar("J", bound=Judgement)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The first loss of a training, and the mean of the last ten."""
+
+    first: float
+    last: float
+
+    @staticmethod
+    def of(losses: Sequence[float]) -> "Loss":
+        return Loss(losses[0], float(np.mean(losses[-10:])))
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[J]):
+    """A run's judgement, with settings and loss of the training, or the untrained model."""
+
+    judgement: J
+    settings: Mapping[str, Any] | None = None
+    loss: Loss | None = None
+    model: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Record(Generic[J]):
+    """A finished run, as the JSON file of its trial holds it."""
+
+    kind: str
+    key: str
+    arm: str
+    seed: int
+    outcome: Outcome[J]
+    libraries: dict[str, str]
+    seconds: float
+    cpu_seconds: float | None = None
+    """Processor time; None in records of earlier versions."""
+
+    def as_json(self) -> dict[str, Any]:
+        run = self.outcome
+        training = {"settings": run.settings, "loss": run.loss and vars(run.loss)}
+        before = {name: getattr(self, name) for name in ("kind", "key", "arm", "seed")}
+        after = {name: getattr(self, name) for name in ("libraries", "seconds", "cpu_seconds")}
+        values = {**before, **training, "model": run.model, **run.judgement.as_json(), **after}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @staticmethod
+    def from_json(
+        values: Mapping[str, Any], judgement: Callable[[Mapping[str, Any]], J]
+    ) -> "Record[J]":
+        loss = values.get("loss")
+        outcome = Outcome(
+            judgement(values), values.get("settings"), loss and Loss(**loss), values.get("model")
+        )
+        kept: dict[str, Any] = {field.name: values.get(field.name) for field in fields(Record)}
+        kept["outcome"] = outcome
+        return Record(**kept)
 
 
 class Experiment(Protocol):
@@ -36,102 +164,137 @@ class Experiment(Protocol):
     @property
     def seeds(self) -> int: ...
 
-    def open(self) -> Callable[[Trial], dict[str, Any]]: ...
+    def open(self) -> Callable[[Trial], Any]: ...
 
 
-E = TypeVar("E", bound=Experiment)
-
-
-class Bench(ABC, Generic[E]):
-    """The trials of an experiment, each with a record under ``out``/runs once it is finished."""
-
-    def __init__(self, experiment: E) -> None:
-        self.experiment = experiment
+class Bench(Protocol[J]):
+    """An experiment with its rows loaded: what its arms are, and how one is trained and judged."""
 
     @property
-    @abstractmethod
-    def arms(self) -> Sequence[str]:
-        """Names of the arms that are trained, in the order of the report."""
+    def name(self) -> str: ...
 
-    @abstractmethod
+    @property
+    def experiment(self) -> Experiment: ...
+
+    @property
+    def rows(self) -> TrainRows: ...
+
+    @property
+    def arms(self) -> Sequence[Arm]:
+        """The arms that are trained, in the order of the report."""
+
+    @property
+    def untrained(self) -> Sequence[str]:
+        """Names of arms that are judged once, without a training."""
+
+    @property
+    def floor(self) -> str:
+        """The arm that real rows must beat before arms are compared."""
+
+    @property
+    def empty(self) -> str:
+        """Why the test tiles may say nothing about a figure."""
+
     def key(self, trial: Trial) -> str:
         """Digest of all that the record of a trial depends on."""
 
-    @abstractmethod
-    def run(self, trial: Trial) -> dict[str, Any]:
-        """Train and judge; writes the record in one piece and returns it."""
+    def judge(self, trial: Trial, folder: Path) -> Outcome[J]:
+        """Train, with checkpoints in ``folder``, and judge on the test tiles."""
 
-    @property
-    def trials(self) -> list[Trial]:
-        """Every arm with one seed, then every arm with the next: halves are comparable too."""
-        return [(arm, seed) for seed in range(self.experiment.seeds) for arm in self.arms]
+    def judgement(self, values: Mapping[str, Any]) -> J:
+        """The judgement in the JSON of a record."""
 
-    def path(self, trial: Trial) -> Path:
-        return self.experiment.out / "runs" / f"{trial[0]}-seed{trial[1]}.json"
 
-    def record(self, trial: Trial) -> dict[str, Any] | None:
-        """The record of a trial that was finished with the same inputs and settings."""
-        try:
-            found: dict[str, Any] = read_json(self.path(trial))
-        except (FileNotFoundError, ValueError):
-            return None
-        return found if found.get("key") == self.key(trial) else None
+def trials(bench: Bench[Any]) -> list[Trial]:
+    """Every arm with one seed, then every arm with the next: halves are comparable too."""
+    untrained = [(name, 0) for name in bench.untrained]
+    return untrained + [(arm.name, s) for s in range(bench.experiment.seeds) for arm in bench.arms]
 
-    def run_all(self, engine: Engine, label: str) -> list[dict[str, Any]]:
-        """Run every trial that has no record yet; returns all records.
 
-        A failed trial does not stop the others. Raises ArasError for fewer than two seeds and
-        WorkFailed naming the trials that failed; the same command goes on from the records and
-        checkpoints that are there.
-        """
-        if self.experiment.seeds < 2:
-            raise ArasError("seeds is below 2: differences between arms need a spread over seeds")
-        todo = [trial for trial in self.trials if self.record(trial) is None]
-        failed: list[str] = []
-        with bar(label, len(self.trials), "runs") as advance:
-            advance(len(self.trials) - len(todo))
-            for trial, outcome in engine.map(self.experiment, todo):
-                advance(1, f"{trial[0]}, seed {trial[1]}")
-                if isinstance(outcome, Exception):
-                    failed.append(f"{trial[0]}, seed {trial[1]}: {outcome}")
-        if failed:
-            raise WorkFailed(
-                f"{len(failed)} of {len(self.trials)} runs failed, the others are kept; the same "
-                "command tries these again\n  " + "\n  ".join(failed)
-            )
-        found = [self.record(trial) for trial in self.trials]
-        return [one for one in found if one is not None]
+def record_path(bench: Bench[Any], trial: Trial) -> Path:
+    return bench.experiment.out / "runs" / f"{trial[0]}-seed{trial[1]}.json"
+
+
+def read_record(bench: Bench[J], trial: Trial) -> Record[J] | None:
+    """The record of a trial that was finished with the same inputs and settings."""
+    try:
+        values = read_json(record_path(bench, trial))
+    except (FileNotFoundError, ValueError):
+        return None
+    if values.get("key") != bench.key(trial):
+        return None
+    return Record.from_json(values, bench.judgement)
+
+
+def run_trial(bench: Bench[J], trial: Trial) -> Record[J]:
+    """Train and judge unless there is a record; writes the record in one piece."""
+    if record := read_record(bench, trial):
+        return record
+    started, spent = time.monotonic(), time.process_time()
+    path = record_path(bench, trial)
+    checkpoints = path.with_suffix("")
+    record = Record(
+        f"{bench.name}-run",
+        bench.key(trial),
+        *trial,
+        bench.judge(trial, checkpoints),
+        libraries(),
+        round(time.monotonic() - started, 1),
+        round(time.process_time() - spent, 1),
+    )
+    write_json(path, record.as_json())
+    remove(checkpoints)
+    return record
+
+
+def run_all(bench: Bench[J], engine: Engine) -> list[Record[J]]:
+    """Run every trial that has no record yet; returns all records.
+
+    A failed trial does not stop the others. Raises ArasError for fewer than two seeds and
+    WorkFailed naming the trials that failed; the same command continues from the records and
+    checkpoints that exist.
+    """
+    if bench.experiment.seeds < 2:
+        raise ArasError("seeds is below 2: differences between arms need a spread over seeds")
+    planned = trials(bench)
+    missing = [trial for trial in planned if read_record(bench, trial) is None]
+    failed: list[str] = []
+    with bar(bench.name, len(planned), "runs") as advance:
+        advance(len(planned) - len(missing))
+        for (arm, seed), outcome in engine.map(bench.experiment, missing):
+            advance(1, f"{arm}, seed {seed}")
+            if isinstance(outcome, Exception):
+                failed.append(f"{arm}, seed {seed}: {outcome}")
+    if failed:
+        raise WorkFailed(
+            f"{len(failed)} of {len(planned)} runs failed, the others are kept; the same "
+            "command tries these again\n  " + "\n  ".join(failed)
+        )
+    records = [read_record(bench, trial) for trial in planned]
+    return [record for record in records if record is not None]
+
+
+def by_arm(bench: Bench[J], records: Sequence[Record[J]]) -> dict[str, list[Record[J]]]:
+    """The records of each arm. Raises WorkFailed where an arm lacks a seed."""
+    arms: dict[str, list[Record[J]]] = {}
+    for record in records:
+        arms.setdefault(record.arm, []).append(record)
+    trained = [runs for arm, runs in arms.items() if arm not in bench.untrained]
+    if any(len(runs) != bench.experiment.seeds for runs in trained):
+        raise WorkFailed("arms have different numbers of seeds; run the same command again")
+    return arms
 
 
 MAX_REPEATS = 8
 EVEN = "tempered:0"
-"""The same share for every class that there is."""
+"""The same share for every class that the rows have."""
 COLUMNS = ("id", "kind", "pixels", "copy")
 
 
-@dataclass(frozen=True)
-class TrainRows:
-    """Train rows: ids, flags (n,) and shares (n, K) of ``classes``."""
-
-    ids: list[str]
-    synthetic: npt.NDArray[np.bool_]
-    copy: npt.NDArray[np.bool_]
-    shares: Floats
-    classes: tuple[str, ...] = field(default=CLASSES, kw_only=True)
-
-    @property
-    def real(self) -> Ints:
-        return np.flatnonzero(~self.synthetic)
-
-    @property
-    def made(self) -> Ints:
-        return np.flatnonzero(self.synthetic)
-
-
 def train_table(release: Path, columns: Sequence[str] = ()) -> pa.Table:
-    """The train rows' `COLUMNS` and more. Raises ArasError when there are none."""
-    wanted = (*COLUMNS, *columns)
-    tables = [table for name, table in metadata(release, wanted) if name == SPLITS[0]]
+    """The train rows' `COLUMNS` and ``columns``. Raises ArasError when there are none."""
+    shards = metadata(release, (*COLUMNS, *columns))
+    tables = [table for split, table in shards if split == SPLITS[0]]
     table = pa.concat_tables(tables) if tables else None
     if table is None or not table.num_rows:
         raise ArasError(f"{release}: has no train rows")
@@ -144,7 +307,7 @@ def train_rows(table: pa.Table) -> TrainRows:
     return TrainRows(
         table.column("id").to_pylist(),
         table.column("kind").to_numpy() == KINDS.index("synthetic"),
-        np.array([bool(one) for one in table.column("copy").to_pylist()]),
+        np.array([bool(copy) for copy in table.column("copy").to_pylist()]),
         pixels / np.maximum(pixels.sum(1, keepdims=True), 1),
     )
 
@@ -170,8 +333,7 @@ def balanced(
 
 def alike(rows: TrainRows, among: Ints, like: Ints, count: int, seed: int) -> Ints:
     """``count`` rows of ``among``, repeated so as to come near the class shares of ``like``."""
-    wanted = rows.shares[like].mean(0)
-    wanted = np.where(rows.shares[among].sum(0) > 0, wanted, 0.0)
+    wanted = np.where(rows.shares[among].sum(0) > 0, rows.mean_shares(like), 0.0)
     return drawn(rows, among, count, wanted / wanted.sum(), seed)
 
 
@@ -185,13 +347,14 @@ def drawn(
 ) -> Ints:
     """``count`` rows of ``among`` whose class shares are (K,) ``wanted``, or as near as can be.
 
-    Of all ways to weight the rows that give these shares the one nearest to uniform is taken, no
-    row more than ``repeats`` times unless there are too few rows for that.
+    Of all weights of the rows that give these shares those nearest to uniform are taken, no row
+    more than ``repeats`` times unless there are too few rows for that.
     """
     shares = rows.shares[among]
     most = count if repeats is None else max(repeats, -(-count // len(among)))
     cap = np.full(len(among), min(1.0, most / count))
     weights = maxent.project(shares, wanted, cap).weights
+    # The name in the seed stays, so that arms hold the rows that published runs were trained on.
     number = seed_of(seed, "imbalance", str(np.round(wanted, 6).tolist()))
     ids = [rows.ids[i] for i in among]
     times = balance.allocate(weights, count, number, ids=ids, compositions=shares)

@@ -16,13 +16,13 @@ def test_one_command_runs_it_all_and_a_second_only_reports(tmp_path):
     ]  # fmt: skip
     first = CliRunner().invoke(cli, words)
     assert first.exit_code == 0, first.output
-    told = json.loads(first.stdout)
-    assert told["analysis"]["seeds"] == 2
+    report = json.loads(first.stdout)
+    assert report["analysis"]["seeds"] == 2
     folder = tmp_path / "reports/augmentation/runs"
-    runs = {one: one.stat().st_mtime_ns for one in folder.iterdir()}
+    runs = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     second = CliRunner().invoke(cli, words)
-    assert json.loads(second.stdout)["analysis"] == told["analysis"]
-    assert {one: one.stat().st_mtime_ns for one in runs} == runs
+    assert json.loads(second.stdout)["analysis"] == report["analysis"]
+    assert {path: path.stat().st_mtime_ns for path in runs} == runs
     refused = CliRunner().invoke(cli, [*words, "--balance", "even"])
     assert refused.exit_code == 2
     assert "balance target 'even' is unknown" in refused.output

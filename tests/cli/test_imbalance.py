@@ -16,12 +16,14 @@ def test_one_command_runs_it_all_and_a_second_only_reports(tmp_path):
     ]  # fmt: skip
     first = CliRunner().invoke(cli, words)
     assert first.exit_code == 0, first.output
-    told = json.loads(first.stdout)
-    assert told["analysis"]["seeds"] == 2
-    runs = {one: one.stat().st_mtime_ns for one in (tmp_path / "reports/imbalance/runs").iterdir()}
+    report = json.loads(first.stdout)
+    assert report["analysis"]["seeds"] == 2
+    runs = {
+        path: path.stat().st_mtime_ns for path in (tmp_path / "reports/imbalance/runs").iterdir()
+    }
     second = CliRunner().invoke(cli, words)
-    assert json.loads(second.stdout)["analysis"] == told["analysis"]
-    assert {one: one.stat().st_mtime_ns for one in runs} == runs
+    assert json.loads(second.stdout)["analysis"] == report["analysis"]
+    assert {path: path.stat().st_mtime_ns for path in runs} == runs
     refused = CliRunner().invoke(cli, [*words[:5], "--stream", "poem"])
     assert refused.exit_code == 2
     assert "it has numbers, words" in refused.output

@@ -1,11 +1,11 @@
-"""The arms of the imbalance experiment: who is in, how often, with which caption."""
+"""The arms of the imbalance experiment: which rows, how often, with which caption."""
 
 import numpy as np
 import pytest
 
 from builder.core.errors import ArasError
-from builder.experiments.experiment import TrainRows, balanced, drawn
-from builder.experiments.imbalance import Rows, agrees, describe, design, load, told_well
+from builder.experiments.experiment import Holding, TrainRows, balanced, drawn
+from builder.experiments.imbalance import Rows, agrees, design, grounded, load
 from tests.makers.bench_release import bench_release
 
 
@@ -19,37 +19,37 @@ def rows(release):
     return load(release, "numbers")
 
 
-def names(made):
-    return [arm.name for arm in made.arms]
+def names(planned):
+    return [arm.name for arm in planned.arms]
 
 
 def test_rows_are_the_train_rows_with_a_caption(rows):
-    assert (len(rows.real), len(rows.made)) == (24, 12)
-    assert all(one.startswith("synthetic/") for one in np.array(rows.ids)[rows.made])
+    assert (len(rows.real), len(rows.synthetic)) == (24, 12)
+    assert all(name.startswith("synthetic/") for name in np.array(rows.ids)[rows.synthetic])
     np.testing.assert_allclose(rows.shares.sum(1), 1)
 
 
 def test_every_arm_is_there_at_every_ratio_that_the_rows_allow(rows):
-    made = design(rows)
-    assert names(made) == [
+    planned = design(rows)
+    assert names(planned) == [
         "real", "synthetic", "natural-0.25", "balanced-0.25", "natural-0.5", "balanced-0.5",
         "oversampled", "filtered", "shuffled", "stripped",
     ]  # fmt: skip
-    assert made.ratio == 0.5
-    assert made.missing[0].startswith("ratios 1, 3: 12 synthetic rows beside 24 real ones")
-    assert len(made.missing) == 1
-    passed = set(rows.made[rows.passes[rows.made]])
-    pool = made.arm("filtered").pool
-    assert set(pool[rows.synthetic[pool]]) <= passed < set(rows.made)
+    assert planned.ratio == 0.5
+    assert planned.missing[0].startswith("ratios 1, 3: 12 synthetic rows beside 24 real ones")
+    assert len(planned.missing) == 1
+    passed = set(rows.synthetic[rows.passes[rows.synthetic]])
+    pool = planned.arm("filtered").pool
+    assert set(pool[rows.is_synthetic[pool]]) <= passed < set(rows.synthetic)
 
 
 def test_arms_to_be_compared_have_as_many_rows(rows):
-    made = design(rows)
-    sizes = {one.name: len(one.pool) for one in made.arms}
+    planned = design(rows)
+    sizes = {arm.name: len(arm.pool) for arm in planned.arms}
     assert sizes["natural-0.5"] == sizes["balanced-0.5"] == sizes["oversampled"] == 36
     assert sizes["real"] == sizes["shuffled"] == sizes["stripped"] == 24
-    for arm in made.arms:
-        flags = rows.synthetic[arm.pool]
+    for arm in planned.arms:
+        flags = rows.is_synthetic[arm.pool]
         if arm.name == "synthetic":
             assert flags.all()
         elif arm.name.startswith(("natural", "balanced")):
@@ -59,22 +59,22 @@ def test_arms_to_be_compared_have_as_many_rows(rows):
 
 
 def test_balanced_rows_are_more_even_than_random_ones(rows):
-    even = rows.shares[balanced(rows, rows.made, 12, 0)].mean(0)
-    natural = rows.shares[rows.made].mean(0)
+    even = rows.shares[balanced(rows, rows.synthetic, 12, 0)].mean(0)
+    natural = rows.shares[rows.synthetic].mean(0)
     assert np.std(even) < 0.7 * np.std(natural)
 
 
 def test_oversampled_real_rows_come_near_the_balanced_arms_shares(rows):
-    made = design(rows)
-    wanted = rows.shares[made.arm("balanced-0.5").pool].mean(0)
-    have = rows.shares[made.arm("oversampled").pool].mean(0)
+    planned = design(rows)
+    wanted = rows.shares[planned.arm("balanced-0.5").pool].mean(0)
+    have = rows.shares[planned.arm("oversampled").pool].mean(0)
     before = rows.shares[rows.real].mean(0)
     assert np.abs(have - wanted).sum() < 0.5 * np.abs(before - wanted).sum()
 
 
 def test_shuffled_and_stripped_change_the_captions_and_nothing_else(rows):
-    made = design(rows)
-    mixed, plain = made.arm("shuffled"), made.arm("stripped")
+    planned = design(rows)
+    mixed, plain = planned.arm("shuffled"), planned.arm("stripped")
     np.testing.assert_array_equal(mixed.pool, rows.real)
     assert sorted(mixed.texts) == sorted(rows.texts)
     moved = [i for i in rows.real if mixed.texts[i] != rows.texts[i]]
@@ -83,9 +83,9 @@ def test_shuffled_and_stripped_change_the_captions_and_nothing_else(rows):
 
 
 def test_without_numbers_there_is_nothing_to_strip(release):
-    made = design(load(release, "words"))
-    assert "stripped" not in names(made)
-    assert any(one.startswith("stripped: captions hold no numbers") for one in made.missing)
+    planned = design(load(release, "words"))
+    assert "stripped" not in names(planned)
+    assert any(why.startswith("stripped: captions hold no numbers") for why in planned.missing)
 
 
 def test_the_filter_drops_leaks_and_ungrounded_captions():
@@ -95,7 +95,7 @@ def test_the_filter_drops_leaks_and_ungrounded_captions():
         "60% tree cover and 40% shrubland.",
         "A desert of barren sand.",
     ]
-    assert told_well(texts, shares).tolist() == [True, False, False]
+    assert grounded(texts, shares).tolist() == [True, False, False]
 
 
 def test_the_filter_drops_tiles_whose_mask_the_segmenter_does_not_see():
@@ -122,8 +122,8 @@ def test_the_design_depends_on_ids_not_on_order(rows):
     order = np.random.default_rng(0).permutation(len(rows.ids))
     other = Rows(
         [rows.ids[i] for i in order],
-        rows.synthetic[order],
-        rows.copy[order],
+        rows.is_synthetic[order],
+        rows.is_copy[order],
         rows.shares[order],
         [rows.texts[i] for i in order],
         rows.passes[order],
@@ -132,18 +132,18 @@ def test_the_design_depends_on_ids_not_on_order(rows):
         assert sorted(rows.ids[i] for i in a.pool) == sorted(other.ids[i] for i in b.pool)
 
 
-def test_an_arm_tells_what_it_holds(rows):
-    told = describe(rows, design(rows).arm("natural-0.25"))
-    assert (told["rows"], told["synthetic"]) == (30, 6)
-    assert sum(told["class_shares"].values()) == pytest.approx(1, abs=1e-3)
+def test_a_report_says_what_an_arm_holds(rows):
+    holding = Holding.of(rows, design(rows).arm("natural-0.25"))
+    assert (holding.rows, holding.synthetic) == (30, 6)
+    assert sum(holding.class_shares.values()) == pytest.approx(1, abs=1e-3)
 
 
 def test_few_synthetic_rows_are_one_ratio(rows):
-    some = np.concatenate([rows.real, rows.made[:3]])
+    some = np.concatenate([rows.real, rows.synthetic[:3]])
     fewer = Rows(
         [rows.ids[i] for i in some],
-        rows.synthetic[some],
-        rows.copy[some],
+        rows.is_synthetic[some],
+        rows.is_copy[some],
         rows.shares[some],
         [rows.texts[i] for i in some],
         rows.passes[some],

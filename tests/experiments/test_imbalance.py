@@ -1,4 +1,4 @@
-"""The imbalance experiment from end to end on a tiny release, interrupted and resumed."""
+"""The imbalance experiment: how a retriever is judged, and what its report holds."""
 
 import json
 from dataclasses import replace
@@ -7,33 +7,30 @@ import numpy as np
 import pytest
 
 from builder.core.engine import Engine
-from builder.core.errors import ArasError, WorkFailed
-from builder.experiments import imbalance, imbalance_report
-from builder.experiments.imbalance import Bench, Experiment, ReleaseSource, ranks_of, run
-from builder.experiments.words import detectable_cell, p_cell, verdict
-from builder.models import clip, retriever
-from builder.models.compact_clip import Settings
+from builder.core.errors import ArasError
+from builder.experiments import imbalance
+from builder.experiments.experiment import read_record, run_all, run_trial, trials
+from builder.experiments.imbalance import (
+    Bench,
+    Design,
+    Groups,
+    analyse,
+    figures,
+    release_material,
+    report_of,
+    sums,
+)
+from builder.land.classes import CLASSES
+from builder.models import clip
 from builder.retrieval import benchmark, gallery
 from builder.retrieval.benchmark import Model
 from builder.retrieval.ranks import Ranks
 from tests.makers.bench_release import SIZE, bench_release
+from tests.makers.experiments import TINY_RETRIEVER, experiment_on
 
-TINY = Settings(
-    stream="numbers",
-    steps=4,
-    batch=8,
-    size=16,
-    patch=8,
-    width=32,
-    layers=1,
-    text_layers=1,
-    projection=8,
-    tokens=24,
-    vocabulary=320,
-)
-
-
-EMPTY = "no test tile has these classes"
+DOMINANT = np.array([0] * 8 + [1] * 8 + [2] * 4)
+TRAIN = np.array([0] * 50 + [1] * 40 + [2] * 10)
+GROUPS = Groups.of(TRAIN)
 
 
 @pytest.fixture(scope="module")
@@ -41,170 +38,174 @@ def release(tmp_path_factory):
     return bench_release(tmp_path_factory.mktemp("release"))
 
 
-@pytest.fixture(scope="module")
-def done(release, tmp_path_factory):
-    experiment = Experiment(
-        ReleaseSource(release, "numbers"), tmp_path_factory.mktemp("out"), TINY, (0.5,), seeds=2
-    )
-    return run(experiment, Engine("serial"))
-
-
-def test_every_arm_is_run_with_every_seed_for_equal_steps(done):
-    bench, records = done
-    assert [(one["arm"], one["seed"]) for one in records] == bench.trials
-    assert {one["settings"]["steps"] for one in records} == {4}
-    assert {one["settings"]["stream"] for one in records} == {"numbers"}
-    assert {len(one["ranks"][p]["t2i"]["above"]) for one in records for p in "SC"} == {10}
-    assert not list((bench.experiment.out / "runs").glob("*/"))
-
-
-def test_a_run_repeated_elsewhere_gives_the_same_ranks(done, tmp_path):
-    bench, records = done
-    again = Bench(replace(bench.experiment, out=tmp_path)).run(("real", 1))
-    first = next(one for one in records if (one["arm"], one["seed"]) == ("real", 1))
-    for name in ("key", "loss", "ranks", "figures"):
-        assert again[name] == first[name]
-    assert first["loss"] != records[0]["loss"]
-
-
-def test_finished_runs_are_kept_and_others_resumed(release, tmp_path, monkeypatch):
-    experiment = Experiment(ReleaseSource(release, "numbers"), tmp_path, TINY, (0.5,), seeds=2)
-    real = retriever.train_pairs
-    trained = []
-
-    def fails_once(folder, *arguments, **options):
-        trained.append(folder.name)
-        if len(trained) == 3:
-            raise WorkFailed("power cut")
-        return real(folder, *arguments, **options)
-
-    monkeypatch.setattr(retriever, "train_pairs", fails_once)
-    with pytest.raises(WorkFailed, match=r"(?s)1 of \d+ runs failed.*power cut"):
-        run(experiment, Engine("serial"))
-    failed = trained[2]
-    trained[:] = ["", "", ""]
-    _, records = run(experiment, Engine("serial"))
-    assert trained[3:] == [failed]
-    trained[:] = ["", "", ""]
-    _, again = run(experiment, Engine("serial"))
-    assert trained[3:] == []
-    assert again == records
-
-
-def test_other_settings_make_other_runs(done):
-    bench, _ = done
-    more = replace(bench.experiment, settings=replace(TINY, steps=5))
-    assert Bench(bench.experiment).record(("real", 0)) is not None
-    assert Bench(more).record(("real", 0)) is None
-
-
-def test_the_report_says_what_can_and_cannot_be_concluded(done):
-    bench, records = done
-    told = imbalance_report.write(bench, records)
-    out = bench.experiment.out
-    assert json.loads((out / "report.json").read_text())["conclusions"] == told["conclusions"]
-    text = (out / "report.md").read_text()
-    assert text.index("## What can be concluded") < text.index("## What cannot")
-    assert "| real |" in text
-    for name in ("arms.png", "ratios.png", "classes.png"):
-        assert (out / name).read_bytes().startswith(b"\x89PNG")
-    with np.load(out / "ranks.npz") as kept:
-        for one in records:
-            for way, pair in zip(("t2i", "i2t"), ranks_of(one), strict=True):
-                where = f"{one['arm']}/{one['seed']}/S/{way}"
-                np.testing.assert_array_equal(kept[f"{where}/above"], pair.above)
-                np.testing.assert_array_equal(kept[f"{where}/level"], pair.level)
-    page = (out / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 3
-    assert "<td>real</td>" in page
-    assert told["conclusions"][0] in page
+def test_the_report_and_the_ranks_beside_it_hold_every_run(release, tmp_path):
+    bench = Bench(experiment_on("imbalance", release, tmp_path))
+    records = run_all(bench, Engine("serial"))
+    assert {record.outcome.settings["stream"] for record in records} == {"numbers"}
+    report = report_of(bench, records)
+    report.write()
     # Four steps teach nothing, and the report must say so and no more.
-    (only,) = told["conclusions"]
-    assert only.startswith("NO CONCLUSION")
-    assert text.index("## Contrasts") < text.index(told["contrasts_in_words"][0])
-    assert told["cpu_seconds"] > 0
-    assert f"{told['cpu_seconds']:,.0f} s of processor time" in text
-    assert told["release"]["content_sha256"]
-    figures = told["analysis"]["arms"]["real"]["mR"]
-    mean = np.mean([one["figures"]["S"]["mR"] for one in records if one["arm"] == "real"])
-    assert figures["value"] == pytest.approx(mean)
-
-
-def test_chance_is_what_a_random_order_earns():
-    def ranks(negatives):
-        zero = np.zeros(10, dtype=np.int64)
-        return Ranks(zero, zero, np.full(10, negatives))
-
-    one, three = (ranks(9), ranks(9)), (ranks(7), ranks(7))
-    assert imbalance_report.chance(one) == pytest.approx(100 * (0.1 + 0.5 + 1) / 3)
-    missed = 7 * 6 * 5 * 4 * 3 / (10 * 9 * 8 * 7 * 6)
-    assert imbalance_report.chance(three) == pytest.approx(100 * (0.3 + 1 - missed + 1) / 3)
+    (conclusion,) = report.conclusions
+    assert conclusion.startswith("NO CONCLUSION")
+    with np.load(tmp_path / "ranks.npz") as kept:
+        for record in records:
+            for protocol, pair in record.outcome.judgement.ranks.items():
+                for way, ranks in zip(("t2i", "i2t"), pair, strict=True):
+                    where = f"{record.arm}/{record.seed}/{protocol}/{way}"
+                    assert len(ranks.above) == 10
+                    np.testing.assert_array_equal(kept[f"{where}/above"], ranks.above)
+                    np.testing.assert_array_equal(kept[f"{where}/level"], ranks.level)
+    recalls = [
+        record.outcome.judgement.figures["S"]["mR"] for record in records if record.arm == "real"
+    ]
+    assert report.analysis.arms["real"].figures["mR"].value == pytest.approx(np.mean(recalls))
 
 
 def test_given_weights_are_judged_untrained_and_go_into_every_arm(release, tmp_path):
     weights = tmp_path / "clip"
-    source = ReleaseSource(release, "numbers")
-    clip.start(TINY, source.load().rows.texts).save(weights)
-    settings = replace(TINY, weights=str(weights), steps=1)
-    bench = Bench(Experiment(source, tmp_path, settings, (0.5,), 2, zero_shot=str(weights)))
-    assert bench.trials[0] == (imbalance.ZERO_SHOT, 0)
-    bare = bench.run(bench.trials[0])
-    assert bare["model"]["name"] == "clip"
-    assert bench.record(bench.trials[0]) == bare
+    experiment = experiment_on("imbalance", release, tmp_path)
+    clip.start(TINY_RETRIEVER, experiment.source().rows.texts).save(weights)
+    settings = replace(TINY_RETRIEVER, weights=str(weights), steps=1)
+    bench = Bench(replace(experiment, settings=settings, zero_shot=str(weights)))
+    untrained = trials(bench)[0]
+    assert untrained == (imbalance.ZERO_SHOT, 0)
+    bare = run_trial(bench, untrained)
+    assert bare.outcome.model["name"] == "clip"
+    assert read_record(bench, untrained).as_json() == bare.as_json()
     scored = benchmark.run(gallery.load(release), Model(str(weights)), ["numbers"])
     strict = scored.result.streams["numbers"].S
     for way in ("t2i", "i2t"):
         for key, value in getattr(strict, way).items():
-            assert bare["figures"]["S"][way][key] == pytest.approx(value)
-    trained = bench.run(("real", 0))
-    assert trained["settings"]["weights"]["name"] == "clip"
-    assert str(tmp_path) not in json.dumps(trained)
-    assert trained["ranks"] != bare["ranks"]
+            assert bare.outcome.judgement.figures["S"][way][key] == pytest.approx(value)
+    trained = run_trial(bench, ("real", 0))
+    assert trained.outcome.settings["weights"]["name"] == "clip"
+    assert str(tmp_path) not in json.dumps(trained.as_json())
+    assert trained.as_json()["ranks"] != bare.as_json()["ranks"]
     key = bench.key(("real", 0))
-    clip.start(replace(TINY, seed=1), source.load().rows.texts).save(weights)
+    clip.start(replace(TINY_RETRIEVER, seed=1), experiment.source().rows.texts).save(weights)
     assert bench.key(("real", 0)) != key
-
-
-def test_a_gain_and_a_loss_are_named_as_such():
-    found = {"difference": 2.0, "interval": [1.0, 3.0], "p_holm": 0.01, "detectable": 1.5,
-             "cluster_sd": 1.0, "seed_sd": 0.1}  # fmt: skip
-    assert verdict(found, EMPTY).endswith("a gain")
-    assert verdict({**found, "difference": -2.0}, EMPTY).endswith("a loss")
-    unsure = verdict({**found, "p_holm": 0.2}, EMPTY)
-    assert "no difference established; one below 1.5 points" in unsure
-    none = verdict({**found, "difference": None}, EMPTY)
-    assert none == "no test tile has these classes; nothing can be said"
-
-
-def test_small_p_values_and_hopeless_contrasts_are_said_as_such():
-    found = {"difference": 2.0, "interval": [1.0, 3.0], "p_holm": 1e-5, "detectable": 1.5,
-             "cluster_sd": 1.0, "seed_sd": 0.1}  # fmt: skip
-    assert "p < 0.001): a gain" in verdict(found, EMPTY)
-    hopeless = verdict({**found, "p_holm": 0.4, "detectable": 364.6}, EMPTY)
-    assert hopeless.endswith("no difference established, and none could be, whatever its size")
-    assert detectable_cell(364.6) == "none"
-    assert (p_cell(0.0004), p_cell(0.25)) == ("< 0.001", "0.250")
-
-
-def test_records_without_processor_time_are_still_reported(done):
-    bench, records = done
-    older = [{k: v for k, v in one.items() if k != "cpu_seconds"} for one in records]
-    told = imbalance_report.write(bench, older)
-    assert told["cpu_seconds"] is None
-    assert (
-        "an unrecorded amount of processor time" in (bench.experiment.out / "report.md").read_text()
-    )
 
 
 def test_test_tiles_near_train_tiles_are_refused(tmp_path):
     near = bench_release(tmp_path, test_west=30.0 + 24 * SIZE * 1e-4)
     with pytest.raises(ArasError, match="nearer than 1 km"):
-        ReleaseSource(near, "numbers").load()
-    assert len(ReleaseSource(near, "numbers", near="leave-out").load().test.ids) == 6
+        release_material(near, "numbers")
+    assert len(release_material(near, "numbers", near="leave-out").test.ids) == 6
 
 
-def test_one_seed_is_not_enough(release, tmp_path):
-    with pytest.raises(ArasError, match="seeds is below 2"):
-        run(
-            Experiment(ReleaseSource(release, "numbers"), tmp_path, TINY, seeds=1), Engine("serial")
-        )
+def ranks(above):
+    above = np.asarray(above, dtype=np.int64)
+    return Ranks(above, np.zeros_like(above), np.full(len(above), len(above) - 1))
+
+
+def test_chance_is_what_a_random_order_earns():
+    def level(negatives):
+        zero = np.zeros(10, dtype=np.int64)
+        return Ranks(zero, zero, np.full(10, negatives))
+
+    assert imbalance.chance((level(9), level(9))) == pytest.approx(100 * (0.1 + 0.5 + 1) / 3)
+    missed = 7 * 6 * 5 * 4 * 3 / (10 * 9 * 8 * 7 * 6)
+    three = imbalance.chance((level(7), level(7)))
+    assert three == pytest.approx(100 * (0.3 + 1 - missed + 1) / 3)
+
+
+def test_figures_of_a_case_worked_by_hand():
+    t2i = np.array([0] * 8 + [4] * 8 + [19] * 4)
+    i2t = np.array([0] * 10 + [19] * 10)
+    parts = sums((ranks(t2i), ranks(i2t)), DOMINANT, np.arange(20), 20, GROUPS)
+    names = (*imbalance.RECALLS, *imbalance.COMPARED, *CLASSES)
+    values = dict(zip(names, figures(parts.sum(0)[None], GROUPS)[0], strict=True))
+    assert values["t2i R@1"] == 40
+    assert values["t2i R@5"] == 80
+    assert values["i2t R@10"] == 50
+    assert values["mR"] == pytest.approx((40 + 80 + 80 + 50 * 3) / 6)
+    assert values["head"] == pytest.approx((100 + 100 + 100 + 25) / 4)
+    assert values["tail"] == 0
+
+
+def test_a_group_without_test_tiles_has_no_figure():
+    groups = Groups(CLASSES, ["Tree"], ["Water"])
+    parts = sums((ranks([0, 0]), ranks([0, 0])), np.array([0, 0]), np.arange(2), 2, groups)
+    values = figures(parts.sum(0)[None], groups)[0]
+    assert values[7] == 100
+    assert np.isnan(values[8])
+
+
+def noisy(rate, seed):
+    """A pair in which the right answer comes first with probability ``rate``, else last."""
+    rng = np.random.default_rng(seed)
+    return tuple(ranks(np.where(rng.random(20) < rate, 0, 19)) for _ in range(2))
+
+
+def arms(**rates):
+    return {
+        name.replace("_", "-"): [noisy(rate, 10 * n + seed) for seed in range(3)]
+        for n, (name, rate) in enumerate(rates.items())
+    }
+
+
+def analysed(pairs, blocks=None, ratios=(1.0,), resamples=300):
+    design = Design([], ratios[0] if ratios else 1.0, list(ratios), [])
+    return analyse(pairs, DOMINANT, blocks, GROUPS, design, resamples=resamples)
+
+
+def test_a_large_difference_is_established_and_none_is_not():
+    findings = analysed(arms(real=0.5, shuffled=0.0, balanced_1=1.0, oversampled=0.5))
+    gain = findings.analysis.contrast("balanced-1", "real")
+    test = gain.tests["mR"]
+    assert gain["mR"].interval.low > 20
+    assert gain.sign("mR") == 1
+    assert test.p_holm < 0.05
+    assert 0 < test.low < gain["mR"].value
+    assert test.p_holm >= test.p
+    floor = findings.analysis.contrast("real", "shuffled").tests["mR"]
+    assert floor.p_holm == floor.p
+    assert findings.facts["tail"] == ["Grass"]
+    assert findings.facts["test_tiles"]["Grass"] == 4
+    same = analysed(arms(real=0.5, shuffled=0.0, balanced_1=0.5)).analysis
+    same = same.contrast("balanced-1", "real")
+    assert same.sign("mR") == 0
+    assert same.tests["mR"].p_holm > 0.05
+    assert same.tests["mR"].detectable > abs(same["mR"].value)
+
+
+def test_an_arm_of_one_run_stands_for_all_seeds():
+    pairs = arms(real=0.9, shuffled=0.0) | {"zero-shot": [noisy(0.1, 5)]}
+    analysis = analysed(pairs, ratios=(), resamples=100).analysis
+    assert analysis.contrast("real", "zero-shot")["mR"].value > 30
+    assert len(set(analysis.arms["zero-shot"].figures["mR"].seeds)) == 1
+
+
+def test_differences_are_given_by_class_and_by_ratio(release, tmp_path):
+    never, always = (ranks(np.where(DOMINANT == 2, k, 19)) for k in (19, 0))  # Grass
+    pairs = {"real": [(never, never)] * 2, "balanced-0.5": [(always, always)] * 2}
+    pairs["shuffled"] = [(ranks([19] * 20),) * 2] * 2
+    analysis = analysed(pairs, ratios=(0.5,), resamples=100).analysis
+    (gain,) = analysis.mixtures
+    assert (gain.ours, gain["tail"].value) == ("balanced-0.5", 100)
+    assert {name: estimate.value for name, estimate in gain.differences.classes.items()} == {
+        "Tree": 0, "Shrub": 0, "Grass": 100,
+    }  # fmt: skip
+
+
+def test_conclusions_name_the_classes_with_a_gain_and_a_loss(release, tmp_path):
+    bench = Bench(experiment_on("imbalance", release, tmp_path))
+    pairs = arms(real=0.5, shuffled=0.0, oversampled=0.5) | {"balanced-0.5": [noisy(1, 1)] * 3}
+    analysis = analysed(pairs, ratios=(0.5,)).analysis
+    lines = imbalance.conclusions(analysis, bench)
+    assert lines[0].startswith("Do class-balanced synthetic tiles help, by mR? yes: above real")
+    assert any(line.startswith("Non-inferiority: balanced-0.5 is within 1 point") for line in lines)
+    assert lines[-2].startswith("Classes with a gain")
+    assert "Tree +" in lines[-2]
+    assert lines[-1].endswith("none.")
+
+
+def test_blocks_are_drawn_whole():
+    blocks = np.repeat(["a", "b", "c", "d", "e"], 4)
+    analysis = analysed(arms(real=0.5, shuffled=0.0), blocks, resamples=50).analysis
+    assert (analysis.clusters.unit, analysis.clusters.number) == ("block", 5)
+
+
+def test_contrasts_are_those_of_the_arms_that_exist():
+    analysis = analysed(arms(real=0.5, synthetic=0.5, balanced_0=0.5), resamples=20).analysis
+    assert [(c.ours, c.theirs) for c in analysis.contrasts] == [("synthetic", "real")]

@@ -1,0 +1,33 @@
+"""Both experiments with tiny models, on a release of `bench_release`."""
+
+from functools import partial
+from pathlib import Path
+
+from builder.experiments import augmentation, imbalance
+from builder.models import compact_clip, segmenter
+from tests.makers.bench_release import SIZE
+
+TINY_SEGMENTER = segmenter.Settings(steps=4, batch=4, crop=SIZE, widths=(8, 8, 16, 16), decoder=8)
+TINY_RETRIEVER = compact_clip.Settings(
+    stream="numbers",
+    steps=4,
+    batch=8,
+    size=16,
+    patch=8,
+    width=32,
+    layers=1,
+    text_layers=1,
+    projection=8,
+    tokens=24,
+    vocabulary=320,
+)
+
+
+def experiment_on(
+    name: str, release: Path, out: Path
+) -> augmentation.Experiment | imbalance.Experiment:
+    """Two seeds of every arm at half a synthetic row per real one."""
+    if name == "augmentation":
+        return augmentation.Experiment(release, out, TINY_SEGMENTER, ratio=0.5, seeds=2)
+    source = partial(imbalance.release_material, release, "numbers")
+    return imbalance.Experiment(source, out, TINY_RETRIEVER, (0.5,), seeds=2)
