@@ -1,16 +1,20 @@
 import functools
 import importlib.util
+import json
 import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from builder.captions.ask import Ask, weights_of
 from builder.captions.base import Running
 from builder.captions.local_model import Local
 from builder.core.errors import ArasError
+from builder.models import weights
 from builder.scores.caption_scores import score_captions
 from builder.scores.leakage import null_grounding
 from tests.makers.caption_requests import requests
@@ -107,6 +111,17 @@ def test_broken_weights_are_one_clear_line(tiny: Path, tmp_path: Path) -> None:
     (broken / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(ArasError, match=r"broken: transformers cannot load it \(\w+: .+\)$"):
         Local(ASK, Running(path=broken))
+
+
+@pytest.mark.parametrize("kind", [AutoModel, AutoConfig, AutoTokenizer])
+def test_code_that_comes_with_a_model_is_never_run(tmp_path: Path, kind: Any) -> None:
+    own = {"AutoModel": "own.Own", "AutoConfig": "own.Own", "AutoTokenizer": ["own.Own", None]}
+    config = json.dumps({"model_type": "own", "auto_map": own})
+    for name in ("config.json", "tokenizer_config.json"):
+        (tmp_path / name).write_text(config)
+    (tmp_path / "own.py").write_text("raise SystemExit('the code ran')")
+    with pytest.raises(ArasError, match="comes with code of its own, which is never run"):
+        weights.load(tmp_path, kind)
 
 
 def smollm2() -> Path | None:
