@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from bench_duplicates import captions
 
-from builder.scores.caption_reader import Reader
+from builder.land.caption_tables import Reader
 from builder.scores.caption_scores import score_captions
 
 CHUNK = 2_000

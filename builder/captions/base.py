@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import pydantic
 
+from builder.land.error_texts import no_caption, without_thinking
 from builder.land.prompts import Request
-from builder.scores.error_texts import no_caption, without_thinking
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Caption tables of the layout: which stream a column holds, who wrote it, and its records."""
 
-import contextlib
-import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +9,7 @@ import pyarrow as pa
 
 from builder.core.errors import ArasError
 from builder.core.files import read_json, write_json
+from builder.land.caption_tables import csv_rows
 from builder.land.classes import CLASSES
 from builder.land.columns import CAPTION, STREAM_PREFIX
 from builder.official.names import ERROR, HEADER, OFFICIAL_MD5, STREAMS, Refused, group_of, stem_of
@@ -157,29 +156,20 @@ def records(
     """
     text = io.TextIOWrapper(source, "utf-8-sig", errors="surrogateescape", newline="")
     places: dict[str, int] | None = None
-    width, first = 0, 1
-    with _limit():
-        reader = csv.reader(text, strict=True)
-        while True:
-            first = reader.line_num + 1
-            try:
-                cells = next(reader)
-            except StopIteration:
-                break
-            except csv.Error as error:
-                yield UnreadableLine(first, "", f"not readable as CSV: {error}")
-                continue
-            if not cells:
-                continue
-            if "filename" in cells:
-                if places is not None:
-                    yield UnreadableLine(first, "filename", "repeated header line")
-                places, width = _header(cells, where, group), len(cells)
-                continue
-            if places is None:
-                raise ArasError(
-                    f"{where}: the first line is not a header; expected {', '.join(HEADER[:3])}, …"
-                )
+    width = 0
+    for row in csv_rows(text, longest_field=MOST_FIELD):
+        first, cells = row.first, row.cells
+        if row.problem:
+            yield UnreadableLine(first, "", f"not readable as CSV: {row.problem}")
+        elif "filename" in cells:
+            if places is not None:
+                yield UnreadableLine(first, "filename", "repeated header line")
+            places, width = _header(cells, where, group), len(cells)
+        elif cells and places is None:
+            raise ArasError(
+                f"{where}: the first line is not a header; expected {', '.join(HEADER[:3])}, …"
+            )
+        elif cells and places is not None:
             try:
                 if len(cells) != width:
                     raise Refused(f"wrong number of fields: {len(cells)}, expected {width}")
@@ -232,13 +222,3 @@ def _percent(name: str, cell: str) -> int:
 
 def _shown(cell: str) -> str:
     return cell[:80].encode("utf-8", "replace").decode()
-
-
-@contextlib.contextmanager
-def _limit() -> Iterator[None]:
-    """The csv module's limit is global: ours while a table is read."""
-    before = csv.field_size_limit(MOST_FIELD)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)

@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 
 from builder.core.errors import ArasError
 from builder.core.files import atomic
+from builder.land.caption_tables import Batch, Reader
 from builder.land.score_columns import scores_of
 from builder.scores import lexicon as lexicons
-from builder.scores.caption_reader import Batch, Reader
 from builder.scores.caption_scores import SCORES, score_captions
 from builder.scores.leakage import (
     NullGrounding,

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from builder.core.errors import ArasError
+from builder.land.caption_tables import Reader
 from builder.land.classes import CLASSES
-from builder.scores.caption_reader import Reader
 
 HEADER = ["filename", "split", *CLASSES]
 ROWS = [

@@ -1,21 +1,24 @@
-"""Reading captions from any CSV, TSV, JSONL or Parquet file, in batches, with clear complaints."""
+"""Caption tables: any CSV, TSV, JSONL or Parquet file in batches, and the rows of any CSV table.
+
+`builder.official.streams` reads the captions.csv of the published layout by the same rows.
+"""
 
 import csv
 import functools
 import itertools
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from builder.core.errors import ArasError
 from builder.land.classes import CLASSES
-from builder.scores.error_texts import no_caption
+from builder.land.error_texts import no_caption
 
 OFFICIAL_STREAMS = (
     "hybrid_gemma3-4b",
@@ -264,34 +267,65 @@ def _lines(path: Path) -> Iterator[str]:
                 ) from error
 
 
-def _csv_rows(path: Path, delimiter: str, reader: Reader) -> Iterator[tuple[str, Row]]:
-    csv.field_size_limit(1 << 28)
-    text = (line.replace("\0", " ") for line in _lines(path))
-    # strict, because a quote that never closes would swallow the rows after it
-    lines = csv.reader(text, delimiter=delimiter, strict=True)
-    start = 1
+LONGEST_FIELD = 1 << 28
+
+
+class CsvRow(NamedTuple):
+    """A row of a table: the lines that it begins and ends on, counted from 1, and its cells (none
+    for a blank line). ``problem`` says why a row cannot be read."""
+
+    first: int
+    last: int
+    cells: list[str]
+    problem: str = ""
+
+
+def csv_rows(
+    lines: Iterable[str], *, delimiter: str = ",", longest_field: int = LONGEST_FIELD
+) -> Iterator[CsvRow]:
+    """The rows of a CSV table, one after another; one that cannot be read does not end it.
+
+    Strict, because a quote that never closes would swallow the rows after it; it swallows at most
+    ``longest_field`` characters.
+    """
+    before = csv.field_size_limit(longest_field)  # global in the csv module
     try:
-        names = next(lines, [])
-        start = lines.line_num + 1
-        for values in lines:
-            start = lines.line_num + 1
-            if not values:
-                continue
-            if values == names:  # a second header, as resumed jobs write it
-                reader.repeated_headers += 1
-                continue
-            if len(values) != len(names):
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        while True:
+            first = reader.line_num + 1
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield CsvRow(first, reader.line_num, [], str(error))
+            else:
+                yield CsvRow(first, reader.line_num, cells)
+    finally:
+        csv.field_size_limit(before)
+
+
+def _csv_rows(path: Path, delimiter: str, reader: Reader) -> Iterator[tuple[str, Row]]:
+    text = (line.replace("\0", " ") for line in _lines(path))
+    names: list[str] | None = None
+    for row in csv_rows(text, delimiter=delimiter):
+        if row.problem:
+            raise ArasError(
+                f"{path}: the row that begins at line {row.first} is not CSV: {row.problem}; a "
+                "quote that opens a field must close it, and quotes inside such a field are doubled"
+            )
+        if names is None:
+            names = row.cells
+        elif row.cells == names and names:  # a second header, as resumed jobs write it
+            reader.repeated_headers += 1
+        elif row.cells:
+            if len(row.cells) != len(names):
                 raise ArasError(
-                    f"{path}: line {lines.line_num} ends a row of {len(values)} fields, the header "
+                    f"{path}: line {row.last} ends a row of {len(row.cells)} fields, the header "
                     f"has {len(names)}; put captions that hold the delimiter or line breaks in "
                     "double quotes"
                 )
-            yield f"line {lines.line_num}", dict(zip(names, values, strict=True))
-    except csv.Error as error:
-        raise ArasError(
-            f"{path}: the row that begins at line {start} is not CSV: {error}; a quote that opens "
-            "a field must close it, and quotes inside such a field are doubled"
-        ) from error
+            yield f"line {row.last}", dict(zip(names, row.cells, strict=True))
 
 
 def _json_rows(path: Path) -> Iterator[tuple[str, Row]]:
