@@ -171,7 +171,7 @@ def diff(directory: Path, old: Path, new: Path, bump: bool, as_json: bool) -> No
         )
     text = entry(changes, read_manifest(directory / new).date)
     if as_json:
-        print_json({"kind": "diff", **changes.as_dict(), "changelog": text})
+        print_json({"kind": "diff", **changes.as_json(), "changelog": text})
     else:
         click.echo(changes.next_version if bump else text, nl=bump)
 

@@ -108,7 +108,7 @@ class Changes:
         """The older release's version, stepped."""
         return bump(self.old, self.step)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "step": self.step, "next_version": self.next_version}
 
 
