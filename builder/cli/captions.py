@@ -11,7 +11,7 @@ from builder.captions.ask import Ask
 from builder.captions.section import BACKENDS
 from builder.captions.stage import Caption
 from builder.cli.common import print_json, say
-from builder.pipeline.preview import preview
+from builder.pipeline.preview import StepPreview, preview
 from builder.pipeline.project import Project
 from builder.steps.plan import Part, plan
 
@@ -50,18 +50,17 @@ def offline(
     return dataclasses.replace(stages[0], running=running)
 
 
-def preview_with_costs(project: Project, stages: list[Caption], part: Part) -> list[dict[str, Any]]:
+def preview_with_costs(project: Project, stages: list[Caption], part: Part) -> list[StepPreview]:
     """The plan, with an estimate beside every stream whose backend gives one."""
-    lines = preview(project, list(stages), part)
-    for stage, line in zip(stages, lines, strict=True):
-        if stage.spec.estimate and line.get("stale"):
+    previews = preview(project, list(stages), part)
+    for i, stage in enumerate(stages):
+        if stage.spec.estimate and previews[i].stale:
             todo = plan(stage, project.store, part)
             sample = list(itertools.islice(stage.outstanding(project.store, todo), SAMPLE))
             rows = stage.remaining(project.store, todo)
             estimate = stage.spec.estimate(stage.ask, stage.running, rows, sample)
-            line["estimate"] = dataclasses.asdict(estimate)
-            line["note"] = str(estimate)
-    return lines
+            previews[i] = dataclasses.replace(previews[i], estimate=estimate)
+    return previews
 
 
 def write_requests(

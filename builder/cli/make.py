@@ -6,33 +6,26 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from builder.cli.common import describe, print_json, run_options, say, stage_options
 from builder.core.errors import WorkFailed
 
+if TYPE_CHECKING:
+    from builder.pipeline.preview import StepPreview
 
-def print_plan(told: list[dict[str, Any]], as_json: bool) -> None:
+
+def print_plan(steps: "Sequence[StepPreview]", as_json: bool) -> None:
     """The steps of a `preview`, a line each."""
     if as_json:
-        print_json({"kind": "plan", "steps": told})
+        print_json({"kind": "plan", "steps": [step.as_json() for step in steps]})
         return
-    for line in told:
-        click.echo(f"{line['stage']:<22} {line.get('todo') or _shards(line)}")
-        if note := line.get("note"):
-            click.echo(f"  {note}")
-
-
-def _shards(line: dict[str, Any]) -> str:
-    if waits := line.get("waits_for"):
-        return f"waits for {', '.join(waits)}"
-    if not line["shards"]:
-        return "nothing yet: no rows are there"
-    if line["stale"]:
-        return f"{line['stale']} of {line['shards']} shards to make"
-    return f"nothing: {line['shards']} shards are fresh"
+    for step in steps:
+        click.echo(f"{step.stage:<22} {step}")
+        if step.estimate:
+            click.echo(f"  {step.estimate}")
 
 
 def print_balance(
@@ -61,7 +54,8 @@ def print_balance(
             "gpu_hours": cost.processor_hours if cost.device != "cpu" else None,
             "cpu_hours": cost.processor_hours if cost.device == "cpu" else None,
         }
-        print_json({"kind": "balance", **summary, "steps": steps, **told})
+        lines = [step.as_json() for step in steps]
+        print_json({"kind": "balance", **summary, "steps": lines, **told})
         return
     if not asked:
         click.echo("no synthetic rows are asked for")
@@ -117,8 +111,7 @@ def run_command(
     project = Project(directory)
     steps = choose(project)
     if dry_run:
-        told = preview(project, steps, part)
-        print_plan(told, as_json)
+        print_plan(preview(project, steps, part), as_json)
         return
     hear = None if as_json else lambda summary: say(describe(summary))
     try:
@@ -268,12 +261,12 @@ def build(
     """
     from builder.pipeline.preview import preview
     from builder.pipeline.project import Project
-    from builder.release.package import package_line
+    from builder.release.package import preview_package
 
     project = Project(directory)
     if dry_run:
-        told = preview(project, project.steps())
-        print_plan([*told, package_line(project.inputs(), told)], as_json)
+        previews = preview(project, project.steps())
+        print_plan([*previews, preview_package(project.inputs(), previews)], as_json)
         return
     started = time.monotonic()
     try:

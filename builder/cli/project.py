@@ -99,27 +99,29 @@ def status(directory: Path, as_json: bool) -> None:
     """
     from builder.cli.make import print_plan
     from builder.core.manifest import read_manifest
-    from builder.pipeline.preview import is_done, preview
+    from builder.pipeline.preview import preview
     from builder.pipeline.project import Project
     from builder.publish.targets import status_lines
-    from builder.release.package import package_line
+    from builder.release.package import preview_package
 
     project = Project(directory)
-    told = preview(project, project.steps())
-    told.append(package_line(project.inputs(), told))
+    steps = preview(project, project.steps())
+    steps.append(preview_package(project.inputs(), steps))
     manifests = sorted(project.releases.glob("[!.]*/manifest.json"))
     folders = [manifest.parent for manifest in manifests]
     if as_json:
         releases = [release_status(folder) for folder in folders]
-        print_json({"kind": "status", "steps": told, "releases": releases})
+        print_json(
+            {"kind": "status", "steps": [step.as_json() for step in steps], "releases": releases}
+        )
         return
-    waiting = [line for line in told if "waits_for" in line]
-    fresh = [line for line in told if line not in waiting and is_done(line)]
-    print_plan([line for line in told if line not in waiting and line not in fresh], False)
+    waiting = [step for step in steps if step.waits_for]
+    fresh = [step for step in steps if step.is_done]
+    print_plan([step for step in steps if not step.waits_for and not step.is_done], False)
     if waiting:
-        click.echo(f"{'waiting':<22} {len(waiting)} of {len(told)} steps: for those above")
+        click.echo(f"{'waiting':<22} {len(waiting)} of {len(steps)} steps: for those above")
     if fresh:
-        click.echo(f"{'fresh':<22} {len(fresh)} of {len(told)} steps: nothing to do")
+        click.echo(f"{'fresh':<22} {len(fresh)} of {len(steps)} steps: nothing to do")
     for folder in folders:
         manifest = read_manifest(folder)
         rows = sum(manifest.facts.census.rows.values())

@@ -73,12 +73,12 @@ def run_check(release: Path, engine: str = "serial") -> list[str]:
 def require_fresh(project: "Project") -> None:
     """Raises ArasError naming the first step that is not up to date."""
     from builder.core.errors import ArasError
-    from builder.pipeline.preview import is_done, preview
+    from builder.pipeline.preview import preview
 
-    for line in preview(project, project.steps()):
-        if not is_done(line):
+    for step in preview(project, project.steps()):
+        if not step.is_done:
             raise ArasError(
-                f"{line['stage']} is not up to date ({line.get('todo') or 'stale shards'}): run "
+                f"{step.stage} is not up to date ({step.todo or 'stale shards'}): run "
                 "`aras build`, which packages at the end"
             )
 

@@ -1,46 +1,86 @@
 """What a run would do, before it is done."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from builder.captions.base import Estimate
 from builder.core.engine import Engine
 from builder.core.errors import ArasError
 from builder.models.step import Training
-from builder.pipeline.project import Project, Step
-from builder.steps.plan import Part, plan, setup_of
+from builder.pipeline.project import LastRun, Project, Step
+from builder.steps.plan import Part, Setup, plan, setup_of
+from builder.steps.stage import Stage
 
 
-def preview(project: Project, steps: Sequence[Step], part: Part = (1, 1)) -> list[dict[str, Any]]:
-    """What a run would do, step by step; one that looks at what an earlier one is still to make
+@dataclass(frozen=True)
+class StepPreview:
+    """What a run would do in one step: make its ``stale`` shards, ``todo`` in words, or wait for
+    the steps ``waits_for``."""
+
+    stage: str
+    waits_for: tuple[str, ...] = ()
+    todo: str = ""
+    shards: int = 0
+    stale: int = 0
+    estimate: Estimate | None = None
+    """What captioning the stale rows takes, where the backend estimates it."""
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether the step's shards are counted."""
+        return not self.waits_for and not self.todo
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the step has nothing to do."""
+        return not (self.waits_for or self.stale or self.todo) or self.todo.startswith("nothing")
+
+    def __str__(self) -> str:
+        if self.waits_for:
+            return f"waits for {', '.join(self.waits_for)}"
+        if self.todo:
+            return self.todo
+        if not self.shards:
+            return "nothing yet: there are no rows"
+        if self.stale:
+            return f"{self.stale} of {self.shards} shards to make"
+        return f"nothing: {self.shards} shards are fresh"
+
+    def as_json(self) -> dict[str, Any]:
+        """Only the keys that apply, as `--dry-run --json` prints them."""
+        if self.waits_for:
+            return {"stage": self.stage, "waits_for": list(self.waits_for)}
+        if self.todo:
+            return {"stage": self.stage, "todo": self.todo}
+        values = {"stage": self.stage, "shards": self.shards, "stale": self.stale}
+        if self.estimate:
+            values |= {"estimate": asdict(self.estimate), "note": str(self.estimate)}
+        return values
+
+
+def preview(project: Project, steps: Sequence[Step], part: Part = (1, 1)) -> list[StepPreview]:
+    """What a run would do, step by step; a step that needs what an earlier one is still to make
     waits for it."""
-    told = []
+    previews = []
     coming: dict[tuple[str, str], str] = {}  # (kind of row, column) or ("model", name) → its step
     for step in steps:
-        line: dict[str, Any] = {"stage": step.name}
-        waits = list(dict.fromkeys(coming[one] for one in _inputs(step) if one in coming))
+        waits = tuple(dict.fromkeys(coming[name] for name in _inputs(step) if name in coming))
+        line = StepPreview(step.name, waits)
         try:
-            if waits:
-                line["waits_for"] = waits
-            elif isinstance(step, Training):
-                line["todo"] = "train" if step.stale(project.store) else "nothing: it is trained"
-            else:
-                todo = plan(step, project.store, part)
-                line |= {"shards": len(todo.tasks), "stale": len(todo.stale)}
+            if isinstance(step, Training) and not waits:
+                todo = "train" if step.stale(project.store) else "nothing: it is trained"
+                line = replace(line, todo=todo)
+            elif isinstance(step, Stage) and not waits:
+                planned = plan(step, project.store, part)
+                line = replace(line, shards=len(planned.tasks), stale=len(planned.stale))
         except ArasError as error:
-            line["todo"] = f"cannot be planned yet: {error}"
-        if not is_done(line):
+            line = replace(line, todo=f"cannot be planned yet: {error}")
+        if not line.is_done:
             coming |= dict.fromkeys(_outputs(step), step.name)
-        told.append(line)
-    return told
-
-
-def is_done(line: dict[str, Any]) -> bool:
-    """Whether a line of a `preview` tells of a step with nothing to do."""
-    if "waits_for" in line:
-        return False
-    return not line.get("stale") and line.get("todo", "nothing").startswith("nothing")
+        previews.append(line)
+    return previews
 
 
 def _inputs(step: Step) -> Iterator[tuple[str, str]]:
@@ -48,7 +88,7 @@ def _inputs(step: Step) -> Iterator[tuple[str, str]]:
     if isinstance(step, Training):
         yield from (("real", column) for column in ("image", "mask", "split"))
         if step.model == "generator":
-            yield from (("model", one) for one in ("segmenter", "autoencoder"))
+            yield from (("model", name) for name in ("segmenter", "autoencoder"))
         return
     yield from ((kind, column) for kind in step.kinds for column in step.needs)
     yield from ((kind, column) for kind in step.surveyed for column in step.surveys)
@@ -90,7 +130,7 @@ class Cost:
         return self.hours * self.processors
 
 
-def drawing_cost(project: "Project", engine: Engine, steps: list[dict[str, Any]]) -> Cost:
+def drawing_cost(project: Project, engine: Engine, steps: Sequence[StepPreview]) -> Cost:
     """What is left to draw and what that costs, by a `preview` of layouts and drawing."""
     rows = rows_to_draw(project, steps)
     try:
@@ -100,20 +140,19 @@ def drawing_cost(project: "Project", engine: Engine, steps: list[dict[str, Any]]
     return cost_of(rows, project.last_made("generate"), now)
 
 
-def cost_of(rows: int, last: dict[str, Any] | None, now: dict[str, Any]) -> Cost:
-    """The cost of ``rows`` by the ``last`` run, where its `setup_of` is that of ``now``."""
-    if last is None or last.get("setup") != now:
+def cost_of(rows: int, last: LastRun | None, now: Setup) -> Cost:
+    """The cost of ``rows`` by the ``last`` run, where its setup equals ``now``."""
+    if last is None or last.setup != now:
         return Cost(rows)
     # Workers of this machine share its one GPU; those on Ray have one each.
-    alone = now["device"] != "cpu" and now["engine"] != "ray"
-    processors = 1 if alone else now["workers"] or None
-    return Cost(rows, last["rows_made"] / max(last["seconds"], 1e-3), now["device"], processors)
+    alone = now.device != "cpu" and now.engine != "ray"
+    processors = 1 if alone else now.workers or None
+    return Cost(rows, last.rows_made / max(last.seconds, 1e-3), now.device, processors)
 
 
-def rows_to_draw(project: "Project", steps: list[dict[str, Any]]) -> int:
+def rows_to_draw(project: Project, steps: Sequence[StepPreview]) -> int:
     """Synthetic rows that are still to be drawn, by a `preview` of the layouts and the drawing."""
     rows = project.synthetic_rows
-    if not all("stale" in step for step in steps) or steps[0]["stale"]:
+    if not all(step.is_planned for step in steps) or steps[0].stale:
         return rows
-    stale, shards = int(steps[-1]["stale"]), int(steps[-1]["shards"])
-    return round(rows * stale / max(1, shards))
+    return round(rows * steps[-1].stale / max(1, steps[-1].shards))

@@ -1,6 +1,6 @@
 """From a recipe to the steps that build its dataset, in the order in which the data flows."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from builder.quality.realism import Realism
 from builder.quality.segment import Segment
 from builder.scores.near_duplicates import Repeats
 from builder.scores.stage import ClipScore, Score
+from builder.steps.plan import Setup
 from builder.steps.stage import Stage
 from builder.synthesis.balance import BalancePlan
 from builder.synthesis.generate import Generate
@@ -48,6 +49,23 @@ RETRIEVER = "retriever"
 
 
 Step = Stage | Training
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """A run that made rows, as its report keeps it; ``setup`` is only of a stage with a model."""
+
+    rows_made: int
+    seconds: float
+    setup: Setup | None = None
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "LastRun":
+        setup = Setup(**values["setup"]) if "setup" in values else None
+        return cls(values["rows_made"], values["seconds"], setup)
+
+    def as_json(self) -> dict[str, Any]:
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -82,22 +100,20 @@ class Project:
         return Engine(kind or section.kind, section.workers if workers is None else workers)
 
     def report(self, name: str, summary: dict[str, Any]) -> None:
-        """Keep the last summary of a step under reports/, and in it, as ``last_made``, that of
-        the last run that made rows, where this one found them made."""
+        """Keep the summary of a step under reports/; where it made no row, together with the last
+        run that did, as ``last_made``."""
         if summary.get("rows_made") == 0 and (earlier := self.last_made(name)):
-            summary = {**summary, "last_made": earlier}
+            summary = {**summary, "last_made": earlier.as_json()}
         write_json(self.directory / "reports" / f"{name}.json", summary)
 
-    def last_made(self, name: str) -> dict[str, Any] | None:
-        """Rows, seconds and, of a stage with a model, setup of the last run of a stage that made
-        any; None before the first."""
+    def last_made(self, name: str) -> LastRun | None:
+        """The last run of a stage that made rows; None before the first."""
         try:
-            told = read_json(self.directory / "reports" / f"{name}.json")
+            report = read_json(self.directory / "reports" / f"{name}.json")
         except FileNotFoundError:
             return None
-        found: dict[str, Any] = told if told["rows_made"] else told.get("last_made", {})
-        keep = ("rows_made", "seconds", "setup")
-        return {key: found[key] for key in keep if key in found} or None
+        run = report if report["rows_made"] else report.get("last_made")
+        return LastRun.from_json(run) if run else None
 
     @property
     def is_imported(self) -> bool:

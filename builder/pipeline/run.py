@@ -1,6 +1,7 @@
 """builder.pipeline.project.run."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from builder.core.engine import Engine
@@ -62,7 +63,7 @@ def _run_once(
                     raise CorruptShard(stage, shard, "found on reading")
             summary = done.as_dict()
             if step.gpus:
-                summary["setup"] = setup_of(step, engine)
+                summary["setup"] = asdict(setup_of(step, engine))
         told.append(summary)
         project.report(step.name, summary)
         if tell:

@@ -31,7 +31,7 @@ from builder.land.columns import (
     names_of,
 )
 from builder.pipeline.inputs import Inputs
-from builder.pipeline.preview import is_done
+from builder.pipeline.preview import StepPreview
 from builder.release import named_splits
 from builder.release.card import write_cards
 from builder.release.census import RowCounter
@@ -239,11 +239,10 @@ def _packaged(target: Path, *, is_new: bool) -> Packaged:
     )
 
 
-def package_line(inputs: Inputs, steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What `aras package` would do after the planned ``steps``."""
-    line: dict[str, Any] = {"stage": "package"}
-    if waits := [step["stage"] for step in steps if not is_done(step) and "waits_for" not in step]:
-        return line | {"waits_for": waits}
+def preview_package(inputs: Inputs, steps: Sequence[StepPreview]) -> StepPreview:
+    """What `aras package` would do after ``steps``."""
+    if waits := [step.stage for step in steps if not step.is_done and not step.waits_for]:
+        return StepPreview("package", tuple(waits))
     target = inputs.target
     name = target.relative_to(inputs.directory)
     try:
@@ -256,4 +255,4 @@ def package_line(inputs: Inputs, steps: Sequence[dict[str, Any]]) -> dict[str, A
             todo = f"{name} exists with other content; not changed: raise version in [dataset]"
     except ArasError as error:
         todo = f"cannot be planned yet: {error}"
-    return line | {"todo": todo}
+    return StepPreview("package", todo=todo)

@@ -216,21 +216,30 @@ def _total(summary: Summary, todo: Plan, store: Store) -> None:
     summary.digest = combine(digests)
 
 
-def setup_of(stage: Stage, engine: Engine) -> dict[str, Any]:
-    """What decides how fast ``stage`` makes a row: ``stage``, a digest of its settings, models and
-    batch size; ``device``, a GPU's name or cpu; ``engine`` and ``workers``, 0: all that there are.
+@dataclass(frozen=True)
+class Setup:
+    """What decides how fast a stage makes a row."""
 
-    Raises ArasError when a model is missing.
-    """
+    stage: str
+    """Digest of its settings, models and batch size."""
+    device: str
+    """Name of the GPU, or cpu."""
+    engine: str
+    workers: int | None
+    """0 for all that there are."""
+
+
+def setup_of(stage: Stage, engine: Engine) -> Setup:
+    """The setup in which ``stage`` would run here. Raises ArasError when a model is missing."""
     import torch
 
     batch = getattr(stage, "batch", None)
     workers = {"serial": 1, "ray": engine.workers}.get(
         engine.kind, engine.workers or os.cpu_count()
     )
-    return {
-        "stage": digest_of({**stage.config(), "models": stage.models(), "batch": batch}),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "engine": engine.kind,
-        "workers": workers,
-    }
+    return Setup(
+        stage=digest_of({**stage.config(), "models": stage.models(), "batch": batch}),
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        engine=engine.kind,
+        workers=workers,
+    )

@@ -1,5 +1,6 @@
 """``aras generate --dry-run``: the plan, what is to be drawn, and what that costs."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +12,8 @@ from click.testing import CliRunner
 from builder.cli import cli
 from builder.cli.make import duration
 from builder.pipeline.preview import cost_of
+from builder.pipeline.project import LastRun
+from builder.steps.plan import Setup
 from tests.makers.project import built_project
 
 
@@ -69,11 +72,12 @@ def test_without_a_gpu_the_cost_is_in_cpu_hours(directory: Path) -> None:
 def test_hours_are_counted_per_core_or_gpu(
     device: str, engine: str, workers: int, hours: float | None, unit: str
 ) -> None:
-    setup = {"device": device, "engine": engine, "workers": workers}
-    cost = cost_of(7_200, {"rows_made": 10, "seconds": 10.0, "setup": setup}, setup)
+    setup = Setup("of this generator", device, engine, workers)
+    last = LastRun(rows_made=10, seconds=10.0, setup=setup)
+    cost = cost_of(7_200, last, setup)
     assert (cost.rate, cost.hours, cost.processor_hours, cost.unit) == (1.0, 2.0, hours, unit)
-    other = {**setup, "stage": "of another generator"}
-    assert cost_of(7_200, {"rows_made": 10, "seconds": 10.0, "setup": setup}, other).hours is None
+    other = dataclasses.replace(setup, stage="of another generator")
+    assert cost_of(7_200, last, other).hours is None
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ import pytest
 from builder.core.engine import Engine
 from builder.core.errors import ArasError, NotMade, WorkFailed
 from builder.core.store import CorruptShard, Store
-from builder.pipeline import project as pipeline
 from builder.pipeline import run
 from builder.pipeline.preview import preview
 from builder.pipeline.project import Project, Training
 from builder.pipeline.recipe import FILE
 from builder.pipeline.run import run_steps
+from builder.steps.plan import Summary
 from builder.steps.stage import Scan, Stage
 from builder.synthesis.generate import Generate
 from builder.synthesis.layouts import Layouts
@@ -91,7 +91,7 @@ def test_a_failed_stage_stops_the_steps_after_it_and_names_its_shards(project: P
 
 
 def test_shards_that_fail_for_one_reason_are_listed_together() -> None:
-    summary = pipeline.Summary("tiles", shards=9, failed={"a": "no", "b": "other", "c": "no"})
+    summary = Summary("tiles", shards=9, failed={"a": "no", "b": "other", "c": "no"})
     assert run.failure(summary).splitlines()[1:] == ["  a, c: no", "  b: other"]
 
 
@@ -162,24 +162,24 @@ def test_the_preview_tells_what_a_run_would_do_and_does_nothing(built: Project) 
     before = digests(built.store)
     steps = [Source(shards=6), Caption(word="spot"), Missing(), reader()]
     lines = preview(built, steps)
-    assert lines[0] == {"stage": "tiles", "shards": 6, "stale": 2}
-    assert lines[1] == {"stage": "caption-toy", "waits_for": ["tiles"]}
-    assert lines[2]["todo"].startswith("cannot be planned yet: shard real-00000 has no column crs")
-    assert lines[3]["todo"] == "train"
+    assert lines[0].as_json() == {"stage": "tiles", "shards": 6, "stale": 2}
+    assert lines[1].as_json() == {"stage": "caption-toy", "waits_for": ["tiles"]}
+    assert lines[2].todo.startswith("cannot be planned yet: shard real-00000 has no column crs")
+    assert lines[3].as_json() == {"stage": "train-segmenter", "todo": "train"}
     assert digests(built.store) == before
 
 
 def test_the_preview_of_a_fresh_project_says_what_waits_for_what(project: Project) -> None:
     lines = preview(project, [Source(), Caption(), Score(), Halves()])
-    assert [line.get("waits_for") for line in lines] == [
-        None,
-        ["tiles"],
-        ["tiles", "caption-toy"],
-        ["tiles"],
+    assert [line.waits_for for line in lines] == [
+        (),
+        ("tiles",),
+        ("tiles", "caption-toy"),
+        ("tiles",),
     ]
     run_steps(project, [Source(), Caption()], Engine())
     lines = preview(project, [Source(), Caption(), Score(), Halves()])
-    assert [line.get("stale") for line in lines] == [0, 0, 4, 4]
+    assert [line.stale for line in lines] == [0, 0, 4, 4]
 
 
 def test_in_parts_a_step_that_looks_at_all_shards_waits_for_the_others(project: Project) -> None:
@@ -267,7 +267,7 @@ def test_settings_of_the_recipe_reach_the_steps(tmp_path: Path) -> None:
     project = recipe(tmp_path)
     assert project.tiles().size == 64
     assert {project.split().seed, project.captions()[0].seed, project.layouts().seed} == {5}
-    assert [stage.style for stage in project.captions()] == ["layout", "full"]
+    assert [stage.ask.style for stage in project.captions()] == ["layout", "full"]
     made = project.training("generator").settings()
     assert (made.seed, made.learning_rate) == (5, 0.5)
 

@@ -157,7 +157,7 @@ def test_a_generator_of_another_recipe_is_refused_and_the_dry_run_says_so(
     with pytest.raises(ArasError, match=message):
         plan(draw_stage(changed), changed.store)
     lines = preview(changed, changed.synthesis())
-    assert "is stale" in lines[1]["todo"]
+    assert "is stale" in lines[1].todo
     assert not plan(draw_stage(project), project.store).stale
 
 
