@@ -29,8 +29,8 @@ __all__ = ["NAME", "PROFILES", "SHARED", "Settings", "is_fresh", "train"]
 
 WEIGHTS = "model.safetensors"
 VERSION = 2
-SHARED = False
-"""Processes that are launched together do not share its training: one trains, others wait."""
+SHARED = True
+"""Processes that are launched together train one retriever together."""
 
 
 @dataclass(frozen=True)

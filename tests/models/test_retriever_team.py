@@ -40,3 +40,8 @@ def test_a_batch_that_a_team_cannot_share_is_refused(tmp_path, change):
     dual = clip.start(settings, pairs.texts)
     with pytest.raises(ArasError, match="a multiple of 2, and no chunk"):
         retriever.train_pairs(tmp_path, "key", pairs, settings, dual, team=Team(0, 2))
+
+
+def test_processes_launched_together_do_not_wait_for_the_lock_of_the_first():
+    """The first process waits for the others to join it, so with a lock all would wait for ever."""
+    assert retriever.SHARED
