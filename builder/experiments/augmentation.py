@@ -135,13 +135,13 @@ class Bench:
     """The rows, the arms and, once they are needed, the decoded tiles."""
 
     name, floor, empty = "augmentation", FLOOR, EMPTY
-    untrained = ()
     judgement = staticmethod(Counts.from_json)
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
         self.rows = load(experiment.release)
         self.arms = design(self.rows, experiment.balance, experiment.ratio)
+        self.untrained: list[str] = []
         self.test = gallery.load(experiment.release, min_km=experiment.min_km, near=experiment.near)
 
     def arm(self, name: str) -> Arm:

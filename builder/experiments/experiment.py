@@ -170,30 +170,21 @@ class Experiment(Protocol):
 class Bench(Protocol[J]):
     """An experiment with its rows loaded: what its arms are, and how one is trained and judged."""
 
-    @property
-    def name(self) -> str: ...
+    name: str
+    arms: list[Arm]
+    """The arms that are trained, in the order of the report."""
+    untrained: list[str]
+    """Names of arms that are judged once, without a training."""
+    floor: str
+    """The arm that real rows must beat before arms are compared."""
+    empty: str
+    """Why the test tiles may say nothing about a figure."""
 
     @property
     def experiment(self) -> Experiment: ...
 
     @property
     def rows(self) -> TrainRows: ...
-
-    @property
-    def arms(self) -> Sequence[Arm]:
-        """The arms that are trained, in the order of the report."""
-
-    @property
-    def untrained(self) -> Sequence[str]:
-        """Names of arms that are judged once, without a training."""
-
-    @property
-    def floor(self) -> str:
-        """The arm that real rows must beat before arms are compared."""
-
-    @property
-    def empty(self) -> str:
-        """Why the test tiles may say nothing about a figure."""
 
     def key(self, trial: Trial) -> str:
         """Digest of all that the record of a trial depends on."""
