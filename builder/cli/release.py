@@ -200,11 +200,11 @@ def report(directory: Path, /, release: Path, out: Path | None, as_json: bool) -
 
     store = Store(directory / "work")
     has_rows = bool(shards(store, ("real",)))
-    figures = measure(directory / release, store if has_rows else None)
-    path = directory / (out or Path("reports") / f"{figures['version']}.html")
-    write_text(path, render(directory / release, figures))
-    write_json(path.with_suffix(".json"), figures)
+    measured = measure(directory / release, store if has_rows else None)
+    path = directory / (out or Path("reports") / f"{measured.version}.html")
+    write_text(path, render(directory / release, measured))
+    write_json(path.with_suffix(".json"), measured.as_json())
     if as_json:
-        print_json(figures)
+        print_json(measured.as_json())
     else:
         say(f"report: {path} and {path.with_suffix('.json').name}")

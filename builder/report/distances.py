@@ -3,12 +3,12 @@
 import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from builder.core.errors import ArasError
+from builder.core.manifest import Record
 from builder.core.seeds import generator, seed
 from builder.core.store import Store
 from builder.land.columns import KINDS, SPLITS
@@ -35,7 +35,7 @@ class Side:
             return
         here = sets.Moments.of(features)
         self.moments = here if self.moments is None else self.moments.merge(here)
-        self.kept += [(seed("report", one), one, v) for one, v in zip(ids, features, strict=True)]
+        self.kept += [(seed("report", id_), id_, v) for id_, v in zip(ids, features, strict=True)]
         if len(self.kept) > 2 * SAMPLE:
             self.kept = self._chosen(SAMPLE)
 
@@ -44,13 +44,39 @@ class Side:
 
     def sample(self, n: int) -> npt.NDArray[np.float32]:
         """(n, d) features, the same ones in whatever order the shards came."""
-        return np.stack([one[2] for one in self._chosen(n)])
+        return np.stack([features for _, _, features in self._chosen(n)])
 
     def _chosen(self, n: int) -> list[tuple[int, str, npt.NDArray[np.float32]]]:
-        return heapq.nsmallest(n, self.kept, key=lambda one: one[:2])
+        return heapq.nsmallest(n, self.kept, key=lambda image: image[:2])
 
 
-def distances(store: Store, column: str = "features", seed_: int = 0) -> dict[str, Any]:
+class SetDistances(Record):
+    """Real test tiles against another set; intervals are [low, high] at 95 %."""
+
+    frechet: float
+    frechet_interval: list[float]
+    frechet_at_infinity: list[float]
+    """The value, and its standard error."""
+    frechet_all: float
+    kid_x1000: list[float]
+    """The value and its interval."""
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+class Distances(Record):
+    """How many images there are, how many were compared, and the distances; or why not."""
+
+    images: dict[str, int]
+    compared: int = 0
+    train: SetDistances | None = None
+    synthetic: SetDistances | None = None
+    note: str = ""
+
+
+def distances(store: Store, column: str = "features", seed_: int = 0) -> Distances:
     """Real test tiles against synthetic ones and, as the floor, against real train tiles.
 
     Working column ``column`` holds the features. ``frechet_all`` is of the moments of all images;
@@ -61,47 +87,47 @@ def distances(store: Store, column: str = "features", seed_: int = 0) -> dict[st
     sizes = {name: len(side) for name, side in sides.items()}
     n = min(*sizes.values(), SAMPLE)
     if n < LEAST:
-        return {
-            "images": sizes,
-            "note": f"too few images on one side: at least {LEAST} are needed",
-        }
+        note = f"too few images on one side: at least {LEAST} are needed"
+        return Distances(images=sizes, note=note)
     rng = generator(seed_, "report")
     equal = {name: side.sample(n) for name, side in sides.items()}
-    told: dict[str, Any] = {"images": sizes, "compared": n}
+    measured: dict[str, SetDistances] = {}
     for name in PARTS[1:]:
         a, b = equal["test"], equal[name]
         value, error = sets.frechet_at_infinity(a, b, rng)
         interval = sets.frechet_interval(a, b, groups=min(10, n // 2))
         mean, low, high = sets.kid(a, b, rng, size=max(2, n // 2))
-        told[name] = {
-            "frechet": round(sets.frechet(sets.Moments.of(a), sets.Moments.of(b)), 4),
-            "frechet_interval": [round(one, 4) for one in interval],
-            "frechet_at_infinity": [round(value, 4), round(error, 4)],
-            "frechet_all": round(_frechet(sides["test"], sides[name]), 4),
-            "kid_x1000": [round(mean, 4), round(low, 4), round(high, 4)],
+        measured[name] = SetDistances(
+            frechet=round(sets.frechet(sets.Moments.of(a), sets.Moments.of(b)), 4),
+            frechet_interval=[round(edge, 4) for edge in interval],
+            frechet_at_infinity=[round(value, 4), round(error, 4)],
+            frechet_all=round(_frechet(sides["test"], sides[name]), 4),
+            kid_x1000=[round(mean, 4), round(low, 4), round(high, 4)],
             **{k: round(v, 4) for k, v in sets.precision_recall(a, b, k=min(5, n - 1)).items()},
-        }
-    return told
+        )
+    train, synthetic = measured["train"], measured["synthetic"]
+    return Distances(images=sizes, compared=n, train=train, synthetic=synthetic)
 
 
 def features_of(
     store: Store, ids: Iterable[str], column: str
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Features of some rows by id. Raises ArasError naming one that the store does not have."""
-    wanted, found = set(ids), {}
+    asked = set(ids)
+    features: dict[str, npt.NDArray[np.float32]] = {}
     for _, table in store.scan(shards(store, KINDS), ("id", column)):
-        for i, one in enumerate(table.column("id").to_pylist()):
-            if one in wanted:
-                found[one] = np.array(table.column(column)[i].as_py(), dtype=np.float32)
-    if missing := sorted(wanted - found.keys()):
+        for i, id_ in enumerate(table.column("id").to_pylist()):
+            if id_ in asked:
+                features[id_] = np.array(table.column(column)[i].as_py(), dtype=np.float32)
+    if missing := sorted(asked - features.keys()):
         raise ArasError(f"{store.root}: has no row {missing[0]}, which the release has")
-    return found
+    return features
 
 
 def has_column(store: Store, column: str) -> bool:
     """Whether every shard of the store has a column."""
     try:
-        return bool([store.find(one, [column]) for one in shards(store, KINDS)])
+        return bool([store.find(shard, [column]) for shard in shards(store, KINDS)])
     except ArasError:
         return False
 

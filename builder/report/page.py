@@ -14,8 +14,8 @@ from builder.land.classes import CLASSES, PALETTE
 from builder.land.columns import KINDS
 from builder.land.pictures import decode_png, encode_png
 from builder.land.score_columns import scores_of
-from builder.report.measure import images_of, shown_ids
-from builder.report.streams import BINS, HISTOGRAMS
+from builder.report.measure import Report, images_of
+from builder.report.streams import BINS, HISTOGRAMS, Distribution, StreamFigures
 
 WIDTH, DPI = 4.2, 160
 """Inches and dots per inch: at 390 CSS pixels a point is about a pixel high."""
@@ -37,23 +37,23 @@ def class_shares(pixels: Mapping[str, Mapping[str, int]]) -> str:
     return _with_legend(figure)
 
 
-def grounding_by_class(streams: Mapping[str, Any]) -> str:
+def grounding_by_class(streams: Mapping[str, StreamFigures]) -> str:
     """Mean grounding of each stream on tiles of each dominant class, as colours and numbers; a row
     for each kind of rows that has any."""
     named = [
         (f"{_short(name, 16)} {SHORT[kind]}", list(means.values()))
-        for name, one in streams.items()
-        for kind, means in one["grounding_by_class"].items()
+        for name, stream in streams.items()
+        for kind, means in stream.grounding_by_class.items()
         if any(value is not None for value in means.values())
     ] or [("", [None] * len(CLASSES))]
     figure, (axes,) = _panels(0.9 + 0.3 * len(named))
     values = np.array([means for _, means in named], dtype=float).reshape(-1, len(CLASSES))
     axes.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
-        told = "–" if np.isnan(value) else f"{value:.2f}"
+        label = "–" if np.isnan(value) else f"{value:.2f}"
         dark = np.isnan(value) or value > 0.6
         axes.text(
-            column, row, told, ha="center", va="center", fontsize=8, color="k" if dark else "w"
+            column, row, label, ha="center", va="center", fontsize=8, color="k" if dark else "w"
         )
     axes.set_xticks(range(len(CLASSES)), CLASSES, fontsize=7)
     axes.set_yticks(range(len(named)), [label for label, _ in named], fontsize=8)
@@ -62,15 +62,15 @@ def grounding_by_class(streams: Mapping[str, Any]) -> str:
     return _uri(figure)
 
 
-def scores(streams: Mapping[str, Any]) -> str:
+def scores(streams: Mapping[str, StreamFigures]) -> str:
     """Distributions of grounding, coverage and leak, a row for each stream: real rows filled,
     synthetic ones outlined; with the means of grounding and of its null."""
     width = len(HISTOGRAMS)
     figure, every = _panels(0.9 + 0.62 * len(streams), len(streams), width)
     grid = [every[i : i + width] for i in range(0, len(every), width)]
-    for row, (name, one) in zip(grid, streams.items(), strict=True):
+    for row, (name, stream) in zip(grid, streams.items(), strict=True):
         for axes, score in zip(row, HISTOGRAMS, strict=True):
-            for kind, counts in one["histograms"][score].items():
+            for kind, counts in stream.histograms[score].items():
                 shares = np.array(counts, dtype=float) / max(1, max(counts))
                 if any(counts):
                     real = kind == KINDS[0]
@@ -81,8 +81,8 @@ def scores(streams: Mapping[str, Any]) -> str:
             axes.set(xlim=(0, 1), yticks=[], xticks=[0, 0.5, 1])
             axes.set_xticklabels(["0", "½", "1"])
             axes.spines["left"].set_visible(False)
-        nulls = one["null_grounding"]
-        for value, style in ((nulls["own"], "-"), (nulls["shuffled"], ":")):
+        nulls = stream.null_grounding
+        for value, style in ((nulls.own, "-"), (nulls.shuffled, ":")):
             if value is not None:
                 row[0].axvline(value, color=INK, linestyle=style, linewidth=1.5)
         row[0].set_title(_short(name), loc="left", fontsize=8, pad=2)
@@ -94,13 +94,13 @@ def scores(streams: Mapping[str, Any]) -> str:
     )
 
 
-def measure(told: Mapping[str, Any]) -> str:
+def measure(distribution: Distribution) -> str:
     """Distribution of one image measure, real test tiles beside synthetic ones."""
     figure, (axes,) = _panels(1.9)
-    bins = np.array(told["bins"])
-    for part, one in told["parts"].items():
-        counts = np.array(one["histogram"], dtype=float)
-        mean = one["mean"]
+    bins = np.array(distribution.bins)
+    for part, values in distribution.parts.items():
+        counts = np.array(values.histogram, dtype=float)
+        mean = values.mean
         label = f"{part}, mean {mean:,.0f}" if mean >= 1000 else f"{part}, mean {mean:.3g}"
         shares = counts / max(1.0, counts.sum())
         colour = KIND_COLOURS[part.split()[0]]
@@ -146,31 +146,30 @@ WORDS = {
     "blankness": "Share of 8×8 blocks without texture.",
     "saturated": "Share of samples beyond the reflectance range.",
 }
-"""What is said below the plot of each image measure."""
+"""The line below the plot of each image measure."""
 
 
-def render(release: Path, told: Mapping[str, Any]) -> str:
+def render(release: Path, report: Report) -> str:
     """The page as text."""
     pictures = {
         name: {"image": uri(image), "mask": uri(_coloured(mask))}
-        for name, (image, mask) in images_of(release, shown_ids(dict(told))).items()
+        for name, (image, mask) in images_of(release, report.examples.ids).items()
     }
-    streams = told["streams"]
-    drawn = {"classes": class_shares(told["pixels"])}
-    if streams:
-        drawn["scores"] = scores(streams)
-        drawn["grounding_by_class"] = grounding_by_class(streams)
+    plots = {"classes": class_shares(report.pixels)}
+    if report.streams:
+        plots["scores"] = scores(report.streams)
+        plots["grounding_by_class"] = grounding_by_class(report.streams)
     template = environment().get_template("report.html.j2")
     return template.render(
-        told=told,
+        report=report,
         pictures=pictures,
         classes=CLASSES,
         palette=PALETTE.tolist(),
         words=WORDS,
-        plots=drawn,
+        plots=plots,
         scores=scores_of("score", "report"),
         clip_scores=scores_of("clip", "report"),
-        measures={name: measure(one) for name, one in told["images"].items()},
+        measures={name: measure(values) for name, values in report.images.items()},
     )
 
 

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,22 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from builder.core.manifest import Record
 from builder.core.seeds import seed
 from builder.land.classes import CLASSES
 from builder.land.columns import KINDS
 from builder.land.pictures import per_class
 from builder.land.score_columns import scores_of, shown_in
 from builder.release.read import metadata
-from builder.scores.leakage import null_grounding, source_leak, structural_leakage
-from builder.scores.redundancy import Redundancy
+from builder.scores.leakage import (
+    NullGrounding,
+    SourceLeak,
+    StructuralLeakage,
+    null_grounding,
+    source_leak,
+    structural_leakage,
+)
+from builder.scores.redundancy import Redundancy, Repetition
 
 SCORES, CLIP = (tuple(scores_of(stage, "report")) for stage in ("score", "clip"))
 MEASURES = (
@@ -75,22 +83,22 @@ def gather(release: Path) -> tuple[dict[str, Stream], Images]:
             values += table.column(name).to_pylist()
         for row, share in zip(rows, shares, strict=True):
             for caption, score in zip(row["captions"], row["caption_scores"], strict=True):
-                one = streams.setdefault(caption["stream"], Stream())
-                _add(one, row, share, caption["text"], score)
+                stream = streams.setdefault(caption["stream"], Stream())
+                _add(stream, row, share, caption["text"], score)
     return streams, images
 
 
-def _add(one: Stream, row: dict[str, Any], share: Any, text: str | None, score: Any) -> None:
-    one.ids.append(row["id"])
-    one.texts.append(text)
-    one.kinds.append(row["kind"])
-    one.dominant.append(row["dominant"])
-    one.shares.append(share)
-    one.clusters.append(score["near_duplicate_cluster"])
+def _add(stream: Stream, row: dict[str, Any], share: Any, text: str | None, score: Any) -> None:
+    stream.ids.append(row["id"])
+    stream.texts.append(text)
+    stream.kinds.append(row["kind"])
+    stream.dominant.append(row["dominant"])
+    stream.shares.append(share)
+    stream.clusters.append(score["near_duplicate_cluster"])
     for name in (*SCORES, *CLIP):
-        one.scores.setdefault(name, []).append(score[name])
-    said = {_SHARE.sub("", claim, count=1) for claim in score["contradictions"] or ()}
-    one.contradictions.setdefault(KINDS[row["kind"]], Counter()).update(said)
+        stream.scores.setdefault(name, []).append(score[name])
+    claims = {_SHARE.sub("", claim, count=1) for claim in score["contradictions"] or ()}
+    stream.contradictions.setdefault(KINDS[row["kind"]], Counter()).update(claims)
 
 
 SAMPLE = 5_000
@@ -99,59 +107,84 @@ BINS = np.linspace(0, 1, 21)
 HISTOGRAMS = shown_in("histogram")
 """Scores whose distribution is shown."""
 CONTRADICTIONS = 5
-"""Most contradictions told of each kind of rows."""
+"""Most contradictions reported of each kind of rows."""
 
 Features = Mapping[str, npt.NDArray[np.float32]]
 """Row id → image features."""
 
 
-def figures(one: Stream, features: Features | None = None) -> dict[str, Any]:
+Means = dict[str, float | None]
+"""Means by score or by class; None where there is nothing to average."""
+
+
+class StreamFigures(Record):
+    """All that is measured of one caption stream; kinds are those of the rows."""
+
+    captions: int
+    failed: int
+    redundancy: dict[str, Repetition]
+    near_duplicates: float | None
+    """Share of captions that nearly repeat another."""
+    means: dict[str, Means]
+    """By kind and score."""
+    grounding_by_class: dict[str, Means]
+    """By kind and dominant class."""
+    histograms: dict[str, dict[str, list[int]]]
+    """By score and kind, counts in `BINS`."""
+    contradictions: dict[str, list[tuple[str, int]]]
+    """By kind, the commonest claims that the land cover contradicts, and how many make them."""
+    null_grounding: NullGrounding
+    structural_leakage: StructuralLeakage
+    source_leak: SourceLeak
+    clip: Means | None = None
+
+
+def figures(stream: Stream, features: Features | None = None) -> StreamFigures:
     """Everything about one stream. ``features`` holds those of the rows of `sample`."""
     repeats = Redundancy()
-    repeats.add(pa.array(one.texts, pa.string()))
-    chosen = sample(one)
-    texts = [one.texts[i] or "" for i in chosen]
-    ids = [one.ids[i] for i in chosen]
-    shares = np.array([one.shares[i] for i in chosen]).reshape(-1, len(CLASSES))
+    repeats.add(pa.array(stream.texts, pa.string()))
+    chosen = sample(stream)
+    texts = [stream.texts[i] or "" for i in chosen]
+    ids = [stream.ids[i] for i in chosen]
+    shares = np.array([stream.shares[i] for i in chosen]).reshape(-1, len(CLASSES))
     seen = None if features is None or not ids else np.stack([features[name] for name in ids])
-    told = {
-        "captions": sum(text is not None for text in one.texts),
-        "failed": sum(text is None for text in one.texts),
-        "redundancy": {name: asdict(count) for name, count in repeats.summary().items()},
-        "near_duplicates": near_duplicates(one),
-        "means": {kind: _means(one, k) for k, kind in enumerate(KINDS)},
-        "grounding_by_class": {kind: _by_class(one, k) for k, kind in enumerate(KINDS)},
-        "histograms": {
-            name: {kind: histogram(_of(one, name, k), BINS) for k, kind in enumerate(KINDS)}
+    synthetic = np.array([stream.kinds[i] for i in chosen]) == 1
+    measured = StreamFigures(
+        captions=sum(text is not None for text in stream.texts),
+        failed=sum(text is None for text in stream.texts),
+        redundancy=repeats.summary(),
+        near_duplicates=near_duplicates(stream),
+        means={kind: _means(stream, k) for k, kind in enumerate(KINDS)},
+        grounding_by_class={kind: _by_class(stream, k) for k, kind in enumerate(KINDS)},
+        histograms={
+            name: {kind: histogram(_of(stream, name, k), BINS) for k, kind in enumerate(KINDS)}
             for name in HISTOGRAMS
         },
-        "contradictions": {
-            kind: [[claim, n] for claim, n in _commonest(one.contradictions.get(kind, Counter()))]
-            for kind in KINDS
+        contradictions={
+            kind: _commonest(stream.contradictions.get(kind, Counter())) for kind in KINDS
         },
-        "null_grounding": asdict(null_grounding(texts, shares)),
-        "structural_leakage": asdict(structural_leakage(texts, shares, seen, groups=ids)),
-        "source_leak": asdict(
-            source_leak(texts, np.array([one.kinds[i] for i in chosen]) == 1, groups=ids)
-        ),
-    }
-    if any(n is not None for n in one.scores["clip_tokens"]):
-        told["clip"] = {name: mean(one.scores[name]) for name in CLIP}
-    return told
+        null_grounding=null_grounding(texts, shares),
+        structural_leakage=structural_leakage(texts, shares, seen, groups=ids),
+        source_leak=source_leak(texts, synthetic, groups=ids),
+    )
+    if all(n is None for n in stream.scores["clip_tokens"]):
+        return measured
+    clip = {name: mean(stream.scores[name]) for name in CLIP}
+    return measured.model_copy(update={"clip": clip})
 
 
-def sample(one: Stream) -> list[int]:
+def sample(stream: Stream) -> list[int]:
     """Positions of at most `SAMPLE` captions with a text, by hash of the id: the same rows in
     every stream that has them."""
-    there = [i for i, text in enumerate(one.texts) if text]
-    return sorted(sorted(there, key=lambda i: seed("report", one.ids[i]))[:SAMPLE])
+    captions = [i for i, text in enumerate(stream.texts) if text]
+    return sorted(sorted(captions, key=lambda i: seed("report", stream.ids[i]))[:SAMPLE])
 
 
-def near_duplicates(one: Stream) -> float | None:
+def near_duplicates(stream: Stream) -> float | None:
     """1 − clusters/captions, a caption of its own being a cluster; None without captions."""
-    there = [c for c, text in zip(one.clusters, one.texts, strict=True) if text]
-    clusters = len(set(there) - {None}) + there.count(None)
-    return 1 - clusters / len(there) if there else None
+    named = [c for c, text in zip(stream.clusters, stream.texts, strict=True) if text]
+    clusters = len(set(named) - {None}) + named.count(None)
+    return 1 - clusters / len(named) if named else None
 
 
 def mean(values: Sequence[float | None]) -> float | None:
@@ -165,18 +198,18 @@ def histogram(values: Sequence[float | None], bins: npt.NDArray[np.float64]) -> 
     return [int(n) for n in np.histogram(np.clip(known, bins[0], bins[-1]), bins)[0]]
 
 
-def _means(one: Stream, kind: int) -> dict[str, float | None]:
-    return {name: mean(_of(one, name, kind)) for name in SCORES}
+def _means(stream: Stream, kind: int) -> Means:
+    return {name: mean(_of(stream, name, kind)) for name in SCORES}
 
 
-def _of(one: Stream, name: str, kind: int) -> list[float | None]:
+def _of(stream: Stream, name: str, kind: int) -> list[float | None]:
     """A score of the captions of one kind of rows."""
-    return [v for v, k in zip(one.scores[name], one.kinds, strict=True) if k == kind]
+    return [v for v, k in zip(stream.scores[name], stream.kinds, strict=True) if k == kind]
 
 
-def _by_class(one: Stream, kind: int) -> dict[str, float | None]:
-    values = one.scores["grounding"]
-    rows = list(zip(values, one.dominant, one.kinds, strict=True))
+def _by_class(stream: Stream, kind: int) -> Means:
+    values = stream.scores["grounding"]
+    rows = list(zip(values, stream.dominant, stream.kinds, strict=True))
     return {
         name: mean([v for v, dominant, own in rows if (dominant, own) == (k, kind)])
         for k, name in enumerate(CLASSES)
@@ -184,7 +217,7 @@ def _by_class(one: Stream, kind: int) -> dict[str, float | None]:
 
 
 def _commonest(claims: Counter[str]) -> list[tuple[str, int]]:
-    return sorted(claims.items(), key=lambda one: (-one[1], one[0]))[:CONTRADICTIONS]
+    return sorted(claims.items(), key=lambda item: (-item[1], item[0]))[:CONTRADICTIONS]
 
 
 RATIO_BINS = 24
@@ -194,7 +227,29 @@ ENDS = ("realism", "mask_agreement")
 """Measures whose lowest and highest synthetic tiles are shown."""
 
 
-def distributions(images: Images) -> dict[str, Any]:
+class PartDistribution(Record):
+    """Of one part: how many images, their mean, and counts in the bins."""
+
+    images: int
+    mean: float
+    histogram: list[int]
+
+
+class Distribution(Record):
+    """One image measure, of real test tiles and of synthetic ones."""
+
+    bins: list[float]
+    parts: dict[str, PartDistribution]
+
+
+class ShownTile(Record):
+    """A tile at either end of a measure."""
+
+    id: str
+    value: float
+
+
+def distributions(images: Images) -> dict[str, Distribution]:
     """For each measure its bins and, for real test and synthetic tiles, mean and histogram.
 
     Bins reach from the least to the 99th percentile of what is shown; a measure that no tile has
@@ -202,53 +257,50 @@ def distributions(images: Images) -> dict[str, Any]:
     """
     parts = np.array(images.parts)
     shown = {"real test": parts == "real test", "synthetic": np.char.startswith(parts, "synthetic")}
-    told: dict[str, Any] = {}
+    measures: dict[str, Distribution] = {}
     for name, column in images.measures.items():
         values = np.array(column, dtype=float)
-        found = {part: values[mask] for part, mask in shown.items()}
-        found = {part: v[~np.isnan(v)] for part, v in found.items()}
-        found = {part: v for part, v in found.items() if len(v)}
-        if not found:
+        by_part = {part: values[mask] for part, mask in shown.items()}
+        known = {part: v[~np.isnan(v)] for part, v in by_part.items()}
+        known = {part: v for part, v in known.items() if len(v)}
+        if not known:
             continue
-        every = np.concatenate(list(found.values()))
+        every = np.concatenate(list(known.values()))
         low, high = float(every.min()), float(np.percentile(every, 99))
         bins = np.linspace(low, high if high > low else low + 1, RATIO_BINS + 1)
-        told[name] = {
-            "bins": [round(float(edge), 6) for edge in bins],
-            "parts": {
-                part: {
-                    "images": len(v),
-                    "mean": round(float(v.mean()), 4),
-                    "histogram": histogram(v.tolist(), bins),
-                }
-                for part, v in found.items()
+        measures[name] = Distribution(
+            bins=[round(float(edge), 6) for edge in bins],
+            parts={
+                part: PartDistribution(
+                    images=len(v),
+                    mean=round(float(v.mean()), 4),
+                    histogram=histogram(v.tolist(), bins),
+                )
+                for part, v in known.items()
             },
-        }
-    return told
+        )
+    return measures
 
 
-def ends(images: Images) -> dict[str, dict[str, list[dict[str, Any]]]]:
+def ends(images: Images) -> dict[str, dict[str, list[ShownTile]]]:
     """Synthetic tiles with the lowest and the highest value of each of `ENDS`."""
-    drawn = [i for i, part in enumerate(images.parts) if part.startswith("synthetic")]
-    told: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    synthetic = [i for i, part in enumerate(images.parts) if part.startswith("synthetic")]
+    measures: dict[str, dict[str, list[ShownTile]]] = {}
     for name in ENDS:
-        values = images.measures[name]
-        known = [(values[i], images.ids[i]) for i in drawn if values[i] is not None]
-        known.sort(key=lambda one: (one[0], one[1]))
-        if known:
-            some = min(SHOWN, (len(known) + 1) // 2)
-            told[name] = {
-                "lowest": [{"id": one, "value": value} for value, one in known[:some]],
-                "highest": [{"id": one, "value": value} for value, one in known[::-1][:some]],
-            }
-    return told
+        pairs = [(images.measures[name][i], images.ids[i]) for i in synthetic]
+        tiles = [ShownTile(id=id_, value=value) for value, id_ in pairs if value is not None]
+        tiles.sort(key=lambda tile: (tile.value, tile.id))
+        if tiles:
+            most = min(SHOWN, (len(tiles) + 1) // 2)
+            measures[name] = {"lowest": tiles[:most], "highest": tiles[::-1][:most]}
+    return measures
 
 
 def repeated(images: Images) -> list[list[str]]:
     """Two ids of each of the first clusters of near-duplicates."""
     members: dict[str, list[str]] = {}
-    for one, cluster in zip(images.ids, images.clusters, strict=True):
+    for id_, cluster in zip(images.ids, images.clusters, strict=True):
         if cluster is not None:
-            members.setdefault(cluster, []).append(one)
-    found = [sorted(some)[:2] for some in members.values() if len(some) > 1]
-    return sorted(found)[:SHOWN]
+            members.setdefault(cluster, []).append(id_)
+    pairs = [sorted(ids)[:2] for ids in members.values() if len(ids) > 1]
+    return sorted(pairs)[:SHOWN]

@@ -35,21 +35,21 @@ def draw(seed: int, n: int, shift: float = 0.0) -> np.ndarray:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    made = Store(tmp_path / "work")
-    write_features(made, "real-a", draw(0, 100), [0] * 60 + [2] * 38 + [None] * 2)
-    write_features(made, "real-b", np.zeros((0, 6)), [])
-    write_features(made, "real-c", draw(4, 2), [2, 2])
-    write_features(made, "synthetic-a-00000", draw(1, 50, 2.0), [0] * 50)
-    return made
+    store = Store(tmp_path / "work")
+    write_features(store, "real-a", draw(0, 100), [0] * 60 + [2] * 38 + [None] * 2)
+    write_features(store, "real-b", np.zeros((0, 6)), [])
+    write_features(store, "real-c", draw(4, 2), [2, 2])
+    write_features(store, "synthetic-a-00000", draw(1, 50, 2.0), [0] * 50)
+    return store
 
 
 def test_synthetic_images_are_compared_at_equal_numbers_beside_the_floor(store: Store) -> None:
-    told = distances(store)
-    assert told["images"] == {"test": 40, "train": 60, "synthetic": 50}
-    assert told["compared"] == 40
-    assert told["synthetic"]["frechet"] > 5 * told["train"]["frechet"]
-    assert told["synthetic"]["coverage"] < told["train"]["coverage"]
-    low, high = told["train"]["kid_x1000"][1:]
+    measured = distances(store)
+    assert measured.images == {"test": 40, "train": 60, "synthetic": 50}
+    assert measured.compared == 40
+    assert measured.synthetic.frechet > 5 * measured.train.frechet
+    assert measured.synthetic.coverage < measured.train.coverage
+    low, high = measured.train.kid_x1000[1:]
     assert low < 0 < high
 
 
@@ -64,8 +64,8 @@ def test_moments_of_all_images_are_merged_from_those_of_the_shards(store: Store)
     a, b = np.cov(x.T), np.cov(y.T)
     root = linalg.sqrtm(a.astype(complex) @ b).real
     gap = ((x.mean(0) - y.mean(0)) ** 2).sum()
-    wanted = gap + np.trace(a) + np.trace(b) - 2 * np.trace(root)
-    assert distances(store)["synthetic"]["frechet_all"] == pytest.approx(wanted, abs=1e-3)
+    expected = gap + np.trace(a) + np.trace(b) - 2 * np.trace(root)
+    assert distances(store).synthetic.frechet_all == pytest.approx(expected, abs=1e-3)
 
 
 def test_a_sample_is_compared_where_there_are_more(
@@ -73,47 +73,47 @@ def test_a_sample_is_compared_where_there_are_more(
 ) -> None:
     whole = distances(store)
     monkeypatch.setattr(module, "SAMPLE", 20)
-    told = distances(store)
-    assert told["compared"] == 20
-    assert told["images"] == whole["images"]
-    assert told["synthetic"]["frechet_all"] == whole["synthetic"]["frechet_all"]
+    sampled = distances(store)
+    assert sampled.compared == 20
+    assert sampled.images == whole.images
+    assert sampled.synthetic.frechet_all == whole.synthetic.frechet_all
 
 
 def test_too_few_images_are_said_not_measured(tmp_path: Path) -> None:
     few = Store(tmp_path / "work")
     write_features(few, "real-a", draw(0, 30), [0] * 20 + [2] * 10)
     write_features(few, "synthetic-a-00000", draw(1, 30), [0] * 30)
-    assert "at least 16" in distances(few)["note"]
+    assert "at least 16" in distances(few).note
 
 
 def test_without_synthetic_images_there_is_nothing_to_compare(tmp_path: Path) -> None:
     real = Store(tmp_path / "work")
     write_features(real, "real-a", draw(0, 60), [0] * 30 + [2] * 30)
-    assert distances(real)["images"]["synthetic"] == 0
-    assert "note" in distances(real)
+    assert distances(real).images["synthetic"] == 0
+    assert distances(real).note
 
 
 def test_the_figures_are_those_of_the_plain_functions_when_all_images_are_taken(
     tmp_path: Path,
 ) -> None:
-    one = Store(tmp_path / "work")
+    store = Store(tmp_path / "work")
     test, train, fake = draw(0, 30), draw(1, 30), draw(2, 30, 1.0)
-    write_features(one, "real-a", np.concatenate([train, test]), [0] * 30 + [2] * 30)
-    write_features(one, "synthetic-a-00000", fake, [0] * 30)
-    told = distances(one)["synthetic"]
-    low, high = told["frechet_interval"]
-    assert low < told["frechet"] < high
+    write_features(store, "real-a", np.concatenate([train, test]), [0] * 30 + [2] * 30)
+    write_features(store, "synthetic-a-00000", fake, [0] * 30)
+    measured = distances(store).synthetic
+    low, high = measured.frechet_interval
+    assert low < measured.frechet < high
     a, b = test.astype(np.float32), fake.astype(np.float32)
-    wanted = sets.frechet(sets.Moments.of(a), sets.Moments.of(b))
-    assert told["frechet"] == told["frechet_all"] == pytest.approx(wanted, abs=1e-3)
+    expected = sets.frechet(sets.Moments.of(a), sets.Moments.of(b))
+    assert measured.frechet == measured.frechet_all == pytest.approx(expected, abs=1e-3)
     for name, value in sets.precision_recall(a, b, k=5).items():
-        assert told[name] == pytest.approx(value, abs=1e-3)
+        assert getattr(measured, name) == pytest.approx(value, abs=1e-3)
 
 
 def test_features_are_found_by_id(store: Store) -> None:
-    found = features_of(store, ["real-c/1", "synthetic-a-00000/3"], "features")
-    np.testing.assert_array_equal(found["real-c/1"], draw(4, 2)[1].astype(np.float32))
-    assert len(found) == 2
+    features = features_of(store, ["real-c/1", "synthetic-a-00000/3"], "features")
+    np.testing.assert_array_equal(features["real-c/1"], draw(4, 2)[1].astype(np.float32))
+    assert len(features) == 2
     with pytest.raises(ArasError, match="has no row real/x, which the release has"):
         features_of(store, ["real/x"], "features")
 
@@ -133,11 +133,11 @@ def test_a_distance_is_called_fid_in_inceptions_features_only(
     for shard in ("real-a", "real-b", "real-c", "synthetic-a-00000"):
         rows = store.read(shard, ["features"]).rename_columns(["embedding"])
         store.write("encode-features", shard, rows, key="k")
-    told = spaces(Store(store.root), {"features": EncoderRecord(model=model, digest=digest)})
-    assert list(told) == ["features", "embedding"]
-    assert told["features"]["distance"] == "Fréchet distance"
-    assert told["embedding"]["distance"] == distance
-    assert told["embedding"]["name"] == model
+    by_column = spaces(Store(store.root), {"features": EncoderRecord(model=model, digest=digest)})
+    assert list(by_column) == ["features", "embedding"]
+    assert by_column["features"].distance == "Fréchet distance"
+    assert by_column["embedding"].distance == distance
+    assert by_column["embedding"].name == model
     assert list(spaces(Store(store.root), {})) == ["features"]
     assert spaces(None, {}) == {}
 

@@ -28,49 +28,48 @@ def stream(texts: list[str | None], clusters: list[str | None] | None = None) ->
 
 
 def test_near_duplicates_count_a_cluster_once_and_loners_each() -> None:
-    one = stream(["a", "b", "c", "d", None], ["x", "x", None, "y", "y"])
-    assert stream_figures.near_duplicates(one) == 1 - 3 / 4
+    repeated = stream(["a", "b", "c", "d", None], ["x", "x", None, "y", "y"])
+    assert stream_figures.near_duplicates(repeated) == 1 - 3 / 4
     assert stream_figures.near_duplicates(stream([None])) is None
 
 
 def test_missing_captions_and_scores_are_missing_not_zero() -> None:
-    told = stream_figures.figures(stream([None, "trees", None, "water"]))
-    assert (told["captions"], told["failed"]) == (2, 2)
-    assert told["means"]["real"]["grounding"] is None
-    assert told["means"]["synthetic"]["grounding"] == pytest.approx(0.5)
-    assert sum(told["histograms"]["grounding"]["synthetic"]) == 2
-    assert sum(told["histograms"]["grounding"]["real"]) == 0
-    assert told["grounding_by_class"]["synthetic"]["Shrub"] == 0.25
-    assert set(told["grounding_by_class"]["real"].values()) == {None}
-    assert "clip" not in told
+    figures = stream_figures.figures(stream([None, "trees", None, "water"]))
+    assert (figures.captions, figures.failed) == (2, 2)
+    assert figures.means["real"]["grounding"] is None
+    assert figures.means["synthetic"]["grounding"] == pytest.approx(0.5)
+    assert sum(figures.histograms["grounding"]["synthetic"]) == 2
+    assert sum(figures.histograms["grounding"]["real"]) == 0
+    assert figures.grounding_by_class["synthetic"]["Shrub"] == 0.25
+    assert set(figures.grounding_by_class["real"].values()) == {None}
+    assert "clip" not in figures.as_json()
 
 
-def test_the_commonest_contradictions_are_told_by_kind() -> None:
-    one = stream(["trees"])
-    one.contradictions = {
+def test_the_commonest_contradictions_are_reported_by_kind() -> None:
+    contradicted = stream(["trees"])
+    contradicted.contradictions = {
         "real": Counter({"Water, but “lake”": 2, "Crop, but “fields”": 2, "a": 9})
     }
-    told = stream_figures.figures(one)["contradictions"]
-    assert told == {
-        "real": [["a", 9], ["Crop, but “fields”", 2], ["Water, but “lake”", 2]],
+    assert stream_figures.figures(contradicted).contradictions == {
+        "real": [("a", 9), ("Crop, but “fields”", 2), ("Water, but “lake”", 2)],
         "synthetic": [],
     }
 
 
 def test_a_stream_without_any_caption_goes_through() -> None:
-    told = stream_figures.figures(stream([None, None]))
-    assert told["redundancy"]["raw"]["redundancy"] is None
-    assert told["null_grounding"]["own"] is None
-    assert told["source_leak"]["auc"] is None
+    figures = stream_figures.figures(stream([None, None])).as_json()
+    assert figures["redundancy"]["raw"]["redundancy"] is None
+    assert figures["null_grounding"]["own"] is None
+    assert figures["source_leak"]["auc"] is None
 
 
 def test_structural_leakage_is_compared_with_that_of_the_image() -> None:
     """The image is the composition itself; the words have nothing to do with it."""
-    one = stream([f"word{i % 5} here" for i in range(200)])
-    seen = {name: np.float32(share) for name, share in zip(one.ids, one.shares, strict=True)}
-    told = stream_figures.figures(one, seen)["structural_leakage"]
-    assert told["r2_image"] > 0.99
-    assert told["r2_text"] < 0.1
+    words = stream([f"word{i % 5} here" for i in range(200)])
+    seen = {name: np.float32(share) for name, share in zip(words.ids, words.shares, strict=True)}
+    leakage = stream_figures.figures(words, seen).as_json()["structural_leakage"]
+    assert leakage["r2_image"] > 0.99
+    assert leakage["r2_text"] < 0.1
 
 
 def test_the_sample_is_of_the_same_rows_in_every_stream(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,54 +81,56 @@ def test_the_sample_is_of_the_same_rows_in_every_stream(monkeypatch: pytest.Monk
 
 def test_examples_take_each_stream_in_its_turn() -> None:
     given = {"s": stream(["one", "two", None]), "t": stream(["three", "four", "five"])}
-    told = examples(given)
-    assert [(one["stream"], one["text"]) for one in told["lowest"]] == [
+    by_end = examples(given)
+    assert [(caption.stream, caption.text) for caption in by_end["lowest"]] == [
         ("s", "one"),
         ("t", "three"),
         ("s", "two"),
         ("t", "four"),
         ("t", "five"),
     ]
-    assert [one["text"] for one in told["highest"]][:2] == ["two", "five"]
-    assert told["highest"][1]["grounding"] == pytest.approx(2 / 3)
+    assert [caption.text for caption in by_end["highest"]][:2] == ["two", "five"]
+    assert by_end["highest"][1].grounding == pytest.approx(2 / 3)
 
 
 def test_streams_without_scores_are_drawn_too() -> None:
-    told = {"s": stream_figures.figures(stream([None, None]))}
+    figures = {"s": stream_figures.figures(stream([None, None]))}
     for draw in (page.scores, page.grounding_by_class):
-        assert draw(told).startswith("data:image/png;base64,")
+        assert draw(figures).startswith("data:image/png;base64,")
 
 
 def images(**measures: list[float | None]) -> Images:
     n = len(next(iter(measures.values())))
     parts = ["real test", "synthetic train"] * (n // 2) + ["real train"] * (n % 2)
-    made = Images([f"r{i}" for i in range(n)], parts, [None] * n)
-    made.measures.update({name: [None] * n for name in MEASURES} | measures)
-    return made
+    rows = Images([f"r{i}" for i in range(n)], parts, [None] * n)
+    rows.measures.update({name: [None] * n for name in MEASURES} | measures)
+    return rows
 
 
 def test_distributions_show_real_test_beside_synthetic_and_leave_missing_out() -> None:
-    told = image_figures.distributions(images(sharpness=[1.0, 5.0, 2.0, None, 1e9]))
-    assert list(told) == ["sharpness"]
-    parts = told["sharpness"]["parts"]
-    assert parts["real test"]["mean"] == 1.5
-    assert parts["synthetic"] == {"images": 1, "mean": 5.0, "histogram": [0] * 23 + [1]}
-    assert told["sharpness"]["bins"][0] == 1.0
+    measures = image_figures.distributions(images(sharpness=[1.0, 5.0, 2.0, None, 1e9]))
+    assert list(measures) == ["sharpness"]
+    parts = measures["sharpness"].parts
+    assert parts["real test"].mean == 1.5
+    assert parts["synthetic"].as_json() == {
+        "images": 1, "mean": 5.0, "histogram": [0] * 23 + [1]
+    }  # fmt: skip
+    assert measures["sharpness"].bins[0] == 1.0
 
 
 def test_one_value_has_a_distribution_too() -> None:
-    told = image_figures.distributions(images(contrast=[0.5, 0.5]))
-    assert sum(told["contrast"]["parts"]["synthetic"]["histogram"]) == 1
+    measures = image_figures.distributions(images(contrast=[0.5, 0.5]))
+    assert sum(measures["contrast"].parts["synthetic"].histogram) == 1
 
 
 def test_the_ends_are_of_synthetic_tiles_and_do_not_overlap() -> None:
-    told = image_figures.ends(images(realism=[9.0, 1.0, 9.0, 2.0, 9.0, 3.0]))
-    assert [one["id"] for one in told["realism"]["lowest"]] == ["r1", "r3"]
-    assert [one["id"] for one in told["realism"]["highest"]] == ["r5", "r3"]
+    ends = image_figures.ends(images(realism=[9.0, 1.0, 9.0, 2.0, 9.0, 3.0]))
+    assert [tile.id for tile in ends["realism"]["lowest"]] == ["r1", "r3"]
+    assert [tile.id for tile in ends["realism"]["highest"]] == ["r5", "r3"]
     assert image_figures.ends(images(sharpness=[1.0, 1.0])) == {}
 
 
 def test_clusters_are_shown_by_two_of_their_members() -> None:
-    made = images(sharpness=[1.0] * 6)
-    made.clusters = ["b", "a", "b", "b", "alone", "a"]
-    assert image_figures.repeated(made) == [["r0", "r2"], ["r1", "r5"]]
+    rows = images(sharpness=[1.0] * 6)
+    rows.clusters = ["b", "a", "b", "b", "alone", "a"]
+    assert image_figures.repeated(rows) == [["r0", "r2"], ["r1", "r5"]]

@@ -4,14 +4,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from builder.core.files import write_text
 from builder.land.classes import CLASSES
 from builder.pipeline.project import Project
-from builder.report.measure import measure, shown_ids
+from builder.report.measure import Report, SpaceDistances, measure
 from builder.report.page import render
 from builder.report.streams import SCORES
 from tests.makers.browser import browser, look
@@ -22,56 +21,55 @@ needs_browser = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def told(project: Project) -> dict[str, Any]:
+def report(project: Project) -> Report:
     return measure(project.releases / "0.1.0", project.store)
 
 
 @pytest.fixture(scope="module")
-def page(project: Project, told: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page(project: Project, report: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "0.1.0.html"
-    write_text(path, render(project.releases / "0.1.0", told))
+    write_text(path, render(project.releases / "0.1.0", report))
     return path
 
 
-def test_every_stream_and_measure_is_in_the_figures(told: dict[str, Any]) -> None:
-    assert list(told["streams"]) == ["dominant", "composition", "layout", "full", "absence"]
-    assert told["leakage_features"] == "segmenter's encoder"
-    for one in told["streams"].values():
-        assert one["means"]["real"]["grounding"] is not None
-        assert one["means"]["real"].keys() == set(SCORES)
-        assert one["structural_leakage"]["r2_image"] is not None
-    assert {"realism", "sharpness", "mask_agreement", "cloudiness"} <= set(told["images"])
-    assert told["left_out"]["real"]["set_aside"] > 0
-    assert told["duplicates"]["duplicates"]["spans"] == {}
-    assert json.dumps(told)
+def test_every_stream_and_measure_is_in_the_figures(report: Report) -> None:
+    assert list(report.streams) == ["dominant", "composition", "layout", "full", "absence"]
+    assert report.leakage_features == "segmenter's encoder"
+    for stream in report.streams.values():
+        assert stream.means["real"]["grounding"] is not None
+        assert stream.means["real"].keys() == set(SCORES)
+        assert stream.as_json()["structural_leakage"]["r2_image"] is not None
+    assert {"realism", "sharpness", "mask_agreement", "cloudiness"} <= set(report.images)
+    assert report.left_out["real"]["set_aside"] > 0
+    assert report.duplicates["duplicates"].spans == {}
+    assert json.dumps(report.as_json())
 
 
-def test_without_the_store_only_what_needs_it_is_missing(
-    project: Project, told: dict[str, Any]
-) -> None:
+def test_without_the_store_only_what_needs_it_is_missing(project: Project, report: Report) -> None:
     alone = measure(project.releases / "0.1.0", None)
-    assert alone["distances"] == []
-    assert alone["leakage_features"] is None
-    assert all(o["structural_leakage"]["r2_image"] is None for o in alone["streams"].values())
-    assert alone["images"] == told["images"]
+    assert alone.distances == []
+    assert alone.leakage_features is None
+    for stream in alone.streams.values():
+        assert stream.as_json()["structural_leakage"]["r2_image"] is None
+    assert alone.images == report.images
     assert render(project.releases / "0.1.0", alone)
 
 
-def test_the_page_is_the_same_bytes_again(project: Project, told: dict[str, Any]) -> None:
-    assert render(project.releases / "0.1.0", told) == render(project.releases / "0.1.0", told)
+def test_the_page_is_the_same_bytes_again(project: Project, report: Report) -> None:
+    release = project.releases / "0.1.0"
+    assert render(release, report) == render(release, report)
 
 
-def test_contradictions_and_intervals_stand_on_the_page(
-    project: Project, told: dict[str, Any]
-) -> None:
-    one = {"frechet": 1.5, "frechet_interval": [1.25, 1.75], "frechet_at_infinity": [1.4, 0.01],
+def test_contradictions_and_intervals_are_on_the_page(project: Project, report: Report) -> None:
+    figures = {"frechet": 1.5, "frechet_interval": [1.25, 1.75], "frechet_at_infinity": [1.4, 0.01],
            "frechet_all": 1.5, "kid_x1000": [3.0, 2.0, 4.0], "precision": 0.5, "recall": 0.5,
            "density": 0.5, "coverage": 0.5}  # fmt: skip
-    space = {"name": "dino", "distance": "Fréchet distance", "compared": 40}
-    said = {"real": [["Water, but “lake <b>”", 3]], "synthetic": []}
-    streams = {**told["streams"], "full": {**told["streams"]["full"], "contradictions": said}}
-    distances = [{**space, "train": one, "synthetic": one}]
-    text = render(project.releases / "0.1.0", {**told, "streams": streams, "distances": distances})
+    space = {"name": "dino", "distance": "Fréchet distance", "images": {}, "compared": 40}
+    claims = {"real": [("Water, but “lake <b>”", 3)], "synthetic": []}
+    full = report.streams["full"].model_copy(update={"contradictions": claims})
+    distances = SpaceDistances.model_validate({**space, "train": figures, "synthetic": figures})
+    changed = {"streams": {**report.streams, "full": full}, "distances": [distances]}
+    text = render(project.releases / "0.1.0", report.model_copy(update=changed))
     assert "<b>full</b>, real: Water, but “lake &lt;b&gt;” (3)." in text
     assert "1.500 (1.250 to 1.750)" in text
     assert "95 % intervals" in text
@@ -79,13 +77,13 @@ def test_contradictions_and_intervals_stand_on_the_page(
 
 @needs_browser
 def test_a_phone_shows_the_page_without_overflow_broken_images_or_errors(
-    page: Path, told: dict[str, Any], tmp_path: Path
+    page: Path, report: Report, tmp_path: Path
 ) -> None:
     found = look(page, tmp_path)
     assert found["scroll_width"] <= found["width"] <= 390
     assert found["broken"] == []
     assert found["console"] == []
-    shown = len(shown_ids(told))
+    shown = len(report.examples.ids)
     assert found["images"] >= 2 * shown > 0  # each tile with its mask, and the plots
     said = ("Tiny: tiles for tests", "Left out", "composition", "fabri-", "Contradictions")
     for text in (*said, "Lowest grounding of each stream", *CLASSES):
