@@ -117,8 +117,8 @@ def run_command(
     try:
         told = run_steps(project, steps, project.engine(engine, workers), part, hear)
     except WorkFailed as error:
-        if as_json and error.told:
-            print_steps(error.told)
+        if as_json and error.summaries:
+            print_steps(error.summaries)
         raise
     if as_json:
         print_steps(told)
@@ -272,8 +272,8 @@ def build(
     try:
         told = build_all(project, project.engine(engine, workers), as_json)
     except WorkFailed as error:
-        if as_json and error.told:
-            print_json({"kind": "build", "steps": error.told})
+        if as_json and error.summaries:
+            print_json({"kind": "build", "steps": error.summaries})
         raise
     seconds, memory = round(time.monotonic() - started, 1), peak_memory()
     if as_json:

@@ -103,26 +103,26 @@ def _feed(state: Any, kind: pa.DataType, chunks: Sequence[pa.Array]) -> None:
     if pa.types.is_struct(kind):
         members = [chunk.flatten() for chunk in chunks]
         for i, child in enumerate(kind):
-            _feed(state, child.type, [one[i] for one in members])
+            _feed(state, child.type, [member[i] for member in members])
         return
     values = [chunk.drop_null() for chunk in chunks] if nulls else chunks
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        for one in values:
-            state.update(pc.list_value_length(one).to_numpy().astype("<i8").tobytes())
-        _feed(state, kind.value_type, [one.flatten() for one in values])
+        for chunk in values:
+            state.update(pc.list_value_length(chunk).to_numpy().astype("<i8").tobytes())
+        _feed(state, kind.value_type, [chunk.flatten() for chunk in values])
     elif pa.types.is_fixed_size_list(kind):
-        _feed(state, kind.value_type, [one.flatten() for one in values])
+        _feed(state, kind.value_type, [chunk.flatten() for chunk in values])
     elif pa.types.is_binary(kind) or pa.types.is_string(kind):
-        for one in values:
-            state.update(pc.binary_length(one).to_numpy().astype("<i8").tobytes())
-        for one in values:
-            _feed_bytes(state, one)
+        for chunk in values:
+            state.update(pc.binary_length(chunk).to_numpy().astype("<i8").tobytes())
+        for chunk in values:
+            _feed_bytes(state, chunk)
     elif pa.types.is_boolean(kind):
-        bits = [one.to_numpy(zero_copy_only=False) for one in values]
+        bits = [chunk.to_numpy(zero_copy_only=False) for chunk in values]
         state.update(np.packbits(np.concatenate([np.zeros(0, dtype=bool), *bits])).tobytes())
     else:
-        for one in values:
-            state.update(np.ascontiguousarray(one.to_numpy()).tobytes())
+        for chunk in values:
+            state.update(np.ascontiguousarray(chunk.to_numpy()).tobytes())
 
 
 def _name(kind: pa.DataType) -> str:

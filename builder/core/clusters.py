@@ -29,4 +29,4 @@ def named(ids: Sequence[str], label: I64) -> dict[str, str]:
     shared = np.bincount(label, minlength=len(label))[label] > 1
     for i in np.flatnonzero(shared).tolist():
         members.setdefault(int(label[i]), []).append(ids[i])
-    return {one: min(cluster) for cluster in members.values() for one in cluster}
+    return {member: min(cluster) for cluster in members.values() for member in cluster}

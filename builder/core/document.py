@@ -27,14 +27,16 @@ class Document:
         self._blocks.append((f"{text}\n", f"<p>{_inline(text)}</p>"))
 
     def items(self, lines: Sequence[str]) -> None:
-        listed = "".join(f"<li>{_inline(one)}</li>\n" for one in lines)
-        self._blocks.append(("\n".join(f"- {one}" for one in lines) + "\n", f"<ul>\n{listed}</ul>"))
+        listed = "".join(f"<li>{_inline(line)}</li>\n" for line in lines)
+        self._blocks.append(
+            ("\n".join(f"- {line}" for line in lines) + "\n", f"<ul>\n{listed}</ul>")
+        )
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """The first column is text, the others numbers."""
-        lines = ["".join(f"<th>{_inline(one)}</th>" for one in header)]
-        lines += ["".join(f"<td>{_inline(str(one))}</td>" for one in row) for row in rows]
-        body = "\n".join(f"<tr>{one}</tr>" for one in lines)
+        lines = ["".join(f"<th>{_inline(cell)}</th>" for cell in header)]
+        lines += ["".join(f"<td>{_inline(str(cell))}</td>" for cell in row) for row in rows]
+        body = "\n".join(f"<tr>{line}</tr>" for line in lines)
         page = f'<div class="wide"><table>\n{body}\n</table></div>'
         self._blocks.append((table(header, rows), page))
 
@@ -43,14 +45,17 @@ class Document:
         self._blocks.append((f"![{alt}]({name})\n", alt, name))
 
     def markdown(self) -> str:
-        return "\n".join([f"# {self.title}\n", *(one[0] for one in self._blocks)])
+        return "\n".join([f"# {self.title}\n", *(block[0] for block in self._blocks)])
 
     def page(self, folder: Path) -> str:
         """One self-contained HTML page; plots are read from ``folder``."""
         template = environment().get_template("document.html.j2")
         return template.render(
             title=html.escape(self.title),
-            blocks=[one[1] if len(one) == 2 else _image(folder, *one[1:]) for one in self._blocks],
+            blocks=[
+                block[1] if len(block) == 2 else _image(folder, *block[1:])
+                for block in self._blocks
+            ],
         )
 
 

@@ -66,7 +66,7 @@ def _visible() -> tuple[str, ...]:
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
         return tuple(str(i) for i, _ in enumerate(Path("/dev").glob("nvidia[0-9]*")))
-    return tuple(one for one in named.split(",") if one not in ("", "-1"))
+    return tuple(name for name in named.split(",") if name not in ("", "-1"))
 
 
 class _Lazy:

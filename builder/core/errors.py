@@ -13,11 +13,11 @@ class ArasError(Exception):
 class WorkFailed(ArasError):
     """Work was attempted and part of it failed; what succeeded is kept (exit 1).
 
-    ``told`` are the summaries of the steps up to the one that failed.
+    ``summaries`` are those of the steps up to the failed one.
     """
 
     exit_code = 1
-    told: Sequence[dict[str, Any]] = ()
+    summaries: Sequence[dict[str, Any]] = ()
 
 
 class NotMade(ArasError):

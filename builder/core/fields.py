@@ -17,16 +17,18 @@ def checked_orcid(text: str) -> str:
     plain = text.removeprefix("https://orcid.org/").removeprefix("http://orcid.org/")
     groups = plain.split("-")
     digits = "".join(groups)
-    well_formed = [len(one) for one in groups] == [4, 4, 4, 4] and digits.isascii()
+    well_formed = [len(group) for group in groups] == [4, 4, 4, 4] and digits.isascii()
     if not (well_formed and digits[:15].isdigit() and (digits[15].isdigit() or digits[15] == "X")):
-        raise ValueError("an ORCID is four groups of four, such as 0000-0002-1825-0097")
+        raise ValueError(
+            "expected an ORCID of four groups of four, for example 0000-0002-1825-0097"
+        )
     total = 0
     for digit in digits[:15]:
         total = (total + int(digit)) * 2
     rest = (12 - total % 11) % 11
-    if digits[15] != (wanted := "X" if rest == 10 else str(rest)):
+    if digits[15] != (expected := "X" if rest == 10 else str(rest)):
         raise ValueError(
-            f"is no ORCID: its last digit should be {wanted}; is there a typing error?"
+            f"is not an ORCID: its last digit must be {expected}; check it for a typing error"
         )
     return plain
 
@@ -130,21 +132,21 @@ def published(section: pydantic.BaseModel, directory: Path) -> dict[str, Any]:
     Relative paths are those of ``directory``. A path in a field without a mark stays as it is;
     `aras check` refuses a release that tells an absolute one.
     """
-    told = section.model_dump(mode="json")
+    values = section.model_dump(mode="json")
     for name, field in type(section).model_fields.items():
-        mark = next((one for one in field.metadata if isinstance(one, Place)), None)
-        if name in told:
-            told[name] = _published(getattr(section, name), told[name], mark, directory)
-    return told
+        mark = next((item for item in field.metadata if isinstance(item, Place)), None)
+        if name in values:
+            values[name] = _published(getattr(section, name), values[name], mark, directory)
+    return values
 
 
-def _published(value: Any, told: Any, mark: Place | None, directory: Path) -> Any:
+def _published(value: Any, shown: Any, mark: Place | None, directory: Path) -> Any:
     if isinstance(value, pydantic.BaseModel):
         return published(value, directory)
     if isinstance(value, dict):
-        pairs = zip(value.values(), told.items(), strict=True)
-        return {key: _published(one, shown, mark, directory) for one, (key, shown) in pairs}
+        pairs = zip(value.values(), shown.items(), strict=True)
+        return {key: _published(item, shown, mark, directory) for item, (key, shown) in pairs}
     if isinstance(value, (list, tuple)):
-        pairs = zip(value, told, strict=True)
-        return [_published(one, shown, mark, directory) for one, shown in pairs]
-    return mark.shown(value, directory) if mark and isinstance(value, str) else told
+        pairs = zip(value, shown, strict=True)
+        return [_published(item, shown, mark, directory) for item, shown in pairs]
+    return mark.shown(value, directory) if mark and isinstance(value, str) else shown

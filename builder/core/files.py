@@ -157,11 +157,11 @@ def hash_file(
     hashes = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
-            for one in hashes.values():
-                one.update(chunk)
+            for state in hashes.values():
+                state.update(chunk)
             if advance:
                 advance(len(chunk))
-    return {name: one.hexdigest() for name, one in hashes.items()}
+    return {name: state.hexdigest() for name, state in hashes.items()}
 
 
 def content_hashes(paths: Iterable[Path], cache: Path) -> dict[str, str]:

@@ -80,7 +80,9 @@ class Store:
             return []
         if self._stages[0] != changed:
             with os.scandir(self.root) as entries:
-                names = sorted(one.name for one in entries if one.is_dir() and one.name[0] != ".")
+                names = sorted(
+                    entry.name for entry in entries if entry.is_dir() and entry.name[0] != "."
+                )
             self._stages, self._makers = (changed, names), {}
         return self._stages[1]
 
@@ -116,11 +118,13 @@ class Store:
         """Footers of a stage by shard, as they were when its files were last opened."""
         if stage not in self._footers:
             try:
-                told = read_json(self.root / INDEX / f"{stage}.json")
-                found = {one: (seen, Footer(**footer)) for one, (seen, footer) in told.items()}
+                remembered = read_json(self.root / INDEX / f"{stage}.json")
+                footers = {
+                    shard: (seen, Footer(**footer)) for shard, (seen, footer) in remembered.items()
+                }
             except (OSError, ValueError, TypeError, AttributeError):
-                found = {}  # none yet, or not ours: the files themselves tell
-            self._footers[stage] = found
+                footers = {}  # none yet, or not ours: the files themselves tell
+            self._footers[stage] = footers
         return self._footers[stage]
 
     def remember(self, stage: str, shards: Iterable[str]) -> None:
@@ -131,9 +135,13 @@ class Store:
         """
         if stage in self._unsaved:
             index = self._index(stage)
-            told = {one: (index[one][0], index[one][1].__dict__) for one in shards if one in index}
+            footers = {
+                shard: (index[shard][0], index[shard][1].__dict__)
+                for shard in shards
+                if shard in index
+            }
             with contextlib.suppress(OSError):  # a full disk or a read-only one costs speed alone
-                write_json(self.root / INDEX / f"{stage}.json", told, indent=None)
+                write_json(self.root / INDEX / f"{stage}.json", footers, indent=None)
             self._unsaved.discard(stage)
 
     def fresh(self, stage: str, shard: str) -> Footer | None:
@@ -148,7 +156,7 @@ class Store:
 
         Raises NotMade when no stage has made a column, CorruptShard when its file is damaged.
         """
-        found: dict[str, tuple[str, str]] = {}
+        places: dict[str, tuple[str, str]] = {}
         corrupt: CorruptShard | None = None
         for stages in (self._likely(columns), self.stages()):  # all only when the first lack some
             for stage in stages:
@@ -159,15 +167,15 @@ class Store:
                     continue
                 if footer:
                     here = footer.digests
-                    found.update({one: (stage, here[one]) for one in columns if one in here})
-            if len(found) == len(set(columns)):
+                    places.update({name: (stage, here[name]) for name in columns if name in here})
+            if len(places) == len(set(columns)):
                 break
-        missing = [name for name in columns if name not in found]
+        missing = [name for name in columns if name not in places]
         if missing and corrupt:
             raise corrupt
         if missing:
             raise NotMade(shard, missing)
-        return {name: found[name] for name in columns}
+        return {name: places[name] for name in columns}
 
     def read(self, shard: str, columns: Sequence[str]) -> pa.Table:
         """Columns of ``shard`` from the stages that made them, every value verified.
@@ -219,9 +227,9 @@ class Store:
         )
         with atomic(self.path(stage, shard)) as temporary:
             text = json.dumps(footer.__dict__).encode()
-            told = {_FOOTER: text, _FOOTER_SHA256: hashlib.sha256(text).hexdigest()}
+            metadata = {_FOOTER: text, _FOOTER_SHA256: hashlib.sha256(text).hexdigest()}
             pq.write_table(
-                table.replace_schema_metadata(told),
+                table.replace_schema_metadata(metadata),
                 temporary,
                 row_group_size=ROW_GROUP,
                 **options(table.schema),
@@ -236,7 +244,9 @@ class Store:
         """Stages of which one file holds one of the columns."""
         stages, wanted = self.stages(), frozenset(columns)
         if wanted not in self._makers:
-            self._makers[wanted] = [one for one in stages if not wanted.isdisjoint(self._adds(one))]
+            self._makers[wanted] = [
+                stage for stage in stages if not wanted.isdisjoint(self._adds(stage))
+            ]
         return self._makers[wanted]
 
     def _adds(self, stage: str) -> set[str]:
@@ -278,12 +288,12 @@ class Store:
 
 
 def _parse(metadata: Any) -> Footer:
-    told = metadata.metadata or {}
-    if _FOOTER not in told:
+    known = metadata.metadata or {}
+    if _FOOTER not in known:
         raise CorruptFile("its footer is not one of ours")
-    if hashlib.sha256(told[_FOOTER]).hexdigest().encode() != told.get(_FOOTER_SHA256):
+    if hashlib.sha256(known[_FOOTER]).hexdigest().encode() != known.get(_FOOTER_SHA256):
         raise CorruptFile("its footer does not match its digest")
-    return Footer(**json.loads(told[_FOOTER]))
+    return Footer(**json.loads(known[_FOOTER]))
 
 
 def _verify(table: pa.Table, footer: Footer) -> None:

@@ -16,23 +16,23 @@ def templates() -> Path:
 def environment() -> jinja2.Environment:
     """Jinja with our filters; an undefined name is an error, never an empty string."""
     loader = jinja2.FileSystemLoader(templates())
-    made = jinja2.Environment(
+    jinja = jinja2.Environment(
         loader=loader,
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["number"] = lambda value: f"{value:,}"
-    made.filters["share"] = lambda value, digits=1: f"{100 * value:.{digits}f} %"
-    made.filters["cell"] = table_cell
-    made.filters["yaml"] = lambda value: (
+    jinja.filters["number"] = lambda value: f"{value:,}"
+    jinja.filters["share"] = lambda value, digits=1: f"{100 * value:.{digits}f} %"
+    jinja.filters["cell"] = table_cell
+    jinja.filters["yaml"] = lambda value: (
         yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
         .strip()
         .removesuffix("...")
         .strip()
     )
-    return made
+    return jinja
 
 
 def table_cell(text: str) -> str:

@@ -88,9 +88,9 @@ def reflectance(rng: np.random.Generator, ids: npt.NDArray[np.uint8]) -> npt.NDA
     """(H, W) ids → (4, H, W) uint16 digital numbers, never 0, a texture of its own per class."""
     out = np.empty((4, *ids.shape), dtype=np.uint16)
     texture = np.zeros(ids.shape)
-    for one in range(len(CLASSES)):
-        noise = ndimage.gaussian_filter(rng.standard_normal(ids.shape), GRAIN[one] / 2)
-        texture += np.where(ids == one, noise / noise.std() * SPREAD[one], 0)
+    for class_id in range(len(CLASSES)):
+        noise = ndimage.gaussian_filter(rng.standard_normal(ids.shape), GRAIN[class_id] / 2)
+        texture += np.where(ids == class_id, noise / noise.std() * SPREAD[class_id], 0)
     parcels = _parcels(rng, ids.shape)
     texture += np.where(ids == CLASSES.index("Crop"), parcels, 0)
     for band in range(4):

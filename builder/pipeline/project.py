@@ -131,13 +131,13 @@ class Project:
             section = self.recipe.imports
             blocks = [self.split()] if section.split == "blocks" else []
             trained = self.trainings() if section.segmenter else []
-            made: list[Step] = [self.imports(), *self.qualities(), *blocks, *trained]
+            rows: list[Step] = [self.imports(), *self.qualities(), *blocks, *trained]
         else:
             real, synthetic = self.qualities()
-            made = [self.tiles(), real, self.split(), *self.trainings(), *self.synthesis()]
-            made.append(synthetic)
+            rows = [self.tiles(), real, self.split(), *self.trainings(), *self.synthesis()]
+            rows.append(synthetic)
         judged = (*self.judgements(), *self.captions(), *self.scores())
-        return [*made, *judged, *self.embed()]
+        return [*rows, *judged, *self.embed()]
 
     def inputs(self) -> Inputs:
         """What a release is made from.
@@ -180,7 +180,7 @@ class Project:
     def imports(self) -> Import | ImportRelease:
         """The stage that brings rows in. Raises ArasError for sources of two kinds."""
         section = self.recipe.imports
-        paths = tuple((self.directory / one).resolve() for one in section.sources)
+        paths = tuple((self.directory / source).resolve() for source in section.sources)
         if not paths:
             raise ArasError(
                 f"{self.directory / recipes.FILE}: no sources in [import]; name the zips, folders "
@@ -247,8 +247,8 @@ class Project:
     def _generator(self) -> generator_settings.Settings:
         section = self.recipe.generator
         profile = generator_settings.PROFILES[section.profile]
-        made: generator_settings.Settings = own(profile, section.model_dump(exclude_none=True))
-        return made
+        settings: generator_settings.Settings = own(profile, section.model_dump(exclude_none=True))
+        return settings
 
     @property
     def _drawing(self) -> generator_settings.Drawing:
@@ -339,12 +339,12 @@ class Project:
 
     def judgements(self) -> list[Stage]:
         """What the segmenter and all tiles together tell of each tile."""
-        made: list[Stage] = [Duplicates(**self.recipe.duplicates.model_dump())]
+        others: list[Stage] = [Duplicates(**self.recipe.duplicates.model_dump())]
         if model := self.encoder("features"):
-            made.append(Encode("features", model, self.recipe.scores.batch))
+            others.append(Encode("features", model, self.recipe.scores.batch))
         if self.is_imported and not self.recipe.imports.segmenter:
-            return made
-        return [*self.segments(), Realism(), *self.memorization(), *made]
+            return others
+        return [*self.segments(), Realism(), *self.memorization(), *others]
 
     @property
     def mask_origin(self) -> str:
@@ -407,12 +407,12 @@ class Project:
         """Every score of every caption stream."""
         batch = self.recipe.scores.batch
         clip, words = self.encoder("clip"), self.encoder("tokenizer")
-        made: list[Stage] = [Encode("clip", clip, batch)] if clip else []
+        stages: list[Stage] = [Encode("clip", clip, batch)] if clip else []
         for name in self.streams():
-            made += [Score(stream=name, lexicon=self.lexicon), Repeats(stream=name)]
+            stages += [Score(stream=name, lexicon=self.lexicon), Repeats(stream=name)]
             if clip or words:
-                made.append(ClipScore(name, clip, words, batch))
-        return made
+                stages.append(ClipScore(name, clip, words, batch))
+        return stages
 
     @property
     def lexicon(self) -> Path | None:

@@ -41,22 +41,22 @@ Patterns = Annotated[list[str], Field(min_length=1), Place.FILE]
 Model = Annotated[str, Place.MODEL]
 Precision = Literal["auto", "float32", "bf16"]
 SHAPES = {
-    r"^[a-z0-9][a-z0-9._-]*$": "small letters, digits, '.', '_' and '-' are wanted, and no space",
-    r"^\d+\.\d+\.\d+$": "three numbers are wanted, such as 0.2.0",
-    r"^\d{4}-\d{2}-\d{2}$": "a date is wanted, such as 2026-05-31",
-    r"^([0-9a-fA-F]{32}|any)$": "an md5 of 32 hex digits is wanted, or any",
-    r"^(10\.\d{4,9}/\S+)?$": "a DOI is wanted, such as 10.5281/zenodo.18890661",
-    r"^(https?://\S+)?$": "an address that begins with https:// is wanted",
-    r"^([\w.-]+/[\w.-]+)?$": "a repo of the Hub is wanted, such as my-lab/my-tiles",
+    r"^[a-z0-9][a-z0-9._-]*$": "expected small letters, digits, '.', '_' and '-', without spaces",
+    r"^\d+\.\d+\.\d+$": "expected MAJOR.MINOR.PATCH, for example 0.2.0",
+    r"^\d{4}-\d{2}-\d{2}$": "expected a date, for example 2026-05-31",
+    r"^([0-9a-fA-F]{32}|any)$": "expected an md5 of 32 hex digits, or any",
+    r"^(10\.\d{4,9}/\S+)?$": "expected a DOI, for example 10.5281/zenodo.18890661",
+    r"^(https?://\S+)?$": "expected an address that begins with https://",
+    r"^([\w.-]+/[\w.-]+)?$": "expected a Hub repository, for example my-lab/my-tiles",
 }
-"""Patterns of the recipe's texts, and what they want in words."""
+"""Patterns of the recipe's texts, and what is expected in words."""
 NAME, VERSION, DATE, MD5, DOI, URL, REPO = SHAPES
 
 Name = Annotated[str, Field(pattern=NAME)]
 
 
 class Section(pydantic.BaseModel):
-    """A table of the recipe: unknown keys are errors, values are never coerced ("3" is no 3)."""
+    """A table of the recipe: unknown keys are errors, values are never coerced ("3" is not 3)."""
 
     model_config = pydantic.ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False
@@ -123,7 +123,7 @@ class TilesSection(Section):
     @classmethod
     def _range(cls, value: tuple[float, float]) -> tuple[float, float]:
         if not 0 <= value[0] < value[1] <= 6.5535:
-            raise ValueError("two reflectances wanted, 0 ≤ low < high ≤ 6.5535")
+            raise ValueError("expected two reflectances, 0 ≤ low < high ≤ 6.5535")
         return value
 
     @field_validator("remap")
@@ -397,8 +397,8 @@ class Recipe(Section):
             )
         if pipeline and (pipeline.size or 0) % self.tiles.size:
             raise ValueError(
-                f"generator.pipeline.size = {pipeline.size} is no whole multiple of tiles.size = "
-                f"{self.tiles.size}, to which its tiles are shrunk"
+                f"generator.pipeline.size = {pipeline.size} is not a whole multiple of "
+                f"tiles.size = {self.tiles.size}, to which its tiles are shrunk"
             )
         return self
 
@@ -422,7 +422,7 @@ def load(directory: Path) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except pydantic.ValidationError as error:
-        lines = [f"{path}: {_explain(one)}" for one in error.errors()]
+        lines = [f"{path}: {_explain(problem)}" for problem in error.errors()]
         raise ArasError("\n".join(dict.fromkeys(lines))) from None
 
 
@@ -444,7 +444,7 @@ def _explain(error: Any) -> str:
     if not place:
         return message
     if error["type"] == "model_type":
-        message = f"a table is wanted, [{key}] and its keys below it"
+        message = f"expected a table, [{key}] with its keys below it"
     shown = repr(error["input"])
     shown = shown if len(shown) < 60 else f"{shown[:57]}…"
     return f"{key} = {shown}: {message[0].lower()}{message[1:]}"
@@ -455,13 +455,13 @@ def _known_keys(place: list[str], backend: str) -> list[str]:
     for part in place[2 if backend else 0 :]:
         field = model.model_fields.get("imports" if part == "import" else part)
         model = _plain(field.annotation) if field else model  # or the name of one of many tables
-    return [one.alias or name for name, one in model.model_fields.items()]
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _plain(annotation: Any) -> Any:
     """The section in an optional one, in a list or in a table of them."""
-    for one in get_args(annotation):
-        inner = one if hasattr(one, "model_fields") else _plain(one)
+    for argument in get_args(annotation):
+        inner = argument if hasattr(argument, "model_fields") else _plain(argument)
         if hasattr(inner, "model_fields"):
             return inner
     return annotation
@@ -472,7 +472,7 @@ def files(directory: Path, patterns: list[str], key: str) -> tuple[Path, ...]:
 
     Raises ArasError naming the key when a pattern matches nothing.
     """
-    found: set[Path] = set()
+    paths: set[Path] = set()
     for pattern in patterns:
         base = Path(pattern)
         root, relative = (
@@ -489,8 +489,8 @@ def files(directory: Path, patterns: list[str], key: str) -> tuple[Path, ...]:
                 f"{directory / FILE}: {key}: no file matches {pattern!r}; put the files there, "
                 "write where they are, or let `aras fetch inputs` bring them"
             )
-        found.update(path.resolve() for path in matches)
-    return tuple(sorted(found))
+        paths.update(path.resolve() for path in matches)
+    return tuple(sorted(paths))
 
 
 def write(directory: Path, *, demo: bool = False, imports: dict[str, Any] | None = None) -> Path:
@@ -503,9 +503,7 @@ def write(directory: Path, *, demo: bool = False, imports: dict[str, Any] | None
     """
     path = directory / FILE
     if path.exists():
-        raise ArasError(
-            f"{path}: is there already and stays as it is; edit it, or name another DIR"
-        )
+        raise ArasError(f"{path}: already exists; not changed: edit it, or name another DIR")
     text = (
         environment()
         .get_template("dataset.toml.j2" if imports is None else "import.toml.j2")

@@ -28,8 +28,8 @@ def run_steps(
     """
     for _ in range(RESTARTS):
         try:
-            told = _run_once(project, steps, engine, part, tell)
-            return [*told, finish()] if finish else told
+            summaries = _run_once(project, steps, engine, part, tell)
+            return [*summaries, finish()] if finish else summaries
         except CorruptShard as error:
             if not _makes(steps, error.stage):
                 raise
@@ -40,8 +40,8 @@ def run_steps(
 def _run_once(
     project: Project, steps: list[Step], engine: Engine, part: Part, tell: Any
 ) -> list[dict[str, Any]]:
-    told: list[dict[str, Any]] = []
-    made: set[str] = set()
+    summaries: list[dict[str, Any]] = []
+    columns: set[str] = set()
     for step in steps:
         if isinstance(step, Training):
             summary = step.run(project.store)
@@ -49,30 +49,30 @@ def _run_once(
             try:
                 done = run(step, project.store, engine, part)
             except NotMade as error:
-                if part[1] == 1 or made.isdisjoint(error.columns):
+                if part[1] == 1 or columns.isdisjoint(error.columns):
                     raise
                 summary = {"kind": "waiting", "stage": step.name, "for": list(error.columns)}
-                told.append(summary)
+                summaries.append(summary)
                 if tell:
                     tell(summary)
                 continue
             finally:
-                made.update(step.adds)
-            for stage, shard in (one.split("/") for one in done.corrupt):
+                columns.update(step.adds)
+            for stage, shard in (name.split("/") for name in done.corrupt):
                 if _makes(steps, stage):
                     raise CorruptShard(stage, shard, "found on reading")
             summary = done.as_dict()
             if step.gpus:
                 summary["setup"] = asdict(setup_of(step, engine))
-        told.append(summary)
+        summaries.append(summary)
         project.report(step.name, summary)
         if tell:
             tell(summary)
         if summary.get("failed"):
             failed = WorkFailed(failure(done))
-            failed.told = told
+            failed.summaries = summaries
             raise failed
-    return told
+    return summaries
 
 
 def _makes(steps: list[Step], stage: str) -> bool:

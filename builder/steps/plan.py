@@ -79,9 +79,12 @@ def plan(stage: Stage, store: Store, part: Part = (1, 1)) -> Plan:
         raise ArasError("there are no tiles yet: run `aras tiles` (or `aras import`) first")
 
     if stage.surveys:
-        found = {s: store.find(s, stage.surveys) for s in shards(store, stage.surveyed)}
+        surveyed = {s: store.find(s, stage.surveys) for s in shards(store, stage.surveyed)}
         base["survey"] = digest_of(
-            [[shard, *[digest for _, digest in where.values()]] for shard, where in found.items()]
+            [
+                [shard, *[digest for _, digest in where.values()]]
+                for shard, where in surveyed.items()
+            ]
         )
     common = digest_of(base)
     units = stage.units(store)
@@ -127,17 +130,17 @@ class OpenWorker:
         """Make one shard; returns its rows. Nothing is written unless all of it is right."""
         stage, shard = self.stage, task.unit.shard
         if not stage.needs:
-            made = self.make(task.unit.payload)
+            result = self.make(task.unit.payload)
         else:
             table = self.store.read(shard, stage.needs)
-            made = self.make(self._with_previous(task, table))
-            if made.table.num_rows != table.num_rows:
+            result = self.make(self._with_previous(task, table))
+            if result.table.num_rows != table.num_rows:
                 raise ArasError(
-                    f"{stage.name} made {made.table.num_rows} rows of {table.num_rows} in {shard}"
+                    f"{stage.name} made {result.table.num_rows} rows of {table.num_rows} in {shard}"
                 )
-        columns = _typed(made, stage.adds)
+        columns = _typed(result, stage.adds)
         self.store.write(
-            stage.name, shard, columns, key=task.key, errors=made.errors, counts=made.counts
+            stage.name, shard, columns, key=task.key, errors=result.errors, counts=result.counts
         )
         return int(columns.num_rows)
 
@@ -152,10 +155,10 @@ class OpenWorker:
         return table
 
 
-def _typed(made: Made, adds: tuple[str, ...]) -> pa.Table:
+def _typed(result: Made, adds: tuple[str, ...]) -> pa.Table:
     """The added columns in their published types and order."""
     schema = pa.schema([pa.field(name, arrow_type(name)) for name in adds])
-    return made.table.select(list(adds)).cast(schema)
+    return result.table.select(list(adds)).cast(schema)
 
 
 def run(

@@ -92,9 +92,9 @@ class Stage:
     def config(self) -> dict[str, Any]:
         """The settings that decide what is made."""
         return {
-            one.name: getattr(self, one.name)
-            for one in fields(self)
-            if one.metadata.get("identity", True)
+            part.name: getattr(self, part.name)
+            for part in fields(self)
+            if part.metadata.get("identity", True)
         }
 
     def models(self) -> dict[str, str]:
@@ -132,15 +132,15 @@ SOURCES = ("tiles", "import", "layouts")
 
 def shards(store: Store, kinds: Iterable[str]) -> list[str]:
     """Names of all shards of ``kinds`` (``real-…``, ``synthetic-…``), sorted."""
-    found = {shard for source in SOURCES for shard in store.shards(source)}
-    return sorted(shard for shard in found if shard.split("-")[0] in set(kinds))
+    names = {shard for source in SOURCES for shard in store.shards(source)}
+    return sorted(shard for shard in names if shard.split("-")[0] in set(kinds))
 
 
 def refuse_beside(store: Store) -> None:
     """Raises ArasError when the store holds rows made from maps."""
-    made = [name for name in SOURCES if name != "import" and store.shards(name)]
-    if made:
+    sources = [name for name in SOURCES if name != "import" and store.shards(name)]
+    if sources:
         raise ArasError(
-            f"{store.root}: holds rows of {', '.join(made)}, and a dataset's rows are either made "
-            "or imported: import into another directory"
+            f"{store.root}: already holds rows of {', '.join(sources)}; the rows of a dataset are "
+            "either made or imported, not both: import into another directory"
         )

@@ -59,7 +59,7 @@ def test_init_never_overwrites(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("mine")
     found = aras("init", tmp_path)
     assert found.exit_code == 2
-    assert "is there already and stays as it is" in found.stderr
+    assert "already exists; not changed" in found.stderr
     assert (tmp_path / FILE).read_text() == "mine"
 
 

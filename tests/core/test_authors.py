@@ -26,13 +26,13 @@ def test_a_name_and_a_table_may_stand_side_by_side(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{ name = "A", orcid = "0000-0002-1825-0098" }', r"last digit should be 7"),
-        ('{ name = "A", orcid = "0000-0001-5109-3701" }', r"last digit should be 0"),
+        ('{ name = "A", orcid = "0000-0002-1825-0098" }', r"last digit must be 7"),
+        ('{ name = "A", orcid = "0000-0001-5109-3701" }', r"last digit must be 0"),
         (
             '{ name = "A", orcid = "1825-0097" }',
-            r"authors\.0\.orcid = '1825-0097': an ORCID is four",
+            r"authors\.0\.orcid = '1825-0097': expected an ORCID of four",
         ),
-        ('{ name = "A", orcid = "0000-0002-1825-00X7" }', "an ORCID is four groups"),
+        ('{ name = "A", orcid = "0000-0002-1825-00X7" }', "expected an ORCID of four groups"),
         ('{ name = "" }', r"authors\.0\.name"),
         ('{ orcid = "0000-0002-1825-0097" }', r"authors\.0\.name"),
         (

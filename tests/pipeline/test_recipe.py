@@ -43,11 +43,14 @@ def refusal(directory: Path, text: str) -> str:
         ("[dataset]\nseed = true", "dataset.seed = True: input should be a valid integer"),
         ("[engine]\nworkers = 2.0", "engine.workers = 2.0: input should be a valid integer"),
         ("[tiles]\nmaps = 'a'", "tiles.maps = 'a': input should be a valid list"),
-        ("tiles = 3", "tiles = 3: a table is wanted, [tiles] and its keys below it"),
+        ("tiles = 3", "tiles = 3: expected a table, [tiles] with its keys below it"),
         ("[tiles]\nmax_water = 1.5", "tiles.max_water = 1.5: input should be less than or equal"),
         ("[tiles]\nsize = 100", "tiles.size = 100: input should be 64, 128, 256 or 512"),
         ("[tiles]\nmaps = []", "tiles.maps = []: list should have at least 1 item"),
-        ("[tiles]\nreflectance = [0.3, 0.1]", "tiles.reflectance = [0.3, 0.1]: two reflectances"),
+        (
+            "[tiles]\nreflectance = [0.3, 0.1]",
+            "tiles.reflectance = [0.3, 0.1]: expected two reflectances",
+        ),
         ("[tiles.remap]\n10 = 'Lake'", "tiles.remap.10 = 'Lake': input should be 'Tree', 'Shrub'"),
         ("[tiles.remap]\n0 = 'Tree'", "tiles.remap = {'0': 'Tree'}: map codes are 1…250, not 0"),
         ("[split]\nbuffer_km = inf", "split.buffer_km = inf: input should be a finite number"),
@@ -64,10 +67,13 @@ def refusal(directory: Path, text: str) -> str:
             "to tell repeats apart; set variants for more layouts",
         ),
         ("[captions.a]\nstyle = 'ful'", "captions.a.style = 'ful': input should be 'dominant'"),
-        ("[captions.'A b']", "captions.A b = 'A b': small letters, digits, '.', '_' and '-'"),
-        ("[dataset]\nversion = '1'", "dataset.version = '1': three numbers are wanted, such as"),
-        ("[dataset]\ndate = 'May'", "dataset.date = 'May': a date is wanted, such as 2026-05-31"),
-        ("[release]\nrepo = 'tiles'", "release.repo = 'tiles': a repo of the Hub is wanted, such"),
+        (
+            "[captions.'A b']",
+            "captions.A b = 'A b': expected small letters, digits, '.', '_' and '-'",
+        ),
+        ("[dataset]\nversion = '1'", "dataset.version = '1': expected MAJOR.MINOR.PATCH, for"),
+        ("[dataset]\ndate = 'May'", "dataset.date = 'May': expected a date, for example"),
+        ("[release]\nrepo = 'tiles'", "release.repo = 'tiles': expected a Hub repository"),
         ("[dataset]\ndate = 2026-02-31", "not TOML: "),
         ("[dataset]\ndate = '2026-02-31'", "dataset.date = '2026-02-31': day"),
         ("a = = 1", "not TOML: Invalid value (at line 1, column 5)"),
@@ -175,7 +181,7 @@ def test_the_demo_recipe_loads_and_is_small(tmp_path: Path) -> None:
 def test_init_never_overwrites(tmp_path: Path) -> None:
     path = tmp_path / FILE
     path.write_text("mine")
-    with pytest.raises(ArasError, match=r"dataset\.toml: is there already and stays as it is"):
+    with pytest.raises(ArasError, match=r"dataset\.toml: already exists; not changed"):
         recipe.write(tmp_path)
     assert path.read_text() == "mine"
 

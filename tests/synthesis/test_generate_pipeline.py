@@ -150,7 +150,7 @@ def test_no_generator_is_trained_beside_a_pipeline(folder: Path) -> None:
         ),
         ('model = "./tiny-sd"\nprompt = "{{ season }}"', r"uses \{\{ season \}\}; variables are"),
         ('model = "./tiny-sd"\nprompt = "{{"', r"not Jinja"),
-        ('model = "./tiny-sd"\nsize = 96', r"size = 96 is no whole multiple of tiles.size = 64"),
+        ('model = "./tiny-sd"\nsize = 96', r"size = 96 is not a whole multiple of tiles.size = 64"),
         ('modle = "x"', r"did you mean model"),
         ('model = "x"\n[generator]\nsampling_steps = 3', r"sampling_steps belongs to our own"),
     ],
