@@ -23,8 +23,8 @@ def written(folder: Path, n: int = 5) -> list[dict[str, Any]]:
     return lines
 
 
-def result(line: dict[str, Any], told: Any = None, status: int = 200) -> str:
-    response = {"status_code": status, "request_id": "r", "body": told or completion()}
+def result(line: dict[str, Any], answer_body: Any = None, status: int = 200) -> str:
+    response = {"status_code": status, "request_id": "r", "body": answer_body or completion()}
     entry = {"id": "b", "custom_id": line["custom_id"], "response": response, "error": None}
     return json.dumps(entry) + "\n"
 
@@ -32,9 +32,9 @@ def result(line: dict[str, Any], told: Any = None, status: int = 200) -> str:
 def test_requests_are_lines_of_the_batch_format(tmp_path: Path) -> None:
     rows = requests(5)
     lines = written(tmp_path)
-    assert [one["custom_id"].partition(":")[2] for one in lines] == [one.id for one in rows]
-    assert {(one["method"], one["url"]) for one in lines} == {("POST", "/v1/chat/completions")}
-    assert [one["body"] for one in lines] == [body(ASK, row) for row in rows]
+    assert [line["custom_id"].partition(":")[2] for line in lines] == [row.id for row in rows]
+    assert {(line["method"], line["url"]) for line in lines} == {("POST", "/v1/chat/completions")}
+    assert [answers["body"] for answers in lines] == [body(ASK, row) for row in rows]
     assert [path.name for path in tmp_path.iterdir()] == ["hosted-00001.jsonl"]
 
 
@@ -64,17 +64,17 @@ def test_results_answer_rows_in_any_order_and_missing_ones_say_so(tmp_path: Path
         + "\n"
         + result(lines[0])
     )
-    found = batch.Results(ASK, [path]).caption(requests(5))
-    assert found[0] == Answer(
+    answer = batch.Results(ASK, [path]).caption(requests(5))
+    assert answer[0] == Answer(
         TEXT, revision="tiny-2026-01-05", counts={"prompt_tokens": 50, "new_tokens": 12}
     )
-    errors = [one.error or "" for one in found]
+    errors = [answer.error or "" for answer in answer]
     assert "expired" in errors[1]
     assert "400" in errors[2]
     assert "too large" in errors[2]
     assert "cut at" in errors[3]
     assert "hold no answer" in errors[4]
-    assert all(one.text is None for one in found[1:])
+    assert all(one.text is None for one in answer[1:])
 
 
 def test_nonsense_in_a_result_is_an_error_of_its_row(tmp_path: Path) -> None:

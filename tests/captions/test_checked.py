@@ -24,7 +24,7 @@ class Scripted:
 
     def caption(self, requests: Sequence[Request]) -> list[Answer]:
         self.asked.append(list(requests))
-        return [self.script[one.id].pop(0) for one in requests]
+        return [self.script[request.id].pop(0) for request in requests]
 
 
 def said(text: str) -> Answer:
@@ -49,21 +49,21 @@ def test_a_flawed_text_is_written_again_with_another_seed_and_every_attempt_coun
         rows[2].id: [said("mute"), EMPTY, said("fair")],
     }
     backend = Scripted(script)
-    found = Checked(backend, attempts=3, threshold=0.7, score=score).caption(rows)
-    assert [one.text for one in found] == ["good", "good", None]
-    assert [[one.id for one in part] for part in backend.asked] == [
+    answers = Checked(backend, attempts=3, threshold=0.7, score=score).caption(rows)
+    assert [answer.text for answer in answers] == ["good", "good", None]
+    assert [[request.id for request in part] for part in backend.asked] == [
         [row.id for row in rows],
         [rows[1].id, rows[2].id],
         [rows[1].id, rows[2].id],
     ]
-    seeds = [one.seed for part in backend.asked for one in part if one.id == rows[1].id]
+    seeds = [request.seed for part in backend.asked for request in part if request.id == rows[1].id]
     assert len(set(seeds)) == 3
     assert seeds[0] == rows[1].seed
-    assert [one.seed for one in found[:2]] == [rows[0].seed, seeds[2]]
-    assert found[0].counts == {"attempts": 1, "new_tokens": 5}
-    assert found[1].counts == {"attempts": 3, "new_tokens": 11, "ungrounded": 1}
-    assert found[2].counts == {"attempts": 3, "new_tokens": 11, "ungrounded": 2}
-    assert found[2].error == (
+    assert [answer.seed for answer in answers[:2]] == [rows[0].seed, seeds[2]]
+    assert answers[0].counts == {"attempts": 1, "new_tokens": 5}
+    assert answers[1].counts == {"attempts": 3, "new_tokens": 11, "ungrounded": 1}
+    assert answers[2].counts == {"attempts": 3, "new_tokens": 11, "ungrounded": 2}
+    assert answers[2].error == (
         "ungrounded: 'fair' has grounding 0.60, less than 0.7 (attempt 3, the last)"
     )
 
@@ -73,8 +73,8 @@ def test_seeds_of_attempts_depend_on_the_row_alone() -> None:
 
     def seed_of_second_attempt(asked: Sequence[Request]) -> int:
         backend = Scripted({row.id: [EMPTY, said("good")] for row in rows})
-        found = Checked(backend, attempts=2).caption(asked)
-        return next(a.seed for r, a in zip(asked, found, strict=True) if r.id == rows[2].id) or 0
+        answers = Checked(backend, attempts=2).caption(asked)
+        return next(a.seed for r, a in zip(asked, answers, strict=True) if r.id == rows[2].id) or 0
 
     assert seed_of_second_attempt(rows) == seed_of_second_attempt(rows[2:])
 
@@ -115,6 +115,6 @@ def test_the_projects_own_score_tells_a_true_caption_from_an_invention() -> None
     pytest.importorskip("builder.scores.grounding", reason="the grounding score is not there")
     row = requests(1)[0]
     true = Template("composition").caption([row])[0].text or ""
-    found = real_grounding([row, row], [true, "A desert without any class, mostly clouds."])
-    assert (found[0] or 0) > 0.7
-    assert (found[1] or 0) < 0.7
+    scores = real_grounding([row, row], [true, "A desert without any class, mostly clouds."])
+    assert (scores[0] or 0) > 0.7
+    assert (scores[1] or 0) < 0.7

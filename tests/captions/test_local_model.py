@@ -47,7 +47,9 @@ def test_a_row_gets_the_same_text_alone_and_in_any_batch(
     assert captions(tiny(kind), kind, batch=4, **decoding) == alone
     assert captions(tiny(kind), kind, batch=ROWS, **decoding) == alone
     assert captions(tiny(kind), kind, batch=4, rows=5, **decoding) == alone[:5]
-    assert len({one.text for one in alone if one.text}) > 2  # the comparison is of real texts
+    assert (
+        len({answer.text for answer in alone if answer.text}) > 2
+    )  # the comparison is of real texts
 
 
 def test_batches_are_padded_before_the_end_and_sorted_by_length(tiny: functools.partial) -> None:
@@ -85,8 +87,8 @@ def test_a_batch_does_not_wait_for_its_longest_texts(tiny: functools.partial) ->
         return out
 
     backend.network.generate = record
-    found = backend.caption(requests(32))
-    written = [one.counts["new_tokens"] for one in found]
+    answers = backend.caption(requests(32))
+    written = [answer.counts["new_tokens"] for answer in answers]
     rows, steps = zip(*sizes, strict=True)
     assert (rows[0], len(rows) > 1) == (32, True)
     assert rows[1] <= 4  # an eighth
@@ -111,7 +113,7 @@ def test_another_seed_samples_another_text(tiny: functools.partial) -> None:
 def test_the_image_is_seen(tiny: functools.partial, kind: str) -> None:
     ask = Ask("tiny", "Describe it.", ("image",), max_new_tokens=40)
     answers = Local(ask, Running(path=tiny(kind))).caption(requests(6))
-    assert len({one.text or one.error for one in answers}) > 2
+    assert len({answer.text or answer.error for answer in answers}) > 2
 
 
 @pytest.mark.parametrize("kind", ["qwen3_vl", "gemma3"])
@@ -119,7 +121,7 @@ def test_a_vision_language_model_may_be_asked_without_an_image(
     tiny: functools.partial, kind: str
 ) -> None:
     ask = Ask("tiny", PROMPT, ("composition",), max_new_tokens=40)
-    assert any(one.text for one in Local(ask, Running(path=tiny(kind))).caption(requests(6)))
+    assert any(answer.text for answer in Local(ask, Running(path=tiny(kind))).caption(requests(6)))
 
 
 def test_a_cut_text_is_an_error_and_its_tokens_are_counted(tiny: functools.partial) -> None:
@@ -133,7 +135,7 @@ def test_a_cut_text_is_an_error_and_its_tokens_are_counted(tiny: functools.parti
             assert short.counts == {**long.counts, "new_tokens": LIMIT}
         else:
             assert short == long
-    assert {one.text is None for one in cut} == {True, False}
+    assert {answer.text is None for answer in cut} == {True, False}
 
 
 def test_an_image_that_is_damaged_fails_its_row_alone(tiny: functools.partial) -> None:
@@ -141,11 +143,11 @@ def test_an_image_that_is_damaged_fails_its_row_alone(tiny: functools.partial) -
     bad = type(rows[0])(rows[1].id, 1, rows[1].pixels, image=b"no picture")
     ask = Ask("tiny", PROMPT, ("image", "composition"), max_new_tokens=40)
     backend = Local(ask, Running(path=tiny("gemma3")))
-    found = backend.caption([rows[0], bad, rows[2]])
+    answers = backend.caption([rows[0], bad, rows[2]])
     whole = backend.caption(rows)
-    assert "cannot identify image" in (found[1].error or "")
-    assert not found[1].flawed
-    assert [found[0], found[2]] == [whole[0], whole[2]]
+    assert "cannot identify image" in (answers[1].error or "")
+    assert not answers[1].flawed
+    assert [answers[0], answers[2]] == [whole[0], whole[2]]
 
 
 def test_running_out_of_memory_says_which_settings_to_lower(tiny: functools.partial) -> None:

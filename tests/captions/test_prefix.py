@@ -15,8 +15,10 @@ PAD = 1
 def padded(*rows: list[int]) -> dict[str, Tensor]:
     width = max(map(len, rows))
     return {
-        "input_ids": torch.tensor([[PAD] * (width - len(one)) + one for one in rows]),
-        "attention_mask": torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in rows]),
+        "input_ids": torch.tensor([[PAD] * (width - len(tokens)) + tokens for tokens in rows]),
+        "attention_mask": torch.tensor(
+            [[0] * (width - len(tokens)) + [1] * len(tokens) for tokens in rows]
+        ),
     }
 
 
@@ -61,7 +63,7 @@ def test_shared_tokens_are_read_once_and_the_same_texts_are_written(
         assert write(llama, ready) == plain
     hook.remove()
     assert read[:2] == [len(HEAD), 3 * 5]  # then what is left of three rows, padded to the longest
-    assert len({tuple(one) for one in plain}) == 3  # the comparison is of texts that differ
+    assert len({tuple(tokens) for tokens in plain}) == 3  # the comparison is of texts that differ
 
 
 @pytest.mark.parametrize("rows", [([*HEAD, 20],), ([7, 20], [7, 21])], ids=["alone", "little"])

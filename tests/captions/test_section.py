@@ -29,19 +29,19 @@ def test_a_stream_without_keys_is_the_template(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", prompts.PRESETS)
 @pytest.mark.parametrize("server", ["", SERVER], ids=["transformers", "openai"])
 def test_every_preset_is_a_stream_on_both_backends(tmp_path: Path, name: str, server: str) -> None:
-    made = stage(tmp_path, f'preset = "{name}"\n{server}')
+    caption = stage(tmp_path, f'preset = "{name}"\n{server}')
     preset = prompts.PRESETS[name]
-    assert made.backend == ("openai" if server else "transformers")
-    assert isinstance(made.ask, Ask)
-    assert (made.ask.model, list(made.ask.sees)) == (preset["model"], preset["sees"])
-    assert made.ask.prompt == preset["prompt"]
-    assert made.ask.max_new_tokens == 100
+    assert caption.backend == ("openai" if server else "transformers")
+    assert isinstance(caption.ask, Ask)
+    assert (caption.ask.model, list(caption.ask.sees)) == (preset["model"], preset["sees"])
+    assert caption.ask.prompt == preset["prompt"]
+    assert caption.ask.max_new_tokens == 100
 
 
 def test_the_original_streams_decode_as_they_did(tmp_path: Path) -> None:
     asks = {name: stage(tmp_path, f'preset = "{name}"').ask for name in prompts.PRESETS}
-    told = {name: ask.decoding for name, ask in asks.items() if isinstance(ask, Ask)}
-    assert told == {
+    decodings = {name: ask.decoding for name, ask in asks.items() if isinstance(ask, Ask)}
+    assert decodings == {
         "text_qwen3-4b": "sample",
         "vision_gemma3-4b": "model",
         "vision_qwen3-vl-8b": "greedy",
@@ -102,12 +102,15 @@ def test_a_wrong_key_is_one_clear_line(tmp_path: Path, text: str, words: str) ->
 
 
 def test_where_a_server_runs_and_its_keys_name_stay_out_of_releases(tmp_path: Path) -> None:
-    made = stage(tmp_path, SERVER + 'preset = "grounded"\napi_key_env = "MY_KEY"')
-    told = json.dumps(recipe.load(tmp_path).model_dump(mode="json"))
-    assert "127.0.0.1" not in told
-    assert "MY_KEY" not in told
-    assert "grounded" in told
-    assert (made.running.base_url, made.running.api_key_env) == ("http://127.0.0.1:1/v1", "MY_KEY")
+    caption = stage(tmp_path, SERVER + 'preset = "grounded"\napi_key_env = "MY_KEY"')
+    published = json.dumps(recipe.load(tmp_path).model_dump(mode="json"))
+    assert "127.0.0.1" not in published
+    assert "MY_KEY" not in published
+    assert "grounded" in published
+    assert (caption.running.base_url, caption.running.api_key_env) == (
+        "http://127.0.0.1:1/v1",
+        "MY_KEY",
+    )
 
 
 def test_what_changes_only_the_speed_is_not_part_of_the_identity(tmp_path: Path) -> None:
@@ -128,10 +131,10 @@ def test_a_changed_prompt_file_changes_the_identity(tmp_path: Path) -> None:
 
 
 def test_a_local_model_is_named_without_its_folder(tmp_path: Path) -> None:
-    made = stage(tmp_path, 'preset = "text_qwen3-4b"\nmodel = "models/small.Q4.gguf"')
-    assert isinstance(made.ask, Ask)
-    assert made.ask.model == "small.Q4"
-    assert made.running.path == tmp_path / "models/small.Q4.gguf"
+    caption = stage(tmp_path, 'preset = "text_qwen3-4b"\nmodel = "models/small.Q4.gguf"')
+    assert isinstance(caption.ask, Ask)
+    assert caption.ask.model == "small.Q4"
+    assert caption.running.path == tmp_path / "models/small.Q4.gguf"
 
 
 def test_a_stage_needs_only_what_its_stream_sees(tmp_path: Path) -> None:

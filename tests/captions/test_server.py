@@ -33,7 +33,7 @@ def test_every_row_is_asked_once_and_answered_in_order(server: OpenAIServer) -> 
     rows = requests(6)
     answers = backend(server).caption(rows)
     assert len(server.log) == 6
-    assert {one.path for one in server.log} == {"/v1/chat/completions"}
+    assert {request.path for request in server.log} == {"/v1/chat/completions"}
     for row, answer in zip(rows, answers, strict=True):
         said = body(ASK, row)["messages"][0]["content"][1]["text"]
         assert answer.text == f"About {said}"[:60]
@@ -49,11 +49,11 @@ def test_the_request_carries_prompt_image_and_decoding(server: OpenAIServer) -> 
     row = request(seed=2**40 + 5)
     backend(server, ask).caption([row])
     sent = server.log[0].body
-    assert [one["role"] for one in sent["messages"]] == ["system", "user"]
+    assert [message["role"] for message in sent["messages"]] == ["system", "user"]
     url = sent["messages"][1]["content"][0]["image_url"]["url"]
     assert base64.b64decode(url.removeprefix("data:image/png;base64,")) == row.image
-    told = {name: value for name, value in sent.items() if name != "messages"}
-    assert told == {
+    settings = {name: value for name, value in sent.items() if name != "messages"}
+    assert settings == {
         "model": "tiny", "max_tokens": 100, "temperature": 0.7, "top_p": 0.8, "top_k": 20,
         "seed": 5, "repetition_penalty": 1.1,
     }  # fmt: skip
@@ -71,7 +71,7 @@ def test_at_most_so_many_requests_are_under_way(server: OpenAIServer) -> None:
     server.wait_for = 3
     answers = backend(server, concurrency=3).caption(requests(9))
     assert server.busiest == 3
-    assert all(one.text == TEXT for one in answers)
+    assert all(answer.text == TEXT for answer in answers)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_fault_that_lasts_is_the_error_of_its_row_alone(server: OpenAIServer) 
     throttled = Fault(status=429, headers=(("Retry-After", "0"),))
     server.fault_of = lambda asked: throttled if asked.prompt == bad else None
     answers = backend(server).caption(rows)
-    assert [one.text for one in answers] == [TEXT, TEXT, None, TEXT]
+    assert [answer.text for answer in answers] == [TEXT, TEXT, None, TEXT]
     assert "429 Too Many Requests (fault 429)" in (answers[2].error or "")
     assert not answers[2].flawed
     assert sum(asked.prompt == bad for asked in server.log) == 3
@@ -150,8 +150,8 @@ def test_tokens_of_a_flawed_answer_are_counted_too() -> None:
 
 @pytest.mark.parametrize("count", [-1, 10**30, True, 1.5, "50", None, [1]])
 def test_a_count_of_tokens_that_cannot_be_is_not_counted(count: Any) -> None:
-    told = completion() | {"usage": {"prompt_tokens": count, "completion_tokens": 12}}
-    assert read_answer(told, 100) == Answer(
+    reply = completion() | {"usage": {"prompt_tokens": count, "completion_tokens": 12}}
+    assert read_answer(reply, 100) == Answer(
         TEXT, revision="tiny-2026-01-05", counts={"new_tokens": 12}
     )
 
@@ -177,9 +177,9 @@ def test_a_server_that_refuses_everything_is_not_asked_for_every_row(
 def test_no_server_is_said_so_after_the_retries() -> None:
     with openai_server() as gone:
         url = gone.url
-    made = Server(ASK, Running(base_url=url, retries=0, concurrency=1))
+    client = Server(ASK, Running(base_url=url, retries=0, concurrency=1))
     with pytest.raises(WorkFailed, match=r"refused; is the server running\?"):
-        made.caption(requests(3))
+        client.caption(requests(3))
 
 
 def test_a_server_that_never_answers_is_given_up(server: OpenAIServer) -> None:
@@ -198,7 +198,7 @@ def test_rows_answered_before_the_server_went_are_kept(server: OpenAIServer) -> 
 
     server.fault_of = refuse_after_two
     answers = backend(server, concurrency=1).caption(requests(5))
-    assert [one.text for one in answers] == [TEXT, TEXT, None, None, None]
+    assert [answer.text for answer in answers] == [TEXT, TEXT, None, None, None]
     assert "not asked" in (answers[4].error or "")
     assert len(server.log) == 3
 
@@ -207,13 +207,13 @@ def test_the_key_comes_from_the_environment_and_is_never_told(
     server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TINY_KEY", KEY)
-    made = backend(server, api_key_env="TINY_KEY")
-    assert made.caption([request()])[0].text == TEXT
+    client = backend(server, api_key_env="TINY_KEY")
+    assert client.caption([request()])[0].text == TEXT
     assert server.log[0].headers["authorization"] == f"Bearer {KEY}"
-    told = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}"}})
-    server.fault_of = lambda asked: Fault(status=401, raw=told)
+    error = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}"}})
+    server.fault_of = lambda asked: Fault(status=401, raw=error)
     with pytest.raises(WorkFailed) as caught:
-        made.caption([request()])
+        client.caption([request()])
     assert KEY not in str(caught.value)
     assert "Incorrect API key provided: [redacted]" in str(caught.value)
     assert "$TINY_KEY" in str(caught.value)

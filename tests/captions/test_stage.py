@@ -35,14 +35,14 @@ def store(tmp_path: Path) -> Store:
         {
             "id": pa.array([f"real/{i}" for i in range(6)]),
             "mask": image_column(
-                [encode_png(one) for one in masks], [f"{i}.png" for i in range(6)]
+                [encode_png(mask) for mask in masks], [f"{i}.png" for i in range(6)]
             ),
-            **composition_columns(np.stack([count_pixels(one) for one in masks])),
+            **composition_columns(np.stack([count_pixels(mask) for mask in masks])),
         }
     )
-    made = Store(tmp_path / "work")
-    made.write("tiles", SHARD, table, key="k")
-    return made
+    written = Store(tmp_path / "work")
+    written.write("tiles", SHARD, table, key="k")
+    return written
 
 
 def entries(store: Store, stream: str = "full") -> list[dict]:
@@ -53,15 +53,15 @@ def entries(store: Store, stream: str = "full") -> list[dict]:
 def test_a_caption_carries_who_wrote_it_from_what(store: Store) -> None:
     summary = run(Caption(seed=5), store, Engine("serial"))
     assert summary.counts == {"captions": 6, "failed": 0}
-    for i, one in enumerate(entries(store)):
-        assert one["text"]
-        assert one["error"] is None
-        assert (one["model"], one["revision"]) == (
+    for i, cell in enumerate(entries(store)):
+        assert cell["text"]
+        assert cell["error"] is None
+        assert (cell["model"], cell["revision"]) == (
             Template("full").model,
             Template("full").revision,
         )
-        assert one["prompt_sha256"] == hashlib.sha256(Template("full").prompt.encode()).hexdigest()
-        assert one["seed"] == seed(5, f"real/{i}", "caption-full")
+        assert cell["prompt_sha256"] == hashlib.sha256(Template("full").prompt.encode()).hexdigest()
+        assert cell["seed"] == seed(5, f"real/{i}", "caption-full")
 
 
 def test_streams_are_stages_of_their_own(store: Store) -> None:
@@ -73,9 +73,9 @@ def test_streams_are_stages_of_their_own(store: Store) -> None:
 
 def test_the_run_seed_varies_the_words(store: Store) -> None:
     run(Caption(seed=1), store, Engine("serial"))
-    first = [one["text"] for one in entries(store)]
+    first = [cell["text"] for cell in entries(store)]
     run(Caption(seed=2), store, Engine("serial"))
-    assert first != [one["text"] for one in entries(store)]
+    assert first != [cell["text"] for cell in entries(store)]
 
 
 def test_an_unknown_style_is_named_with_the_known_ones(store: Store) -> None:
@@ -92,7 +92,7 @@ class Moody(Template):
     asked: list[str] = []  # noqa: RUF012 - shared on purpose, the test reads it
 
     def caption(self, requests: Sequence[Request]) -> list[Answer]:
-        self.asked.extend(one.id for one in requests)
+        self.asked.extend(request.id for request in requests)
         good = super().caption(requests)
         pairs = zip(requests, good, strict=True)
         return [Answer(None, "out of words") if r.id in self.bad else a for r, a in pairs]
@@ -105,7 +105,7 @@ def test_only_failed_rows_are_tried_again(store: Store, monkeypatch: pytest.Monk
     assert first.counts == {"captions": 4, "failed": 2}
     assert first.row_errors == 2
     before = entries(store)
-    assert [one["error"] for one in before if one["text"] is None] == ["out of words"] * 2
+    assert [cell["error"] for cell in before if cell["text"] is None] == ["out of words"] * 2
     Moody.asked.clear()
     monkeypatch.setattr(Moody, "bad", frozenset({"real/4"}))
     second = run(Caption(), store, Engine("serial"))
@@ -138,7 +138,7 @@ def test_a_row_without_mask_and_composition_fails_alone_and_is_scored_as_missing
     run(Score(), store, Engine("serial"))
     scores = store.read(SHARD, ("score_full",)).column(0).to_pylist()
     assert scores[2]["grounding"] is None
-    assert all(one["grounding"] > 0.5 for i, one in enumerate(scores) if i != 2)
+    assert all(cell["grounding"] > 0.5 for i, cell in enumerate(scores) if i != 2)
 
 
 def test_a_composition_of_no_pixels_is_none(store: Store) -> None:
@@ -151,11 +151,11 @@ def test_a_composition_of_no_pixels_is_none(store: Store) -> None:
 
 @pytest.mark.parametrize("text", [None, "", "  \n"])
 def test_an_empty_text_is_an_error_not_a_caption(text: str | None) -> None:
-    made = cell_of(Template("full"), 1, Answer(text))
-    assert made["text"] is None
-    assert made["error"] == "the backend gave an empty text"
+    cell = cell_of(Template("full"), 1, Answer(text))
+    assert cell["text"] is None
+    assert cell["error"] == "the backend gave an empty text"
 
 
 def test_an_error_is_never_kept_as_a_text() -> None:
-    made = cell_of(Template("full"), 1, Answer("half a sen", "cut off"))
-    assert (made["text"], made["error"]) == (None, "cut off")
+    cell = cell_of(Template("full"), 1, Answer("half a sen", "cut off"))
+    assert (cell["text"], cell["error"]) == (None, "cut off")

@@ -33,11 +33,11 @@ def named(text: str) -> set[str]:
 
 def masks(count: int = 25) -> list[np.ndarray]:
     """Varied masks: many classes and few."""
-    made = []
+    drawn = []
     for seed in range(count):
         mask = land((96, 96), seed=seed, grain=4 + 3 * (seed % 8))
-        made.append(np.where(mask > seed % 7, seed % 7, mask).astype(np.uint8))
-    return made
+        drawn.append(np.where(mask > seed % 7, seed % 7, mask).astype(np.uint8))
+    return drawn
 
 
 def shares(mask: np.ndarray) -> dict[str, float]:
@@ -47,14 +47,14 @@ def shares(mask: np.ndarray) -> dict[str, float]:
 @pytest.mark.parametrize("style", ["dominant", "composition", "layout", "full"])
 def test_every_class_that_is_named_is_there(style: str) -> None:
     for mask in masks():
-        found = shares(mask)
-        assert all(found[name] >= PRESENT for name in named(write(style, mask)))
+        present = shares(mask)
+        assert all(present[name] >= PRESENT for name in named(write(style, mask)))
 
 
 def test_the_dominant_sentence_names_the_largest_class_alone() -> None:
     for mask in masks():
-        found = shares(mask)
-        assert named(write("dominant", mask)) == {max(CLASSES, key=lambda name: found[name])}
+        present = shares(mask)
+        assert named(write("dominant", mask)) == {max(CLASSES, key=lambda name: present[name])}
 
 
 def test_the_composition_names_every_class_that_covers_one_percent() -> None:
@@ -77,8 +77,8 @@ def test_absence_names_exactly_the_classes_without_a_pixel() -> None:
     for mask in masks():
         text = write("absence", mask)
         absent = {name for name, share in shares(mask).items() if share == 0}
-        told = text.split("There is no")[1] if "There is no" in text else ""
-        assert named(told) == absent
+        absent_part = text.split("There is no")[1] if "There is no" in text else ""
+        assert named(absent_part) == absent
 
 
 def test_a_single_pixel_is_enough_not_to_be_called_absent() -> None:
@@ -152,7 +152,7 @@ def test_answers_come_in_the_order_of_the_requests() -> None:
     two = [np.full((9, 9), IDS[name], dtype=np.uint8) for name in ("Water", "Crop")]
     requests = [Request(str(i), i, count_pixels(m), m) for i, m in enumerate(two)]
     answers = Template("dominant").caption(requests)
-    assert [named(one.text or "") for one in answers] == [{"Water"}, {"Crop"}]
+    assert [named(answer.text or "") for answer in answers] == [{"Water"}, {"Crop"}]
 
 
 def test_without_a_mask_there_is_no_caption() -> None:

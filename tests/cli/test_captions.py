@@ -61,12 +61,12 @@ def project(tmp_path: Path, server: OpenAIServer) -> Path:
     rows = requests(ROWS)
     for shard in range(SHARDS):
         part = rows[shard * ROWS // SHARDS : (shard + 1) * ROWS // SHARDS]
-        names = [f"{one.id.split('/')[1]}.png" for one in part]
+        names = [f"{row.id.split('/')[1]}.png" for row in part]
         table = pa.table(
             {
-                "id": pa.array([one.id for one in part]),
-                "image": image_column([one.image or b"" for one in part], names),
-                "mask": image_column([encode_png(one.mask) for one in part], names),
+                "id": pa.array([row.id for row in part]),
+                "image": image_column([row.image or b"" for row in part], names),
+                "mask": image_column([encode_png(row.mask) for row in part], names),
                 **composition_columns(_stack(part)),
             }
         )
@@ -78,14 +78,14 @@ def project(tmp_path: Path, server: OpenAIServer) -> Path:
 def _stack(part: list[Any]) -> Any:
     import numpy as np
 
-    return np.stack([one.pixels for one in part])
+    return np.stack([row.pixels for row in part])
 
 
 def aras(project: Path, *arguments: str) -> Result:
     return CliRunner().invoke(cli, ["-C", str(project), *arguments])
 
 
-def told(project: Path, *arguments: str) -> dict[str, Any]:
+def summary_of(project: Path, *arguments: str) -> dict[str, Any]:
     result = aras(project, *arguments, "--json")
     assert result.exit_code == 0, result.output
     return dict(json.loads(result.stdout))
@@ -94,11 +94,11 @@ def told(project: Path, *arguments: str) -> dict[str, Any]:
 def cells(project: Path, stream: str = "hosted") -> dict[str, dict[str, Any]]:
     """The caption cell of every row, by id."""
     store = Store(project / "work")
-    found = {}
+    captions = {}
     for shard in store.shards(f"caption-{stream}"):
         table = store.read(shard, ("id", f"caption_{stream}"))
-        found.update(zip(*(column.to_pylist() for column in table.columns), strict=True))
-    return found
+        captions.update(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    return captions
 
 
 def every_third(fault: Fault) -> Callable[[Any], Fault | None]:
@@ -117,19 +117,19 @@ def test_failed_rows_carry_their_error_and_are_asked_alone_by_the_next_run(
     project: Path, server: OpenAIServer
 ) -> None:
     server.fault_of = every_third(Fault(status=500))
-    once = told(project, "caption")
+    once = summary_of(project, "caption")
     assert (once["rows"], once["row_errors"]) == (8, 2)
     assert once["counts"]["captions"] == 6
     assert sum(once["report"]["row_errors"].values()) == 2
     before = cells(project)
-    failed = {name for name, one in before.items() if one["error"]}
+    failed = {name for name, cell in before.items() if cell["error"]}
     assert len(failed) == 2
-    assert all(one["text"] is None for name, one in before.items() if name in failed)
+    assert all(cell["text"] is None for name, cell in before.items() if name in failed)
     assert "500 Internal Server Error" in before[min(failed)]["error"]
 
     server.fault_of = lambda asked: None
     server.log.clear()
-    second = told(project, "caption")
+    second = summary_of(project, "caption")
     assert len(server.log) == 2
     assert (second["row_errors"], second["counts"]["captions"]) == (0, 8)
     after = cells(project)
@@ -139,7 +139,7 @@ def test_failed_rows_carry_their_error_and_are_asked_alone_by_the_next_run(
     assert all(after[name]["text"] == TEXT for name in failed)
 
     server.log.clear()
-    assert told(project, "caption")["made"] == 0
+    assert summary_of(project, "caption")["made"] == 0
     assert server.log == []
 
 
@@ -149,42 +149,42 @@ def test_an_ungrounded_caption_is_asked_for_again_and_then_replaced_by_the_templ
     recipe = RECIPE.replace("URL", server.url).split("model =")[0] + 'preset = "grounded"\n'
     (project / "dataset.toml").write_text(recipe.replace("retries = 0", ""))
     true = {
-        one["messages"][0]["content"][1]["text"]: Template("composition").caption([row])[0].text
+        request["messages"][0]["content"][1]["text"]: Template("composition").caption([row])[0].text
         for row in requests(ROWS)
-        for one in [body(PRESET, row)]
+        for request in [body(PRESET, row)]
     }
     lost = min(true)  # this tile is described wrongly every time, the others once
 
     def fault_of(asked: Any) -> Fault:
-        first = sum(one.prompt == asked.prompt for one in server.log) == 1
+        first = sum(sent.prompt == asked.prompt for sent in server.log) == 1
         return Fault(text=WRONG if first or asked.prompt == lost else true[asked.prompt])
 
     server.fault_of = fault_of
-    told_of = told(project, "caption")
+    told_of = summary_of(project, "caption")
     assert told_of["row_errors"] == 0
     assert told_of["counts"] == {
         "captions": 8, "failed": 0, "attempts": 17, "ungrounded": 10, "fallbacks": 1,
         "prompt_tokens": 17 * 50, "new_tokens": 17 * 12,
     }  # fmt: skip
     assert len(server.log) == 17
-    found = cells(project)
-    assert sorted(one["model"] for one in found.values()).count("aras-template") == 1
-    assert WRONG not in {one["text"] for one in found.values()}
-    seeds = {one.body["seed"] for one in server.log if one.prompt == lost}
+    written = cells(project)
+    assert sorted(cell["model"] for cell in written.values()).count("aras-template") == 1
+    assert WRONG not in {cell["text"] for cell in written.values()}
+    seeds = {sent.body["seed"] for sent in server.log if sent.prompt == lost}
     assert len(seeds) == 3
 
 
 def test_a_caption_names_its_model_prompt_and_seed(project: Path) -> None:
-    told(project, "caption")
-    found = cells(project)
-    assert {one["model"] for one in found.values()} == {"tiny"}
-    assert {one["revision"] for one in found.values()} == {"tiny-2026-01-05"}
-    assert len({one["prompt_sha256"] for one in found.values()}) == 1
-    assert len({one["seed"] for one in found.values()}) == ROWS
+    summary_of(project, "caption")
+    written = cells(project)
+    assert {cell["model"] for cell in written.values()} == {"tiny"}
+    assert {cell["revision"] for cell in written.values()} == {"tiny-2026-01-05"}
+    assert len({cell["prompt_sha256"] for cell in written.values()}) == 1
+    assert len({cell["seed"] for cell in written.values()}) == ROWS
 
 
 def test_the_summary_counts_what_the_server_used(project: Path) -> None:
-    counts = told(project, "caption")["counts"]
+    counts = summary_of(project, "caption")["counts"]
     assert counts == {"captions": 8, "failed": 0, "prompt_tokens": 400, "new_tokens": 96}
 
 
@@ -212,7 +212,7 @@ def test_nonsense_of_a_server_fails_its_rows_and_no_shard(
         Fault(raw=json.dumps(completion(finish="\ud800") | {"usage": {"prompt_tokens": 10**30}})),
     ]
     server.fault_of = first(*nonsense)
-    summary = told(project, "caption")
+    summary = summary_of(project, "caption")
     assert (summary["failed"], summary["row_errors"]) == ({}, 4)
     assert summary["counts"]["captions"] == 4
 
@@ -220,7 +220,7 @@ def test_nonsense_of_a_server_fails_its_rows_and_no_shard(
 def test_the_dry_run_estimates_requests_tokens_and_cost_and_asks_nothing(
     project: Path, server: OpenAIServer
 ) -> None:
-    estimate = told(project, "caption", "--dry-run")["steps"][0]["estimate"]
+    estimate = summary_of(project, "caption", "--dry-run")["steps"][0]["estimate"]
     assert estimate["requests"] == ROWS
     assert estimate["new_tokens_at_most"] == ROWS * 100
     expected = estimate["prompt_tokens"] * 2e-6 + ROWS * 100 * 10e-6
@@ -231,8 +231,8 @@ def test_the_dry_run_estimates_requests_tokens_and_cost_and_asks_nothing(
     assert "about 8 requests" in text
 
     server.fault_of = every_third(Fault(status=500))
-    told(project, "caption")
-    again = told(project, "caption", "--dry-run")["steps"][0]["estimate"]
+    summary_of(project, "caption")
+    again = summary_of(project, "caption", "--dry-run")["steps"][0]["estimate"]
     assert again["requests"] == 2
 
 
@@ -240,8 +240,8 @@ def test_a_batch_goes_out_and_comes_back_as_files(
     project: Path, server: OpenAIServer, tmp_path: Path
 ) -> None:
     out = tmp_path / "batch"
-    said = told(project, "caption", "hosted", "--write-requests", str(out))
-    assert (said["requests"], [Path(one).name for one in said["files"]]) == (
+    said = summary_of(project, "caption", "hosted", "--write-requests", str(out))
+    assert (said["requests"], [Path(name).name for name in said["files"]]) == (
         8,
         ["hosted-00001.jsonl"],
     )
@@ -250,21 +250,25 @@ def test_a_batch_goes_out_and_comes_back_as_files(
     def results(name: str, part: list[dict[str, Any]]) -> Path:
         path = tmp_path / name
         response = {"status_code": 200, "body": completion()}
-        answers = [{"custom_id": one["custom_id"], "response": response} for one in part]
-        path.write_text("".join(json.dumps(one) + "\n" for one in answers))
+        answers = [{"custom_id": line["custom_id"], "response": response} for line in part]
+        path.write_text("".join(json.dumps(answer) + "\n" for answer in answers))
         return path
 
-    first = told(project, "caption", "hosted", "--read-results", str(results("a.jsonl", lines[:5])))
+    first = summary_of(
+        project, "caption", "hosted", "--read-results", str(results("a.jsonl", lines[:5]))
+    )
     assert (first["counts"]["captions"], first["row_errors"]) == (5, 3)
-    rest = told(project, "caption", "hosted", "--write-requests", str(tmp_path / "rest"))
+    rest = summary_of(project, "caption", "hosted", "--write-requests", str(tmp_path / "rest"))
     assert rest["requests"] == 3
-    second = told(
+    second = summary_of(
         project, "caption", "hosted", "--read-results", str(results("b.jsonl", lines[5:]))
     )
     assert (second["counts"]["captions"], second["row_errors"]) == (8, 0)
     assert all(one["text"] == TEXT for one in cells(project).values())
     assert server.log == []
-    assert told(project, "caption", "hosted")["made"] == 0  # the live stream finds it all done
+    assert (
+        summary_of(project, "caption", "hosted")["made"] == 0
+    )  # the live stream finds it all done
     nothing = aras(project, "caption", "hosted", "--write-requests", str(tmp_path / "none"))
     assert "every row has its caption" in nothing.output
 
@@ -290,10 +294,10 @@ def test_a_local_model_captions_shards_and_a_changed_one_makes_them_again(projec
     assert missing.exit_code == 2
     assert "[captions.local]" in missing.output
     assert "hf download models/tiny" in missing.output
-    assert "none by this name lies beside dataset.toml" in missing.output
+    assert "give the path of a folder that holds it" in missing.output
 
     tiny_model(project / "models" / "tiny")
-    first = told(project, "caption", "--engine", "serial")
+    first = summary_of(project, "caption", "--engine", "serial")
     found = cells(project, "local")
     assert first["counts"]["captions"] == sum(one["text"] is not None for one in found.values()) > 2
     revisions = {one["revision"] for one in found.values()}
@@ -301,7 +305,7 @@ def test_a_local_model_captions_shards_and_a_changed_one_makes_them_again(projec
     assert min(revisions).startswith("sha256:")
 
     tiny_model(project / "models" / "tiny", seed=1)
-    again = told(project, "caption", "--engine", "serial")
+    again = summary_of(project, "caption", "--engine", "serial")
     assert again["made"] == SHARDS
     assert {one["revision"] for one in cells(project, "local").values()}.isdisjoint(revisions)
 

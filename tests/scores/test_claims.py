@@ -17,8 +17,8 @@ VEGETATION = TREE | SHRUB | GRASS | CROP
 
 
 def claims(text, kind):
-    found = read(text, LEXICON).claims
-    return {(bits, low, high) for k, bits, low, high in found if k == kind}
+    read_claims = read(text, LEXICON).claims
+    return {(bits, low, high) for k, bits, low, high in read_claims if k == kind}
 
 
 def named(text):
@@ -161,8 +161,8 @@ def test_what_is_said_to_dominate(text, expected):
     ],
 )
 def test_where_a_class_is_said_to_be(text, expected):
-    found = {(bits, LEXICON.regions[int(low)][0]) for bits, low, _ in claims(text, LAYOUT)}
-    assert found == expected
+    regions = {(bits, LEXICON.regions[int(low)][0]) for bits, low, _ in claims(text, LAYOUT)}
+    assert regions == expected
 
 
 def test_any_text_can_be_read():
@@ -186,14 +186,14 @@ def test_reading_time_grows_with_the_length_of_the_text():
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the shared caption rows are not here")
 def test_real_leaky_captions_state_the_composition_they_were_given():
-    told = right = 0
+    stated = right = 0
     for file in sorted(REAL.glob("*.csv")):
         for row in csv.DictReader(file.open(encoding="utf-8")):
-            found = read(row["hybrid_gemma3-4b"], LEXICON).claims
-            for kind, bits, low, high in found:
+            read_claims = read(row["hybrid_gemma3-4b"], LEXICON).claims
+            for kind, bits, low, high in read_claims:
                 if kind == QUANTITY and round(high - low, 6) in (0.01, 0.005):
-                    told += 1
+                    stated += 1
                     share = int(row[CLASSES[bits.bit_length() - 1]]) / 100
                     right += low <= share <= high
-    assert told > 70
-    assert right / told > 0.97
+    assert stated > 70
+    assert right / stated > 0.97

@@ -37,7 +37,7 @@ def store_of(folder: Path, texts: list[str | None] = TEXTS) -> Store:
     captions = [{"text": text, "error": None if text else "no answer"} for text in texts]
     columns = {
         "id": pa.array(ids, pa.string()),
-        "image": image_column([encode_png(one) for one in IMAGES[: len(texts)]], ids),
+        "image": image_column([encode_png(image) for image in IMAGES[: len(texts)]], ids),
         "caption_full": pa.array(captions, CAPTION),
     }
     store.write("tiles", "real-0", pa.table(columns), key="k")
@@ -54,26 +54,26 @@ def test_the_cosine_is_that_of_the_vectors_and_the_score_two_and_a_half_times_it
     clip: Weights, tmp_path: Path
 ) -> None:
     store = store_of(tmp_path)
-    told = scores(store, Encode("clip", clip), ClipScore("full", clip))
+    cells = scores(store, Encode("clip", clip), ClipScore("full", clip))
     model = encoders.steady_clip(clip)
     np.testing.assert_array_equal(
         matrix(store.read("real-0", ["image_vector"]).column(0)), model.images(IMAGES)
     )
     for i, text in enumerate(TEXTS):
         if text is None:
-            assert set(told[i].values()) == {None}
+            assert set(cells[i].values()) == {None}
             continue
         cosine = float(model.images([IMAGES[i]])[0] @ model.texts([text])[0])
-        assert told[i]["clip_cosine"] == pytest.approx(cosine, abs=1e-5)
-        assert told[i]["clip_score"] == pytest.approx(max(0, 2.5 * cosine), abs=1e-5)
+        assert cells[i]["clip_cosine"] == pytest.approx(cosine, abs=1e-5)
+        assert cells[i]["clip_score"] == pytest.approx(max(0, 2.5 * cosine), abs=1e-5)
 
 
 def test_a_caption_longer_than_the_model_reads_is_counted_whole_and_marked(
     clip: Weights, tmp_path: Path
 ) -> None:
-    told = scores(store_of(tmp_path), Encode("clip", clip), ClipScore("full", clip))
-    assert [one["clip_truncated"] for one in told] == [False, None, False, True, False]
-    assert told[3]["clip_tokens"] >= 10_000
+    cells = scores(store_of(tmp_path), Encode("clip", clip), ClipScore("full", clip))
+    assert [cell["clip_truncated"] for cell in cells] == [False, None, False, True, False]
+    assert cells[3]["clip_tokens"] >= 10_000
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -82,15 +82,15 @@ def test_the_batch_changes_nothing(clip: Weights, tmp_path: Path, batch: int) ->
     for i, size in enumerate((64, batch)):
         store = store_of(tmp_path / str(i))
         stages = Encode("clip", clip, batch=size), ClipScore("full", clip, batch=size)
-        digests.append([run(one, store, Engine()).digest for one in stages])
+        digests.append([run(stage, store, Engine()).digest for stage in stages])
     assert digests[0] == digests[1]
 
 
 def test_a_tokenizer_alone_counts_tokens_and_asks_no_model(clip: Weights, tmp_path: Path) -> None:
-    told = scores(store_of(tmp_path), ClipScore("full", None, clip))
-    assert [one["clip_cosine"] for one in told] == [None] * 5
-    assert told[1]["clip_tokens"] is None
-    assert told[4]["clip_tokens"] > told[0]["clip_tokens"] > 2
+    cells = scores(store_of(tmp_path), ClipScore("full", None, clip))
+    assert [cell["clip_cosine"] for cell in cells] == [None] * 5
+    assert cells[1]["clip_tokens"] is None
+    assert cells[4]["clip_tokens"] > cells[0]["clip_tokens"] > 2
 
 
 def test_another_model_makes_the_scores_anew_and_the_same_one_does_not(
@@ -98,12 +98,12 @@ def test_another_model_makes_the_scores_anew_and_the_same_one_does_not(
 ) -> None:
     store = store_of(tmp_path)
     stages = (Encode("clip", clip), ClipScore("full", clip))
-    assert [run(one, store, Engine()).made for one in stages] == [1, 1]
-    assert [run(one, store, Engine()).made for one in stages] == [0, 0]
+    assert [run(stage, store, Engine()).made for stage in stages] == [1, 1]
+    assert [run(stage, store, Engine()).made for stage in stages] == [0, 0]
     folder = tiny_clip(tmp_path / "other", ["trees and water", "a field"], seed=1)
     other = dataclasses.replace(clip, path=folder)
     stages = (Encode("clip", other), ClipScore("full", other))
-    assert [run(one, store, Engine()).made for one in stages] == [1, 1]
+    assert [run(stage, store, Engine()).made for stage in stages] == [1, 1]
 
 
 def test_shards_without_rows_go_through(clip: Weights, tmp_path: Path) -> None:
@@ -113,9 +113,9 @@ def test_shards_without_rows_go_through(clip: Weights, tmp_path: Path) -> None:
 def test_the_recipe_names_the_models_and_asks_none_by_default(tmp_path: Path) -> None:
     recipe = tmp_path / "dataset.toml"
     recipe.write_text('[captions.full]\nstyle = "full"\n')
-    assert [one.name for one in Project(tmp_path).scores()] == ["score-full", "repeat-full"]
+    assert [stage.name for stage in Project(tmp_path).scores()] == ["score-full", "repeat-full"]
     recipe.write_text('[captions.full]\nstyle = "full"\n[scores]\nclip = "./models/clip"\n')
     stages = Project(tmp_path).scores()
     names = ["encode-clip", "score-full", "repeat-full", "clip-full"]
-    assert [one.name for one in stages] == names
+    assert [stage.name for stage in stages] == names
     assert stages[-1].model.path == tmp_path / "models/clip"

@@ -61,23 +61,23 @@ def test_one_row_per_caption_with_its_id_and_stream(tmp_path):
 
 def test_batches_and_workers_make_no_difference(tmp_path, monkeypatch):
     file = make(tmp_path / "c.csv", copies=10)
-    one = score_file(file, text=("own",), out=tmp_path / "one.csv").as_json()
+    single = score_file(file, text=("own",), out=tmp_path / "one.csv").as_json()
     monkeypatch.setattr(file_scores, "BATCH", 7)
     many = score_file(file, text=("own",), out=tmp_path / "many.csv", workers=2).as_json()
     assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "many.csv").read_bytes()
-    assert one["streams"]["own"]["unique"] == many["streams"]["own"]["unique"]
-    assert one["streams"]["own"]["means"] == pytest.approx(many["streams"]["own"]["means"])
+    assert single["streams"]["own"]["unique"] == many["streams"]["own"]["unique"]
+    assert single["streams"]["own"]["means"] == pytest.approx(many["streams"]["own"]["means"])
 
 
 def test_without_class_columns_only_the_words_are_scored(tmp_path):
     file = tmp_path / "c.jsonl"
     file.write_text('{"text": "Forest (86%)."}\n{"text": "forest (86%)"}\n{"text": null}\n')
     summary = score_file(file, out=tmp_path / "s.jsonl").as_json()
-    found = summary["streams"]["text"]
-    assert (found["n"], found["missing"], found["scored"]) == (2, 1, 0)
-    assert found["near_duplicate_redundancy"] == 0.5
-    assert found["means"]["grounding"] is None
-    assert found["means"]["percentage_rate"] == 1
+    stream = summary["streams"]["text"]
+    assert (stream["n"], stream["missing"], stream["scored"]) == (2, 1, 0)
+    assert stream["near_duplicate_redundancy"] == 0.5
+    assert stream["means"]["grounding"] is None
+    assert stream["means"]["percentage_rate"] == 1
     rows = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
     assert [row["grounding"] for row in rows] == [None] * 3
     assert [row["percentages"] for row in rows] == [1, 1, None]

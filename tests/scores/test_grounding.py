@@ -54,8 +54,8 @@ def score(text, percent, mask=None):
 )
 def test_worked_examples(text, percent, a, v, g, chair, leak, f1, tau):
     row = score(text, percent)
-    found = [row[name] for name in ("accuracy", "coverage", "grounding", "chair_i", "leak", "f1")]
-    assert found == pytest.approx([a, v, g, chair, leak, f1], abs=5e-4)
+    values = [row[name] for name in ("accuracy", "coverage", "grounding", "chair_i", "leak", "f1")]
+    assert values == pytest.approx([a, v, g, chair, leak, f1], abs=5e-4)
     assert row["tau_b"] == (None if tau is None else pytest.approx(tau, abs=5e-4))
 
 

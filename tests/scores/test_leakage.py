@@ -22,9 +22,9 @@ def test_digits_and_their_percent_signs_are_removed():
 def test_words_that_follow_the_composition_give_it_away_without_any_digit():
     shares = tiles(400)
     leading = [" ".join(WORDS[k] for k in np.argsort(-p)[:2]) + " 57%" for p in shares]
-    found = structural_leakage(leading, shares, image_features=shares)
-    assert found.r2_text > 0.6
-    assert found.r2_image > 0.99
+    leakage = structural_leakage(leading, shares, image_features=shares)
+    assert leakage.r2_text > 0.6
+    assert leakage.r2_image > 0.99
 
 
 def test_words_at_random_give_nothing_away():
@@ -75,10 +75,10 @@ def test_captions_of_one_tile_tell_its_source_on_one_side_of_a_fold_only():
 
 def test_an_opening_formula_tells_the_source_and_is_listed():
     texts = ["This satellite image shows forest"] * 40 + ["Forest covers the scene"] * 40
-    found = source_leak(texts, [True] * 40 + [False] * 40)
-    assert found.auc == 1
-    assert "satellite" in dict(found.telling["synthetic"])
-    assert "scene" in dict(found.telling["real"])
+    leak = source_leak(texts, [True] * 40 + [False] * 40)
+    assert leak.auc == 1
+    assert "satellite" in dict(leak.telling["synthetic"])
+    assert "scene" in dict(leak.telling["real"])
 
 
 def test_the_same_words_on_both_sides_leak_no_source():

@@ -16,13 +16,13 @@ def kinds_of(text):
 
 def test_a_fraction_claims_its_surroundings_and_after_a_bound_the_side_of_it():
     quantities = {
-        one: LEXICON.tokens(one)[1][0] for one in ("a third", "over a third", "< a third")
+        words: LEXICON.tokens(words)[1][0] for words in ("a third", "over a third", "< a third")
     }
-    intervals = {one: (found.low, found.high) for one, found in quantities.items()}
+    intervals = {words: (quantity.low, quantity.high) for words, quantity in quantities.items()}
     assert intervals["a third"] == pytest.approx((0.233, 0.433))
     assert intervals["over a third"] == pytest.approx((0.333, 1))
     assert intervals["< a third"] == pytest.approx((0.001, 0.333))
-    assert all(found.fraction for found in quantities.values())
+    assert all(quantity.fraction for quantity in quantities.values())
 
 
 def test_a_list_is_named_once_and_used_by_many_phrases(tmp_path):

@@ -50,9 +50,9 @@ def test_a_changed_word_makes_a_near_duplicate_and_the_first_names_the_cluster()
 def test_clusters_agree_with_brute_force():
     texts = variations(600)
     expected, alike = brute_force(texts)
-    found = near_duplicates(texts)
+    clusters = near_duplicates(texts)
     assert (expected != np.arange(600)).mean() > 0.2, "the case has near-duplicates"
-    together = found[:, None] == found[None, :]
+    together = clusters[:, None] == clusters[None, :]
     assert not (together & (expected[:, None] != expected[None, :])).any(), "no false cluster"
     assert together[alike].mean() > 0.98
 

@@ -25,7 +25,7 @@ def counted(*batches):
 
 
 def test_each_variant_merges_what_its_name_says():
-    unique = {name: one.unique for name, one in counted(TEXTS).summary().items()}
+    unique = {name: repetition.unique for name, repetition in counted(TEXTS).summary().items()}
     assert unique == {
         "raw": 7,
         "lowercase_single_space": 6,  # "forest  covers"

@@ -31,8 +31,8 @@ def test_it_predicts_what_scikit_learn_predicts(
     monkeypatch: pytest.MonkeyPatch, penalty: float, kind: type
 ) -> None:
     monkeypatch.setattr(leakage, "PENALTIES", (penalty,))
-    told = cross_validated_r2(kind(FEATURES), TARGET, FOLD)
-    assert told == pytest.approx(by_scikit(FEATURES, penalty), abs=1e-9)
+    r2 = cross_validated_r2(kind(FEATURES), TARGET, FOLD)
+    assert r2 == pytest.approx(by_scikit(FEATURES, penalty), abs=1e-9)
 
 
 def test_many_useless_columns_get_a_large_penalty() -> None:

@@ -196,8 +196,8 @@ def test_many_is_a_quantity():
     ],
 )
 def test_where_classes_are_said_to_lie(text, layout):
-    found = score(text, IN_SCENE, SCENE)["layout"]
-    assert found == (None if layout is None else pytest.approx(layout, abs=0.01))
+    value = score(text, IN_SCENE, SCENE)["layout"]
+    assert value == (None if layout is None else pytest.approx(layout, abs=0.01))
 
 
 @pytest.mark.parametrize(

@@ -37,10 +37,12 @@ def scored(
     n = len(texts)
     columns = composition_columns(np.tile(count_pixels(MASK), (n, 1)))
     given = [MASK] * n if masks is None else masks
-    pictures = [None if one is None else {"bytes": encode_png(one), "path": "m"} for one in given]
+    pictures = [
+        None if mask is None else {"bytes": encode_png(mask), "path": "m"} for mask in given
+    ]
     pixels = columns["pixels"].to_pylist()
     if known is not None:
-        pixels = [one if here else None for one, here in zip(pixels, known, strict=True)]
+        pixels = [counts if here else None for counts, here in zip(pixels, known, strict=True)]
     captions = [{"text": text, "error": None if text else "no answer"} for text in texts]
     table = {
         "id": pa.array([f"real/{i}" for i in range(n)], pa.string()),
@@ -52,14 +54,14 @@ def scored(
     for stage in (score, Repeats("full")):
         assert not run(stage, store, Engine()).failed
     both = store.read("real-0", ["score_full", "repeat_full"]).to_pylist()
-    return [{**one["score_full"], **one["repeat_full"]} for one in both]
+    return [{**row["score_full"], **row["repeat_full"]} for row in both]
 
 
 def test_a_caption_that_fits_is_grounded(tmp_path: Path) -> None:
-    (one,) = scored(tmp_path, [TEXT])
-    assert one["grounding"] > 0.95
-    assert one["layout"] > 0.8
-    assert one["mentioned"] == ["Tree", "Water"]
+    (cell,) = scored(tmp_path, [TEXT])
+    assert cell["grounding"] > 0.95
+    assert cell["layout"] > 0.8
+    assert cell["mentioned"] == ["Tree", "Water"]
 
 
 def test_without_a_caption_every_score_is_missing(tmp_path: Path) -> None:
@@ -121,10 +123,12 @@ def project_with_lexicon(folder: Path) -> Project:
 
 
 def test_the_recipes_lexicon_is_laid_over_the_built_in_one(tmp_path: Path) -> None:
-    score = next(one for one in project_with_lexicon(tmp_path).scores() if isinstance(one, Score))
-    (told,) = scored(tmp_path, ["Forest in the north, a wadi in the south."], score=score)
-    assert told["mentioned"] == ["Tree", "Water"]
-    assert told["layout"] > 0.8
+    score = next(
+        stage for stage in project_with_lexicon(tmp_path).scores() if isinstance(stage, Score)
+    )
+    (cell,) = scored(tmp_path, ["Forest in the north, a wadi in the south."], score=score)
+    assert cell["mentioned"] == ["Tree", "Water"]
+    assert cell["layout"] > 0.8
     (without,) = scored(tmp_path / "plain", ["Forest in the north, a wadi in the south."])
     assert without["mentioned"] == ["Tree"]
 
@@ -133,7 +137,7 @@ def test_scores_are_stale_when_the_lexicon_says_something_else_not_when_it_moves
     tmp_path: Path,
 ) -> None:
     project = project_with_lexicon(tmp_path)
-    score = next(one for one in project.scores() if isinstance(one, Score))
+    score = next(stage for stage in project.scores() if isinstance(stage, Score))
     scored(tmp_path, [TEXT], score=score)
     store = Store(tmp_path / "work")
     assert plan(score, store).stale == []
