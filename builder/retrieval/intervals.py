@@ -209,9 +209,9 @@ def _sums(pair: Pair, of_text: Ints, of_image: Ints, clusters: int) -> Floats:
     """(C, 8): per cluster the hits at 1, 5, 10 and queries of t2i, then of i2t."""
     parts = [
         cluster_sums(
-            np.stack([metrics.credit(one, k) for k in metrics.KS], axis=1), where, clusters
+            np.stack([metrics.credit(ranks, k) for k in metrics.KS], axis=1), where, clusters
         )
-        for one, where in zip(pair, (of_text, of_image), strict=True)
+        for ranks, where in zip(pair, (of_text, of_image), strict=True)
     ]
     return np.concatenate(parts, axis=1)
 

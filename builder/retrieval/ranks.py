@@ -116,6 +116,8 @@ def in_parallel(work: Callable[[int], T], starts: range, device: str) -> Iterato
         torch.set_float32_matmul_precision(precision)
 
 
+# Written by hand: retrieval metrics of scikit-learn, torchmetrics and clip-benchmark break ties as
+# they fall, which makes a collapsed model look perfect or hopeless, and none adds up over shards.
 TOLERANCE = 1e-6
 """Scores this near to each other are equal: float32 products of unit vectors err by about 3e-7."""
 
