@@ -81,15 +81,15 @@ def test_without_a_repository_the_snippets_load_the_folder_of_the_card(
 
 
 def test_tables_render_on_github_and_the_hub(card: str) -> None:
-    found = tables(card)
-    assert len(found) >= 8
-    for lines in found:
+    all_tables = tables(card)
+    assert len(all_tables) >= 8
+    for lines in all_tables:
         bars = {len(re.findall(r"(?<!\\)\|", line)) for line in lines}
         assert len(bars) == 1, lines[:3]
         assert re.fullmatch(r"\|(---\|)+", lines[1]), lines[:3]
         assert len(lines) >= 3
         assert all(line.endswith("|") for line in lines)
-    starts = [card.index(lines[0]) for lines in found]
+    starts = [card.index(lines[0]) for lines in all_tables]
     assert all(card[start - 2 : start] == "\n\n" for start in starts)
 
 
@@ -104,22 +104,24 @@ def test_headings_stand_alone_and_no_template_is_left(card: str) -> None:
 
 
 def test_the_yaml_tells_what_the_files_hold(release: Path, card: str) -> None:
-    told = front(card)
+    header = front(card)
     configs = read_manifest(release).configs
     asked_for = [name for name in CONFIGS if name != "embeddings"]
-    assert [one["config_name"] for one in told["configs"]] == asked_for
-    assert [one["config_name"] for one in told["configs"] if one.get("default")] == ["real"]
-    for info in told["dataset_info"]:
-        rows = {one["name"]: one["num_examples"] for one in info["splits"]}
+    assert [config["config_name"] for config in header["configs"]] == asked_for
+    assert [config["config_name"] for config in header["configs"] if config.get("default")] == [
+        "real"
+    ]
+    for info in header["dataset_info"]:
+        rows = {split["name"]: split["num_examples"] for split in info["splits"]}
         assert rows == {split: files.rows for split, files in configs[info["config_name"]].items()}
         assert info["download_size"] == sum(
             (release / name).stat().st_size
             for entry in configs[info["config_name"]].values()
             for name in entry.files
         )
-    assert told["license"] == "cc-by-4.0"
-    assert told["size_categories"] == ["n<1K"]
-    datasets.Features._from_yaml_list(told["dataset_info"][0]["features"])
+    assert header["license"] == "cc-by-4.0"
+    assert header["size_categories"] == ["n<1K"]
+    datasets.Features._from_yaml_list(header["dataset_info"][0]["features"])
 
 
 def test_the_card_explains_every_column(card: str) -> None:
@@ -149,9 +151,9 @@ def test_class_shares_of_the_card_are_those_of_the_rows(release: Path, card: str
     parts = [line.split(" | ")[0].strip("| ") for line in table[2:]]
     assert parts == ["real/train", "real/validation", "real/test", "synthetic/train"]
     for line, part in zip(table[2:], parts, strict=True):
-        told = [float(one.removesuffix(" %")) for one in line.strip("| ").split(" | ")[2:]]
+        shown = [float(cell.removesuffix(" %")) for cell in line.strip("| ").split(" | ")[2:]]
         pixels = [census.pixels[part][name] for name in CLASSES]
-        assert told == pytest.approx([100 * one / sum(pixels) for one in pixels], abs=0.006)
+        assert shown == pytest.approx([100 * count / sum(pixels) for count in pixels], abs=0.006)
         assert f"| {census.rows[part]} |" in line
 
 
@@ -185,8 +187,11 @@ def rendered(
 
 
 def test_sources_stand_with_doi_or_address_wherever_they_belong(release: Path, card: str) -> None:
-    told = json.loads((release / ".zenodo.json").read_text(encoding="utf-8"))
-    related = {one["identifier"]: one["relation"] for one in told["related_identifiers"]}
+    metadata = json.loads((release / ".zenodo.json").read_text(encoding="utf-8"))
+    related = {
+        related_record["identifier"]: related_record["relation"]
+        for related_record in metadata["related_identifiers"]
+    }
     assert related["10.5281/zenodo.7254221"] == "isDerivedFrom"
     assert related["https://huggingface.co/datasets/someone/tiny"] == "isIdenticalTo"
     for text in (card, (release / "LICENSE").read_text(encoding="utf-8")):
@@ -203,8 +208,8 @@ def test_the_description_of_the_recipe_stands_in_the_record_s(
         manifest["facts"]["recipe"]["release"]["description"] = text
 
     copy, _ = rendered(release, tmp_path, described)
-    told = json.loads((copy / ".zenodo.json").read_text(encoding="utf-8"))["description"]
-    first, second, last = told.split("\n")
+    description = json.loads((copy / ".zenodo.json").read_text(encoding="utf-8"))["description"]
+    first, second, last = description.split("\n")
     assert first == "<p>Cliffs &lt;b&gt;above&lt;/b&gt; the sea &amp; beaches.</p>"
     assert second == "<p>Counted twice.</p>"
     assert last.startswith("<p>Rock &amp; sand. Image tiles with land-cover masks, ")
@@ -229,7 +234,7 @@ def test_a_release_made_from_no_data_of_others_names_none(release: Path, tmp_pat
 
 def test_other_sources_stand_as_the_recipe_tells_them(release: Path, tmp_path: Path) -> None:
     own = {"name": "Maps of mine", "license": "MIT", "notice": "© me", "doi": "", "url": ""}
-    _, card = rendered(release, tmp_path, lambda told: told["facts"].update(sources=[own]))
+    _, card = rendered(release, tmp_path, lambda value: value["facts"].update(sources=[own]))
     assert "- Maps of mine, MIT: © me.\n" in card
 
 
@@ -238,9 +243,9 @@ def test_a_release_without_synthetic_rows_claims_none(release: Path, tmp_path: P
         census = manifest["facts"]["census"]
         del manifest["configs"]["synthetic"], manifest["configs"]["augmented"]
         for key in ("rows", "pixels", "left_out", "streams", "mask_agreement"):
-            told = census[key]
-            for name in [one for one in told if one.startswith("synthetic")]:
-                del told[name]
+            counts = census[key]
+            for name in [part for part in counts if part.startswith("synthetic")]:
+                del counts[name]
         manifest["facts"]["balance"] = None
 
     copy, card = rendered(release, tmp_path, all_real)
@@ -265,7 +270,7 @@ def test_a_release_without_synthetic_rows_claims_none(release: Path, tmp_path: P
 def test_the_licence_file_names_the_licence_and_its_terms(
     release: Path, tmp_path: Path, spdx: str, url: str
 ) -> None:
-    copy, card = rendered(release, tmp_path, lambda told: told.update(license=spdx))
+    copy, card = rendered(release, tmp_path, lambda value: value.update(license=spdx))
     text = (copy / "LICENSE").read_text(encoding="utf-8")
     assert f"SPDX-License-Identifier: {spdx}\n" in text
     assert f"\n{url}\n" in text
@@ -280,7 +285,7 @@ def test_limits_tell_place_time_balance_and_language(release: Path, card: str) -
     )
     longitude, latitude = (column.to_pylist() for column in table.columns)
     sides = (min(longitude), min(latitude), max(longitude), max(latitude))
-    assert [getattr(census.extent, side) for side in SIDES] == [round(one, 4) for one in sides]
+    assert [getattr(census.extent, side) for side in SIDES] == [round(side, 4) for side in sides]
     cells = {(int(x // 1), int(y // 1)) for x, y in zip(longitude, latitude, strict=True)}
     assert census.extent.cells == len(cells) == 2
     limits = card.split("## Known limits and biases")[1].split("\n## ")[0]
@@ -309,9 +314,9 @@ def test_a_fence_is_longer_than_any_in_the_text() -> None:
 def test_authors_with_orcid_go_into_every_format(release: Path, tmp_path: Path) -> None:
     ada = {"name": "Lovelace, Ada", "orcid": "0000-0002-1825-0097", "affiliation": "Engines"}
     team = {"name": "The testers", "orcid": "", "affiliation": ""}
-    copy, card = rendered(release, tmp_path, lambda told: told.update(authors=[ada, team]))
+    copy, card = rendered(release, tmp_path, lambda value: value.update(authors=[ada, team]))
     cff = yaml.safe_load((copy / "CITATION.cff").read_text(encoding="utf-8"))
-    assert [one.get("orcid") for one in cff["authors"]] == [
+    assert [author.get("orcid") for author in cff["authors"]] == [
         "https://orcid.org/0000-0002-1825-0097",
         None,
     ]
@@ -321,7 +326,10 @@ def test_authors_with_orcid_go_into_every_format(release: Path, tmp_path: Path) 
     assert zenodo["creators"] == [ada, {"name": "The testers"}]
     croissant = mlcroissant.Dataset(jsonld=copy / "croissant.json")
     assert not croissant.metadata.ctx.issues.errors
-    assert [one.name for one in croissant.metadata.creators] == ["Lovelace, Ada", "The testers"]
+    assert [creator.name for creator in croissant.metadata.creators] == [
+        "Lovelace, Ada",
+        "The testers",
+    ]
     assert "  author = {Lovelace, Ada and {The testers}},\n" in card
 
 
@@ -330,8 +338,8 @@ def test_the_citation_stands_in_the_card_as_bibtex(release: Path, tmp_path: Path
     write_cards(copy, doi="10.5281/zenodo.1")
     card = (copy / "README.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```bibtex\n(.*?)```", card, re.DOTALL)
-    told = dict(re.findall(r"^  (\w+) = \{(.*)\},$", block, re.MULTILINE))
-    assert told == {
+    fields = dict(re.findall(r"^  (\w+) = \{(.*)\},$", block, re.MULTILINE))
+    assert fields == {
         "title": "Tiny: tiles for tests",
         "author": "{The testers}",
         "year": "2026",
@@ -340,7 +348,7 @@ def test_the_citation_stands_in_the_card_as_bibtex(release: Path, tmp_path: Path
         "url": "https://huggingface.co/datasets/someone/tiny",
     }
     cff = yaml.safe_load((copy / "CITATION.cff").read_text(encoding="utf-8"))
-    assert {key: cff[key] for key in ("title", "version", "url")}.items() <= told.items()
+    assert {key: cff[key] for key in ("title", "version", "url")}.items() <= fields.items()
 
 
 def test_cffconvert_accepts_the_citation(release: Path) -> None:
@@ -355,7 +363,10 @@ def test_a_doi_goes_into_card_citation_and_sums(release: Path, tmp_path: Path) -
     copy = copy_of(release, tmp_path)
     write_cards(copy, doi="10.5281/zenodo.1", concept_doi="10.5281/zenodo.2")
     cff = yaml.safe_load((copy / "CITATION.cff").read_text(encoding="utf-8"))
-    assert [one["value"] for one in cff["identifiers"]] == ["10.5281/zenodo.1", "10.5281/zenodo.2"]
+    assert [identifier["value"] for identifier in cff["identifiers"]] == [
+        "10.5281/zenodo.1",
+        "10.5281/zenodo.2",
+    ]
     assert "https://doi.org/10.5281/zenodo.1" in (copy / "README.md").read_text(encoding="utf-8")
     write_cards(copy)
     again = yaml.safe_load((copy / "CITATION.cff").read_text(encoding="utf-8"))
@@ -365,10 +376,10 @@ def test_a_doi_goes_into_card_citation_and_sums(release: Path, tmp_path: Path) -
 
 
 def test_the_zenodo_metadata_is_json_with_the_recipe_s_words(release: Path) -> None:
-    told = json.loads((release / ".zenodo.json").read_text(encoding="utf-8"))
-    assert told["upload_type"] == "dataset"
-    assert told["creators"] == [{"name": "The testers"}]
-    assert (told["version"], told["publication_date"]) == ("0.1.0", "2026-01-31")
+    metadata = json.loads((release / ".zenodo.json").read_text(encoding="utf-8"))
+    assert metadata["upload_type"] == "dataset"
+    assert metadata["creators"] == [{"name": "The testers"}]
+    assert (metadata["version"], metadata["publication_date"]) == ("0.1.0", "2026-01-31")
 
 
 def test_pictures_show_what_they_should(release: Path) -> None:

@@ -45,9 +45,9 @@ def test_a_release_as_packaged_is_right(project: Project) -> None:
 def test_processes_find_what_serial_finds(release: Path) -> None:
     rewrite(release / TRAIN, rows_edited(lambda rows: rows[0]["percent"].update(Tree=200)))
     restamp(release)
-    found = violations(release)
-    assert found
-    assert violations(release, Engine("processes", 2)) == found
+    serial = violations(release)
+    assert serial
+    assert violations(release, Engine("processes", 2)) == serial
 
 
 def set_row(number: int, **values: Any) -> Callable[[Rows], None]:
@@ -140,17 +140,17 @@ def test_a_row_that_breaks_a_rule_is_named(
 ) -> None:
     rewrite(release / name, rows_edited(edit))
     restamp(release)
-    found = violations(release)
-    assert any(re.search(message, one) for one in found), found
-    assert all(name in one or re.match(r"id |metadata/|controls/", one) for one in found)
+    lines = violations(release)
+    assert any(re.search(message, line) for line in lines), lines
+    assert all(name in line or re.match(r"id |metadata/|controls/", line) for line in lines)
 
 
 def test_many_broken_rows_are_counted_not_listed(release: Path) -> None:
     rewrite(release / TRAIN, rows_edited(lambda rows: [row.update(split=2) for row in rows]))
     restamp(release)
-    found = [one for one in violations(release) if "its split is not train" in one]
-    assert len(found) == 21
-    assert re.search(r"\d+ more rows", found[-1])
+    lines = [line for line in violations(release) if "its split is not train" in line]
+    assert len(lines) == 21
+    assert re.search(r"\d+ more rows", lines[-1])
 
 
 def test_the_same_id_in_two_splits_is_found(release: Path) -> None:
@@ -193,8 +193,8 @@ def test_a_cluster_of_near_duplicates_in_two_splits_is_found(release: Path) -> N
 def test_an_official_split_may_repeat_itself(release: Path) -> None:
     for name in (TRAIN, TEST):
         rewrite(release / name, rows_edited(set_row(0, near_duplicate_cluster="real/x")))
-    restamp(release, lambda told: told["facts"]["recipe"]["imports"].update(sources=["a.zip"]))
-    assert not any("several splits" in one for one in violations(release))
+    restamp(release, lambda value: value["facts"]["recipe"]["imports"].update(sources=["a.zip"]))
+    assert not any("several splits" in line for line in violations(release))
 
 
 def test_a_synthetic_row_outside_train_is_found(release: Path) -> None:
@@ -207,8 +207,8 @@ def test_a_synthetic_row_outside_train_is_found(release: Path) -> None:
         manifest["configs"]["synthetic"]["test"] = {**entry, "files": [held_out]}
 
     restamp(release, move)
-    found = violations(release)
-    assert any("synthetic rows may be in train only" in one for one in found)
+    lines = violations(release)
+    assert any("synthetic rows may be in train only" in line for line in lines)
 
 
 def less_columns(table: pa.Table) -> pa.Table:
@@ -243,16 +243,16 @@ def test_another_schema_in_a_footer_is_found(
 def test_a_file_that_is_no_parquet_is_found(release: Path) -> None:
     (release / TRAIN).write_bytes((release / TRAIN).read_bytes()[:4000])
     restamp(release)
-    assert any(one.startswith(f"{TRAIN}: cannot be read") for one in violations(release))
+    assert any(line.startswith(f"{TRAIN}: cannot be read") for line in violations(release))
 
 
 def test_a_row_too_few_is_found(release: Path) -> None:
     for name in (TRAIN, LIGHT):
         rewrite(release / name, lambda table: table.slice(1))
     restamp(release)
-    found = violations(release)
+    lines = violations(release)
     for part in ("real/train", "augmented/train", "metadata/train"):
-        assert any(re.match(rf"{part}: manifest\.json says \d+ rows", one) for one in found)
+        assert any(re.match(rf"{part}: manifest\.json says \d+ rows", line) for line in lines)
 
 
 def flip_a_bit(path: Path) -> None:
@@ -281,9 +281,9 @@ def test_a_stray_file_is_found(release: Path) -> None:
 def test_a_stray_file_called_missing_hides_nothing_else(release: Path) -> None:
     (release / "real" / "missing.txt").write_text("x")
     rewrite(release / TRAIN, rows_edited(percent_off))
-    found = violations(release)
-    assert "real/missing.txt: is in the directory but not in manifest.json" in found
-    assert any("percent does not sum to 100" in one for one in found)
+    lines = violations(release)
+    assert "real/missing.txt: is in the directory but not in manifest.json" in lines
+    assert any("percent does not sum to 100" in line for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -305,15 +305,15 @@ def test_a_text_that_tells_a_local_path_is_found(
     (release / name).write_text(text.replace(old, new, 1), encoding="utf-8")
     restamp(release)
     assert any(
-        one.startswith(f"{name}: contains the local path {path}") for one in violations(release)
+        line.startswith(f"{name}: contains the local path {path}") for line in violations(release)
     )
 
 
 @pytest.mark.parametrize("name", [TRAIN, LIGHT, MADE])
 def test_a_footer_that_tells_a_local_path_is_found(release: Path, name: str) -> None:
     def stamped(table: pa.Table) -> pa.Table:
-        told = {**table.schema.metadata, b"made_from": b"/home/alice/tiles.parquet"}
-        return table.replace_schema_metadata(told)
+        metadata = {**table.schema.metadata, b"made_from": b"/home/alice/tiles.parquet"}
+        return table.replace_schema_metadata(metadata)
 
     rewrite(release / name, stamped)
     restamp(release)
@@ -355,28 +355,28 @@ def versioned(release: Path) -> Path:
 
 
 def test_a_version_that_is_published_with_the_same_content_passes(versioned: Path) -> None:
-    told = read_manifest(versioned)
-    publish(versioned, content_sha256=told.content_sha256, key=told.key)
+    manifest = read_manifest(versioned)
+    publish(versioned, content_sha256=manifest.content_sha256, key=manifest.key)
     assert violations(versioned) == []
 
 
 def test_a_version_that_is_published_with_other_rows_is_refused(versioned: Path) -> None:
     publish(versioned, content_sha256="0" * 64, key="1" * 64)
-    (found,) = violations(versioned)
-    assert found.startswith("version 0.1.0 is published at someone/tiny with other content")
-    assert "raise version in [dataset]" in found
+    (line,) = violations(versioned)
+    assert line.startswith("version 0.1.0 is published at someone/tiny with other content")
+    assert "raise version in [dataset]" in line
 
 
 def test_a_version_that_is_published_with_other_words_is_refused(versioned: Path) -> None:
     content = read_manifest(versioned).content_sha256
     publish(versioned, content_sha256=content, key="1" * 64)
-    (found,) = violations(versioned)
-    assert "is published at someone/tiny with other words in its recipe" in found
+    (line,) = violations(versioned)
+    assert "is published at someone/tiny with other words in its recipe" in line
 
 
 def test_a_doi_in_the_cards_of_a_published_version_is_no_other_content(versioned: Path) -> None:
-    told = read_manifest(versioned)
-    publish(versioned, content_sha256=told.content_sha256, key=told.key)
+    manifest = read_manifest(versioned)
+    publish(versioned, content_sha256=manifest.content_sha256, key=manifest.key)
     write_cards(versioned, doi="10.5281/zenodo.2", concept_doi="10.5281/zenodo.1")
     assert violations(versioned) == []
 
@@ -402,8 +402,8 @@ def test_wrong_checksum_files_are_found(release: Path, sums: str, fault: str) ->
 
 def test_a_checksum_file_that_is_wrong_about_the_manifest_is_found(release: Path) -> None:
     path = release / "SHA256SUMS"
-    told = next(line for line in path.read_text().splitlines() if "manifest.json" in line)
-    path.write_text(path.read_text().replace(told, "0" * 64 + "  manifest.json"))
+    listed = next(line for line in path.read_text().splitlines() if "manifest.json" in line)
+    path.write_text(path.read_text().replace(listed, "0" * 64 + "  manifest.json"))
     assert "SHA256SUMS: does not list the files and sums of manifest.json" in violations(release)
 
 
@@ -441,7 +441,7 @@ def test_a_card_that_tells_other_facts_than_the_files_is_found(
     release: Path, old: str, new: str, message: str
 ) -> None:
     edit_card(release, old, new)
-    assert any(f"README.md: {message}" in one for one in violations(release))
+    assert any(f"README.md: {message}" in line for line in violations(release))
 
 
 def test_a_directory_that_is_no_release_is_an_error(tmp_path: Path) -> None:
@@ -458,13 +458,13 @@ def test_restamping_alone_breaks_nothing(release: Path) -> None:
 
 
 def test_the_metadata_of_a_part_may_tell_of_the_other_part_s_rows_too() -> None:
-    def found(metadata: list[str], *, is_part: bool) -> list[str]:
+    def violations_of(metadata: list[str], *, is_part: bool) -> list[str]:
         seen = {"real/train": [Findings("a", ids=["1"])]}
         if metadata:
             seen["metadata/train"] = [Findings("b", ids=metadata)]
         return list(_check_ids(seen, is_part=is_part))
 
     wrong = ["metadata/train: its ids are not those of the data files"]
-    assert found(["1", "2"], is_part=True) == found([], is_part=True) == []
-    assert found(["2"], is_part=True) == wrong
-    assert found(["1", "2"], is_part=False) == found([], is_part=False) == wrong
+    assert violations_of(["1", "2"], is_part=True) == violations_of([], is_part=True) == []
+    assert violations_of(["2"], is_part=True) == wrong
+    assert violations_of(["1", "2"], is_part=False) == violations_of([], is_part=False) == wrong

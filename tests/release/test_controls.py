@@ -26,7 +26,9 @@ def rows(start: int, n: int, text: str | None = "Mostly {k} at {i} %.") -> pa.Ta
     )
 
 
-def made(most: int, *parts: pa.Table, kind: str = "real", split: str = "test") -> pa.Table | None:
+def controls_of(
+    most: int, *parts: pa.Table, kind: str = "real", split: str = "test"
+) -> pa.Table | None:
     controls = Controls(most, seed=7)
     for part in parts:
         controls.see(kind, split, part)
@@ -38,41 +40,41 @@ def by_control(table: pa.Table) -> dict[str, list[dict[str, Any]]]:
 
 
 def test_every_control_is_made_of_every_chosen_row() -> None:
-    table = made(10, rows(0, 30))
+    table = controls_of(10, rows(0, 30))
     assert table.schema.equals(arrow_schema(names_of("controls")))
-    told = by_control(table)
-    assert [len(some) for some in told.values()] == [10] * 5
-    ids = [row["id"] for row in told["empty"]]
+    by_name = by_control(table)
+    assert [len(some) for some in by_name.values()] == [10] * 5
+    ids = [row["id"] for row in by_name["empty"]]
     assert ids == sorted(set(ids))
     own = {f"real/{i:03d}": i for i in range(30)}
-    for row in told["wrong_class"]:
+    for row in by_name["wrong_class"]:
         assert row["text"].split()[1] != ("trees", "shrubs", "grass")[own[row["id"]] % 3]
-    assert {row["text"] for row in told["empty"]} == {""}
-    assert all("#" in row["text"] for row in told["digits_masked"])
-    assert all("land" in row["text"] for row in told["classes_masked"])
+    assert {row["text"] for row in by_name["empty"]} == {""}
+    assert all("#" in row["text"] for row in by_name["digits_masked"])
+    assert all("land" in row["text"] for row in by_name["classes_masked"])
 
 
 def test_the_choice_depends_on_the_rows_and_the_seed_alone() -> None:
     whole = rows(0, 40)
     parts = [whole.slice(30), whole.slice(0, 5), whole.slice(5, 25)]
-    assert made(6, whole).equals(made(6, *parts))
-    fewer, more = (set(made(n, whole).column("id").to_pylist()) for n in (4, 9))
+    assert controls_of(6, whole).equals(controls_of(6, *parts))
+    fewer, more = (set(controls_of(n, whole).column("id").to_pylist()) for n in (4, 9))
     assert fewer < more
     other = Controls(6, seed=8)
     other.see("real", "test", whole)
-    assert not other.table().equals(made(6, whole))
+    assert not other.table().equals(controls_of(6, whole))
 
 
 @pytest.mark.parametrize(("kind", "split"), [("real", "train"), ("synthetic", "test")])
 def test_other_parts_have_none(kind: str, split: str) -> None:
-    assert made(5, rows(0, 9), kind=kind, split=split) is None
+    assert controls_of(5, rows(0, 9), kind=kind, split=split) is None
 
 
 def test_none_are_made_where_none_are_wanted_or_there_is_nothing_to_make_them_of() -> None:
-    assert made(0, rows(0, 9)) is None
-    assert made(5) is None
+    assert controls_of(0, rows(0, 9)) is None
+    assert controls_of(5) is None
 
 
 def test_rows_without_a_caption_have_only_the_empty_one() -> None:
-    table = made(5, rows(0, 5, text=None))
+    table = controls_of(5, rows(0, 5, text=None))
     assert [len(some) for some in by_control(table).values()] == [0, 0, 0, 0, 5]

@@ -43,10 +43,10 @@ def test_records_are_the_rows(release: Path, config: str) -> None:
     records = list(itertools.islice(dataset.records(config), rows + 1))
     assert len(records) == rows
     wanted = {
-        one
+        row
         for split in manifest.configs[config].values()
         for name in split.files
-        for one in pq.read_table(release / name, columns=["id"]).column("id").to_pylist()
+        for row in pq.read_table(release / name, columns=["id"]).column("id").to_pylist()
     }
     assert {record[f"{config}/id"].decode() for record in records} == wanted
 
@@ -55,19 +55,21 @@ def test_records_of_the_control_captions_are_their_rows(release: Path) -> None:
     dataset = mlcroissant.Dataset(jsonld=release / "croissant.json")
     (name,) = read_manifest(release).configs["controls"]["test"].files
     columns = ["id", "stream", "control", "text"]
-    found = {
+    records = {
         tuple(record[f"controls/{column}"].decode() for column in columns)
         for record in dataset.records("controls")
     }
     table = pq.read_table(release / name, columns=columns)
-    assert found == {tuple(row.values()) for row in table.to_pylist()}
-    assert len(found) == table.num_rows > 0
+    assert records == {tuple(row.values()) for row in table.to_pylist()}
+    assert len(records) == table.num_rows > 0
 
 
 def test_every_shard_is_named_with_its_sum_and_size(release: Path) -> None:
-    told = json.loads((release / "croissant.json").read_text())
+    document = json.loads((release / "croissant.json").read_text())
     objects = {
-        one["contentUrl"]: one for one in told["distribution"] if one["@type"] == "cr:FileObject"
+        entry["contentUrl"]: entry
+        for entry in document["distribution"]
+        if entry["@type"] == "cr:FileObject"
     }
     shards = {file.path: file for file in read_manifest(release).files}
     shards = {path: file for path, file in shards.items() if path.endswith(".parquet")}
@@ -83,7 +85,7 @@ def test_a_doi_stands_in_it_when_there_is_one(release: Path, tmp_path: Path) -> 
     copy = tmp_path / "release"
     shutil.copytree(release, copy)
     write_cards(copy, doi="10.5281/zenodo.1", concept_doi="10.5281/zenodo.0")
-    told = json.loads((copy / "croissant.json").read_text())
-    assert told["identifier"] == "https://doi.org/10.5281/zenodo.1"
-    assert told["isVersionOf"] == "https://doi.org/10.5281/zenodo.0"
-    assert "doi = {10.5281/zenodo.1}" in told["citeAs"]
+    document = json.loads((copy / "croissant.json").read_text())
+    assert document["identifier"] == "https://doi.org/10.5281/zenodo.1"
+    assert document["isVersionOf"] == "https://doi.org/10.5281/zenodo.0"
+    assert "doi = {10.5281/zenodo.1}" in document["citeAs"]

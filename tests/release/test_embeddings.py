@@ -39,9 +39,9 @@ def directory(tmp_path_factory, project: Project) -> Path:
     shutil.copytree(project.directory, folder, ignore=shutil.ignore_patterns("release"))
     with (folder / "dataset.toml").open("a") as recipe:
         recipe.write(RECIPE)
-    made = Project(folder)
-    run_steps(made, made.steps(), Engine("serial"))
-    package(made.inputs())
+    embedded = Project(folder)
+    run_steps(embedded, embedded.steps(), Engine("serial"))
+    package(embedded.inputs())
     return folder
 
 
@@ -61,11 +61,11 @@ def test_every_test_tile_and_caption_has_a_vector(release: Path) -> None:
     assert sorted(texts) == sorted(tiles.texts(list(tiles.streams)).ids)
     vectors = np.array(rows["vector"])
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    told = manifest.read_manifest(release).facts.embeddings
-    assert told
-    assert told.model == "retriever"
-    assert told.revision
-    assert len(told.revision) == 64
+    record = manifest.read_manifest(release).facts.embeddings
+    assert record
+    assert record.model == "retriever"
+    assert record.revision
+    assert len(record.revision) == 64
     assert list(manifest.read_manifest(release).configs["embeddings"]) == ["test"]
 
 
@@ -79,13 +79,13 @@ def test_a_release_with_vectors_is_right_and_its_card_tells_them(release: Path) 
 def test_the_benchmark_scores_them_as_the_model_itself(directory: Path) -> None:
     figures = []
     for model in ("embeddings", str(directory / "models/retriever")):
-        found = CliRunner().invoke(
+        result = CliRunner().invoke(
             cli,
             ["-C", str(directory), "bench", "retrieval", "release/0.1.0", "--model", model,
              "--min-km", "0.2", "--stream", "full", "--json"],
         )  # fmt: skip
-        assert found.exit_code == 0, found.output
-        figures.append(json.loads(found.stdout)["streams"]["full"]["S"])
+        assert result.exit_code == 0, result.output
+        figures.append(json.loads(result.stdout)["streams"]["full"]["S"])
     for way in ("t2i", "i2t"):
         assert figures[0][way] == pytest.approx(figures[1][way])
 
@@ -93,9 +93,9 @@ def test_the_benchmark_scores_them_as_the_model_itself(directory: Path) -> None:
 def test_one_file_is_images_texts_and_owners(release: Path) -> None:
     path = str(release / FILE)
     words = ["bench", "embeddings", "--images", path, "--texts", path, "--owner", path, "--json"]
-    found = CliRunner().invoke(cli, words)
-    assert found.exit_code == 0, found.output
-    assert 0 <= json.loads(found.stdout)["mR"] <= 100
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 0, result.output
+    assert 0 <= json.loads(result.stdout)["mR"] <= 100
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_each_fault_is_named(release: Path, tmp_path: Path, change, message: str
     bad = copy_of(release, tmp_path)
     rewrite(bad / FILE, rows_edited(lambda rows: rows[5].update(change)))
     restamp(bad)
-    assert any(message in one for one in violations(bad))
+    assert any(message in line for line in violations(bad))
 
 
 def test_a_release_without_vectors_says_so(project: Project) -> None:

@@ -41,7 +41,7 @@ def folder(project: Project, tmp_path: Path) -> Path:
     inputs = f'maps = ["{copy}/inputs/*_Map.tif"]\ncomposites = ["../x/*_S2RGBNIR.tif"]\n'
     (copy / "dataset.toml").write_text(recipe.replace("[tiles]\n", f"[tiles]\n{inputs}"))
     rename_models(
-        Project(copy), "caption-absence", lambda one: {**one, "model": "/srv/models/seer"}
+        Project(copy), "caption-absence", lambda caption: {**caption, "model": "/srv/models/seer"}
     )
     return copy
 
@@ -51,9 +51,11 @@ def rename_models(project: Project, stage: str, change: Callable[[Any], Any]) ->
     store = project.store
     for shard in store.shards(stage):
         table = store.load(stage, shard)
-        (name,) = [one for one in table.column_names if one.startswith("caption_")]
+        (name,) = [column for column in table.column_names if column.startswith("caption_")]
         place = table.column_names.index(name)
-        cells = pa.array([change(one) for one in table.column(name).to_pylist()], table[name].type)
+        cells = pa.array(
+            [change(caption) for caption in table.column(name).to_pylist()], table[name].type
+        )
         footer = store.footer(stage, shard)
         assert footer is not None
         changed = table.set_column(place, table.schema.field(place), cells)
@@ -63,24 +65,28 @@ def rename_models(project: Project, stage: str, change: Callable[[Any], Any]) ->
 def test_no_path_of_the_recipe_or_of_a_server_leaves_the_machine(folder: Path) -> None:
     package(Project(folder).inputs())
     release = folder / "release/0.1.0"
-    told = manifest.read_manifest(release).facts.recipe
-    assert told["tiles"]["maps"] == ["*_Map.tif"]
-    assert told["tiles"]["composites"] == ["*_S2RGBNIR.tif"]
-    assert told["captions"]["absence"]["model"] == "seer"
+    recipe = manifest.read_manifest(release).facts.recipe
+    assert recipe["tiles"]["maps"] == ["*_Map.tif"]
+    assert recipe["tiles"]["composites"] == ["*_S2RGBNIR.tif"]
+    assert recipe["captions"]["absence"]["model"] == "seer"
     rows = pq.read_table(next((release / "metadata").glob("train-*")), columns=["captions"])
-    streams = {one["stream"]: one for row in rows.to_pylist() for one in row["captions"]}
+    streams = {
+        caption["stream"]: caption for row in rows.to_pylist() for caption in row["captions"]
+    }
     assert streams["absence"]["model"] == "seer"
     assert streams["full"]["model"] == "aras-template"
     assert violations(release) == []
     for name in ("manifest.json", "README.md", "croissant.json", ".zenodo.json", "CITATION.cff"):
         text = (release / name).read_text(encoding="utf-8")
-        assert not [one for one in (str(folder), "alice", "/srv", "127.0.0.1") if one in text]
+        assert not [
+            private for private in (str(folder), "alice", "/srv", "127.0.0.1") if private in text
+        ]
 
 
 def test_the_prompt_of_a_model_s_stream_stands_in_the_card_in_full(folder: Path) -> None:
     package(Project(folder).inputs())
     card = (folder / "release/0.1.0/README.md").read_text(encoding="utf-8")
-    (block,) = [one for one in card.split("<details>")[1:] if "<code>absence</code>" in one]
+    (block,) = [part for part in card.split("<details>")[1:] if "<code>absence</code>" in part]
     block = block.split("</details>")[0]
     assert f"```text\n{PROMPT}```" in block
     assert "```text\nYou are terse.\n```" in block

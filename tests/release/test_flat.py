@@ -63,9 +63,9 @@ def test_datasets_loads_a_flat_copy(flat: Path, tmp_path: Path) -> None:
 
 def test_links_and_pictures_of_the_flat_card_are_there(flat: Path) -> None:
     card = (flat / "README.md").read_text(encoding="utf-8")
-    targets = [one for one in re.findall(r"\]\(([^)]+)\)", card) if "://" not in one]
+    targets = [target for target in re.findall(r"\]\(([^)]+)\)", card) if "://" not in target]
     assert len(targets) >= 5
-    assert [one for one in targets if not (flat / one).is_file()] == []
+    assert [target for target in targets if not (flat / target).is_file()] == []
 
 
 def test_snippets_of_the_flat_card_still_name_the_repository_s_files(flat: Path) -> None:
@@ -74,8 +74,8 @@ def test_snippets_of_the_flat_card_still_name_the_repository_s_files(flat: Path)
 
 
 def snippet(text: str) -> str:
-    (found,) = [one for one in re.findall(r"```python\n(.*?)```", text, re.S) if "rename" in one]
-    return found
+    (code,) = [code for code in re.findall(r"```python\n(.*?)```", text, re.S) if "rename" in code]
+    return code
 
 
 def test_the_how_to_s_snippet_gives_the_release_back(release: Path, flat: Path) -> None:

@@ -31,8 +31,8 @@ def recipe(**sections: dict[str, Any]) -> Recipe:
 def test_a_value_beyond_a_threshold_is_flagged_and_a_missing_one_is_not() -> None:
     table = rows(sharpness=[5.0, 10.0, None], cloudiness=[0.6, 0.5, 0.7], realism=[None] * 3)
     limits = {"min_sharpness": 10.0, "max_cloudiness": 0.5, "min_realism": 0.9}
-    told = flags_of(table, recipe(quality=limits).quality)
-    assert told == [["sharpness", "cloudiness"], [], ["cloudiness"]]
+    flags = flags_of(table, recipe(quality=limits).quality)
+    assert flags == [["sharpness", "cloudiness"], [], ["cloudiness"]]
 
 
 def test_the_default_recipe_flags_nothing() -> None:

@@ -23,10 +23,10 @@ NAMES = {"train": "train", "val": "validation", "test": "test"}
 
 @pytest.fixture(scope="module")
 def layout() -> Layout:
-    made = official(train=30, val=5, test=5, synth=1)
-    name = next(line[0] for line in made.lines if line[1] == "train")
-    made.rename("train", name[:-4], "somewhere")
-    return made
+    files = official(train=30, val=5, test=5, synth=1)
+    name = next(line[0] for line in files.lines if line[1] == "train")
+    files.rename("train", name[:-4], "somewhere")
+    return files
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +47,12 @@ def published(layout: Layout) -> dict[str, str]:
 
 def test_one_tile_without_a_place_takes_no_file_away(as_published: Path, layout: Layout) -> None:
     assert violations(as_published) == []
-    told = read_manifest(as_published).subsets
-    assert list(told) == ["official", "blocks", "small", "even"]
+    held = read_manifest(as_published).subsets
+    assert list(held) == ["official", "blocks", "small", "even"]
     whole = subsets.read(as_published / "subsets/official.csv")
     assert whole == published(layout)
     assert "real/somewhere" in whole
-    assert told["official"].as_json() == {
+    assert held["official"].as_json() == {
         "rows": 40,
         "digest": subsets.digest(whole.items()),
         "balance": "natural",
@@ -62,10 +62,10 @@ def test_one_tile_without_a_place_takes_no_file_away(as_published: Path, layout:
 
 
 def test_a_release_with_the_official_split_brings_the_blocks_along(as_published: Path) -> None:
-    found = subsets.read(as_published / "subsets/blocks.csv")
-    assert set(found.values()) == {"train", "validation", "test"}
-    assert "real/somewhere" not in found
-    rows = subsets.apply(real_rows(as_published), found)
+    blocks = subsets.read(as_published / "subsets/blocks.csv")
+    assert set(blocks.values()) == {"train", "validation", "test"}
+    assert "real/somewhere" not in blocks
+    rows = subsets.apply(real_rows(as_published), blocks)
     of_block = defaultdict(set)
     for name, split in zip(block_names(rows.places, 0.125), rows.splits, strict=True):
         of_block[name].add(split)
@@ -81,7 +81,7 @@ def test_a_release_by_blocks_brings_the_official_split_along(
     assert own == subsets.read(as_published / "subsets/blocks.csv")
     kept = subsets.read(by_blocks / "subsets/official.csv")
     assert kept.keys() == own.keys()
-    assert kept == {one: published(layout)[one] for one in own}
+    assert kept == {row: published(layout)[row] for row in own}
     assert kept != own
 
 
@@ -97,26 +97,26 @@ def test_the_official_split_is_still_there_after_a_release_by_blocks_is_imported
 
 def test_a_part_without_train_rows_has_the_official_split_all_the_same(tmp_path: Path) -> None:
     layout = official(train=0, val=0, test=3, synth=0)
-    made = release(
+    part = release(
         layout,
         tmp_path,
         added="\n[split]\nshares = { train = 0.1, validation = 0.2, test = 0.7 }\n",
     )
-    found = subsets.read(made / "subsets/official.csv")
-    assert set(found.values()) == {"test"}
-    assert len(found) == 3
+    splits = subsets.read(part / "subsets/official.csv")
+    assert set(splits.values()) == {"test"}
+    assert len(splits) == 3
 
 
 def test_subsets_have_exactly_their_rows_and_say_what_their_balance_could_not_have(
     as_published: Path,
 ) -> None:
-    told = read_manifest(as_published).subsets
+    held = read_manifest(as_published).subsets
     rows = real_rows(as_published)
     for name in ("small", "even"):
         part = subsets.apply(rows, subsets.read(as_published / f"subsets/{name}.csv"))
-        assert told[name].rows == len(part.ids) == 15
-    assert told["small"].notes == {}
-    notes = told["even"].notes
+        assert held[name].rows == len(part.ids) == 15
+    assert held["small"].notes == {}
+    notes = held["even"].notes
     absent = {split: note.absent for split, note in notes.items() if note.absent}
     assert absent
     card = (as_published / "README.md").read_text()
@@ -129,8 +129,8 @@ def test_a_change_of_the_blocks_makes_another_release(layout: Layout, tmp_path: 
     for block in ("0.125", "0.25"):
         folder = tmp_path / block
         folder.mkdir()
-        made = release(layout, folder, added=f"\n[split]\nblock = {block}\n")
-        keys.add(read_manifest(made).key)
+        packaged = release(layout, folder, added=f"\n[split]\nblock = {block}\n")
+        keys.add(read_manifest(packaged).key)
     assert len(keys) == 2
 
 
@@ -151,4 +151,4 @@ def test_the_how_to_loads_a_file_s_split_as_it_is_written(
     )
     assert done.returncode == 0, done.stderr
     blocks = subsets.read(as_published / "subsets/blocks.csv")
-    assert done.stdout.split() == sorted(one for one, split in blocks.items() if split == "test")
+    assert done.stdout.split() == sorted(row for row, split in blocks.items() if split == "test")

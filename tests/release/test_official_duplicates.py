@@ -16,9 +16,9 @@ def test_an_official_split_that_repeats_itself_is_told_and_kept(tmp_path: Path) 
     )
     for path in (train, synth):
         layout.files[path] = layout.files[test]
-    made = release(layout, tmp_path)
-    assert violations(made) == []
-    census = read_manifest(made).facts.census
+    packaged = release(layout, tmp_path)
+    assert violations(packaged) == []
+    census = read_manifest(packaged).facts.census
     assert census.duplicates.as_json() == {
         "clusters": 1,
         "rows": 3,
@@ -30,9 +30,9 @@ def test_an_official_split_that_repeats_itself_is_told_and_kept(tmp_path: Path) 
     }
     assert all(n == 0 for out in census.left_out.values() for n in out.values())
     columns = ("split", "duplicate_cluster")
-    rows = [row for _, table in metadata(made, columns) for row in table.to_pylist()]
+    rows = [row for _, table in metadata(packaged, columns) for row in table.to_pylist()]
     assert len(rows) == 5
     assert len({row["duplicate_cluster"] for row in rows} - {None}) == 1
-    card = " ".join((made / "README.md").read_text().split())
+    card = " ".join((packaged / "README.md").read_text().split())
     assert "3 rows are in 1 clusters of equal pixels, of which 1 span real/test and" in card
     assert "clusters that span splits are reported, not removed" in card

@@ -92,15 +92,15 @@ def test_a_release_holds_every_row_with_a_split_and_drops_those_set_aside(
 ) -> None:
     configs = manifest.read_manifest(release).configs
     for kind in ("real", "synthetic"):
-        told = splits_of(project, kind)
+        expected = splits_of(project, kind)
         for split, entry in configs[kind].items():
-            found = [
-                one
+            packaged = [
+                row
                 for name in entry.files
-                for one in pq.read_table(release / name, columns=["id"]).column("id").to_pylist()
+                for row in pq.read_table(release / name, columns=["id"]).column("id").to_pylist()
             ]
-            assert found == [one for one, where in told.items() if where == split]
-            assert entry.rows == len(found) > 0
+            assert packaged == [row for row, where in expected.items() if where == split]
+            assert entry.rows == len(packaged) > 0
     assert None in splits_of(project, "real").values()
 
 
@@ -122,7 +122,7 @@ def test_a_release_without_synthetic_rows_has_no_config_augmented(tmp_path: Path
     assert list(manifest.read_manifest(release).configs) == ["real", "metadata"]
     for name in ("README.md", "croissant.json", "manifest.json"):
         assert "augmented" not in (release / name).read_text(encoding="utf-8")
-    problems = [one for one in violations(release) if "README.md" in one or "config" in one]
+    problems = [line for line in violations(release) if "README.md" in line or "config" in line]
     assert problems == []
 
 
@@ -224,7 +224,7 @@ def test_load_dataset_gives_pictures_and_class_names(
         assert data[split].features["dominant"].names == list(CLASSES)
         assert {data[split].features["split"].int2str(row["split"]) for row in rows} == {split}
         for row in rows[:3]:
-            assert [one["stream"] for one in row["captions"]] == [
+            assert [caption["stream"] for caption in row["captions"]] == [
                 "dominant",
                 "composition",
                 "layout",
@@ -246,14 +246,18 @@ def test_load_dataset_gives_the_control_captions(release: Path, streaming: bool)
     data = datasets.load_dataset(str(release), "controls", split="test", streaming=streaming)
     rows = list(data)
     real = datasets.load_dataset(str(release), "real", split="test")
-    texts = {(row["id"], one["stream"]): one["text"] for row in real for one in row["captions"]}
+    texts = {
+        (row["id"], caption["stream"]): caption["text"]
+        for row in real
+        for caption in row["captions"]
+    }
     assert len(rows) == manifest.read_manifest(release).configs["controls"]["test"].rows
     assert {(row["id"], row["stream"]) for row in rows} == set(texts)
     assert {row["control"] for row in rows} == set(CONTROLS)
     for row in rows:
         own = texts[row["id"], row["stream"]]
         if row["control"] == "shuffled":
-            others = {text for (one, stream), text in texts.items() if stream == row["stream"]}
+            others = {text for (owner, stream), text in texts.items() if stream == row["stream"]}
             assert row["text"] in others
         if row["control"] == "digits_masked":
             assert row["text"] == digits_masked(own)

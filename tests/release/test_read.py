@@ -29,6 +29,6 @@ def test_a_file_that_is_missing_or_cut_short_is_named(tmp_path, config, reader, 
         (release / name).unlink()
     else:
         os.truncate(release / name, (release / name).stat().st_size - 100)
-    why = "is missing" if gone else "cannot be read"
+    why = "missing" if gone else "cannot be read"
     with pytest.raises(ArasError, match=f"{name}: {why}.*aras check"):
         reader(release)

@@ -23,14 +23,14 @@ VALUES = {
 @pytest.mark.parametrize("name", VALUES)
 def test_a_hash_depends_on_the_value_alone(name: str) -> None:
     kind, values = VALUES[name]
-    one = row_hashes(pa.array(values, kind))
-    assert one.dtype == np.uint64
-    assert len(set(one.tolist())) == len(values)  # all differ
+    hashes = row_hashes(pa.array(values, kind))
+    assert hashes.dtype == np.uint64
+    assert len(set(hashes.tolist())) == len(values)  # all differ
     turned = pa.chunked_array([pa.array(values[i:] + values[:i], kind) for i in (1, 2)])
     again = row_hashes(turned)
     n = len(values)
-    assert again.tolist() == np.concatenate([np.roll(one, -1), np.roll(one, -2)]).tolist()
-    assert row_hashes(pa.array(values, kind).slice(1, n - 2)).tolist() == one[1 : n - 1].tolist()
+    assert again.tolist() == np.concatenate([np.roll(hashes, -1), np.roll(hashes, -2)]).tolist()
+    assert row_hashes(pa.array(values, kind).slice(1, n - 2)).tolist() == hashes[1 : n - 1].tolist()
 
 
 def test_columns_without_rows_or_values() -> None:

@@ -68,7 +68,7 @@ def test_blobs_stay_as_they_are_and_text_is_packed_and_indexed(tmp_path: Path) -
     assert text.compression == "ZSTD"
     assert text.has_dictionary_page
     assert columns["id"].statistics.min == "real/00000"
-    assert all(one.has_offset_index for one in columns.values())
+    assert all(column.has_offset_index for column in columns.values())
     assert columns["id"].has_column_index
 
 
@@ -101,14 +101,14 @@ def test_files_are_the_same_bytes_whatever_pieces_the_rows_came_in(
 
 def test_pictures_are_hashed_in_place_however_their_column_is_cut(tmp_path: Path) -> None:
     held = [b"one", None, b"", b"four" * 9, b"five"]
-    cells = [None if one is None else {"bytes": one, "path": "x.png"} for one in held]
+    cells = [None if data is None else {"bytes": data, "path": "x.png"} for data in held]
     whole = pa.array([*cells, {"bytes": None, "path": "x.png"}], arrow_schema(NAMES).field(1).type)
     pq.write_table(pa.table({"image": whole.slice(0, 0)}), tmp_path / "none.parquet")
     none = pq.read_table(tmp_path / "none.parquet").column("image")
     column = pa.chunked_array([whole.slice(1, 3), *none.chunks, whole.slice(0, 0), whole.slice(4)])
-    found = with_digests(pa.table({"image": column})).column("image_sha256").to_pylist()
-    wanted = [one and sha256(one).hexdigest() for one in (held[1], held[3], held[4])]
-    assert found == [wanted[0], sha256(b"").hexdigest(), wanted[1], wanted[2], None]
+    digests = with_digests(pa.table({"image": column})).column("image_sha256").to_pylist()
+    wanted = [data and sha256(data).hexdigest() for data in (held[1], held[3], held[4])]
+    assert digests == [wanted[0], sha256(b"").hexdigest(), wanted[1], wanted[2], None]
 
 
 def test_the_content_digest_follows_rows_and_not_shards_or_files(tmp_path: Path) -> None:

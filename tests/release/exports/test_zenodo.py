@@ -35,9 +35,9 @@ def export_zenodo(source: Path, to: Path, zipped: bool, streams: dict[str, str])
 
 @pytest.fixture(scope="module")
 def layout() -> Layout:
-    made = official(train=3, val=1, test=2, synth=3, generated=1)
-    made.line("0001")[-1] = "ERROR: Failed to generate caption"
-    return made
+    files = official(train=3, val=1, test=2, synth=3, generated=1)
+    files.line("0001")[-1] = "ERROR: Failed to generate caption"
+    return files
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def carried(path: Path) -> dict[str, str]:
 def test_the_files_are_those_that_were_imported(layout: Layout, folder: Path) -> None:
     for path, data in layout.files.items():
         assert (folder / path).read_bytes() == data, path
-    written = {one.relative_to(folder).as_posix() for one in folder.rglob("*.png")}
+    written = {picture.relative_to(folder).as_posix() for picture in folder.rglob("*.png")}
     assert written == set(layout.files)
 
 
@@ -117,29 +117,29 @@ def test_import_of_export_is_what_was_exported(source: Path, folder: Path, tmp_p
 def test_streams_of_a_release_from_maps_come_back_under_their_names_with_their_provenance(
     project: Project, tmp_path: Path, zipped: bool
 ) -> None:
-    made = project.releases / "0.1.0"
+    packaged = project.releases / "0.1.0"
     chosen = {"text_qwen3-4b": "composition", "vision_gemma3-4b": "full"}
-    export_zenodo(made, tmp_path / "out", zipped, chosen)
+    export_zenodo(packaged, tmp_path / "out", zipped, chosen)
     (tmp_path / "again").mkdir()
     run = project.recipe.generator.run
     added = "\n[tiles]\nsize = 64\n"
     again = release(Layout(), tmp_path / "again", added=added, sources=["../out"], run=run)
     before = {
-        row["id"]: row["captions"] for row in table(made).select(["id", "captions"]).to_pylist()
+        row["id"]: row["captions"] for row in table(packaged).select(["id", "captions"]).to_pylist()
     }
     after = {
         row["id"]: row["captions"] for row in table(again).select(["id", "captions"]).to_pylist()
     }
     assert after == {
         row_id: [
-            {**one, "seed": None}
+            {**caption, "seed": None}
             for name in chosen.values()
-            for one in captions
-            if one["stream"] == name
+            for caption in captions
+            if caption["stream"] == name
         ]
         for row_id, captions in before.items()
     }
-    assert {one["model"] for row in after.values() for one in row} == {"aras-template"}
+    assert {caption["model"] for row in after.values() for caption in row} == {"aras-template"}
 
 
 def test_a_column_without_a_stream_is_no_stream_when_it_comes_back(tmp_path: Path) -> None:
@@ -246,5 +246,9 @@ def test_exact_percentages_are_written_where_others_were_published(tmp_path: Pat
     (tmp_path / "ds").mkdir()
     export_zenodo(release(layout, tmp_path / "ds"), tmp_path / "out", False, {})
     with (tmp_path / "out" / "captions.csv").open(newline="") as file:
-        row = next(one for one in csv.DictReader(file) if one["filename"] == line[0])
+        row = next(
+            line_of_csv
+            for line_of_csv in csv.DictReader(file)
+            if line_of_csv["filename"] == line[0]
+        )
     assert [row[name] for name in CLASSES] == exact
