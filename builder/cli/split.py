@@ -1,12 +1,15 @@
 """The split stage and the report on any split."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from builder.cli.common import counted, json_option, print_json, say, stage_options
 from builder.cli.make import run_command
+
+if TYPE_CHECKING:
+    from builder.tiles.split_report import SplitLeakage
 
 WITHIN_KM = (0.0, 1.0, 2.5, 5.0, 10.0)
 
@@ -17,10 +20,10 @@ WITHIN_KM = (0.0, 1.0, 2.5, 5.0, 10.0)
 def split(ctx: click.Context, /, **options: Any) -> None:
     """Assign tiles to train, validation and test by Earth-fixed blocks.
 
-    Blocks go whole to one split so that each has its share of tiles and of every class; tiles
-    within the buffer of another split are set aside, and so are tiles that repeat one of a split
-    that they must not see. The summary gives class shares per split and the smallest distance
-    between splits.
+    Each block goes whole to one split, so that every split has its share of tiles and of each
+    class. Tiles within the buffer of another split are set aside, and so are tiles that repeat a
+    tile of a split that they must not see. The summary gives class shares per split and the
+    smallest distance between splits.
 
     `aras split report` measures the split of any release instead.
     """
@@ -33,7 +36,7 @@ def split(ctx: click.Context, /, **options: Any) -> None:
 @click.option(
     "--ids",
     type=click.Path(path_type=Path),
-    help="Judge the split of this CSV of ids, here or in RELEASE.",
+    help="Measure the split in this CSV of ids, here or in RELEASE.",
 )
 @click.option("--km", multiple=True, type=click.FloatRange(0), help="Distances to report, in km.")
 @click.option("--map", "map_file", type=click.Path(path_type=Path), help="Draw a map (PNG).")
@@ -72,37 +75,37 @@ def report(
         rows = subsets.apply(every, subsets.read(file))
     facts = read_manifest(release).facts
     size = facts.setting("tiles", "size") / PER_DEGREE
-    told = split_report.measure(rows, size, tuple(sorted(km)) or WITHIN_KM)
+    leakage = split_report.measure(rows, size, tuple(sorted(km)) or WITHIN_KM)
     if map_file is not None:
         chosen = set(rows.ids)
-        left = every.take(np.array([one not in chosen for one in every.ids]))
+        left = every.take(np.array([row_id not in chosen for row_id in every.ids]))
         shown = split_report.with_blocks(rows, facts.setting("split", "block"))
         split_report.draw_map(shown, size, directory / map_file, left)
     if as_json:
-        print_json({"kind": "split-report", "release": str(release), **told})
+        print_json({"kind": "split-report", "release": str(release), **leakage.as_json()})
         return
-    click.echo(_describe(told))
+    click.echo(_describe(leakage))
     if map_file is not None:
         say(f"map: {map_file}")
 
 
-def _describe(told: dict[str, Any]) -> str:
-    lines = [counted(told["tiles"], "real tile")]
-    if unknown := told["without_place"]:
+def _describe(leakage: "SplitLeakage") -> str:
+    lines = [counted(leakage.tiles, "real tile")]
+    if unknown := leakage.without_place:
         verb = "is" if unknown == 1 else "are"
         lines.append(f"  {counted(unknown, 'tile')} without a place {verb} not judged")
-    for km, share in told["test_near_train"].items():
+    for km, share in leakage.test_near_train.items():
         value = "–" if share is None else f"{100 * share:.1f} %"
         what = "touch a train tile" if km == "0" else f"have a train tile within {km} km"
         lines.append(f"  {value:>8} of test tiles {what}")
-    for pair, value in told["smallest_distance_km"].items():
+    for pair, value in leakage.smallest_distance_km.items():
         lines.append(f"  smallest distance {pair}: {'–' if value is None else f'{value} km'}")
-    blocks = told["blocks_in_several_splits"]
+    blocks = leakage.blocks_in_several_splits
     lines.append(f"  blocks in several splits: {'–' if blocks is None else blocks}")
-    for name, part in told["splits"].items():
-        line = f"  {name:<11}{part['tiles']:>8,} {'tile' if part['tiles'] == 1 else 'tiles'}"
-        if part["tiles"]:
-            shares = " ".join(f"{k} {100 * v:.1f}" for k, v in part["class_shares"].items())
-            line += f", % {shares}; {part['divergence']} JSD"
+    for name, part in leakage.splits.items():
+        line = f"  {name:<11}{part.tiles:>8,} {'tile' if part.tiles == 1 else 'tiles'}"
+        if part.tiles:
+            shares = " ".join(f"{k} {100 * v:.1f}" for k, v in part.class_shares.items())
+            line += f", % {shares}; {part.divergence} JSD"
         lines.append(line)
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from builder.core.manifest import SubsetFile, SubsetNote, read_manifest
+from builder.core.manifest import SubsetFile, read_manifest
 from builder.land.columns import SPLITS
 from builder.official.import_release import ImportRelease
 from builder.pipeline.inputs import Inputs
@@ -31,14 +31,14 @@ def write_subsets(release: Path, inputs: Inputs) -> dict[str, SubsetFile]:
         members = {row: split[row] for row in rows.ids if split.get(row, -1) >= 0}
         if members:
             file = subsets.write(release / f"subsets/{name}.csv", list(members), members.values())
-            files[name] = SubsetFile(**file, balance="natural")
+            files[name] = file.model_copy(update={"balance": "natural"})
     for name, section in inputs.recipe.subsets.items():
         if section.rows < len(rows.ids):
             chosen = subsets.choose(rows, name, section.rows, section.balance)
-            part = rows.take(chosen.places)
+            part = rows.take(chosen.positions)
             file = subsets.write(release / f"subsets/{name}.csv", part.ids, part.splits.tolist())
-            notes = {split: SubsetNote(**note) for split, note in chosen.notes.items()}
-            files[name] = SubsetFile(**file, balance=section.balance, notes=notes)
+            more = {"balance": section.balance, "notes": chosen.notes}
+            files[name] = file.model_copy(update=more)
     return files
 
 

@@ -1,6 +1,6 @@
 """How much a split leaks: distances between its parts, their class shares, and a map."""
 
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +17,46 @@ from builder.tiles.subsets import Rows
 
 COLOURS = [SPLIT_COLOURS[name] for name in SPLITS]
 ASIDE = "#CC0044"
-"""Tiles that the split at hand leaves out."""
+"""Colour of tiles that the split leaves out."""
 WIDTH = 7.2
 """Inches of a map."""
 SHOWN = 3
-"""Pixels from which on a tile is drawn as it is; below, it would be lost in its block."""
+"""Fewest pixels of a tile that is drawn as a square; a smaller one would be lost in its block."""
 DOT = 0.8
 """Area of a smaller tile's dot, in points²."""
 
 
-def measure(rows: Rows, size: float, within_km: tuple[float, ...]) -> dict[str, Any]:
-    """Leakage and balance of a split of tiles of ``size`` degrees.
+@dataclass(frozen=True)
+class SplitPart:
+    """One split of several."""
 
-    ``test_near_train``: share of test tiles with a train tile within d km, edge to edge, for each
-    d; 0 km means touching; None without tiles of both. ``without_place``: tiles that no distance
-    counts. ``blocks_in_several_splits``: None when the tiles have no blocks. ``divergence``:
-    Jensen-Shannon divergence (base 2, 0…1) of a split's class shares from those of all rows.
-    """
+    tiles: int
+    class_shares: dict[str, float]
+    divergence: float | None
+    """Jensen-Shannon divergence (base 2, 0…1) from the class shares of all tiles; None if empty."""
+
+
+@dataclass(frozen=True)
+class SplitLeakage:
+    """How much a split leaks, and how its parts are balanced."""
+
+    tiles: int
+    without_place: int
+    """Tiles whose place is unknown: no distance counts them."""
+    test_near_train: dict[str, float | None]
+    """Distance in km, edge to edge → share of test tiles with a train tile within it; 0 means
+    touching. None where train or test is empty."""
+    smallest_distance_km: dict[str, float | None]
+    blocks_in_several_splits: int | None
+    """None when the tiles have no blocks."""
+    splits: dict[str, SplitPart]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measure(rows: Rows, size: float, within_km: tuple[float, ...]) -> SplitLeakage:
+    """Leakage and balance of a split of tiles of ``size`` degrees."""
     from scipy.spatial.distance import jensenshannon
 
     known = rows.take(rows.placed)
@@ -47,19 +70,19 @@ def measure(rows: Rows, size: float, within_km: tuple[float, ...]) -> dict[str, 
         part = rows.splits == i
         shares = _shares(rows.pixels[part])
         divergence = float(jensenshannon(shares, whole, base=2) ** 2) if part.any() else None
-        splits[name] = {
-            "tiles": int(part.sum()),
-            "class_shares": dict(zip(CLASSES, shares.round(5).tolist(), strict=True)),
-            "divergence": None if divergence is None else round(divergence, 5),
-        }
-    return {
-        "tiles": len(rows.ids),
-        "without_place": len(rows.ids) - len(known.ids),
-        "test_near_train": near,
-        "smallest_distance_km": smallest_distance(known.places, known.splits, size),
-        "blocks_in_several_splits": _straddling(rows),
-        "splits": splits,
-    }
+        splits[name] = SplitPart(
+            tiles=int(part.sum()),
+            class_shares=dict(zip(CLASSES, shares.round(5).tolist(), strict=True)),
+            divergence=None if divergence is None else round(divergence, 5),
+        )
+    return SplitLeakage(
+        tiles=len(rows.ids),
+        without_place=len(rows.ids) - len(known.ids),
+        test_near_train=near,
+        smallest_distance_km=smallest_distance(known.places, known.splits, size),
+        blocks_in_several_splits=_straddling(rows),
+        splits=splits,
+    )
 
 
 def _shares(pixels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -94,9 +117,9 @@ def with_blocks(rows: Rows, block: float) -> Rows:
 def draw_map(rows: Rows, size: float, path: Path, aside: Rows | None = None) -> None:
     """Draw every block in the colour of its split, and in ``ASIDE`` the tiles of no split.
 
-    A block whose tiles are in several splits is an outline, and its tiles are dots. Tiles are
-    squares of their own size where that is `SHOWN` pixels or more. Raises ArasError when no place
-    is known or ``path`` cannot be written.
+    A block with tiles of several splits is an outline, and its tiles are dots. Tiles are squares of
+    their own size where that is `SHOWN` pixels or more. Raises ArasError when no place is known or
+    ``path`` cannot be written.
     """
     from matplotlib.collections import PolyCollection
     from matplotlib.colors import to_rgba
@@ -104,7 +127,7 @@ def draw_map(rows: Rows, size: float, path: Path, aside: Rows | None = None) -> 
 
     rows = rows.take(rows.placed)
     if not len(rows.ids):
-        raise ArasError(f"{path}: there is no map to draw: no tile has a place")
+        raise ArasError(f"{path}: no map to draw, because no tile has a place")
     aside = rows.take(np.zeros(len(rows.ids), dtype=bool)) if aside is None else aside
     aside = aside.take(aside.placed)
     splits_of = _splits_of_blocks(rows)
@@ -148,4 +171,4 @@ def draw_map(rows: Rows, size: float, path: Path, aside: Rows | None = None) -> 
     try:
         figures.save(figure, path)
     except OSError as error:
-        raise ArasError(f"{path}: the map cannot be written there: {error.strerror}") from error
+        raise ArasError(f"{path}: cannot write the map: {error.strerror}") from error

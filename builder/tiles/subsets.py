@@ -1,17 +1,18 @@
-"""Named splits and subsets: small files of ids that people can share and compare numbers on."""
+"""Named splits and subsets: small files of ids to share, so that figures can be compared."""
 
 import csv
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from builder.core.errors import ArasError
 from builder.core.files import atomic
+from builder.core.manifest import SubsetFile, SubsetNote
 from builder.core.seeds import seed
 from builder.land.classes import CLASSES
 from builder.land.columns import SPLITS
@@ -54,8 +55,8 @@ class Rows:
 class Chosen(NamedTuple):
     """Sorted positions of a subset's rows and, by split, how its target was changed or missed."""
 
-    places: Ints
-    notes: dict[str, dict[str, Any]]
+    positions: Ints
+    notes: dict[str, SubsetNote]
 
 
 def choose(rows: Rows, name: str, size: int, target: str) -> Chosen:
@@ -69,23 +70,24 @@ def choose(rows: Rows, name: str, size: int, target: str) -> Chosen:
     """
     if size >= len(rows.ids):
         return Chosen(np.arange(len(rows.ids)), {})
-    positions, notes = [], {}
+    chosen: list[Ints] = []
+    notes: dict[str, SubsetNote] = {}
     sizes = largest_remainder(np.bincount(rows.splits, minlength=len(SPLITS)), size)
     for split in np.flatnonzero(sizes):
-        places = np.flatnonzero(rows.splits == split)
-        ids = [rows.ids[i] for i in places]
+        candidates = np.flatnonzero(rows.splits == split)
+        ids = [rows.ids[i] for i in candidates]
         if target == "natural":
             order = np.argsort([seed(name, row_id) for row_id in ids], kind="stable")
-            positions.append(places[order[: sizes[split]]])
+            chosen.append(candidates[order[: sizes[split]]])
             continue
         try:
-            chosen, note = _balanced(ids, rows.pixels[places], name, int(sizes[split]), target)
+            drawn, note = _balanced(ids, rows.pixels[candidates], name, int(sizes[split]), target)
         except ArasError as error:
             raise ArasError(f"[subsets.{name}], split {SPLITS[split]}: {error}") from error
-        positions.append(places[chosen])
-        if note:
+        chosen.append(candidates[drawn])
+        if note.absent or note.short:
             notes[SPLITS[split]] = note
-    return Chosen(np.sort(np.concatenate(positions)), notes)
+    return Chosen(np.sort(np.concatenate(chosen)), notes)
 
 
 def largest_remainder(counts: Ints, total: int) -> Ints:
@@ -99,15 +101,16 @@ def largest_remainder(counts: Ints, total: int) -> Ints:
 
 def _balanced(
     ids: Sequence[str], pixels: Ints, name: str, rows: int, target: str
-) -> tuple[Ints, dict[str, Any]]:
-    wanted, absent = _reachable(Target.parse(target), pixels)
-    plan = balance.solve(pixels, wanted, rows=rows, max_repeats=1)
+) -> tuple[Ints, SubsetNote]:
+    # The weights of a balance plan, with a cap of one repeat, draw a subset of real rows too.
+    reachable, absent = _reachable(Target.parse(target), pixels)
+    plan = balance.solve(pixels, reachable, rows=rows, max_repeats=1)
     number = seed("subset", name)
     repeats = balance.allocate(plan.weights, rows, number, ids=ids, compositions=pixels)
-    note: dict[str, Any] = {"absent": absent} if absent else {}
+    note: dict[str, tuple[str, ...]] = {"absent": tuple(absent)} if absent else {}
     if not plan.feasible:
-        note["short"] = list(plan.short_classes)
-    return np.flatnonzero(repeats), note
+        note["short"] = plan.short_classes
+    return np.flatnonzero(repeats), SubsetNote(**note)
 
 
 def _reachable(target: Target, pixels: Ints) -> tuple[Target, list[str]]:
@@ -120,23 +123,23 @@ def _reachable(target: Target, pixels: Ints) -> tuple[Target, list[str]]:
     names = [name for name, gone in zip(CLASSES, absent, strict=True) if gone]
     kept = np.where(absent, 0, shares)
     if not kept.any():
-        raise ArasError(f"balance {target} asks for {', '.join(names)} alone, which no row holds")
+        raise ArasError(f"balance {target} asks only for {', '.join(names)}, which no row holds")
     named = zip(CLASSES, (kept / kept.sum()).tolist(), strict=True)
     return Target("shares", named=tuple(named)), names
 
 
-def write(path: Path, ids: Sequence[str], splits: Iterable[int]) -> dict[str, Any]:
+def write(path: Path, ids: Sequence[str], splits: Iterable[int]) -> SubsetFile:
     """Write a CSV of id and split, LF line ends; returns its rows and the digest of its content."""
     names = [SPLITS[split] for split in splits]
     with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "split"])
         writer.writerows(zip(ids, names, strict=True))
-    return {"rows": len(ids), "digest": digest(zip(ids, names, strict=True))}
+    return SubsetFile(rows=len(ids), digest=digest(zip(ids, names, strict=True)))
 
 
 def read(path: Path) -> dict[str, str]:
-    """id → split of a file of ids. Raises ArasError naming the line that is not right."""
+    """id → split of a file of ids. Raises ArasError naming the line that is wrong."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.reader(file)
@@ -146,11 +149,11 @@ def read(path: Path) -> dict[str, str]:
             for line in reader:
                 if len(line) != 2 or line[1] not in SPLITS:
                     raise ArasError(
-                        f"{path}, line {reader.line_num}: wanted an id and one of "
-                        f"{', '.join(SPLITS)}, found {','.join(line)!r}"
+                        f"{path}, line {reader.line_num}: expected an id and one of "
+                        f"{', '.join(SPLITS)}, got {','.join(line)!r}"
                     )
                 if line[0] in splits:
-                    raise ArasError(f"{path}, line {reader.line_num}: {line[0]} stands twice")
+                    raise ArasError(f"{path}, line {reader.line_num}: {line[0]} is listed twice")
                 splits[line[0]] = line[1]
     except (OSError, UnicodeDecodeError) as error:
         raise ArasError(f"{path}: cannot be read: {error}") from error
@@ -164,7 +167,7 @@ def digest(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def apply(rows: Rows, chosen: Mapping[str, str]) -> Rows:
-    """The rows that a file of ids names, in its splits. Raises ArasError for ids not there."""
+    """The rows that a file of ids names, in its splits. Raises ArasError for unknown ids."""
     if missing := chosen.keys() - set(rows.ids):
         raise ArasError(
             f"{len(missing):,} ids are not real rows of this release, such as {min(missing)}: "

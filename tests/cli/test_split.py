@@ -86,5 +86,5 @@ def test_the_map_is_a_picture_that_shows_the_tiles_of_no_split(folder: Path) -> 
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 20
     wrong = report(folder, "release/0.1.0", "--map", "dataset.toml/map.png")
     assert wrong.exit_code == 2
-    assert "dataset.toml/map.png: the map cannot be written there" in wrong.stderr
+    assert "dataset.toml/map.png: cannot write the map" in wrong.stderr
     assert "Traceback" not in wrong.output

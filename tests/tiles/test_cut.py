@@ -113,7 +113,7 @@ def test_the_funnel_adds_up_on_varied_input(tmp_path: Path) -> None:
     summary, table = cut(tmp_path)
     counts = summary.counts
     assert counts["candidates"] == 35
-    assert counts["kept"] + sum(counts[one] for one in REASONS) == counts["candidates"]
+    assert counts["kept"] + sum(counts[reason] for reason in REASONS) == counts["candidates"]
     assert 0 < counts["kept"] == table.num_rows < 35
 
 
@@ -246,7 +246,7 @@ def test_patches_that_stick_out_of_a_cropped_composite_are_no_candidates(tmp_pat
     write_composite(tmp_path, reflect(ids)[:, 10:, :-10], LEFT, TOP + 10)
     summary, table = cut(tmp_path)
     assert summary.counts["candidates"] == 4
-    assert {one[-7:-4] for one in table.column("id").to_pylist()} == {"001", "002"}
+    assert {row_id[-7:-4] for row_id in table.column("id").to_pylist()} == {"001", "002"}
 
 
 def test_a_map_seam_inside_a_tile_leaves_no_trace(tmp_path: Path) -> None:
@@ -273,8 +273,8 @@ def test_cells_on_both_sides_of_a_map_seam_are_cut_on_their_own_grids(tmp_path: 
     assert summary.counts["kept"] == 4
     for cell in ("N36E032", "N36E033"):
         ids = land((SIZE, 2 * SIZE), seed=int(cell[-1]))
-        found = {k: v for k, v in masks_of(table).items() if cell in k}
-        np.testing.assert_array_equal(np.hstack(list(found.values())), ids)
+        masks = {k: v for k, v in masks_of(table).items() if cell in k}
+        np.testing.assert_array_equal(np.hstack(list(masks.values())), ids)
 
 
 def test_maps_that_overlap_are_refused(tmp_path: Path) -> None:

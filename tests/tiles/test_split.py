@@ -74,9 +74,9 @@ def looks_of(part: np.ndarray, images: list[np.ndarray] | None) -> dict[str, pa.
     """The columns that duplicates are found by, of real pictures or of none that are alike."""
     shown = [_noise(i) if images is None else images[i] for i in part]
     return {
-        "pixel_sha256": pa.array([pixel_digest(one) for one in shown], pa.string()),
-        "phash": pa.array([perceptual_hash(one) for one in shown], pa.uint64()),
-        "thumbnail": pa.array([thumbnail(one) for one in shown], pa.binary()),
+        "pixel_sha256": pa.array([pixel_digest(tile) for tile in shown], pa.string()),
+        "phash": pa.array([perceptual_hash(tile) for tile in shown], pa.uint64()),
+        "thumbnail": pa.array([thumbnail(tile) for tile in shown], pa.binary()),
     }
 
 
@@ -89,7 +89,7 @@ def edge_km(a: dict, b: dict) -> float:
     dx = abs((a["longitude"] - b["longitude"] + 180) % 360 - 180) - SIZE
     dy = abs(a["latitude"] - b["latitude"]) - SIZE
     middle = np.radians((a["latitude"] + b["latitude"]) / 2)
-    x, y = (max(0.0, one) if one > 1e-9 else 0.0 for one in (dx, dy))
+    x, y = (max(0.0, gap) if gap > 1e-9 else 0.0 for gap in (dx, dy))
     return float(np.radians(np.hypot(x * np.cos(middle), y)) * EARTH_KM)
 
 
@@ -121,31 +121,31 @@ def test_the_smallest_distance_and_the_class_shares_are_those_of_brute_force(
     tmp_path: Path, west: float
 ) -> None:
     summary, rows = split(tmp_path, grid(12, 20, west), **SETTINGS)
-    for pair, told in summary.report["smallest_distance_km"].items():
-        a, b = (SPLITS.index(one) for one in pair.split("-"))
-        one, two = ([r for r in rows if r["split"] == i] for i in (a, b))
-        assert told == pytest.approx(min(edge_km(x, y) for x in one for y in two), abs=0.001)
+    for pair, value in summary.report["smallest_distance_km"].items():
+        a, b = (SPLITS.index(name) for name in pair.split("-"))
+        here, there = ([r for r in rows if r["split"] == i] for i in (a, b))
+        assert value == pytest.approx(min(edge_km(x, y) for x in here for y in there), abs=0.001)
     for i, name in enumerate(SPLITS):
         total = np.sum([list(r["pixels"].values()) for r in rows if r["split"] == i], axis=0)
-        told = list(summary.report["class_shares"][name].values())
-        assert told == pytest.approx((100 * total / total.sum()).tolist(), abs=0.01)
+        value = list(summary.report["class_shares"][name].values())
+        assert value == pytest.approx((100 * total / total.sum()).tolist(), abs=0.01)
 
 
 def test_the_date_line_separates_nobody() -> None:
     place = np.array([[179.98, 0.0], [-179.98, 0.0], [170.0, 0.0]])
-    found = smallest_distance(place, np.array([0, 2, 1]), SIZE)
+    distance = smallest_distance(place, np.array([0, 2, 1]), SIZE)
     expected = np.radians(0.04 - SIZE) * EARTH_KM
-    assert found["train-test"] == pytest.approx(expected, abs=0.001)
+    assert distance["train-test"] == pytest.approx(expected, abs=0.001)
 
 
 def test_the_counts_say_where_every_tile_went(tmp_path: Path) -> None:
     summary, rows = split(tmp_path, grid(15, 18), **SETTINGS)
-    told = [row["split"] for row in rows]
+    splits = [row["split"] for row in rows]
     assert summary.counts == {
-        "train": told.count(0),
-        "validation": told.count(1),
-        "test": told.count(2),
-        "set_aside": told.count(None),
+        "train": splits.count(0),
+        "validation": splits.count(1),
+        "test": splits.count(2),
+        "set_aside": splits.count(None),
         "repeats": 0,
     }
     assert summary.counts["set_aside"] > 0
@@ -238,7 +238,7 @@ def test_blocks_are_fixed_to_the_earth() -> None:
     place = grid(6, 6)
     names = dict(zip(map(tuple, place), block_names(place, 0.064), strict=True))
     alone = block_names(place[20:22], 0.064)
-    assert alone.tolist() == [names[tuple(one)] for one in place[20:22]]
+    assert alone.tolist() == [names[tuple(corner)] for corner in place[20:22]]
 
 
 def test_a_tile_that_repeats_one_of_a_split_it_must_not_see_is_set_aside(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def make_rows(n: int, seed: int = 0) -> Rows:
 
 def test_a_natural_subset_keeps_the_proportions_of_the_splits():
     rows = make_rows(2_000)
-    chosen = subsets.choose(rows, "mini", 500, "natural").places
+    chosen = subsets.choose(rows, "mini", 500, "natural").positions
     assert len(set(chosen)) == len(chosen)
     whole = np.bincount(rows.splits) * 500 / 2_000
     assert (np.abs(np.bincount(rows.splits[chosen]) - whole) < 1).all()
@@ -33,7 +33,7 @@ def test_a_natural_subset_keeps_the_proportions_of_the_splits():
 @pytest.mark.parametrize("target", ["natural", "uniform"])
 def test_a_subset_has_exactly_the_rows_asked_for(size, target):
     rows = make_rows(1_000)
-    assert len(set(subsets.choose(rows, "mini", size, target).places)) == size
+    assert len(set(subsets.choose(rows, "mini", size, target).positions)) == size
 
 
 def test_what_is_left_by_rounding_down_goes_to_the_largest_remainders():
@@ -48,21 +48,23 @@ def test_a_natural_subset_of_a_larger_release_keeps_its_rows_that_are_still_amon
     extra = Rows(
         large.ids[:900], large.splits[:900], large.pixels[:900], large.places[:900], ["b"] * 900
     )
-    a = {small.ids[i] for i in subsets.choose(small, "mini", 300, "natural").places}
-    b = {extra.ids[i] for i in subsets.choose(extra, "mini", 270, "natural").places}
+    a = {small.ids[i] for i in subsets.choose(small, "mini", 300, "natural").positions}
+    b = {extra.ids[i] for i in subsets.choose(extra, "mini", 270, "natural").positions}
     assert len(a & b) > 0.95 * len(b)
 
 
 def test_another_name_chooses_other_rows_and_the_same_name_the_same():
     rows = make_rows(1_000)
-    first, again, other = (subsets.choose(rows, n, 100, "natural").places for n in ("a", "a", "b"))
+    first, again, other = (
+        subsets.choose(rows, n, 100, "natural").positions for n in ("a", "a", "b")
+    )
     assert (first == again).all()
     assert set(first) != set(other)
 
 
 def test_a_balanced_subset_is_nearer_to_uniform_and_takes_no_row_twice():
     rows = make_rows(4_000)
-    chosen = subsets.choose(rows, "balanced", 400, "uniform").places
+    chosen = subsets.choose(rows, "balanced", 400, "uniform").positions
     assert len(set(chosen)) == len(chosen) == 400
 
     def shares(places: np.ndarray) -> np.ndarray:
@@ -80,24 +82,25 @@ def test_a_class_that_a_split_does_not_hold_is_left_out_of_its_target_and_told()
     rows.pixels[validation, 0] += rows.pixels[validation, shrub]
     rows.pixels[validation, shrub] = 0
     chosen = subsets.choose(rows, "balanced", 600, "uniform")
-    assert len(chosen.places) == 600
-    assert {split for split, note in chosen.notes.items() if "absent" in note} == {"validation"}
-    assert chosen.notes["validation"]["absent"] == ["Shrub"]
-    part = rows.take(chosen.places)
+    assert len(chosen.positions) == 600
+    assert {split for split, note in chosen.notes.items() if note.absent} == {"validation"}
+    assert chosen.notes["validation"].absent == ("Shrub",)
+    part = rows.take(chosen.positions)
     there = np.delete(np.arange(len(CLASSES)), shrub)
     for split in (0, 1):
         before, after = (
-            one.pixels[one.splits == split].sum(axis=0) / one.pixels[one.splits == split].sum()
-            for one in (rows, part)
+            chosen_rows.pixels[chosen_rows.splits == split].sum(axis=0)
+            / chosen_rows.pixels[chosen_rows.splits == split].sum()
+            for chosen_rows in (rows, part)
         )
         assert after[there].min() > before[there].min()
 
 
 def test_a_target_that_no_draw_meets_gives_the_nearest_shares_and_says_which_classes_are_short():
     chosen = subsets.choose(make_rows(500), "balanced", 250, "uniform")
-    assert len(chosen.places) == 250
+    assert len(chosen.positions) == 250
     for note in chosen.notes.values():
-        assert {"Shrub", "Built-up"} & set(note["short"])
+        assert {"Shrub", "Built-up"} & set(note.short)
 
 
 def test_a_target_of_absent_classes_alone_names_subset_split_and_class():
@@ -109,15 +112,15 @@ def test_a_target_of_absent_classes_alone_names_subset_split_and_class():
 
 def test_a_subset_as_large_as_the_release_is_the_release():
     rows = make_rows(50)
-    assert (subsets.choose(rows, "mini", 1_000, "natural").places == np.arange(50)).all()
+    assert (subsets.choose(rows, "mini", 1_000, "natural").positions == np.arange(50)).all()
 
 
 def test_what_is_written_is_read_back_with_the_same_digest(tmp_path):
     path = tmp_path / "mini.csv"
-    told = subsets.write(path, ["real/b", "real/a"], [0, 2])
-    found = subsets.read(path)
-    assert found == {"real/b": "train", "real/a": "test"}
-    assert told == {"rows": 2, "digest": subsets.digest(found.items())}
+    file = subsets.write(path, ["real/b", "real/a"], [0, 2])
+    members = subsets.read(path)
+    assert members == {"real/b": "train", "real/a": "test"}
+    assert (file.rows, file.digest) == (2, subsets.digest(members.items()))
     assert path.read_bytes() == b"id,split\nreal/b,train\nreal/a,test\n"
 
 
@@ -132,7 +135,7 @@ def test_the_digest_does_not_depend_on_the_order_but_on_the_split():
     [
         ("id\nreal/a\n", "first line"),
         ("id,split\nreal/a,dev\n", "line 2"),
-        ("id,split\nreal/a,train\nreal/a,test\n", "line 3: real/a stands twice"),
+        ("id,split\nreal/a,train\nreal/a,test\n", "line 3: real/a is listed twice"),
     ],
 )
 def test_a_file_that_is_not_one_of_ids_is_refused_with_its_line(tmp_path, text, words):
@@ -149,7 +152,7 @@ def test_ids_of_another_release_are_refused():
 
 def test_applying_a_file_of_ids_takes_its_rows_in_its_splits():
     rows = make_rows(5)
-    found = subsets.apply(rows, {rows.ids[3]: "test", rows.ids[1]: "train"})
-    assert found.ids == [rows.ids[1], rows.ids[3]]
-    assert found.splits.tolist() == [0, 2]
-    assert (found.pixels == rows.pixels[[1, 3]]).all()
+    taken = subsets.apply(rows, {rows.ids[3]: "test", rows.ids[1]: "train"})
+    assert taken.ids == [rows.ids[1], rows.ids[3]]
+    assert taken.splits.tolist() == [0, 2]
+    assert (taken.pixels == rows.pixels[[1, 3]]).all()
