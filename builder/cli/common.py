@@ -23,7 +23,9 @@ class PartType(click.ParamType):  # type: ignore[type-arg]
         first, _, last = str(value).partition("/")
         if first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last):
             return int(first), int(last)
-        self.fail(f"{value!r} is not i/n with 1 ≤ i ≤ n, such as 2/8", param, ctx)
+        self.fail(
+            f"{value!r} is not a part; expected i/n with 1 ≤ i ≤ n, for example 2/8", param, ctx
+        )
 
 
 def json_option(command: F) -> F:
@@ -61,9 +63,9 @@ def run_options(command: F) -> F:
     return command
 
 
-def counted(n: int, one: str, many: str = "") -> str:
-    """``n`` with its noun: 1 row, 2,000 rows; ``many`` where the plural is not ``one`` + s."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
+def counted(n: int, noun: str, plural: str = "") -> str:
+    """``n`` with its noun: 1 row, 2,000 rows; ``plural`` where it is not ``noun`` + s."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
 def print_json(value: Any) -> None:
@@ -71,7 +73,7 @@ def print_json(value: Any) -> None:
 
 
 def say(text: str) -> None:
-    """A line for the reader, on stderr, so that stdout stays clean for --json."""
+    """Print a line on stderr, so that stdout stays clean for --json."""
     console.print(text, markup=False, soft_wrap=True)
 
 
@@ -131,7 +133,7 @@ def experiment_options(out: str, model: str) -> Callable[[F], F]:
     return decorate
 
 
-ONE = {"caption_errors": "caption_error", "copies": "copy", "repeats": "repeat"}
+SINGULAR = {"caption_errors": "caption_error", "copies": "copy", "repeats": "repeat"}
 """Counts of a stage that are plural → what a single one is called."""
 
 
@@ -139,23 +141,23 @@ def describe(summary: dict[str, Any]) -> str:
     """One summary as the line that a person reads."""
     name = summary["stage"]
     if summary["kind"] == "waiting":
-        return f"{name}: waits for the other parts; once they are done, run this without --part"
+        return f"{name}: waits for the other parts; when they are done, run this without --part"
     seconds = summary["seconds"]
     if summary["kind"] == "training":
         if not summary["made"]:
-            return f"{name}: trained already, nothing to do"
+            return f"{name}: already trained, nothing to do"
         text = f"{name}: {summary['steps']} steps, final loss {summary['final_loss']:.4f}"
         if test := summary.get("test"):
             text += f"; test macro F1 {test['macro_f1']}, mIoU {test['mean_iou']}"
         return f"{text} ({seconds:.1f} s)"
-    made, shards, failed = summary["made"], summary["shards"], len(summary["failed"])
-    work = f"{made} of {shards} shards made" if made or failed else "nothing to do"
+    count, shards, failed = summary["made"], summary["shards"], len(summary["failed"])
+    work = f"{count} of {shards} shards made" if count or failed else "nothing to do"
     if failed:
         work += f", {failed} failed"
     text = f"{name}: {summary['rows']:,} rows in {shards - failed} shards, {work} ({seconds:.1f} s)"
     if counts := summary["counts"]:
         parts = [
-            counted(value, ONE.get(key, key).replace("_", " "), key.replace("_", " "))
+            counted(value, SINGULAR.get(key, key).replace("_", " "), key.replace("_", " "))
             for key, value in counts.items()
             if value
         ]
@@ -174,7 +176,7 @@ def _describe_report(report: dict[str, Any]) -> str:
         text += _by_reason(entries)
     for what in ("captions", "percentages"):
         if n := report.get(f"{what}_elsewhere"):
-            text += f"\n  {counted(n, 'line')} of {what} for splits without pictures not asked for"
+            text += f"\n  {counted(n, 'line')} of {what} of splits without pictures ignored"
     if differs := report.get("percent_differs"):
         were = "was" if differs == 1 else "were"
         text += f"\n  {counted(differs, 'row')} {were} published with percentages that the mask "

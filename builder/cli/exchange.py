@@ -21,7 +21,11 @@ class SumType(click.ParamType):  # type: ignore[type-arg]
             return value
         name, _, sum_ = str(value).rpartition("=")
         if not name:
-            self.fail(f"{value!r} is not NAME=MD5, such as train.zip=95cd5c…", param, ctx)
+            self.fail(
+                f"{value!r} is not NAME=MD5; expected for example train.zip=95cd5c…",
+                param,
+                ctx,
+            )
         return name, sum_
 
 
@@ -35,7 +39,11 @@ class StreamType(click.ParamType):  # type: ignore[type-arg]
             return value
         official, _, own = str(value).partition("=")
         if not own:
-            self.fail(f"{value!r} is not OFFICIAL=OURS, such as text_qwen3-4b=full", param, ctx)
+            self.fail(
+                f"{value!r} is not OFFICIAL=OURS; expected for example text_qwen3-4b=full",
+                param,
+                ctx,
+            )
         return official, own
 
 
@@ -74,18 +82,18 @@ def import_(
     run: str,
     **options: Any,
 ) -> None:
-    """Bring in the official release, or a Parquet release of aras.
+    """Import the official release, or a Parquet release of aras.
 
     SOURCE is a zip (read in place, never unpacked), a folder of the official layout, a folder
-    that holds the zips, a captions.csv, or a release directory. Where there is no dataset.toml
-    yet, one is written with these sources; where there is one, its [import] section says what is
-    imported, and no SOURCE need be given.
+    that holds the zips, a captions.csv, or a release directory. Without a dataset.toml, the command
+    writes one with these sources; otherwise its [import] section names the sources, and no SOURCE
+    is needed.
 
-    Zips are first checked against the md5 that you give, that an MD5SUMS beside them gives, or
-    that the official record gives. Every row is then accounted for: rows in = rows out +
-    rejects. What is not whole is listed with the reason in reports/import-rejects.csv, entries
-    that are no row in reports/import-set-aside.csv, and percentages that the masks do not have
-    in reports/import-percent.csv.
+    Zips are first checked against the md5 that you give, an MD5SUMS beside them, or the official
+    record. Every row is then accounted for: rows in = rows out + rejects. The reports list what
+    is missing: reports/import-rejects.csv every reject with its reason,
+    reports/import-set-aside.csv entries outside every row, and reports/import-percent.csv
+    percentages that differ from those of the mask.
 
     \b
       aras -C aras400k import official/            # the four zips that aras fetch left there
@@ -113,8 +121,8 @@ def import_(
     elif not there:
         raise ArasError(
             f"{directory / FILE}: no such recipe, and no SOURCE is given; `aras import SOURCE…` "
-            "writes one that imports zips, a folder or a release, or name its directory with "
-            "`aras -C DIR import`"
+            "writes a recipe that imports zips, a folder or a release; `aras -C DIR import` uses "
+            "the recipe of another directory"
         )
     run_command(directory, lambda project: [project.imports()], **options)
 
@@ -127,8 +135,8 @@ def _write_recipe(
     *,
     dry_run: bool = False,
 ) -> None:
-    """Write a recipe that imports ``sources``; raises ArasError when another one is there, and
-    for sources that cannot be imported: then nothing stays behind."""
+    """Write a recipe that imports ``sources``. Raises ArasError beside another recipe, and for
+    sources that cannot be imported: then nothing is left behind."""
     from builder.core.errors import ArasError
     from builder.core.files import remove
     from builder.official.import_release import is_release
@@ -139,10 +147,10 @@ def _write_recipe(
     if (directory / recipe.FILE).exists():
         there = recipe.load(directory).imports
         if (there.sources, there.md5, there.run) != (list(sources), md5, run):
-            wanted = f"sources = {json.dumps(list(sources))}"
+            setting = f"sources = {json.dumps(list(sources))}"
             raise ArasError(
-                f"{directory / recipe.FILE}: is there and does not import this; write {wanted} in "
-                "its [import] section and run `aras import`, or use another directory"
+                f"{directory / recipe.FILE}: already exists and does not import this; write "
+                f"{setting} in its [import] section and run `aras import`, or use another directory"
             )
         return
     paths = [(directory / source).resolve() for source in sources]
@@ -163,9 +171,9 @@ def _write_recipe(
             remove(created)
         raise
     if not dry_run:
-        say(f"{path}: written; it names what is imported")
+        say(f"{path}: written, with these sources")
     if not captions:
-        say("no captions.csv inside, beside or above the sources: pictures and masks alone")
+        say("no captions.csv inside, beside or above the sources: only pictures and masks come in")
 
 
 @click.command()

@@ -31,8 +31,8 @@ def print_plan(steps: "Sequence[StepPreview]", as_json: bool) -> None:
 def print_balance(
     directory: Path, engine: str | None, workers: int | None, *, as_json: bool
 ) -> None:
-    """The balance plan of a project, what is still to be drawn, and what that costs by the rate
-    that was measured with the same generator, settings, device and workers."""
+    """Print the balance plan of a project, the rows still to draw, and their cost by the rate that
+    was measured with the same generator, settings, device and workers."""
     from builder.pipeline.preview import Cost, drawing_cost, preview
     from builder.pipeline.project import Project
 
@@ -46,7 +46,7 @@ def print_balance(
     refused = plan is not None and not plan.feasible and not project.recipe.generator.nearest
     if as_json:
         summary = {} if plan is None else {**plan.summary().as_json(), "refused": refused}
-        told = {
+        costs = {
             "rows_to_draw": cost.rows,
             "tiles_per_second": cost.rate,
             "hours": cost.hours,
@@ -55,10 +55,10 @@ def print_balance(
             "cpu_hours": cost.processor_hours if cost.device == "cpu" else None,
         }
         lines = [step.as_json() for step in steps]
-        print_json({"kind": "balance", **summary, "steps": lines, **told})
+        print_json({"kind": "balance", **summary, "steps": lines, **costs})
         return
     if not asked:
-        click.echo("no synthetic rows are asked for")
+        click.echo("the recipe asks for no synthetic rows")
         return
     click.echo(plan or "tiles are drawn without layouts: there is no balance plan")
     if refused:
@@ -73,7 +73,7 @@ def print_balance(
 
 def _cost(cost: Any) -> str:
     if not cost.rows:
-        return "nothing to draw: all rows are there"
+        return "nothing to draw: all rows exist"
     if cost.hours is None:
         return f"{cost.rows:,} rows to draw; no rate measured for these settings yet"
     total = cost.processor_hours
@@ -85,7 +85,7 @@ def _cost(cost: Any) -> str:
 
 
 def duration(hours: float) -> str:
-    """Hours as a person says them: 40 seconds, 12 minutes, 3.5 hours, 4.2 days."""
+    """Hours in words: 40 seconds, 12 minutes, 3.5 hours, 4.2 days."""
     for unit, size in (("days", 24.0), ("hours", 1.0), ("minutes", 1 / 60)):
         count = hours / size
         if count >= 2:
@@ -103,7 +103,7 @@ def run_command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Plan or run the steps that ``choose(project)`` names, telling of each as it ends."""
+    """Plan or run the steps that ``choose(project)`` names, with a line for each when it ends."""
     from builder.pipeline.preview import preview
     from builder.pipeline.project import Project
     from builder.pipeline.run import run_steps
@@ -115,17 +115,21 @@ def run_command(
         return
     hear = None if as_json else lambda summary: say(describe(summary))
     try:
-        told = run_steps(project, steps, project.engine(engine, workers), part, hear)
+        summaries = run_steps(project, steps, project.engine(engine, workers), part, hear)
     except WorkFailed as error:
         if as_json and error.summaries:
             print_steps(error.summaries)
         raise
     if as_json:
-        print_steps(told)
+        print_steps(summaries)
 
 
-def print_steps(told: Sequence[dict[str, Any]]) -> None:
-    print_json(told[0] if len(told) == 1 else {"kind": "steps", "steps": list(told)})
+def print_steps(summaries: Sequence[dict[str, Any]]) -> None:
+    """One summary as it is, several as a list."""
+    if len(summaries) == 1:
+        print_json(summaries[0])
+    else:
+        print_json({"kind": "steps", "steps": list(summaries)})
 
 
 @click.command()
@@ -152,12 +156,12 @@ def tiles(directory: Path, /, **options: Any) -> None:
 def generate(directory: Path, /, **options: Any) -> None:
     """Choose layouts by the balance plan and draw synthetic tiles on them.
 
-    Needs a trained generator (`aras train generator`). Layouts are those of train tiles, drawn
-    so that their classes meet `balance` in [generator]; the noise of a row depends on the run
-    seed and its id alone, so the same recipe gives the same bytes on any engine. The dry run
-    shows the plan: class shares before and after, how diverse the layouts are, what is still to
-    be drawn, and the time and GPU-hours (CPU-hours) by the rate of the last run with the same
-    generator, settings, device and workers.
+    Needs a trained generator (`aras train generator`). Layouts come from train tiles, chosen so
+    that their classes meet `balance` in [generator]; the noise of a row depends only on the run
+    seed and its id, so the same recipe gives the same bytes on any engine. The dry run shows the
+    plan: class shares before and after, the effective number of layouts, the rows still to draw,
+    and the time and GPU-hours (CPU-hours) by the rate of the last run with the same generator,
+    settings, device and workers.
     """
     if options["dry_run"]:
         how = options["engine"], options["workers"]
@@ -170,7 +174,7 @@ def generate(directory: Path, /, **options: Any) -> None:
 @stage_options
 @click.pass_obj
 def segment(directory: Path, /, **options: Any) -> None:
-    """Judge every tile: its pixels, its mask, how real it looks, what it repeats.
+    """Judge every tile: its pixels, its mask, its realism, its duplicates.
 
     Sharpness, contrast, cloudiness and blankness; agreement of the segmenter with the mask; realism
     and copies of train tiles in the segmenter's features; duplicates and near-duplicates over all
@@ -208,8 +212,8 @@ def caption(
 ) -> None:
     """Caption every tile in the streams of the recipe, or only in STREAMS.
 
-    A row that failed carries its error, and is the only one tried again by the next run. The dry
-    run estimates what a server will be asked, and its cost where the recipe names a price.
+    A failed row carries its error; the next run tries only failed rows again. The dry run
+    estimates the requests to a server, and their cost where the recipe names a price.
 
     \b
       aras caption
@@ -234,7 +238,7 @@ def caption(
 
 
 def peak_memory() -> dict[str, int]:
-    """Largest resident sets so far, MB: of this process and of the largest of its children."""
+    """Peak resident memory so far, MB: of this process and of its largest child."""
     unit = 1 if sys.platform == "darwin" else 1024
     sizes = {"main": resource.RUSAGE_SELF, "worker": resource.RUSAGE_CHILDREN}
     return {name: resource.getrusage(who).ru_maxrss * unit // 10**6 for name, who in sizes.items()}
@@ -246,11 +250,11 @@ def peak_memory() -> dict[str, int]:
 def build(
     directory: Path, /, engine: str | None, workers: int | None, dry_run: bool, as_json: bool
 ) -> None:
-    """Make everything that is stale, from input files to a checked release.
+    """Make everything that is out of date, from input files to a checked release.
 
     Runs tiles, split, both trainings, generate, segment, every caption stream, package and
-    check. Interrupt it at any time and run it again: finished shards and checkpoints are kept.
-    To share the work among the jobs of a Slurm array, run the stages one by one with --part: a
+    check. You can stop it at any time; run it again to continue: finished shards and checkpoints
+    are kept. To share the work among the jobs of a Slurm array, run each stage with --part: a
     step that looks at all shards (split, duplicates, realism, memorisation) waits for the other
     parts, and the same command without --part then makes it.
 
@@ -270,14 +274,15 @@ def build(
         return
     started = time.monotonic()
     try:
-        told = build_all(project, project.engine(engine, workers), as_json)
+        summaries = build_all(project, project.engine(engine, workers), as_json)
     except WorkFailed as error:
         if as_json and error.summaries:
             print_json({"kind": "build", "steps": error.summaries})
         raise
     seconds, memory = round(time.monotonic() - started, 1), peak_memory()
     if as_json:
-        print_json({"kind": "build", "steps": told, "seconds": seconds, "peak_memory_mb": memory})
+        figures = {"seconds": seconds, "peak_memory_mb": memory}
+        print_json({"kind": "build", "steps": summaries, **figures})
     else:
         say(
             f"done in {seconds} s; peak memory {memory['main']} MB, largest worker "

@@ -36,7 +36,7 @@ def init(directory: Path, target: Path) -> None:
 def demo(directory: Path, target: Path, as_json: bool) -> None:
     """Build a small complete dataset in DIR on the CPU, offline.
 
-    Writes a made-up scene in the shape of the real products, then runs everything: tiles, split,
+    Writes an invented scene in the shape of the real products, then runs everything: tiles, split,
     both trainings, generate, segment, caption, package, check. Ends by loading the release as a
     user would. DIR is demo unless given. Run it again to see that nothing is left to do.
     """
@@ -46,15 +46,15 @@ def demo(directory: Path, target: Path, as_json: bool) -> None:
     from builder.pipeline.project import Project
 
     folder = directory / target
-    say("demo: a made-up scene of two composites and two maps (no place on Earth)")
+    say("demo: an invented scene of two composites and two maps (not a place on Earth)")
     if not (folder / "dataset.toml").exists():
         recipe.write(folder, demo=True)
     make_scene(folder / "inputs")
     project = Project(folder)
-    told = build_all(project, project.engine(), as_json)
-    shown = show_release(Path(told[-1]["release"]))
+    summaries = build_all(project, project.engine(), as_json)
+    shown = show_release(Path(summaries[-1]["release"]))
     if as_json:
-        print_json({"kind": "build", "steps": told})
+        print_json({"kind": "build", "steps": summaries})
     else:
         click.echo(shown)
 

@@ -98,8 +98,8 @@ def _describe(leakage: "SplitLeakage") -> str:
         value = "–" if share is None else f"{100 * share:.1f} %"
         what = "touch a train tile" if km == "0" else f"have a train tile within {km} km"
         lines.append(f"  {value:>8} of test tiles {what}")
-    for pair, value in leakage.smallest_distance_km.items():
-        lines.append(f"  smallest distance {pair}: {'–' if value is None else f'{value} km'}")
+    for pair, distance in leakage.smallest_distance_km.items():
+        lines.append(f"  smallest distance {pair}: {'–' if distance is None else f'{distance} km'}")
     blocks = leakage.blocks_in_several_splits
     lines.append(f"  blocks in several splits: {'–' if blocks is None else blocks}")
     for name, part in leakage.splits.items():

@@ -33,7 +33,7 @@ def test_it_shows_shares_and_that_all_rows_are_there(directory: Path) -> None:
     told = dry_run(directory)
     assert told.splitlines()[0].split() == ["class", "natural", "target", "planned", "short"]
     assert "target natural is met" in told
-    assert told.splitlines()[-1] == "nothing to draw: all rows are there"
+    assert told.splitlines()[-1] == "nothing to draw: all rows exist"
 
 
 def forget_one_shard(directory: Path) -> None:

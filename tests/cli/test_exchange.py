@@ -113,7 +113,7 @@ def test_a_dry_run_says_what_would_be_made_and_leaves_nothing(zips: Path, tmp_pa
 def test_without_recipe_and_source_the_way_in_is_named(tmp_path: Path) -> None:
     result = aras(tmp_path, "import")
     assert result.exit_code == 2
-    assert "`aras import SOURCE…` writes one" in result.stderr
+    assert "`aras import SOURCE…` writes a recipe" in result.stderr
 
 
 def test_the_same_command_goes_on_and_another_is_refused(zips: Path, tmp_path: Path) -> None:

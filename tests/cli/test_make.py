@@ -317,7 +317,7 @@ def test_json_is_one_object_and_all_of_stdout(directory: Path) -> None:
 def test_a_part_that_is_none_is_a_usage_error(directory: Path, part: str) -> None:
     found = CliRunner().invoke(cli, ["-C", str(directory), "tiles", "--part", part])
     assert found.exit_code == 2
-    assert f"{part!r} is not i/n with 1 ≤ i ≤ n, such as 2/8" in found.stderr
+    assert f"{part!r} is not a part; expected i/n with 1 ≤ i ≤ n, for example 2/8" in found.stderr
 
 
 def test_build_has_no_part_and_says_how_to_share_its_work(directory: Path) -> None:

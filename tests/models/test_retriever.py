@@ -257,7 +257,7 @@ def test_the_command_trains_once_and_the_benchmark_reads_it(project, tmp_path, m
     for trained_now in (True, False):
         result = CliRunner().invoke(cli, ["-C", str(copy), "train", "retriever"])
         assert result.exit_code == 0, result.output
-        assert ("trained already" in result.output) != trained_now
+        assert ("already trained" in result.output) != trained_now
     result = CliRunner().invoke(
         cli,
         [
