@@ -103,5 +103,5 @@ def test_a_path_within_another_is_not_replaced_in_it() -> None:
 
 
 def test_a_text_that_holds_a_flat_name_already_is_refused() -> None:
-    with pytest.raises(ArasError, match=r"README\.md: holds 'a-b\.csv', which a/b\.csv is called"):
+    with pytest.raises(ArasError, match=r"README\.md: holds 'a-b\.csv', the name of a/b\.csv"):
         flat_text("README.md", "See a-b.csv and [this](a/b.csv).", ["a/b.csv"])
