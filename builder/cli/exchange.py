@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from builder.cli.common import json_option, print_json, say, stage_options
-from builder.release.exports.formats import FORMATS, Options
-from builder.release.exports.formats import export as export_release
+from builder.release.exports import FORMATS, Options
+from builder.release.exports import export as export_release
 
 
 class SumType(click.ParamType):  # type: ignore[type-arg]

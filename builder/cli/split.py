@@ -64,7 +64,7 @@ def report(
 
     from builder.core.manifest import read_manifest
     from builder.land.grid import PER_DEGREE
-    from builder.release.read import real_rows
+    from builder.release.rows import real_rows
     from builder.tiles import split_report, subsets
 
     release = directory / release

@@ -25,7 +25,7 @@ from builder.land.pictures import decode_mask, decode_png
 from builder.models import segmenter
 from builder.models.data import Tiles
 from builder.models.segmenter import Settings
-from builder.release.read import metadata
+from builder.release.rows import metadata
 from builder.retrieval import gallery, intervals, metrics
 from builder.retrieval.ranks import Floats, Ints
 from builder.retrieval.result import Checks

@@ -18,7 +18,7 @@ from builder.core.seeds import seed as seed_of
 from builder.land.classes import CLASSES
 from builder.land.columns import KINDS, SPLITS
 from builder.land.pictures import per_class
-from builder.release.read import metadata
+from builder.release.rows import metadata
 from builder.retrieval.ranks import Floats, Ints
 from builder.retrieval.result import libraries
 from builder.synthesis import balance, maxent

@@ -20,7 +20,7 @@ from builder.core.manifest import SUMS, Manifest, Part, read_manifest, write_man
 from builder.publish.cards import is_card
 from builder.publish.release import File, Release, read_release
 from builder.publish.targets import Render
-from builder.release.flat import flat_name, flat_texts
+from builder.release.card import flat_name, flat_texts
 
 MAIN, SYNTHETIC = "main", "synthetic"
 """The two roles a record can have; a release that fits has the main one alone."""

@@ -20,7 +20,7 @@ from builder.core.manifest import MANIFEST, ChangelogEntry, Manifest, SplitFiles
 from builder.core.progress import bar
 from builder.land.columns import BLOB_DIGESTS, KINDS, SPLITS
 from builder.release.changes import Changes, parse_version
-from builder.release.read import opened
+from builder.release.rows import opened
 
 Hashes = npt.NDArray[np.uint64]
 

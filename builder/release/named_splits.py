@@ -7,7 +7,7 @@ from builder.core.manifest import SubsetFile, read_manifest
 from builder.land.columns import SPLITS
 from builder.official.import_release import ImportRelease
 from builder.pipeline.inputs import Inputs
-from builder.release.read import real_rows
+from builder.release.rows import real_rows
 from builder.steps.stage import shards
 from builder.tiles import subsets
 from builder.tiles.subsets import Rows

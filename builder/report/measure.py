@@ -8,7 +8,7 @@ from builder.core.manifest import Clusters, EncoderRecord, Record, read_manifest
 from builder.core.store import Store
 from builder.land.columns import KINDS
 from builder.models.encoders import INCEPTION_DIGEST
-from builder.release.read import opened
+from builder.release.rows import opened
 from builder.report import streams as image_figures
 from builder.report.distances import Distances, distances, features_of, has_column
 from builder.report.streams import (

@@ -17,7 +17,7 @@ from builder.land.classes import CLASSES
 from builder.land.columns import KINDS
 from builder.land.pictures import per_class
 from builder.land.score_columns import scores_of, shown_in
-from builder.release.read import metadata
+from builder.release.rows import metadata
 from builder.scores.leakage import (
     NullGrounding,
     SourceLeak,

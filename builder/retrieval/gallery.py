@@ -15,7 +15,7 @@ from builder.core.manifest import read_manifest
 from builder.land.columns import KINDS, SPLITS
 from builder.land.pictures import image_bytes, per_class
 from builder.release.configs import CAPTION_ID
-from builder.release.read import metadata, opened
+from builder.release.rows import metadata, opened
 from builder.retrieval.ranks import Floats, Ints
 from builder.retrieval.result import Checks, ReleaseFacts, RuleCount
 

@@ -6,15 +6,7 @@ from pathlib import Path
 from builder.core.document import Document, table
 from builder.core.figures import BLUE, GREEN, ORANGE, Point, draw_points, legend, panels, save
 from builder.core.files import write_text
-from builder.retrieval.result import (
-    WAYS,
-    Checks,
-    Classes,
-    Comparison,
-    Evaluation,
-    Result,
-    Scores,
-)
+from builder.retrieval.result import WAYS, Checks, Classes, Comparison, Evaluation, Result, Scores
 
 KS = ("R@1", "R@5", "R@10")
 ARROWS = {"t2i": "t→i", "i2t": "i→t"}

@@ -16,9 +16,9 @@ from builder.core.errors import ArasError
 from builder.core.files import read_json, sha256_file, write_json
 from builder.core.store import Store
 from builder.models import autoencoder, data, generator, segmenter
-from builder.models.codec import LatentCodec, PixelCodec, load_autoencoder
 from builder.models.generator_settings import DRAWING
 from builder.models.record import require
+from builder.models.unet import LatentCodec, PixelCodec, load_autoencoder
 from tests.makers.products import land
 from tests.makers.tiles import make_store
 

@@ -11,8 +11,8 @@ from builder.core.errors import ArasError
 from builder.models import generator, training
 from builder.models.autoencoder import Settings as AutoencoderSettings
 from builder.models.autoencoder import build as build_autoencoder
-from builder.models.codec import Codec, LatentCodec, PixelCodec
 from builder.models.drawing import TOLERANCE, Generator, Sampling, sample
+from builder.models.unet import Codec, LatentCodec, PixelCodec
 from tests.makers.products import land
 
 TINY = generator.Settings(widths=(8, 16), crop=16)

@@ -12,12 +12,7 @@ from builder.publish.release import File
 from builder.publish.zenodo_client import PRODUCTION, SANDBOX
 from builder.publish.zenodo_plan import Limits, Record
 from builder.publish.zenodo_steps import ZenodoJournal, concept_beside, kind_of
-from builder.release.published import (
-    Publication,
-    publications,
-    published_path,
-    record_publication,
-)
+from builder.release.published import Publication, publications, published_path, record_publication
 
 SHARD = File("real/a.parquet", 3, "00", "11", b"abc")
 

@@ -15,9 +15,8 @@ import yaml
 
 from builder.core.manifest import CONFIGS, read_manifest
 from builder.publish.zenodo_plan import KIND, Limits, foreseen, read_flat, record_files
-from builder.release.card import write_cards
+from builder.release.card import flat_name, write_cards
 from builder.release.check import violations
-from builder.release.flat import flat_name
 from tests.loopback.zenodo import LoopbackZenodo
 from tests.makers.project import built_project
 from tests.makers.zenodo_publisher import TOKEN, Publisher, assert_nothing_sent_twice

@@ -17,7 +17,7 @@ from builder.publish.zenodo_plan import (
     read_flat,
     record_files,
 )
-from builder.release.flat import flat_name
+from builder.release.card import flat_name
 from tests.makers.zenodo_release import METADATA, SHARDS, make_release, write_cards
 
 

@@ -15,9 +15,8 @@ from builder.core.errors import ArasError
 from builder.core.files import sha256_file
 from builder.core.manifest import UNLISTED, listed_files, read_manifest
 from builder.pipeline.project import Project
-from builder.release.card import write_cards
+from builder.release.card import flat_name, flat_text, flat_texts, folder_text, write_cards
 from builder.release.check import violations
-from builder.release.flat import flat_name, flat_text, flat_texts, folder_text
 from tests.makers.damage import copy_of
 
 HOW_TO = Path(__file__).parents[2] / "docs/how-to/publish-to-zenodo.md"

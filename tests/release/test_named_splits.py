@@ -10,7 +10,7 @@ import pytest
 
 from builder.core.manifest import read_manifest
 from builder.release.check import violations
-from builder.release.read import real_rows
+from builder.release.rows import real_rows
 from builder.tiles import subsets
 from builder.tiles.split import block_names
 from tests.makers.official import Layout, official, release

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from builder.core.manifest import read_manifest
 from builder.release.check import violations
-from builder.release.read import metadata
+from builder.release.rows import metadata
 from tests.makers.official import official, release
 
 

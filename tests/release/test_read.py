@@ -6,7 +6,7 @@ import pytest
 
 from builder.core.errors import ArasError
 from builder.core.manifest import read_manifest
-from builder.release.read import real_rows
+from builder.release.rows import real_rows
 from builder.report.measure import images_of
 from builder.retrieval.gallery import pictures
 from tests.makers.bench_release import bench_release

@@ -18,8 +18,8 @@ from builder.land.columns import KINDS, SPLITS
 from builder.land.pictures import decode_mask, encode_png
 from builder.official.names import ERROR, GROUPS, HEADER, STREAMS, stem_of
 from builder.official.streams import Column, write_sidecar
-from builder.release.exports.formats import Options, Written
-from builder.release.read import opened
+from builder.release.exports import Options, Written
+from builder.release.rows import opened
 
 TOP = "ARAS400k"
 """Folder at the top of the official zips."""

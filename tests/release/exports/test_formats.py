@@ -9,11 +9,11 @@ from click.testing import CliRunner
 from builder.cli import cli
 from builder.core.manifest import read_manifest
 from builder.pipeline.project import Project
-from builder.release.exports.formats import FORMATS, Format, Options, export
+from builder.release.exports import FORMATS, Format, Options, export
 
 TOY = '''
-from builder.release.exports.formats import Written
-from builder.release.read import metadata
+from builder.release.exports import Written
+from builder.release.rows import metadata
 
 
 def write(release, folder, options):

@@ -19,7 +19,7 @@ from builder.core.manifest import read_manifest
 from builder.land.classes import CLASSES, PALETTE
 from builder.official.names import HEADER, STREAMS
 from builder.pipeline.project import Project
-from builder.release.exports.formats import Exported, Options, export
+from builder.release.exports import Exported, Options, export
 from tests.makers.official import Layout, official, release
 
 CARRIED = (
