@@ -23,7 +23,7 @@ from builder.land.columns import CAPTION, STREAM_PREFIX
 from builder.land.pictures import decode_mask, image_bytes, per_class
 from builder.land.prompts import Request
 from builder.steps.plan import Plan
-from builder.steps.stage import Made, Maker, Stage, setting
+from builder.steps.stage import Maker, Output, Stage, setting
 
 SHOWN_ERRORS = 5
 """Most different errors of rows that a summary shows."""
@@ -108,13 +108,13 @@ class Caption(Stage):
     def open(self, store: Store, survey: Any) -> Maker:
         backend = load_backend(self.stream, self.backend, self.ask, self.running)
 
-        def make(table: pa.Table) -> Made:
+        def make(table: pa.Table) -> Output:
             with _naming(self.stream):
                 return self._caption(table, backend)
 
         return make
 
-    def _caption(self, table: pa.Table, backend: Backend) -> Made:
+    def _caption(self, table: pa.Table, backend: Backend) -> Output:
         column = self.adds[0]
         cells, todo = self._todo(table)
         requests = dict(zip(todo, self._requests(table, todo), strict=True))
@@ -135,7 +135,7 @@ class Caption(Stage):
         failed = sum(cell["error"] is not None for cell in cells)
         table = pa.table({column: pa.array(cells, CAPTION)})
         counts = Counter({"captions": len(cells) - failed, "failed": failed}) + counts
-        return Made(table, {"captions": 0, "failed": 0, **counts}, failed)
+        return Output(table, {"captions": 0, "failed": 0, **counts}, failed)
 
     def _todo(self, table: pa.Table) -> tuple[list[Any], list[int]]:
         """The earlier cells (None without), and the rows that have no caption yet."""

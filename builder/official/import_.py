@@ -28,7 +28,7 @@ from builder.official.names import GROUPS, OFFICIAL_MD5, Place, Refused, place, 
 from builder.official.pictures import check_image, colour_table, mask_ids
 from builder.official.sources import MOST_PICTURE, Source, find_sources, read_file
 from builder.official.streams import PUBLISHED, UNKNOWN, Column, caption_columns, cell
-from builder.steps.stage import Made, Maker, Stage, Unit, refuse_beside, setting
+from builder.steps.stage import Maker, Output, Stage, Unit, refuse_beside, setting
 
 REJECTS = ".rejects"
 """Folder beside the shards: the rows that each of them rejected."""
@@ -182,7 +182,7 @@ class _Reader:
         return image, encode_png(ids), classes.count_pixels(ids)
 
 
-def _make(stage: Import, reader: _Reader, shard: str, rejects: Path) -> Made:
+def _make(stage: Import, reader: _Reader, shard: str, rejects: Path) -> Output:
     """Rows of one shard; broken ones go to ``rejects``, which is written first."""
     kept: list[Line] = []
     pictures: list[tuple[bytes, bytes, npt.NDArray[np.int64]]] = []
@@ -211,7 +211,7 @@ def _make(stage: Import, reader: _Reader, shard: str, rejects: Path) -> Made:
         "caption_errors": sum(error is not None for error in failed),
         "percent_differs": len(kept) - columns["percent_published"].null_count,
     }
-    return Made(pa.table(columns), counts)
+    return Output(pa.table(columns), counts)
 
 
 def _pictures(stage: Import, lines: Sequence[Line], pictures: Sequence[Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from builder.core.manifest import MANIFEST, Account, ImportReport, Manifest, rea
 from builder.core.progress import bar
 from builder.core.store import Store
 from builder.land.columns import BLOB_DIGESTS, CAPTION, COLUMNS, KINDS, STREAM_PREFIX, arrow_type
-from builder.steps.stage import Made, Maker, Stage, Unit, refuse_beside, setting
+from builder.steps.stage import Maker, Output, Stage, Unit, refuse_beside, setting
 
 MISSING = "the imported release has no caption of this stream"
 _OWN = ("kind", "captions", "caption_scores", *BLOB_DIGESTS)
@@ -84,7 +84,7 @@ class ImportRelease(Stage):
     def open(self, store: Store, survey: Any) -> Maker:
         return self._make
 
-    def _make(self, payload: tuple[str, int, int]) -> Made:
+    def _make(self, payload: tuple[str, int, int]) -> Output:
         name, first, last = payload
         with pq.ParquetFile(self.release / name) as file:
             table = file.read_row_groups(range(first, last))
@@ -106,7 +106,7 @@ class ImportRelease(Stage):
             plain = [{field.name: cell.get(field.name) for field in CAPTION} for cell in cells]
             columns[STREAM_PREFIX + stream] = pa.array(plain, CAPTION)
         errors = sum(cell["error"] is not None for row in captions for cell in row.values())
-        return Made(pa.table(columns), {"kept": rows, "caption_errors": errors})
+        return Output(pa.table(columns), {"kept": rows, "caption_errors": errors})
 
     def report(self, store: Store) -> dict[str, Any]:
         """Account for every row. Raises ArasError when rows in are not rows out."""

@@ -61,7 +61,7 @@ def _run_once(
             for stage, shard in (name.split("/") for name in done.corrupt):
                 if _makes(steps, stage):
                     raise CorruptShard(stage, shard, "found on reading")
-            summary = done.as_dict()
+            summary = done.as_json()
             if step.gpus:
                 summary["setup"] = asdict(setup_of(step, engine))
         summaries.append(summary)

@@ -19,7 +19,7 @@ from builder.core.errors import ArasError
 from builder.core.store import Store
 from builder.land.columns import KINDS, SPLITS
 from builder.models.neighbours import hamming
-from builder.steps.stage import Made, Maker, Scan, Stage
+from builder.steps.stage import Maker, Output, Scan, Stage
 
 U64 = npt.NDArray[np.uint64]
 U8 = npt.NDArray[np.uint8]
@@ -210,7 +210,7 @@ class Duplicates(Stage):
         return lambda table: _look_up(table, survey)
 
 
-def _look_up(table: pa.Table, clusters: Clusters) -> Made:
+def _look_up(table: pa.Table, clusters: Clusters) -> Output:
     ids = table.column("id").to_pylist()
     columns = {
         "duplicate_cluster": pa.array([clusters.exact.get(row) for row in ids], pa.string()),
@@ -224,4 +224,4 @@ def _look_up(table: pa.Table, clusters: Clusters) -> Made:
         "near": near,
         "repeats_held_out": sum(columns["repeats_held_out"].to_pylist()),
     }
-    return Made(pa.table(columns), counts)
+    return Output(pa.table(columns), counts)

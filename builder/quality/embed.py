@@ -11,7 +11,7 @@ from builder.core.store import Store
 from builder.land.columns import SPLITS, STREAM_PREFIX, VECTORS
 from builder.land.pictures import decode_png, image_bytes
 from builder.models.weights import Weights
-from builder.steps.stage import Made, Maker, Stage, setting
+from builder.steps.stage import Maker, Output, Stage, setting
 
 COLUMNS = {"clip": "image_vector", "features": "embedding"}
 """What the vectors are for → the working column that holds them."""
@@ -50,7 +50,7 @@ class Embed(Stage):
         dual = clip.pretrained(self.model)
         dual.model.to(training.device()).eval()
 
-        def make(table: pa.Table) -> Made:
+        def make(table: pa.Table) -> Output:
             rows = table.select(["id", "split"]).to_pylist()
             texts = {name: table.column(STREAM_PREFIX + name).to_pylist() for name in self.streams}
             images = image_bytes(table.column("image"))
@@ -66,7 +66,7 @@ class Embed(Stage):
                     vectors += [(name, dual.text(text)) for name, text in captions.items() if text]
                     vectors_of_rows.append([{"stream": name, "vector": v} for name, v in vectors])
             count = sum(len(cell or ()) for cell in vectors_of_rows)
-            return Made(
+            return Output(
                 pa.table({"vectors": pa.array(vectors_of_rows, VECTORS)}), {"vectors": count}
             )
 
@@ -103,7 +103,7 @@ class Encode(Stage):
         else:
             encode = encoders.vision(self.weights)
 
-        def make(table: pa.Table) -> Made:
+        def make(table: pa.Table) -> Output:
             names = table.column("id").to_pylist()
             data = image_bytes(table.column("image"))
             vectors: list[Any] = []
@@ -111,7 +111,7 @@ class Encode(Stage):
                 part = slice(start, start + self.batch)
                 pictures = zip(data[part], names[part], strict=True)
                 vectors += list(encode([decode_png(image, name) for image, name in pictures]))
-            return Made(pa.table({self.adds[0]: pa.array(vectors, pa.list_(pa.float32()))}))
+            return Output(pa.table({self.adds[0]: pa.array(vectors, pa.list_(pa.float32()))}))
 
         return make
 

@@ -20,7 +20,7 @@ from builder.land.columns import SPLITS
 from builder.land.pictures import decode_png, image_bytes
 from builder.models.neighbours import matrix, nearest, nearest_hash, perceptual_hash
 from builder.models.record import require
-from builder.steps.stage import Made, Maker, Scan, Stage, setting
+from builder.steps.stage import Maker, Output, Scan, Stage, setting
 
 TRAIN, TEST = SPLITS.index("train"), SPLITS.index("test")
 SYMMETRIES = 8
@@ -63,7 +63,7 @@ class Turned(Stage):
 
         model = segmenter.load(self.model)
 
-        def make(table: pa.Table) -> Made:
+        def make(table: pa.Table) -> Output:
             ids = table.column("id").to_pylist()
             wanted = [True] * len(ids)
             if self.kind == "real":
@@ -79,7 +79,7 @@ class Turned(Stage):
                 "turned_features": pa.array(features, pa.list_(pa.float32())),
                 "turned_hashes": pa.array(hashes, pa.list_(pa.uint64())),
             }
-            return Made(pa.table(columns))
+            return Output(pa.table(columns))
 
         return make
 
@@ -148,7 +148,7 @@ class Memorize(Stage):
         return Gallery(ids, gallery, np.concatenate(hashes), usual)
 
     def open(self, store: Store, survey: Gallery) -> Maker:
-        def make(table: pa.Table) -> Made:
+        def make(table: pa.Table) -> Output:
             places, gap = _nearest(table, survey.features)
             ratio = gap / survey.usual
             alike, bits = _nearest_hash(table, survey.hashes)
@@ -159,7 +159,7 @@ class Memorize(Stage):
                 "nearest_real_ratio": pa.array(ratio, pa.float32()),
                 "copy": pa.array(by_ratio | by_hash),
             }
-            return Made(pa.table(columns), {"copies": int((by_ratio | by_hash).sum())})
+            return Output(pa.table(columns), {"copies": int((by_ratio | by_hash).sum())})
 
         return make
 

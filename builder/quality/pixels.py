@@ -12,7 +12,7 @@ from builder.core.store import Store
 from builder.land.pictures import decode_png, image_bytes
 from builder.models.neighbours import perceptual_hash
 from builder.quality.duplicates import pixel_digest, thumbnail
-from builder.steps.stage import Made, Maker, Stage
+from builder.steps.stage import Maker, Output, Stage
 
 LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue (ITU-R BT.601)."""
@@ -98,7 +98,7 @@ class Quality(Stage):
         return _make
 
 
-def _make(table: pa.Table) -> Made:
+def _make(table: pa.Table) -> Output:
     names = table.column("id").to_pylist()
     columns: dict[str, list[Any]] = {name: [] for name in Quality.adds}
     for data, name in zip(image_bytes(table.column("image")), names, strict=True):
@@ -110,4 +110,4 @@ def _make(table: pa.Table) -> Made:
         columns["thumbnail"].append(thumbnail(image))
     kinds = {"pixel_sha256": pa.string(), "phash": pa.uint64(), "thumbnail": pa.binary()}
     arrays = {name: pa.array(some, kinds.get(name, pa.float32())) for name, some in columns.items()}
-    return Made(pa.table(arrays))
+    return Output(pa.table(arrays))

@@ -9,7 +9,7 @@ import pyarrow as pa
 from builder.core.store import Store
 from builder.land.columns import SPLITS
 from builder.models.neighbours import matrix, nearest
-from builder.steps.stage import Made, Maker, Scan, Stage
+from builder.steps.stage import Maker, Output, Scan, Stage
 
 TRAIN = SPLITS.index("train")
 
@@ -86,11 +86,11 @@ class Realism(Stage):
     def open(self, store: Store, survey: tuple[dict[str, int], Manifold | None]) -> Maker:
         numbers, manifold = survey
 
-        def make(table: pa.Table) -> Made:
+        def make(table: pa.Table) -> Output:
             if manifold is None or not table.num_rows:
-                return Made(pa.table({"realism": pa.nulls(table.num_rows, pa.float32())}))
+                return Output(pa.table({"realism": pa.nulls(table.num_rows, pa.float32())}))
             own = np.array([numbers.get(row, -1) for row in table.column("id").to_pylist()], int)
             values = manifold.realism(matrix(table.column("features")), own)
-            return Made(pa.table({"realism": pa.array(values, pa.float32())}))
+            return Output(pa.table({"realism": pa.array(values, pa.float32())}))
 
         return make

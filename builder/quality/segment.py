@@ -19,7 +19,7 @@ from builder.land.pictures import (
     image_column,
 )
 from builder.models.record import require
-from builder.steps.stage import Made, Maker, Stage, setting
+from builder.steps.stage import Maker, Output, Stage, setting
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Segment(Stage):
 
         model = segmenter.load(self.model)
 
-        def make(table: pa.Table) -> Made:
+        def make(table: pa.Table) -> Output:
             ids = table.column("id").to_pylist()
             images = image_bytes(table.column("image"))
             masks = [] if self.blanks else image_bytes(table.column(self.reference))
@@ -98,6 +98,6 @@ class Segment(Stage):
                 columns["mask"] = image_column([encode_png(mask) for mask in seen], pngs)
                 columns["gen_mask"] = pa.array(["segmenter"] * len(ids))
                 columns.update(composition_columns(counts))
-            return Made(pa.table(columns))
+            return Output(pa.table(columns))
 
         return make

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from builder.core.clusters import join, named
 from builder.core.store import Store
 from builder.land.columns import CAPTION_REPEAT, REPEAT_PREFIX, STREAM_PREFIX
-from builder.steps.stage import Made, Maker, Scan, Stage
+from builder.steps.stage import Maker, Output, Scan, Stage
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -289,12 +289,12 @@ class Repeats(Stage):
         return named(ids, near.clusters())
 
     def open(self, store: Store, survey: Any) -> Maker:
-        def make(table: pa.Table) -> Made:
+        def make(table: pa.Table) -> Output:
             clusters = [survey.get(id_) for id_ in table.column("id").to_pylist()]
             cells = pa.StructArray.from_arrays(
                 [pa.array(clusters, pa.string())], fields=list(CAPTION_REPEAT)
             )
             repeats = len(clusters) - clusters.count(None)
-            return Made(pa.table({self.adds[0]: cells}), {"repeats": repeats})
+            return Output(pa.table({self.adds[0]: cells}), {"repeats": repeats})
 
         return make

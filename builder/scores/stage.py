@@ -15,7 +15,7 @@ from builder.land.pictures import decode_mask, image_bytes, per_class
 from builder.models.neighbours import matrix
 from builder.models.weights import Weights
 from builder.quality.embed import COLUMNS
-from builder.steps.stage import Made, Maker, Stage, setting
+from builder.steps.stage import Maker, Output, Stage, setting
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Score(Stage):
         words = lexicon.load(self.lexicon)
         released = pa.schema(list(CAPTION_SCORE))
 
-        def make(table: pa.Table) -> Made:
+        def make(table: pa.Table) -> Output:
             names = table.column("id").to_pylist()
             texts = [caption["text"] for caption in table.column(self.needs[-1]).to_pylist()]
             shares = _shares(table.column("pixels"))
@@ -64,7 +64,7 @@ class Score(Stage):
                 for mask, name in zip(image_bytes(table.column("mask")), names, strict=True)
             ]
             scores = score_captions(texts, shares, masks, lexicon=words, scores=released)
-            return Made(pa.table({self.adds[0]: scores.to_struct_array().combine_chunks()}))
+            return Output(pa.table({self.adds[0]: scores.to_struct_array().combine_chunks()}))
 
         return make
 
@@ -125,7 +125,7 @@ class ClipScore(Stage):
         count, room = encoders.tokenizer(words)
         room = clip.room if clip else room
 
-        def make(table: pa.Table) -> Made:
+        def make(table: pa.Table) -> Output:
             texts = [caption["text"] for caption in table.column(self.needs[-1]).to_pylist()]
             there = np.array([text is not None for text in texts], dtype=bool)
             cosine = np.full(len(texts), np.nan)
@@ -147,6 +147,6 @@ class ClipScore(Stage):
                 [values[field.name].cast(field.type) for field in CLIP_SCORE],
                 fields=list(CLIP_SCORE),
             )
-            return Made(pa.table({self.adds[0]: column}), {"truncated": sum(map(bool, cut))})
+            return Output(pa.table({self.adds[0]: column}), {"truncated": sum(map(bool, cut))})
 
         return make

@@ -17,7 +17,7 @@ from builder.core.files import digest_of
 from builder.core.progress import bar
 from builder.core.store import CorruptShard, Store
 from builder.land.columns import KINDS, arrow_type
-from builder.steps.stage import SOURCES, Made, Maker, Stage, Unit, shards
+from builder.steps.stage import SOURCES, Maker, Output, Stage, Unit, shards
 
 Part = tuple[int, int]
 """(i, n): the i-th of n parts, from 1; the parts together are the whole."""
@@ -48,11 +48,11 @@ class Plan:
 
 @dataclass
 class Summary:
-    """What a run of a stage did; `as_dict` is what --json prints."""
+    """What a run of a stage did; `as_json` is what --json prints."""
 
     stage: str
     shards: int = 0
-    made: int = 0
+    shards_made: int = 0
     rows_made: int = 0
     rows: int = 0
     failed: dict[str, str] = field(default_factory=dict)
@@ -63,8 +63,11 @@ class Summary:
     corrupt: list[str] = field(default_factory=list)
     report: dict[str, Any] = field(default_factory=dict)
 
-    def as_dict(self) -> dict[str, Any]:
-        return {"kind": "stage", **self.__dict__, "seconds": round(self.seconds, 2)}
+    def as_json(self) -> dict[str, Any]:
+        values = {
+            "made" if key == "shards_made" else key: value for key, value in vars(self).items()
+        }
+        return {"kind": "stage", **values, "seconds": round(self.seconds, 2)}
 
 
 def plan(stage: Stage, store: Store, part: Part = (1, 1)) -> Plan:
@@ -155,7 +158,7 @@ class OpenWorker:
         return table
 
 
-def _typed(result: Made, adds: tuple[str, ...]) -> pa.Table:
+def _typed(result: Output, adds: tuple[str, ...]) -> pa.Table:
     """The added columns in their published types and order."""
     schema = pa.schema([pa.field(name, arrow_type(name)) for name in adds])
     return result.table.select(list(adds)).cast(schema)
@@ -195,7 +198,7 @@ def run(
 
 def _account(summary: Summary, task: Task, outcome: Outcome) -> None:
     if not isinstance(outcome, BaseException):
-        summary.made += 1
+        summary.shards_made += 1
         summary.rows_made += outcome
         return
     if isinstance(outcome, CorruptShard):

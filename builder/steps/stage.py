@@ -19,8 +19,8 @@ class Unit:
     inputs: str = ""
 
 
-class Made(NamedTuple):
-    """What a stage made of one unit: the new columns, counts for the summary, failed rows."""
+class Output(NamedTuple):
+    """What a stage makes of one unit: the new columns, counts for the summary, failed rows."""
 
     table: pa.Table
     counts: dict[str, int] = {}  # noqa: RUF012 - a NamedTuple default, never changed
@@ -30,8 +30,8 @@ class Made(NamedTuple):
 Scan = Callable[[Sequence[str]], Iterator[tuple[str, pa.Table]]]
 """Columns → (shard, table) of every surveyed shard, one at a time; may be called again."""
 
-Maker = Callable[[Any], Made]
-"""Payload (of a source) or table of the needed columns → what was made."""
+Maker = Callable[[Any], Output]
+"""Payload (of a source) or table of the needed columns → output."""
 
 
 def setting(default: Any) -> Any:

@@ -25,7 +25,7 @@ from builder.land.pictures import (
 from builder.models.pipeline_settings import PipelineAsk, Sources
 from builder.models.record import require
 from builder.models.step import Training
-from builder.steps.stage import Made, Maker, Stage, setting
+from builder.steps.stage import Maker, Output, Stage, setting
 
 Draw = Callable[[npt.NDArray[np.uint8], Sequence[int]], npt.NDArray[np.uint8]]
 """Layouts (n, H, W) and n seeds → tiles (n, H, W, 3)."""
@@ -140,7 +140,7 @@ class Generate(Stage):
     def open(self, store: Store, survey: Any) -> Maker:
         draw, facts = self._ours() if self.pipeline is None else self._pipeline()
 
-        def make(table: pa.Table) -> Made:
+        def make(table: pa.Table) -> Output:
             ids, seeds = table.column("id").to_pylist(), table.column("gen_seed").to_pylist()
             layouts = self._layouts(table, ids)
             spans = [slice(i, i + self.batch) for i in range(0, len(ids), self.batch)]
@@ -155,6 +155,6 @@ class Generate(Stage):
                 columns["gen_mask"] = pa.array(["layout"] * len(ids))
                 counts = np.stack([count_pixels(mask) for mask in layouts])
                 columns.update(composition_columns(counts))
-            return Made(pa.table({name: columns[name] for name in self.adds}))
+            return Output(pa.table({name: columns[name] for name in self.adds}))
 
         return make

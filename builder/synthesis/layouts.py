@@ -15,7 +15,7 @@ from builder.land.classes import CLASSES, count_pixels
 from builder.land.columns import SPLITS
 from builder.land.pictures import decode_mask, encode_png, image_bytes, image_column, per_class
 from builder.steps.plan import survey
-from builder.steps.stage import Made, Maker, Scan, Stage, Unit, spans
+from builder.steps.stage import Maker, Output, Scan, Stage, Unit, spans
 from builder.synthesis import balance, transforms
 from builder.synthesis.balance import BalancePlan
 from builder.synthesis.target import Target
@@ -126,7 +126,7 @@ class Layouts(Stage):
     def open(self, store: Store, survey: LayoutPlan) -> Maker:
         return lambda span: self._make(store, survey, span)
 
-    def _make(self, store: Store, chosen: LayoutPlan, span: tuple[int, int]) -> Made:
+    def _make(self, store: Store, chosen: LayoutPlan, span: tuple[int, int]) -> Output:
         ids, seeds, tiles, changes, masks = [], [], [], [], []
         cache: dict[str, dict[str, Mask]] = {}
         alike = 0
@@ -155,7 +155,7 @@ class Layouts(Stage):
             "gen_layout": pa.array(tiles, pa.string()),
             "gen_transform": pa.array(changes, pa.string()),
         }
-        return Made(pa.table(columns), {"repeats_that_look_alike": alike})
+        return Output(pa.table(columns), {"repeats_that_look_alike": alike})
 
 
 def _order(candidate: Candidate) -> tuple[str, str, bool, str]:
@@ -282,7 +282,7 @@ class RowsWithoutLayout(Stage):
         return spans(self.run, self.rows, self.shard_rows)
 
     def open(self, store: Store, survey: Any) -> Maker:
-        def make(span: tuple[int, int]) -> Made:
+        def make(span: tuple[int, int]) -> Output:
             ids = [f"synthetic/{self.run}/{number:07d}" for number in range(*span)]
             seeds = [seed(self.seed, row_id, "generate") for row_id in ids]
             columns = {
@@ -292,6 +292,6 @@ class RowsWithoutLayout(Stage):
                 "gen_layout": pa.nulls(len(ids), pa.string()),
                 "gen_transform": pa.nulls(len(ids), pa.string()),
             }
-            return Made(pa.table(columns))
+            return Output(pa.table(columns))
 
         return make

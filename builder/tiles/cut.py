@@ -17,7 +17,7 @@ from builder.core.store import Store
 from builder.land import classes
 from builder.land.grid import CRS_NAME, PER_DEGREE, Raster, cell_origin, lonlat, overlap
 from builder.land.pictures import COMPOSITION, Pixels, composition_columns, encode_png, image_column
-from builder.steps.stage import Made, Maker, Stage, Unit, setting
+from builder.steps.stage import Maker, Output, Stage, Unit, setting
 
 SHARD = 12
 """Patch rows of one shard: at most 12 × 46 tiles."""
@@ -143,7 +143,7 @@ def scale(dn: npt.NDArray[np.uint16], reflectance: tuple[float, float]) -> Pixel
     return table[dn]
 
 
-def cut(stage: Tiles, payload: Payload, table: Pixels) -> Made:
+def cut(stage: Tiles, payload: Payload, table: Pixels) -> Output:
     """The tiles of one shard, and how many candidates each of `REASONS` dropped.
 
     ``table`` (256,) uint8 maps WorldCover codes to class ids.
@@ -163,7 +163,7 @@ def cut(stage: Tiles, payload: Payload, table: Pixels) -> Made:
             for patch in _strip(stage, image, maps, composite, (first, last), table, counts):
                 rows.append(_row(stage, composite, origin, *patch))
     counts["kept"] = len(rows)
-    return Made(_table(rows), dict(counts))
+    return Output(_table(rows), dict(counts))
 
 
 def _strip(

@@ -17,7 +17,7 @@ from builder.land.classes import CLASSES
 from builder.land.columns import SPLITS
 from builder.land.pictures import per_class
 from builder.quality.duplicates import BITS, LOOKS, RMS, Looks
-from builder.steps.stage import Made, Maker, Scan, Stage, shards
+from builder.steps.stage import Maker, Output, Scan, Stage, shards
 
 PASSES = 20
 """Most rounds of local improvement over all blocks."""
@@ -122,7 +122,7 @@ def centres(table: pa.Table) -> Floats:
     return np.stack([table.column(n).to_numpy() for n in ("longitude", "latitude")], axis=1)
 
 
-def _look_up(table: pa.Table, chosen: dict[str, int], block: float) -> Made:
+def _look_up(table: pa.Table, chosen: dict[str, int], block: float) -> Output:
     ids = [chosen[row_id] for row_id in table.column("id").to_pylist()]
     place = centres(table)
     known = np.isfinite(place).all(axis=1)
@@ -134,7 +134,7 @@ def _look_up(table: pa.Table, chosen: dict[str, int], block: float) -> Made:
     }
     counts = {name: ids.count(i) for i, name in enumerate(SPLITS)}
     counts |= {"set_aside": ids.count(ASIDE), "repeats": ids.count(REPEATS)}
-    return Made(pa.table(columns), counts)
+    return Output(pa.table(columns), counts)
 
 
 def block_names(place: Floats, block: float) -> npt.NDArray[np.str_]:

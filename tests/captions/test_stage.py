@@ -115,7 +115,7 @@ def test_only_failed_rows_are_tried_again(store: Store, monkeypatch: pytest.Monk
     assert [i for i in range(6) if before[i] != after[i]] == [1]
     monkeypatch.setattr(Moody, "bad", frozenset())
     run(Caption(), store, Engine("serial"))
-    assert run(Caption(), store, Engine("serial")).made == 0
+    assert run(Caption(), store, Engine("serial")).shards_made == 0
 
 
 def test_a_row_without_mask_and_composition_fails_alone_and_is_scored_as_missing(

@@ -24,7 +24,7 @@ from builder.core.files import digest_of
 from builder.core.seeds import generator
 from builder.core.store import Store
 from builder.land.columns import CAPTION
-from builder.steps.stage import Made, Maker, Scan, Stage, Unit, setting
+from builder.steps.stage import Maker, Output, Scan, Stage, Unit, setting
 
 ROOT = Path(__file__).parents[2]
 BELL = "bell"
@@ -53,7 +53,7 @@ class Source(Stage):
     def open(self, store: Store, survey: Any) -> Maker:
         return lambda shard: self._make(shard, store)
 
-    def _make(self, shard: str, store: Store) -> Made:
+    def _make(self, shard: str, store: Store) -> Output:
         misbehave(dict(self.troubles).get(shard, ""), shard, store)
         ids = [f"{shard}/{i}" for i in range(self.rows)]
         rngs = [generator(self.seed, one) for one in ids]
@@ -63,7 +63,7 @@ class Source(Stage):
             "latitude": pa.array([rng.random() for rng in rngs]),
             "source": pa.array([rng.bytes(500).hex() for rng in rngs]),
         }
-        return Made(pa.table(columns), {"kept": self.rows})
+        return Output(pa.table(columns), {"kept": self.rows})
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Caption(Stage):
     def open(self, store: Store, survey: Any) -> Maker:
         return self._make
 
-    def _make(self, table: pa.Table) -> Made:
+    def _make(self, table: pa.Table) -> Output:
         earlier = [None] * table.num_rows
         if "caption_toy" in table.column_names:
             earlier = table.column("caption_toy").to_pylist()
@@ -94,7 +94,7 @@ class Caption(Stage):
             text = None if silent else f"{self.word} {one} {source[:8]}, by {self.mute or 'nobody'}"
             cells.append({"text": text, "error": "no answer" if silent else None})
         errors = sum(cell["error"] is not None for cell in cells)
-        return Made(pa.table({"caption_toy": pa.array(cells, CAPTION)}), {}, errors)
+        return Output(pa.table({"caption_toy": pa.array(cells, CAPTION)}), {}, errors)
 
 
 @dataclass(frozen=True)
@@ -111,10 +111,10 @@ class Score(Stage):
     def open(self, store: Store, survey: Any) -> Maker:
         return self._make
 
-    def _make(self, table: pa.Table) -> Made:
+    def _make(self, table: pa.Table) -> Output:
         texts = [cell["text"] or "" for cell in table.column("caption_toy").to_pylist()]
         values = [len(text) * self.scale for text in texts]
-        return Made(pa.table({"mask_agreement": pa.array(values, pa.float32())}))
+        return Output(pa.table({"mask_agreement": pa.array(values, pa.float32())}))
 
 
 @dataclass(frozen=True)
@@ -135,13 +135,13 @@ class Halves(Stage):
         return sorted(values)[len(values) // 2] + self.margin
 
     def open(self, store: Store, survey: float) -> Maker:
-        def make(table: pa.Table) -> Made:
+        def make(table: pa.Table) -> Output:
             north = [one >= survey for one in table.column("latitude").to_pylist()]
             columns = {
                 "split": pa.array([int(one) for one in north], pa.int64()),
                 "block": pa.array(["north" if one else "south" for one in north]),
             }
-            return Made(pa.table(columns))
+            return Output(pa.table(columns))
 
         return make
 

@@ -15,7 +15,7 @@ from builder.core.errors import ArasError
 from builder.core.store import Store
 from builder.land import columns
 from builder.steps.plan import Summary, plan, run
-from builder.steps.stage import Made, Maker, Stage
+from builder.steps.stage import Maker, Output, Stage
 from tests.makers.shards import damage, digests, marks
 from tests.makers.toy import Caption, Halves, Score, Source
 
@@ -52,7 +52,7 @@ def built(store: Store) -> Store:
 def test_processes_give_the_digest_of_serial(store: Store, reference: dict[str, str]) -> None:
     told = build(store, engine=Engine("processes", 2))
     assert digests(store) == reference
-    assert {one.made for one in told.values()} == {4}
+    assert {one.shards_made for one in told.values()} == {4}
 
 
 @pytest.mark.ray
@@ -67,10 +67,12 @@ def test_three_parts_together_give_the_digest_of_the_whole(
     store: Store, reference: dict[str, str]
 ) -> None:
     for stage in CHAIN:
-        shards = [run(stage, Store(store.root), Engine(), (i, 3)).made for i in (1, 2, 3)]
+        shards = [run(stage, Store(store.root), Engine(), (i, 3)).shards_made for i in (1, 2, 3)]
         assert sorted(shards) == [1, 1, 2]
     assert digests(store) == reference
-    assert {one.made for one in build(store).values()} == {0}  # the whole finds nothing to do
+    assert {one.shards_made for one in build(store).values()} == {
+        0
+    }  # the whole finds nothing to do
 
 
 def test_the_summary_of_a_rerun_is_that_of_the_run(built: Store) -> None:
@@ -139,7 +141,7 @@ def test_another_model_remakes_what_it_made(built: Store) -> None:
             return {"scorer": self.sha256}
 
     for sha256, made in (("a", 4), ("a", 0), ("b", 4)):
-        assert run(Modelled(sha256=sha256), built, Engine()).made == made
+        assert run(Modelled(sha256=sha256), built, Engine()).shards_made == made
 
 
 def test_new_shards_are_made_and_surveyed_and_old_ones_stay(built: Store) -> None:
@@ -165,11 +167,11 @@ def test_a_failed_shard_is_named_and_does_not_stop_the_others(
 ) -> None:
     told = run(Source(troubles=(("real-00001", "fail"),)), store, engine)
     assert told.failed == {"real-00001": "real-00001 was told to fail"}
-    assert (told.made, told.rows) == (3, 24)
+    assert (told.shards_made, told.rows) == (3, 24)
     before = marks(store.root)
     assert len(before) == 3
     told = run(Source(), store, engine)  # the reason is gone: only that one is made
-    assert (told.made, told.failed) == (1, {})
+    assert (told.shards_made, told.failed) == (1, {})
     assert {name: marks(store.root)[name] for name in before} == before
     assert digests(store) == {k: v for k, v in reference.items() if k.startswith("tiles")}
 
@@ -185,13 +187,13 @@ def test_a_worker_that_dies_fails_only_its_own_shard(store: Store) -> None:
 def test_rows_with_errors_are_tried_again_alone(store: Store) -> None:
     run(Source(), store, Engine())
     told = run(Caption(mute="real-00001/"), store, Engine())
-    assert (told.made, told.row_errors, told.failed) == (4, 7, {})
+    assert (told.shards_made, told.row_errors, told.failed) == (4, 7, {})
     before = marks(store.root)
     first = store.load("caption-toy", "real-00001").column(0).to_pylist()
     assert [cell["text"] is None for cell in first] == [False] + [True] * 7
 
     told = run(Caption(), Store(store.root), Engine())
-    assert (told.made, told.row_errors) == (1, 0)
+    assert (told.shards_made, told.row_errors) == (1, 0)
     cells = store.load("caption-toy", "real-00001").column(0).to_pylist()
     assert cells[0] == first[0]  # the text that the first run wrote, not a new one
     assert all(cell["text"].endswith("by nobody") for cell in cells[1:])
@@ -215,7 +217,7 @@ def test_a_damaged_shard_is_found_by_its_time_and_remade(
     before = marks(built.root)
     damage(built, f"{stage}/real-00002.parquet", how)
     told = build(Store(built.root))
-    assert {name: one.made for name, one in told.items()} == {
+    assert {name: one.shards_made for name, one in told.items()} == {
         one.name: int(one.name == stage) for one in CHAIN
     }
     assert digests(built) == reference
@@ -230,7 +232,7 @@ def test_a_flipped_bit_under_an_old_time_fails_the_shards_that_read_it(built: St
     told = run(Caption(word="spot"), Store(built.root), Engine())
     assert told.corrupt == ["tiles/real-00002"]
     assert "work/tiles/real-00002.parquet is corrupt" in told.failed["real-00002"]
-    assert told.made == 3
+    assert told.shards_made == 3
     assert [task.unit.shard for task in plan(Source(), built).stale] == ["real-00002"]
 
 
@@ -250,7 +252,7 @@ def test_a_stage_that_needs_what_nobody_made_says_so(store: Store) -> None:
 def test_a_stage_that_loses_rows_fails_its_shards_and_writes_nothing(store: Store) -> None:
     class Forgetful(Score):
         def open(self, store: Store, survey: Any) -> Maker:
-            return lambda table: Made(pa.table({"mask_agreement": pa.array([1.0], pa.float32())}))
+            return lambda table: Output(pa.table({"mask_agreement": pa.array([1.0], pa.float32())}))
 
     build(store, CHAIN[:3])
     told = run(Forgetful(), store, Engine())
@@ -258,7 +260,7 @@ def test_a_stage_that_loses_rows_fails_its_shards_and_writes_nothing(store: Stor
         f"segment made 1 rows of 8 in {shard}" for shard in store.shards("tiles")
     }
     assert store.shards("segment") == []
-    assert told.made == 0
+    assert told.shards_made == 0
 
 
 def test_a_column_left_by_a_stage_of_another_recipe_is_never_read(built: Store) -> None:
@@ -279,7 +281,7 @@ def test_a_source_is_never_removed_for_a_column_that_a_stage_makes_anew(built: S
         adds = ("source",)
 
         def open(self, store: Store, survey: Any) -> Maker:
-            return lambda table: Made(pa.table({"source": table.column("id")}))
+            return lambda table: Output(pa.table({"source": table.column("id")}))
 
     run(Rival(), built, Engine())
     assert len(built.shards("tiles")) == 4

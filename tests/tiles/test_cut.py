@@ -352,7 +352,7 @@ def test_a_damaged_map_fails_its_shards_by_name_and_the_others_are_kept(
     assert summary.failed
     assert all(map_path.name in why for why in summary.failed.values())
     assert all(re.search(message, why) for why in summary.failed.values())
-    assert summary.made == summary.shards - len(summary.failed) > 0
+    assert summary.shards_made == summary.shards - len(summary.failed) > 0
     map_path.unlink()
     write_map(tmp_path, codes_of(ids), LEFT, TOP)
     mended = run(stage_of(tmp_path), store, Engine("serial"))
