@@ -2,15 +2,16 @@
 
     python scripts/imbalance_eurosat.py eurosat_rgb.tar --out OUT
 
-Draws 100 test tiles a class and a long-tailed train part, writes captions from class names, trains
-a small class-conditional generator on the train part alone, draws synthetic tiles from it, and runs
-`aras bench imbalance` on all that. Interrupted, the same command goes on.
+Draws test tiles of every class and a long-tailed train part, writes captions from class names,
+trains a small class-conditional generator on the train part alone, draws synthetic tiles from it,
+and runs `aras bench imbalance` on all that. Interrupted, the same command goes on. With --small and
+fewer tiles and steps it ends within seconds.
 """
 
 import argparse
 import io
 import tarfile
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,6 @@ FRAMES = (
     "{} at a resolution of ten metres.",
 )
 CLASSES = tuple(NOUNS)
-TEST = 100
-LARGEST, FACTOR = 300, 50
-"""Train tiles of the largest class, and how many times fewer the smallest has."""
 RATIOS = (0.25, 0.5, 1.0)
 SIDE = 64
 LIMITS = (
@@ -70,8 +68,27 @@ LIMITS = (
     "C, a tile or caption of the same class is right), not of a tile; D and S say little here.",
     "Classes were made rare by leaving tiles out, at random: a class that is rare in nature may "
     "differ in more than its number.",
-    "The generator saw the long-tailed train part alone: of the rarest class, 6 tiles.",
 )
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Test tiles of every class, train tiles of the largest, and by what factor the smallest has
+    fewer."""
+
+    test: int = 100
+    largest: int = 300
+    factor: float = 50.0
+
+    @property
+    def train(self) -> list[int]:
+        """Train tiles of each class: an exponential tail over the classes in a random order."""
+        order = generator(0, "eurosat", "order").permutation(len(CLASSES))
+        sizes = self.largest * self.factor ** (-np.arange(len(CLASSES)) / (len(CLASSES) - 1))
+        counts = [0] * len(CLASSES)
+        for label, size in zip(order, sizes, strict=True):
+            counts[label] = round(float(size))
+        return counts
 
 
 def read(path: Path) -> tuple[Pixels, npt.NDArray[np.int64], list[str]]:
@@ -88,16 +105,6 @@ def read(path: Path) -> tuple[Pixels, npt.NDArray[np.int64], list[str]]:
     names = [name for name, _ in images]
     label = np.array([CLASSES.index(name.rsplit("_", 1)[0]) for name in names])
     return np.stack([image for _, image in images]), label, names
-
-
-def counts() -> list[int]:
-    """Train tiles of each class: an exponential tail over the classes in a random order."""
-    order = generator(0, "eurosat", "order").permutation(len(CLASSES))
-    sizes = LARGEST * FACTOR ** (-np.arange(len(CLASSES)) / (len(CLASSES) - 1))
-    out = [0] * len(CLASSES)
-    for place, size in zip(order, sizes, strict=True):
-        out[place] = round(float(size))
-    return out
 
 
 def caption(name: str, label: int) -> str:
@@ -128,25 +135,29 @@ def draw(folder: Path, wanted: list[int], steps: int) -> tuple[Pixels, npt.NDArr
     return np.load(path), label
 
 
-def material(tar: Path, out: Path, steps: int, sampling: int) -> Material:
+def material(
+    tar: Path, out: Path, sizes: Sizes, settings: generators.Settings, sampling: int
+) -> Material:
     """Everything the experiment needs; trains the generator and draws where that is not done."""
     pixels, label, names = read(tar)
-    sizes = counts()
+    counts = sizes.train
     train, test = [], []
-    for k, size in enumerate(sizes):
+    for k, count in enumerate(counts):
         order = generator(0, "eurosat", "split", k).permutation(np.flatnonzero(label == k))
-        test += order[:TEST].tolist()
-        train += order[TEST : TEST + size].tolist()
-    settings = generators.Settings(steps=steps)
+        test += order[: sizes.test].tolist()
+        train += order[sizes.test : sizes.test + count].tolist()
     shown = np.broadcast_to(label[train][:, None, None, None], (len(train), SIDE, SIDE, 1))
     tiles = Tiles(np.concatenate([pixels[train], shown.astype(np.uint8)], axis=3), "")
-    key = digest_of([sha256_file(tar), [names[i] for i in train], steps])
+    data: list[Any] = [sha256_file(tar), [names[i] for i in train], settings.steps]
+    if settings != generators.Settings(steps=settings.steps):
+        data.append(asdict(settings))
+    key = digest_of(data)
     folder = out / "generator"
     record = Record.read(folder)
     if not record or record.key != key:
         generators.train_tiles(folder, key, tiles, settings, CLASSES)
     most = round(max(RATIOS) * len(train))
-    wanted = [max(round(max(RATIOS) * n), -(-most // len(CLASSES))) for n in sizes]
+    wanted = [max(round(max(RATIOS) * n), -(-most // len(CLASSES))) for n in counts]
     synthetic_pixels, synthetic_label = draw(folder, wanted, sampling)
 
     ids = [names[i] for i in train] + [f"synthetic-{i:05d}" for i in range(len(synthetic_label))]
@@ -170,7 +181,7 @@ def material(tar: Path, out: Path, steps: int, sampling: int) -> Material:
     record = require(folder, "generator")
     facts: dict[str, Any] = {
         "name": "EuroSAT, long-tailed",
-        "version": f"{LARGEST}:{min(sizes)}",
+        "version": f"{sizes.largest}:{min(counts)}",
         "content_sha256": digest_of([key, record.weights_sha256, wanted, sampling]),
         "generator": {
             "steps": record.steps,
@@ -178,7 +189,11 @@ def material(tar: Path, out: Path, steps: int, sampling: int) -> Material:
             "weights_sha256": record.weights_sha256,
         },
         "sampling_steps": sampling,
-        "limits": list(LIMITS),
+        "limits": [
+            *LIMITS,
+            "The generator saw the long-tailed train part alone: of the rarest class, "
+            f"{min(counts)} tiles.",
+        ],
     }
 
     def pictures(size: int) -> tuple[Pixels, Pixels]:
@@ -192,23 +207,34 @@ def material(tar: Path, out: Path, steps: int, sampling: int) -> Material:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("tar", type=Path, help="ten folders of 64-pixel JPEGs")
+    parser.add_argument("tar", type=Path, help="64-pixel JPEGs named CLASS_NUMBER.jpg")
     parser.add_argument("--out", type=Path, required=True)
+    sizes = Sizes()
+    parser.add_argument("--test", type=int, default=sizes.test, help="test tiles of every class")
+    parser.add_argument("--largest", type=int, default=sizes.largest, help="train tiles of a class")
+    parser.add_argument("--factor", type=float, default=sizes.factor, help="largest : rarest class")
     parser.add_argument("--generator-steps", type=int, default=500)
     parser.add_argument("--sampling-steps", type=int, default=12)
     parser.add_argument("--steps", type=int, default=150, help="of every retriever")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--small", action="store_true", help="tiny models, for trials")
     given = parser.parse_args()
-    tiles = material(given.tar, given.out, given.generator_steps, given.sampling_steps)
-    settings = settings_of(given.steps)
+    drawing = generators.Settings(steps=given.generator_steps)
+    if given.small:
+        drawing = replace(drawing, batch=2, crop=16, widths=(8, 16))
+    settings = replace(
+        PRESETS["small" if given.small else "cpu"],
+        stream="class",
+        steps=given.steps,
+        tokens=24,
+        vocabulary=400,
+    )
+    sizes = Sizes(given.test, given.largest, given.factor)
+    tiles = material(given.tar, given.out, sizes, drawing, given.sampling_steps)
     bench = Bench(Experiment(lambda: tiles, given.out, settings, RATIOS, given.seeds))
     report = report_of(bench, run_all(bench, Engine("serial", 1)))
     report.write()
     print("\n".join([*report.conclusions, *report.limits]))
-
-
-def settings_of(steps: int) -> compact_clip.Settings:
-    return replace(PRESETS["cpu"], stream="class", steps=steps, tokens=24, vocabulary=400)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,6 @@ LIBRARIES = {"measure.py"}
 """What scripts import; not run itself."""
 ELSEWHERE = {
     "bench_generate.py": "models/test_bench_generate.py",
-    "imbalance_eurosat.py": "scripts/test_scripts.py",
     "write_columns.py": "land/test_columns_page.py",
 }
 """Scripts that another test runs."""
@@ -142,6 +142,28 @@ def test_generators_are_compared_on_the_tiles_of_a_project(
     copy = shutil.copytree(project.directory, tmp_path / "copy")
     text = run("compare_generators.py", copy, "--steps 2 --batch 2 --tiles 2")
     assert all(json.loads(line) for line in text.splitlines())
+
+
+def test_imbalance_is_measured_on_an_archive_of_scene_classes(tmp_path: Path) -> None:
+    classes = [
+        "AnnualCrop", "Forest", "HerbaceousVegetation", "Highway", "Industrial", "Pasture",
+        "PermanentCrop", "Residential", "River", "SeaLake",
+    ]  # fmt: skip
+    rng = np.random.default_rng(0)
+    with tarfile.open(tmp_path / "tiles.tar", "w") as tar:
+        for name in [f"{label}_{i}.jpg" for label in classes for i in range(8)]:
+            tile = Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+            tile.save(tmp_path / name)
+            tar.add(tmp_path / name, name)
+    sizes = "--test 2 --largest 6 --factor 3 --small --seeds 2"
+    steps = "--generator-steps 1 --sampling-steps 1 --steps 1"
+    out = ("--out", tmp_path / "out")
+    text = run("imbalance_eurosat.py", tmp_path / "tiles.tar", *out, sizes, steps)
+    assert text.startswith("NO CONCLUSION")  # one step teaches nothing
+    assert "of the rarest class, 2 tiles" in text
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert list(report["train_tiles"]) == classes
+    assert len(report["arms"]) == 10
 
 
 def test_the_house_is_measured() -> None:
