@@ -77,7 +77,7 @@ def test_three_parts_together_give_the_digest_of_the_whole(
 
 def test_the_summary_of_a_rerun_is_that_of_the_run(built: Store) -> None:
     first, second = (build(Store(root))["tiles"] for root in (built.root, built.root))
-    assert (second.made, second.rows_made) == (0, 0)
+    assert (second.shards_made, second.rows_made) == (0, 0)
     assert (second.shards, second.rows, second.counts) == (4, 32, {"kept": 32})
     assert second.digest == first.digest
 
