@@ -30,6 +30,33 @@ SHOWN_ERRORS = 5
 
 
 @dataclass(frozen=True)
+class Unpinned:
+    """A model of the Hub that the recipe does not pin, and the commit that was used."""
+
+    model: str
+    commit: str
+
+
+@dataclass(frozen=True)
+class CaptionReport:
+    """The most frequent errors of rows that have no caption, with how many have each."""
+
+    row_errors: dict[str, int]
+    unpinned: Unpinned | None
+
+    def lines(self) -> list[str]:
+        lines = [f"{rows:,} × {error}" for error, rows in self.row_errors.items()]
+        if self.unpinned is None:
+            return lines
+        model, commit = self.unpinned.model, self.unpinned.commit
+        pin = f'revision = "{commit}" in the recipe keeps it'
+        return [f"{model} is not pinned: this run used commit {commit}; {pin}", *lines]
+
+    def as_json(self) -> dict[str, Any]:
+        return {name: value for name, value in dataclasses.asdict(self).items() if value}
+
+
+@dataclass(frozen=True)
 class Caption(Stage):
     """Caption every row in one stream. A row that failed carries its error and a null text, and
     is the only one that the next run tries again.
@@ -87,23 +114,19 @@ class Caption(Stage):
             models["lexicon"] = lexicon.load(self.running.lexicon).sha256
         return models
 
-    def report(self, store: Store) -> dict[str, Any]:
-        """The most frequent errors of rows that have no caption, with how many have each; and the
-        commit of a model of the Hub that the recipe does not pin."""
+    def report(self, store: Store) -> CaptionReport:
         errors: Counter[str] = Counter()
         for shard in store.shards(self.name):
             footer = store.footer(self.name, shard)
             if footer is not None and footer.errors:
                 cells = store.load(self.name, shard, self.adds).column(0).to_pylist()
                 errors.update(cell["error"] for cell in cells if cell["error"])
-        report: dict[str, Any] = {}
-        if errors:
-            report["row_errors"] = dict(errors.most_common(SHOWN_ERRORS))
+        unpinned = None
         if isinstance(self.ask, Ask) and not self.running.path:
             commit = self._models.get("model", self.ask.revision)
             if commit != self.ask.revision:
-                report["unpinned"] = {"model": self.ask.model, "commit": commit}
-        return report
+                unpinned = Unpinned(self.ask.model, commit)
+        return CaptionReport(dict(errors.most_common(SHOWN_ERRORS)), unpinned)
 
     def open(self, store: Store, survey: Any) -> Maker:
         backend = load_backend(self.stream, self.backend, self.ask, self.running)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from builder.cli.common import counted, json_option, print_json, say
+from builder.cli.common import json_option, print_json, say
 from builder.cli.experiments import augmentation, imbalance
+from builder.core.progress import counted
 
 if TYPE_CHECKING:
     from builder.retrieval.result import Scores

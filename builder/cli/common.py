@@ -3,11 +3,14 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from builder.core.progress import console
+
+if TYPE_CHECKING:
+    from builder.steps.stage import Report
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -63,11 +66,6 @@ def run_options(command: F) -> F:
     return command
 
 
-def counted(n: int, noun: str, plural: str = "") -> str:
-    """``n`` with its noun: 1 row, 2,000 rows; ``plural`` where it is not ``noun`` + s."""
-    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
-
-
 def print_json(value: Any) -> None:
     click.echo(json.dumps(value, ensure_ascii=False))
 
@@ -75,6 +73,11 @@ def print_json(value: Any) -> None:
 def say(text: str) -> None:
     """Print a line on stderr, so that stdout stays clean for --json."""
     console.print(text, markup=False, soft_wrap=True)
+
+
+def say_report(report: "Report") -> None:
+    """Print the lines of a report, of a step for example, on stderr."""
+    say("\n".join(report.lines()))
 
 
 def experiment_options(out: str, model: str) -> Callable[[F], F]:
@@ -131,77 +134,3 @@ def experiment_options(out: str, model: str) -> Callable[[F], F]:
         return command
 
     return decorate
-
-
-SINGULAR = {"caption_errors": "caption_error", "copies": "copy", "repeats": "repeat"}
-"""Counts of a stage that are plural → what a single one is called."""
-
-
-def describe(summary: dict[str, Any]) -> str:
-    """One summary as the line that a person reads."""
-    name = summary["stage"]
-    if summary["kind"] == "waiting":
-        return f"{name}: waits for the other parts; when they are done, run this without --part"
-    seconds = summary["seconds"]
-    if summary["kind"] == "training":
-        if not summary["made"]:
-            return f"{name}: already trained, nothing to do"
-        text = f"{name}: {summary['steps']} steps, final loss {summary['final_loss']:.4f}"
-        if test := summary.get("test"):
-            text += f"; test macro F1 {test['macro_f1']}, mIoU {test['mean_iou']}"
-        return f"{text} ({seconds:.1f} s)"
-    count, shards, failed = summary["made"], summary["shards"], len(summary["failed"])
-    work = f"{count} of {shards} shards made" if count or failed else "nothing to do"
-    if failed:
-        work += f", {failed} failed"
-    text = f"{name}: {summary['rows']:,} rows in {shards - failed} shards, {work} ({seconds:.1f} s)"
-    if counts := summary["counts"]:
-        parts = [
-            counted(value, SINGULAR.get(key, key).replace("_", " "), key.replace("_", " "))
-            for key, value in counts.items()
-            if value
-        ]
-        text += f"\n  {', '.join(parts)}" if parts else ""
-    return text + _describe_report(summary["report"])
-
-
-def _describe_report(report: dict[str, Any]) -> str:
-    text = ""
-    if account := report.get("account"):
-        came, went, lost = (account[name] for name in ("rows_in", "rows_out", "rejects"))
-        text += f"\n  {counted(came, 'row')} in = {counted(went, 'row')} out + "
-        text += counted(lost, "reject") + _by_reason(report.get("reasons", {}))
-    if entries := report.get("set_aside"):
-        text += f"\n  {counted(sum(entries.values()), 'other entry', 'other entries')} set aside"
-        text += _by_reason(entries)
-    for what in ("captions", "percentages"):
-        if n := report.get(f"{what}_elsewhere"):
-            text += f"\n  {counted(n, 'line')} of {what} of splits without pictures ignored"
-    if differs := report.get("percent_differs"):
-        were = "was" if differs == 1 else "were"
-        text += f"\n  {counted(differs, 'row')} {were} published with percentages that the mask "
-        text += "does not have"
-    if model := report.get("unpinned"):
-        text += (
-            f"\n  {model['model']} is not pinned: this run used commit {model['commit']}; "
-            f'revision = "{model["commit"]}" in the recipe keeps it'
-        )
-    if lists := report.get("lists"):
-        text += f"\n  listed in {', '.join(lists)}"
-    for error, rows in report.get("row_errors", {}).items():
-        text += f"\n  {rows:,} × {error}"
-    if alone := report.get("composites_without_map"):
-        text += f"\n  no map covers {', '.join(alone)}: their patches count as no map"
-    for split, shares in report.get("class_shares", {}).items():
-        text += f"\n  {split:<11}" + " ".join(f"{k} {v:.1f} %" for k, v in shares.items())
-    if distance := report.get("smallest_distance_km"):
-        known = [f"{pair} {km} km" for pair, km in distance.items() if km is not None]
-        text += f"\n  smallest distance: {', '.join(known) or 'only one split has tiles'}"
-    if unknown := report.get("without_place"):
-        verb = "is" if unknown == 1 else "are"
-        text += f"\n  {counted(unknown, 'tile')} without a place {verb} not judged"
-    return text
-
-
-def _by_reason(reasons: dict[str, int]) -> str:
-    return "".join(f"\n    {n:>9,} {reason}" for reason, n in reasons.items())

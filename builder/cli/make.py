@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from builder.cli.common import describe, print_json, run_options, say, stage_options
-from builder.core.errors import WorkFailed
+from builder.cli.common import print_json, run_options, say, say_report, stage_options
 
 if TYPE_CHECKING:
+    from builder.core.engine import Engine
     from builder.pipeline.preview import StepPreview
+    from builder.pipeline.project import Project
+    from builder.steps.stage import Report
 
 
 def print_plan(steps: "Sequence[StepPreview]", as_json: bool) -> None:
@@ -106,30 +108,28 @@ def run_command(
     """Plan or run the steps that ``choose(project)`` names, with a line for each when it ends."""
     from builder.pipeline.preview import preview
     from builder.pipeline.project import Project
-    from builder.pipeline.run import run_steps
+    from builder.pipeline.run import StepFailed, run_steps
 
     project = Project(directory)
     steps = choose(project)
     if dry_run:
         print_plan(preview(project, steps, part), as_json)
         return
-    hear = None if as_json else lambda summary: say(describe(summary))
+    tell = None if as_json else say_report
     try:
-        summaries = run_steps(project, steps, project.engine(engine, workers), part, hear)
-    except WorkFailed as error:
-        if as_json and error.summaries:
+        summaries = run_steps(project, steps, project.engine(engine, workers), part, tell)
+    except StepFailed as error:
+        if as_json:
             print_steps(error.summaries)
         raise
     if as_json:
         print_steps(summaries)
 
 
-def print_steps(summaries: Sequence[dict[str, Any]]) -> None:
+def print_steps(summaries: "Sequence[Report]") -> None:
     """One summary as it is, several as a list."""
-    if len(summaries) == 1:
-        print_json(summaries[0])
-    else:
-        print_json({"kind": "steps", "steps": list(summaries)})
+    steps = [summary.as_json() for summary in summaries]
+    print_json(steps[0] if len(steps) == 1 else {"kind": "steps", "steps": steps})
 
 
 @click.command()
@@ -265,6 +265,7 @@ def build(
     """
     from builder.pipeline.preview import preview
     from builder.pipeline.project import Project
+    from builder.pipeline.run import StepFailed
     from builder.release.package import preview_package
 
     project = Project(directory)
@@ -275,14 +276,13 @@ def build(
     started = time.monotonic()
     try:
         summaries = build_all(project, project.engine(engine, workers), as_json)
-    except WorkFailed as error:
-        if as_json and error.summaries:
-            print_json({"kind": "build", "steps": error.summaries})
+    except StepFailed as error:
+        if as_json:
+            print_build(error.summaries)
         raise
     seconds, memory = round(time.monotonic() - started, 1), peak_memory()
     if as_json:
-        figures = {"seconds": seconds, "peak_memory_mb": memory}
-        print_json({"kind": "build", "steps": summaries, **figures})
+        print_build(summaries, seconds=seconds, peak_memory_mb=memory)
     else:
         say(
             f"done in {seconds} s; peak memory {memory['main']} MB, largest worker "
@@ -290,11 +290,16 @@ def build(
         )
 
 
-def build_all(project: Any, engine: Any, as_json: bool) -> list[dict[str, Any]]:
+def print_build(summaries: "Sequence[Report]", **figures: Any) -> None:
+    steps = [summary.as_json() for summary in summaries]
+    print_json({"kind": "build", "steps": steps, **figures})
+
+
+def build_all(project: "Project", engine: "Engine", as_json: bool) -> "list[Report]":
     """Run every step, package and check; the summaries."""
     from builder.cli.release import build_release
     from builder.pipeline.run import run_steps
 
-    hear = None if as_json else lambda summary: say(describe(summary))
+    tell = None if as_json else say_report
     finish = partial(build_release, project, quiet=as_json)
-    return run_steps(project, project.steps(), engine, tell=hear, finish=finish)
+    return run_steps(project, project.steps(), engine, tell=tell, finish=finish)

@@ -40,7 +40,7 @@ def demo(directory: Path, target: Path, as_json: bool) -> None:
     both trainings, generate, segment, caption, package, check. Ends by loading the release as a
     user would. DIR is demo unless given. Run it again to see that nothing is left to do.
     """
-    from builder.cli.make import build_all
+    from builder.cli.make import build_all, print_build
     from builder.pipeline import recipe
     from builder.pipeline.demo import make_scene
     from builder.pipeline.project import Project
@@ -52,9 +52,9 @@ def demo(directory: Path, target: Path, as_json: bool) -> None:
     make_scene(folder / "inputs")
     project = Project(folder)
     summaries = build_all(project, project.engine(), as_json)
-    shown = show_release(Path(summaries[-1]["release"]))
+    shown = show_release(project.inputs().target)
     if as_json:
-        print_json({"kind": "build", "steps": summaries})
+        print_build(summaries)
     else:
         click.echo(shown)
 

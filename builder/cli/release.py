@@ -1,11 +1,12 @@
 """Commands about releases: package, check."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from builder.cli.common import json_option, print_json, say
+from builder.cli.common import json_option, print_json, say, say_report
 from builder.core.errors import WorkFailed
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ def package(directory: Path, as_json: bool) -> None:
 
     project = Project(directory)
     require_fresh(project)
-    packaged, seconds = make_release(project)
-    print_json(release_json(packaged, seconds)) if as_json else say(describe_release(packaged))
+    packaged = make_release(project)
+    print_json(packaged.as_json()) if as_json else say_report(packaged)
 
 
 @click.command()
@@ -83,8 +84,8 @@ def require_fresh(project: "Project") -> None:
             )
 
 
-def make_release(project: "Project") -> "tuple[Packaged, float]":
-    """Package; returns the release and the seconds that it took."""
+def make_release(project: "Project") -> "Packaged":
+    """Package, with a report of it."""
     import time
 
     from builder.core.files import locked
@@ -93,39 +94,26 @@ def make_release(project: "Project") -> "tuple[Packaged, float]":
     started = time.monotonic()
     with locked(project.releases, lambda: say("package: waiting for another process")):
         packaged = package_project(project.inputs())
-    seconds = round(time.monotonic() - started, 2)
-    project.report("package", release_json(packaged, seconds))
+    packaged = replace(packaged, seconds=time.monotonic() - started)
+    project.report("package", packaged)
     if packaged.asks:
         say(
             f"package: WARNING: the changes since the previous release require version "
             f"{packaged.asks} or later (listed in CHANGELOG.md of {packaged.release})"
         )
-    return packaged, seconds
+    return packaged
 
 
-def release_json(packaged: "Packaged", seconds: float) -> dict[str, Any]:
-    return {**packaged.as_json(), "seconds": seconds}
-
-
-def build_release(project: "Project", *, quiet: bool) -> dict[str, Any]:
-    """Package and check, as `aras build --json` lists it; raises WorkFailed for violations."""
-    packaged, seconds = make_release(project)
+def build_release(project: "Project", *, quiet: bool) -> "Packaged":
+    """Package and check; raises WorkFailed for violations."""
+    packaged = make_release(project)
     if not quiet:
-        say(describe_release(packaged))
+        say_report(packaged)
     if violations := run_check(packaged.release, project.engine().kind):
         raise WorkFailed(f"check: {len(violations)} violations\n  " + "\n  ".join(violations))
     if not quiet:
         say("check: every invariant holds")
-    return {**release_json(packaged, seconds), "violations": []}
-
-
-def describe_release(packaged: "Packaged") -> str:
-    what = "written" if packaged.is_new else "already exists with this content"
-    lines = [f"package: {packaged.release} {what} ({packaged.bytes / 1e6:.1f} MB)"]
-    for config, splits in packaged.rows.items():
-        rows = ", ".join(f"{split} {n:,}" for split, n in splits.items())
-        lines.append(f"  {config:<10} {rows}")
-    return "\n".join(lines)
+    return replace(packaged, violations=())
 
 
 @click.command()

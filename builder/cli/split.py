@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from builder.cli.common import counted, json_option, print_json, say, stage_options
+from builder.cli.common import json_option, print_json, say, stage_options
 from builder.cli.make import run_command
+from builder.core.progress import counted
 
 if TYPE_CHECKING:
     from builder.tiles.split_report import SplitLeakage

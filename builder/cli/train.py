@@ -1,11 +1,10 @@
 """Commands that train models: segmenter, autoencoder, generator, retriever."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from builder.cli.common import describe, json_option, print_json, say
+from builder.cli.common import json_option, print_json, say_report
 
 
 @click.group()
@@ -23,14 +22,14 @@ def _run(directory: Path, model: str, as_json: bool) -> None:
 
     project = Project(directory)
     training = project.training(model)
-    summary: dict[str, Any] = training.run(project.store)
+    summary = training.run(project.store)
     if team.rank():  # of processes launched together the first one reports
         return
     project.report(training.name, summary)
     if as_json:
-        print_json(summary)
+        print_json(summary.as_json())
     else:
-        say(describe(summary))
+        say_report(summary)
 
 
 @train.command()

@@ -11,13 +11,9 @@ class ArasError(Exception):
 
 
 class WorkFailed(ArasError):
-    """Work was attempted and part of it failed; what succeeded is kept (exit 1).
-
-    ``summaries`` are those of the steps up to the failed one.
-    """
+    """Work was attempted and part of it failed; what succeeded is kept (exit 1)."""
 
     exit_code = 1
-    summaries: Sequence[dict[str, Any]] = ()
 
 
 class NotMade(ArasError):

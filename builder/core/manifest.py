@@ -10,6 +10,7 @@ from pydantic import Field
 from builder.core.errors import ArasError
 from builder.core.fields import Author
 from builder.core.files import hash_file, read_json, write_json, write_text
+from builder.core.progress import counted
 
 MANIFEST = "manifest.json"
 SUMS = {"sha256": "SHA256SUMS", "md5": "MD5SUMS"}
@@ -140,6 +141,19 @@ class SplitReport(Record):
     without_place: int = 0
     """Tiles whose place is unknown, and so their distance."""
 
+    def lines(self) -> list[str]:
+        lines = [
+            f"{split:<11}" + " ".join(f"{name} {share:.1f} %" for name, share in shares.items())
+            for split, shares in self.class_shares.items()
+        ]
+        if distances := self.smallest_distance_km:
+            known = [f"{pair} {km} km" for pair, km in distances.items() if km is not None]
+            lines.append(f"smallest distance: {', '.join(known) or 'only one split has tiles'}")
+        if self.without_place:
+            verb = "is" if self.without_place == 1 else "are"
+            lines.append(f"{counted(self.without_place, 'tile')} without a place {verb} not judged")
+        return lines
+
 
 class SegmentationScores(Record):
     """Scores of the segmenter on real test tiles, all pixels pooled; None where there are none."""
@@ -214,6 +228,35 @@ class ImportReport(Record):
     """Rows published with other percentages than those of the mask."""
     lists: tuple[str, ...] = ()
     """Files that list all of these, from the project's directory."""
+
+    def lines(self) -> list[str]:
+        rows_in, rows_out = (
+            counted(n, "row") for n in (self.account.rows_in, self.account.rows_out)
+        )
+        rejects = counted(self.account.rejects, "reject")
+        lines = [f"{rows_in} in = {rows_out} out + {rejects}", *_by_reason(self.reasons)]
+        if entries := self.set_aside:
+            others = counted(sum(entries.values()), "other entry", "other entries")
+            lines += [f"{others} set aside", *_by_reason(entries)]
+        elsewhere = {"captions": self.captions_elsewhere, "percentages": self.percentages_elsewhere}
+        lines += [
+            f"{counted(n, 'line')} of {what} of splits without pictures ignored"
+            for what, n in elsewhere.items()
+            if n
+        ]
+        if self.percent_differs:
+            verb = "was" if self.percent_differs == 1 else "were"
+            lines.append(
+                f"{counted(self.percent_differs, 'row')} {verb} published with percentages that "
+                "the mask does not have"
+            )
+        if self.lists:
+            lines.append(f"listed in {', '.join(self.lists)}")
+        return lines
+
+
+def _by_reason(reasons: dict[str, int]) -> list[str]:
+    return [f"  {n:>9,} {reason}" for reason, n in reasons.items()]
 
 
 class Extent(Record):

@@ -1,4 +1,5 @@
-"""The one progress reporter: a bar with rate and time left on stderr, quiet where nobody looks."""
+"""The one progress reporter: a bar with rate and time left on stderr, quiet where nobody looks; and
+counts in words."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -19,6 +20,11 @@ from rich.text import Text
 console = Console(stderr=True, highlight=False)
 
 Advance = Callable[..., None]
+
+
+def counted(n: int, noun: str, plural: str = "") -> str:
+    """``n`` with its noun: 1 row, 2,000 rows; ``plural`` where it is not ``noun`` + s."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
 class _Rate(ProgressColumn):

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from builder.core.errors import ArasError
 from builder.core.files import locked
+from builder.core.manifest import SegmentationScores
 from builder.core.progress import console
 from builder.core.store import Store
 from builder.models.record import Record, Trained
@@ -62,6 +63,32 @@ TRAINERS: dict[str, Callable[[], Trainer]] = {
     "retriever": _retriever,
 }
 """Model → its trainer, imported when it is asked for, because each of them imports torch."""
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """What a run of a training did: a `Report`."""
+
+    stage: str
+    trained: Trained
+    seconds: float
+
+    def lines(self) -> list[str]:
+        if not self.trained.fresh:
+            return [f"{self.stage}: already trained, nothing to do"]
+        record = self.trained.record
+        text = f"{self.stage}: {record.steps} steps, final loss {record.final_loss:.4f}"
+        if test := record.facts.get("test"):
+            scores = SegmentationScores.model_validate(test)
+            text += f"; test macro F1 {scores.macro_f1}, mIoU {scores.mean_iou}"
+        return [f"{text} ({self.seconds:.1f} s)"]
+
+    def as_json(self) -> dict[str, Any]:
+        record = self.trained.record.as_json()
+        keep = ("steps", "final_loss", "stopped", "best", "weights_sha256", "test")
+        facts = {"made": self.trained.fresh, **{key: record[key] for key in keep if key in record}}
+        seconds = round(self.seconds, 2)
+        return {"kind": "training", "stage": self.stage, **facts, "seconds": seconds}
 
 
 @dataclass(frozen=True)
@@ -120,21 +147,17 @@ class Training:
 
         return bool(team.rank()) and self._trainer.SHARED
 
-    def run(self, store: Store) -> dict[str, Any]:
-        """Train, or resume, or find it done; returns the summary.
+    def run(self, store: Store) -> TrainingSummary:
+        """Train, or resume, or see that it is done.
 
         One process trains, or those of one `accelerate launch`; another process in the same
-        directory waits and then finds it done.
+        directory waits and then sees that it is done.
         """
         started = time.monotonic()
         waiting = lambda: console.print(f"{self.name}: waiting for another process")  # noqa: E731
         with contextlib.nullcontext() if self._follows() else locked(self.folder, waiting):
             trained = self._trainer.train(store, self.folder, self.settings())
-        keep = ("steps", "final_loss", "stopped", "best", "weights_sha256", "test")
-        record = trained.record.as_json()
-        facts = {"made": trained.fresh, **{name: record[name] for name in keep if name in record}}
-        seconds = round(time.monotonic() - started, 2)
-        return {"kind": "training", "stage": self.name, **facts, "seconds": seconds}
+        return TrainingSummary(self.name, trained, time.monotonic() - started)
 
 
 def own(profile: Any, values: dict[str, Any]) -> Any:

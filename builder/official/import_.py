@@ -102,7 +102,7 @@ class Import(Stage):
         reader = _Reader(Index(folder / INDEX), self.size, self.placed)
         return lambda shard: _make(self, reader, shard, folder / REJECTS / f"{shard}.csv")
 
-    def report(self, store: Store) -> dict[str, Any]:
+    def report(self, store: Store) -> ImportReport:
         """Write the lists under reports/ and account for every row.
 
         Raises ArasError when rows in are not rows out and rejects, or nothing could be imported.
@@ -139,7 +139,7 @@ class Import(Stage):
             percentages_elsewhere=counts["percentages_elsewhere"],
             percent_differs=write_percent(store, reports / REPORTS["percent"]),
             lists=tuple(f"reports/{name}" for name in REPORTS.values()),
-        ).as_json()
+        )
 
 
 @dataclass

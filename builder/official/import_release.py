@@ -108,7 +108,7 @@ class ImportRelease(Stage):
         errors = sum(cell["error"] is not None for row in captions for cell in row.values())
         return Output(pa.table(columns), {"kept": rows, "caption_errors": errors})
 
-    def report(self, store: Store) -> dict[str, Any]:
+    def report(self, store: Store) -> ImportReport:
         """Account for every row. Raises ArasError when rows in are not rows out."""
         configs = read_manifest(self.release).configs
         listed = sum(part.rows for kind in KINDS for part in configs.get(kind, {}).values())
@@ -120,7 +120,7 @@ class ImportRelease(Stage):
                 f"run `aras check {self.release}`"
             )
         account = Account(rows_in=listed, rows_out=rows, rejects=0)
-        return ImportReport(account=account, official=False).as_json()
+        return ImportReport(account=account, official=False)
 
 
 def _files(manifest: Manifest) -> Iterator[tuple[str, str]]:

@@ -31,7 +31,7 @@ from builder.quality.segment import Segment
 from builder.scores.near_duplicates import Repeats
 from builder.scores.stage import ClipScore, Score
 from builder.steps.plan import Setup
-from builder.steps.stage import Stage
+from builder.steps.stage import Report, Stage
 from builder.synthesis.balance import BalancePlan
 from builder.synthesis.generate import Generate
 from builder.synthesis.layouts import Layouts, RowsWithoutLayout, balance_plan
@@ -99,12 +99,13 @@ class Project:
         section = self.recipe.engine
         return Engine(kind or section.kind, section.workers if workers is None else workers)
 
-    def report(self, name: str, summary: dict[str, Any]) -> None:
+    def report(self, name: str, summary: Report) -> None:
         """Keep the summary of a step under reports/; where it made no row, together with the last
         run that did, as ``last_made``."""
-        if summary.get("rows_made") == 0 and (earlier := self.last_made(name)):
-            summary = {**summary, "last_made": earlier.as_json()}
-        write_json(self.directory / "reports" / f"{name}.json", summary)
+        values = summary.as_json()
+        if values.get("rows_made") == 0 and (earlier := self.last_made(name)):
+            values["last_made"] = earlier.as_json()
+        write_json(self.directory / "reports" / f"{name}.json", values)
 
     def last_made(self, name: str) -> LastRun | None:
         """The last run of a stage that made rows; None before the first."""

@@ -1,7 +1,7 @@
-"""builder.pipeline.project.run."""
+"""Run steps in order, with a report of each, and start over where a shard turns out corrupt."""
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from builder.core.engine import Engine
@@ -10,6 +10,31 @@ from builder.core.store import CorruptShard
 from builder.models.step import Training
 from builder.pipeline.project import RESTARTS, Project, Step
 from builder.steps.plan import Part, Summary, run, setup_of
+from builder.steps.stage import Report, Stage
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A step that waits for columns that the other parts are to make: a `Report`."""
+
+    stage: str
+    columns: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        return [
+            f"{self.stage}: waits for the other parts; when they are done, run this without --part"
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"kind": "waiting", "stage": self.stage, "for": list(self.columns)}
+
+
+class StepFailed(WorkFailed):
+    """A step with failed shards; ``summaries`` are those of the steps up to it."""
+
+    def __init__(self, summaries: Sequence[Report], failed: Summary) -> None:
+        super().__init__(failure(failed))
+        self.summaries = summaries
 
 
 def run_steps(
@@ -17,13 +42,13 @@ def run_steps(
     steps: list[Step],
     engine: Engine,
     part: Part = (1, 1),
-    tell: Callable[[dict[str, Any]], None] | None = None,
-    finish: Callable[[], dict[str, Any]] | None = None,
-) -> list[dict[str, Any]]:
+    tell: Callable[[Report], None] | None = None,
+    finish: Callable[[], Report] | None = None,
+) -> list[Report]:
     """Run steps in order, then ``finish``; returns their summaries, of which ``tell`` hears too.
 
     When a shard turns out corrupt on reading, the steps start over, at most `RESTARTS` times:
-    planning then sees it as missing. Raises WorkFailed naming the failed shards; what succeeded
+    planning then sees it as missing. Raises StepFailed naming the failed shards; what succeeded
     is kept. In one part of several, a step that needs what the other parts are to make waits.
     """
     for _ in range(RESTARTS):
@@ -38,41 +63,48 @@ def run_steps(
 
 
 def _run_once(
-    project: Project, steps: list[Step], engine: Engine, part: Part, tell: Any
-) -> list[dict[str, Any]]:
-    summaries: list[dict[str, Any]] = []
+    project: Project,
+    steps: list[Step],
+    engine: Engine,
+    part: Part,
+    tell: Callable[[Report], None] | None,
+) -> list[Report]:
+    summaries: list[Report] = []
     columns: set[str] = set()
     for step in steps:
-        if isinstance(step, Training):
-            summary = step.run(project.store)
+        summary: Report
+        try:
+            if isinstance(step, Training):
+                summary = step.run(project.store)
+            else:
+                summary = _run_stage(project, steps, step, engine, part)
+        except NotMade as error:
+            if part[1] == 1 or columns.isdisjoint(error.columns):
+                raise
+            summary = Waiting(step.name, error.columns)
         else:
-            try:
-                done = run(step, project.store, engine, part)
-            except NotMade as error:
-                if part[1] == 1 or columns.isdisjoint(error.columns):
-                    raise
-                summary = {"kind": "waiting", "stage": step.name, "for": list(error.columns)}
-                summaries.append(summary)
-                if tell:
-                    tell(summary)
-                continue
-            finally:
-                columns.update(step.adds)
-            for stage, shard in (name.split("/") for name in done.corrupt):
-                if _makes(steps, stage):
-                    raise CorruptShard(stage, shard, "found on reading")
-            summary = done.as_json()
-            if step.gpus:
-                summary["setup"] = asdict(setup_of(step, engine))
+            project.report(step.name, summary)
+        if isinstance(step, Stage):
+            columns.update(step.adds)
         summaries.append(summary)
-        project.report(step.name, summary)
         if tell:
             tell(summary)
-        if summary.get("failed"):
-            failed = WorkFailed(failure(done))
-            failed.summaries = summaries
-            raise failed
+        if isinstance(summary, Summary) and summary.failed:
+            raise StepFailed(summaries, summary)
     return summaries
+
+
+def _run_stage(
+    project: Project, steps: list[Step], stage: Stage, engine: Engine, part: Part
+) -> Summary:
+    """Run one stage of ``steps``. Raises CorruptShard for an input that these steps can remake."""
+    summary = run(stage, project.store, engine, part)
+    for maker, shard in (name.split("/") for name in summary.corrupt):
+        if _makes(steps, maker):
+            raise CorruptShard(maker, shard, "found on reading")
+    if stage.gpus:
+        summary.setup = setup_of(stage, engine)
+    return summary
 
 
 def _makes(steps: list[Step], stage: str) -> bool:

@@ -4,17 +4,15 @@ from collections import Counter
 from collections.abc import Iterable
 
 from builder.core.fields import Place
-from builder.core.files import read_json
 from builder.core.manifest import (
     EncoderRecord,
     Extent,
     Facts,
-    ImportReport,
     ModelRecord,
     Source,
-    SplitReport,
     read_manifest,
 )
+from builder.models.record import Record
 from builder.official.import_release import ImportRelease
 from builder.pipeline.inputs import Inputs
 from builder.quality import embed
@@ -44,33 +42,35 @@ def facts(inputs: Inputs) -> Facts:
         key: EncoderRecord(model=weights.name, digest=weights.digest())
         for key, weights in inputs.encoders.items()
     }
-    split = inputs.split.report(store) if shards(store, ("real",)) else None
     known = Facts(
         balance=plan.summary() if plan else None,
         recipe=recipe,
         counts={stage: dict(count) for stage, count in counts.items() if count},
-        split=SplitReport.model_validate(split) if split else None,
+        split=inputs.split.report(store) if shards(store, ("real",)) else None,
         models=models(inputs),
         encoders=encoders,
     )
     if inputs.baseline:
         known = known.model_copy(update={"embeddings": embed.record(inputs.baseline)})
     if inputs.imports:
-        report = {"sources": recipe["imports"]["sources"], **inputs.imports.report(store)}
-        known = known.model_copy(update={"imported": ImportReport.model_validate(report)})
+        named = {"sources": tuple(recipe["imports"]["sources"])}
+        report = inputs.imports.report(store).model_copy(update=named)
+        known = known.model_copy(update={"imported": report})
     return known
 
 
 def models(inputs: Inputs) -> dict[str, ModelRecord]:
     """The record of each trained model, by its name."""
     records = {}
-    for path in sorted(inputs.models.glob("*/record.json")):
-        record = read_json(path)
-        values = {name: record[name] for name in ModelRecord.model_fields if name in record}
+    for folder in sorted(inputs.models.glob("*")):
+        if (record := Record.read(folder)) is None:
+            continue
+        kept = record.as_json()
+        values = {name: kept[name] for name in ModelRecord.model_fields if name in kept}
         if place := values.get("settings", {}).get("autoencoder"):
             shown = Place.MODEL.shown(place, inputs.directory)
             values["settings"] = {**values["settings"], "autoencoder": shown}
-        records[path.parent.name] = ModelRecord.model_validate(values)
+        records[folder.name] = ModelRecord.model_validate(values)
     return records
 
 

@@ -69,11 +69,23 @@ class Packaged:
     files: int
     content_sha256: str
     asks: str | None
+    seconds: float = 0.0
+    violations: tuple[str, ...] | None = None
+    """None before the release is checked."""
+
+    def lines(self) -> list[str]:
+        what = "written" if self.is_new else "already exists with this content"
+        lines = [f"package: {self.release} {what} ({self.bytes / 1e6:.1f} MB)"]
+        for config, splits in self.rows.items():
+            rows = ", ".join(f"{split} {n:,}" for split, n in splits.items())
+            lines.append(f"  {config:<10} {rows}")
+        return lines
 
     def as_json(self) -> dict[str, Any]:
-        values = {name: value for name, value in asdict(self).items() if name != "is_new"}
-        values["release"] = str(self.release)
-        return {"kind": "release", "stage": "package", "made": self.is_new, **values}
+        values = asdict(self) | {"release": str(self.release), "seconds": round(self.seconds, 2)}
+        if self.violations is None:
+            del values["violations"]
+        return {"kind": "release", "stage": "package", "made": values.pop("is_new"), **values}
 
 
 def package(inputs: Inputs) -> Packaged:

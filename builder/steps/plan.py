@@ -4,7 +4,7 @@ import contextlib
 import os
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from builder.core.arrow import combine, type_name
 from builder.core.engine import Engine, Outcome
 from builder.core.errors import ArasError
 from builder.core.files import digest_of
-from builder.core.progress import bar
+from builder.core.progress import bar, counted
 from builder.core.store import CorruptShard, Store
 from builder.land.columns import KINDS, arrow_type
-from builder.steps.stage import SOURCES, Maker, Output, Stage, Unit, shards
+from builder.steps.stage import SOURCES, Maker, Output, Report, Stage, Unit, shards
 
 Part = tuple[int, int]
 """(i, n): the i-th of n parts, from 1; the parts together are the whole."""
@@ -46,9 +46,22 @@ class Plan:
         return [task for task in self.tasks if task.stale]
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What decides how fast a stage makes a row."""
+
+    stage: str
+    """Digest of its settings, models and batch size."""
+    device: str
+    """Name of the GPU, or cpu."""
+    engine: str
+    workers: int | None
+    """0 for all that there are."""
+
+
 @dataclass
 class Summary:
-    """What a run of a stage did; `as_json` is what --json prints."""
+    """What a run of a stage did: a `Report`."""
 
     stage: str
     shards: int = 0
@@ -56,18 +69,56 @@ class Summary:
     rows_made: int = 0
     rows: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    """Shard → why it failed."""
     row_errors: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     digest: str = ""
     corrupt: list[str] = field(default_factory=list)
-    report: dict[str, Any] = field(default_factory=dict)
+    """STAGE/SHARD of each input that turned out corrupt on reading."""
+    report: Report | None = None
+    setup: Setup | None = None
+    """Only of a stage with a model."""
 
     def as_json(self) -> dict[str, Any]:
         values = {
-            "made" if key == "shards_made" else key: value for key, value in vars(self).items()
+            "kind": "stage",
+            "stage": self.stage,
+            "shards": self.shards,
+            "made": self.shards_made,
+            "rows_made": self.rows_made,
+            "rows": self.rows,
+            "failed": self.failed,
+            "row_errors": self.row_errors,
+            "counts": self.counts,
+            "seconds": round(self.seconds, 2),
+            "digest": self.digest,
+            "corrupt": self.corrupt,
+            "report": self.report.as_json() if self.report else {},
         }
-        return {"kind": "stage", **values, "seconds": round(self.seconds, 2)}
+        return values if self.setup is None else {**values, "setup": asdict(self.setup)}
+
+    def lines(self) -> list[str]:
+        failed = len(self.failed)
+        work = "nothing to do"
+        if self.shards_made or failed:
+            work = f"{self.shards_made} of {self.shards} shards made"
+        if failed:
+            work += f", {failed} failed"
+        shards = self.shards - failed
+        text = f"{self.stage}: {self.rows:,} rows in {shards} shards, {work} ({self.seconds:.1f} s)"
+        counts = [
+            counted(n, SINGULAR.get(name, name).replace("_", " "), name.replace("_", " "))
+            for name, n in self.counts.items()
+            if n
+        ]
+        more = [", ".join(counts)] if counts else []
+        more += self.report.lines() if self.report else []
+        return [text, *(f"  {line}" for line in more)]
+
+
+SINGULAR = {"caption_errors": "caption_error", "copies": "copy", "repeats": "repeat"}
+"""Counts of a stage that are plural → what a single one is called."""
 
 
 def plan(stage: Stage, store: Store, part: Part = (1, 1)) -> Plan:
@@ -220,19 +271,6 @@ def _total(summary: Summary, todo: Plan, store: Store) -> None:
             summary.row_errors += footer.errors
     summary.counts = dict(counts)
     summary.digest = combine(digests)
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What decides how fast a stage makes a row."""
-
-    stage: str
-    """Digest of its settings, models and batch size."""
-    device: str
-    """Name of the GPU, or cpu."""
-    engine: str
-    workers: int | None
-    """0 for all that there are."""
 
 
 def setup_of(stage: Stage, engine: Engine) -> Setup:

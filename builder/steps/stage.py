@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -25,6 +25,16 @@ class Output(NamedTuple):
     table: pa.Table
     counts: dict[str, int] = {}  # noqa: RUF012 - a NamedTuple default, never changed
     errors: int = 0
+
+
+class Report(Protocol):
+    """What a step came to, for a person and for a program."""
+
+    def lines(self) -> list[str]:
+        """As the terminal shows it."""
+
+    def as_json(self) -> dict[str, Any]:
+        """As --json prints it and reports/ keeps it."""
 
 
 Scan = Callable[[Sequence[str]], Iterator[tuple[str, pa.Table]]]
@@ -113,9 +123,9 @@ class Stage:
         """Load what is costly, once per worker, and return the function that makes a unit."""
         raise NotImplementedError
 
-    def report(self, store: Store) -> dict[str, Any]:
-        """What the summary says beyond counts, from the finished shards."""
-        return {}
+    def report(self, store: Store) -> Report | None:
+        """What the summary says beyond counts, from the finished shards; None for nothing."""
+        return None
 
 
 def spans(run: str, rows: int, shard_rows: int) -> list[Unit]:

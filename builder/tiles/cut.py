@@ -3,7 +3,7 @@
 import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,20 @@ class Payload:
     maps: tuple[Raster, ...]
     first: int
     rows: int
+
+
+@dataclass(frozen=True)
+class TilesReport:
+    """Composites that no map covers: their patches count as ``no_map``."""
+
+    composites_without_map: Sequence[str]
+
+    def lines(self) -> list[str]:
+        names = ", ".join(self.composites_without_map)
+        return [f"no map covers {names}: their patches count as no map"] if names else []
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self) if self.composites_without_map else {}
 
 
 @dataclass(frozen=True)
@@ -109,11 +123,10 @@ class Tiles(Stage):
             )
         return composites, maps
 
-    def report(self, store: Store) -> dict[str, Any]:
-        """Composites that no map covers: their patches count as ``no_map``."""
+    def report(self, store: Store) -> TilesReport:
         composites, maps = self.products()
         alone = [str(composite) for composite in composites if not covering(composite, maps)]
-        return {"composites_without_map": alone} if alone else {}
+        return TilesReport(alone)
 
     def open(self, store: Store, survey: Any) -> Maker:
         table = classes.remap_table(dict(self.remap))

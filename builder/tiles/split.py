@@ -89,7 +89,7 @@ class Split(Stage):
         chosen = without_repeats(chosen, looks.clusters(self.bits, self.rms)[1])
         return dict(zip(ids, chosen.tolist(), strict=True))
 
-    def report(self, store: Store) -> dict[str, Any]:
+    def report(self, store: Store) -> SplitReport:
         """Class shares per split in per cent, the smallest distance between splits in km, and how
         many tiles have no place and so no distance."""
         columns = ("split", "pixels", "longitude", "latitude")
@@ -111,7 +111,7 @@ class Split(Stage):
         unknown = int((~known).sum())
         return SplitReport(
             class_shares=shares, smallest_distance_km=distance, without_place=unknown
-        ).as_json()
+        )
 
     def open(self, store: Store, survey: Any) -> Maker:
         return lambda table: _look_up(table, survey, self.block)

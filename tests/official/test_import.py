@@ -181,7 +181,7 @@ def test_engines_and_parts_give_the_same_rows(tmp_path: Path, layout: Layout) ->
         bring(tmp_path / "parts", *zips, part=(i, 3))
     parts, _ = bring(tmp_path / "parts", *zips)
     assert whole.digest == other.digest == parts.digest
-    assert parts.made == 0
+    assert parts.shards_made == 0
     assert rejects(tmp_path / "serial") == rejects(tmp_path / "processes")
     assert rejects(tmp_path / "serial") == rejects(tmp_path / "parts")
 
@@ -192,18 +192,18 @@ def test_a_second_run_makes_nothing_and_a_lost_shard_only_itself(
     zips = layout.write_zips(tmp_path)
     first, store = bring(tmp_path, *zips)
     again, _ = bring(tmp_path, *zips)
-    assert (again.made, again.digest) == (0, first.digest)
+    assert (again.shards_made, again.digest) == (0, first.digest)
     store.remove("import", "real-train-00001")
     third, _ = bring(tmp_path, *zips)
-    assert (third.made, third.digest) == (1, first.digest)
-    assert third.report["account"] == first.report["account"]
+    assert (third.shards_made, third.digest) == (1, first.digest)
+    assert third.report.account.as_json() == first.report.account.as_json()
 
 
 def test_a_changed_caption_remakes_its_shard_alone(tmp_path: Path, layout: Layout) -> None:
     bring(tmp_path, *layout.write_zips(tmp_path))
     layout.line("0004")[-1] = "another text"
     summary, store = bring(tmp_path, *layout.write_zips(tmp_path))
-    assert summary.made == 1
+    assert summary.shards_made == 1
     stream = STREAM_PREFIX + "vision_qwen3-vl-8b"
     assert rows(store)["synthetic/official/0004"][stream]["text"] == "another text"
 
@@ -261,7 +261,7 @@ def test_a_spoilt_picture_costs_its_row_and_is_named(
     (reject,) = rejects(tmp_path)
     assert reject[:2] == (file, "synth/0001")
     assert reject[2].startswith(reason)
-    assert summary.report["account"] == {"rows_in": 15, "rows_out": 14, "rejects": 1}
+    assert summary.report.account.as_json() == {"rows_in": 15, "rows_out": 14, "rejects": 1}
     assert "synthetic/official/0001" not in rows(store)
 
 
@@ -278,8 +278,8 @@ def test_a_zip_bomb_and_a_name_that_leaves_the_archive_are_rejected(
     assert rejects(tmp_path / "ds", "set-aside") == [
         (unsafe, "", "unsafe name: it leaves the archive")
     ]
-    assert summary.report["account"] == {"rows_in": 15, "rows_out": 14, "rejects": 1}
-    assert summary.report["set_aside"] == {"unsafe name": 1}
+    assert summary.report.account.as_json() == {"rows_in": 15, "rows_out": 14, "rejects": 1}
+    assert summary.report.set_aside == {"unsafe name": 1}
     assert not list(tmp_path.rglob("*escaped*"))
 
 
@@ -325,14 +325,14 @@ def test_defects_of_captions_csv_are_told_and_its_good_lines_come_in(
             "wrong number of fields: 13, expected 14",
         ),
     ]
-    assert summary.report["account"] == {"rows_in": 15, "rows_out": 15, "rejects": 0}
+    assert summary.report.account.as_json() == {"rows_in": 15, "rows_out": 15, "rejects": 0}
 
 
 def test_strays_and_equal_tables_are_no_rows(tmp_path: Path, layout: Layout) -> None:
     layout.files["train/readme.txt"] = b"read me"
     summary, _ = bring(tmp_path, *layout.write_zips(tmp_path, captions="inside"))
-    assert summary.report["account"] == {"rows_in": 15, "rows_out": 15, "rejects": 0}
-    assert summary.report["set_aside"] == {"repeats a table": 3, "not part of the layout": 1}
+    assert summary.report.account.as_json() == {"rows_in": 15, "rows_out": 15, "rejects": 0}
+    assert summary.report.set_aside == {"repeats a table": 3, "not part of the layout": 1}
     assert not rejects(tmp_path)
 
 
@@ -360,7 +360,7 @@ def test_percentages_that_the_mask_does_not_have_are_kept_counted_and_listed(
     row = rows(store)["synthetic/official/0000"]
     assert list(row["percent_published"].values()) == [100, 0, 0, 0, 0, 0, 0]
     assert list(row["percent"].values()) == exact
-    assert summary.report["percent_differs"] == summary.counts["percent_differs"] == 1
+    assert summary.report.percent_differs == summary.counts["percent_differs"] == 1
     with (tmp_path / "reports" / "import-percent.csv").open(newline="") as file:
         listed = list(csv.DictReader(file))
     pairs = {line["class"]: (int(line["published"]), int(line["exact"])) for line in listed}
@@ -435,7 +435,7 @@ def test_a_mended_picture_is_no_reject_any_more(tmp_path: Path, layout: Layout) 
     layout.files["synth/images/0001.png"] = whole
     summary, _ = bring(tmp_path, *layout.write_zips(tmp_path))
     assert not rejects(tmp_path)
-    assert summary.report["account"] == {"rows_in": 15, "rows_out": 15, "rejects": 0}
+    assert summary.report.account.as_json() == {"rows_in": 15, "rows_out": 15, "rejects": 0}
 
 
 def test_rows_are_not_mixed_with_rows_made_from_maps(tmp_path: Path, layout: Layout) -> None:
@@ -462,7 +462,7 @@ def test_captions_as_they_were_published_come_in_word_for_word(tmp_path: Path) -
         layout.files[f"{line['split']}/masks/{line['filename']}"] = rgb_mask(ids)
         layout.lines.append(list(line.values()))
     summary, store = bring(tmp_path, *layout.write_zips(tmp_path))
-    assert summary.report["account"] == {"rows_in": 24, "rows_out": 24, "rejects": 0}
+    assert summary.report.account.as_json() == {"rows_in": 24, "rows_out": 24, "rejects": 0}
     imported = rows(store)
     for line in published:
         kind = "synthetic/official" if line["split"] == "synth" else "real"

@@ -37,7 +37,7 @@ def test_a_release_is_told_by_its_manifest(packaged: Path, tmp_path: Path) -> No
 def test_every_column_of_every_row_comes_in(packaged: Path, tmp_path: Path) -> None:
     summary, store = bring(tmp_path, packaged)
     assert not summary.failed
-    assert summary.report["account"] == {"rows_in": 8, "rows_out": 8, "rejects": 0}
+    assert summary.report.account.as_json() == {"rows_in": 8, "rows_out": 8, "rejects": 0}
     for kind, splits in read_manifest(packaged).configs.items():
         if kind not in ("real", "synthetic"):
             continue
@@ -68,7 +68,7 @@ def test_every_column_of_every_row_comes_in(packaged: Path, tmp_path: Path) -> N
 def test_a_second_run_makes_nothing(packaged: Path, tmp_path: Path) -> None:
     first, _ = bring(tmp_path, packaged)
     again, _ = bring(tmp_path, packaged)
-    assert (again.made, again.digest) == (0, first.digest)
+    assert (again.shards_made, again.digest) == (0, first.digest)
 
 
 def test_a_file_that_is_not_the_listed_one_is_refused(packaged: Path, tmp_path: Path) -> None:

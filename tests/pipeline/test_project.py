@@ -4,13 +4,14 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from builder.core.engine import Engine
 from builder.core.errors import ArasError, NotMade, WorkFailed
 from builder.core.store import CorruptShard, Store
+from builder.models.record import Record, Trained
+from builder.models.step import TrainingSummary
 from builder.pipeline import run
 from builder.pipeline.preview import preview
 from builder.pipeline.project import Project, Training
@@ -36,10 +37,10 @@ class Reader(Training):
     def stale(self, store: Store) -> bool:
         return True
 
-    def run(self, store: Store) -> dict[str, Any]:
+    def run(self, store: Store) -> TrainingSummary:
         rows = sum(table.num_rows for _, table in store.scan(store.shards("tiles"), ["source"]))
         self.then()
-        return {"kind": "training", "stage": self.name, "made": True, "steps": rows}
+        return TrainingSummary(self.name, Trained(Record(steps=rows), fresh=True), seconds=0)
 
 
 def reader(then: Callable[[], None] = lambda: None) -> Reader:
@@ -63,15 +64,15 @@ def test_steps_run_in_order_and_each_is_told_of_and_reported(project: Project) -
         project,
         [*STEPS[:2], reader(), *STEPS[2:]],
         Engine(),
-        tell=lambda summary: heard.append(summary["stage"]),
-        finish=lambda: {"stage": "package"},
+        tell=lambda summary: heard.append(summary.stage),
+        finish=lambda: Summary("package"),
     )
     names = ["tiles", "split", "train-segmenter", "caption-toy", "segment"]
     assert heard == names
-    assert [summary["stage"] for summary in told] == [*names, "package"]
+    assert [summary.stage for summary in told] == [*names, "package"]
     for name, summary in zip(names, told, strict=False):
         path = project.directory / "reports" / f"{name}.json"
-        assert json.loads(path.read_text()) == summary
+        assert json.loads(path.read_text()) == summary.as_json()
 
 
 def test_a_failed_stage_stops_the_steps_after_it_and_names_its_shards(project: Project) -> None:
@@ -103,8 +104,8 @@ def test_a_flipped_bit_that_only_reading_shows_is_mended_on_the_way(
     damage(built.store, "tiles/real-00002.parquet", "flipped, time kept")
     steps = [*STEPS[:2], Caption(word="spot"), STEPS[3]]
     told = run_steps(Project(built.directory), steps, engine)
-    assert [summary["failed"] for summary in told] == [{}] * 4
-    assert [summary["made"] for summary in told] == [1, 0, 1, 4]  # tiles: the damaged one
+    assert [summary.failed for summary in told] == [{}] * 4
+    assert [summary.shards_made for summary in told] == [1, 0, 1, 4]  # tiles: the damaged one
     after = digests(built.store)
     assert {name for name in before if after[name] != before[name]} == {
         name for name in before if name.startswith(("caption-toy", "segment"))
@@ -116,12 +117,12 @@ def test_damage_is_mended_whoever_reads_it_first(built: Project, how: str) -> No
     """A training, the survey of a stage, and what comes after all steps, such as package."""
     before = digests(built.store)
 
-    def read_all() -> dict[str, Any]:
+    def read_all() -> Summary:
         fresh = Store(built.store.root)
         for stage in fresh.stages():
             for shard in fresh.shards(stage):
                 fresh.load(stage, shard)
-        return {"stage": "package"}
+        return Summary("package")
 
     for readers in (
         [*STEPS, reader()],
@@ -143,16 +144,16 @@ def test_a_damaged_shard_of_another_command_is_named_with_the_way_out(built: Pro
     with pytest.raises(CorruptShard, match=message):  # known now, and said before any work
         run_steps(Project(built.directory), [Caption(word="spot")], Engine())
     told = run_steps(Project(built.directory), [STEPS[0], Caption(word="spot")], Engine())
-    assert [summary["made"] for summary in told] == [1, 1]
+    assert [summary.shards_made for summary in told] == [1, 1]
 
 
 def test_a_disk_that_keeps_damaging_shards_ends_the_command(built: Project) -> None:
     def spoil() -> None:
         damage(built.store, "tiles/real-00000.parquet", "flipped, time kept")
 
-    def finish() -> dict[str, Any]:
+    def finish() -> Summary:
         spoil()
-        return {"rows": Store(built.store.root).load("tiles", "real-00000").num_rows}
+        return Summary("package", rows=Store(built.store.root).load("tiles", "real-00000").num_rows)
 
     with pytest.raises(WorkFailed, match=r"keep turning out corrupt.*work/tiles/real-00000"):
         run_steps(built, STEPS, Engine(), finish=finish)
@@ -187,9 +188,11 @@ def test_in_parts_a_step_that_looks_at_all_shards_waits_for_the_others(project: 
     steps = [Caption(), Counted()]
     for i in (1, 2):
         told = run_steps(project, steps, Engine(), part=(i, 3))
-        assert told[1] == {"kind": "waiting", "stage": "segment", "for": ["caption_toy"]}
-    assert [one["made"] for one in run_steps(project, steps, Engine(), part=(3, 3))] == [1, 1]
-    assert [one["made"] for one in run_steps(project, steps, Engine())] == [0, 3]
+        assert told[1].as_json() == {"kind": "waiting", "stage": "segment", "for": ["caption_toy"]}
+    assert [
+        summary.shards_made for summary in run_steps(project, steps, Engine(), part=(3, 3))
+    ] == [1, 1]
+    assert [summary.shards_made for summary in run_steps(project, steps, Engine())] == [0, 3]
 
 
 def test_a_part_does_not_wait_for_what_no_step_of_the_command_makes(project: Project) -> None:
@@ -213,7 +216,7 @@ class Missing(Score):
 
 def test_a_part_makes_its_own_shards_only(project: Project) -> None:
     told = run_steps(project, [Source()], Engine(), part=(2, 4))
-    assert told[0]["made"] == 1
+    assert told[0].shards_made == 1
     assert project.store.shards("tiles") == ["real-00001"]
 
 

@@ -72,7 +72,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def told(project: Project) -> dict[str, dict]:
     """Summaries of all steps, by name."""
     done = run_steps(project, project.steps(), Engine("serial"))
-    return {one["stage"]: one for one in done}
+    return {summary.stage: summary.as_json() for summary in done}
 
 
 def test_every_candidate_of_the_scene_is_accounted_for(told: dict[str, dict]) -> None:

@@ -98,12 +98,12 @@ def test_another_model_makes_the_scores_anew_and_the_same_one_does_not(
 ) -> None:
     store = store_of(tmp_path)
     stages = (Encode("clip", clip), ClipScore("full", clip))
-    assert [run(stage, store, Engine()).made for stage in stages] == [1, 1]
-    assert [run(stage, store, Engine()).made for stage in stages] == [0, 0]
+    assert [run(stage, store, Engine()).shards_made for stage in stages] == [1, 1]
+    assert [run(stage, store, Engine()).shards_made for stage in stages] == [0, 0]
     folder = tiny_clip(tmp_path / "other", ["trees and water", "a field"], seed=1)
     other = dataclasses.replace(clip, path=folder)
     stages = (Encode("clip", other), ClipScore("full", other))
-    assert [run(stage, store, Engine()).made for stage in stages] == [1, 1]
+    assert [run(stage, store, Engine()).shards_made for stage in stages] == [1, 1]
 
 
 def test_shards_without_rows_go_through(clip: Weights, tmp_path: Path) -> None:

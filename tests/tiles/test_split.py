@@ -121,13 +121,13 @@ def test_the_smallest_distance_and_the_class_shares_are_those_of_brute_force(
     tmp_path: Path, west: float
 ) -> None:
     summary, rows = split(tmp_path, grid(12, 20, west), **SETTINGS)
-    for pair, value in summary.report["smallest_distance_km"].items():
+    for pair, value in summary.report.smallest_distance_km.items():
         a, b = (SPLITS.index(name) for name in pair.split("-"))
         here, there = ([r for r in rows if r["split"] == i] for i in (a, b))
         assert value == pytest.approx(min(edge_km(x, y) for x in here for y in there), abs=0.001)
     for i, name in enumerate(SPLITS):
         total = np.sum([list(r["pixels"].values()) for r in rows if r["split"] == i], axis=0)
-        value = list(summary.report["class_shares"][name].values())
+        value = list(summary.report.class_shares[name].values())
         assert value == pytest.approx((100 * total / total.sum()).tolist(), abs=0.01)
 
 
@@ -154,7 +154,7 @@ def test_the_counts_say_where_every_tile_went(tmp_path: Path) -> None:
 def test_without_a_buffer_nothing_is_set_aside(tmp_path: Path) -> None:
     summary, _ = split(tmp_path, grid(15, 18), **{**SETTINGS, "buffer_km": 0.0})
     assert summary.counts["set_aside"] == 0
-    assert summary.report["smallest_distance_km"]["train-test"] == 0
+    assert summary.report.smallest_distance_km["train-test"] == 0
 
 
 def test_only_tiles_nearer_than_the_buffer_are_set_aside() -> None:
@@ -221,7 +221,7 @@ def test_a_split_with_no_share_gets_nothing(tmp_path: Path) -> None:
     settings = {**SETTINGS, "shares": (0.7, 0.0, 0.3)}
     summary, _ = split(tmp_path, grid(12, 12), **settings)
     assert summary.counts["validation"] == 0
-    assert summary.report["smallest_distance_km"]["train-validation"] is None
+    assert summary.report.smallest_distance_km["train-validation"] is None
 
 
 def test_an_empty_train_split_says_what_to_change(tmp_path: Path) -> None:
