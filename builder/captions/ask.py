@@ -97,7 +97,7 @@ class ModelSection(Section):
         if not isinstance(given, dict) or "preset" not in given:
             return given
         if given["preset"] not in prompts.PRESETS:
-            raise ValueError(f"no such preset; presets are {', '.join(prompts.PRESETS)}")
+            raise ValueError(f"unknown preset; expected one of {', '.join(prompts.PRESETS)}")
         preset = dict(prompts.PRESETS[given["preset"]])
         if "prompt_file" in given:
             preset.pop("prompt")

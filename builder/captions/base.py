@@ -17,7 +17,7 @@ class Answer:
     """A caption or an error, never both, and never an error in place of a caption.
 
     ``flawed`` marks an error of the text (empty, cut, ungrounded), which another attempt may
-    cure, unlike one of the machinery. ``by`` is who wrote the text if not the backend that was
+    cure, unlike an error of the machinery. ``by`` is who wrote the text if not the backend that was
     asked, ``revision`` the name that a server gives its model, ``seed`` that of the attempt that
     counted, and ``counts`` what the summary adds up (tokens, attempts).
     """

@@ -86,9 +86,9 @@ class Results:
                 others += 1
         if not self.answers:
             raise ArasError(
-                f"{', '.join(map(str, files))}: none of {others:,} results answers this stream's "
-                "requests as they are now; its model, prompt or decoding has changed since they "
-                "were written, or they are another stream's"
+                f"{', '.join(map(str, files))}: none of the {others:,} results answers the "
+                "stream's current requests; its model, prompt or decoding has changed since they "
+                "were written, or they belong to another stream"
             )
 
     @property

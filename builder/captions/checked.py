@@ -68,7 +68,7 @@ class Checked:
         return [replace(answers[i], counts=dict(counts[i])) for i in range(len(requests))]
 
     def _judged(self, asked: Sequence[Request], answers: Sequence[Answer]) -> list[Answer]:
-        """The answers; those whose grounding is below the threshold become flawed ones."""
+        """The answers; those whose grounding is below the threshold become flawed."""
         judged = list(answers)
         texts = {i: answer.text for i, answer in enumerate(answers) if answer.text is not None}
         if self.score is None or not texts:
@@ -108,7 +108,7 @@ def grounding(
     requests: Sequence[Request], texts: Sequence[str], lexicon: Path | None = None
 ) -> list[float | None]:
     """Grounding of each text in the composition and layout of its tile, with the file ``lexicon``
-    laid over the built-in one."""
+    laid over the built-in lexicon."""
     from builder.scores import lexicon as lexicons
     from builder.scores.caption_scores import score_captions
 

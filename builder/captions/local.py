@@ -23,7 +23,7 @@ def configure(place: str, section: TransformersSection, directory: Path) -> tupl
     model = path.name.removesuffix(".gguf") if path else section.model
     ask = ask_of(place, section, directory, model=model, dtype=section.dtype)
     if path and path.suffix == ".gguf" and "image" in section.sees:
-        raise ArasError(f"{place} sees: a GGUF model ({section.model}) sees no image")
+        raise ArasError(f"{place} sees: a GGUF model ({section.model}) cannot see images")
     return ask, Running(path=path, batch=section.batch, attention=section.attention)
 
 

@@ -52,7 +52,7 @@ class RowSampler:
     """A logits processor that draws each row's next token from that row's own random numbers.
 
     One uniform number per row and step picks from the filtered distribution, candidates in
-    falling order of probability. The chosen token is the only one left with a finite score, so
+    falling order of probability. Only the chosen token is left with a finite score, so
     greedy search takes it; a row's text then depends on its seed and its logits alone, never on
     its neighbours in the batch.
     """
@@ -113,14 +113,14 @@ def candidates(scores: Tensor, decoding: Decoding) -> tuple[Tensor, Tensor]:
 def end_tokens(network: Any, tokenizer: Any) -> frozenset[int]:
     """Ids of the tokens that end an answer, by the generation config and the tokenizer.
 
-    Raises ArasError for a model without any: nothing would tell a whole caption from a cut one.
+    Raises ArasError for a model without any: whole and cut captions would look the same.
     """
     given = network.generation_config.eos_token_id
     ids = {*(given if isinstance(given, list) else [given]), tokenizer.eos_token_id} - {None}
     if not ids:
         raise ArasError(
-            "the model names no end token (eos_token_id), so a whole caption looks like "
-            "a cut one; set it in the model's generation_config.json"
+            "the model has no end token (eos_token_id), so whole and cut captions look the "
+            "same; set it in the model's generation_config.json"
         )
     return frozenset(ids)
 
@@ -138,7 +138,7 @@ LEAST = 8
 
 
 def shared(tokens: Tensor, mask: Tensor) -> int:
-    """How many tokens all rows begin with, padding aside; each row keeps one of its own.
+    """How many tokens all rows begin with, padding aside; each row keeps a token of its own.
 
     ``tokens`` and ``mask`` (rows, width), padded on the left.
     """
@@ -155,7 +155,7 @@ def read_once(network: Any, batch: dict[str, Tensor]) -> dict[str, Any]:
 
     The padding then lies between the shared and the own tokens of a row, which changes no
     position and no width. Returned as it is: where little is shared, and for models whose layers
-    see a window of tokens (padding would push the shared ones out) or more than text.
+    see a window of tokens (padding would push the shared tokens out) or more than text.
     """
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer
@@ -186,7 +186,7 @@ def read_once(network: Any, batch: dict[str, Tensor]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model in memory. ``processor`` is None for one that is shown text only."""
+    """A model in memory. ``processor`` is None for a text-only model."""
 
     network: Any
     tokenizer: Any
@@ -223,7 +223,7 @@ def load(ask: Ask, running: Running) -> Loaded:
         if not (getattr(processor, "chat_template", None) or tokenizer.chat_template):
             raise ArasError(
                 f"{ask.model} has no chat template, so it cannot be asked: it is a base model; "
-                "take its instruction-tuned sibling, or put its chat_template.jinja into the "
+                "use its instruction-tuned version, or put its chat_template.jinja into the "
                 "model's folder"
             )
         tokenizer.padding_side = "left"
@@ -243,7 +243,7 @@ def _class(source: Path, seeing: bool, how: dict[str, Any]) -> Any:
     kind = transformers.AutoConfig.from_pretrained(source, **how).model_type
     if seeing and kind not in auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         raise ArasError(
-            f"{source}: a {kind} model sees no images; drop image from sees, or take a "
+            f"{source}: a {kind} model cannot see images; drop image from sees, or use a "
             "vision-language model"
         )
     if seeing or kind not in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
@@ -297,7 +297,7 @@ def _loading(model: str, where: Path) -> Iterator[None]:
     except Exception as error:
         if out_of_memory(error):
             raise ArasError(
-                f"{model} does not fit into memory: take a smaller model, a quantised one, or "
+                f"{model} does not fit into memory: use a smaller or a quantised model, or "
                 'dtype = "bfloat16"; with several workers each loads it (--workers 1)'
             ) from error
         raise refusal(where, "transformers", error) from error

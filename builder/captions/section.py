@@ -1,4 +1,4 @@
-"""The caption backends, and the recipe's [captions.NAME] that is made of their sections."""
+"""The caption backends, and the recipe's [captions.NAME], composed of their sections."""
 
 import functools
 import operator
@@ -15,7 +15,7 @@ BACKENDS: dict[str, BackendSpec] = {
     "transformers": local.SPEC,
     "openai": openai.SPEC,
 }
-"""Name in the recipe → backend. A new one is a file with its ``SPEC``, and a line here."""
+"""Name in the recipe → backend. A new backend is a file with its ``SPEC``, and a line here."""
 
 
 def backend_of(given: Any) -> str:
@@ -45,7 +45,7 @@ else:
 
 
 def hint(backend: str, key: str) -> str | None:
-    """What to say of a key that ``backend`` does not have but another one does; or None."""
+    """What to say of a key that another backend has and ``backend`` has not; or None."""
     others = [
         f'backend = "{name}"'
         for name, spec in BACKENDS.items()

@@ -63,7 +63,7 @@ def body(ask: Ask, request: Request) -> dict[str, Any]:
 
 
 def read_answer(completion: Any, limit: int) -> Answer:
-    """A server's chat completion as an answer; whatever is not one is an error of that row.
+    """A server's chat completion as an answer; any other answer is an error of that row.
 
     ``limit`` is the asked max_new_tokens, for the message of a cut text.
     """
@@ -217,7 +217,7 @@ def _key(running: Running) -> str:
 
 
 def _unreachable(error: BaseException) -> bool:
-    """True when no connection could be made, unlike one that broke over a single answer."""
+    """True when no connection could be made, unlike one broken over a single answer."""
     cause = error.args[0] if error.args else None
     return isinstance(error, http.ConnectTimeout) or isinstance(
         getattr(cause, "reason", None), NewConnectionError

@@ -59,7 +59,7 @@ class CaptionReport:
 @dataclass(frozen=True)
 class Caption(Stage):
     """Caption every row in one stream. A row that failed carries its error and a null text, and
-    is the only one that the next run tries again.
+    only such a row is tried again by the next run.
 
     ``backend`` is a name in `BACKENDS`; ``ask`` and ``running`` are what it is configured with.
     """
@@ -222,8 +222,8 @@ def stage_of(
 ) -> Caption:
     """The stage of the recipe's ``[captions.stream]``; its paths are relative to ``directory``.
 
-    ``cache`` remembers digests of model files, ``lexicon`` is laid over the built-in one. Raises
-    ArasError naming the key that is wrong.
+    ``cache`` remembers digests of model files, ``lexicon`` is laid over the built-in lexicon.
+    Raises ArasError naming the key that is wrong.
     """
     backend = backend_of(section)
     settings, running = BACKENDS[backend].configure(f"[captions.{stream}]", section, directory)

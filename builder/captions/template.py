@@ -1,4 +1,4 @@
-"""Captions without a model: sentences made from composition and layout, varied by seed.
+"""Captions without a model: sentences from composition and layout, varied by seed.
 
 They say of themselves, in the columns ``model`` and ``revision``, that a template wrote them.
 """
@@ -36,7 +36,7 @@ STYLES = {
     "full": "Two sentences: the composition, then the layout.",
     "absence": "Two sentences: the main classes, then what the tile does not contain.",
 }
-"""The styles of the template backend and what each one says."""
+"""The styles of the template backend and what each says."""
 
 Shares = npt.NDArray[np.float64]
 

@@ -78,11 +78,11 @@ class LazyGroup(click.Group):
         except OSError as error:
             if error.errno not in _SYSTEM:
                 raise
-            text = f"{error}; what is finished is kept: mend this and run the same command again"
+            text = f"{error}; finished work is kept: correct this and run the same command again"
             raise Failure(WorkFailed(text)) from error
         except KeyboardInterrupt:
             kept = "finished shards and the last checkpoint of a training are kept"
-            click.echo(f"interrupted: {kept}, the same command goes on", err=True)
+            click.echo(f"interrupted: {kept}; run the same command to continue", err=True)
             ctx.exit(130)
 
 
@@ -104,7 +104,7 @@ class LazyGroup(click.Group):
 def cli(ctx: click.Context, directory: Path) -> None:
     """Make, judge and publish land-cover vision-and-language datasets.
 
-    A dataset is a directory with a dataset.toml. `aras init DIR` makes one; every other command
+    A dataset is a directory with a dataset.toml. `aras init DIR` writes it; every other command
     works on the current directory, or on DIR given with -C. Each stage writes its shards under
     work/ and remakes only what is stale, so any command can be interrupted and run again.
 

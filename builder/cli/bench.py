@@ -91,7 +91,7 @@ def leaderboard(
     count = 0
     for path in results:
         problems = check(root / path, root / release)
-        say(f"{root / path}: {'; '.join(problems) or 'its vectors give its figures'}")
+        say(f"{root / path}: {'; '.join(problems) or 'its vectors give every figure'}")
         count += len(problems)
     if count:
         raise WorkFailed(f"{counted(count, 'difference')}; see above")
@@ -151,8 +151,8 @@ def embeddings(
     several files, repeat the options. Vectors are compared by cosine; rows that are not of unit
     length are normalised, and stderr says so.
 
-    The protocol is the strict one of the retrieval literature: a text has one right image, an
-    image is found by any of its texts. All figures are exact and in per cent, MedR is 1-based.
+    The protocol is the strict protocol of the retrieval literature: a text has one right image,
+    any text of an image is right. All figures are exact and in per cent, MedR is 1-based.
     Scores within 1e-6 are ties and earn the expected credit of a random order; where ties
     matter, "optimistic" and "pessimistic" bound the figures. Float32 .npy files of unit rows are
     read in place, so memory stays within the files' size and half a gigabyte.
@@ -216,19 +216,24 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 @click.option(
     "--stream", "streams", multiple=True, metavar="NAME", help="Repeatable; default: all."
 )
-@click.option("--split", default="test", show_default=True, help="Rows to ask about.")
-@click.option("--proxy", metavar="STREAM", help="Captions that stand in for the images.")
+@click.option("--split", default="test", show_default=True, help="Split to score.")
+@click.option("--proxy", metavar="STREAM", help="Caption stream to search instead of the images.")
 @click.option("--images", type=_FILE, help="Vectors of the images, for --model files.")
 @click.option("--texts", type=_FILE, help="Vectors of the captions, for --model files.")
 @click.option(
-    "--min-km", default=1.0, show_default=True, help="Nearest that a row may lie to a train tile."
+    "--min-km",
+    default=1.0,
+    show_default=True,
+    help="Least distance between a scored row and any train tile.",
 )
 @click.option("--near", type=_RULE, default="refuse", show_default=True, help="Nearer rows.")
 @click.option(
     "--synthetic", type=_RULE, default="refuse", show_default=True, help="Synthetic rows."
 )
 @click.option("--out", type=_FILE, help="Result; default reports/retrieval-MODEL[-STREAM].json.")
-@click.option("--vectors", type=click.Path(path_type=Path), help="Keep the vectors in this folder.")
+@click.option(
+    "--vectors", type=click.Path(path_type=Path), help="Write the vectors to this folder."
+)
 @click.option("--cache", type=click.Path(path_type=Path), help="Default work/.cache/embeddings.")
 @click.option(
     "--batch",
@@ -238,7 +243,7 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     help="Pictures or texts embedded at once.",
 )
 @click.option(
-    "--seed", default=0, show_default=True, help="Draws the random baseline and the samples."
+    "--seed", default=0, show_default=True, help="Seed of the random baseline and the samples."
 )
 @click.option("--device", default="cpu", show_default=True, metavar="NAME", help="cpu, cuda, mps …")
 @json_option
@@ -323,7 +328,7 @@ def retrieval(
 
 
 def under(root: Path, spec: str) -> str:
-    """A model's spec with the path in it, if there is one, as that of a folder under ``root``."""
+    """A model's spec; a path in it becomes the path of a folder under ``root``."""
     kind, colon, name = spec.rpartition(":")
     here = "/" in name and (root / name).exists()
     return f"{kind}{colon}{root / name}" if here else spec

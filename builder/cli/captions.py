@@ -20,7 +20,7 @@ SAMPLE = 32
 
 
 def chosen(project: Project, streams: tuple[str, ...]) -> list[Caption]:
-    """The stages of the named streams, or of all. Raises click's errors for unknown ones."""
+    """The stages of the named streams, or of all. Raises click's errors for unknown names."""
     known = list(project.recipe.captions)
     if not known:
         raise click.UsageError("the recipe has no [captions.NAME] section")
@@ -40,10 +40,10 @@ def offline(
     from builder.captions.batch import result_files
 
     if requests is not None and results is not None:
-        raise click.UsageError("--write-requests and --read-results are two steps: give one")
+        raise click.UsageError("--write-requests and --read-results cannot be combined")
     if len(streams) != 1 or not stages[0].spec.batches:
         known = " or ".join(f'"{name}"' for name, spec in BACKENDS.items() if spec.batches)
-        raise click.UsageError(f"a batch is of one STREAM with backend = {known}: name it")
+        raise click.UsageError(f"expected one STREAM with backend = {known} for a batch")
     if results is None:
         return stages[0]
     running = dataclasses.replace(stages[0].running, answers=result_files(results))
@@ -83,5 +83,5 @@ def write_requests(
         where = files[0] if len(files) == 1 else f"{files[0]} … {files[-1].name}"
         say(
             f"{stage.name}: {count:,} requests in {where}\n"
-            f"  when their results are there: aras caption {stage.stream} --read-results PATH"
+            f"when the results are ready: aras caption {stage.stream} --read-results PATH"
         )

@@ -59,7 +59,7 @@ def run_options(command: F) -> F:
         click.option(
             "--engine",
             type=click.Choice(["serial", "processes", "ray"]),
-            help="Where shards are made; the recipe's [engine] unless given.",
+            help="Where shards are made; default: [engine] of the recipe.",
         ),
     ):
         command = option(command)

@@ -64,7 +64,7 @@ class LayoutType(click.ParamType):  # type: ignore[type-arg]
     "--md5",
     multiple=True,
     type=SumType(),
-    help="Expected md5 of a zip, or NAME=any to take it as it is; repeatable.",
+    help="Expected md5 of a zip, or NAME=any to accept any; repeatable.",
 )
 @click.option(
     "--run",
@@ -86,7 +86,7 @@ def import_(
 
     SOURCE is a zip (read in place, never unpacked), a folder of the official layout, a folder
     that holds the zips, a captions.csv, or a release directory. Without a dataset.toml, the command
-    writes one with these sources; otherwise its [import] section names the sources, and no SOURCE
+    writes it with these sources; otherwise its [import] section names the sources, and no SOURCE
     is needed.
 
     Zips are first checked against the md5 that you give, an MD5SUMS beside them, or the official
@@ -218,8 +218,8 @@ def export(
     {train,val,test,synth}/{images,masks}/NAME.png with RGB masks in the published palette,
     captions.csv with its 14 columns and class_percentages/SPLIT.csv; images keep their bytes.
     A caption column whose stream the release does not have says so in every row ("ERROR: …"),
-    unless --stream names another one for it. streams.json says which stream each column holds and
-    who wrote it. `aras import` reads all of it back.
+    unless --stream names another stream for it. streams.json says which stream each column holds
+    and who wrote it. `aras import` reads all of it back.
 
     \b
       aras export release/0.1.0 --to official

@@ -42,7 +42,7 @@ def _jobs(default: int) -> Callable[..., Any]:
 
 @click.group()
 def fetch() -> None:
-    """Fetch the official release or the inputs of a new one.
+    """Fetch the official release or the inputs of a new release.
 
     Files are fetched in parallel, verified, and only then put under their names: a file under its
     name is whole. Whatever breaks (the network, the server, Ctrl-C, a kill), run the same command

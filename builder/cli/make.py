@@ -191,14 +191,14 @@ def segment(directory: Path, /, **options: Any) -> None:
     "requests",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Write what one openai STREAM would ask as OpenAI batch files under DIR, and stop.",
+    help="Write the requests of one openai STREAM as batch files under DIR, and stop.",
 )
 @click.option(
     "--read-results",
     "results",
     type=click.Path(exists=True, path_type=Path),
     metavar="PATH",
-    help="Take the captions of one openai STREAM from result files (one, or a folder of them).",
+    help="Read the captions of one openai STREAM from result files (a file or a folder).",
 )
 @stage_options
 @click.pass_obj

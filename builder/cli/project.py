@@ -91,7 +91,7 @@ gives {", ".join(f"{split} {part.num_rows}" for split, part in data.items())} ro
 @json_option
 @click.pass_obj
 def status(directory: Path, as_json: bool) -> None:
-    """Show what is made, what is stale, and which releases there are.
+    """Show what is complete, what is stale, and which releases there are.
 
     A step that is out of date is named; those that wait for it, and those with nothing to do, are
     counted. A version that is packaged already with other content than `aras package` would give

@@ -57,7 +57,7 @@ def score(context: click.Context, /, **options: Any) -> None:
     show_default=True,
     help="Processes that score; worth it from some ten thousand captions.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Draws the sampled rows.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sampled rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @click.pass_context
 def captions(
@@ -70,7 +70,7 @@ def captions(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Score the captions of FILE: a CSV, TSV, JSONL or Parquet file with one image a row.
+    """Score the captions of FILE: a CSV, TSV, JSONL or Parquet file with an image per row.
 
     Any captions: number, unique, redundancy (1 − unique/total on raw strings) and the same after
     normalising, near-duplicates (MinHash, similarity of word pairs at least 0.8), and how many
@@ -79,10 +79,10 @@ def captions(
     With the columns Tree, Shrub, Grass, Crop, Built-up, Barren and Water beside the text
     (fractions or per cent; or the pixels or percent column of a release): accuracy of the claims,
     coverage of the composition, grounding (their harmonic mean), share of named classes that are
-    absent (chair_i) and share of present classes whose percentage stands in the text (leak).
+    absent (chair_i) and share of present classes whose percentage is in the text (leak).
     Read grounding together with leak, and against the two nulls: the same captions on other
     tiles, and on other tiles of the same dominant class. With a split or kind column that marks
-    synthetic rows, also how well the words tell them from real ones.
+    synthetic rows, also how well the words separate them from real rows.
 
     \b
       aras score captions captions.csv --out scores.parquet

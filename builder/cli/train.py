@@ -64,7 +64,7 @@ def generator(directory: Path, as_json: bool) -> None:
     """Train the diffusion model on crops of real train tiles.
 
     Judged every evaluate_every steps by loss and Fréchet distance (in the segmenter's features)
-    on validation tiles; it ends after `patience` evaluations without a better, and the best
+    on validation tiles; it ends after `patience` evaluations without improvement, and the best
     model is kept. Writes models/generator: EMA weights, record.json, loss.csv, evaluations.csv,
     curves.png and a grid of samples per evaluation.
 

@@ -90,7 +90,7 @@ def combine(digests: dict[str, str]) -> str:
 
 
 def _feed(state: Any, kind: pa.DataType, chunks: Sequence[pa.Array]) -> None:
-    """Feed the values of all chunks as if they were one array, without making one."""
+    """Feed the values of all chunks as if they were one array, without copying."""
     n, nulls = sum(map(len, chunks)), sum(chunk.null_count for chunk in chunks)
     state.update(f"{_name(kind)}|{n}|{nulls}|".encode())
     if nulls == n:

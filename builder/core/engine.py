@@ -45,7 +45,7 @@ class Engine:
     def map(
         self, opener: Opener, tasks: Sequence[Any], gpus: float = 0, light: bool = False
     ) -> Generator[tuple[Any, Outcome], None, None]:
-        """``light`` tasks cost less than starting a process: a few of them stay in this one.
+        """``light`` tasks cost less than starting a process: a few of them stay in this process.
 
         Close it when leaving early (Ctrl-C): workers then end at once.
         """
@@ -62,7 +62,7 @@ class Engine:
 
 
 def _visible() -> tuple[str, ...]:
-    """The CUDA devices of this process, found without loading CUDA."""
+    """The CUDA devices of this process, without loading CUDA."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
         return tuple(str(i) for i, _ in enumerate(Path("/dev").glob("nvidia[0-9]*")))
@@ -86,7 +86,7 @@ class _Lazy:
 
 
 def _portable(error: Exception) -> Exception:
-    """The error as one that pickles; errors of libraries often do not."""
+    """The error in a form that pickles; errors of libraries often do not."""
     if isinstance(error, ArasError):
         return error
     return WorkFailed(f"{type(error).__name__}: {error}")
@@ -104,7 +104,7 @@ _worker: _Lazy
 def _start(
     opener: Opener, leash: multiprocessing.connection.Connection, seats: "SimpleQueue[str]"
 ) -> None:
-    """Set up a worker; where there are ``seats`` it takes one, the GPU that it is to see alone."""
+    """Set up a worker; where there are ``seats`` it takes a seat: its only GPU."""
     global _worker
     if not seats.empty():
         os.environ["CUDA_VISIBLE_DEVICES"] = seats.get()
@@ -128,7 +128,7 @@ def _processes(
     """A process pool that survives the death of a worker; the workers share the ``devices``.
 
     When a worker dies (out of memory, a crash in C) the pool breaks and takes every task in
-    flight with it. Those are tried once more, each alone, so that only the guilty one fails.
+    flight with it. Those are tried once more, each alone, so that only the guilty task fails.
     """
     queue, suspects = deque(tasks), deque[Any]()
     while queue:
@@ -171,7 +171,7 @@ def _until_broken(
 
 @contextlib.contextmanager
 def _pool(opener: Opener, size: int, devices: Sequence[str]) -> Iterator[ProcessPoolExecutor]:
-    """A pool whose workers end with it, however it ends: the kernel closes a killed one's pipe."""
+    """A pool whose workers end with it, however it ends: the kernel closes a killed pool's pipe."""
     context = multiprocessing.get_context("spawn")
     leash, hand = context.Pipe(duplex=False)
     seats = context.SimpleQueue()

@@ -17,7 +17,7 @@ class WorkFailed(ArasError):
 
 
 class NotMade(ArasError):
-    """Columns that no stage has made yet."""
+    """Columns that no stage has written yet."""
 
     def __init__(self, shard: str, columns: Sequence[str]) -> None:
         super().__init__(
@@ -31,4 +31,4 @@ class NotMade(ArasError):
 
 
 class CorruptFile(ArasError):
-    """A file whose bytes are not the ones that were written."""
+    """A file whose bytes are not those that were written."""

@@ -120,7 +120,7 @@ class Place(enum.Enum):
 
 
 def local_path(model: str, directory: Path) -> Path | None:
-    """The absolute path of a local model; None for the name of one on the Hub."""
+    """The absolute path of a local model; None for a name on the Hub."""
     path = (directory / Path(model).expanduser()).absolute()
     is_path = model.startswith((".", "/", "~")) or model.endswith(".gguf") or path.exists()
     return path if is_path else None
@@ -130,7 +130,7 @@ def published(section: pydantic.BaseModel, directory: Path) -> dict[str, Any]:
     """A section of the recipe as JSON values, every marked field reduced to a name.
 
     Relative paths are those of ``directory``. A path in a field without a mark stays as it is;
-    `aras check` refuses a release that tells an absolute one.
+    `aras check` refuses a release that reveals an absolute path.
     """
     values = section.model_dump(mode="json")
     for name, field in type(section).model_fields.items():

@@ -1,6 +1,6 @@
 """Figures: one palette, one style, and PNG bytes that are equal for equal numbers.
 
-matplotlib is imported where a figure is made, so that commands which draw none start without it.
+matplotlib is imported where a figure is drawn, so that commands which draw none start without it.
 """
 
 import io

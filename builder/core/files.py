@@ -28,7 +28,7 @@ def atomic(path: Path) -> Iterator[Path]:
     """Yield a hidden path beside ``path``; on success flush it to disk and rename it into place.
 
     A file (or folder) under its final name is therefore whole. On any exception, Ctrl-C
-    included, the hidden one is removed and ``path`` is left as it was. Raises OSError (disk
+    included, the hidden file is removed and ``path`` is left as it was. Raises OSError (disk
     full, permissions) as the file system does.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def settle(temporary: Path, path: Path) -> None:
 
 @contextlib.contextmanager
 def scratch(name: str) -> Iterator[Path]:
-    """Yield a new folder among the system's temporary ones, gone afterwards.
+    """Yield a new temporary folder, removed afterwards.
 
     What killed processes left there under the same ``name`` goes first.
     """
@@ -77,7 +77,7 @@ def sweep(folder: Path, name: str = "*") -> int:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder; one that is gone already is fine."""
+    """Remove a file or a folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         with contextlib.suppress(FileNotFoundError):  # another process removes it too
             shutil.rmtree(path)
@@ -87,9 +87,9 @@ def remove(path: Path) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path, on_wait: Callable[[], object]) -> Iterator[None]:
-    """Keep other processes that want ``folder`` waiting until this one is done, or dead.
+    """Keep other processes that want ``folder`` waiting until this process is done, or dead.
 
-    ``on_wait()`` is called before waiting for another one. A file system without locks does not
+    ``on_wait()`` is called before waiting for another process. A file system without locks does not
     lock: two processes then do the work twice.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -183,7 +183,7 @@ def content_hashes(paths: Iterable[Path], cache: Path) -> dict[str, str]:
             entry = [stat.st_size, stat.st_mtime_ns, sha256_file(path)]
         fresh[str(path)] = entry
     if fresh != known:
-        with contextlib.suppress(OSError):  # a full disk or a read-only one costs speed alone
+        with contextlib.suppress(OSError):  # a full or read-only disk costs speed alone
             write_json(cache, {**known, **fresh})
     return {path: entry[2] for path, entry in fresh.items()}
 

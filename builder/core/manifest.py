@@ -22,7 +22,7 @@ NEEDED = ("format", "version", "content_sha256", "configs", "files", "facts")
 """Keys that every manifest has."""
 
 CONFIGS = ("real", "synthetic", "augmented", "metadata", "controls", "embeddings")
-"""Configs of a release; ``real`` is the default one."""
+"""Configs of a release; ``real`` is the default."""
 
 
 class Record(pydantic.BaseModel):
@@ -101,7 +101,7 @@ class Part(Record):
 
 
 class Source(Record):
-    """Third-party data that the release is made from; texts are empty where there is none."""
+    """Third-party data that the release uses; texts are empty where it uses none."""
 
     name: str
     license: str = ""
@@ -310,7 +310,7 @@ class ExampleRow(Record):
 
 
 BY_KIND = ("rows", "left_out", "flags", "pixels", "mask_agreement", "streams", "examples")
-"""Counts of the census whose keys are a kind, or begin with one."""
+"""Counts of the census whose keys are, or begin with, a kind."""
 
 
 class Census(Record):
@@ -372,7 +372,7 @@ class Facts(Record):
 
 
 class Manifest(Record):
-    """What a release holds and how it was made. DOIs are None until they are known."""
+    """What a release holds and how it was built. DOIs are None until they are known."""
 
     format: int
     name: str = ""
@@ -424,7 +424,7 @@ def read_manifest(release: Path) -> Manifest:
         value = read_json(path)
     except FileNotFoundError:
         raise ArasError(
-            f"{release}: not a release directory (no {MANIFEST}); `aras package` makes one"
+            f"{release}: not a release directory (no {MANIFEST}); `aras package` writes one"
         ) from None
     except NotADirectoryError:
         raise ArasError(f"{release}: is a file, not a release directory") from None

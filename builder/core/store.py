@@ -1,4 +1,4 @@
-"""The store: work/<stage>/<shard>.parquet, each file whole and carrying the key it was made for."""
+"""The store: work/<stage>/<shard>.parquet, each file whole and carrying its key."""
 
 import contextlib
 import hashlib
@@ -58,7 +58,7 @@ class Store:
     The modification time of a file is set to a whole second that its footer repeats. A file
     whose time differs was touched by someone else, and is trusted only after its content has
     been hashed again. Reading always verifies; a file that fails has its time set to 0, so that
-    every later plan sees it as missing until its stage has made it again.
+    every later plan sees it as missing until its stage has written it again.
     """
 
     def __init__(self, root: Path) -> None:
@@ -73,7 +73,7 @@ class Store:
         return self.root / stage / f"{shard}.parquet"
 
     def stages(self) -> list[str]:
-        """Names of the folders of stages; listed again only when one came or went."""
+        """Names of the folders of stages; listed again only when a folder came or went."""
         try:
             changed = self.root.stat().st_mtime_ns
         except FileNotFoundError:
@@ -140,7 +140,7 @@ class Store:
                 for shard in shards
                 if shard in index
             }
-            with contextlib.suppress(OSError):  # a full disk or a read-only one costs speed alone
+            with contextlib.suppress(OSError):  # a full or read-only disk costs speed alone
                 write_json(self.root / INDEX / f"{stage}.json", footers, indent=None)
             self._unsaved.discard(stage)
 
@@ -154,7 +154,7 @@ class Store:
     def find(self, shard: str, columns: Sequence[str]) -> dict[str, tuple[str, str]]:
         """Where each column of ``shard`` is: column → (stage, content digest).
 
-        Raises NotMade when no stage has made a column, CorruptShard when its file is damaged.
+        Raises NotMade when no stage has written a column, CorruptShard when its file is damaged.
         """
         places: dict[str, tuple[str, str]] = {}
         corrupt: CorruptShard | None = None
@@ -178,9 +178,9 @@ class Store:
         return {name: places[name] for name in columns}
 
     def read(self, shard: str, columns: Sequence[str]) -> pa.Table:
-        """Columns of ``shard`` from the stages that made them, every value verified.
+        """Columns of ``shard`` from the stages that wrote them, every value verified.
 
-        Raises CorruptShard on a flipped bit, ArasError on a column that nobody has made.
+        Raises CorruptShard on a flipped bit, ArasError on a column that no stage has written.
         """
         where = self.find(shard, columns)
         parts = {}
@@ -250,7 +250,7 @@ class Store:
         return self._makers[wanted]
 
     def _adds(self, stage: str) -> set[str]:
-        """Columns that a stage adds, as one of its files says."""
+        """Columns that a stage adds, as any of its files says."""
         if stage not in self._columns:
             for path in (self.root / stage).glob("[!.]*.parquet"):
                 if footer := self.fresh(stage, path.stem):
@@ -265,9 +265,9 @@ class Store:
     def claim(
         self, stage: str, columns: Sequence[str], shards: Iterable[str], spare: Sequence[str] = ()
     ) -> None:
-        """Make ``stage`` the only maker of ``columns``: remove other stages' files that hold one.
+        """Make ``stage`` the only maker of ``columns``: remove other stages' files that hold any.
 
-        They are left over from a recipe in which another stage made that column. Files of the
+        They are left over from a recipe in which another stage wrote that column. Files of the
         stages ``spare`` stay.
         """
         taken = set(columns)
@@ -290,7 +290,7 @@ class Store:
 def _parse(metadata: Any) -> Footer:
     known = metadata.metadata or {}
     if _FOOTER not in known:
-        raise CorruptFile("its footer is not one of ours")
+        raise CorruptFile("its footer was not written by aras")
     if hashlib.sha256(known[_FOOTER]).hexdigest().encode() != known.get(_FOOTER_SHA256):
         raise CorruptFile("its footer does not match its digest")
     return Footer(**json.loads(known[_FOOTER]))

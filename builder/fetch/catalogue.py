@@ -117,7 +117,7 @@ def official(
     ``record`` is a record number or a 10.5281/zenodo.N DOI. One request, to
     ``/api/records/N``; a concept's number is answered with its latest version. Raises ArasError
     for a record or name that does not exist, and when the record's md5 of an official ARAS400k
-    file is not the published one.
+    file differs from the published file.
     """
     base = secure(base_url)
     match = re.fullmatch(r"(?:(?:https://doi\.org/)?10\.5281/zenodo\.)?(\d+)", record)

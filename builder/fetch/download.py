@@ -54,7 +54,7 @@ def verify(path: Path, remote: Remote) -> None:
 
 
 def _decode(path: Path, expected: Raster) -> None:
-    """Read every block of a GeoTIFF, one at a time: a torn or flipped one does not decode."""
+    """Read every block of a GeoTIFF, in turn: a torn or flipped block does not decode."""
     import rasterio
     from rasterio.errors import RasterioError
 
@@ -90,7 +90,7 @@ FRESH = 3
 """Downloads from scratch before a file that does not verify is given up."""
 
 ROUNDS = 100
-"""Bound on rounds of retries; a round that brings no new byte is the last one anyway."""
+"""Bound on rounds of retries; a round that brings no new byte is the last anyway."""
 
 LARGEST = 200_000_000_000
 """Bytes after which a body of unannounced length is cut off."""
@@ -257,7 +257,7 @@ def _refuse_splice(
     start, _, total = answer.headers.get("Content-Range", "").partition("/")
     continues = start.startswith(f"bytes {offset}-")
     if version is None or not offset or not continues:
-        trouble = "the server sends another part than the one requested"
+        trouble = "the server sends a part that was not requested"
     elif (
         (etag and version.etag and etag != version.etag)
         or (last_modified and version.last_modified and last_modified != version.last_modified)

@@ -255,7 +255,7 @@ def _seen(remote: Remote, to: Path) -> Seen:
 
 
 def _ledger(to: Path) -> dict[str, Seen]:
-    """The verified files by name; one that is missing here is verified in full."""
+    """The verified files by name; a file that is missing here is verified in full."""
     try:
         return {name: Seen(**seen) for name, seen in read_json(to / LEDGER).items()}
     except (FileNotFoundError, ValueError, TypeError, AttributeError):

@@ -44,7 +44,7 @@ class Columns:
 
     texts: tuple[str, ...]
     id: str | None
-    composition: tuple[str, ...]  # the seven class columns, or one struct column, or none
+    composition: tuple[str, ...]  # the seven class columns, or a struct column, or none
     source: str | None
 
     @property
@@ -99,7 +99,7 @@ def _class_columns(path: Path, names: Sequence[str]) -> tuple[str, ...]:
         )
     for name, some in columns.items():
         if len(some) > 1 and name not in some:
-            raise ArasError(f"{path}: columns {' and '.join(some)} are both {name}; rename one")
+            raise ArasError(f"{path}: columns {' and '.join(some)} both mean {name}; rename one")
     return tuple(name if name in some else some[0] for name, some in columns.items())
 
 
@@ -151,12 +151,12 @@ class Reader:
             yield self._batch(number, chunk)
             number += len(chunk)
         if not number:
-            raise ArasError(f"{self.path}: holds no rows; it needs one caption a row")
+            raise ArasError(f"{self.path}: holds no rows; expected one caption per row")
 
     def _find(self, chunk: list[tuple[str, Row]], seen: Row) -> None:
         """Find the columns among the keys of a whole batch, for lines of JSON need not agree.
 
-        ``seen`` is every key so far, with a value if one was there. Raises ArasError for a key of
+        ``seen`` is every key so far, with a value where it had one. Raises ArasError for a key of
         a later batch that changes which columns there are.
         """
         new: dict[str, str] = {}
@@ -170,8 +170,8 @@ class Reader:
         if self.columns is not None and columns != self.columns:
             key = next(name for name in new if name in {*columns.all} - {*self.columns.all})
             raise ArasError(
-                f"{self.path}: {new[key]} has {key!r}, which no row of the batches before has; "
-                "give it to the first row too, null where it is not known, or leave it out"
+                f"{self.path}: {new[key]} has {key!r}, which no earlier batch has; "
+                "give it in the first row too, null where it is unknown, or leave it out"
             )
         self.columns = columns
 
@@ -232,7 +232,7 @@ class Reader:
         if abs(total - unit) > 0.02 * unit or min(values) < 0:
             raise ArasError(
                 f"{where}: the class columns sum to {total:g}, not {unit:g} ({self.scale} of the "
-                "tile); mend the row, or leave all seven blank where they are unknown"
+                "tile); correct the row, or leave all seven blank where they are unknown"
             )
         return [value / unit for value in values]
 
@@ -283,7 +283,7 @@ class CsvRow(NamedTuple):
 def csv_rows(
     lines: Iterable[str], *, delimiter: str = ",", longest_field: int = LONGEST_FIELD
 ) -> Iterator[CsvRow]:
-    """The rows of a CSV table, one after another; one that cannot be read does not end it.
+    """The rows of a CSV table, one after another; a row that cannot be read does not end the table.
 
     Strict, because a quote that never closes would swallow the rows after it; it swallows at most
     ``longest_field`` characters.
@@ -336,7 +336,7 @@ def _json_rows(path: Path) -> Iterator[tuple[str, Row]]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise ArasError(
-                f"{path}: line {number} is not JSON: {error}; expected one object a line"
+                f"{path}: line {number} is not JSON: {error}; expected one object per line"
             ) from error
         if not isinstance(row, dict):
             raise ArasError(f"{path}: line {number} holds {type(row).__name__}, not an object")

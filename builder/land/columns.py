@@ -83,7 +83,7 @@ COLUMNS: tuple[Column, ...] = (
         "Global name of the row: real/CELL_ROW_COLUMN, with the lower-left corner of a 1° cell and "
         "the patch counted from its upper left, or synthetic/RUN/NUMBER.",
     ),
-    Column("kind", pa.int64(), "package", "Real pixels or generated ones.", labels=KINDS),
+    Column("kind", pa.int64(), "package", "Real or generated pixels.", labels=KINDS),
     Column(
         "split",
         pa.int64(),
@@ -172,7 +172,7 @@ COLUMNS: tuple[Column, ...] = (
         "gen_layout",
         pa.string(),
         "layouts",
-        "Id of the real train tile whose layout was used; null without one.",
+        "Id of the real train tile whose layout was used; null without a layout.",
     ),
     Column(
         "gen_transform",
@@ -263,7 +263,7 @@ COLUMNS: tuple[Column, ...] = (
         "nearest_real_id",
         pa.string(),
         "memorize",
-        "The real train tile that a synthetic one, turned and flipped as fits best, is nearest to "
+        "The real train tile that a synthetic tile, turned and flipped as fits best, is nearest to "
         "in the segmenter's features; for a copy that the perceptual hash alone shows, its tile.",
     ),
     Column(
@@ -271,7 +271,8 @@ COLUMNS: tuple[Column, ...] = (
         pa.float32(),
         "memorize",
         "Distance to the nearest train tile in features, the smallest over turns and flips, over "
-        "the usual one, the median of the same from real test tiles: far below 1 means a copy.",
+        "the usual distance (the median of the same from real test tiles): far below 1 means a "
+        "copy.",
     ),
     Column(
         "copy",
@@ -338,7 +339,7 @@ CONTROLS = {
 
 CONTROL_COLUMNS: tuple[Column, ...] = (
     Column("id", pa.string(), "package", "Real test tile that the text is given to."),
-    Column("stream", pa.string(), "package", "Caption stream that the text is made from."),
+    Column("stream", pa.string(), "package", "Caption stream that the text comes from."),
     Column(
         "control",
         pa.string(),

@@ -1,7 +1,7 @@
 """Texts that stand where a caption should and are none: errors, refusals, thinking aloud.
 
-One idea of them for the backends, which must not store one, and for the reader of foreign caption
-files, which counts one as missing. Each pattern is matched at the beginning of a text, past
+One idea of them for the backends, which must not store them, and for the reader of foreign caption
+files, which counts them as missing. Each pattern is matched at the beginning of a text, past
 punctuation, in any case; a caption that only uses such a word ("error-prone terrain") passes.
 """
 

@@ -19,7 +19,7 @@ EARTH_KM = 6371.0088
 class Raster:
     """A product file and its place in the global pixel grid (column from 180° W, row from 90° N).
 
-    ``warp`` marks a file on another grid, resampled on reading onto this one.
+    ``warp`` marks a file on another grid, resampled on reading onto this grid.
     """
 
     path: Path

@@ -72,7 +72,9 @@ def decode_mask(data: bytes, name: str, size: int | None = None) -> Pixels:
     """
     mask = decode_png(data, name)
     if mask.ndim != 2:
-        raise ArasError(f"{name}: mask has {mask.shape[2]} channels, expected one of class ids")
+        raise ArasError(
+            f"{name}: mask has {mask.shape[2]} channels, expected a single channel of class ids"
+        )
     if mask.max(initial=0) >= len(classes.CLASSES):
         raise ArasError(f"{name}: mask holds id {int(mask.max())}; ids are 0…6")
     if size is not None and mask.shape != (size, size):

@@ -37,7 +37,7 @@ def inspect(path: Path, what: str, *, bands: int, dtype: str, resample: bool) ->
     """Check a ``Map`` or ``S2RGBNIR`` product against its own name and the grid.
 
     Raises ArasError saying what is wrong with the file and the way out: its name, not a GeoTIFF,
-    no CRS, another grid (unless ``resample``), bands, dtype, or a place other than the one that
+    no CRS, another grid (unless ``resample``), bands, dtype, or a place other than that which
     its name gives.
     """
     match = _NAME.search(path.name)

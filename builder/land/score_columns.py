@@ -130,7 +130,7 @@ SCORE_COLUMNS: dict[str, ScoreColumn] = {
         title="cut",
     ),
 }
-"""Name → score, in the order of the columns. A new one is a line here, the file that computes it,
+"""Name → score, in the order of the columns. A new score is a line here, the file that computes it,
 and a line in `builder.scores.caption_scores`; docs/how-to/add-a-caption-score.md."""
 
 

@@ -2,6 +2,6 @@
 
 import os
 
-# Idle OpenMP threads sleep instead of spinning: on a machine that is shared, spinning made a
+# Idle OpenMP threads sleep instead of spinning: on a shared machine, spinning makes a
 # training step ten times slower. Read by OpenMP when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -105,7 +105,7 @@ def start(settings: Settings, texts: Sequence[str]) -> Dual:
 def pretrained(name: str) -> Dual:
     """A CLIP or SigLIP by folder, by name on the Hugging Face Hub, or of OpenCLIP weights.
 
-    Raises ArasError for a missing model and for one without image and text features.
+    Raises ArasError for a missing model and for a model without image and text features.
     """
     from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
     from transformers.utils import logging

@@ -22,7 +22,7 @@ Pixels = npt.NDArray[np.uint8]
 TOLERANCE = (16, 1.0)
 """Most and mean difference, in levels of 255, between a tile drawn alone and in a batch on a GPU.
 A bound that is tested where a GPU is, and not measured yet: bfloat16 has 8 bits, and every solver
-step goes on from the rounding of the last one."""
+step goes on from the rounding of the last step."""
 
 
 @dataclass(frozen=True)

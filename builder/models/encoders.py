@@ -55,7 +55,7 @@ class Clip:
 def transformers_model(name: str, device: str = "cpu") -> Encoder:
     """A CLIP or SigLIP by folder or by name on the Hugging Face Hub.
 
-    Raises ArasError for a missing model and for one without image and text features.
+    Raises ArasError for a missing model and for a model without image and text features.
     """
     import torch
 
@@ -120,7 +120,7 @@ def tokenizer(weights: Weights) -> tuple[Callable[[str], int], int]:
 
 
 def vision(weights: Weights) -> Encode:
-    """Features of images by any vision model: a transformers one (DINOv2, CLIP, SigLIP …) or a
+    """Features of images by any vision model: of transformers (DINOv2, CLIP, SigLIP …) or a
     TorchScript module such as `INCEPTION`.
 
     A dual encoder gives its image features, any other model what it pools, or else the mean of

@@ -101,7 +101,7 @@ def _key(store: Store, folder: Path, settings: Settings) -> str:
 
 
 def _needs(settings: Settings) -> list[str]:
-    """Models beside this one that its training reads."""
+    """Other models that its training reads."""
     judged = settings.evaluate_every and settings.watch == "frechet"
     latent = settings.kind == "latent" and not settings.autoencoder
     return [segmenter.NAME] * bool(judged) + [autoencoder.NAME] * latent

@@ -9,7 +9,7 @@ from builder.steps.stage import setting
 class Settings:
     """What a training depends on; `PROFILES` are two sets of them.
 
-    Fields made by `setting` change speed, memory and rounding only, and a training that was
+    Fields declared by `setting` change speed, memory and rounding only, and a training that was
     interrupted goes on when they change; so does it with another ``patience``, which decides only
     when a training ends. ``compile`` is true, or the name of a backend of torch.compile.
     """

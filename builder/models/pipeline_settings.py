@@ -42,7 +42,7 @@ def ask_for(section: Any, directory: Path, cache: Path) -> tuple[PipelineAsk, So
     """What [generator.pipeline] asks for, and where its models lie; paths start at ``directory``.
 
     ``cache`` remembers digests. Raises ArasError for a folder that is not there and for the
-    revision of a local one.
+    revision of a local model.
     """
 
     def weights(key: str, revision: str) -> Weights:

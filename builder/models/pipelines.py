@@ -144,7 +144,7 @@ class Artist:
 
 
 def load(ask: PipelineAsk, files: Files) -> Artist:
-    """The pipeline, on the GPU where there is one.
+    """The pipeline, on the GPU if available.
 
     bfloat16 on a GPU and float32 on the CPU unless ``dtype`` says otherwise. Raises ArasError:
     files that do not fit together, a pipeline that asks for what we do not have.

@@ -38,7 +38,7 @@ class Record:
         return self.facts.get("settings", {})  # type: ignore[no-any-return]
 
     def is_done(self, key: str, steps: int, patience: int) -> bool:
-        """Whether this is the training of ``key`` and nothing of it is left: it made all ``steps``,
+        """Whether this is the training of ``key`` and nothing of it is left: it ran all ``steps``,
         or its evaluations came to the end of ``patience`` too."""
         return self.key == key and (self.steps >= steps or 0 < patience <= self.waited)
 
@@ -54,7 +54,7 @@ class Record:
     def read(cls, folder: Path) -> Self | None:
         """The record of the model in ``folder``; None when there is none.
 
-        Raises ArasError for one that cannot be read.
+        Raises ArasError for a record that cannot be read.
         """
         try:
             values = read_json(folder / FILE)

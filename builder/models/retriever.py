@@ -214,7 +214,7 @@ def train(store: Store, folder: Path, settings: Settings) -> Trained:
 
 
 def load_texts(store: Store, stream: str) -> dict[str, str]:
-    """Caption of every real train tile that has one, by id. Raises ArasError for too few."""
+    """The captions of real train tiles, by id. Raises ArasError for too few."""
     caption = STREAM_PREFIX + stream
     captions: dict[str, str] = {}
     for _, table in store.scan(shards(store, ("real",)), ("id", "split", caption)):

@@ -46,7 +46,7 @@ class Team:
         return self.accelerator.prepare(model) if self.accelerator else model
 
     def bare(self, model: Any) -> Any:
-        """The model inside a shared one: its weights have the names that are saved."""
+        """The model inside a shared model: its weights have the names that are saved."""
         return self.accelerator.unwrap_model(model) if self.accelerator else model
 
     def quiet(self, model: Any) -> AbstractContextManager[Any]:

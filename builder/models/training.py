@@ -24,7 +24,7 @@ WARMUP = 0.05
 
 @dataclass(frozen=True)
 class Job:
-    """Where a model goes, what it is made from (``key``) and how it is trained.
+    """Where a model goes, what it is trained on (``key``) and how it is trained.
 
     ``key`` holds all that decides the weights and which of them are the best, ``steps`` included,
     as the learning rate depends on them; not ``patience``, which decides only when it ends.
@@ -113,7 +113,7 @@ def fit(
     label: str = "train",
     lower: str = "lower batch in the recipe",
 ) -> History:
-    """Train ``model`` in place; it ends with the weights to publish: the best ones that were
+    """Train ``model`` in place; it ends with the weights to publish: the best that were
     judged, else the average, else the last. Returns what it saw on its way.
 
     ``loss_at(step, part)`` is the loss of one of ``job.accumulate`` × ``team.world`` equal parts

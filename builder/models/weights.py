@@ -184,7 +184,7 @@ def refusal(name: str | Path, library: str, error: Exception) -> ArasError:
     text = first_line(error)
     if "custom code" in text:
         return ArasError(
-            f"{name}: comes with code of its own, which is never run; take a model that {library} "
+            f"{name}: needs code of its own, which aras never runs; use a model that {library} "
             "has built in"
         )
     return ArasError(f"{name}: {library} cannot load it ({type(error).__name__}: {text[:300]})")

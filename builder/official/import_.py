@@ -249,7 +249,7 @@ def _places(places: Sequence[Place | None]) -> dict[str, Any]:
 
 
 def _published(lines: Sequence[Line], exact: npt.NDArray[np.int64]) -> pa.Array:
-    """The published percentages, null where there are none or they equal the exact ones."""
+    """The published percentages, null where there are none or they equal the exact percentages."""
     values = [
         None
         if line.percent is None or list(line.percent) == own

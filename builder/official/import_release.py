@@ -54,7 +54,7 @@ class ImportRelease(Stage):
         return (*plain, *(STREAM_PREFIX + stream for stream in self.streams))
 
     def units(self, store: Store) -> list[Unit]:
-        """Shards of whole row groups. Raises CorruptFile for a file other than the listed one."""
+        """Shards of whole row groups. Raises CorruptFile for a file other than that listed."""
         refuse_beside(store)
         manifest = read_manifest(self.release)
         listed = {file.path: file for file in manifest.files}

@@ -139,7 +139,7 @@ def ensure(path: Path, request: IndexRequest) -> Index:
 
 
 def _open(path: Path) -> Index | None:
-    """The index at ``path``; None when it is missing or damaged, and so to be made."""
+    """The index at ``path``; None when it is missing or damaged and must be built."""
     try:
         index = Index(path)
         return index if index.fact("digest") else None

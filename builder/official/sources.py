@@ -79,7 +79,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Odd:
-    """An entry outside the layout, or one not to be trusted: then ``entry`` is what it would be."""
+    """An entry outside the layout, or not to be trusted: then ``entry`` is what it would be."""
 
     path: str
     reason: str
@@ -97,7 +97,7 @@ def find_sources(paths: Sequence[Path]) -> list[Source]:
         sources += _sources(path)
     counts = Counter(source.path for source in sources)
     if twice := [path for path, n in counts.items() if n > 1]:
-        raise ArasError(f"{min(twice)}: named twice among the sources")
+        raise ArasError(f"{min(twice)}: given twice as a source")
     for source in [source for source in sources if source.kind != "table"]:
         beside = (source.path.parent / CAPTIONS).resolve()
         inside = source.kind == "folder" and (source.path / CAPTIONS).is_file()
@@ -117,7 +117,7 @@ def _sources(path: Path) -> list[Source]:
         if inside and layout:
             raise ArasError(
                 f"{path}: holds zips ({inside[0].name}) and folders ({layout[0].name}/): name "
-                "the ones to import"
+                "those to import"
             )
         return [Source(archive, "zip") for archive in inside] or [Source(path, "folder")]
     if not path.is_file():
@@ -254,14 +254,14 @@ def expected_md5(path: Path, given: Mapping[str, str]) -> tuple[str, str] | None
 def verify(
     sources: Sequence[Source], given: Mapping[str, str], earlier: Mapping[str, Sequence[str]]
 ) -> dict[str, list[str]]:
-    """Check the md5 of every zip for which one is known: path → [identity, md5].
+    """Check the md5 of every zip whose sum is known: path → [identity, md5].
 
     ``earlier`` is what the last call returned: a zip unchanged since is not read again. Raises
     ArasError for a given name that is not a source, CorruptFile for a sum that differs.
     """
     zips_ = [source for source in sources if source.kind == "zip"]
     for name in sorted(set(given) - {source.path.name for source in zips_}):
-        raise ArasError(f"an md5 is given for {name}, which is not one of the zips to import")
+        raise ArasError(f"an md5 is given for {name}, which is not among the zips to import")
     expected = {source: sum_ for source in zips_ if (sum_ := expected_md5(source.path, given))}
     known = {str(source.path): [identity(source), sum_] for source, (sum_, _) in expected.items()}
     stale = [s for s in expected if list(earlier.get(str(s.path), ())) != known[str(s.path)]]

@@ -54,7 +54,7 @@ def columns_of(sources: Sequence[Path], md5: Mapping[str, str]) -> tuple[Column,
     sidecars = {path: _read(path) for path in places if path.is_file()}
     if len(set(sidecars.values())) > 1:
         raise ArasError(
-            f"{' and '.join(map(str, sidecars))} differ: keep the one of this captions.csv"
+            f"{' and '.join(map(str, sidecars))} differ: keep only the file of this captions.csv"
         )
     if sidecars:
         return next(iter(sidecars.values()))
@@ -85,7 +85,7 @@ def _read(path: Path) -> tuple[Column, ...]:
 
 
 def write_sidecar(folder: Path, columns: Mapping[str, Column | None]) -> None:
-    """Write which stream fills each official column; None for a column without one."""
+    """Write which stream fills each official column; None for a column without a stream."""
     written = {
         name: None if column is None else {k: v for k, v in column._asdict().items() if k != "name"}
         for name, column in columns.items()

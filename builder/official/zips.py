@@ -75,7 +75,7 @@ def read(file: BinaryIO, member: Member, most: int) -> bytes:
         except zlib.error as error:
             raise Refused(f"damaged in the archive ({error})") from error
     if len(data) != member.size or zlib.crc32(data) != member.crc:
-        raise Refused("damaged in the archive (its size or CRC-32 is not the listed one)")
+        raise Refused("damaged in the archive (its size or CRC-32 is not as listed)")
     return data
 
 
@@ -117,7 +117,7 @@ class _Unpacking(io.RawIOBase):
         if not data:
             wrong = (self._size, self._crc) != (self._member.size, self._member.crc)
         if wrong:
-            raise Refused("damaged in the archive (its size or CRC-32 is not the listed one)")
+            raise Refused("damaged in the archive (its size or CRC-32 is not as listed)")
         buffer[: len(data)] = data
         return len(data)
 
@@ -159,7 +159,7 @@ def _directory(file: BinaryIO, path: Path) -> tuple[int, int, int]:
     while place >= 0 and not _ends(tail, place):
         place = tail.rfind(_END, 0, place + 3)  # a signature inside a comment
     if place < 0:
-        raise _damaged(path, "no end record: not a zip, or only a part of one")
+        raise _damaged(path, "no end record: not a zip, or only a part of a zip")
     total, size, start = struct.unpack("<10xHII", tail[place : place + 20])
     end = length - tail_size + place
     locator = tail[max(0, place - 20) : place]
@@ -198,7 +198,7 @@ def _member(file: BinaryIO) -> Member:
 
 
 def _wide(extra: bytes, *values: int) -> list[int]:
-    """The values of a 64-bit extra field in place of those that are all ones."""
+    """The values of a 64-bit extra field in place of those whose bits are all set."""
     while len(extra) >= 4:
         kind, length = struct.unpack("<HH", extra[:4])
         if kind == 1:

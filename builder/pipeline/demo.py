@@ -1,4 +1,4 @@
-"""A small made-up scene in the shape of the real products, so that everything runs offline.
+"""A small invented scene in the shape of the real products, so that everything runs offline.
 
 Fractal land cover with a texture per class, cut into one 3° map pair and two 1° composites, so
 that tiles lie on both sides of a map seam. It is no place on Earth.
@@ -72,7 +72,7 @@ def make_scene(folder: Path, seed: int = 0) -> list[Path]:
 
 
 def land_cover(rng: np.random.Generator, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Fractal land cover: (H, W) ids with all seven classes, the rare ones rare."""
+    """Fractal land cover: (H, W) ids with all seven classes, the rare classes rare."""
     wet, rough, use = (_fractal(rng, shape) for _ in range(3))
     ids = np.full(shape, CLASSES.index("Grass"), dtype=np.uint8)
     ids[wet > 0.55] = CLASSES.index("Tree")

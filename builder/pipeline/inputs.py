@@ -1,4 +1,4 @@
-"""What a release is made from, collected once from a project."""
+"""What a release is built from, collected once from a project."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,12 +28,12 @@ class Inputs:
     columns: Mapping[str, frozenset[str]]
     """Kind of row → columns of the store that the recipe's stages make of it."""
     streams: tuple[str, ...]
-    """Caption streams: imported ones first, then the recipe's own."""
+    """Caption streams: imported streams first, then the recipe's own."""
     captions: Mapping[str, Caption]
     """Stream of the recipe → its stage."""
     split: Split
     imports: Import | ImportRelease | None
-    """The stage that brought the rows in; None for rows made from maps."""
+    """The stage that brought the rows in; None for rows cut from maps."""
     layouts: Layouts | None
     """The stage that chose the layouts of synthetic rows; None for rows drawn without."""
     models: Path

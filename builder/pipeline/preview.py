@@ -61,7 +61,7 @@ class StepPreview:
 
 
 def preview(project: Project, steps: Sequence[Step], part: Part = (1, 1)) -> list[StepPreview]:
-    """What a run would do, step by step; a step that needs what an earlier one is still to make
+    """What a run would do, step by step; a step that needs what an earlier step is still to make
     waits for it."""
     previews = []
     coming: dict[tuple[str, str], str] = {}  # (kind of row, column) or ("model", name) → its step
@@ -135,7 +135,7 @@ def drawing_cost(project: Project, engine: Engine, steps: Sequence[StepPreview])
     rows = rows_to_draw(project, steps)
     try:
         now = setup_of(project.synthesis()[-1], engine)
-    except ArasError:  # no generator yet, or another one than the recipe's: the preview says so
+    except ArasError:  # no generator yet, or not the recipe's: the preview says so
         return Cost(rows)
     return cost_of(rows, project.last_made("generate"), now)
 
@@ -144,7 +144,7 @@ def cost_of(rows: int, last: LastRun | None, now: Setup) -> Cost:
     """The cost of ``rows`` by the ``last`` run, where its setup equals ``now``."""
     if last is None or last.setup != now:
         return Cost(rows)
-    # Workers of this machine share its one GPU; those on Ray have one each.
+    # Workers of this machine share its GPU; each worker on Ray has its own.
     alone = now.device != "cpu" and now.engine != "ray"
     processors = 1 if alone else now.workers or None
     return Cost(rows, last.rows_made / max(last.seconds, 1e-3), now.device, processors)

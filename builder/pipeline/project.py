@@ -45,7 +45,7 @@ RESTARTS = 3
 """Most times that a build starts over because a shard on disk turned out corrupt."""
 
 RETRIEVER = "retriever"
-"""Model whose vectors a release may hold: the one that the recipe trains itself."""
+"""Model whose vectors a release may hold: the model that the recipe trains itself."""
 
 
 Step = Stage | Training
@@ -123,7 +123,7 @@ class Project:
 
     @property
     def synthetic_rows(self) -> int:
-        """Rows to draw; imported ones are not counted."""
+        """Rows to draw; imported rows are not counted."""
         return 0 if self.is_imported else self.recipe.generator.rows
 
     def steps(self) -> list[Step]:
@@ -141,7 +141,7 @@ class Project:
         return [*rows, *judged, *self.embed()]
 
     def inputs(self) -> Inputs:
-        """What a release is made from.
+        """What a release is built from.
 
         Raises ArasError, like `steps`, for what the recipe names and is missing.
         """
@@ -166,7 +166,7 @@ class Project:
     def _columns(self, kind: str) -> frozenset[str]:
         """Columns of the store that the stages make of rows of ``kind``.
 
-        Rows made from maps have those of the schema, so that no map need be there.
+        Rows cut from maps have those of the schema, so that no map need be there.
         """
         if self.is_imported:
             stages = (step for step in self.steps() if isinstance(step, Stage))
@@ -185,11 +185,12 @@ class Project:
         if not paths:
             raise ArasError(
                 f"{self.directory / recipes.FILE}: no sources in [import]; name the zips, folders "
-                "or the release to bring in, or run `aras import SOURCE…` where no recipe is yet"
+                "or the release to import, or run `aras import SOURCE…` in a directory "
+                "without a recipe"
             )
         if any(is_release(path) for path in paths):
             if len(paths) > 1 or section.md5:
-                raise ArasError("a release is imported alone, checked by its own manifest")
+                raise ArasError("a release must be the only source; its own manifest verifies it")
             streams = streams_of(paths[0]) if section.captions else ()
             return ImportRelease(paths[0], streams, section.shard_rows)
         return Import(
@@ -204,7 +205,7 @@ class Project:
         )
 
     def streams(self) -> tuple[str, ...]:
-        """Caption streams of the rows: imported ones first, then the recipe's own."""
+        """Caption streams of the rows: imported streams first, then the recipe's own."""
         imported = self.imports().streams if self.is_imported else ()
         return tuple(dict.fromkeys((*imported, *self.recipe.captions)))
 
@@ -261,8 +262,8 @@ class Project:
         if model == RETRIEVER and section.stream not in self.streams():
             known = ", ".join(self.streams()) or "none"
             raise ArasError(
-                f"{self.directory / recipes.FILE}: retriever.stream = {section.stream!r}: no such "
-                f"caption stream; there are {known}"
+                f"{self.directory / recipes.FILE}: retriever.stream = {section.stream!r}: not a "
+                f"caption stream; the streams are {known}"
             )
         given = section.model_dump(exclude={"profile"}, exclude_none=True)
         if name := given.get("weights"):

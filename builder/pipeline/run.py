@@ -59,7 +59,7 @@ def run_steps(
             if not _makes(steps, error.stage):
                 raise
             corrupt = error
-    raise WorkFailed(f"shards keep turning out corrupt, check the disk: {corrupt}")
+    raise WorkFailed(f"shards are corrupt again after they were remade; check the disk: {corrupt}")
 
 
 def _run_once(

@@ -31,10 +31,10 @@ from builder.quality.pixels import MEASURES
 from builder.tiles.split import block_names
 
 MEGABYTES = 1.5
-"""Size of a data file: as many rows of stand-ins as 512 MB hold of true ones, about 4,000, because
+"""Size of a data file: as many rows of stand-ins as 512 MB hold of true rows, about 4,000, because
 what a Parquet writer remembers until it closes a file grows with its rows."""
 ROWS = 400_240
-"""Rows of ARAS400k: 100,240 real and 300,000 synthetic ones."""
+"""Rows of ARAS400k: 100,240 real and 300,000 synthetic."""
 REAL_SHARE = 100_240 / ROWS
 SIDE = 16
 """Pixels of a stand-in picture."""
@@ -74,7 +74,7 @@ def make_project(
     megabytes: float = MEGABYTES,
     draw: Draw | None = None,
 ) -> Project:
-    """A project whose store holds ``rows`` made-up rows with all columns of a release.
+    """A project whose store holds ``rows`` invented rows with all columns of a release.
 
     ``real`` of them are real, a quarter unless given; ``draw`` makes their pictures.
     """
@@ -99,7 +99,7 @@ def make_project(
 
 
 def drawn_from_pool() -> Draw:
-    """Pictures of `SIDE` pixels, `POOL` different ones."""
+    """Pictures of `SIDE` pixels, `POOL` of them different."""
     rng = np.random.default_rng(0)
     images, masks, counts = [], [], []
     for _ in range(POOL):

@@ -23,7 +23,7 @@ def is_card(path: str) -> bool:
 
 
 def rewrite(release: Path, render: Render, **values: str | dict[str, str]) -> None:
-    """Write the cards anew. A note beside the release lets the next run finish a cut one."""
+    """Write the cards anew. A note beside the release lets the next run finish an interruption."""
     note = _note(release)
     write_json(note, values)
     render(release, **values)

@@ -75,7 +75,7 @@ HUB = Target(
             envvar="HF_ENDPOINT",
             default="https://huggingface.co",
             show_default=True,
-            help="Another Hub, for instance a self-hosted one.",
+            help="Another Hub, for instance a self-hosted Hub.",
         ),
         click.Option(
             ["--private"],
@@ -85,7 +85,7 @@ HUB = Target(
         click.Option(
             ["--unpublished-doi"],
             is_flag=True,
-            help="Send cards whose DOI is a draft's, or the sandbox's.",
+            help="Accept cards whose DOI is a draft's or the sandbox's.",
         ),
     ),
     publish=publish,

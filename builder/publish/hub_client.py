@@ -70,7 +70,7 @@ T = TypeVar("T")
 class HubCalls:
     """Calls that concern the dataset repo ``repo`` at ``endpoint``.
 
-    Each is retried by the one policy of builder.core.web (``base`` is its first wait in
+    Each is retried by the policy of builder.core.web (``base`` is its first wait in
     seconds) and raises ArasError (refused: token, rights, names) or WorkFailed (the Hub did not
     answer well in the end), with secrets cut out of the message. ``token=None`` reads what the
     public can read.
@@ -148,7 +148,9 @@ class HubCalls:
         if status == 401:
             return ArasError(f"{place}\nThe token is not valid there: `hf auth login`, or HF_TOKEN")
         if status in (402, 403):
-            return ArasError(f"{place}\nThe token may not write there: use one with write access")
+            return ArasError(
+                f"{place}\nThe token may not write there: use a token with write access"
+            )
         if offers_no_xet(error):
             return ArasError(
                 f"{place}\nThis Hub has no Xet: set HF_HUB_DISABLE_XET=1 to send by LFS"
@@ -177,14 +179,14 @@ LARGEST_SKEW = 300.0
 
 @dataclass(frozen=True)
 class Held:
-    """A file as the repo holds it: ``sha256`` of a large file, git's ``blob`` id of a small one."""
+    """A file as the repo holds it: ``sha256`` (large file) or git's ``blob`` id (small file)."""
 
     size: int
     sha256: str | None
     blob: str
 
     def holds(self, file: File) -> bool:
-        """Whether its bytes are those of ``file``; a small one is read for git's blob id."""
+        """Whether its bytes are those of ``file``; a small file is read for git's blob id."""
         if self.sha256 is not None:
             return self.sha256 == file.sha256
         return self.size == file.size and self.blob == git_blob(file.read())
@@ -210,9 +212,11 @@ class HubRepo(HubCalls):
             user = answer.json()
             name, access = str(user["name"]), user.get("auth", {}).get("accessToken", {})
         except (ValueError, KeyError, AttributeError):
-            raise ArasError(f"{self.endpoint} does not answer as a Hub does; check it") from None
+            raise ArasError(
+                f"{self.endpoint} does not answer like a Hub; check the address"
+            ) from None
         if access.get("role") == "read":
-            raise ArasError(f"the token of {name} can only read: use one with write access")
+            raise ArasError(f"the token of {name} can only read: use a token with write access")
         if "date" in answer.headers:
             theirs = email.utils.parsedate_to_datetime(answer.headers["date"]).timestamp()
             skew = time.time() - theirs
@@ -315,7 +319,9 @@ class HubRepo(HubCalls):
         try:
             errors = answer.json().get("errors", [])
         except (ValueError, AttributeError):
-            raise ArasError(f"{self.endpoint} does not answer as a Hub does; check it") from None
+            raise ArasError(
+                f"{self.endpoint} does not answer like a Hub; check the address"
+            ) from None
         return [redact(str(error.get("message")), self.token) for error in errors]
 
     def mismatches(self, release: Path, revision: str) -> list[str]:
@@ -336,7 +342,7 @@ class HubRepo(HubCalls):
     # Writing.
 
     def create(self, *, private: bool) -> None:
-        """Create the repo; one that exists is fine."""
+        """Create the repo unless it exists."""
         asked = True if private else None  # None: public, or what the organisation prefers
         self.call(
             "creating the repo",
@@ -359,7 +365,7 @@ class HubRepo(HubCalls):
     def send(self, operations: list[Any], revision: str) -> bool:
         """Send the bytes of large files; nothing shows in the repo before a commit.
 
-        True when the Hub took them all as large files: a small one travels with its commit.
+        True when the Hub took them all as large files: a small file travels with its commit.
         """
         self.call(
             f"uploading {operations[0].path_in_repo}",

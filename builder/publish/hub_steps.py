@@ -99,8 +99,9 @@ def publish(
 
     ``repo`` is that of the recipe when None; cards that name another, or another Hub, are written
     anew. Where the tag holds the same data with older cards (before the DOI was known), main gets
-    the new ones. A DOI that does not resolve is refused unless ``unpublished_doi``. ``base`` is the
-    first wait in seconds between attempts. ``count`` counts rows as a user loads them (hub_load).
+    the new cards. A DOI that does not resolve is refused unless ``unpublished_doi``. ``base`` is
+    the first wait in seconds between attempts. ``count`` counts rows as a user loads them
+    (hub_load).
 
     Raises ArasError before anything is sent for what no retry could change: a bad name, token,
     clock, release, or a tag of other content; raises WorkFailed when the Hub did not do its part:
@@ -143,7 +144,7 @@ def _repo_of_recipe(path: Path) -> str:
     """The repo that the snippets of the cards load."""
     if repo := read_manifest(path).repo:
         return repo
-    raise ArasError("which repo? Give --repo ORG/NAME, or set repo in [release] of the recipe")
+    raise ArasError("missing repo: give --repo ORG/NAME, or set repo in [release] of the recipe")
 
 
 def _check_repo(hub: HubRepo, release: Release, private: bool) -> None:
@@ -219,8 +220,8 @@ class _Publisher:
         tag, refs = self.release.version, self.hub.refs()
         if tag in refs.branches:
             raise ArasError(
-                f"{self.hub.repo} has a branch {tag}: which of the two would revision={tag!r} "
-                "load? Rename or delete the branch"
+                f"{self.hub.repo} has a branch {tag}, so revision={tag!r} would be "
+                "ambiguous; rename or delete the branch"
             )
         if tag not in refs.tags:
             return None
@@ -241,7 +242,7 @@ class _Publisher:
         return wrong
 
     def check_bytes(self, file: File) -> None:
-        """Raise ArasError when the bytes on disk are not the packaged ones."""
+        """Raise ArasError when the bytes on disk are not those packaged."""
         path = self.release.path / file.name
         if not path.is_file() or sha256_file(path) != file.sha256:
             raise ArasError(
@@ -455,7 +456,8 @@ def check_main(hub: HubRepo, release: Release, head: str) -> None:
     if parse_version(there.version) > parse_version(release.version):
         raise ArasError(
             f"main of {hub.repo} is at version {there.version}: publishing {release.version} would "
-            "give its readers an older one; raise version in [dataset] past it and package again"
+            "give its readers an older version; raise version in [dataset] past it and package "
+            "again"
         )
 
 

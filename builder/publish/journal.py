@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # `aras status` reads journals, and has no use for manifests
 class Journal:
     """Which files of one release have arrived at one destination; on disk after every change.
 
-    A journal of other content, as one left by a release that was packaged again, starts anew.
+    A journal of other content, as left by a release that was packaged again, starts anew.
     """
 
     def __init__(self, release: Path, target: str, destination: str, content_sha256: str) -> None:
@@ -78,11 +78,13 @@ def journals(release: Path, target: str) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def alone(release: Path) -> Iterator[None]:
-    """Keep a second publisher of the same release out; a killed one leaves nothing behind.
+    """Keep a second publisher of the same release out; a killed publisher leaves nothing behind.
 
     Whatever the destination: all of them write the cards and the list of publications.
     """
     if not release.is_dir():
-        raise ArasError(f"{release}: no such release; `aras package` makes one")
-    with files.alone(release, f"{release}: another aras command publishes it; wait until it ends"):
+        raise ArasError(f"{release}: no such release; `aras package` writes it")
+    with files.alone(
+        release, f"{release}: another aras command is publishing it; wait until it ends"
+    ):
         yield

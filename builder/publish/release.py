@@ -49,8 +49,8 @@ class Release:
 def read_release(path: Path) -> Release:
     """The manifest and every file of a release; digests are the manifest's, bytes are read later.
 
-    Raises ArasError where the folder is not a release, lacks a file, holds one of another size, or
-    one that the manifest does not list.
+    Raises ArasError where the folder is not a release, lacks a file, holds a file of another size,
+    or a file that the manifest does not list.
     """
     manifest = read_manifest(path)
     files = {

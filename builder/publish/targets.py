@@ -1,6 +1,6 @@
 """The targets that a release can be published to: each has its own file and one line here.
 
-docs/how-to/add-a-publishing-target.md shows how to add one.
+docs/how-to/add-a-publishing-target.md shows how to add a target.
 """
 
 import importlib
@@ -76,7 +76,7 @@ class Target:
 
 
 def load_target(name: str) -> Target:
-    """The target of that name. Raises KeyError for one that does not exist."""
+    """The target of that name. Raises KeyError for a name that does not exist."""
     module, attribute = TARGETS[name].split(":")
     target: Target = getattr(importlib.import_module(module), attribute)
     return target

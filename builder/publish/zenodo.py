@@ -19,7 +19,7 @@ Without --production everything happens on sandbox.zenodo.org, where nothing is 
 continue a step that was interrupted, run the same command again; files that have arrived are not
 sent again. A new version sends only what changed. A release that is over the limits of one record
 becomes two that link to each other, one with the synthetic shards; it stays two, and --max-files
-and --max-bytes are remembered, until one of them is given again.
+and --max-bytes are remembered, until either is given again.
 
 Tokens (scopes deposit:write and deposit:actions) come from ZENODO_SANDBOX_API_TOKEN, or from
 ZENODO_API_TOKEN with --production, or from zenodo-client's zenodo.ini. They are never printed.

@@ -47,7 +47,7 @@ class ZenodoError(WorkFailed):
 
 
 class TokenRefused(ArasError):
-    """No token, or one that Zenodo does not accept for this."""
+    """No token, or a token that Zenodo does not accept for this."""
 
 
 class Http:
@@ -165,7 +165,7 @@ def checked_url(url: str, *, production: bool) -> str:
 
 
 def throttled(error: BaseException) -> bool:
-    """True for the one refusal that says for sure that nothing was done."""
+    """True for the only refusal that says for sure that nothing was done."""
     return status_of(error) == 429
 
 
@@ -274,7 +274,7 @@ class Client(zenodo_client.Zenodo):  # type: ignore[misc]
         except ValueError as error:
             hint = "" if production else "; ZENODO_API_TOKEN is used with --production only"
             raise TokenRefused(
-                f"no token for {self.url}: set {variable} to one with the scopes deposit:write "
+                f"no token for {self.url}: set {variable} to a token with the scopes deposit:write "
                 f"and deposit:actions{hint}"
             ) from error
         secret = (self.access_token or "").strip()
@@ -354,7 +354,7 @@ class Client(zenodo_client.Zenodo):  # type: ignore[misc]
             try:
                 self._http.call("POST", f"{self._draft(draft)}/pids/doi")
             except ZenodoError as error:
-                if error.status != 400:  # 400: it has one, an earlier answer was lost
+                if error.status != 400:  # 400: it has a DOI, an earlier answer was lost
                     raise
             doi = self._doi(draft)
         if not doi:
@@ -411,15 +411,15 @@ class Client(zenodo_client.Zenodo):  # type: ignore[misc]
         return self._http.retried(once, f"PUT {file.name}")
 
     def _action(self, deposition_id: str, action: str, sleep: bool = True) -> Any:
-        """An action on a deposition, in one attempt (nobody knows whether a lost one ran)."""
+        """An action on a deposition, in one attempt (nobody knows whether a lost action ran)."""
         address = f"{self.depositions_base}/{quote(deposition_id)}/actions/{action}"
         return self._http.call("POST", address, again=throttled)
 
     def _with(self, answer: Any, *needed: str) -> dict[str, Any]:
-        """An answer that has the keys ``needed``; ZenodoError for one that Zenodo never gives."""
+        """An answer that has the keys ``needed``; ZenodoError where Zenodo never answers so."""
         if not isinstance(answer, dict) or not answer.keys() >= set(needed):
             raise ZenodoError(
-                f"{self.url} does not answer as Zenodo does (no {' or '.join(needed)} in it); "
+                f"{self.url} does not answer like Zenodo (missing {' or '.join(needed)}); "
                 "check --url",
                 200,
             )

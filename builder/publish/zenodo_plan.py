@@ -23,7 +23,7 @@ from builder.publish.targets import Render
 from builder.release.card import flat_name, flat_texts
 
 MAIN, SYNTHETIC = "main", "synthetic"
-"""The two roles a record can have; a release that fits has the main one alone."""
+"""The two roles a record can have; a release that fits has the main record alone."""
 
 KIND = {MAIN: "real", SYNTHETIC: "synthetic"}
 """Role → the kind of tiles that such a record of two holds."""
@@ -36,7 +36,7 @@ class Record:
     """A record of a release, as the journal knows it; a field is empty until it is known.
 
     ``marker`` is part of the title of a draft whose id is not known yet; it is ``doubtful`` when a
-    lost answer may have created a second one. ``previous`` is the id of the version before, and
+    lost answer may have created a second draft. ``previous`` is the id of the version before, and
     ``previous_doi`` its DOI.
     """
 
@@ -201,7 +201,7 @@ def read_flat(path: Path) -> FlatRelease:
     if clashes:
         raise ArasError(
             f"{path}: {' and '.join(clashes)} get the same name on Zenodo, which has no folders "
-            "('/' becomes '-'); rename one"
+            "('/' becomes '-'); rename either"
         )
     return FlatRelease(release, _metadata(path / ".zenodo.json", release.version), tuple(files))
 
@@ -221,14 +221,14 @@ def needs_two_records(release: FlatRelease, limits: Limits) -> bool:
     if any(over.values()):
         said = "; ".join(f"{role} record: {text}" for role, text in over.items() if text)
         raise ArasError(
-            f"{release.path}: too much for Zenodo even as two records ({said}). Package larger "
+            f"{release.path}: too large for Zenodo even as two records ({said}). Package larger "
             "shards for fewer files, or ask Zenodo for more space and give --max-files/--max-bytes"
         )
     return True
 
 
 def can_be_two(release: FlatRelease) -> bool:
-    """Whether it holds both kinds of tiles: each record of two has one."""
+    """Whether it holds both kinds of tiles: each record of two has its kind."""
     return {where.split("/")[0] for where, _ in release.files}.issuperset(KIND.values())
 
 
@@ -250,7 +250,7 @@ def foreseen(release: FlatRelease, *, split: bool) -> dict[str, list[File]]:
 def payload(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The metadata to send for a record, without any DOI of its own.
 
-    Zenodo keeps the one it reserved, and another record's would make the draft impossible to
+    Zenodo keeps the DOI that it reserved, and another record's would make the draft impossible to
     publish.
     """
     return {key: value for key, value in metadata.items() if key not in ("doi", "prereserve_doi")}

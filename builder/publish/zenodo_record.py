@@ -120,7 +120,7 @@ def describe(client: Client, record: Record, metadata: dict[str, Any]) -> None:
     stored = client.put_metadata(record.id, metadata)
     if lost := lost_metadata(metadata, stored):
         title = f"{client.url}: draft {record.id} did not keep all metadata of .zenodo.json:"
-        way = "Mend the recipe or template that it comes from and package again."
+        way = "Correct the recipe or template that it comes from and package again."
         raise WorkFailed(lines(title, lost, most=len(lost)) + f"\n{way}")
     doi = client.reserve_doi(record.id)
     if doi != record.doi:
@@ -197,7 +197,7 @@ def _insist(
 def insist(
     client: Client, record: Record, there: Deposition | None, files: list[File], again: str
 ) -> None:
-    """Insist that a draft, or what became of it, is the one in the journal, file by file.
+    """Insist that a draft, or what became of it, is that in the journal, file by file.
 
     ``again`` is the command that updates a draft, for messages.
     """

@@ -386,7 +386,7 @@ def _settle(client: Client, records: dict[str, Record], role: str, say: Say) -> 
         return False
     there = client.deposition(draft_id)
     if there is None:
-        say(f"draft {draft_id} is gone from {client.url}; creating a new one")
+        say(f"draft {draft_id} is gone from {client.url}; creating a new draft")
         records[role] = Record()
     return bool(there and there.submitted)
 

@@ -137,7 +137,7 @@ class Memorize(Stage):
             gaps = [_nearest(test, gallery)[1] for test in tests if test.num_rows]
         if not gaps:
             raise ArasError(
-                "memorisation is measured against real train and test tiles, and either is "
+                "memorisation needs real train and real test tiles, and either split is "
                 "empty: change shares, block or buffer_km in [split]"
             )
         usual = float(np.median(np.concatenate(gaps)))

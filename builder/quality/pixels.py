@@ -78,7 +78,7 @@ class Quality(Stage):
     """`pixels.MEASURES`, and as working columns ``pixel_sha256``, ``phash`` and ``thumbnail``.
 
     One stage per kind, because the split, which synthetic tiles wait for, looks for duplicates
-    among the real ones.
+    among the real tiles.
     """
 
     kind: str = "real"

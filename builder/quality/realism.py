@@ -17,7 +17,7 @@ K = 3
 """Neighbour whose distance is the radius around a real image, as in the paper."""
 
 MOST = 100.0
-"""Largest realism that is given: that of a vector equal to a real one has no bound."""
+"""Largest realism that is given: that of a vector equal to a real vector has no bound."""
 
 Floats = npt.NDArray[np.floating]
 

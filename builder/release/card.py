@@ -127,8 +127,8 @@ def write_cards(
     """(Re)write every text and picture of a release, its manifest's file list and checksums.
 
     ``doi`` and ``concept_doi`` go into card, citation, croissant.json and manifest where they are
-    known; .zenodo.json has none, because Zenodo keeps the one it reserved. ``synthetic_doi`` is
-    that of a second record, with the synthetic tiles ("" where there is none any more). ``repo``
+    known; .zenodo.json has none, because Zenodo keeps the DOI that it reserved. ``synthetic_doi``
+    is that of a second record, with the synthetic tiles ("" where there is none any more). ``repo``
     takes the place of the recipe's in the snippets, ``endpoint`` that of huggingface.co in
     addresses; ``copies`` adds addresses at other publishing targets, by name. Shards keep the
     digests that the manifest has of them: writing cards never vouches for other bytes than were
@@ -236,7 +236,7 @@ def fenced(text: str, kind: str = "text") -> str:
 
 
 def extremes(pixels: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, Any]]:
-    """Kind of rows → its largest and smallest class, their shares, and how often one is in the
+    """Kind of rows → its largest and smallest class, their shares, and how often either is in the
     other: None where the smallest is absent."""
     spread = {}
     for kind in KINDS:
@@ -301,7 +301,7 @@ def _info(release: Path, config: str, splits: Mapping[str, SplitFiles]) -> dict[
     sizes: list[dict[str, Any]] = []
     for split, part in splits.items():
         size = {"num_bytes": 0, "num_examples": 0}
-        for name in part.files:  # one footer at a time: many files have large ones
+        for name in part.files:  # one footer at a time: many files have large footers
             footer = pq.read_metadata(release / name)
             groups = (footer.row_group(i) for i in range(footer.num_row_groups))
             size["num_bytes"] += sum(group.total_byte_size for group in groups)

@@ -37,7 +37,7 @@ def parse_version(text: str) -> tuple[int, int, int]:
 
 
 def bump(version: str, step: str) -> str:
-    """The version after a step, as semver.org has it; the same one after the step ``none``.
+    """The version after a step, as semver.org has it; the same version after the step ``none``.
 
     Before 1.0.0 anything may change (semver's rule 4), so a major step raises MINOR there; 1.0.0
     comes when the author says so.
@@ -58,7 +58,7 @@ TEXTS = frozenset({"caption"})
 JUDGES = frozenset({"split", "segment", "realism", "quality", "memorize", "score", "duplicates"})
 """Makers of columns (see `builder.land.columns`) whose change is a patch, and a minor step."""
 FOLLOWS = {"caption_scores": "captions"}
-"""Columns that change with another one, and ask for no step of their own then."""
+"""Columns that change with another column, and ask for no step of their own then."""
 
 
 @dataclass

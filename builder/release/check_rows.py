@@ -1,4 +1,4 @@
-"""Check one data file: its schema against the published one, every row against the invariants."""
+"""Check one data file: its schema and every row against the invariants."""
 
 import re
 from collections.abc import Callable
@@ -69,12 +69,10 @@ def check_file(release: Path, config: str, split: str, name: str) -> Findings:
         schema = arrow_schema(columns)
         actual = file.schema_arrow
         if not actual.equals(schema):
-            findings.problems.append(f"{name}: schema differs from the published one")
+            findings.problems.append(f"{name}: schema differs from the published schema")
             return findings
         if (actual.metadata or {}).get(b"huggingface") != schema.metadata[b"huggingface"]:
-            findings.problems.append(
-                f"{name}: footer carries other features than the published ones"
-            )
+            findings.problems.append(f"{name}: footer carries other features than published")
         for key, value in (actual.metadata or {}).items():
             for path in local_paths(value.decode(errors="replace")):
                 findings.problems.append(

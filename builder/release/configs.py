@@ -1,5 +1,5 @@
 """The configs beside the rows: ``embeddings``, vectors of a baseline; ``controls``, captions that
-show how much a model reads the words of the real ones."""
+show how much a model reads the words of the real captions."""
 
 import heapq
 import re
@@ -74,8 +74,8 @@ class _Tile(NamedTuple):
 @dataclass
 class Controls:
     """Picks at most ``rows`` real test tiles by hash of their ids as they pass: the same tiles in
-    any order, and a smaller number is part of a larger one. ``lexicon`` is laid over the built-in
-    one, whose words of land cover are masked."""
+    any order, and a smaller number is part of a larger. ``lexicon`` is laid over the built-in
+    lexicon, whose words of land cover are masked."""
 
     rows: int
     seed: int
@@ -97,7 +97,7 @@ class Controls:
     def table(self) -> pa.Table | None:
         """Rows of ``controls``, ordered by stream, control and id; None where there are none.
 
-        A control that cannot be made of a row (no caption; no tile of other classes) is left out.
+        A control that cannot be derived from a row (no caption, no other classes) is left out.
         """
         tiles = sorted(self._chosen(), key=lambda tile: tile.id)
         ids = [tile.id for tile in tiles]

@@ -131,7 +131,7 @@ def _description(manifest: Manifest) -> str:
         return text
     kind, twin = manifest.part.kind, manifest.part.twin_doi
     other = "synthetic" if kind == "real" else "real"
-    return f"{text}\nHere are the {kind} tiles; the {other} ones are https://doi.org/{twin}."
+    return f"{text}\nHere are the {kind} tiles; the {other} tiles are https://doi.org/{twin}."
 
 
 def hub_address(manifest: Manifest) -> str | None:
@@ -140,7 +140,7 @@ def hub_address(manifest: Manifest) -> str | None:
 
 
 def release_address(manifest: Manifest) -> str | None:
-    """Where a Hub holds the release, or the one that ``manifest`` lists a part of."""
+    """Where a Hub holds the release, or the release that ``manifest`` lists a part of."""
     repo = manifest.repo
     return f"{manifest.endpoint or HUB}/datasets/{repo}" if repo else None
 
@@ -245,7 +245,7 @@ def _record_set(config: str, splits: Mapping[str, SplitFiles]) -> dict[str, Any]
 
 
 def _split(config: str) -> dict[str, Any]:
-    """The split's name, read off the file's: so readers can ask for one and open no other file."""
+    """The split's name, read off the file's: readers who ask for a split open no other."""
     return {
         **_plain(f"{config}/split", "sc:Text"),
         "description": BY_NAME["split"].meaning,
@@ -286,7 +286,7 @@ def _typed(place: str, kind: pa.DataType, source: dict[str, Any], *, image: bool
 
 
 def _below(place: str, child: pa.Field, source: dict[str, Any]) -> dict[str, Any]:
-    """One member of a struct, found by its quoted name: class names hold hyphens."""
+    """One member of a struct, by its quoted name: class names hold hyphens."""
     inside = {**source, "transform": {"jsonPath": f"'{child.name}'"}}
     here = f"{place}/{child.name}"
     known = {"@type": "cr:Field", "@id": here, "name": child.name}
@@ -332,6 +332,6 @@ LICENCES = {
 
 
 def licence(spdx: str) -> dict[str, str]:
-    """``name`` and ``url`` of a licence; of one not listed above its page among SPDX's."""
+    """``name`` and ``url`` of a licence; the page at SPDX for a licence not listed above."""
     name, url = LICENCES.get(spdx, (spdx, f"https://spdx.org/licenses/{spdx}.html"))
     return {"spdx": spdx, "name": name, "url": url}

@@ -125,7 +125,7 @@ class Side:
 def compare(old: Path, new: Path) -> Changes:
     """Compare two release directories by their metadata; see `Changes`.
 
-    Raises ArasError for a directory that holds no release, one without config metadata, a
+    Raises ArasError for a directory that holds no release, a release without config metadata, a
     missing or damaged file, an id that occurs twice.
     """
     manifests = [read_manifest(path) for path in (old, new)]

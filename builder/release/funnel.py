@@ -28,7 +28,7 @@ class Funnel:
 
     @property
     def official(self) -> bool:
-        """The split is the one that rows were imported with: it is reported on, not mended."""
+        """The split is as rows were imported: it is reported on, not changed."""
         return has_official_split(self.recipe.imports.sources, self.recipe.imports.split)
 
     def keep(self, kind: str, rows: pa.Table, repeats: pa.ChunkedArray) -> pa.Table:

@@ -43,7 +43,7 @@ def write_subsets(release: Path, inputs: Inputs) -> dict[str, SubsetFile]:
 
 
 def _splits(rows: Rows, inputs: Inputs) -> dict[str, dict[str, int]]:
-    """Name → row id → split id: first the release's own split, then the other one."""
+    """Name → row id → split id: first the release's own split, then the other."""
     own = dict(zip(rows.ids, rows.splits.tolist(), strict=True))
     if any(rows.blocks):
         return {BLOCKS: own, OFFICIAL: _published(inputs)}
@@ -53,7 +53,7 @@ def _splits(rows: Rows, inputs: Inputs) -> dict[str, dict[str, int]]:
 
 
 def ingredients(inputs: Inputs) -> list[Any]:
-    """What the files of splits are made from, beside the rows of the release."""
+    """What the files of splits are written from, beside the rows of the release."""
     if not inputs.imports:
         return []
     footers = [inputs.store.footer("import", shard) for shard in _real(inputs)]
@@ -62,7 +62,7 @@ def ingredients(inputs: Inputs) -> list[Any]:
 
 
 def _published(inputs: Inputs) -> dict[str, int]:
-    """Row id → split that real rows were imported with; none for rows made from maps, nor for
+    """Row id → split that real rows were imported with; none for rows cut from maps, nor for
     those of a release by blocks that does not say what was before."""
     if not inputs.imports:
         return {}

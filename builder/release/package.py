@@ -122,7 +122,7 @@ def package(inputs: Inputs) -> Packaged:
 
 
 def content_key(inputs: Inputs) -> str:
-    """Digest of all that a release is made from: column digests and the recipe's own words."""
+    """Digest of all that a release is built from: column digests and the recipe's own words."""
     store = inputs.store
     stored = {kind: stored_columns(inputs, kind) for kind in KINDS}
     names = [*stored["real"], *stored["synthetic"]]

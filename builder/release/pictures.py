@@ -51,7 +51,7 @@ def _varied(release: Path, split: SplitFiles, tiles: int) -> list[dict[str, Any]
         rows = source.read_row_group(0, columns=["id", "image", "mask", "pixels"])
     pixels = per_class(rows.column("pixels"))
     shares = pixels / pixels.sum(axis=1, keepdims=True)
-    chosen = [int(shares.max(axis=1).argmin())]  # the most mixed one
+    chosen = [int(shares.max(axis=1).argmin())]  # the most mixed tile
     while len(chosen) < min(tiles, rows.num_rows):
         gaps = np.abs(shares[:, None] - shares[chosen]).sum(axis=2).min(axis=1)
         gaps[chosen] = -1

@@ -52,7 +52,7 @@ def publications(release: Path) -> list[Publication]:
 
 
 def record_publication(release: Path, publication: Publication) -> None:
-    """Add a publication, in place of an earlier one of the same kind at the same destination."""
+    """Add a publication, in place of an earlier of the same kind at the same destination."""
     place = (publication.kind, publication.destination)
     others = [other for other in publications(release) if (other.kind, other.destination) != place]
     entries = [entry.as_json() for entry in (*others, publication)]

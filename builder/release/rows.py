@@ -34,13 +34,13 @@ GATHERED = {
     "captions": (STREAM_PREFIX,),
     "caption_scores": (SCORE_PREFIX, REPEAT_PREFIX, CLIP_PREFIX),
 }
-"""Published column → prefixes of the stream columns that it is made of."""
+"""Published column → prefixes of the stream columns that it gathers."""
 MODEL_NAMES = frozenset({"model", "revision"})
 """Members of a caption that a server may have filled with the path of its model."""
 
 
 def stored_columns(inputs: Inputs, kind: str) -> list[str]:
-    """Columns of the store that a release row of ``kind`` is made from, in a fixed order."""
+    """Columns of the store that a release row of ``kind`` is built from, in a fixed order."""
     prefixes = [prefix for some in GATHERED.values() for prefix in some]
     gathered = [prefix + stream for prefix in prefixes for stream in inputs.streams]
     return [name for name in (*COLUMN_NAMES, *gathered) if name in inputs.columns[kind]]
@@ -51,7 +51,7 @@ def release_rows(
 ) -> pa.Table:
     """One shard as release rows, in the published columns and types, whatever their split.
 
-    Raises ArasError for a stored column whose type is not the one that its stage makes today.
+    Raises ArasError for a stored column whose type is not what its stage writes today.
     """
     table = store.read(shard, stored)
     for field in table.schema:
@@ -105,7 +105,7 @@ def gather(
 
 
 def by_split(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    """Rows of each split. Every row has one."""
+    """Rows of each split. Every row has a split."""
     ids = table.column("split").to_pylist()
     values = dict.fromkeys(ids)
     for value in values:

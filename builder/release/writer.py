@@ -82,7 +82,7 @@ class SplitWriter:
 
 
 def prefetch(items: Iterator[T]) -> Iterator[T]:
-    """The same items; while one is used, a thread makes the next."""
+    """The same items; while an item is used, a thread prepares the next."""
     with ThreadPoolExecutor(1, "prefetch") as thread:
         coming = thread.submit(next, items, None)
         while (item := coming.result()) is not None:

@@ -43,7 +43,7 @@ class Side:
         return 0 if self.moments is None else self.moments.n
 
     def sample(self, n: int) -> npt.NDArray[np.float32]:
-        """(n, d) features, the same ones in whatever order the shards came."""
+        """(n, d) features, the same in whatever order the shards came."""
         return np.stack([features for _, _, features in self._chosen(n)])
 
     def _chosen(self, n: int) -> list[tuple[int, str, npt.NDArray[np.float32]]]:
@@ -77,7 +77,7 @@ class Distances(Record):
 
 
 def distances(store: Store, column: str = "features", seed_: int = 0) -> Distances:
-    """Real test tiles against synthetic ones and, as the floor, against real train tiles.
+    """Real test tiles against synthetic tiles and, as the floor, against real train tiles.
 
     Working column ``column`` holds the features. ``frechet_all`` is of the moments of all images;
     the other figures are at equal numbers of images, `SAMPLE` at most, because all of them depend
@@ -112,7 +112,7 @@ def distances(store: Store, column: str = "features", seed_: int = 0) -> Distanc
 def features_of(
     store: Store, ids: Iterable[str], column: str
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Features of some rows by id. Raises ArasError naming one that the store does not have."""
+    """Features of some rows by id. Raises ArasError naming a row that the store does not have."""
     asked = set(ids)
     features: dict[str, npt.NDArray[np.float32]] = {}
     for _, table in store.scan(shards(store, KINDS), ("id", column)):

@@ -87,7 +87,7 @@ def measure(release: Path, store: Store | None) -> Report:
 
     ``store`` is where features of the images are; without it the distances between real and
     synthetic images, and the image's side of structural leakage, are missing. Raises ArasError
-    when ``release`` is not one, or when the store is of other rows.
+    when ``release`` is not a release, or when the store is of other rows.
     """
     manifest = read_manifest(release)
     streams, images = gather(release)
@@ -95,7 +95,7 @@ def measure(release: Path, store: Store | None) -> Report:
     by_column = spaces(store, manifest.facts.encoders)
     features = None
     if store is not None and by_column:
-        # An encoder of its own is the fairer one: the segmenter learned the very masks.
+        # An encoder of its own is fairer: the segmenter learned the very masks.
         column = next(reversed(by_column))
         ids = {stream.ids[i] for stream in streams.values() for i in sample(stream)}
         features = features_of(store, ids, column)

@@ -64,7 +64,7 @@ def grounding_by_class(streams: Mapping[str, StreamFigures]) -> str:
 
 def scores(streams: Mapping[str, StreamFigures]) -> str:
     """Distributions of grounding, coverage and leak, a row for each stream: real rows filled,
-    synthetic ones outlined; with the means of grounding and of its null."""
+    synthetic rows outlined; with the means of grounding and of its null."""
     width = len(HISTOGRAMS)
     figure, every = _panels(0.9 + 0.62 * len(streams), len(streams), width)
     grid = [every[i : i + width] for i in range(0, len(every), width)]
@@ -95,7 +95,7 @@ def scores(streams: Mapping[str, StreamFigures]) -> str:
 
 
 def measure(distribution: Distribution) -> str:
-    """Distribution of one image measure, real test tiles beside synthetic ones."""
+    """Distribution of one image measure, real test tiles beside synthetic tiles."""
     figure, (axes,) = _panels(1.9)
     bins = np.array(distribution.bins)
     for part, values in distribution.parts.items():
@@ -138,7 +138,7 @@ def _short(name: str, most: int = 22) -> str:
 WORDS = {
     "mask_agreement": "Share of pixels on which the segmenter agrees with the mask.",
     "realism": "1 and more is inside the manifold of real train tiles.",
-    "nearest_real_ratio": "Distance to the nearest train tile over the usual one; 0 is a copy.",
+    "nearest_real_ratio": "Distance to the nearest train tile, relative to usual; 0 is a copy.",
     "sharpness": "Variance of the Laplacian.",
     "contrast": "Standard deviation of the luminance.",
     "colour_saturation": "Mean HSV saturation.",

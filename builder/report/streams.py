@@ -236,7 +236,7 @@ class PartDistribution(Record):
 
 
 class Distribution(Record):
-    """One image measure, of real test tiles and of synthetic ones."""
+    """One image measure, of real test tiles and of synthetic tiles."""
 
     bins: list[float]
     parts: dict[str, PartDistribution]

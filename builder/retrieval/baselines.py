@@ -1,7 +1,7 @@
 """Every baseline of a retrieval benchmark, by name: what it shows, needs and answers.
 
-To add one, write a function from what `Question` holds to vectors in a file of its own, and a
-line in `BASELINES`. The command's help, the facts in a result and the marks on a leaderboard
+To add a baseline, write a function from what `Question` holds to vectors in a file of its own, and
+a line in `BASELINES`. The command's help, the facts in a result and the marks on a leaderboard
 follow from it. This module stays free of heavy imports, for `--help`.
 """
 
@@ -26,8 +26,8 @@ class Question:
     """What a baseline is asked: the gallery's rows, and the captions that search them.
 
     ``texts`` holds the captions of ``asked`` and, behind them, those with numbers removed.
-    ``documents`` are the captions of the proxy stream by row, empty where one is missing; ``name``
-    is what follows the colon in a spec such as sentence:NAME.
+    ``documents`` are the captions of the proxy stream by row, empty where a caption is missing;
+    ``name`` is what follows the colon in a spec such as sentence:NAME.
     """
 
     rows: "Gallery"
@@ -41,7 +41,7 @@ class Question:
 @dataclass(frozen=True)
 class Vectors:
     """Unit vectors of images (N, d) and of texts: one per caption asked or, from a model that reads
-    captions, one per text of the question. ``facts`` go into the result, ``notes`` to the reader.
+    captions, per text of the question. ``facts`` go into the result, ``notes`` to the reader.
     """
 
     images: npt.NDArray[Any]

@@ -112,7 +112,7 @@ def run(
     answer = vectors_of(rows, model, asked, extra, settings, advance)
     images, both = answer.images, answer.texts
     texts = both[: len(asked.texts)]
-    # Where the text without numbers lies among all vectors: behind the asked ones, or its own.
+    # Where the text without numbers lies among all vectors: behind the texts asked, or its own.
     plain_at = np.arange(len(asked.texts))
     reads = both.shape[0] > len(asked.texts)
     if reads:
@@ -227,7 +227,7 @@ def _write_vectors(path: Path, ids: Sequence[str], rows: Array) -> None:
 def compare(ours: Path, theirs: Path, resamples: int = 2_000, seed: int = 0) -> Comparison:
     """Differences ours − theirs by stream as in `intervals.compare`, from two result files.
 
-    ``not_compared`` names streams that only one of them has, or with other captions. Raises
+    ``not_compared`` names streams that only either has, or with other captions. Raises
     ArasError unless both answered the same queries: release content, rows and captions.
     """
     a, b = read(ours), read(theirs)

@@ -1,4 +1,4 @@
-"""The rows of a release that a retrieval benchmark asks about, and the refusal of unfair ones."""
+"""The rows of a release that a retrieval benchmark asks about, and the refusal of unfair rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -100,7 +100,7 @@ def load(
 
     ``near`` and ``synthetic`` say what happens to rows whose edges are nearer than ``min_km`` to
     a real train tile and to generated rows: refuse (ArasError with the count and an example),
-    leave-out or keep. Raises ArasError for a split that the release lacks and for one without
+    leave-out or keep. Raises ArasError for a split that the release lacks and for a split without
     rows to ask about.
     """
     manifest = read_manifest(release)
@@ -175,7 +175,7 @@ def captions_by_stream(column: pa.ChunkedArray) -> dict[str, list[str | None]]:
 
 
 def near_by_stream(column: pa.ChunkedArray) -> dict[str, list[str | None]]:
-    """Cluster of each caption in ``caption_scores``, by stream; only streams that have one."""
+    """Cluster of each caption in ``caption_scores``, by stream; only streams that have clusters."""
     lists = column.combine_chunks()
     row, flat = pc.list_parent_indices(lists).to_pylist(), lists.flatten()
     names, clusters = (flat.field(n).to_pylist() for n in ("stream", "near_duplicate_cluster"))

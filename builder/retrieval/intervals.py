@@ -47,8 +47,8 @@ def percentile(replicates: npt.ArrayLike) -> Span:
 def sign_flip(differences: npt.ArrayLike, resamples: int = RESAMPLES, seed: int = 0) -> float:
     """Two-sided p-value that paired differences, one sum per cluster (C,), centre on 0.
 
-    Under the null each cluster's sign is as likely to be the other one; the p-value counts the
-    observed arrangement among the drawn ones, so it is never 0.
+    Under the null each cluster's sign is as likely to be the other sign; the p-value counts the
+    observed arrangement among those drawn, so it is never 0.
     """
     d = np.asarray(differences, dtype=np.float64)
     d = d[d != 0]
@@ -132,7 +132,7 @@ def power(queries: int, discordance: float = 0.10) -> Power:
     """Smallest difference in R@K that a comparison on so many independent queries can detect.
 
     Images of one spatial block are not independent: the intervals of `spans` and `compare` by
-    block are the ones to trust there, and this figure is the best case.
+    block are those to trust there, and this figure is the best case.
     """
     points = detectable(queries, discordance)
     return Power(

@@ -14,7 +14,7 @@ from builder.retrieval.result import Evaluation, ModelFacts, Result, read
 from builder.retrieval.vectors import from_files
 
 TOLERANCE = 0.005
-"""Percentage points by which a claimed figure may differ from the re-scored one: its rounding."""
+"""Percentage points by which a claimed figure may differ from the re-scored: its rounding."""
 
 Entry = tuple[str, Result, Evaluation]
 """Name of the file, the result in it, and its figures of one stream."""
@@ -26,7 +26,9 @@ def board(results: Sequence[tuple[str, Result]]) -> str:
     ``results`` are (name of the file, result). Raises ArasError where there is none.
     """
     if not results:
-        raise ArasError("no result files: `aras bench retrieval RELEASE --out FILE` writes one")
+        raise ArasError(
+            "no result files: `aras bench retrieval RELEASE --out FILE` writes a result"
+        )
     groups: dict[tuple[str, ...], list[Entry]] = {}
     for name, result in results:
         release = result.release

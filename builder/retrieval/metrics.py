@@ -25,7 +25,7 @@ def credit(ranks: Ranks, k: int, ties: str = "expected") -> Floats:
     """Each query's share of a hit among its first k, (Q,) in 0…1.
 
     With ``level`` negatives tied with the best positive, "expected" is the chance that a random
-    order of the ties puts one among the first k: clip((k − above) / (level + 1), 0, 1), and with
+    order of the ties puts it among the first k: clip((k − above) / (level + 1), 0, 1), and with
     n positives level with the best 1 − C(level, j) / C(level + n, j) for j = k − above > 0.
     "optimistic" puts it first, "pessimistic" last. Counting strictly greater scores alone is the
     optimistic figure, in which a collapsed model scores 100 %.
@@ -85,7 +85,7 @@ def groups_of(captions: Sequence[str]) -> Ints:
 
 
 def joined(near: npt.ArrayLike, equal: npt.ArrayLike | None = None) -> Ints:
-    """Group number of each caption, (M,): equal ones and those of one ``near`` cluster together.
+    """Group number of each caption, (M,): equal captions and those of a ``near`` cluster together.
 
     Both groupings hold at once, so groups that share a caption are one.
     """
@@ -115,7 +115,7 @@ def gallery_curve(ranks: Ranks, sizes: Sequence[int]) -> dict[str, dict[str, flo
     """Expected R@K, per cent, of galleries of ``size`` drawn from this one, by exact sums.
 
     The positive stays and size − 1 of the N − 1 negatives are drawn without replacement, so the
-    number of better ones is hypergeometric: P(hit) = CDF(k − 1; N − 1, rank − 1, size − 1). Tied
+    number of better items is hypergeometric: P(hit) = CDF(k − 1; N − 1, rank − 1, size − 1). Tied
     ranks are averaged over their range. Sizes above a query's own gallery are left out.
     """
     curve: dict[str, dict[str, float]] = {}
@@ -242,7 +242,7 @@ def chance(compositions: npt.ArrayLike) -> float:
     n = len(p)
     if n < 2:
         return 0.0
-    # The i-th smallest of n is the smaller one in n − 1 − i pairs.
+    # The i-th smallest of n is the smaller in n − 1 − i pairs.
     smaller = np.arange(n - 1, -1, -1)[:, None]
     return float((p * smaller).sum() / (n * (n - 1) / 2))
 
@@ -282,7 +282,7 @@ def lists(
 ) -> Lists:
     """Rank ``gallery`` (G, d) for the chosen ``queries``: rows ``index`` of (Q, d), unit vectors.
 
-    An item is positive when its relevance is at least ``positive``; every query needs one.
+    An item is positive when its relevance is at least ``positive``; every query needs a positive.
     mAP@R = mean over queries of (1/R) Σ_{r≤R} [positive at r] · precision@r with R the query's
     number of positives (Musgrave et al. 2020; Chun et al. 2022). nDCG@10 has linear gains
     (relevance − base) / (1 − base): with ``base`` the mean over random pairs, chance scores 0

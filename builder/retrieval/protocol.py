@@ -177,7 +177,7 @@ def by_scene(
     """Protocol C: lists of (text→image, image→text), and the overlap of two random images.
 
     ``share`` is (N, K): an image or caption of a tile whose composition overlaps that of the
-    query's tile by `graded.POSITIVE` is found rightly.
+    query's tile by `graded.POSITIVE` is a right answer.
     """
     base = chance(share)
     to_images = by_composition(share[owner], share)
@@ -263,7 +263,7 @@ def members(asked: Texts, names: Sequence[str]) -> Iterator[tuple[str, Ints]]:
 def figures(
     rows: Gallery, images: Array, texts: Array, asked: Texts, mine: Ints, settings: Settings
 ) -> tuple[Evaluation, Pair, Ints]:
-    """Figures of the texts ``mine``, their strict ranks, and the images that have one of them.
+    """Figures of the texts ``mine``, their strict ranks, and the images that have any of them.
 
     ``images`` is (N, d) of ``rows`` and ``texts`` (M, d) of ``asked``.
     """

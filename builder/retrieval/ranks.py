@@ -33,7 +33,7 @@ def tile_on(device: str) -> tuple[int, int]:
 
 
 def device_of(vectors: Array, device: str) -> str:
-    """Where products of ``vectors`` are made: sparse ones on the CPU, whatever was asked for."""
+    """Where products of ``vectors`` are computed: always on the CPU for sparse vectors."""
     return "cpu" if sparse.issparse(vectors) else device
 
 
@@ -138,7 +138,7 @@ class Positives:
 
     @staticmethod
     def of(images: npt.ArrayLike, texts: npt.ArrayLike) -> "Positives":
-        """Sort pairs by text, then image, and drop repeated ones."""
+        """Sort pairs by text, then image, and drop repeated pairs."""
         pairs = np.unique(np.stack([np.asarray(texts), np.asarray(images)], axis=1), axis=0)
         return Positives(pairs[:, 1].astype(np.int64), pairs[:, 0].astype(np.int64))
 
@@ -165,7 +165,7 @@ class Best:
 class Ranks:
     """Per query, the negatives above its best positive, level with it, and all; (Q,) int64 each.
 
-    Ordering the level ones at random puts the query's rank in above + 1 … above + level + 1:
+    Ordering the level items at random puts the query's rank in above + 1 … above + level + 1:
     uniformly where one positive is level with the best, and lower on average where there are
     more. ``tied`` (Q,) counts those, the best included; None stands for one each.
     """
@@ -218,7 +218,7 @@ class Counts:
     def ranks(self, positives: Positives, best: Best | None = None) -> tuple[Ranks, Ranks]:
         """(text→image, image→text) ranks, once the parts cover the whole matrix.
 
-        ``best`` tells how many positives of a query tie; without it they count as one.
+        ``best`` tells how many positives of a query tie; without it they count as single.
         """
         n, m = len(self.image_above), len(self.text_above)
         tied = (None, None) if best is None else (best.text_tied, best.image_tied)

@@ -174,7 +174,7 @@ def _remarks(evaluation: Evaluation) -> list[str]:
             + (
                 f"reached {share:.2f} % of that"
                 if share <= 100.005
-                else "this model is above it, so its vectors tell equal captions apart"
+                else "this model is above it, so its vectors distinguish equal captions"
             )
         )
     if strict.optimistic and strict.pessimistic:

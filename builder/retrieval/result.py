@@ -36,7 +36,7 @@ class Part(Record):
     model_config = ConfigDict(populate_by_name=True)
 
     def plus(self: P, **fields: Any) -> P:
-        """The same with more fields. Raises TypeError for one that there is not."""
+        """The same with more fields. Raises TypeError for an unknown field."""
         if unknown := fields.keys() - type(self).model_fields.keys():
             raise TypeError(f"{type(self).__name__} has no field {', '.join(sorted(unknown))}")
         return self.model_copy(update=fields)
@@ -82,7 +82,7 @@ class Scores(Part):
     """Figures of one protocol: "R@1", "R@5", "R@10" and "MedR" (a rank) of each direction."""
 
     captions: int | None = None
-    """Number of distinct captions, where equal ones are merged."""
+    """Number of distinct captions, where equal captions are merged."""
     chance_overlap: float | None = None
     """Mean overlap of two random compositions, 0…1."""
     t2i: dict[str, float]
@@ -100,7 +100,7 @@ class Scores(Part):
         default=None, validation_alias="nDCG@10", serialization_alias="nDCG@10"
     )
     gallery: Directions[dict[str, dict[str, float]]] | None = None
-    """Recalls by size of a gallery drawn from this one."""
+    """Recalls by size of a gallery drawn from the gallery."""
     ceiling: dict[str, float] | None = None
     """Highest t2i recalls that repeated captions allow, and the share of them that is reached."""
     of_ceiling: dict[str, float] | None = None

@@ -10,7 +10,7 @@ from builder.core.errors import ArasError
 from builder.retrieval.blind import unit_rows
 
 TERMS = 8_192
-"""Most terms of a search by words: the most frequent ones."""
+"""Most terms of a search by words: the most frequent."""
 
 Matrix = npt.NDArray[Any]
 """(n, d) vectors, dense or a scipy CSR matrix."""

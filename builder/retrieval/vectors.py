@@ -204,7 +204,7 @@ def _read_parquet(paths: Sequence[Path], name: str, part: str) -> tuple[tuple[st
 
 
 def _table(paths: Sequence[Path], *columns: str, also: str = "") -> pa.Table:
-    """Some columns of files, one after the other, and one more where it is there."""
+    """Some columns of files, one after the other, and another where it exists."""
     return pa.concat_tables([_columns(path, columns, also) for path in paths])
 
 
@@ -362,7 +362,7 @@ def from_files(images: Path, texts: Path, gallery: Gallery, asked: Texts) -> Vec
 
     Parquet of id and vector: matched by id (texts: row id # stream); ids of streams that are not
     asked for may stand there too. .npy: as many rows as there are images and texts, in their
-    order. Raises ArasError for missing and for unknown ids, and for one file of either format.
+    order. Raises ArasError for missing and for unknown ids, and for files of two formats.
     """
     if (images.suffix == ".parquet") != (texts.suffix == ".parquet"):
         raise ArasError(

@@ -1,7 +1,7 @@
 """What a caption claims about land cover: presence, absence, quantity, dominance, layout.
 
 A caption is read without a grammar library: its words become tokens (lexicon.py), class mentions
-are found and linked into lists (mentions.py), and every cue looks ahead or back for the mention
+are read and linked into lists (mentions.py), and every cue looks ahead or back for the mention
 it is about (cues.py; percentages.py and places.py for those two).
 """
 
@@ -70,7 +70,7 @@ class Reading:
 
 
 def read(text: str, lexicon: Lexicon) -> Reading:
-    """Read one caption. Any text is readable; one without classes claims nothing."""
+    """Read one caption. Any text is readable; a text without classes claims nothing."""
     text_scan = scan(text, lexicon)
     reading = Reading(words=len(text.split()))
     _attach(text_scan, lexicon, reading)
@@ -133,7 +133,7 @@ def _attach(text: Scan, lexicon: Lexicon, reading: Reading) -> None:
 
 
 def _claims(text: Scan, lexicon: Lexicon) -> dict[Claim, str]:
-    """What the mentions claim; the same claim made twice counts once."""
+    """What the mentions claim; a repeated claim counts once."""
     claims: dict[Claim, str] = {}
     add = claims.setdefault
     dominant: dict[int, list[Mention]] = {}

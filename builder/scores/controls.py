@@ -43,7 +43,7 @@ def wrong_class(
     """Each row's text from a tile of other classes; None where there is none.
 
     Among the next ``candidates`` rows, in the order of `shuffled`, whose dominant class differs,
-    the one with the least overlap of compositions, Σ min(p, q). ``compositions`` is (n, 7).
+    the tile with the least overlap of compositions, Σ min(p, q). ``compositions`` is (n, 7).
     """
     shares = shares_of(compositions, len(texts))
     order = [i for i in _order(ids, seed) if texts[i] is not None and not np.isnan(shares[i]).any()]

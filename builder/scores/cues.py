@@ -301,7 +301,7 @@ def is_relative(scan: Scan, i: int) -> bool:
 
 
 def is_behind(scan: Scan, i: int) -> bool:
-    """Whether the region at ``i`` speaks of the last mention, not of one to come."""
+    """Whether the region at ``i`` speaks of the last mention, not of a mention to come."""
     kinds, last = scan.kinds, scan.last
     if last is None:
         return False

@@ -40,7 +40,7 @@ Write = Callable[[pa.Table], None]
 
 
 def check(path: Path) -> None:
-    """Raise ArasError unless the suffix is one that can be written."""
+    """Raise ArasError unless the suffix can be written."""
     if path.suffix not in SUFFIXES:
         raise ArasError(
             f"{path}: cannot write {path.suffix or 'a file without suffix'}; "
@@ -52,7 +52,7 @@ def check(path: Path) -> None:
 def writing(path: Path, schema: pa.Schema) -> Iterator[Write]:
     """Yield ``write(table)``; the file stands under ``path`` only when all went well.
 
-    In text formats numbers have four decimals, missing ones are blank (CSV) or null, and a list
+    In text formats numbers have four decimals, missing scores are blank (CSV) or null, and a list
     is joined by "; " (CSV).
     """
     check(path)

@@ -272,7 +272,7 @@ def mentioned(captions: Captions) -> pa.Array:
 
 
 def contradictions(captions: Captions) -> pa.Array:
-    """For each caption the claims that score under one half, in words."""
+    """For each caption the claims that score under a half, in words."""
     claims, lexicon = captions.claims, captions.lexicon
     value, seen = captions.values
     lines: list[list[str] | None] = [[] if known else None for known in captions.known]

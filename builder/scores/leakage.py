@@ -72,14 +72,14 @@ Bools = npt.NDArray[np.bool_]
 
 PENALTIES = (0.01, 0.1, 1.0, 10.0)
 """Tried in each fold, in units of the rows' mean squared length; wide apart, because little
-depends on the exact one."""
+depends on the exact value."""
 
 
 def cross_validated_r2(features: Any, target: Floats, fold: npt.NDArray[np.int64]) -> float:
     """1 − residual / total variance of held-out predictions, summed over the columns of ``target``.
 
     ``features`` is (n, d), dense or sparse; ``target`` (n, k); ``fold`` (n,) numbers from 0. The
-    penalty of a fold is the one that does best on the next fold, which is training data to it.
+    penalty of a fold does best on the next fold, which is training data to it.
     On one thread: the figure is the same whatever the number of cores, and threads that wait
     for a busy core cost more than they save.
     """
@@ -215,7 +215,7 @@ def source_leak(
     top: int = 10,
     seed: int = 0,
 ) -> SourceLeak:
-    """How well the words tell a synthetic image from a real one, for one caption stream.
+    """How well the words tell a synthetic image from a real image, for one caption stream.
 
     Logistic regression (balanced class weights) on the presence of words, and of pairs of words,
     without digits; the ``top`` words of each source are listed. ``groups`` (n labels, as tile ids)

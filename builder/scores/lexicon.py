@@ -168,9 +168,9 @@ class Lexicon:
 
         Three lists of equal length. The value is a class bitmask for MENTION, a `Quantity` for
         cues, the index into `regions` for REGION, (low, high, half-width of the rounding) for
-        PERCENT and NUMBER, "more", "less" or "about" for words that bound one, and for NO whether
-        it only sets its class aside ("instead of"). OTHER has the index of a region where it is an
-        adjective of place ("northern"), `ABSENT_BEFORE`, or None, as all else has.
+        PERCENT and NUMBER, "more", "less" or "about" for words that bound a number, and for NO
+        whether it only sets its class aside ("instead of"). OTHER has the index of a region where
+        it is an adjective of place ("northern"), `ABSENT_BEFORE`, or None, as all else has.
         """
         words: list[str] = TOKEN.findall(plain(text))
         single = self.single
@@ -306,7 +306,7 @@ def _bits(classes: Sequence[str]) -> int:
 def _entries(
     tables: dict[str, Any], quantities: dict[str, Quantity]
 ) -> Iterator[tuple[str, Token]]:
-    """Every phrase and what it is; a later one replaces an earlier one of the same words."""
+    """Every phrase and what it is; a later phrase replaces an earlier phrase of the same words."""
     grammar = tables["grammar"]
     yield "of", (OF, None)
     for name, kind in _GRAMMAR.items():

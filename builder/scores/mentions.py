@@ -62,14 +62,14 @@ class Mention:
         self.regions: list[tuple[int, str]] = []
 
     def claim(self, cue: Quantity, strength: int, words: str) -> None:
-        """Give it a quantity; a later one of the same strength replaces an earlier one."""
+        """Give it a quantity; a later quantity of the same strength replaces an earlier."""
         if strength == OWN or self.strength < OWN:
             self.cue, self.strength, self.words = cue, strength, words
 
 
 @dataclass
 class Scan:
-    """The tokens of a caption (with a closing END), its mentions, and the last one read."""
+    """The tokens of a caption (with a closing END), its mentions, and the last mention read."""
 
     kinds: list[int]
     values: list[Any]

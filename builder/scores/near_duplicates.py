@@ -61,7 +61,7 @@ class NearDuplicates:
         self._offsets = generator.integers(0, 1 << 32, count, dtype=np.uint32)
 
     def add(self, texts: pa.Array) -> None:
-        """Take a batch of captions (string array); null and wordless ones stay alone."""
+        """Take a batch of captions (string array); null and wordless captions stay alone."""
         parts = [texts.slice(i, j - i) for i, j in _cuts(len(texts), _CAPTIONS_AT_ONCE)]
         for shingles, sizes, keys in self._map(self._minhash, parts):
             self._shingles.append(shingles)
@@ -93,7 +93,7 @@ class NearDuplicates:
             parts = self._map(alike, _cuts(len(a), _PAIRS_AT_ONCE))
             same = np.concatenate([np.zeros(0, bool), *parts])
             label = join(label, a[same], b[same])
-            if band < 0:  # one of each set of equals goes on
+            if band < 0:  # the first of each set of equals goes on
                 which = which[label[which] == which]
         return label
 
@@ -200,8 +200,8 @@ def _powers(base: int, count: int) -> U64:
 
 def _candidates(which: I64, keys: U64, next_keys: U64) -> tuple[I64, I64]:
     """Pairs of the captions ``which`` with equal ``keys``: each with the first of its bucket and
-    with the one before it, where a bucket is ordered by the keys of the next band, so that a large
-    one does not part its duplicates."""
+    with the member before it, where a bucket is ordered by the keys of the next band, so that a
+    large bucket does not part its duplicates."""
     order = np.lexsort((next_keys, keys))
     ordered, which = keys[order], which[order]
     opens = np.ones(len(order), dtype=bool)

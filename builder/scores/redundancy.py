@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 VARIANTS = ("raw", "lowercase_single_space", "words_only", "words_without_numbers")
 """What is compared: the raw string; lower case with runs of white space as one space; also without
-punctuation; also with every number as 0. Each is applied on top of the one before."""
+punctuation; also with every number as 0. Each is applied on top of the last."""
 
 
 def normalise(texts: pa.Array) -> dict[str, pa.Array]:
@@ -38,7 +38,7 @@ class Redundancy:
     """Counts of distinct captions, fed batch by batch: 8 bytes a caption and variant.
 
     Only the given ``variants`` are counted. Strings are compared by a 64-bit
-    BLAKE2b digest; at two million captions the chance that any two different ones are taken for
+    BLAKE2b digest; at two million captions the chance that any two different captions are taken for
     equal is 1e-7.
     """
 

@@ -23,7 +23,7 @@ class Score(Stage):
     """One struct of scores per caption; null values where there is no caption to score, and where
     there is no composition or mask that a value needs.
 
-    ``lexicon`` is laid over the built-in one; its content, not its path, is in the key.
+    ``lexicon`` is laid over the built-in lexicon; its content, not its path, is in the key.
     """
 
     stream: str = "full"
@@ -121,7 +121,7 @@ class ClipScore(Stage):
 
         clip = encoders.steady_clip(self.model) if self.model else None
         words = self.tokenizer or self.model
-        assert words is not None  # the pipeline makes this stage for one of them
+        assert words is not None  # the pipeline builds this stage for either
         count, room = encoders.tokenizer(words)
         room = clip.room if clip else room
 

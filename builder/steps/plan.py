@@ -34,7 +34,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Plan:
-    """All tasks of a stage, or of one part of it."""
+    """All tasks of a stage, or of a part of it."""
 
     stage: Stage
     tasks: list[Task]
@@ -163,7 +163,7 @@ def survey(stage: Stage, store: Store) -> Any:
 
 @dataclass(frozen=True)
 class Worker:
-    """Opens a stage once per process, then makes and writes one shard after another."""
+    """Opens a stage once per process, then makes and writes shard after shard."""
 
     stage: Stage
     root: Path
@@ -190,7 +190,8 @@ class OpenWorker:
             result = self.make(self._with_previous(task, table))
             if result.table.num_rows != table.num_rows:
                 raise ArasError(
-                    f"{stage.name} made {result.table.num_rows} rows of {table.num_rows} in {shard}"
+                    f"{stage.name} returned {result.table.num_rows} rows for "
+                    f"{table.num_rows} in {shard}"
                 )
         columns = _typed(result, stage.adds)
         self.store.write(
@@ -199,7 +200,7 @@ class OpenWorker:
         return int(columns.num_rows)
 
     def _with_previous(self, task: Task, table: pa.Table) -> pa.Table:
-        """Hand the stage its own earlier columns when only failed rows are to be made again."""
+        """Hand the stage its own earlier columns when only failed rows are to be tried again."""
         footer = self.store.fresh(self.stage.name, task.unit.shard)
         if footer is None or footer.key != task.key:
             return table

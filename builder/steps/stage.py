@@ -53,7 +53,7 @@ def setting(default: Any) -> Any:
 class Stage:
     """Base of all stages.
 
-    The fields are the configuration and, but for those made by `setting`, the identity. A stage
+    The fields are the configuration and, but for those declared by `setting`, the identity. A stage
     with ``needs`` maps a table to as many rows in the same order. One without makes rows and
     lists its own `units`. One with ``surveys`` first looks at those columns of all shards.
     """
@@ -100,7 +100,7 @@ class Stage:
         return ("real", "synthetic")
 
     def config(self) -> dict[str, Any]:
-        """The settings that decide what is made."""
+        """The settings that decide the result."""
         return {
             part.name: getattr(self, part.name)
             for part in fields(self)
@@ -116,7 +116,7 @@ class Stage:
         return [Unit(shard) for shard in shards(store, self.kinds)]
 
     def survey(self, scan: Scan) -> Any:
-        """What the stage must know of all surveyed shards before it makes one; picklable."""
+        """What the stage must know of all surveyed shards before it makes any; picklable."""
         raise NotImplementedError
 
     def open(self, store: Store, survey: Any) -> Maker:
@@ -137,7 +137,7 @@ def spans(run: str, rows: int, shard_rows: int) -> list[Unit]:
 
 
 SOURCES = ("tiles", "import", "layouts")
-"""Stages that make rows; every other one adds columns to theirs."""
+"""Stages that make rows; every other stage adds columns to theirs."""
 
 
 def shards(store: Store, kinds: Iterable[str]) -> list[str]:
@@ -147,10 +147,10 @@ def shards(store: Store, kinds: Iterable[str]) -> list[str]:
 
 
 def refuse_beside(store: Store) -> None:
-    """Raises ArasError when the store holds rows made from maps."""
+    """Raises ArasError when the store holds rows cut from maps."""
     sources = [name for name in SOURCES if name != "import" and store.shards(name)]
     if sources:
         raise ArasError(
-            f"{store.root}: already holds rows of {', '.join(sources)}; the rows of a dataset are "
-            "either made or imported, not both: import into another directory"
+            f"{store.root}: already holds rows of {', '.join(sources)}; a dataset holds either "
+            "cut and drawn rows or imported rows: import into another directory"
         )

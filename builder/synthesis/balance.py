@@ -64,7 +64,7 @@ class BalancePlan:
     capped: int
     """Layouts at their cap."""
     divergence: float
-    """KL divergence of the weights from the prior (uniform unless one is given), nats."""
+    """KL divergence of the weights from the prior (uniform by default), nats."""
     iterations: int
     """Newton steps taken."""
 
@@ -172,8 +172,8 @@ def solve(
 
     Two options serve layouts that derive from others (crops, recombinations): the target refers
     to ``natural``, (7,) pixels or shares, instead of the mean of ``compositions``; and weights stay
-    close to ``prior``, (n,) positive, instead of uniform ones, e.g. 1 for each original and little
-    for each derived layout, so that these are drawn where they are needed.
+    close to ``prior``, (n,) positive, instead of uniform weights, e.g. 1 for each original and
+    little for each derived layout, so that these are drawn where they are needed.
 
     Where no weights meet the target, the plan says so (``feasible``, ``verdict``) and holds the
     weights whose shares are nearest to it in the Euclidean sense.
@@ -264,7 +264,7 @@ def allocate(
     Systematic sampling (Madow 1949): layout i gets ⌊rows·w_i⌋ or ⌈rows·w_i⌉ repeats, so a whole
     cap on the expectation is a cap on the draw, and rows·w_i on average over seeds. With
     ``compositions`` the pass goes through layouts of like composition one after another, which
-    keeps the class shares obtained near the planned ones.
+    keeps the class shares obtained near those planned.
 
     The result depends on ``seed``, weights and ``ids`` (position stands in when None), not on
     the order in which layouts are given. Raises ArasError on weights that are negative, not

@@ -1,7 +1,7 @@
 """Maximum-entropy weights: the projection of prior weights onto mean shares and caps.
 
 Find the weights w over n points c_i (rows of fractions) that stay as close to a prior q, often
-the uniform one, as mean shares t allow:
+the uniform weights, as mean shares t allow:
 
     minimise  Σ w_i log(w_i / q_i)   subject to   Σ w_i c_i = t,  0 ≤ w_i ≤ cap_i.
 
@@ -30,7 +30,7 @@ its edge, where the exact weights are a limit.
 PROOF = 1e-5
 """An unmet target's miss is within this of the smallest there is (Euclidean, in shares)."""
 
-# The penalty on a miss is |miss|² / 2ε. Easy first: each stage starts from the last one's λ.
+# The penalty on a miss is |miss|² / 2ε. Easy first: each stage starts from the last stage's λ.
 _STAGES = tuple(10.0**-power for power in range(2, 11))
 _EXACT = 1e-7
 # Most Newton steps of one stage and of the finish without penalty; a dozen is usual.

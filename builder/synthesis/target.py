@@ -23,7 +23,7 @@ class Target:
     """Class shares to aim at, relative to the natural shares of the layouts.
 
     ``kind`` is natural, tempered (share ∝ natural share ** exponent; classes that do not occur
-    stay at 0), uniform (1/7 each) or shares (``named`` ones, the rest in natural proportion).
+    stay at 0), uniform (1/7 each) or shares (``named``, the rest in natural proportion).
     ``str(target)`` is a text that ``parse`` reads back.
     """
 

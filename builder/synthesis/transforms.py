@@ -108,7 +108,7 @@ def apply(
     """The transformed layout, (s, s) uint8, C-contiguous; exact, nothing is interpolated.
 
     ``mosaic`` (2s, 2s), with ``mask`` as its upper-left quarter, is needed by a crop; ``other``
-    (s, s), the mask of ``transform.other``, by a recombination: wherever ``other`` shows one of
+    (s, s), the mask of ``transform.other``, by a recombination: wherever ``other`` shows any of
     the named classes, along its boundaries there, it replaces what was below. The named classes
     so cover at least what they cover in ``other``, and no other class gains.
 

@@ -57,7 +57,7 @@ class Tiles(Stage):
     """Cut ``size``×``size`` patches on the regular grid of each 1° cell.
 
     Candidates are all patches that lie wholly inside a composite, counted from the cell's
-    upper-left corner. Every one is either kept or counted under one of `REASONS`.
+    upper-left corner. Every patch is either kept or counted under a reason of `REASONS`.
     """
 
     maps: tuple[Path, ...] = setting(())
@@ -112,8 +112,10 @@ class Tiles(Stage):
         maps = checked(self.maps, "Map", 1, "uint8")
         cells = Counter(composite.cell for composite in composites)
         if twice := [cell for cell, n in cells.items() if n > 1]:
-            problems.append(f"several composites of one cell: {', '.join(twice)}; keep one of each")
-        problems += [f"{a} and {b} overlap: keep one of them" for a, b in overlapping(maps)]
+            problems.append(
+                f"several composites of one cell: {', '.join(twice)}; keep a single file of each"
+            )
+        problems += [f"{a} and {b} overlap: keep either" for a, b in overlapping(maps)]
         if problems:
             raise ArasError("\n".join(problems))
         if composites and not any(covering(composite, maps) for composite in composites):

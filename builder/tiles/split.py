@@ -35,8 +35,8 @@ class Split(Stage):
     """Blocks of ``block`` degrees go whole to one split, chosen so that every split has its
     share of tiles and of each class's pixels. A train tile nearer than ``buffer_km`` (edge to
     edge) to a validation or test tile, or a validation tile that near to test, is set aside: its
-    ``split`` is null and `package` leaves it out. So is a tile that repeats, exactly or nearly, one
-    of a split that it must not see: clusters of duplicates lie in one split.
+    ``split`` is null and `package` leaves it out. So is a tile that repeats, exactly or nearly, a
+    tile of a split that it must not see: clusters of duplicates lie in one split.
     """
 
     shares: tuple[float, float, float] = (0.8, 0.1, 0.1)

@@ -21,7 +21,7 @@ ASIDE = "#CC0044"
 WIDTH = 7.2
 """Inches of a map."""
 SHOWN = 3
-"""Fewest pixels of a tile that is drawn as a square; a smaller one would be lost in its block."""
+"""Fewest pixels of a tile that is drawn as a square; a smaller tile would be lost in its block."""
 DOT = 0.8
 """Area of a smaller tile's dot, in points²."""
 

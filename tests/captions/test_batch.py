@@ -96,7 +96,9 @@ def test_results_of_another_prompt_are_not_taken(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     path.write_text("".join(map(result, written(tmp_path))))
     other = dataclasses.replace(ASK, prompt="Composition: {{ percentages }}.")
-    with pytest.raises(ArasError, match="none of 5 results answers this stream's requests"):
+    with pytest.raises(
+        ArasError, match="none of the 5 results answers the stream's current requests"
+    ):
         batch.Results(other, [path])
 
 

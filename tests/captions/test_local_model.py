@@ -168,7 +168,7 @@ def test_a_model_without_a_chat_template_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_text_model_is_not_shown_images(tiny: functools.partial) -> None:
-    with pytest.raises(ArasError, match="a llama model sees no images; drop image from sees"):
+    with pytest.raises(ArasError, match="a llama model cannot see images; drop image from sees"):
         Local(Ask("tiny", PROMPT, ("image", "composition")), Running(path=tiny("text")))
 
 

@@ -70,7 +70,7 @@ MODEL = 'backend = "transformers"\nmodel = "a/b"\nsees = ["image"]\nprompt = "De
     ("text", "words"),
     [
         ('backend = "vllm"', "known backends are template, transformers, openai"),
-        ('preset = "text_gpt"', "no such preset; presets are text_qwen3-4b, "),
+        ('preset = "text_gpt"', "unknown preset; expected one of text_qwen3-4b, "),
         ('style = "poem"', "captions.one.style = 'poem'"),
         ('model = "a/b"', 'captions.one.model does not go with backend = "template": it goes with'),
         (MODEL + "concurrency = 3", 'it goes with backend = "openai"'),
@@ -86,7 +86,10 @@ MODEL = 'backend = "transformers"\nmodel = "a/b"\nsees = ["image"]\nprompt = "De
         ('backend = "transformers"\nsees = ["image"]\nprompt = "x"', "captions.one.model"),
         (MODEL.replace('prompt = "', 'prompt_file = "'), "[captions.one] prompt_file: "),
         ('preset = "vision_gemma3-4b"\nmodel = "./m"\nrevision = "1"', "./m is a local model"),
-        ('preset = "vision_gemma3-4b"\nmodel = "m.gguf"', "a GGUF model (m.gguf) sees no image"),
+        (
+            'preset = "vision_gemma3-4b"\nmodel = "m.gguf"',
+            "a GGUF model (m.gguf) cannot see images",
+        ),
         (SERVER + 'preset = "grounded"\nbase_url = "ftp://x"', "Cannot overwrite"),
         ('preset = "grounded"\nbackend = "openai"\nbase_url = "ftp://x"', "captions.one.base_url"),
         (SERVER + 'preset = "grounded"\nprice = { input = 1 }', "captions.one.price.output"),

@@ -135,7 +135,7 @@ def test_ctrl_c_keeps_what_is_finished_and_exits_130(
             process.wait()
     assert process.returncode == 130
     kept = "finished shards and the last checkpoint of a training are kept"
-    assert told == f"interrupted: {kept}, the same command goes on\n"
+    assert told == f"interrupted: {kept}; run the same command to continue\n"
     assert have_ended(processes)
     assert hidden(directory) == []
     before = marks(directory / "work")
@@ -282,7 +282,7 @@ def test_a_directory_that_cannot_be_written_is_one_clear_line(directory: Path) -
     )
     assert found.returncode == 1
     assert re.fullmatch(
-        r"Error: .*Read-only file system.*reports.*; what is finished is kept: mend this and run "
+        r"Error: .*Read-only file system.*reports.*; finished work is kept: correct this and run "
         "the same command again",
         found.stderr.strip(),
     )

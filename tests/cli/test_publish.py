@@ -102,7 +102,7 @@ def test_the_token_of_a_login_is_found_and_no_token_is_told(desk, tmp_path_facto
     desk.fault("GET", "/whoami-v2", "refuse", status=403)
     done = run(desk, desk.release, "--repo", REPO, token=None, HF_TOKEN_PATH=str(login))
     assert done.returncode == 2
-    assert "use one with write access" in done.stderr
+    assert "use a token with write access" in done.stderr
     assert desk.hub.log[0][:2] == ("GET", "/api/whoami-v2")
 
 

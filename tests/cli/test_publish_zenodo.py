@@ -283,7 +283,7 @@ def test_the_limits_of_a_record_can_be_told(publisher: Publisher) -> None:
         (["--production"], 2, "set ZENODO_API_TOKEN"),
         (["--finish", "--dry-run"], 2, "cannot be combined"),
         (["--finish"], 2, "there is no draft of it"),
-        (["--max-files", "3"], 2, "too much for Zenodo even as two records"),
+        (["--max-files", "3"], 2, "too large for Zenodo even as two records"),
     ],
 )
 def test_what_cannot_be_is_refused_before_a_call(
@@ -304,7 +304,7 @@ def test_a_server_that_is_no_zenodo_is_told_from_one_without_a_traceback(
     with running(publisher, make_release(publisher.root)) as process:
         output = process.communicate()[0]
         assert process.returncode == 1, output
-    assert "does not answer as Zenodo does" in output
+    assert "does not answer like Zenodo" in output
     assert "Traceback" not in output
     assert TOKEN not in output
 

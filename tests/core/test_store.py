@@ -169,7 +169,7 @@ def test_a_damaged_file_of_a_stage_that_is_not_needed_does_no_harm(store: Store)
 
 def test_a_parquet_file_of_somebody_else_is_not_a_shard(store: Store) -> None:
     pq.write_table(table(), store.path("tiles", "real-1"))
-    with pytest.raises(CorruptShard, match="not one of ours"):
+    with pytest.raises(CorruptShard, match="not written by aras"):
         store.footer("tiles", "real-1")
 
 

@@ -125,7 +125,7 @@ def test_rows_of_json_need_not_agree_in_their_keys(tmp_path):
 
 def test_a_key_that_comes_too_late_to_be_read_is_refused(tmp_path):
     file = json_lines(tmp_path / "x.jsonl", *[{"text": "a"}] * 3, {"text": "b"} | WATER)
-    with pytest.raises(ArasError, match="line 4 has 'Tree', which no row of the batches before"):
+    with pytest.raises(ArasError, match="line 4 has 'Tree', which no earlier batch has"):
         read(file, size=2)
     file = json_lines(tmp_path / "y.jsonl", {"text": "a", "pixels": None}, {"text": "b", "note": 1},
                       {"text": "c", "pixels": WATER})  # fmt: skip
@@ -188,7 +188,7 @@ BAD = {
     "quote.csv": (b'id,text\n1,"a\n2,b\n3,c\n', "row that begins at line 2 is not CSV"),
     "quotes.csv": (b'id,text\n1,ok\n2,"a\n3,"b"\n4,"c"\n', "row that begins at line 3 is not CSV"),
     "alike.csv": (b"text,tree,TREE,Shrub,Grass,Crop,Built-up,Barren,Water\nx,0,0,0,0,0,0,0,1\n",
-                  "columns tree and TREE are both Tree; rename one"),
+                  "columns tree and TREE both mean Tree; rename one"),
     "notes.txt": (b"text\nx\n", "cannot tell its format from the suffix '.txt'"),
     "broken.jsonl": (b'{"text": "x"}\n{text\n', "line 2 is not JSON"),
     "list.jsonl": (b'["x"]\n', "line 1 holds list, not an object"),

@@ -271,4 +271,4 @@ def test_the_command_trains_once_and_the_benchmark_reads_it(project, tmp_path, m
         file.write('[retriever]\nstream = "poem"\n')
     result = CliRunner().invoke(cli, ["-C", str(copy), "train", "retriever"])
     assert result.exit_code == 2
-    assert "no such caption stream; there are dominant" in result.output
+    assert "not a caption stream; the streams are dominant" in result.output

@@ -120,7 +120,7 @@ def test_code_that_comes_with_a_model_is_never_run(tmp_path: Path, kind: Any) ->
     for name in ("config.json", "tokenizer_config.json"):
         (tmp_path / name).write_text(config)
     (tmp_path / "own.py").write_text("raise SystemExit('the code ran')")
-    with pytest.raises(ArasError, match="comes with code of its own, which is never run"):
+    with pytest.raises(ArasError, match="needs code of its own, which aras never runs"):
         weights.load(tmp_path, kind)
 
 

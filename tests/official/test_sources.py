@@ -86,7 +86,7 @@ def test_a_missing_or_strange_source_is_named(tmp_path: Path) -> None:
         with pytest.raises(ArasError, match=f"{name}: {message}"):
             find_sources([tmp_path / name])
     zips = LAYOUT.write_zips(tmp_path)
-    with pytest.raises(ArasError, match="named twice"):
+    with pytest.raises(ArasError, match="given twice"):
         find_sources([zips[0], zips[0]])
 
 
@@ -150,5 +150,5 @@ def test_a_zip_that_was_checked_before_is_not_read_again(
 
 def test_a_sum_for_a_zip_that_is_not_imported_is_an_error(tmp_path: Path) -> None:
     path = LAYOUT.write_zips(tmp_path)[0]
-    with pytest.raises(ArasError, match=r"typo\.zip, which is not one of the zips"):
+    with pytest.raises(ArasError, match=r"typo\.zip, which is not among the zips"):
         sources.verify([Source(path, "zip")], {"typo.zip": "0" * 32}, {})

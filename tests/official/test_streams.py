@@ -71,5 +71,5 @@ def test_a_file_that_is_no_sidecar_is_an_error_that_names_it(tmp_path: Path, tex
 def test_two_that_differ_are_an_error(sidecar: Path) -> None:
     (sidecar.parent / "a").mkdir()
     write_sidecar(sidecar.parent / "a", dict.fromkeys(STREAMS))
-    with pytest.raises(ArasError, match="differ: keep the one"):
+    with pytest.raises(ArasError, match="differ: keep only the file"):
         columns_of([sidecar.parent / "a"], {})

@@ -155,7 +155,7 @@ def test_a_disk_that_keeps_damaging_shards_ends_the_command(built: Project) -> N
         spoil()
         return Summary("package", rows=Store(built.store.root).load("tiles", "real-00000").num_rows)
 
-    with pytest.raises(WorkFailed, match=r"keep turning out corrupt.*work/tiles/real-00000"):
+    with pytest.raises(WorkFailed, match=r"are corrupt again.*work/tiles/real-00000"):
         run_steps(built, STEPS, Engine(), finish=finish)
 
 
@@ -349,7 +349,9 @@ def test_a_retriever_learns_from_any_stream_that_the_rows_have(tmp_path: Path) -
         if stream in project.streams():
             assert project.steps()[-2].name == "train-retriever"
             continue
-        with pytest.raises(ArasError, match="'poem': no such caption stream; there are hybrid_"):
+        with pytest.raises(
+            ArasError, match="'poem': not a caption stream; the streams are hybrid_"
+        ):
             project.steps()
 
 

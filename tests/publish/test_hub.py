@@ -198,7 +198,7 @@ def test_where_it_was_published_is_written_beside_the_release(desk):
 
 def test_a_second_publisher_of_the_same_release_is_kept_out(desk):
     def meanwhile(release):
-        with pytest.raises(ArasError, match="another aras command publishes"):
+        with pytest.raises(ArasError, match="another aras command is publishing"):
             desk.publish()
         assert desk.publish(dry_run=True, check=lambda release: [])["status"] == "planned"
         return []
@@ -346,7 +346,7 @@ def test_a_clock_that_is_wrong(desk, skew, word):
 
 def test_a_server_that_is_no_hub(desk):
     desk.fault("GET", "/api/whoami-v2", "refuse", status=200)
-    refused(desk, "does not answer as a Hub")
+    refused(desk, "does not answer like a Hub")
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_no_repo_at_all_is_refused(desk):
     manifest = files.read_json(desk.release / "manifest.json")
     manifest["facts"] = {}
     files.write_json(desk.release / "manifest.json", manifest)
-    with pytest.raises(ArasError, match="Give --repo ORG/NAME, or set repo in "):
+    with pytest.raises(ArasError, match="give --repo ORG/NAME, or set repo in "):
         desk.publish(repo=None)
     assert desk.hub.log == []
 

@@ -170,7 +170,7 @@ def test_the_newest_other_version_on_the_same_server_tells_the_concept(release: 
 def test_a_release_is_published_by_one_process_at_a_time(release: Path) -> None:
     with (
         alone(release),
-        pytest.raises(ArasError, match="another aras command publishes"),
+        pytest.raises(ArasError, match="another aras command is publishing"),
         alone(release),
     ):
         pass

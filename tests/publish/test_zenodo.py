@@ -434,7 +434,7 @@ def test_a_second_publisher_of_the_same_release_is_kept_out(publisher: Publisher
     release = make_release(publisher.root)
 
     def meanwhile(path: Path, **dois: str | None) -> None:
-        with pytest.raises(ArasError, match="another aras command publishes"):
+        with pytest.raises(ArasError, match="another aras command is publishing"):
             publisher.draft(release)
         write_cards(path, **dois)
 

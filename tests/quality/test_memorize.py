@@ -109,7 +109,7 @@ def test_without_test_tiles_there_is_nothing_to_calibrate_with(tmp_path):
     empty = Store(tmp_path / "work")
     write(empty, "tiles", "real-0", ["real/0"], np.ones((1, D)), [1], split=[0])
     write(empty, "layouts", "synthetic-a-00000", ["synthetic/a/0"], np.ones((1, D)), [1])
-    with pytest.raises(ArasError, match=r"either is empty.*\[split\]"):
+    with pytest.raises(ArasError, match=r"split is empty.*\[split\]"):
         run(Memorize(), empty, Engine())
 
 

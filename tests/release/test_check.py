@@ -116,7 +116,7 @@ BROKEN_ROWS = [
     (TRAIN, same_id, r"id real/\S+ occurs 2 times"),
     (TRAIN, set_row(0, id=""), "has no id"),
     (TRAIN, wrong_mask, "mask holds id 7; ids are 0…6"),
-    (TRAIN, colour_mask, "mask has 3 channels, expected one of class ids"),
+    (TRAIN, colour_mask, "mask has 3 channels, expected a single channel"),
     (TRAIN, other_mask, "pixels are not the counts of the mask"),
     (TRAIN, cut_image, "image: not a whole PNG"),
     (DRAWN, no_image, "image: not a whole PNG"),
@@ -227,9 +227,9 @@ def no_features(table: pa.Table) -> pa.Table:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (less_columns, "schema differs from the published one"),
-        (other_type, "schema differs from the published one"),
-        (no_features, "footer carries other features than the published ones"),
+        (less_columns, "schema differs from the published schema"),
+        (other_type, "schema differs from the published schema"),
+        (no_features, "footer carries other features than published"),
     ],
 )
 def test_another_schema_in_a_footer_is_found(

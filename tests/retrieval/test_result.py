@@ -136,7 +136,7 @@ def test_a_model_above_the_ceiling_of_equal_captions_is_explained(rows):
     result = run(rows, Model("composition"), ["words"], QUICK).result
     assert result.streams["words"].S.of_ceiling["R@1"] > 101
     text = report.document(result).markdown()
-    assert "its vectors tell equal captions apart" in text
+    assert "its vectors distinguish equal captions" in text
     assert "% of that" not in text
 
 

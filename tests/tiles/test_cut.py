@@ -283,7 +283,7 @@ def test_maps_that_overlap_are_refused(tmp_path: Path) -> None:
     write_map(
         tmp_path, codes_of(ids)[:, SIZE - 1 :], LEFT + SIZE - 1, TOP, name=map_name(CELL, "2020")
     )
-    with pytest.raises(ArasError, match=r"overlap.*keep one") as raised:
+    with pytest.raises(ArasError, match=r"overlap.*keep either") as raised:
         cut(tmp_path)
     assert f"2020_{CELL}_Map.tif" in str(raised.value)
 
@@ -292,7 +292,9 @@ def test_two_composites_of_one_cell_are_refused(tmp_path: Path) -> None:
     write_pair(tmp_path, land((SIZE, SIZE)))
     name = composite_name(CELL).replace("2021", "2020")
     write_composite(tmp_path, reflect(land((SIZE, SIZE))), LEFT, TOP, name=name)
-    with pytest.raises(ArasError, match=f"several composites of one cell: {CELL}; keep one"):
+    with pytest.raises(
+        ArasError, match=f"several composites of one cell: {CELL}; keep a single file"
+    ):
         cut(tmp_path)
 
 

@@ -1,6 +1,6 @@
 """The formats that a release can be exported to: a file of its own and one line here for each.
 
-docs/how-to/add-an-export-layout.md shows how to add one.
+docs/how-to/add-an-export-layout.md shows how to add a format.
 """
 
 import importlib

@@ -83,7 +83,7 @@ def _choose(release: Path, manifest: Manifest, streams: Mapping[str, str]) -> di
 
 
 def _runs(release: Path, files: list[tuple[str, str]]) -> set[str]:
-    """Names of the synthetic runs, conditional ones aside."""
+    """Names of the synthetic runs, without the conditional runs."""
     runs = set()
     for group, name in files:
         if group == "synth":
@@ -99,7 +99,7 @@ def _run(row_id: str) -> str:
 
 
 def _is_conditional(row: Mapping[str, Any]) -> bool:
-    """A row that `aras import` made of train/generated: one per train tile, of the same name."""
+    """A row that `aras import` took from train/generated: one per train tile, of the same name."""
     run, stem = row["id"].split("/")[-2:]
     return bool(run.endswith("-conditional") and row["gen_layout"] == f"real/{stem}")
 
