@@ -23,7 +23,7 @@ def _run(directory: Path, model: str, as_json: bool) -> None:
     project = Project(directory)
     training = project.training(model)
     summary = training.run(project.store)
-    if team.rank():  # of processes launched together the first one reports
+    if team.rank():  # of processes launched together the first reports
         return
     project.report(training.name, summary)
     if as_json:

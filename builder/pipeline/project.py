@@ -100,7 +100,7 @@ class Project:
         return Engine(kind or section.kind, section.workers if workers is None else workers)
 
     def report(self, name: str, summary: Report) -> None:
-        """Keep the summary of a step under reports/; where it made no row, together with the last
+        """Keep the summary of a step under reports/; where it added no row, together with the last
         run that did, as ``last_made``."""
         values = summary.as_json()
         if values.get("rows_made") == 0 and (earlier := self.last_made(name)):
