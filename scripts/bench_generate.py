@@ -41,7 +41,13 @@ from builder.pipeline import recipe
 from builder.pipeline.demo import make_scene
 from builder.core.engine import Engine
 from builder.models import autoencoder, data, generator, training
-from builder.models.generator_settings import DRAWING
+from builder.models.settings import (
+    AUTOENCODER,
+    DRAWING,
+    GENERATOR,
+    AutoencoderSettings,
+    GeneratorSettings,
+)
 from builder.pipeline.project import Project
 from builder.pipeline.run import run_steps
 from builder.core.store import Store
@@ -52,7 +58,7 @@ WARM = 3
 """Training steps before those that count: compiling, choosing kernels. With them fewer than 100
 are made, so that no checkpoint is written meanwhile."""
 
-Settings = TypeVar("Settings", generator.Settings, autoencoder.Settings)
+Settings = TypeVar("Settings", GeneratorSettings, AutoencoderSettings)
 
 
 def tiles_of(folder: Path) -> Store:
@@ -181,7 +187,7 @@ def peak_memory() -> int:
 
 
 def draw(
-    folder: Path, settings: generator.Settings, layouts: Any, tiles: int, batch: int, steps: int
+    folder: Path, settings: GeneratorSettings, layouts: Any, tiles: int, batch: int, steps: int
 ) -> dict[str, Any]:
     """Tiles per second in batches of ``batch``, and operations per tile."""
     how = generator.Sampling(steps=steps)
@@ -254,10 +260,10 @@ def measure(
 ) -> dict[str, Any]:
     """All figures, of models that are trained in ``folder``; ``rate`` is `matmul_rate`'s."""
     cuda = torch.cuda.is_available()
-    settings = asked_for(generator.PROFILES[options.profile], options)
+    settings = asked_for(GENERATOR[options.profile], options)
     own = None
     if settings.kind == "latent":
-        coder = asked_for(autoencoder.PROFILES[options.profile], options)
+        coder = asked_for(AUTOENCODER[options.profile], options)
         own = train(autoencoder, store, folder / autoencoder.NAME, coder)
     trained = train(generator, store, folder / generator.NAME, settings)
     layouts = np.array(data.load(store, "train").pixels[..., 3])
@@ -286,7 +292,7 @@ def measure(
 def parser() -> argparse.ArgumentParser:
     cuda = torch.cuda.is_available()
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    arguments.add_argument("--profile", choices=list(generator.PROFILES), default="gpu")
+    arguments.add_argument("--profile", choices=list(GENERATOR), default="gpu")
     arguments.add_argument("--kind", choices=["pixel", "latent"], help="the profile's")
     arguments.add_argument("--steps", type=int, default=90 if cuda else 12, help="that are timed")
     arguments.add_argument("--batch", type=int, help="crops of a training step; the profile's")

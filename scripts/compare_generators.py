@@ -21,6 +21,7 @@ from builder.core.seeds import generator as rng_of
 from builder.core.seeds import seed
 from builder.models import data, generator, segmenter
 from builder.models.sets import Moments, frechet
+from builder.models.settings import GENERATOR
 from builder.pipeline.project import Project
 
 GAMMAS = (5.0, 0.0)
@@ -38,7 +39,7 @@ def main() -> None:
     project = Project(given.directory)
     judge = segmenter.load(project.models / segmenter.NAME)
     base = dataclasses.replace(
-        generator.PROFILES["cpu"], steps=given.steps, batch=given.batch, evaluate_every=0
+        GENERATOR["cpu"], steps=given.steps, batch=given.batch, evaluate_every=0
     )
     held_out = data.load(project.store, "validation")
     images, masks = held_out.crops(rng_of(1, "measure"), given.tiles, base.crop)

@@ -37,6 +37,7 @@ from builder.models import compact_clip
 from builder.models import generator as generators
 from builder.models.data import Tiles
 from builder.models.record import Record, require
+from builder.models.settings import GeneratorSettings
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -136,7 +137,7 @@ def draw(folder: Path, wanted: list[int], steps: int) -> tuple[Pixels, npt.NDArr
 
 
 def material(
-    tar: Path, out: Path, sizes: Sizes, settings: generators.Settings, sampling: int
+    tar: Path, out: Path, sizes: Sizes, settings: GeneratorSettings, sampling: int
 ) -> Material:
     """Everything the experiment needs; trains the generator and draws where that is not done."""
     pixels, label, names = read(tar)
@@ -149,7 +150,7 @@ def material(
     shown = np.broadcast_to(label[train][:, None, None, None], (len(train), SIDE, SIDE, 1))
     tiles = Tiles(np.concatenate([pixels[train], shown.astype(np.uint8)], axis=3), "")
     data: list[Any] = [sha256_file(tar), [names[i] for i in train], settings.steps]
-    if settings != generators.Settings(steps=settings.steps):
+    if settings != GeneratorSettings(steps=settings.steps):
         data.append(asdict(settings))
     key = digest_of(data)
     folder = out / "generator"
@@ -219,7 +220,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--small", action="store_true", help="tiny models, for trials")
     given = parser.parse_args()
-    drawing = generators.Settings(steps=given.generator_steps)
+    drawing = GeneratorSettings(steps=given.generator_steps)
     if given.small:
         drawing = replace(drawing, batch=2, crop=16, widths=(8, 16))
     settings = replace(

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from builder.captions.base import Estimate, Running, Section
+from builder.captions.base import Estimate, Running
 from builder.captions.template import STYLES
 from builder.core.errors import ArasError
-from builder.core.fields import Place
+from builder.core.fields import Fraction, Place, Positive, Section
 from builder.land import prompts
 from builder.land.prompts import Request
 from builder.models.weights import Weights
@@ -67,10 +67,6 @@ class Ask:
         return {"prompt": self.prompt}
 
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(gt=0)]
-
-
 class ModelSection(Section):
     """What the streams of all model backends have in common."""
 
@@ -84,10 +80,10 @@ class ModelSection(Section):
     decoding: Literal["greedy", "sample", "model"] = "greedy"
     temperature: Annotated[float, Field(gt=0, le=5)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Count | None = None
-    max_new_tokens: Count = 100
+    top_k: Positive | None = None
+    max_new_tokens: Positive = 100
     attempts: Annotated[int, Field(ge=1, le=10)] = 1
-    min_grounding: Share = 0.0
+    min_grounding: Fraction = 0.0
     fallback: Literal[tuple(STYLES)] | None = None  # type: ignore[valid-type]
 
     @model_validator(mode="before")

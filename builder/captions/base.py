@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import pydantic
-
+from builder.core.fields import Section
 from builder.land.error_texts import no_caption, without_thinking
 from builder.land.prompts import Request
 
@@ -44,14 +43,6 @@ class Backend(Protocol):
     def prompt(self) -> str: ...
 
     def caption(self, requests: Sequence[Request]) -> list[Answer]: ...
-
-
-class Section(pydantic.BaseModel):
-    """The keys of a backend in ``[captions.NAME]``; each backend declares its own ``backend``."""
-
-    model_config = pydantic.ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False
-    )
 
 
 class Settings(Protocol):
@@ -126,6 +117,7 @@ class BackendSpec:
     """
 
     section: type[Section]
+    """The keys of ``[captions.NAME]``, with a ``backend`` of its own."""
     configure: Callable[[str, Any, Path], tuple[Settings, Running]]
     open: Callable[[Any, Running], Backend]
     pin: Callable[[Any, Running], str] | None = None

@@ -3,15 +3,16 @@
 from pathlib import Path
 from typing import Literal
 
-from builder.captions.ask import Ask, Count, ModelSection, ask_of, weights_of
+from builder.captions.ask import Ask, ModelSection, ask_of, weights_of
 from builder.captions.base import Backend, BackendSpec, Running
 from builder.core.errors import ArasError
+from builder.core.fields import Positive
 from builder.models.weights import Weights
 
 
 class TransformersSection(ModelSection):
     backend: Literal["transformers"] = "transformers"
-    batch: Count = 16
+    batch: Positive = 16
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
 

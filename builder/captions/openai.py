@@ -4,20 +4,16 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import pydantic
 from pydantic import Field
 
 from builder.captions.ask import Ask, ModelSection, ask_of, estimate
 from builder.captions.base import Backend, BackendSpec, Running
+from builder.core.fields import Count, NotNegative, Section
 
-Price = Annotated[float, Field(ge=0)]
 
-
-class Prices(pydantic.BaseModel):
-    model_config = ModelSection.model_config
-
-    input: Price
-    output: Price
+class Prices(Section):
+    input: NotNegative
+    output: NotNegative
 
 
 class OpenAISection(ModelSection):
@@ -30,7 +26,7 @@ class OpenAISection(ModelSection):
     concurrency: Annotated[int, Field(ge=1, le=256)] = 8
     timeout: Annotated[float, Field(gt=0, le=3600)] = 120.0
     retries: Annotated[int, Field(ge=0, le=20)] = 5
-    image_tokens: Annotated[int, Field(ge=0)] = 258
+    image_tokens: Count = 258
     price: Prices | None = None
     extra: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies it
 

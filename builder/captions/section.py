@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Discriminator, Tag
 
 from builder.captions import local, openai, template
-from builder.captions.base import BackendSpec, Section
+from builder.captions.base import BackendSpec
+from builder.core.fields import Section
 
 BACKENDS: dict[str, BackendSpec] = {
     "template": template.SPEC,

@@ -13,10 +13,11 @@ from typing import Any
 import pyarrow as pa
 
 from builder.captions.ask import Ask
-from builder.captions.base import Answer, Backend, BackendSpec, Running, Section, Settings, flaw
+from builder.captions.base import Answer, Backend, BackendSpec, Running, Settings, flaw
 from builder.captions.section import BACKENDS, backend_of
 from builder.captions.template import Style
 from builder.core.errors import ArasError
+from builder.core.fields import Section
 from builder.core.seeds import seed
 from builder.core.store import Store
 from builder.land.columns import CAPTION, STREAM_PREFIX

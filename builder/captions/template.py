@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from builder.captions.base import Answer, BackendSpec, Running, Section
+from builder.captions.base import Answer, BackendSpec, Running
 from builder.core.errors import ArasError
+from builder.core.fields import Section
 from builder.core.seeds import generator
 from builder.land.classes import CLASSES
 from builder.land.prompts import PRESENT, Request, place

@@ -1,4 +1,4 @@
-"""Authors of a data set: a plain name, or name, ORCID and affiliation, as formats want them."""
+"""What the recipe's sections are made of: bounded numbers, names, authors, and marks of paths."""
 
 import enum
 from collections.abc import Sequence
@@ -7,6 +7,36 @@ from typing import Annotated, Any
 
 import pydantic
 from pydantic import BeforeValidator, Field, field_validator
+
+SHAPES = {
+    r"^[a-z0-9][a-z0-9._-]*$": "expected small letters, digits, '.', '_' and '-', without spaces",
+    r"^\d+\.\d+\.\d+$": "expected MAJOR.MINOR.PATCH, for example 0.2.0",
+    r"^\d{4}-\d{2}-\d{2}$": "expected a date, for example 2026-05-31",
+    r"^([0-9a-fA-F]{32}|any)$": "expected an md5 of 32 hex digits, or any",
+    r"^(10\.\d{4,9}/\S+)?$": "expected a DOI, for example 10.5281/zenodo.18890661",
+    r"^(https?://\S+)?$": "expected an address that begins with https://",
+    r"^([\w.-]+/[\w.-]+)?$": "expected a Hub repository, for example my-lab/my-tiles",
+}
+"""Patterns of the recipe's texts, and what is expected in words."""
+NAME, VERSION, DATE, MD5, DOI, URL, REPO = SHAPES
+
+
+class Section(pydantic.BaseModel):
+    """A table of the recipe: unknown keys are errors, values are never coerced ("3" is not 3)."""
+
+    model_config = pydantic.ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False
+    )
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[float, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Crop = Annotated[int, Field(gt=0, multiple_of=8)]
+Name = Annotated[str, Field(pattern=NAME)]
 
 
 def checked_orcid(text: str) -> str:
@@ -117,6 +147,10 @@ class Place(enum.Enum):
             return text
         name = path.name if path.name not in ("", "..") else path.resolve().name
         return name if self is Place.FILE else name.removesuffix(".gguf")
+
+
+Model = Annotated[str, Place.MODEL]
+Patterns = Annotated[list[str], Field(min_length=1), Place.FILE]
 
 
 def local_path(model: str, directory: Path) -> Path | None:

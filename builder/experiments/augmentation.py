@@ -24,7 +24,7 @@ from builder.land.columns import KINDS
 from builder.land.pictures import decode_mask, decode_png
 from builder.models import segmenter
 from builder.models.data import Tiles
-from builder.models.segmenter import Settings
+from builder.models.settings import SEGMENTER, SegmenterSettings
 from builder.release.rows import metadata
 from builder.retrieval import gallery, intervals, metrics
 from builder.retrieval.ranks import Floats, Ints
@@ -38,8 +38,8 @@ FLOOR = "constant"
 """Every pixel called the commonest class: what real rows must beat before arms are compared."""
 EMPTY = "no test tile has pixels of these classes"
 PRESETS = {
-    "small": Settings(steps=20, batch=4, crop=32, widths=(8, 16, 16, 32), decoder=16),
-    **segmenter.PROFILES,
+    "small": SegmenterSettings(steps=20, batch=4, crop=32, widths=(8, 16, 16, 32), decoder=16),
+    **SEGMENTER,
 }
 QUESTIONS = [
     Question("balanced", "real", "do balanced synthetic tiles help?"),
@@ -60,7 +60,7 @@ class Experiment:
 
     release: Path
     out: Path
-    settings: Settings
+    settings: SegmenterSettings
     balance: str = EVEN
     ratio: float = RATIO
     seeds: int = SEEDS
@@ -171,7 +171,7 @@ class Bench:
         most = int(self.rows.mean_shares(self.rows.real).argmax())
         return self._counts(lambda images: np.full(images.shape[:3], most, np.uint8))
 
-    def settings(self, trial: Trial) -> Settings:
+    def settings(self, trial: Trial) -> SegmenterSettings:
         """Those of a trial: crops are no larger than the tiles."""
         settings, side = self.experiment.settings, int(np.sqrt(self.test.pixels[0].sum()))
         return replace(settings, crop=min(settings.crop, side), seed=trial[1])

@@ -21,9 +21,10 @@ from builder.experiments.statistics import FEW, Analysis, Question, Statistic
 from builder.land.classes import CLASSES
 from builder.land.pictures import Pixels, decode_png
 from builder.models import clip, retriever
-from builder.models.compact_clip import PROFILES, Settings, shrink
+from builder.models.compact_clip import shrink
 from builder.models.encoders import Encoder, transformers_model
 from builder.models.retriever import Pairs
+from builder.models.settings import RETRIEVER, RetrieverSettings
 from builder.retrieval import gallery, intervals, metrics, protocol
 from builder.retrieval.gallery import captions_by_stream
 from builder.retrieval.ranks import PARTS, Array, Floats, Ints, Pair, Positives, Ranks, rank
@@ -267,14 +268,14 @@ WAYS = ("t2i", "i2t")
 
 # "cpu" learns a scene of some hundred tiles in half a minute of one core; longer it only overfits.
 PRESETS = {
-    "small": Settings(
+    "small": RetrieverSettings(
         steps=60, batch=16, size=32, patch=8, width=64, layers=2, text_layers=1, projection=32,
         vocabulary=500,
     ),
-    "cpu": Settings(
+    "cpu": RetrieverSettings(
         steps=150, size=64, patch=8, width=64, layers=3, text_layers=2, projection=64,
     ),
-    "gpu": PROFILES["gpu"],
+    "gpu": RETRIEVER["gpu"],
 }  # fmt: skip
 
 
@@ -285,7 +286,7 @@ class Experiment:
     source: Callable[[], Material]
     """Picklable, so that an engine's workers load the material themselves."""
     out: Path
-    settings: Settings
+    settings: RetrieverSettings
     ratios: tuple[float, ...] = RATIOS
     seeds: int = SEEDS
     zero_shot: str = ""
@@ -384,7 +385,7 @@ class Bench:
         name = {"name": Path(model.name).name, **model.facts}
         return Outcome(judge(images, vectors, self.test), model=name)
 
-    def _settings(self, trial: Trial) -> Settings:
+    def _settings(self, trial: Trial) -> RetrieverSettings:
         return replace(self.experiment.settings, seed=trial[1])
 
     @cached_property

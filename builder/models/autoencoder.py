@@ -5,7 +5,7 @@ Trained on the mean absolute error of the reconstruction and a small Kullback-Le
 trained on other pictures. Expect fine texture to come out smoother for it.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from builder.core.seeds import generator, seed
 from builder.core.store import Store
 from builder.models import data, training
 from builder.models.record import FILE, Record, Trained, require, verify
+from builder.models.settings import AutoencoderSettings
 from builder.models.team import Team
 from builder.models.unet import PixelCodec, load_autoencoder
-from builder.steps.stage import setting
 
 NAME = "autoencoder"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -31,45 +31,7 @@ SHARED = True
 LOWER = "raise accumulate in [autoencoder], or lower batch or crop there"
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a training depends on; `PROFILES` are two sets of them."""
-
-    steps: int = 200
-    batch: int = 8
-    crop: int = 64
-    learning_rate: float = 2e-3
-    widths: tuple[int, ...] = (16, 32, 32)
-    layers: int = 1
-    channels: int = 4
-    kl: float = 1e-6
-    precision: str = "auto"
-    evaluate_every: int = 50
-    evaluation_tiles: int = 16
-    patience: int = setting(5)
-    seed: int = 0
-    accumulate: int = setting(1)
-    fused: bool = setting(False)
-
-
-PROFILES = {
-    "cpu": Settings(),
-    "gpu": Settings(
-        steps=100_000,
-        batch=32,
-        crop=256,
-        learning_rate=1e-4,
-        widths=(64, 128, 256, 256),
-        layers=2,
-        evaluate_every=5_000,
-        evaluation_tiles=256,
-        patience=5,
-        fused=True,
-    ),
-}
-
-
-def build(settings: Settings) -> nn.Module:
+def build(settings: AutoencoderSettings) -> nn.Module:
     """An AutoencoderKL: (n, 3, H, W) → latents (n, channels, H/cell, W/cell), weights from the
     seed; cell is 2 to the power of the number of widths less 1."""
     from diffusers import AutoencoderKL
@@ -102,19 +64,19 @@ class _Loss(nn.Module):
         return loss
 
 
-def is_fresh(store: Store, folder: Path, settings: Settings) -> bool:
+def is_fresh(store: Store, folder: Path, settings: AutoencoderSettings) -> bool:
     """True when the model in ``folder`` was trained with these settings on these tiles."""
     key = _key(store, settings)
     record = Record.read(folder)
     return bool(record and record.is_done(key, settings.steps, settings.patience))
 
 
-def _key(store: Store, settings: Settings) -> str:
+def _key(store: Store, settings: AutoencoderSettings) -> str:
     what = training.identity(settings)
     return training.key_of(NAME, VERSION, what, data.digest(store, "train"))
 
 
-def train(store: Store, folder: Path, settings: Settings) -> Trained:
+def train(store: Store, folder: Path, settings: AutoencoderSettings) -> Trained:
     """Train unless the model is there already; returns its record."""
     team, device = Team.join(), training.device()
     if team.agree(is_fresh(store, folder, settings)):
@@ -197,7 +159,7 @@ def _reconstruction_error(model: Any, images: Any) -> float:
 
 
 @torch.inference_mode()
-def _measure_latents(model: Any, tiles: data.Tiles, settings: Settings) -> None:
+def _measure_latents(model: Any, tiles: data.Tiles, settings: AutoencoderSettings) -> None:
     """Write shift and scale into the configuration that give latents zero mean, unit variance."""
     model.eval()
     images, _ = tiles.crops(generator(settings.seed, NAME, "latents"), 64, settings.crop)

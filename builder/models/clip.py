@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from builder.core.errors import ArasError
 from builder.models import openclip, training, weights
-from builder.models.compact_clip import Pixels, Settings, build, processor_of, tokenizer_of
+from builder.models.compact_clip import Pixels, build, processor_of, tokenizer_of
+from builder.models.settings import RetrieverSettings
 
 _HOTTEST = math.log(100)  # the largest inverse temperature of Radford et al. (2021), as its log
 
@@ -86,7 +87,7 @@ class Dual:
             part.save_pretrained(folder)
 
 
-def start(settings: Settings, texts: Sequence[str]) -> Dual:
+def start(settings: RetrieverSettings, texts: Sequence[str]) -> Dual:
     """The model before its first step: of given weights, or drawn from the seed alone.
 
     In the second case the vocabulary is learnt from ``texts``. Raises ArasError for weights that
@@ -128,7 +129,7 @@ def _dual(model: Any, processor: Any, tokenizer: Any) -> Dual:
     return Dual(model, tokenizer, processor, int(vision.image_size), room)
 
 
-def settings_as_json(settings: Settings) -> dict[str, Any]:
+def settings_as_json(settings: RetrieverSettings) -> dict[str, Any]:
     """Settings as a key or report holds them: given weights by name and content, not by path."""
     known = asdict(settings)
     if settings.weights:

@@ -1,7 +1,6 @@
 """A compact CLIP from its configuration: settings, weights from a seed, tokenizer, processor."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 from builder.core.seeds import seed
+from builder.models.settings import RetrieverSettings
 
 NAME = "retriever"
 Pixels = npt.NDArray[np.uint8]
@@ -19,47 +19,7 @@ _PAD, _BOS, _EOS = 0, 1, 3  # transformers takes an end token of 2 for an error 
 _SPECIAL = ["<pad>", "<s>", "<unk>", "</s>"]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a training depends on; `PROFILES` are two sets of them."""
-
-    stream: str = "full"
-    steps: int = 600
-    batch: int = 64
-    size: int = 64
-    patch: int = 16
-    width: int = 128
-    layers: int = 4
-    text_layers: int = 2
-    projection: int = 128
-    tokens: int = 64
-    vocabulary: int = 2_000
-    learning_rate: float = 1e-3
-    seed: int = 0
-    weights: str = ""
-    """A CLIP or SigLIP to go on from, by folder or name; sizes and vocabulary are then its own."""
-    chunk: int = 0
-    """Pairs encoded at once, so that a batch need not fit in memory; 0: the whole batch."""
-
-
-PROFILES = {
-    "cpu": Settings(),
-    "gpu": Settings(
-        steps=20_000,
-        batch=1_024,
-        size=128,
-        width=512,
-        layers=12,
-        text_layers=6,
-        projection=512,
-        tokens=77,
-        vocabulary=16_000,
-        learning_rate=5e-4,
-    ),
-}
-
-
-def tokenizer_of(texts: Sequence[str], settings: Settings) -> Any:
+def tokenizer_of(texts: Sequence[str], settings: RetrieverSettings) -> Any:
     """A byte-level BPE tokenizer (lower case) learnt from ``texts``; it can spell any other."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from tokenizers.trainers import BpeTrainer
@@ -89,7 +49,7 @@ def tokenizer_of(texts: Sequence[str], settings: Settings) -> Any:
     )
 
 
-def processor_of(settings: Settings) -> Any:
+def processor_of(settings: RetrieverSettings) -> Any:
     """The image processor that does to a tile what `shrink` and `normalise` do."""
     from transformers import CLIPImageProcessorPil
 
@@ -107,7 +67,7 @@ def shrink(image: Pixels, size: int) -> Pixels:
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def build(settings: Settings, vocabulary: int) -> nn.Module:
+def build(settings: RetrieverSettings, vocabulary: int) -> nn.Module:
     """A CLIP from its configuration, weights drawn from the seed alone."""
     from transformers import CLIPConfig, CLIPModel
     from transformers.utils import logging

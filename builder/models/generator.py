@@ -20,9 +20,9 @@ from builder.land.classes import CLASSES
 from builder.models import autoencoder, data, drawing, segmenter, training
 from builder.models.checkpoint import Average, History
 from builder.models.drawing import Generator, Sampling, sample
-from builder.models.generator_settings import PROFILES, Settings
 from builder.models.objective import LEVELS, Batch, Objective
 from builder.models.record import FILE, Record, Trained, require, verify
+from builder.models.settings import GeneratorSettings
 from builder.models.team import ALONE, Team
 from builder.models.unet import Codec, LatentCodec, PixelCodec, load_autoencoder
 
@@ -31,12 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NAME",
-    "PROFILES",
     "SHARED",
     "WEIGHTS",
     "Generator",
     "Sampling",
-    "Settings",
     "build",
     "is_fresh",
     "load",
@@ -65,7 +63,9 @@ Judging = Callable[[int], dict[str, float]] | None
 """Measures after so many steps; see `training.fit`."""
 
 
-def build(settings: Settings, codec: Codec, classes: Sequence[str] = CLASSES) -> "LayoutUNet":
+def build(
+    settings: GeneratorSettings, codec: Codec, classes: Sequence[str] = CLASSES
+) -> "LayoutUNet":
     """The network of these settings for what ``codec`` makes of tiles, weights from the seed."""
     from builder.models.unet import LayoutUNet
 
@@ -81,14 +81,14 @@ def build(settings: Settings, codec: Codec, classes: Sequence[str] = CLASSES) ->
     return network
 
 
-def is_fresh(store: Store, folder: Path, settings: Settings) -> bool:
+def is_fresh(store: Store, folder: Path, settings: GeneratorSettings) -> bool:
     """True when the model in ``folder`` was trained with these settings, tiles and models."""
     key = _key(store, folder, settings)
     record = Record.read(folder)
     return bool(record and record.is_done(key, settings.steps, settings.patience))
 
 
-def _key(store: Store, folder: Path, settings: Settings) -> str:
+def _key(store: Store, folder: Path, settings: GeneratorSettings) -> str:
     """Raises no error where a model that it depends on is still to be trained: `train` does."""
     needs = {name: Record.read(folder.parent / name) for name in _needs(settings)}
     models = {name: record and record.weights_sha256 for name, record in needs.items()}
@@ -100,14 +100,14 @@ def _key(store: Store, folder: Path, settings: Settings) -> str:
     return training.key_of(NAME, VERSION, what, data.digest(store, "train"))
 
 
-def _needs(settings: Settings) -> list[str]:
+def _needs(settings: GeneratorSettings) -> list[str]:
     """Other models that its training reads."""
     judged = settings.evaluate_every and settings.watch == "frechet"
     latent = settings.kind == "latent" and not settings.autoencoder
     return [segmenter.NAME] * bool(judged) + [autoencoder.NAME] * latent
 
 
-def train(store: Store, folder: Path, settings: Settings) -> Trained:
+def train(store: Store, folder: Path, settings: GeneratorSettings) -> Trained:
     """Train on crops of real train tiles unless the model is there already; returns its record.
 
     The saved weights are the exponential moving average at the best evaluation on validation
@@ -128,7 +128,7 @@ def train_tiles(
     folder: Path,
     key: str,
     tiles: data.Tiles,
-    settings: Settings,
+    settings: GeneratorSettings,
     classes: Sequence[str] = CLASSES,
     *,
     judge_of: Callable[[Generator, Objective], Judging] = lambda model, objective: None,
@@ -214,7 +214,7 @@ def train_tiles(
     return require(folder, NAME)
 
 
-def _codec(folder: Path, settings: Settings) -> Codec:
+def _codec(folder: Path, settings: GeneratorSettings) -> Codec:
     if settings.kind == "pixel":
         return PixelCodec()
     if settings.autoencoder:
@@ -222,7 +222,7 @@ def _codec(folder: Path, settings: Settings) -> Codec:
     return LatentCodec(autoencoder.load(folder.parent / autoencoder.NAME), settings.precision)
 
 
-def _source(folder: Path, settings: Settings) -> str | Path:
+def _source(folder: Path, settings: GeneratorSettings) -> str | Path:
     """Where the recipe's own autoencoder is: a folder beside the recipe, or a name on the Hub."""
     if not (name := settings.autoencoder):
         return name
@@ -235,7 +235,7 @@ def _judge(
     *,
     store: Store,
     folder: Path,
-    settings: Settings,
+    settings: GeneratorSettings,
     team: Team,
 ) -> Judging:
     """What judges the model on validation tiles; None where nothing does."""
@@ -261,7 +261,7 @@ def _judge(
     )
 
 
-def _crops(settings: Settings, tiles: data.Tiles, step: int) -> Crops:
+def _crops(settings: GeneratorSettings, tiles: data.Tiles, step: int) -> Crops:
     """What a step draws on the CPU: it depends on the seed and the step alone."""
     rng = generator(settings.seed, NAME, step)
     images, masks = tiles.crops(rng, settings.batch, settings.crop)
@@ -269,7 +269,9 @@ def _crops(settings: Settings, tiles: data.Tiles, step: int) -> Crops:
     return images, masks, times, rng.random(settings.batch) < settings.layout_dropout
 
 
-def _batch(settings: Settings, crops_at: Callable[[int], Crops], codec: Codec, step: int) -> Batch:
+def _batch(
+    settings: GeneratorSettings, crops_at: Callable[[int], Crops], codec: Codec, step: int
+) -> Batch:
     """The crops of a step with their noise, which is drawn where it is used."""
     images, masks, times, dropped = crops_at(step)
     device = training.device()

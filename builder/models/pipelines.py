@@ -18,7 +18,7 @@ from builder.land import prompts
 from builder.land.classes import PALETTE, count_pixels
 from builder.land.prompts import Request
 from builder.models import training, weights
-from builder.models.pipeline_settings import PipelineAsk, Sources
+from builder.models.settings import PipelineSection, Sources
 
 INDEX = "model_index.json"
 LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")
@@ -92,7 +92,7 @@ class Artist:
     """A pipeline in memory. ``layout`` is the input that takes the layout, None for none."""
 
     pipe: Any
-    ask: PipelineAsk
+    ask: PipelineSection
     layout: str | None
     prompted: bool
     sized: bool
@@ -143,7 +143,7 @@ class Artist:
         return shrink(np.asarray(drawn, np.float32), layouts.shape[1:], self.name)
 
 
-def load(ask: PipelineAsk, files: Files) -> Artist:
+def load(ask: PipelineSection, files: Files) -> Artist:
     """The pipeline, on the GPU if available.
 
     bfloat16 on a GPU and float32 on the CPU unless ``dtype`` says otherwise. Raises ArasError:

@@ -20,12 +20,13 @@ from builder.land.pictures import decode_png, image_bytes
 from builder.models import training
 from builder.models.checkpoint import History
 from builder.models.clip import Dual, settings_as_json, start
-from builder.models.compact_clip import NAME, PROFILES, Pixels, Settings, shrink
+from builder.models.compact_clip import NAME, Pixels, shrink
 from builder.models.record import FILE, Record, Trained, require
+from builder.models.settings import RetrieverSettings
 from builder.models.team import ALONE, Team
 from builder.steps.stage import shards
 
-__all__ = ["NAME", "PROFILES", "SHARED", "Settings", "is_fresh", "train"]
+__all__ = ["NAME", "SHARED", "is_fresh", "train"]
 
 WEIGHTS = "model.safetensors"
 VERSION = 2
@@ -62,7 +63,7 @@ def train_pairs(
     folder: Path,
     key: str,
     pairs: Pairs,
-    settings: Settings,
+    settings: RetrieverSettings,
     dual: Dual,
     pool: npt.NDArray[np.int64] | None = None,
     team: Team = ALONE,
@@ -183,13 +184,13 @@ def embed(
     return np.concatenate(vectors[0]), np.concatenate(vectors[1])
 
 
-def is_fresh(store: Store, folder: Path, settings: Settings) -> bool:
+def is_fresh(store: Store, folder: Path, settings: RetrieverSettings) -> bool:
     """True when the model in ``folder`` was trained with these settings, tiles and captions."""
     record = Record.read(folder)
     return bool(record and record.key == _key(store, settings))
 
 
-def train(store: Store, folder: Path, settings: Settings) -> Trained:
+def train(store: Store, folder: Path, settings: RetrieverSettings) -> Trained:
     """Train on the real train tiles unless the model is there already; returns its record."""
     team = Team.join()
     if team.agree(is_fresh(store, folder, settings)):
@@ -245,7 +246,7 @@ def load_pairs(store: Store, texts: dict[str, str], size: int) -> Pairs:
     return Pairs(ids, np.stack(pixels), [texts[row] for row in ids])
 
 
-def _key(store: Store, settings: Settings) -> str:
+def _key(store: Store, settings: RetrieverSettings) -> str:
     needs = ("id", "image", "split", STREAM_PREFIX + settings.stream)
     columns = {shard: store.find(shard, needs) for shard in shards(store, ("real",))}
     data = digest_of({s: [d for _, d in where.values()] for s, where in columns.items()})

@@ -17,6 +17,7 @@ from builder.land.classes import CLASSES
 from builder.models import data, training
 from builder.models.checkpoint import History
 from builder.models.record import FILE, Record, Trained, require, verify
+from builder.models.settings import SegmenterSettings
 
 NAME = "segmenter"
 WEIGHTS = "model.safetensors"
@@ -25,35 +26,7 @@ SHARED = False
 """Processes that are launched together do not share its training: one trains, others wait."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a training depends on; `PROFILES` are two sets of them."""
-
-    steps: int = 200
-    batch: int = 8
-    crop: int = 128
-    learning_rate: float = 2e-3
-    widths: tuple[int, ...] = (16, 32, 64, 128)
-    depths: tuple[int, ...] = (1, 1, 1, 1)
-    decoder: int = 64
-    seed: int = 0
-
-
-PROFILES = {
-    "cpu": Settings(),
-    "gpu": Settings(
-        steps=40_000,
-        batch=64,
-        crop=256,
-        learning_rate=6e-4,
-        widths=(64, 128, 320, 512),
-        depths=(3, 4, 6, 3),
-        decoder=768,
-    ),
-}
-
-
-def build(settings: Settings) -> nn.Module:
+def build(settings: SegmenterSettings) -> nn.Module:
     """A SegFormer from its configuration: (n, 3, H, W) → logits (n, 7, H/4, W/4)."""
     from transformers import SegformerConfig, SegformerForSemanticSegmentation
     from transformers.utils import logging
@@ -84,18 +57,18 @@ def upsample(logits: Tensor, size: Sequence[int]) -> Tensor:
     return nn.functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
 
-def _key(store: Store, settings: Settings) -> str:
+def _key(store: Store, settings: SegmenterSettings) -> str:
     return training.key_of(NAME, VERSION, asdict(settings), data.digest(store, "train"))
 
 
-def is_fresh(store: Store, folder: Path, settings: Settings) -> bool:
+def is_fresh(store: Store, folder: Path, settings: SegmenterSettings) -> bool:
     """True when the model in ``folder`` was trained with these settings on these tiles."""
     record = Record.read(folder)
     return bool(record and record.key == _key(store, settings))
 
 
 def train_tiles(
-    folder: Path, key: str, tiles: data.Tiles, settings: Settings
+    folder: Path, key: str, tiles: data.Tiles, settings: SegmenterSettings
 ) -> tuple[nn.Module, History, training.Job]:
     """Train on crops of ``tiles``; the same seed gives the same initial weights on any tiles.
 
@@ -119,7 +92,7 @@ def train_tiles(
     return model, history, job
 
 
-def train(store: Store, folder: Path, settings: Settings) -> Trained:
+def train(store: Store, folder: Path, settings: SegmenterSettings) -> Trained:
     """Train unless the model is there already; returns its record with the test report."""
     if is_fresh(store, folder, settings):
         return Trained(require(folder, NAME), fresh=False)

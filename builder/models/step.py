@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,13 +15,11 @@ from builder.core.manifest import SegmentationScores
 from builder.core.progress import console
 from builder.core.store import Store
 from builder.models.record import Record, Trained
+from builder.models.settings import PROFILES, own
 
 
 class Trainer(Protocol):
     """A module that trains one model by settings of its own."""
-
-    @property
-    def PROFILES(self) -> Mapping[str, Any]: ...
 
     @property
     def SHARED(self) -> bool:
@@ -112,7 +110,7 @@ class Training:
 
     def settings(self) -> Any:
         """The profile with those of the recipe's own values in place that it has."""
-        settings = own(self._trainer.PROFILES[self.profile], self.overrides)
+        settings = own(PROFILES[self.model][self.profile], self.overrides)
         if not hasattr(settings, "crop"):
             return settings
         return dataclasses.replace(settings, crop=min(settings.crop, self.tile))
@@ -158,12 +156,6 @@ class Training:
         with contextlib.nullcontext() if self._follows() else locked(self.folder, waiting):
             trained = self._trainer.train(store, self.folder, self.settings())
         return TrainingSummary(self.name, trained, time.monotonic() - started)
-
-
-def own(profile: Any, values: dict[str, Any]) -> Any:
-    """A model's profile with those of the recipe's own ``values`` in place that it has."""
-    known = {part.name for part in dataclasses.fields(profile)}
-    return dataclasses.replace(profile, **{k: v for k, v in values.items() if k in known})
 
 
 def _assigned(settings: dict[str, Any]) -> str:

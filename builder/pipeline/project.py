@@ -13,9 +13,8 @@ from builder.core.files import read_json, write_json
 from builder.core.store import Store
 from builder.land.columns import COLUMNS, KINDS, STREAM_PREFIX
 from builder.land.grid import PER_DEGREE
-from builder.models import generator_settings
-from builder.models.pipeline_settings import ask_for
-from builder.models.step import Training, own
+from builder.models.settings import DRAWING, Drawing
+from builder.models.step import Training
 from builder.models.weights import Weights
 from builder.official.import_ import Import
 from builder.official.import_release import ImportRelease, is_release, streams_of
@@ -242,19 +241,12 @@ class Project:
     @property
     def trains_autoencoder(self) -> bool:
         """Whether the generator works on latents of an autoencoder that is trained here."""
-        settings = self._generator
+        settings = self.recipe.generator.training
         return settings.kind == "latent" and not settings.autoencoder
 
     @property
-    def _generator(self) -> generator_settings.Settings:
-        section = self.recipe.generator
-        profile = generator_settings.PROFILES[section.profile]
-        settings: generator_settings.Settings = own(profile, section.model_dump(exclude_none=True))
-        return settings
-
-    @property
-    def _drawing(self) -> generator_settings.Drawing:
-        return generator_settings.DRAWING[self.recipe.generator.profile]
+    def _drawing(self) -> Drawing:
+        return DRAWING[self.recipe.generator.profile]
 
     def training(self, model: str) -> Training:
         """The step that trains a model. Raises ArasError for a retriever of an unknown stream."""
@@ -277,7 +269,7 @@ class Project:
     def draws_without_layouts(self) -> bool:
         """Whether our generator draws without layouts; the segmenter then makes every mask."""
         section = self.recipe.generator
-        return section.condition == "none" and section.pipeline is None
+        return section.training.condition == "none" and section.pipeline is None
 
     def rows_without_layout(self) -> RowsWithoutLayout:
         section = self.recipe.generator
@@ -314,12 +306,12 @@ class Project:
         draw = Generate(
             mask=self.mask_origin,
             size=self.recipe.tiles.size if self.draws_without_layouts else 0,
-            sampler=section.sampler or "dpm-solver",
+            sampler=section.sampler or self._drawing.sampler,
             sampling_steps=section.sampling_steps or self._drawing.steps,
             guidance=section.guidance,
             batch=section.sampling_batch or self._drawing.batch,
-            compile=self._generator.compile,
-            channels_last=self._generator.channels_last,
+            compile=section.training.compile,
+            channels_last=section.training.channels_last,
             model=self.models / "generator",
             **self._drawn_by(),
         )
@@ -331,8 +323,8 @@ class Project:
         section = self.recipe.generator.pipeline
         if section is None:
             return {"training": self.training("generator")}
-        ask, sources = ask_for(section, self.directory, self.digests)
-        return {"pipeline": ask, "sources": sources}
+        pipeline, sources = section.locate(self.directory, self.digests)
+        return {"pipeline": pipeline, "sources": sources}
 
     def qualities(self) -> tuple[Quality, Quality]:
         """What pixels alone tell, of real and of synthetic tiles."""

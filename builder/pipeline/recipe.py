@@ -5,7 +5,7 @@ import difflib
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import pydantic
 from pydantic import Field, Strict, field_validator, model_validator
@@ -13,13 +13,32 @@ from pydantic import Field, Strict, field_validator, model_validator
 from builder.captions import section as caption_keys
 from builder.captions.section import CaptionSection
 from builder.core.errors import ArasError
-from builder.core.fields import Author, AuthorField, Place
+from builder.core.fields import (
+    DATE,
+    DOI,
+    MD5,
+    REPO,
+    SHAPES,
+    URL,
+    VERSION,
+    Author,
+    AuthorField,
+    Count,
+    Fraction,
+    Model,
+    Name,
+    NotNegative,
+    Patterns,
+    Place,
+    Positive,
+    Rate,
+    Section,
+)
 from builder.core.files import write_text
 from builder.core.templates import environment
-from builder.land import prompts
 from builder.land.classes import CLASSES, DEFAULT_REMAP, WORLDCOVER
-from builder.synthesis.target import Target
-from builder.synthesis.transforms import MOST_REPEATS
+from builder.models.settings import AutoencoderSection, RetrieverSection, SegmenterSection
+from builder.synthesis.section import GeneratorSection, known_target
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -28,47 +47,8 @@ else:
 
 FILE = "dataset.toml"
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(gt=0)]
-Widths = Annotated[
-    tuple[Annotated[int, Field(gt=0, multiple_of=16)], ...], Strict(False), Field(min_length=2)
-]
-Crop = Annotated[int, Field(gt=0, multiple_of=8)]
-Balance = TypeVar("Balance", str, str | dict[str, float])
 Range = Annotated[tuple[float, float], Strict(False)]  # TOML has lists only
 Code = Annotated[int, Strict(False)]  # and its keys are strings
-Patterns = Annotated[list[str], Field(min_length=1), Place.FILE]
-Model = Annotated[str, Place.MODEL]
-Precision = Literal["auto", "float32", "bf16"]
-SHAPES = {
-    r"^[a-z0-9][a-z0-9._-]*$": "expected small letters, digits, '.', '_' and '-', without spaces",
-    r"^\d+\.\d+\.\d+$": "expected MAJOR.MINOR.PATCH, for example 0.2.0",
-    r"^\d{4}-\d{2}-\d{2}$": "expected a date, for example 2026-05-31",
-    r"^([0-9a-fA-F]{32}|any)$": "expected an md5 of 32 hex digits, or any",
-    r"^(10\.\d{4,9}/\S+)?$": "expected a DOI, for example 10.5281/zenodo.18890661",
-    r"^(https?://\S+)?$": "expected an address that begins with https://",
-    r"^([\w.-]+/[\w.-]+)?$": "expected a Hub repository, for example my-lab/my-tiles",
-}
-"""Patterns of the recipe's texts, and what is expected in words."""
-NAME, VERSION, DATE, MD5, DOI, URL, REPO = SHAPES
-
-Name = Annotated[str, Field(pattern=NAME)]
-
-
-class Section(pydantic.BaseModel):
-    """A table of the recipe: unknown keys are errors, values are never coerced ("3" is not 3)."""
-
-    model_config = pydantic.ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False
-    )
-
-
-def _known_target(value: Balance) -> Balance:
-    try:
-        Target.parse(value)
-    except ArasError as error:
-        raise ValueError(str(error)) from error
-    return value
 
 
 class DatasetSection(Section):
@@ -77,9 +57,9 @@ class DatasetSection(Section):
     version: Annotated[str, Field(pattern=VERSION)] = "0.1.0"
     date: Annotated[str, Field(pattern=DATE)] = "2026-01-01"
     seed: int = 0
-    authors: Annotated[list[AuthorField], Field(min_length=1)] = [
-        Author(name="The dataset's maintainers")
-    ]
+    authors: Annotated[list[AuthorField], Field(min_length=1)] = Field(
+        default=[Author(name="The dataset's maintainers")]
+    )
     license: str = "CC-BY-4.0"
 
     @field_validator("date", mode="before")
@@ -96,12 +76,12 @@ class DatasetSection(Section):
 
 class EngineSection(Section):
     kind: Literal["serial", "processes", "ray"] = "processes"
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Count = 0
 
 
 class ImportSection(Section):
-    sources: Annotated[list[str], Place.FILE] = []
-    md5: dict[str, Annotated[str, Field(pattern=MD5)]] = {}
+    sources: Annotated[list[str], Place.FILE] = Field(default=[])
+    md5: dict[str, Annotated[str, Field(pattern=MD5)]] = Field(default={})
     run: Name = "official"
     split: Literal["official", "blocks"] = "official"
     captions: bool = True
@@ -110,8 +90,8 @@ class ImportSection(Section):
 
 
 class TilesSection(Section):
-    maps: Patterns = ["inputs/*_Map.tif"]
-    composites: Patterns = ["inputs/*_S2RGBNIR.tif"]
+    maps: Patterns = Field(default=["inputs/*_Map.tif"])
+    composites: Patterns = Field(default=["inputs/*_S2RGBNIR.tif"])
     size: Literal[64, 128, 256, 512] = 256
     reflectance: Range = (0.0, 0.275)
     max_water: Fraction = 0.9
@@ -148,128 +128,8 @@ class Shares(Section):
 
 class SplitSection(Section):
     block: Annotated[float, Field(gt=0, le=10)] = 0.25
-    buffer_km: Annotated[float, Field(ge=0)] = 1.0
+    buffer_km: NotNegative = 1.0
     shares: Shares = Shares()
-
-
-class SegmenterSection(Section):
-    profile: Literal["cpu", "gpu"] = "cpu"
-    steps: Positive | None = None
-    batch: Positive | None = None
-    crop: Crop | None = None
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
-
-
-class RetrieverSection(Section):
-    profile: Literal["cpu", "gpu"] = "cpu"
-    stream: Name = "full"
-    steps: Positive | None = None
-    batch: Positive | None = None
-    size: Positive | None = None
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
-    weights: Annotated[str | None, Place.MODEL] = None
-    chunk: Annotated[int, Field(ge=0)] | None = None
-
-
-class PipelineSection(Section):
-    """Any diffusers pipeline in the place of our generator."""
-
-    model: Annotated[str, Field(min_length=1), Place.MODEL]
-    revision: str = ""
-    controlnet: Model = ""
-    controlnet_revision: str = ""
-    prompt: str = "a satellite image seen from above: {{ composition }}"
-    negative: str = ""
-    steps: Positive = 25
-    guidance: Annotated[float, Field(ge=0)] = 7.5
-    control: Annotated[float, Field(ge=0)] = 1.0
-    size: Crop | None = None
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-
-    @field_validator("prompt", "negative")
-    @classmethod
-    def _prompt(cls, value: str) -> str:
-        try:
-            unknown = prompts.variables(value) - {n for v in prompts.VARIABLES.values() for n in v}
-        except ArasError as error:
-            raise ValueError(str(error)) from error
-        if unknown:
-            known = ", ".join(name for names in prompts.VARIABLES.values() for name in names)
-            raise ValueError(f"uses {{{{ {sorted(unknown)[0]} }}}}; variables are {known}")
-        return value
-
-
-class AutoencoderSection(Section):
-    profile: Literal["cpu", "gpu"] | None = None
-    steps: Positive | None = None
-    batch: Positive | None = None
-    crop: Crop | None = None
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
-    precision: Precision | None = None
-    evaluate_every: Annotated[int, Field(ge=0)] | None = None
-    evaluation_tiles: Positive | None = None
-    patience: Annotated[int, Field(ge=0)] | None = None
-    accumulate: Positive | None = None
-    fused: bool | None = None
-
-
-class GeneratorSection(Section):
-    profile: Literal["cpu", "gpu"] = "cpu"
-    kind: Literal["pixel", "latent"] | None = None
-    condition: Literal["layout", "none"] | None = None
-    autoencoder: Annotated[str | None, Place.MODEL] = None
-    rows: Annotated[int, Field(ge=0)] = 24
-    run: Name = "a"
-    mask: Literal["layout", "segmenter"] = "layout"
-    balance: str | dict[str, float] = "natural"
-    max_repeats: Positive = 8
-    variants: Annotated[int, Field(ge=0, le=32)] = 0
-    nearest: bool = False
-    steps: Positive | None = None
-    batch: Positive | None = None
-    crop: Crop | None = None
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
-    widths: Widths | None = None
-    layers: Positive | None = None
-    ema: Annotated[float, Field(ge=0, lt=1)] | None = None
-    layout_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
-    prediction: Literal["velocity", "noise"] | None = None
-    min_snr: Annotated[float, Field(ge=0)] | None = None
-    precision: Precision | None = None
-    evaluate_every: Annotated[int, Field(ge=0)] | None = None
-    evaluation_tiles: Annotated[int, Field(ge=2)] | None = None
-    evaluation_steps: Positive | None = None
-    watch: Literal["frechet", "loss"] | None = None
-    patience: Annotated[int, Field(ge=0)] | None = None
-    accumulate: Positive | None = None
-    checkpointing: bool | None = None
-    channels_last: bool | None = None
-    compile: bool | Annotated[str, Field(min_length=1)] | None = None
-    fused: bool | None = None
-    guidance: Annotated[float, Field(gt=0)] = 1.0
-    sampler: Literal["ddim", "dpm-solver"] | None = None
-    sampling_steps: Positive | None = None
-    sampling_batch: Positive | None = None
-    pipeline: PipelineSection | None = None
-
-    @property
-    def target(self) -> Target:
-        return Target.parse(self.balance)
-
-    @field_validator("balance")
-    @classmethod
-    def _target(cls, value: str | dict[str, float]) -> str | dict[str, float]:
-        return _known_target(value)
-
-    @field_validator("max_repeats")
-    @classmethod
-    def _repeats(cls, value: int) -> int:
-        if value > MOST_REPEATS:
-            raise ValueError(
-                f"at most {MOST_REPEATS}, because a layout has so many turns and flips to tell "
-                "repeats apart; set variants for more layouts"
-            )
-        return value
 
 
 class SubsetSection(Section):
@@ -279,7 +139,7 @@ class SubsetSection(Section):
     @field_validator("balance")
     @classmethod
     def _target(cls, value: str) -> str:
-        return _known_target(value)
+        return known_target(value)
 
 
 class SourceSection(Section):
@@ -293,21 +153,21 @@ class SourceSection(Section):
 
 
 class ReleaseSection(Section):
-    shard_megabytes: Annotated[float, Field(gt=0)] = 512
+    shard_megabytes: Rate = 512
     repo: Annotated[str, Field(pattern=REPO)] = ""
     description: str = ""
     sources: list[SourceSection] | None = None
 
 
 class MemorizationSection(Section):
-    copy_ratio: Annotated[float, Field(ge=0)] = 0.3
+    copy_ratio: NotNegative = 0.3
     copy_bits: Annotated[int, Field(ge=-1, le=64)] = 4
     drop_copies: bool = True
 
 
 class BenchSection(Section):
     embeddings: Model = ""
-    splits: list[Literal["train", "validation", "test"]] = ["validation", "test"]
+    splits: list[Literal["train", "validation", "test"]] = Field(default=["validation", "test"])
 
 
 class DuplicatesSection(Section):
@@ -318,13 +178,13 @@ class DuplicatesSection(Section):
 class QualitySection(Section):
     """Thresholds by column, min_… and max_…; the defaults flag nothing."""
 
-    min_sharpness: Annotated[float, Field(ge=0)] = 0.0
+    min_sharpness: NotNegative = 0.0
     min_contrast: Fraction = 0.0
     max_cloudiness: Fraction = 1.0
     max_blankness: Fraction = 1.0
     min_mask_agreement: Fraction = 0.0
-    min_realism: Annotated[float, Field(ge=0)] = 0.0
-    kinds: list[Literal["real", "synthetic"]] = ["real", "synthetic"]
+    min_realism: NotNegative = 0.0
+    kinds: list[Literal["real", "synthetic"]] = Field(default=["real", "synthetic"])
     drop_flagged: bool = True
 
 
@@ -343,7 +203,7 @@ class ScoresSection(Section):
 
 
 class ControlsSection(Section):
-    rows: Annotated[int, Field(ge=0)] = 1_000
+    rows: Count = 1_000
 
 
 class Recipe(Section):
@@ -360,14 +220,16 @@ class Recipe(Section):
     memorization: MemorizationSection = MemorizationSection()
     bench: BenchSection = BenchSection()
     quality: QualitySection = QualitySection()
-    captions: dict[Name, CaptionSection] = {}
+    captions: dict[Name, CaptionSection] = Field(default={})
     scores: ScoresSection = ScoresSection()
     controls: ControlsSection = ControlsSection()
-    subsets: dict[Name, SubsetSection] = {
-        "mini": SubsetSection(rows=1_000),
-        "10k": SubsetSection(rows=10_000),
-        "10k-balanced": SubsetSection(rows=10_000, balance="uniform"),
-    }
+    subsets: dict[Name, SubsetSection] = Field(
+        default={
+            "mini": SubsetSection(rows=1_000),
+            "10k": SubsetSection(rows=10_000),
+            "10k-balanced": SubsetSection(rows=10_000, balance="uniform"),
+        }
+    )
     release: ReleaseSection = ReleaseSection()
 
     @model_validator(mode="after")
@@ -383,7 +245,7 @@ class Recipe(Section):
                 )
         plain = {"balance": "natural", "variants": 0, "guidance": 1.0}
         odd = [key for key, value in plain.items() if getattr(self.generator, key) != value]
-        if self.generator.condition == "none" and odd:
+        if self.generator.training.condition == "none" and odd:
             raise ValueError(
                 f"generator.{odd[0]} = {getattr(self.generator, odd[0])!r} is about layouts, and "
                 'condition = "none" draws without them'

@@ -1,7 +1,7 @@
 """Stage: synthetic tiles, drawn by a generator on their layouts."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ from builder.land.pictures import (
     image_bytes,
     image_column,
 )
-from builder.models.pipeline_settings import PipelineAsk, Sources
 from builder.models.record import require
+from builder.models.settings import PipelineSection, Sources
 from builder.models.step import Training
 from builder.steps.stage import Maker, Output, Stage, setting
 
@@ -51,7 +51,7 @@ class Generate(Stage):
     channels_last: bool = setting(False)
     model: Path = setting(Path())
     training: Training | None = setting(None)
-    pipeline: PipelineAsk | None = None
+    pipeline: PipelineSection | None = None
     sources: Sources | None = setting(None)
 
     kinds = ("synthetic",)
@@ -72,14 +72,8 @@ class Generate(Stage):
             del settings["pipeline"]
         else:
             del settings["sampler"], settings["sampling_steps"], settings["guidance"]
-            settings["pipeline"] = self._asked
+            settings["pipeline"] = self.pipeline.identity()
         return settings
-
-    @property
-    def _asked(self) -> dict[str, Any]:
-        """Settings of the pipeline; its revisions are in `models` as a digest of the weights."""
-        assert self.pipeline is not None
-        return asdict(replace(self.pipeline, revision="", controlnet_revision=""))
 
     def models(self) -> dict[str, str]:
         if self.pipeline is not None:
@@ -123,7 +117,7 @@ class Generate(Stage):
         return lambda layouts, seeds: artist.sample(layouts, seeds, self.batch), {
             "gen_model": f"{artist.name} {self._weights.named}",
             "gen_revision": self._weights.digest,
-            "gen_config_sha256": digest_of(self._asked),
+            "gen_config_sha256": digest_of(self.pipeline.identity()),
         }
 
     def _layouts(self, table: pa.Table, ids: list[str]) -> list[npt.NDArray[np.uint8]]:

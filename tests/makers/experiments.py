@@ -4,11 +4,11 @@ from functools import partial
 from pathlib import Path
 
 from builder.experiments import augmentation, imbalance
-from builder.models import compact_clip, segmenter
+from builder.models.settings import RetrieverSettings, SegmenterSettings
 from tests.makers.bench_release import SIZE
 
-TINY_SEGMENTER = segmenter.Settings(steps=4, batch=4, crop=SIZE, widths=(8, 8, 16, 16), decoder=8)
-TINY_RETRIEVER = compact_clip.Settings(
+TINY_SEGMENTER = SegmenterSettings(steps=4, batch=4, crop=SIZE, widths=(8, 8, 16, 16), decoder=8)
+TINY_RETRIEVER = RetrieverSettings(
     stream="numbers",
     steps=4,
     batch=8,

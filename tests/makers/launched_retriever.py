@@ -7,11 +7,11 @@ import numpy as np
 from safetensors.torch import save_file
 
 from builder.models import clip, retriever
-from builder.models.compact_clip import Settings
 from builder.models.retriever import Pairs
+from builder.models.settings import RetrieverSettings
 from builder.models.team import Team
 
-SETTINGS = Settings(stream="words", steps=5, batch=8, size=16, patch=8, width=32, layers=1,
+SETTINGS = RetrieverSettings(stream="words", steps=5, batch=8, size=16, patch=8, width=32, layers=1,
                     text_layers=1, projection=8, tokens=12, vocabulary=280)  # fmt: skip
 
 

@@ -16,13 +16,20 @@ from builder.core.errors import ArasError
 from builder.core.files import read_json, sha256_file, write_json
 from builder.core.store import Store
 from builder.models import autoencoder, data, generator, segmenter
-from builder.models.generator_settings import DRAWING
 from builder.models.record import require
+from builder.models.settings import (
+    AUTOENCODER,
+    DRAWING,
+    GENERATOR,
+    AutoencoderSettings,
+    GeneratorSettings,
+    SegmenterSettings,
+)
 from builder.models.unet import LatentCodec, PixelCodec, load_autoencoder
 from tests.makers.products import land
 from tests.makers.tiles import make_store
 
-SMALL = autoencoder.Settings(
+SMALL = AutoencoderSettings(
     steps=18,
     batch=2,
     crop=32,
@@ -31,7 +38,7 @@ SMALL = autoencoder.Settings(
     evaluate_every=6,
     evaluation_tiles=4,
 )
-LATENT = generator.Settings(
+LATENT = GeneratorSettings(
     kind="latent",
     steps=4,
     batch=2,
@@ -41,7 +48,7 @@ LATENT = generator.Settings(
     evaluation_tiles=4,
     evaluation_steps=2,
 )
-JUDGE = segmenter.Settings(steps=2, batch=2, crop=32, widths=(8, 8, 16, 16), decoder=16)
+JUDGE = SegmenterSettings(steps=2, batch=2, crop=32, widths=(8, 8, 16, 16), decoder=16)
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +232,7 @@ def test_a_compiled_generator_is_saved_and_read_back(store: Store, models: Path)
 def test_the_gpu_profile_works_on_latents_that_cost_less_than_the_network() -> None:
     """Built without memory for its weights. Operations of one tile of 256×256 pixels, once
     through: the network 0.015 TFLOP (0.93 on pixels), the autoencoder 0.07 in and 0.16 out."""
-    settings, own = generator.PROFILES["gpu"], autoencoder.PROFILES["gpu"]
+    settings, own = GENERATOR["gpu"], AUTOENCODER["gpu"]
     assert (settings.kind, settings.crop, own.crop) == ("latent", 256, 256)
     with torch.device("meta"), torch.no_grad():
         codec = LatentCodec(autoencoder.build(own))

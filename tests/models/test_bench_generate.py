@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.models import autoencoder, generator
+from builder.models.settings import AUTOENCODER, GENERATOR, GeneratorSettings
 from scripts import bench_generate
 from tests.makers.tiles import make_store
 
@@ -15,12 +15,12 @@ def test_a_profile_is_measured_in_one_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """The gpu profile, with a smaller network of as many halvings that is not compiled."""
-    for module in (generator, autoencoder):
-        gpu = module.PROFILES["gpu"]
+    for profiles in (GENERATOR, AUTOENCODER):
+        gpu = profiles["gpu"]
         small = dataclasses.replace(gpu, widths=(8, 8, 8, 8), layers=1)
-        if isinstance(small, generator.Settings):
+        if isinstance(small, GeneratorSettings):
             small = dataclasses.replace(small, compile=False)
-        monkeypatch.setitem(module.PROFILES, "gpu", small)
+        monkeypatch.setitem(profiles, "gpu", small)
     store = make_store(tmp_path / "work", ["train"] * 4 + ["validation"])
     asked = f"--kind {kind} --steps 2 --batch 2 --crop 64 --tiles 2 --solver-steps 2".split()
     options = bench_generate.parser().parse_args(asked)

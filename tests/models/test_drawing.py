@@ -9,13 +9,13 @@ from diffusers import AutoencoderKL
 
 from builder.core.errors import ArasError
 from builder.models import generator, training
-from builder.models.autoencoder import Settings as AutoencoderSettings
 from builder.models.autoencoder import build as build_autoencoder
 from builder.models.drawing import TOLERANCE, Generator, Sampling, sample
+from builder.models.settings import AutoencoderSettings, GeneratorSettings
 from builder.models.unet import Codec, LatentCodec, PixelCodec
 from tests.makers.products import land
 
-TINY = generator.Settings(widths=(8, 16), crop=16)
+TINY = GeneratorSettings(widths=(8, 16), crop=16)
 LAYOUTS = np.stack([land((32, 32), seed=i) for i in range(3)])
 SEEDS = [1, 2, 3]
 FEW = Sampling(steps=3)

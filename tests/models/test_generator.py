@@ -18,13 +18,14 @@ from builder.models import data, generator, segmenter
 from builder.models.judging import Judge
 from builder.models.objective import Objective
 from builder.models.record import require
+from builder.models.settings import GeneratorSettings, SegmenterSettings
 from builder.models.team import ALONE
 from builder.models.unet import PixelCodec
 from builder.pipeline.project import Project
 from tests.makers.products import land
 from tests.makers.tiles import make_store
 
-SMALL = generator.Settings(
+SMALL = GeneratorSettings(
     steps=4,
     batch=2,
     crop=32,
@@ -35,7 +36,7 @@ SMALL = generator.Settings(
 )
 FEW = generator.Sampling(steps=2)
 BARREN, WATER = CLASSES.index("Barren"), CLASSES.index("Water")
-JUDGE = segmenter.Settings(steps=2, batch=2, crop=32, widths=(8, 8, 16, 16), decoder=16)
+JUDGE = SegmenterSettings(steps=2, batch=2, crop=32, widths=(8, 8, 16, 16), decoder=16)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def trained(store: Store) -> Path:
 
 def test_what_it_draws_follows_the_layout(store: Store, folder: Path) -> None:
     """Water is dark and bare ground bright in the tiles, so they must be in what it draws."""
-    settings = generator.Settings(
+    settings = GeneratorSettings(
         steps=100,
         batch=8,
         crop=32,
@@ -281,7 +282,7 @@ def test_it_learns_layouts_of_other_classes_too(tmp_path: Path) -> None:
 
 
 def test_a_crop_that_cannot_be_halved_is_refused(store: Store, folder: Path) -> None:
-    odd = generator.Settings(steps=1, crop=36)
+    odd = GeneratorSettings(steps=1, crop=36)
     with pytest.raises(ArasError, match=r"\[generator\] crop = 36 must be a multiple of 8"):
         generator.train(store, folder, odd)
 

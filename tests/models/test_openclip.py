@@ -8,7 +8,7 @@ from transformers import CLIPConfig, CLIPModel
 
 from builder.core.errors import ArasError
 from builder.models import clip, openclip
-from builder.models.compact_clip import Settings
+from builder.models.settings import RetrieverSettings
 from builder.retrieval.benchmark import Model
 from tests.makers.tiny_clip import tiny_clip
 
@@ -109,7 +109,7 @@ def test_pictures_are_prepared_as_clip_was_trained(model, tmp_path, monkeypatch)
     np.testing.assert_allclose(ready[0, 0].numpy(), expected, atol=1e-4)
     assert clip.identity(f"openclip:{tmp_path / 'a.pt'}").endswith(" gelu")
     settings = clip.settings_as_json(
-        Settings(stream="full", weights=f"openclip:{tmp_path / 'a.pt'}")
+        RetrieverSettings(stream="full", weights=f"openclip:{tmp_path / 'a.pt'}")
     )
     assert settings["weights"]["name"] == "a.pt"
 

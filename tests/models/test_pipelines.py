@@ -10,11 +10,19 @@ import pytest
 
 from builder.core.errors import ArasError
 from builder.land.classes import PALETTE
-from builder.models.pipelines import Artist, PipelineAsk, Sources, conditions, find, load, shrink
+from builder.models.pipelines import (
+    Artist,
+    PipelineSection,
+    Sources,
+    conditions,
+    find,
+    load,
+    shrink,
+)
 from builder.models.weights import Weights
 from tests.makers import tiny_pipelines as make
 
-ASK = PipelineAsk("tiny", prompt="{{ composition }}", steps=2, guidance=3.0)
+ASK = PipelineSection(model="tiny", prompt="{{ composition }}", steps=2, guidance=3.0)
 SEEDS = (11, 12, 13)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -37,7 +45,7 @@ def artist(folders: dict[str, Path]) -> Artist:
 
 
 def opened(folder: Path, controlnet: Path | None = None, **changes: object) -> Artist:
-    ask = replace(ASK, controlnet="net" if controlnet else "", **changes)
+    ask = ASK.model_copy(update={"controlnet": "net" if controlnet else "", **changes})
     return load(ask, find(local(folder, controlnet)))
 
 
@@ -64,10 +72,10 @@ def test_tiles_depend_on_their_own_seed_and_layout_and_prompt(artist: Artist) ->
     assert (artist.sample(layouts()[:1], (99,)) != tile).any()
     assert (artist.sample(layouts()[1:2], SEEDS[:1]) != tile).any()
     for changed in (
-        replace(artist.ask, control=0.0),
-        replace(artist.ask, prompt="water"),
-        replace(artist.ask, negative="{{ composition }}"),
-        replace(artist.ask, guidance=1.0),
+        artist.ask.model_copy(update={"control": 0.0}),
+        artist.ask.model_copy(update={"prompt": "water"}),
+        artist.ask.model_copy(update={"negative": "{{ composition }}"}),
+        artist.ask.model_copy(update={"guidance": 1.0}),
     ):
         other = replace(artist, ask=changed).sample(layouts()[:1], SEEDS[:1])
         assert (other != tile).any(), changed
@@ -81,7 +89,7 @@ def test_the_same_tile_comes_out_at_any_batch_size(artist: Artist) -> None:
 
 
 def test_tiles_drawn_larger_are_shrunk_by_squares(artist: Artist) -> None:
-    wide = replace(artist, ask=replace(artist.ask, size=64))
+    wide = replace(artist, ask=artist.ask.model_copy(update={"size": 64}))
     assert wide.sample(layouts()[:1], SEEDS[:1]).shape == (1, 32, 32, 3)
     drawn = np.zeros((1, 4, 4, 3), np.float32)
     drawn[0, :2, :2] = [[[0, 0, 0], [1, 0, 0]], [[1, 0, 0], [1, 0, 1]]]
@@ -159,7 +167,7 @@ def test_a_pipeline_of_the_hubs_cache_is_named_with_its_commit(
     shutil.copytree(folders["controlled"], home / "snapshots" / COMMIT)
     (home / "refs").mkdir()
     (home / "refs" / "main").write_text(COMMIT)
-    ask = replace(ASK, model="someone/tiny")
+    ask = ASK.model_copy(update={"model": "someone/tiny"})
     files = find(Sources(Weights(ask.model)))
     assert files.named == f"someone/tiny@{COMMIT}"
     assert files.digest == find(local(folders["controlled"])).digest

@@ -13,12 +13,13 @@ from transformers import SiglipConfig, SiglipImageProcessorPil, SiglipModel
 from builder.cli import cli
 from builder.core.errors import ArasError, WorkFailed
 from builder.models import clip, retriever, training
-from builder.models.compact_clip import Settings, shrink
+from builder.models.compact_clip import shrink
 from builder.models.encoders import transformers_model
 from builder.models.retriever import Pairs, contrastive
+from builder.models.settings import RETRIEVER, RetrieverSettings
 from tests.makers.tiny_clip import tiny_clip
 
-TINY = Settings(
+TINY = RetrieverSettings(
     steps=30,
     batch=8,
     size=16,
@@ -249,7 +250,7 @@ def test_a_siglip_is_read_as_it_was_trained_and_goes_on(tmp_path):
 
 
 def test_the_command_trains_once_and_the_benchmark_reads_it(project, tmp_path, monkeypatch):
-    monkeypatch.setitem(retriever.PROFILES, "cpu", dataclasses.replace(TINY, steps=3))
+    monkeypatch.setitem(RETRIEVER, "cpu", dataclasses.replace(TINY, steps=3))
     import shutil
 
     copy = tmp_path / "copy"

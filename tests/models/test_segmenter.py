@@ -12,10 +12,11 @@ from builder.core.errors import ArasError
 from builder.core.store import Store
 from builder.land.classes import CLASSES
 from builder.models import data, segmenter, training
+from builder.models.settings import SegmenterSettings
 from builder.pipeline.project import Project
 from tests.makers.tiles import make_store
 
-SMALL = segmenter.Settings(steps=4, batch=2, crop=32, widths=(8, 8, 16, 16), decoder=16)
+SMALL = SegmenterSettings(steps=4, batch=2, crop=32, widths=(8, 8, 16, 16), decoder=16)
 SPLITS = ["train"] * 6 + ["test"] * 2
 
 
@@ -56,7 +57,7 @@ def test_a_class_that_nobody_saw_has_no_score() -> None:
 
 
 def test_it_learns_to_tell_the_classes_apart(store: Store, tmp_path: Path) -> None:
-    settings = segmenter.Settings(steps=60, batch=4, crop=64, widths=(8, 16, 16, 32), decoder=32)
+    settings = SegmenterSettings(steps=60, batch=4, crop=64, widths=(8, 16, 16, 32), decoder=32)
     scores = segmenter.train(store, tmp_path / "model", settings).record.facts["test"]
     truth = data.load(store, "test").pixels[..., 3]
     largest = np.bincount(truth.ravel()).max() / truth.size
@@ -117,7 +118,7 @@ def test_a_finished_training_is_kept_until_its_settings_or_tiles_change(
     folder = tmp_path / "model"
     assert segmenter.train(store, folder, SMALL).fresh
     assert not segmenter.train(store, folder, SMALL).fresh
-    assert not segmenter.is_fresh(store, folder, segmenter.Settings(steps=5))
+    assert not segmenter.is_fresh(store, folder, SegmenterSettings(steps=5))
     other = make_store(tmp_path / "other", SPLITS, seed=1)
     assert not segmenter.is_fresh(other, folder, SMALL)
 

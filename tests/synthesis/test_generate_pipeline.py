@@ -93,7 +93,7 @@ def test_what_decides_the_tiles_makes_them_stale(
     assert not plan(dataclasses.replace(stage, batch=5), store).stale
     assert not plan(dataclasses.replace(stage, sampler="ddim", sampling_steps=9), store).stale
     for changed in ({"steps": 3}, {"prompt": "water"}, {"guidance": 1.0}):
-        other = dataclasses.replace(stage.pipeline, **changed)
+        other = stage.pipeline.model_copy(update=changed)
         assert plan(dataclasses.replace(stage, pipeline=other), store).stale
 
 

@@ -1,0 +1,76 @@
+"""The recipe's [generator]: how many rows are drawn, on which layouts, by which model."""
+
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field, field_validator
+
+from builder.core.errors import ArasError
+from builder.core.fields import Count, Name, Positive, Rate, Section
+from builder.models.settings import (
+    GENERATOR,
+    GeneratorSettings,
+    PipelineSection,
+    Profile,
+    overrides,
+    own,
+)
+from builder.synthesis.target import Target
+from builder.synthesis.transforms import MOST_REPEATS
+
+Balance = TypeVar("Balance", str, str | dict[str, float])
+
+
+def known_target(value: Balance) -> Balance:
+    """The value of a key ``balance``. Raises ValueError for an unknown target."""
+    try:
+        Target.parse(value)
+    except ArasError as error:
+        raise ValueError(str(error)) from error
+    return value
+
+
+@overrides(
+    GeneratorSettings,
+    "profile kind condition autoencoder rows run mask balance max_repeats variants nearest "
+    "steps batch crop learning_rate widths layers ema layout_dropout prediction min_snr precision "
+    "evaluate_every evaluation_tiles evaluation_steps watch patience accumulate checkpointing "
+    "channels_last compile fused guidance sampler sampling_steps sampling_batch pipeline",
+)
+class GeneratorSection(Section):
+    profile: Profile = "cpu"
+    rows: Count = 24
+    run: Name = "a"
+    mask: Literal["layout", "segmenter"] = "layout"
+    balance: str | dict[str, float] = "natural"
+    max_repeats: Positive = 8
+    variants: Annotated[int, Field(ge=0, le=32)] = 0
+    nearest: bool = False
+    guidance: Rate = 1.0
+    sampler: Literal["ddim", "dpm-solver"] | None = None
+    sampling_steps: Positive | None = None
+    sampling_batch: Positive | None = None
+    pipeline: PipelineSection | None = None
+
+    @property
+    def target(self) -> Target:
+        return Target.parse(self.balance)
+
+    @property
+    def training(self) -> GeneratorSettings:
+        """The profile with the section's own values in place."""
+        return own(GENERATOR[self.profile], self.model_dump(exclude_none=True))
+
+    @field_validator("balance")
+    @classmethod
+    def _target(cls, value: str | dict[str, float]) -> str | dict[str, float]:
+        return known_target(value)
+
+    @field_validator("max_repeats")
+    @classmethod
+    def _repeats(cls, value: int) -> int:
+        if value > MOST_REPEATS:
+            raise ValueError(
+                f"at most {MOST_REPEATS}, because a layout has so many turns and flips to tell "
+                "repeats apart; set variants for more layouts"
+            )
+        return value
