@@ -326,7 +326,7 @@ def test_build_has_no_part_and_says_how_to_share_its_work(directory: Path) -> No
     assert found.exit_code == 2
     assert "No such option" in found.stderr
     told = CliRunner().invoke(cli, ["build", "--help"]).stdout
-    assert "stages one by one with --part" in " ".join(told.split())
+    assert "run each stage with --part" in " ".join(told.split())
 
 
 def test_a_caption_stream_that_is_not_in_the_recipe_is_a_usage_error(directory: Path) -> None:

@@ -117,5 +117,5 @@ def test_each_fault_is_named(release: Path, tmp_path: Path, change, message: str
 
 def test_a_release_without_vectors_says_so(project: Project) -> None:
     tiles = load(project.releases / "0.1.0", min_km=0.2)
-    with pytest.raises(ArasError, match=r"holds no embeddings of split test; \[bench\]"):
+    with pytest.raises(ArasError, match=r"no embeddings of split test; \[bench\]"):
         from_release(tiles, tiles.texts(["full"]))
