@@ -249,7 +249,7 @@ def test_a_release_without_synthetic_rows_claims_none(release: Path, tmp_path: P
         manifest["facts"]["balance"] = None
 
     copy, card = rendered(release, tmp_path, all_real)
-    assert "91 tiles of 64×64 pixels: 91 real ones cut from Sentinel-2 composites, each" in card
+    assert "91 tiles of 64×64 pixels: 91 real tiles cut from Sentinel-2 composites, each" in card
     body = card.split("---\n", 2)[2].split("## Columns")
     body = body[0] + body[1].split("## Class shares")[1]
     assert "synthetic" not in body.lower()
