@@ -161,7 +161,7 @@ CHARACTERS_PER_TOKEN = 4.0
 """Of English prose, roughly, in the vocabularies of current models."""
 
 OVERHEAD = 12
-"""Tokens of a chat template around one question, roughly."""
+"""Tokens of a chat template around a question, roughly."""
 
 
 def estimate(ask: Ask, running: Running, requests: int, sample: Sequence[Request]) -> Estimate:

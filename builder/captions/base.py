@@ -64,7 +64,7 @@ class Running:
     """What changes the speed, the cost or the place of the work, but not its result."""
 
     path: Path | None = None
-    """Folder or GGUF file of a local model; None for one in the Hub's cache."""
+    """Folder or GGUF file of a local model; None for a model in the Hub's cache."""
     cache: Path | None = None
     """Where the digests of a local model's files are remembered."""
     batch: int = 16

@@ -15,7 +15,7 @@ from builder.land.prompts import Request
 
 MAX_REQUESTS = 50_000
 MAX_BYTES = 190_000_000
-"""What one file may hold: OpenAI's limits are 50,000 requests and 200 MB."""
+"""What a file may hold: OpenAI's limits are 50,000 requests and 200 MB."""
 
 
 def tag(ask: Ask) -> str:

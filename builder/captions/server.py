@@ -28,11 +28,11 @@ WHOLE = ("stop", "eos", "eos_token", "end_turn")
 _SEEDS = 1 << 31
 
 MAX_TOKENS = 10_000_000
-"""More tokens than one answer costs: a usage beyond it, or below 0, is nonsense and not counted."""
+"""More tokens than an answer costs: a usage beyond it, or below 0, is nonsense and not counted."""
 
 
 def body(ask: Ask, request: Request) -> dict[str, Any]:
-    """The chat completion request of one tile. Raises ArasError when the tile lacks what the
+    """The chat completion request of a tile. Raises ArasError when the tile lacks what the
     stream sees."""
     text = prompts.render(ask.prompt, ask.sees, request)
     content: Any = text
@@ -95,7 +95,7 @@ def read_answer(completion: Any, limit: int) -> Answer:
 
 
 class Server:
-    """Asks one chat completion per row, ``concurrency`` at a time.
+    """Asks a chat completion per row, ``concurrency`` at a time.
 
     Dropped connections, time-outs, 429 and 5xx are tried again with growing waits; what still
     fails is the error of its row. When the server is gone, or refuses the key or the model, the
@@ -217,7 +217,7 @@ def _key(running: Running) -> str:
 
 
 def _unreachable(error: BaseException) -> bool:
-    """True when no connection could be made, unlike one broken over a single answer."""
+    """True when no connection could be made, unlike a break within an answer."""
     cause = error.args[0] if error.args else None
     return isinstance(error, http.ConnectTimeout) or isinstance(
         getattr(cause, "reason", None), NewConnectionError

@@ -1,4 +1,4 @@
-"""Stage: one caption stream, each caption with its model, revision, prompt digest and seed."""
+"""Stage: a caption stream, each caption with its model, revision, prompt digest and seed."""
 
 import contextlib
 import dataclasses

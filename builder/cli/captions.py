@@ -36,7 +36,7 @@ def chosen(project: Project, streams: tuple[str, ...]) -> list[Caption]:
 def offline(
     stages: list[Caption], streams: tuple[str, ...], requests: Path | None, results: Path | None
 ) -> Caption:
-    """The one openai stream that a batch is for; it answers from ``results``, if given."""
+    """The only openai stream that a batch is for; it answers from ``results``, if given."""
     from builder.captions.batch import result_files
 
     if requests is not None and results is not None:
@@ -51,7 +51,7 @@ def offline(
 
 
 def preview_with_costs(project: Project, stages: list[Caption], part: Part) -> list[StepPreview]:
-    """The plan, with an estimate beside every stream whose backend gives one."""
+    """The plan, with an estimate beside every stream whose backend gives it."""
     previews = preview(project, list(stages), part)
     for i, stage in enumerate(stages):
         if stage.spec.estimate and previews[i].stale:

@@ -41,7 +41,7 @@ def run_and_report(
     "ratios",
     multiple=True,
     type=click.FloatRange(0, min_open=True),
-    help="Synthetic rows per real one; repeatable; default 0.25, 0.5, 1 and 3 as rows allow.",
+    help="Synthetic rows per real row; repeatable; default 0.25, 0.5, 1 and 3 as rows allow.",
 )
 @experiment_options("reports/imbalance", "retriever")
 @click.pass_obj
@@ -74,7 +74,7 @@ def imbalance(
       real           real rows
       oversampled    real rows repeated to the class shares of the balanced arm: the control
       synthetic      synthetic rows only
-      natural-R      real + R synthetic rows per real one, in the real class shares
+      natural-R      real + R synthetic rows per real row, in the real class shares
       balanced-R     the same number, class-balanced
       filtered       balanced, from synthetic rows that pass a quality filter
       shuffled       real rows with captions of other rows: the floor
@@ -123,7 +123,7 @@ EVEN = "tempered:0"
     type=click.FloatRange(0, min_open=True),
     default=1.0,
     show_default=True,
-    help="Synthetic rows per real one; fewer where there are fewer.",
+    help="Synthetic rows per real row; fewer where there are fewer.",
 )
 @click.option(
     "--balance",
@@ -152,7 +152,7 @@ def augmentation(
     workers: int,
     as_json: bool,
 ) -> None:
-    """Do synthetic tiles help a segmenter on real ones?
+    """Do synthetic tiles help a segmenter on real tiles?
 
     Trains a segmenter from scratch for every arm and seed, with equal steps, batch size and
     initial weights, and judges all on the same real test tiles, class by class. Arms:
@@ -161,7 +161,7 @@ def augmentation(
       real           real rows
       oversampled    real rows repeated to the class shares of arm balanced: the control
       synthetic      the synthetic rows of arm natural alone
-      natural        real + synthetic rows with the class shares of real ones
+      natural        real + synthetic rows with the class shares of real rows
       balanced       real + as many synthetic rows, with the class shares of --balance
 
     The synthetic rows of natural and balanced are drawn from all of the release by their

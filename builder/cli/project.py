@@ -77,7 +77,7 @@ Load it:
     data = load_dataset("{release}", "real")          # or {others}
     row = data["train"][0]
 
-gives {", ".join(f"{split} {part.num_rows}" for split, part in data.items())} rows; the first one:
+gives {", ".join(f"{split} {part.num_rows}" for split, part in data.items())} rows; the first:
 
     id        {row["id"]}
     image     {row["image"].size[0]}×{row["image"].size[1]} {row["image"].mode}

@@ -1,4 +1,4 @@
-"""A small document that is written once and read as Markdown or as one HTML page."""
+"""A small document that is written once and read as Markdown or as an HTML page."""
 
 import base64
 import html

@@ -49,7 +49,7 @@ class ListedFile(Record):
 
 
 class SplitFiles(Record):
-    """The Parquet files of one split of one config, in the order of their rows."""
+    """The Parquet files of a split of a config, in the order of their rows."""
 
     rows: int
     bytes: int = 0
@@ -134,7 +134,7 @@ class Balance(Record):
 
 class SplitReport(Record):
     """Splits of the real tiles: class shares in per cent, and the smallest distance between two
-    splits in km (None where one of them has no tile)."""
+    splits in km (None where either has no tile)."""
 
     class_shares: dict[str, dict[str, float]] = {}
     smallest_distance_km: dict[str, float | None] = {}
@@ -279,7 +279,7 @@ class Clusters(Record):
 
 
 class StreamSummary(Record):
-    """Captions of one stream and kind: how many, how many differ, and `means` of their scores."""
+    """Captions of a stream and kind: how many, how many differ, and `means` of their scores."""
 
     n: int
     unique: int
@@ -334,7 +334,7 @@ class Census(Record):
     """The first row of each kind."""
 
     def of_kind(self, kind: str) -> "Census":
-        """The counts of one kind of rows; clusters of duplicates stay those of all rows."""
+        """The counts of a kind of rows; clusters of duplicates stay those of all rows."""
         by_kind = {
             name: {part: n for part, n in getattr(self, name).items() if part.split("/")[0] == kind}
             for name in BY_KIND
@@ -362,7 +362,7 @@ class Facts(Record):
     sources: tuple[Source, ...] = ()
 
     def setting(self, section: str, key: str, default: Any = None) -> Any:
-        """A value of the recipe; ``default`` where the release was made without it."""
+        """A value of the recipe; ``default`` where the release lacks it."""
         return self.recipe.get(section, {}).get(key, default)
 
     def with_setting(self, section: str, key: str, value: Any) -> "Facts":
@@ -382,7 +382,7 @@ class Manifest(Record):
     authors: tuple[Author, ...] = ()
     license: str = ""
     key: str | None = None
-    """Digest of all that the release is made from."""
+    """Digest of all that the release is built from."""
     content_sha256: str
     configs: Configs
     files: tuple[ListedFile, ...]
@@ -412,7 +412,7 @@ class Manifest(Record):
         return str(self.facts.setting("release", "repo") or "")
 
     def split_files(self, config: str, split: str) -> tuple[str, ...]:
-        """Paths of the files of one split of one config; empty where there is no such split."""
+        """Paths of the files of a split of a config; empty where there is no such split."""
         files = self.configs.get(config, {}).get(split)
         return files.files if files else ()
 
@@ -424,7 +424,7 @@ def read_manifest(release: Path) -> Manifest:
         value = read_json(path)
     except FileNotFoundError:
         raise ArasError(
-            f"{release}: not a release directory (no {MANIFEST}); `aras package` writes one"
+            f"{release}: not a release directory (no {MANIFEST}); `aras package` writes it"
         ) from None
     except NotADirectoryError:
         raise ArasError(f"{release}: is a file, not a release directory") from None

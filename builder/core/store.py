@@ -190,7 +190,7 @@ class Store:
         return pa.table({name: parts[where[name][0]].column(name) for name in columns})
 
     def load(self, stage: str, shard: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """Columns (all by default) of one shard file, verified against its footer."""
+        """Columns (all by default) of a shard file, verified against its footer."""
         path = self.path(stage, shard)
         try:
             with _corruption(stage, shard), pq.ParquetFile(path) as file:
@@ -207,7 +207,7 @@ class Store:
         return table if columns is None else table.select(list(columns))
 
     def scan(self, shards: Iterable[str], columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
-        """(shard, table) one at a time: memory stays at one shard."""
+        """(shard, table) in turn: memory stays at one shard."""
         for shard in shards:
             yield shard, self.read(shard, columns)
 
@@ -241,7 +241,7 @@ class Store:
         remove(self.path(stage, shard))
 
     def _likely(self, columns: Sequence[str]) -> list[str]:
-        """Stages of which one file holds one of the columns."""
+        """Stages of which a file holds any of the columns."""
         stages, wanted = self.stages(), frozenset(columns)
         if wanted not in self._makers:
             self._makers[wanted] = [

@@ -1,4 +1,4 @@
-"""The resumable, verified download of one file."""
+"""The resumable, verified download of a file."""
 
 import logging
 import shutil
@@ -84,7 +84,7 @@ def _decode(path: Path, expected: Raster) -> None:
 
 
 CHUNK = 1 << 16
-"""Bytes written at a time: a break loses less than one chunk."""
+"""Bytes written at a time: a break loses less than a chunk."""
 
 FRESH = 3
 """Downloads from scratch before a file that does not verify is given up."""

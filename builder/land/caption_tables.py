@@ -105,7 +105,7 @@ def _class_columns(path: Path, names: Sequence[str]) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=1024)
 def fold(name: str) -> str:
-    """``Built-up``, ``built_up`` and ``BUILT UP`` as one."""
+    """``Built-up``, ``built_up`` and ``BUILT UP`` as the same."""
     return name.casefold().translate({ord(sign): None for sign in "-_ "})
 
 
@@ -364,7 +364,7 @@ def _parquet_rows(path: Path, reader: Reader) -> Iterator[tuple[str, Row]]:
 
 
 def _texts(column: str, value: Any, where: str) -> Iterator[tuple[str, str | None]]:
-    """(stream, text) of one cell: a string, {text}, or a list of {stream, text} or of strings."""
+    """(stream, text) of a cell: a string, {text}, or a list of {stream, text} or of strings."""
     if isinstance(value, list):
         for i, item in enumerate(value):
             name = item.get("stream") if isinstance(item, dict) else None

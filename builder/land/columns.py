@@ -29,11 +29,11 @@ CAPTION = pa.struct(
         ("error", pa.string()),
     ]
 )
-"""What one caption stream says of one row; ``text`` is null where ``error`` is not."""
+"""What a caption stream says of a row; ``text`` is null where ``error`` is not."""
 
 CAPTIONS = pa.list_(pa.struct([pa.field("stream", pa.string()), *CAPTION]))
 STREAM_PREFIX = "caption_"
-"""A caption stage adds one column, ``caption_<stream>``; `package` gathers them."""
+"""A caption stage adds a column, ``caption_<stream>``; `package` gathers them."""
 
 CAPTION_SCORE, CAPTION_REPEAT, CLIP_SCORE = map(released, ("score", "repeat", "clip"))
 """What the stages score, repeat and clip add for a caption stream; null where it has no value."""

@@ -158,7 +158,7 @@ def _order(counts: npt.NDArray[Any]) -> list[int]:
 
 
 def render(prompt: str, sees: Sequence[str], request: Request) -> str:
-    """The prompt for one tile, with the variables of what the stream sees.
+    """The prompt for a tile, with the variables of what the stream sees.
 
     Raises ArasError naming the row when it lacks a mask or a composition that the stream sees.
     """

@@ -27,7 +27,7 @@ NAME = "autoencoder"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 VERSION = 1
 SHARED = True
-"""Processes that are launched together train one autoencoder together."""
+"""Processes that are launched together train an autoencoder together."""
 LOWER = "raise accumulate in [autoencoder], or lower batch or crop there"
 
 

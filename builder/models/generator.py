@@ -50,7 +50,7 @@ AUTOENCODER = "vae"
 
 VERSION = 2
 SHARED = True
-"""Processes that are launched together train one generator together."""
+"""Processes that are launched together train a generator together."""
 LOWER = (
     "set checkpointing = true or a higher accumulate in [generator], and the training goes on, or "
     "lower batch or crop, and it starts from step 0"

@@ -236,7 +236,7 @@ def _words(prompt: str, layout: Pixels) -> str:
 
 @contextlib.contextmanager
 def _telling(model: str) -> Iterator[None]:
-    """What diffusers raises, as one line."""
+    """What diffusers raises, in one line."""
     try:
         yield
     except ArasError:

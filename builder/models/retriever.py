@@ -1,4 +1,4 @@
-"""The retriever: a dual encoder trained on real train tiles and one caption stream."""
+"""The retriever: a dual encoder trained on real train tiles and a caption stream."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ __all__ = ["NAME", "SHARED", "is_fresh", "train"]
 WEIGHTS = "model.safetensors"
 VERSION = 2
 SHARED = True
-"""Processes that are launched together train one retriever together."""
+"""Processes that are launched together train a retriever together."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from builder.models.settings import PROFILES, own
 
 
 class Trainer(Protocol):
-    """A module that trains one model by settings of its own."""
+    """A module that trains a model by settings of its own."""
 
     @property
     def SHARED(self) -> bool:

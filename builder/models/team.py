@@ -1,4 +1,4 @@
-"""The processes that train one model together, one per GPU, as `accelerate launch` starts them."""
+"""The processes that train a model together, one per GPU, as `accelerate launch` starts them."""
 
 import contextlib
 import os

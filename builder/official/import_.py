@@ -183,7 +183,7 @@ class _Reader:
 
 
 def _make(stage: Import, reader: _Reader, shard: str, rejects: Path) -> Output:
-    """Rows of one shard; broken rows go to ``rejects``, which is written first."""
+    """Rows of a shard; broken rows go to ``rejects``, which is written first."""
     kept: list[Line] = []
     pictures: list[tuple[bytes, bytes, npt.NDArray[np.int64]]] = []
     refused: list[tuple[str, str, str]] = []

@@ -39,7 +39,7 @@ class Part(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One whole row. ``texts`` has one entry per stream, None where there are no captions."""
+    """A whole row. ``texts`` has an entry per stream, None where there are no captions."""
 
     group: str
     name: str

@@ -56,7 +56,7 @@ _TILE = re.compile(r"([NS]\d{2}[EW]\d{3})_(\d{3})_(\d{3})")
 
 
 class Refused(ArasError):
-    """Why one row or entry cannot be imported; it is listed and the others go on."""
+    """Why a row or entry cannot be imported; it is listed and the others go on."""
 
 
 class Place(NamedTuple):

@@ -29,9 +29,9 @@ ANY = "any"
 """In place of an md5: any content is taken."""
 
 MOST_PICTURE = 4 << 20
-"""Bytes of one picture; 256×256 RGB samples are 0.2 MB unpacked."""
+"""Bytes of a picture; 256×256 RGB samples are 0.2 MB unpacked."""
 MOST_TABLE = 16 << 30
-"""Bytes of one table; captions.csv of 400,240 rows is below 1 GB."""
+"""Bytes of a table; captions.csv of 400,240 rows is below 1 GB."""
 MOST_DEPTH = 8
 """Folders within folders; a link that goes in circles ends there."""
 

@@ -125,7 +125,7 @@ def cell(texts: Texts, column: Column) -> tuple[str | None, str | None]:
 
 
 MOST_FIELD = 1 << 17
-"""Characters of one field; an unclosed quote swallows no more than this."""
+"""Characters of a field; an unclosed quote swallows no more than this."""
 
 
 class Record(NamedTuple):

@@ -16,7 +16,7 @@ from builder.steps.stage import Stage
 
 @dataclass(frozen=True)
 class StepPreview:
-    """What a run would do in one step: make its ``stale`` shards, ``todo`` in words, or wait for
+    """What a run would do in a step: make its ``stale`` shards, ``todo`` in words, or wait for
     the steps ``waits_for``."""
 
     stage: str

@@ -52,7 +52,7 @@ Step = Stage | Training
 
 @dataclass(frozen=True)
 class LastRun:
-    """A run that made rows, as its report keeps it; ``setup`` is only of a stage with a model."""
+    """A run that wrote rows, as its report keeps it; ``setup`` is only of a stage with a model."""
 
     rows_made: int
     seconds: float
@@ -107,7 +107,7 @@ class Project:
         write_json(self.directory / "reports" / f"{name}.json", values)
 
     def last_made(self, name: str) -> LastRun | None:
-        """The last run of a stage that made rows; None before the first."""
+        """The last run of a stage that wrote rows; None before the first."""
         try:
             report = read_json(self.directory / "reports" / f"{name}.json")
         except FileNotFoundError:
@@ -387,7 +387,7 @@ class Project:
         return [self.caption(name) for name in self.recipe.captions if name not in imported]
 
     def caption(self, stream: str) -> Caption:
-        """The stage of one stream of the recipe."""
+        """The stage of a stream of the recipe."""
         return stage_of(
             stream,
             self.recipe.captions[stream],

@@ -49,7 +49,7 @@ def run_steps(
 
     When a shard turns out corrupt on reading, the steps start over, at most `RESTARTS` times:
     planning then sees it as missing. Raises StepFailed naming the failed shards; what succeeded
-    is kept. In one part of several, a step that needs what the other parts are to make waits.
+    is kept. In a part of several, a step that needs what the other parts are to make waits.
     """
     for _ in range(RESTARTS):
         try:
@@ -97,7 +97,7 @@ def _run_once(
 def _run_stage(
     project: Project, steps: list[Step], stage: Stage, engine: Engine, part: Part
 ) -> Summary:
-    """Run one stage of ``steps``. Raises CorruptShard for an input that these steps can remake."""
+    """Run a stage of ``steps``. Raises CorruptShard for an input that these steps can remake."""
     summary = run(stage, project.store, engine, part)
     for maker, shard in (name.split("/") for name in summary.corrupt):
         if _makes(steps, maker):

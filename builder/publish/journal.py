@@ -2,7 +2,7 @@
 
 The data of a release never change after it was packaged, and its cards only to name where it is
 published (see cards). ``release/.publish/<version>-<target>-<digest of the destination>.json`` is
-the journal of one publisher; Zenodo's is in zenodo_steps.
+that journal; Zenodo's is in zenodo_steps.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # `aras status` reads journals, and has no use for manifests
 
 
 class Journal:
-    """Which files of one release have arrived at one destination; on disk after every change.
+    """Which files of a release have arrived at a destination; on disk after every change.
 
     A journal of other content, as left by a release that was packaged again, starts anew.
     """

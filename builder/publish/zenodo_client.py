@@ -51,7 +51,7 @@ class TokenRefused(ArasError):
 
 
 class Http:
-    """Requests to one server: the token is sent in a header and redacted from every message.
+    """Requests to a server: the token is sent in a header and redacted from every message.
 
     ``variable`` names where the token came from, for messages; ``base`` is the first wait between
     attempts in seconds; ``say`` gets a line for every retry.
@@ -380,7 +380,7 @@ class Client(zenodo_client.Zenodo):  # type: ignore[misc]
         self._delete(f"{self.depositions_base}/{quote(draft)}")
 
     def put_file(self, draft: str, bucket: str, file: File, tick: Tick) -> Stored:
-        """Stream one file into a draft; returns what Zenodo then holds.
+        """Stream a file into a draft; returns what Zenodo then holds.
 
         After a dropped connection or a gateway error the listing is looked at first, so that a
         file which did arrive is not sent again. ``tick`` gets the bytes sent (or taken back).

@@ -158,7 +158,7 @@ DOI_FILES = ("README.md", "CITATION.cff", "croissant.json")
 
 @dataclass(frozen=True)
 class Limits:
-    """What one Zenodo record may hold, unless Zenodo has granted more."""
+    """What a Zenodo record may hold, unless Zenodo has granted more."""
 
     files: int = 100
     bytes: int = 50_000_000_000

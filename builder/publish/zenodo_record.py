@@ -19,7 +19,7 @@ from builder.publish.zenodo_plan import FlatRelease, Record, lost_metadata
 ROUNDS = 3
 """How often a step is repeated after a look at its outcome."""
 LOOKS = 6
-"""How often one outcome is looked for: Zenodo's search index and pages run behind."""
+"""How often an outcome is looked for: Zenodo's search index and pages run behind."""
 
 Save = Callable[[], None]
 T = TypeVar("T")

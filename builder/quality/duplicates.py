@@ -35,7 +35,7 @@ THUMBNAIL = 16
 """Side of a thumbnail in pixels."""
 
 WINDOW = 512
-"""Images of one bucket that each image is compared with, ordered by brightness. Only sets with
+"""Images of a bucket that each image is compared with, ordered by brightness. Only sets with
 larger buckets, of near-equal hashes, can lose a pair, and then the cluster is mostly whole."""
 
 _PAIRS_AT_ONCE = 1 << 14

@@ -28,7 +28,7 @@ MEASURES = ("sharpness", "contrast", "colour_saturation", "cloudiness", "blankne
 
 
 def measure_pixels(image: npt.NDArray[np.uint8]) -> dict[str, float]:
-    """The `MEASURES` of one image, (H, W, 3) uint8 with sides of at least `BLANK_SIDE` pixels.
+    """The `MEASURES` of an image, (H, W, 3) uint8 with sides of at least `BLANK_SIDE` pixels.
 
     - ``sharpness``: variance of the luminance's 4-neighbour Laplacian over the inner pixels, in
       squared levels of 255 (Pech-Pacheco et al. 2000). Low for blur and for flat land cover alike.

@@ -24,7 +24,7 @@ MEANS = shown_in("card")
 
 @dataclass
 class StreamCounter:
-    """Captions of one stream and kind: how many repeat another, and mean scores."""
+    """Captions of a stream and kind: how many repeat another, and mean scores."""
 
     repeats: Redundancy = field(default_factory=lambda: Redundancy(["raw"]))
     totals: Counter[str] = field(default_factory=Counter)

@@ -1,4 +1,4 @@
-"""Check one data file: its schema and every row against the invariants."""
+"""Check a data file: its schema and every row against the invariants."""
 
 import re
 from collections.abc import Callable
@@ -37,7 +37,7 @@ MOST = 20
 
 @dataclass
 class Findings:
-    """What one data file holds, and what is wrong with it."""
+    """What a data file holds, and what is wrong with it."""
 
     path: str
     rows: int = 0
@@ -62,7 +62,7 @@ class FileChecker:
 
 
 def check_file(release: Path, config: str, split: str, name: str) -> Findings:
-    """Check one Parquet file against the schema and every row against the invariants."""
+    """Check a Parquet file against the schema and every row against the invariants."""
     findings = Findings(name)
     columns = names_of(config)
     with pq.ParquetFile(release / name) as file:

@@ -83,7 +83,7 @@ class Controls:
     kept: list[_Tile] = field(default_factory=list)
 
     def see(self, kind: str, split: str, table: pa.Table) -> None:
-        """Take the rows (columns id, pixels, captions) of one part of the release."""
+        """Take the rows (columns id, pixels, captions) of a part of the release."""
         if (kind, split) != (CONTROL_KIND, CONTROL_SPLIT) or not self.rows:
             return
         light = table.select(["id", "captions"]).to_pylist()

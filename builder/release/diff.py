@@ -114,7 +114,7 @@ EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Side:
-    """What is compared of one release: per row its id, part (index into `PARTS`) and the hash of
+    """What is compared of a release: per row its id, part (index into `PARTS`) and the hash of
     every column."""
 
     ids: pa.Array

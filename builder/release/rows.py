@@ -133,7 +133,7 @@ def opened(path: Path) -> pq.ParquetFile:
 def metadata(release: Path, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
     """(split, table) of each metadata file, only the given columns.
 
-    Raises ArasError when the release or one of its files is not there, or cut short.
+    Raises ArasError when the release or any of its files is not there, or cut short.
     """
     for split, part in read_manifest(release).configs["metadata"].items():
         for name in part.files:

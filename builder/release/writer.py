@@ -1,4 +1,4 @@
-"""Writing one split of one config: full row groups into files of bounded size."""
+"""Writing a split of a config: full row groups into files of bounded size."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass
 class SplitWriter:
-    """Writes one split of one config: full row groups, a new file at ``limit`` bytes.
+    """Writes a split of a config: full row groups, a new file at ``limit`` bytes.
 
     Files get their final ``split-00000-of-00002.parquet`` names when the number is known.
     """

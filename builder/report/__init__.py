@@ -1,1 +1,1 @@
-"""The report on a dataset: every score per stream, class and kind, as figures and as one page."""
+"""The report on a dataset: every score per stream, class and kind, as figures and as a page."""

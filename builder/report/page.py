@@ -95,7 +95,7 @@ def scores(streams: Mapping[str, StreamFigures]) -> str:
 
 
 def measure(distribution: Distribution) -> str:
-    """Distribution of one image measure, real test tiles beside synthetic tiles."""
+    """Distribution of an image measure, real test tiles beside synthetic tiles."""
     figure, (axes,) = _panels(1.9)
     bins = np.array(distribution.bins)
     for part, values in distribution.parts.items():

@@ -1,4 +1,4 @@
-"""Figures of one caption stream: repetition, grounding against nulls, leakage."""
+"""Figures of a caption stream: repetition, grounding against nulls, leakage."""
 
 import re
 from collections import Counter
@@ -41,7 +41,7 @@ _SHARE = re.compile(r" [\d.e+-]+ %")
 
 @dataclass
 class Stream:
-    """Captions of one stream, gathered over all rows; flat lists of equal length."""
+    """Captions of a stream, gathered over all rows; flat lists of equal length."""
 
     ids: list[str] = field(default_factory=list)
     texts: list[str | None] = field(default_factory=list)
@@ -118,7 +118,7 @@ Means = dict[str, float | None]
 
 
 class StreamFigures(Record):
-    """All that is measured of one caption stream; kinds are those of the rows."""
+    """All that is measured of a caption stream; kinds are those of the rows."""
 
     captions: int
     failed: int
@@ -140,7 +140,7 @@ class StreamFigures(Record):
 
 
 def figures(stream: Stream, features: Features | None = None) -> StreamFigures:
-    """Everything about one stream. ``features`` holds those of the rows of `sample`."""
+    """Everything about a stream. ``features`` holds those of the rows of `sample`."""
     repeats = Redundancy()
     repeats.add(pa.array(stream.texts, pa.string()))
     chosen = sample(stream)
@@ -203,7 +203,7 @@ def _means(stream: Stream, kind: int) -> Means:
 
 
 def _of(stream: Stream, name: str, kind: int) -> list[float | None]:
-    """A score of the captions of one kind of rows."""
+    """A score of the captions of a kind of rows."""
     return [v for v, k in zip(stream.scores[name], stream.kinds, strict=True) if k == kind]
 
 
@@ -228,7 +228,7 @@ ENDS = ("realism", "mask_agreement")
 
 
 class PartDistribution(Record):
-    """Of one part: how many images, their mean, and counts in the bins."""
+    """Of a part: how many images, their mean, and counts in the bins."""
 
     images: int
     mean: float

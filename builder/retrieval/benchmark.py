@@ -32,7 +32,7 @@ from builder.retrieval.result import (
 from builder.scores.leakage import without_digits
 
 ROWS = 4096
-"""Vectors of one row group where they are written to Parquet."""
+"""Vectors of a row group where they are written to Parquet."""
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def number_vectors(shares: npt.ArrayLike, texts: Sequence[str]) -> tuple[Floats3
     """Unit vectors of images (N, 11) by their ``shares`` (N, 7), and of texts (M, 11).
 
     The product of two falls with the squared distance of the image's shares p and the stated
-    ones q, since −|p − q|² = 2 p·q − |p|² − |q|². A text without percentages is level with every
+    shares q, since −|p − q|² = 2 p·q − |p|² − |q|². A text without percentages is level with every
     image and below every other text.
     """
     p, q = np.asarray(shares, dtype=np.float64), stated_shares(texts)

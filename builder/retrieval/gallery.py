@@ -38,7 +38,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class Gallery:
-    """N rows of one split: ids, pixels (N, 7), blocks (None where unknown), captions by stream."""
+    """N rows of a split: ids, pixels (N, 7), blocks (None where unknown), captions by stream."""
 
     release: Path
     facts: ReleaseFacts

@@ -17,7 +17,7 @@ TOLERANCE = 0.005
 """Percentage points by which a claimed figure may differ from the re-scored: its rounding."""
 
 Entry = tuple[str, Result, Evaluation]
-"""Name of the file, the result in it, and its figures of one stream."""
+"""Name of the file, the result in it, and its figures of a stream."""
 
 
 def board(results: Sequence[tuple[str, Result]]) -> str:

@@ -48,7 +48,7 @@ def credit(ranks: Ranks, k: int, ties: str = "expected") -> Floats:
 
 
 def direction(ranks: Ranks, ties: str = "expected") -> dict[str, float]:
-    """R@1, R@5, R@10 in per cent and the 1-based median rank of one direction."""
+    """R@1, R@5, R@10 in per cent and the 1-based median rank of a direction."""
     place = {
         "expected": ranks.expected,
         "optimistic": ranks.above + 1,
@@ -87,7 +87,7 @@ def groups_of(captions: Sequence[str]) -> Ints:
 def joined(near: npt.ArrayLike, equal: npt.ArrayLike | None = None) -> Ints:
     """Group number of each caption, (M,): equal captions and those of a ``near`` cluster together.
 
-    Both groupings hold at once, so groups that share a caption are one.
+    Both groupings hold at once, so groups that share a caption are merged.
     """
     _, here = np.unique(np.asarray(near), return_inverse=True)
     if equal is None:
@@ -112,7 +112,7 @@ def ceiling(owner: npt.ArrayLike, group: npt.ArrayLike) -> dict[str, float]:
 
 
 def gallery_curve(ranks: Ranks, sizes: Sequence[int]) -> dict[str, dict[str, float]]:
-    """Expected R@K, per cent, of galleries of ``size`` drawn from this one, by exact sums.
+    """Expected R@K, per cent, of galleries of ``size`` drawn from this gallery, by exact sums.
 
     The positive stays and size − 1 of the N − 1 negatives are drawn without replacement, so the
     number of better items is hypergeometric: P(hit) = CDF(k − 1; N − 1, rank − 1, size − 1). Tied

@@ -28,7 +28,7 @@ _NARROW = 16
 
 
 def tile_on(device: str) -> tuple[int, int]:
-    """Images × texts of one tile of scores on a device."""
+    """Images × texts of a tile of scores on a device."""
     return _TILES.get(torch.device(device).type, _TILE)
 
 
@@ -89,7 +89,7 @@ def _has_onednn() -> bool:
 def block(array: Array, index: slice | Ints, device: str = "cpu") -> Any:
     """Rows of an array or memory map as a float32 tensor; float32 on the CPU is not copied.
 
-    Rows of a sparse matrix stay one.
+    Rows of a sparse matrix stay sparse.
     """
     if sparse.issparse(array):
         return array[index]
@@ -167,7 +167,7 @@ class Ranks:
 
     Ordering the level items at random puts the query's rank in above + 1 … above + level + 1:
     uniformly where one positive is level with the best, and lower on average where there are
-    more. ``tied`` (Q,) counts those, the best included; None stands for one each.
+    more. ``tied`` (Q,) counts those, the best included; None means 1 each.
     """
 
     above: Ints

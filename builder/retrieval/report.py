@@ -23,7 +23,7 @@ LABELS = {
 
 
 def recalls(scores: Scores) -> list[str]:
-    """The six recalls of one protocol, per cent with two decimals."""
+    """The six recalls of a protocol, per cent with two decimals."""
     return [f"{way[k]:.2f}" for way in (scores.t2i, scores.i2t) for k in KS]
 
 

@@ -79,7 +79,7 @@ class Classes(Part):
 
 
 class Scores(Part):
-    """Figures of one protocol: "R@1", "R@5", "R@10" and "MedR" (a rank) of each direction."""
+    """Figures of a protocol: "R@1", "R@5", "R@10" and "MedR" (a rank) of each direction."""
 
     captions: int | None = None
     """Number of distinct captions, where equal captions are merged."""
@@ -130,7 +130,7 @@ PROTOCOLS = {"S": "S", "D": "D", "D~": "D_near", "C": "C", "L": "L"}
 
 
 class Evaluation(Part):
-    """Figures of one caption stream, or of all together, under each protocol."""
+    """Figures of a caption stream, or of all together, under each protocol."""
 
     texts_sha256: str = ""
     """Digest of the captions and their ids."""
@@ -215,7 +215,7 @@ class ModelFacts(Part):
 
 
 class Result(Part):
-    """Figures of one model on a release, with what it takes to repeat them."""
+    """Figures of a model on a release, with what it takes to repeat them."""
 
     kind: str
     format: int

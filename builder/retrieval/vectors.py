@@ -100,7 +100,7 @@ def unit(raw: Array, name: str) -> tuple[Array, str]:
 
 
 def check_pair(images: Embeddings, texts: Embeddings) -> None:
-    """Raise ArasError unless both have vectors of one length."""
+    """Raise ArasError unless both have vectors of the same length."""
     ours, theirs = images.vectors.shape[1], texts.vectors.shape[1]
     if ours != theirs:
         raise ArasError(
@@ -215,7 +215,7 @@ def _columns(path: Path, columns: Sequence[str], also: str) -> pa.Table:
         if missing:
             raise ArasError(
                 f"{path}: no column {', '.join(missing)}; expected {' and '.join(columns)}, "
-                f"found {', '.join(present)}"
+                f"it has {', '.join(present)}"
             )
         return pq.read_table(path, columns=[*columns, *({also} & set(present))])
     except (OSError, pa.ArrowInvalid) as error:

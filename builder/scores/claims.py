@@ -70,7 +70,7 @@ class Reading:
 
 
 def read(text: str, lexicon: Lexicon) -> Reading:
-    """Read one caption. Any text is readable; a text without classes claims nothing."""
+    """Read a caption. Any text is readable; a text without classes claims nothing."""
     text_scan = scan(text, lexicon)
     reading = Reading(words=len(text.split()))
     _attach(text_scan, lexicon, reading)

@@ -87,7 +87,7 @@ def control_captions(
     seed: int = 0,
     lexicon: Lexicon | None = None,
 ) -> pa.Table:
-    """The five controls of one caption stream: columns id, control, text, n rows of each control.
+    """The five controls of a caption stream: columns id, control, text, n rows of each control.
 
     Controls are those of `schema.CONTROLS`. A row without caption
     has null texts (an empty string for ``empty``).

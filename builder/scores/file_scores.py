@@ -101,7 +101,7 @@ Job = tuple[list[str | None], npt.NDArray[np.float64] | None, Path | None]
 
 @dataclass(frozen=True)
 class StreamSummary:
-    """Captions of one stream, or of all: how many there are, how often they repeat each other,
+    """Captions of a stream, or of all: how many there are, how often they repeat each other,
     their mean scores, and what they leak as far as the file allows to measure it."""
 
     n: int

@@ -157,7 +157,7 @@ def structural_leakage(
     Ridge regression on hashed word uni- and bigrams (2¹⁶ columns, tf-idf), ``folds``-fold
     cross-validated, its penalty chosen within each fold; ``compositions`` is (n, 7) shares.
     ``image_features`` is (n, d), the benchmark: what the same regression recovers from the
-    image. ``groups`` (n labels, as tile ids) keeps captions of one tile in one fold. Of more than
+    image. ``groups`` (n labels, as tile ids) keeps captions of a tile in one fold. Of more than
     `MOST` captions as many are drawn.
     """
     from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
@@ -215,11 +215,11 @@ def source_leak(
     top: int = 10,
     seed: int = 0,
 ) -> SourceLeak:
-    """How well the words tell a synthetic image from a real image, for one caption stream.
+    """How well the words tell a synthetic image from a real image, for a caption stream.
 
     Logistic regression (balanced class weights) on the presence of words, and of pairs of words,
     without digits; the ``top`` words of each source are listed. ``groups`` (n labels, as tile ids)
-    keeps captions of one tile in one fold.
+    keeps captions of a tile in one fold.
     """
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression

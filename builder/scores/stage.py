@@ -1,4 +1,4 @@
-"""Stage: how grounded one caption stream is in the tiles' land cover, and what it gives away."""
+"""Stage: how grounded a caption stream is in the tiles' land cover, and what it reveals."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -181,7 +181,7 @@ class OpenWorker:
     make: Maker
 
     def __call__(self, task: Task) -> int:
-        """Make one shard; returns its rows. Nothing is written unless all of it is right."""
+        """Make a shard; returns its rows. Nothing is written unless all of it is right."""
         stage, shard = self.stage, task.unit.shard
         if not stage.needs:
             result = self.make(task.unit.payload)

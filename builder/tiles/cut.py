@@ -159,7 +159,7 @@ def scale(dn: npt.NDArray[np.uint16], reflectance: tuple[float, float]) -> Pixel
 
 
 def cut(stage: Tiles, payload: Payload, table: Pixels) -> Output:
-    """The tiles of one shard, and how many candidates each of `REASONS` dropped.
+    """The tiles of a shard, and how many candidates each of `REASONS` dropped.
 
     ``table`` (256,) uint8 maps WorldCover codes to class ids.
     """
@@ -190,7 +190,7 @@ def _strip(
     table: Pixels,
     counts: Counter[str],
 ) -> Iterator[tuple[int, int, npt.NDArray[np.uint16], Pixels]]:
-    """Apply the rules to one strip; yields (row, column, DN (3, s, s), mask) of each tile kept."""
+    """Apply the rules to a strip; yields (row, column, DN (3, s, s), mask) of each tile kept."""
     from builder.land import products
 
     size = stage.size

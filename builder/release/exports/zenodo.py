@@ -128,7 +128,7 @@ class _Writer:
             archive.close()
 
     def add(self, group: str, row: Mapping[str, Any]) -> None:
-        """Write one row's pictures and lines."""
+        """Write a row's pictures and lines."""
         run, stem = row["id"].split("/")[-2:]
         if group == "synth" and _is_conditional(row):
             self._picture("train", f"train/generated/{stem}.png", row["image"]["bytes"])
