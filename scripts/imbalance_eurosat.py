@@ -31,9 +31,8 @@ from builder.experiments.imbalance import (
     Material,
     Rows,
     Test,
-    report_of,
 )
-from builder.models import compact_clip
+from builder.experiments.imbalance_report import report_of
 from builder.models import generator as generators
 from builder.models.data import Tiles
 from builder.models.record import Record, require
@@ -197,13 +196,9 @@ def material(
         ],
     }
 
-    def pictures(size: int) -> tuple[Pixels, Pixels]:
-        both = (np.concatenate([pixels[train], synthetic_pixels]), pixels[test])
-        a, b = (np.stack([compact_clip.shrink(tile, size) for tile in part]) for part in both)
-        return a, b
-
-    whole = [(np.arange(len(asked.ids)), list(pixels[test]))]
-    return Material(facts, rows, asked, pictures, lambda: whole, judged="C", depth=1)
+    pictures = {"train": np.concatenate([pixels[train], synthetic_pixels]), "test": pixels[test]}
+    whole = {split: [(np.arange(len(part)), list(part))] for split, part in pictures.items()}
+    return Material(facts, rows, asked, whole.__getitem__, judged="C", depth=1)
 
 
 def main() -> None:

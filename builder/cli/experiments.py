@@ -97,6 +97,7 @@ def imbalance(
 
     from builder.core.engine import Engine
     from builder.experiments import imbalance as declared
+    from builder.experiments.imbalance_report import report_of
 
     root = directory or Path()
     given = {k: v for k, v in (("steps", steps), ("batch", batch)) if v is not None}
@@ -107,7 +108,7 @@ def imbalance(
         source, root / out, settings, ratios or declared.RATIOS, seeds, zero_shot or weights
     )
     bench = declared.Bench(experiment)
-    run_and_report(bench, Engine(engine, workers), declared.report_of, as_json)
+    run_and_report(bench, Engine(engine, workers), report_of, as_json)
 
 
 EVEN = "tempered:0"

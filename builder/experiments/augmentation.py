@@ -28,7 +28,6 @@ from builder.models.settings import SEGMENTER, SegmenterSettings
 from builder.release.rows import metadata
 from builder.retrieval import gallery, intervals, metrics
 from builder.retrieval.ranks import Floats, Ints
-from builder.retrieval.result import Checks
 
 VERSION = 1
 SEEDS = 3
@@ -36,7 +35,6 @@ RATIO = 1.0
 """Synthetic rows per real row, where there are that many."""
 FLOOR = "constant"
 """Every pixel called the commonest class: what real rows must beat before arms are compared."""
-EMPTY = "no test tile has pixels of these classes"
 PRESETS = {
     "small": SegmenterSettings(steps=20, batch=4, crop=32, widths=(8, 16, 16, 32), decoder=16),
     **SEGMENTER,
@@ -74,16 +72,13 @@ class Experiment:
 def load(release: Path) -> TrainRows:
     """The train rows. Raises ArasError when either source lacks them."""
     rows = shared.train_rows(shared.train_table(release))
-    for kind, members in (("real", rows.real), ("synthetic", rows.synthetic)):
-        if not len(members):
-            raise ArasError(
-                f"{release}: has no {kind} train rows; the experiment compares real with "
-                "synthetic rows and needs both"
-            )
+    shared.require_both(release, rows)
     return rows
 
 
-def design(rows: TrainRows, balance: str = EVEN, ratio: float = RATIO, seed: int = 0) -> list[Arm]:
+def design(
+    rows: TrainRows, balance: str = EVEN, ratio: float = RATIO, seed: int = 0
+) -> dict[str, Arm]:
     """The arms; those that are compared have as many synthetic rows, of one generator.
 
     The natural and the balanced arm draw theirs from all synthetic rows by their composition:
@@ -97,13 +92,13 @@ def design(rows: TrainRows, balance: str = EVEN, ratio: float = RATIO, seed: int
     mixed = np.concatenate([real, even])
     repeated = shared.alike(rows, real, mixed, len(mixed), seed)
     what = f"real + {count:,} synthetic towards"
-    return [
-        Arm("real", "real rows", real),
-        Arm("oversampled", "real rows repeated towards the class shares of arm balanced", repeated),
-        Arm("synthetic", "the synthetic rows of arm natural alone", natural),
-        Arm("natural", f"{what} the class shares of real rows", np.concatenate([real, natural])),
-        Arm("balanced", f"{what} balance {balance}", mixed),
-    ]
+    return {
+        "real": Arm("real rows", real),
+        "oversampled": Arm("real rows repeated towards the class shares of arm balanced", repeated),
+        "synthetic": Arm("the synthetic rows of arm natural alone", natural),
+        "natural": Arm(f"{what} the class shares of real rows", np.concatenate([real, natural])),
+        "balanced": Arm(f"{what} balance {balance}", mixed),
+    }
 
 
 @dataclass(frozen=True)
@@ -134,7 +129,9 @@ class Counts:
 class Bench:
     """The rows, the arms and, once they are needed, the decoded tiles."""
 
-    name, floor, empty = "augmentation", FLOOR, EMPTY
+    name, floor = "augmentation", FLOOR
+    floor_model = "one that calls every pixel the commonest class"
+    empty = "no test tile has pixels of these classes"
     judgement = staticmethod(Counts.from_json)
 
     def __init__(self, experiment: Experiment) -> None:
@@ -143,16 +140,14 @@ class Bench:
         self.arms = design(self.rows, experiment.balance, experiment.ratio)
         self.untrained: list[str] = []
         self.test = gallery.load(experiment.release, min_km=experiment.min_km, near=experiment.near)
-
-    def arm(self, name: str) -> Arm:
-        return next(arm for arm in self.arms if arm.name == name)
+        self.tiles, self.checks = len(self.test), self.test.facts.checks
 
     def key(self, trial: Trial) -> str:
         return digest_of(
             {
                 "version": VERSION,
                 "release": self.test.facts.content_sha256,
-                "arm": [self.rows.ids[i] for i in self.arm(trial[0]).pool],
+                "arm": [self.rows.ids[i] for i in self.arms[trial[0]].pool],
                 "test": self.test.ids,
                 "settings": asdict(self.settings(trial)),
             }
@@ -160,7 +155,7 @@ class Bench:
 
     def judge(self, trial: Trial, folder: Path) -> Outcome[Counts]:
         settings = self.settings(trial)
-        tiles = replace(self.train_tiles, pool=self.arm(trial[0]).pool)
+        tiles = replace(self.train_tiles, pool=self.arms[trial[0]].pool)
         model, history, _ = segmenter.train_tiles(folder, self.key(trial), tiles, settings)
         model.eval()
         counts = self._counts(lambda images: segmenter.look(model, images)[0])
@@ -260,29 +255,30 @@ def analyse(
     spatial block of each, None for tiles as their own clusters. ``train_shares`` (7,) are those of
     real train pixels: the tail are the rarest classes that together hold at most a fifth.
     """
-    first = next(iter(counts.values()))[0].pixels
-    cluster, clusters = intervals.codes(np.arange(len(first)) if blocks is None else blocks)
     tail = metrics.rarest(train_shares)
-    parts = {
-        arm: np.stack(
-            [intervals.cluster_sums(run.pixels, cluster, clusters)[:, :-1] for run in runs]
-        )
-        for arm, runs in counts.items()
-    }
     statistic = Statistic(lambda totals: scores(totals, tail), FIGURES, ("macro F1", "tail F1"))
-    truth, unit = first[:, _K : 2 * _K], "tile" if blocks is None else "block"
+    analysis = statistics.analyse(
+        {arm: [run.pixels for run in runs] for arm, runs in counts.items()},
+        blocks,
+        "tile",
+        statistic,
+        QUESTIONS,
+        FLOOR,
+        resamples=resamples,
+        seed=seed,
+    )
+    truth = next(iter(counts.values()))[0].pixels[:, _K : 2 * _K]
+    cluster, clusters = intervals.codes(np.arange(len(truth)) if blocks is None else blocks)
+    by_cluster = intervals.cluster_sums(truth, cluster, clusters)
     facts = {
-        "tiles": len(first),
+        "tiles": len(truth),
         "tail": [CLASSES[k] for k in tail],
         "test_shares": _by_class(truth.sum(0) / truth.sum()),
         "test_clusters": {
-            name: int((parts["real"][0][:, _K + k] > 0).sum()) for k, name in enumerate(CLASSES)
+            name: int((by_cluster[:, k] > 0).sum()) for k, name in enumerate(CLASSES)
         },
         "train_shares": _by_class(train_shares),
     }
-    analysis = statistics.analyse(
-        parts, statistic, QUESTIONS, FLOOR, unit, resamples=resamples, seed=seed
-    )
     return Findings(analysis, facts)
 
 
@@ -290,16 +286,9 @@ def _by_class(shares: Floats) -> dict[str, float]:
     return {name: round(float(share), 5) for name, share in zip(CLASSES, shares, strict=True)}
 
 
-def conclusions(analysis: Analysis) -> list[str]:
+def conclusions(analysis: Analysis, bench: Bench) -> list[str]:
     """The answer first, then the classes that no arm gets right."""
-    lines = report.conclude(
-        analysis,
-        "balanced",
-        FLOOR,
-        EMPTY,
-        "the model trained on real rows cannot be distinguished from one that calls every pixel "
-        "the commonest class",
-    )
+    lines = report.conclude(analysis, bench, "balanced")
     trained = [scores.figures for arm, scores in analysis.arms.items() if arm != FLOOR]
     if lost := [k for k in CLASSES if all(arm[f"F1 {k}"].value == 0 for arm in trained)]:
         lines.append(
@@ -331,10 +320,10 @@ class Provenance:
         return Provenance(sorted(generators), *means)
 
 
-def limits(findings: Findings, checks: Checks, origin: Provenance) -> list[str]:
+def limits(findings: Findings, bench: Bench, origin: Provenance) -> list[str]:
     """What this run cannot show, whatever its figures are."""
     lines = [
-        *report.common_limits(findings.analysis, findings.facts["tiles"], checks),
+        *report.common_limits(findings.analysis, bench),
         "One segmenter architecture trained from scratch: pretrained or larger models may react "
         "otherwise, and absolute figures are no benchmark of segmentation.",
         f"Synthetic rows of {', '.join(origin.generators) or 'an unnamed generator'} only: a "
@@ -350,9 +339,7 @@ def limits(findings: Findings, checks: Checks, origin: Provenance) -> list[str]:
             f"real rows and {100 * synthetic:.1f} % of synthetic ones: far less on synthetic ones "
             "means that they do not show what their masks say."
         )
-    if empty := [
-        name for name, clusters in findings.facts["test_clusters"].items() if not clusters
-    ]:
+    if empty := [name for name, n in findings.facts["test_clusters"].items() if not n]:
         lines.append(f"No test tile has {', '.join(empty)}: left out of every mean.")
     return lines
 
@@ -382,15 +369,13 @@ def report_of(bench: Bench, records: Sequence[Record[Counts]]) -> Report:
         runs,
         {"analysis": findings},
         title=f"Synthetic tiles as augmentation: {facts.name} {facts.version}",
-        opening=(
-            f"Do synthetic tiles help a segmenter on real ones? {len(runs)} arms × "
-            f"{experiment.seeds} seeds, {settings.steps} steps of {settings.batch} crops of "
-            f"{settings.crop} pixels each; {len(rows.real):,} real and {len(rows.synthetic):,} "
-            f"synthetic train rows; {about['tiles']:,} real test tiles"
-            f"{report.checked(facts.checks)}."
+        question="Do synthetic tiles help a segmenter on real ones?",
+        training=(
+            f"{settings.steps} steps of {settings.batch} crops of {settings.crop} pixels each"
         ),
-        conclusions=conclusions(analysis),
-        limits=limits(findings, facts.checks, origin),
+        testing="",
+        conclusions=conclusions(analysis, bench),
+        limits=limits(findings, bench, origin),
         release=facts.as_json(),
         settings=asdict(settings),
         facts={"balance": experiment.balance, "synthetic": asdict(origin)},

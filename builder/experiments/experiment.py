@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -20,7 +20,7 @@ from builder.land.columns import KINDS, SPLITS
 from builder.land.pictures import per_class
 from builder.release.rows import metadata
 from builder.retrieval.ranks import Floats, Ints
-from builder.retrieval.result import libraries
+from builder.retrieval.result import Checks, libraries
 from builder.synthesis import balance, maxent
 from builder.synthesis.target import Target
 
@@ -55,7 +55,6 @@ class TrainRows:
 class Arm:
     """Train rows that batches are drawn from; a row listed twice is drawn twice as often."""
 
-    name: str
     what: str
     pool: Ints
     texts: list[str] = field(default_factory=list)
@@ -90,7 +89,7 @@ class Holding:
 
 
 class Judgement(Protocol):
-    """What the test tiles say of one trained model."""
+    """What the test tiles say of a trained model."""
 
     def as_json(self) -> dict[str, Any]: ...
 
@@ -136,10 +135,19 @@ class Record(Generic[J]):
 
     def as_json(self) -> dict[str, Any]:
         run = self.outcome
-        training = {"settings": run.settings, "loss": run.loss and vars(run.loss)}
-        before = {name: getattr(self, name) for name in ("kind", "key", "arm", "seed")}
-        after = {name: getattr(self, name) for name in ("libraries", "seconds", "cpu_seconds")}
-        values = {**before, **training, "model": run.model, **run.judgement.as_json(), **after}
+        values = {
+            "kind": self.kind,
+            "key": self.key,
+            "arm": self.arm,
+            "seed": self.seed,
+            "settings": run.settings,
+            "loss": run.loss and vars(run.loss),
+            "model": run.model,
+            **run.judgement.as_json(),
+            "libraries": self.libraries,
+            "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
+        }
         return {name: value for name, value in values.items() if value is not None}
 
     @staticmethod
@@ -147,12 +155,21 @@ class Record(Generic[J]):
         values: Mapping[str, Any], judgement: Callable[[Mapping[str, Any]], J]
     ) -> "Record[J]":
         loss = values.get("loss")
-        outcome = Outcome(
-            judgement(values), values.get("settings"), loss and Loss(**loss), values.get("model")
+        return Record(
+            values["kind"],
+            values["key"],
+            values["arm"],
+            values["seed"],
+            Outcome(
+                judgement(values),
+                values.get("settings"),
+                loss and Loss(**loss),
+                values.get("model"),
+            ),
+            values["libraries"],
+            values["seconds"],
+            values.get("cpu_seconds"),
         )
-        kept: dict[str, Any] = {field.name: values.get(field.name) for field in fields(Record)}
-        kept["outcome"] = outcome
-        return Record(**kept)
 
 
 class Experiment(Protocol):
@@ -168,15 +185,19 @@ class Experiment(Protocol):
 
 
 class Bench(Protocol[J]):
-    """An experiment with its rows loaded: what its arms are, and how one is trained and judged."""
+    """An experiment with its rows loaded: what its arms are, and how a model is judged."""
 
     name: str
-    arms: list[Arm]
+    arms: dict[str, Arm]
     """The arms that are trained, in the order of the report."""
     untrained: list[str]
     """Names of arms that are judged once, without a training."""
     floor: str
     """The arm that real rows must beat before arms are compared."""
+    floor_model: str
+    """What the model of that arm is, and what follows where real rows do not beat it."""
+    tiles: int
+    """Test tiles."""
     empty: str
     """Why the test tiles may say nothing about a figure."""
 
@@ -185,6 +206,10 @@ class Bench(Protocol[J]):
 
     @property
     def rows(self) -> TrainRows: ...
+
+    @property
+    def checks(self) -> Checks | None:
+        """What was checked of the test tiles of a release."""
 
     def key(self, trial: Trial) -> str:
         """Digest of all that the record of a trial depends on."""
@@ -199,7 +224,7 @@ class Bench(Protocol[J]):
 def trials(bench: Bench[Any]) -> list[Trial]:
     """Every arm with one seed, then every arm with the next: halves are comparable too."""
     untrained = [(name, 0) for name in bench.untrained]
-    return untrained + [(arm.name, s) for s in range(bench.experiment.seeds) for arm in bench.arms]
+    return untrained + [(arm, s) for s in range(bench.experiment.seeds) for arm in bench.arms]
 
 
 def record_path(bench: Bench[Any], trial: Trial) -> Path:
@@ -301,6 +326,16 @@ def train_rows(table: pa.Table) -> TrainRows:
         np.array([bool(copy) for copy in table.column("copy").to_pylist()]),
         pixels / np.maximum(pixels.sum(1, keepdims=True), 1),
     )
+
+
+def require_both(release: Path, rows: TrainRows, least: int = 1, which: str = "") -> None:
+    """Raise ArasError when real or synthetic rows are fewer than ``least``."""
+    for kind, members in (("real", rows.real), ("synthetic", rows.synthetic)):
+        if len(members) < least:
+            raise ArasError(
+                f"{release}: {len(members)} {kind} train rows{which}; the experiment compares real "
+                "with synthetic rows and needs both"
+            )
 
 
 def balanced(

@@ -17,7 +17,7 @@ from builder.experiments.experiment import Bench, Holding, Record
 from builder.experiments.statistics import FEW, WHOLE, Analysis, Contrast, Estimate
 from builder.retrieval import report as retrieval_report
 from builder.retrieval.ranks import Array
-from builder.retrieval.result import Checks, libraries
+from builder.retrieval.result import libraries
 
 NO_CONCLUSION = "NO CONCLUSION"
 LEAST = 0.001
@@ -100,7 +100,10 @@ class Report:
     findings: Mapping[str, Findings]
     """Key in report.json → findings; conclusions rest on the first."""
     title: str
-    opening: str
+    question: str
+    training: str
+    """How every arm is trained, and ``testing``: on what it is judged, behind the test tiles."""
+    testing: str
     conclusions: Sequence[str]
     limits: Sequence[str]
     release: Mapping[str, Any]
@@ -121,6 +124,16 @@ class Report:
         return next(iter(self.findings.values())).analysis
 
     @property
+    def opening(self) -> str:
+        bench, checks = self.bench, self.bench.checks
+        checked = f" ({retrieval_report.checks(checks)})" if checks else ""
+        return (
+            f"{self.question} {len(self.records)} arms × {self.analysis.seeds} seeds, "
+            f"{self.training}; {len(bench.rows.real):,} real and {len(bench.rows.synthetic):,} "
+            f"synthetic train rows; {bench.tiles:,} real test tiles{checked}{self.testing}."
+        )
+
+    @property
     def sentences(self) -> list[str]:
         """One sentence per contrast and tested figure."""
         empty = self.bench.empty
@@ -132,7 +145,7 @@ class Report:
 
     @property
     def holdings(self) -> dict[str, Holding]:
-        return {arm.name: Holding.of(self.bench.rows, arm) for arm in self.bench.arms}
+        return {name: Holding.of(self.bench.rows, arm) for name, arm in self.bench.arms.items()}
 
     @property
     def losses(self) -> dict[str, list[list[float]]]:
@@ -141,16 +154,11 @@ class Report:
         known = {arm: [loss for loss in losses if loss] for arm, losses in runs.items()}
         return {arm: [[x.first, x.last] for x in losses] for arm, losses in known.items() if losses}
 
-    @property
-    def seconds(self) -> float:
-        return round(sum(run.seconds for runs in self.records.values() for run in runs), 1)
-
-    @property
-    def cpu_seconds(self) -> float | None:
-        """Processor time of all runs; None where a record of an earlier version has none."""
-        spent = [run.cpu_seconds for runs in self.records.values() for run in runs]
-        known = [seconds for seconds in spent if seconds is not None]
-        return round(sum(known), 1) if len(known) == len(spent) else None
+    def spent(self, clock: str) -> float | None:
+        """``seconds`` or ``cpu_seconds`` of all runs; None where an earlier version's record lacks
+        them."""
+        times = [getattr(run, clock) for runs in self.records.values() for run in runs]
+        return None if None in times else round(sum(times), 1)
 
     def as_json(self) -> dict[str, Any]:
         rows = self.bench.rows
@@ -167,8 +175,8 @@ class Report:
             "contrasts_in_words": self.sentences,
             "limits": self.limits,
             "libraries": libraries(),
-            "seconds": self.seconds,
-            "cpu_seconds": self.cpu_seconds,
+            "seconds": self.spent("seconds"),
+            "cpu_seconds": self.spent("cpu_seconds"),
         }
 
     def write(self) -> None:
@@ -222,28 +230,29 @@ class Report:
             document.table(table.header, table.rows)
         document.heading("Arms")
         document.table(*arm_table(self.holdings, self.losses))
-        spent = self.cpu_seconds
-        cost = "an unrecorded amount" if spent is None else f"{spent:,.0f} s"
+        wall, cpu = self.spent("seconds"), self.spent("cpu_seconds")
+        cost = "an unrecorded amount" if cpu is None else f"{cpu:,.0f} s"
         for note in (
             *self.notes,
-            f"All runs together took {self.seconds:,.0f} s of wall time and {cost} of processor "
+            f"All runs together took {wall:,.0f} s of wall time and {cost} of processor "
             "time; runs may have shared the machine with each other and with other programs.",
         ):
             document.text(note)
         return document
 
 
-def conclude(analysis: Analysis, ours: str, floor: str, empty: str, why_not: str) -> list[str]:
+def conclude(analysis: Analysis, bench: Bench[Any], ours: str) -> list[str]:
     """Whether arm ``ours`` helps, by every tested figure; nothing where real rows do not beat the
     floor by the first of them.
 
     To help means: above real rows alone, and above repeating them to the same class shares.
     """
-    floor_contrast = analysis.contrast("real", floor)
-    if floor_contrast is None or floor_contrast.sign(next(iter(floor_contrast.tests))) <= 0:
+    floor = analysis.contrast("real", bench.floor)
+    if floor is None or floor.sign(next(iter(floor.tests))) <= 0:
         return [
-            f"{NO_CONCLUSION} about synthetic data can be drawn from this run: {why_not}. Train "
-            "longer, on more rows or with a larger model."
+            f"{NO_CONCLUSION} about synthetic data can be drawn from this run: the model trained "
+            f"on real rows cannot be distinguished from {bench.floor_model}. Train longer, on more "
+            "rows or with a larger model."
         ]
     real, repeated = (analysis.contrast(ours, theirs) for theirs in ("real", "oversampled"))
     if real is None or repeated is None:
@@ -251,7 +260,7 @@ def conclude(analysis: Analysis, ours: str, floor: str, empty: str, why_not: str
     lines = []
     for name in real.tests:
         if real.tests[name] is None:
-            answer = f"not known: {empty}"
+            answer = f"not known: {bench.empty}"
         elif real.sign(name) > 0 and repeated.sign(name) > 0:
             answer = "yes: above real rows, and above real rows repeated to the same class shares"
         elif real.sign(name) > 0:
@@ -270,11 +279,11 @@ def conclude(analysis: Analysis, ours: str, floor: str, empty: str, why_not: str
     return lines
 
 
-def common_limits(analysis: Analysis, tiles: int, checks: Checks | None) -> list[str]:
+def common_limits(analysis: Analysis, bench: Bench[Any]) -> list[str]:
     """What no experiment over seeds and clusters of test tiles can show."""
-    clusters = analysis.clusters
+    clusters, checks = analysis.clusters, bench.checks
     lines = [
-        f"{tiles:,} test tiles in {clusters.number:,} {clusters.unit}s and {analysis.seeds} "
+        f"{bench.tiles:,} test tiles in {clusters.number:,} {clusters.unit}s and {analysis.seeds} "
         "seeds: smaller differences than the detectable ones stay unseen.",
         "Equal steps and batch size in all arms: arms with more distinct rows see each of them "
         "less often.",
@@ -289,11 +298,6 @@ def common_limits(analysis: Analysis, tiles: int, checks: Checks | None) -> list
     elif checks and checks.near.rows and checks.near.rule == "keep":
         lines.append(f"{checks.near.rows} test tiles lie near train tiles and were kept.")
     return lines
-
-
-def checked(checks: Checks | None) -> str:
-    """What was checked of the test tiles, in brackets; empty for tiles of no release."""
-    return f" ({retrieval_report.checks(checks)})" if checks else ""
 
 
 def verdict(contrast: Contrast, name: str, empty: str) -> str:

@@ -1,8 +1,8 @@
 """Figures of trainings repeated over seeds: intervals, contrasts, and what a test could detect.
 
-Every training gives sums over each cluster of test tiles, (C, K); a statistic maps totals (B, K)
-to figures (B, F) in per cent, NaN for a figure that the tiles say nothing about. How differences
-are tested is decided in this file alone.
+Every training gives counts on each test tile, (N, K); a statistic maps their totals (B, K) to
+figures (B, F) in per cent, NaN for a figure that the tiles say nothing about. How differences are
+tested is decided in this file alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,10 +10,12 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from scipy.stats import t as student
 
 from builder.retrieval import intervals
-from builder.retrieval.ranks import Floats
+from builder.retrieval.ranks import Array, Floats
+from builder.retrieval.result import Clusters
 
 SIGNIFICANT = 0.05
 WHOLE = 100.0
@@ -42,14 +44,6 @@ class Question:
     ours: str
     theirs: str
     text: str
-
-
-@dataclass(frozen=True)
-class Clusters:
-    """What the bootstrap draws: blocks, or single tiles where blocks are unknown."""
-
-    unit: str
-    number: int
 
 
 class Interval(NamedTuple):
@@ -87,8 +81,8 @@ class Estimate:
     def from_json(values: Mapping[str, Any]) -> "Estimate":
         """Differences in reports of earlier versions may lack those of the seeds."""
         value = values["value" if "value" in values else "difference"]
-        ends = values["interval"]
-        return Estimate(value, Interval(*ends) if ends else None, values.get("seeds", []))
+        interval = values["interval"] and Interval(*values["interval"])
+        return Estimate(value, interval, values.get("seeds", []))
 
 
 @dataclass(frozen=True)
@@ -99,13 +93,15 @@ class Scores:
     classes: dict[str, Estimate]
 
     def as_json(self, name: str = "value") -> dict[str, Any]:
-        classes = {key: estimate.as_json(name) for key, estimate in self.classes.items()}
-        figures = {key: estimate.as_json(name) for key, estimate in self.figures.items()}
+        figures, classes = (
+            {key: estimate.as_json(name) for key, estimate in estimates.items()}
+            for estimates in (self.figures, self.classes)
+        )
         return {**figures, "classes": classes} if classes else figures
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "Scores":
-        figures = {name: entry for name, entry in values.items() if name != "classes"}
+        figures = {key: estimate for key, estimate in values.items() if key != "classes"}
         parts = (figures, values.get("classes", {}))
         return Scores(*({k: Estimate.from_json(v) for k, v in part.items()} for part in parts))
 
@@ -155,16 +151,15 @@ class Contrast:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "Contrast":
-        ours, theirs, question = (values[name] for name in ("ours", "theirs", "question"))
-        figures = {name: entry for name, entry in values.items() if isinstance(entry, dict)}
+        figures = {name: figure for name, figure in values.items() if isinstance(figure, dict)}
+        names = [field.name for field in fields(StudentTest)]
         tests = {
-            name: None
-            if entry["p"] is None
-            else StudentTest(**{field.name: entry[field.name] for field in fields(StudentTest)})
-            for name, entry in figures.items()
-            if "p" in entry
+            name: None if figure["p"] is None else StudentTest(*(figure[key] for key in names))
+            for name, figure in figures.items()
+            if "p" in figure
         }
-        return Contrast(ours, theirs, question, Scores.from_json(figures), tests)
+        arms = (values["ours"], values["theirs"], values["question"])
+        return Contrast(*arms, Scores.from_json(figures), tests)
 
 
 @dataclass(frozen=True)
@@ -186,12 +181,12 @@ class Analysis:
 
     def as_json(self) -> dict[str, Any]:
         mixtures = []
-        for contrast in self.mixtures:
-            kind, _, ratio = contrast.ours.rpartition("-")
-            named = {"arm": contrast.ours, "kind": kind, "ratio": float(ratio)}
-            mixtures.append(named | contrast.differences.as_json("difference"))
+        for mixture in self.mixtures:
+            kind, _, ratio = mixture.ours.rpartition("-")
+            arm = {"arm": mixture.ours, "kind": kind, "ratio": float(ratio)}
+            mixtures.append(arm | mixture.differences.as_json("difference"))
         return {
-            "clusters": vars(self.clusters),
+            "clusters": self.clusters.as_json(),
             "seeds": self.seeds,
             "arms": {arm: scores.as_json() for arm, scores in self.arms.items()},
             "contrasts": [contrast.as_json() for contrast in self.contrasts],
@@ -209,44 +204,57 @@ class Analysis:
             [Contrast.from_json(contrast) for contrast in values["contrasts"]],
             values["resamples"],
             [
-                Contrast.from_json({"ours": row.pop("arm"), "theirs": "real", "question": ""} | row)
-                for row in map(dict, values.get("ratios", []))
+                Contrast.from_json({**row, "ours": row["arm"], "theirs": "real", "question": ""})
+                for row in values.get("ratios", [])
             ],
         )
 
 
 def analyse(
-    parts: Mapping[str, Floats],
+    runs: Mapping[str, Sequence[Array]],
+    blocks: npt.ArrayLike | None,
+    tile: str,
     statistic: Statistic,
     questions: Sequence[Question],
     floor: str,
-    unit: str,
     mixtures: Sequence[str] = (),
     resamples: int = intervals.RESAMPLES,
     seed: int = 0,
 ) -> Analysis:
     """Figures with intervals by arm, and contrasts paired by seed and cluster.
 
-    ``parts``: arm → sums (S, C, K) over the same S seeds and C clusters. Questions about missing
-    arms are skipped. Holm's (1979) correction runs over the contrasts, once for each tested
-    figure; those with the arm ``floor`` gate the others and so take no part in it.
+    ``runs``: arm → what each of its trainings, with the same seeds in all arms, counts on N test
+    tiles, (N, K); an arm with a single run stands for all seeds. ``blocks`` (N,) are the clusters;
+    where they are None every tile is its own, called ``tile``. Questions about missing arms are
+    skipped. Holm's (1979) correction runs over the contrasts, once for each tested figure; those
+    with the arm ``floor`` gate the others and so take no part in it.
     """
-    draws = (resamples, seed)
+    tiles = len(next(iter(runs.values()))[0])
+    cluster, clusters = intervals.codes(np.arange(tiles) if blocks is None else blocks)
+    seeds = max(len(counts) for counts in runs.values())
+    parts = {}
+    for arm, counts in runs.items():
+        sums = [intervals.cluster_sums(run, cluster, clusters)[:, :-1] for run in counts]
+        parts[arm] = np.stack(sums * seeds if len(sums) == 1 else sums)
+
+    def contrast(question: Question, tested: Sequence[str]) -> Contrast:
+        return compare(parts, question, statistic, tested, resamples, seed)
+
     contrasts = [
-        compare(parts, question, statistic, statistic.tested, *draws)
+        contrast(question, statistic.tested)
         for question in questions
         if question.ours in parts and question.theirs in parts
     ]
-    arms = {arm: _scores(sums, statistic.compute, statistic, *draws) for arm, sums in parts.items()}
-    against_real = [Question(arm, "real", "") for arm in mixtures if arm in parts]
-    seeds, clusters, _ = next(iter(parts.values())).shape
     return Analysis(
-        Clusters(unit, clusters),
+        Clusters(unit=tile if blocks is None else "block", number=clusters),
         seeds,
-        arms,
+        {
+            arm: _scores(sums, statistic.compute, statistic, resamples, seed)
+            for arm, sums in parts.items()
+        },
         _corrected(contrasts, statistic.tested, floor),
         resamples,
-        [compare(parts, question, statistic, (), *draws) for question in against_real],
+        [contrast(Question(arm, "real", ""), ()) for arm in mixtures if arm in parts],
     )
 
 

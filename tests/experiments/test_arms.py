@@ -20,7 +20,7 @@ def rows(release):
 
 
 def names(planned):
-    return [arm.name for arm in planned.arms]
+    return list(planned.arms)
 
 
 def test_rows_are_the_train_rows_with_a_caption(rows):
@@ -39,22 +39,22 @@ def test_every_arm_is_there_at_every_ratio_that_the_rows_allow(rows):
     assert planned.missing[0].startswith("ratios 1, 3: 12 synthetic rows beside 24 real ones")
     assert len(planned.missing) == 1
     passed = set(rows.synthetic[rows.passes[rows.synthetic]])
-    pool = planned.arm("filtered").pool
+    pool = planned.arms["filtered"].pool
     assert set(pool[rows.is_synthetic[pool]]) <= passed < set(rows.synthetic)
 
 
 def test_arms_to_be_compared_have_as_many_rows(rows):
     planned = design(rows)
-    sizes = {arm.name: len(arm.pool) for arm in planned.arms}
+    sizes = {name: len(arm.pool) for name, arm in planned.arms.items()}
     assert sizes["natural-0.5"] == sizes["balanced-0.5"] == sizes["oversampled"] == 36
     assert sizes["real"] == sizes["shuffled"] == sizes["stripped"] == 24
-    for arm in planned.arms:
+    for name, arm in planned.arms.items():
         flags = rows.is_synthetic[arm.pool]
-        if arm.name == "synthetic":
+        if name == "synthetic":
             assert flags.all()
-        elif arm.name.startswith(("natural", "balanced")):
-            assert flags.sum() == sizes[arm.name] - 24
-        elif arm.name != "filtered":
+        elif name.startswith(("natural", "balanced")):
+            assert flags.sum() == sizes[name] - 24
+        elif name != "filtered":
             assert not flags.any()
 
 
@@ -66,15 +66,15 @@ def test_balanced_rows_are_more_even_than_random_ones(rows):
 
 def test_oversampled_real_rows_come_near_the_balanced_arms_shares(rows):
     planned = design(rows)
-    wanted = rows.shares[planned.arm("balanced-0.5").pool].mean(0)
-    have = rows.shares[planned.arm("oversampled").pool].mean(0)
+    wanted = rows.shares[planned.arms["balanced-0.5"].pool].mean(0)
+    have = rows.shares[planned.arms["oversampled"].pool].mean(0)
     before = rows.shares[rows.real].mean(0)
     assert np.abs(have - wanted).sum() < 0.5 * np.abs(before - wanted).sum()
 
 
 def test_shuffled_and_stripped_change_the_captions_and_nothing_else(rows):
     planned = design(rows)
-    mixed, plain = planned.arm("shuffled"), planned.arm("stripped")
+    mixed, plain = planned.arms["shuffled"], planned.arms["stripped"]
     np.testing.assert_array_equal(mixed.pool, rows.real)
     assert sorted(mixed.texts) == sorted(rows.texts)
     moved = [i for i in rows.real if mixed.texts[i] != rows.texts[i]]
@@ -128,12 +128,13 @@ def test_the_design_depends_on_ids_not_on_order(rows):
         [rows.texts[i] for i in order],
         rows.passes[order],
     )
-    for a, b in zip(design(rows).arms, design(other).arms, strict=True):
+    arms = design(rows).arms, design(other).arms
+    for a, b in zip(*(pools.values() for pools in arms), strict=True):
         assert sorted(rows.ids[i] for i in a.pool) == sorted(other.ids[i] for i in b.pool)
 
 
 def test_a_report_says_what_an_arm_holds(rows):
-    holding = Holding.of(rows, design(rows).arm("natural-0.25"))
+    holding = Holding.of(rows, design(rows).arms["natural-0.25"])
     assert (holding.rows, holding.synthetic) == (30, 6)
     assert sum(holding.class_shares.values()) == pytest.approx(1, abs=1e-3)
 

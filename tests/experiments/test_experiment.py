@@ -7,7 +7,7 @@ import pytest
 
 from builder.core.engine import Engine
 from builder.core.errors import ArasError, WorkFailed
-from builder.experiments import augmentation, imbalance
+from builder.experiments import augmentation, imbalance, imbalance_report
 from builder.experiments.experiment import (
     Record,
     read_record,
@@ -22,6 +22,7 @@ from tests.makers.bench_release import bench_release
 from tests.makers.experiments import experiment_on
 
 DECLARED = {"augmentation": augmentation, "imbalance": imbalance}
+REPORTS = {"augmentation": augmentation.report_of, "imbalance": imbalance_report.report_of}
 TRAINERS = {
     "augmentation": (segmenter, "train_tiles"),
     "imbalance": (retriever, "train_pairs"),
@@ -46,7 +47,7 @@ def done(release, name, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def report(done, name):
-    return DECLARED[name].report_of(*done)
+    return REPORTS[name](*done)
 
 
 def test_every_arm_is_run_with_every_seed_for_equal_steps(done):
@@ -117,7 +118,7 @@ def test_one_seed_is_not_enough(release, name, tmp_path):
 def test_arms_that_lack_a_seed_are_not_reported(done, name):
     bench, records = done
     with pytest.raises(WorkFailed, match="different numbers of seeds"):
-        DECLARED[name].report_of(bench, records[:-1])
+        REPORTS[name](bench, records[:-1])
 
 
 def test_the_report_says_what_can_and_cannot_be_concluded(done, report):

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builder.experiments.imbalance import Design, Groups, analyse
+from builder.experiments.imbalance import Design
+from builder.experiments.imbalance_report import Groups, analyse
 from builder.experiments.report import detectable_cell, p_cell, verdict
 from builder.experiments.statistics import (
     Analysis,
@@ -56,7 +57,7 @@ def test_the_committed_ranks_give_the_committed_report_to_the_digit():
         }
     dominant = np.repeat(np.arange(len(names)), list(report["analysis"]["test_tiles"].values()))
     findings = analyse(
-        pairs, dominant, None, Groups.of(train, names, 1), Design([], 1.0, [1.0], []), "C"
+        pairs, dominant, None, Groups.of(train, names, 1), Design({}, 1.0, [1.0], []), "C"
     )
     computed, committed = json.loads(json.dumps(findings.as_json())), report["analysis"]
     for key in ("images", "clusters", "seeds", "depth", "head", "tail", "test_tiles", "chance"):

@@ -1,0 +1,348 @@
+"""What the imbalance experiment says, over head and tail classes and by mixing ratio."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from builder.core.figures import BLUE, GREEN, GREY, ORANGE, PINK
+from builder.experiments import report, statistics
+from builder.experiments.experiment import Record, by_arm
+from builder.experiments.imbalance import (
+    AGREES,
+    DEPTH,
+    FLOOR,
+    GROUNDED,
+    JUDGED,
+    Bench,
+    Design,
+    Ranking,
+)
+from builder.experiments.report import Findings, Panel, Plot, Report, Table
+from builder.experiments.statistics import FEW, Analysis, Statistic
+from builder.land.classes import CLASSES
+from builder.models import clip
+from builder.retrieval import intervals, metrics
+from builder.retrieval.ranks import Floats, Ints, Pair
+from builder.retrieval.result import WAYS
+from builder.scores.leakage import source_leak, without_digits
+
+MARGIN = 1.0
+"""Loss of mR, in percentage points, below which an arm counts as not worse."""
+RECALLS = tuple(f"{way} R@{k}" for way in WAYS for k in metrics.KS)
+COMPARED = ("mR", "head", "tail")
+"""Mean of the six recalls; head and tail are the mean of R@depth over their classes, both ways."""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Class names, which of them are head and tail, and the K of their R@K."""
+
+    names: tuple[str, ...]
+    head: list[str]
+    tail: list[str]
+    depth: int = DEPTH
+
+    @staticmethod
+    def of(train_dominant: Ints, names: Sequence[str] = CLASSES, depth: int = DEPTH) -> "Groups":
+        """By number of real train tiles: the tail are the rarest that together hold at most a
+        fifth."""
+        tail = metrics.tail(train_dominant, len(names))
+        head = [k for k in np.unique(train_dominant) if k not in tail]
+        return Groups(tuple(names), [names[k] for k in head], [names[k] for k in tail], depth)
+
+    @property
+    def statistic(self) -> Statistic:
+        names = (*RECALLS, *COMPARED)
+        return Statistic(lambda totals: figures(totals, self), names, ("mR", "tail"), self.names)
+
+
+def counts(pair: Pair, dominant: Ints, groups: Groups) -> Floats:
+    """(N, 6 + 2K + 1 + K) of N tiles with a caption each: hits at 1, 5, 10 of both ways, hits at
+    ``depth`` by dominant class, then the queries of a way and those by class."""
+    member = np.eye(len(groups.names))[dominant]
+    hits = [metrics.credit(ranks, k) for ranks in pair for k in metrics.KS]
+    by_class = [member * metrics.credit(ranks, groups.depth)[:, None] for ranks in pair]
+    return np.column_stack([*hits, *by_class, np.ones(len(dominant)), member])
+
+
+def figures(totals: Floats, groups: Groups) -> Floats:
+    """Totals (B, …) of `counts` → (B, 9 + K) in per cent: `RECALLS`, `COMPARED`, then R@depth of
+    each class, mean of both ways. NaN for classes and groups without a query."""
+    six, k = len(RECALLS), len(groups.names)
+    hits, t2i, i2t, queries, by_class = np.split(totals, np.cumsum([six, k, k, 1]), axis=1)
+    recalls = 100 * hits / np.maximum(queries, 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        each = (100 * t2i / by_class + 100 * i2t / by_class) / 2
+    head, tail = (
+        statistics.mean_of_known(each[:, [groups.names.index(name) for name in group]])
+        for group in (groups.head, groups.tail)
+    )
+    means = np.stack([recalls.mean(1), head, tail], axis=1)
+    return np.concatenate([recalls, means, each], axis=1)
+
+
+def analyse(
+    ranks: Mapping[str, Sequence[Pair]],
+    dominant: Ints,
+    blocks: npt.ArrayLike | None,
+    groups: Groups,
+    design: Design,
+    protocol: str = "S",
+    *,
+    resamples: int = intervals.RESAMPLES,
+    seed: int = 0,
+) -> Findings:
+    """Figures with intervals by arm, contrasts paired by seed and cluster, and arms by ratio.
+
+    ``ranks``: arm → one pair of ranks per seed, the same seeds in every arm (an arm with a single
+    pair stands for all seeds), of N test tiles with ``dominant`` (N,) classes in ``blocks``.
+    Differences by class and by ratio have intervals and no tests: they describe, and prove nothing.
+    """
+    analysis = statistics.analyse(
+        {arm: [counts(pair, dominant, groups) for pair in pairs] for arm, pairs in ranks.items()},
+        blocks,
+        "image",
+        groups.statistic,
+        design.questions,
+        FLOOR,
+        [f"{kind}-{ratio:g}" for kind in ("natural", "balanced") for ratio in design.ratios],
+        resamples,
+        seed,
+    )
+    facts = {
+        "images": len(dominant),
+        "ratio": design.ratio,
+        "depth": groups.depth,
+        "head": groups.head,
+        "tail": groups.tail,
+        "test_tiles": {n: int((dominant == k).sum()) for k, n in enumerate(groups.names)},
+        "protocol": protocol,
+        "chance": {"mR": chance(next(iter(ranks.values()))[0])},
+    }
+    return Findings(analysis, facts, f", protocol {protocol}")
+
+
+def chance(pair: Pair) -> float:
+    """Mean recall, per cent, of a random order with as many positives: a hit among the first k is
+    missed with the probability that k draws are all negatives."""
+    recalls = []
+    for ranks in pair:
+        gallery_size = len(ranks.above)
+        for k in metrics.KS:
+            drawn = np.arange(min(k, gallery_size))[:, None]
+            missed = np.maximum(ranks.negatives[None] - drawn, 0) / (gallery_size - drawn)
+            recalls.append(100 * float(1 - missed.prod(0).mean()))
+    return float(np.mean(recalls))
+
+
+def conclusions(analysis: Analysis, bench: Bench) -> list[str]:
+    """The answer first: whether any may be drawn, then gain or loss, ratios and classes."""
+    even = bench.design.even
+    lines = report.conclude(analysis, bench, even)
+    contrast = analysis.contrast(even, "real")
+    if lines[0].startswith(report.NO_CONCLUSION) or contrast is None:
+        return lines
+    if test := contrast.tests["mR"]:
+        # The bootstrap interval of few seeds and blocks is too narrow for this.
+        lines.append(
+            f"Non-inferiority: {even} is {'' if test.low > -MARGIN else 'NOT shown to be '}within "
+            f"{MARGIN:g} point of real in mR (it may be {test.low:+.2f}, by Student's t at 95 %)."
+        )
+    mixtures = [f"{mixture.ours} {report.points(mixture['mR'])}" for mixture in analysis.mixtures]
+    lines.append(f"mR against real by ratio (intervals, no test): {'; '.join(mixtures)}.")
+    for what, sign in (("gain", 1), ("loss", -1)):
+        classes = [
+            f"{name} {report.points(difference)}"
+            for name, difference in contrast.differences.classes.items()
+            if difference.interval and difference.interval.sign == sign
+        ]
+        lines.append(
+            f"Classes with a {what} of R@{bench.material.depth}, {even} against real (interval "
+            f"without 0, no test): {'; '.join(classes) or 'none'}."
+        )
+    return lines
+
+
+def limits(
+    analysis: Analysis, bench: Bench, tail: Mapping[str, int], leak: float | None
+) -> list[str]:
+    """What a run cannot show; ``tail``: class → test tiles that it dominates."""
+    rows, given = bench.rows, bench.experiment.settings.weights
+    lines = [
+        *report.common_limits(analysis, bench),
+        f"A dual encoder {'fine-tuned from given weights' if given else 'trained from scratch'}: "
+        "other models may react otherwise, and absolute figures are no benchmark of retrieval.",
+        f"{len(rows.synthetic):,} synthetic rows of one generator beside {len(rows.real):,} real "
+        "rows: other generators and larger ratios are not covered.",
+    ]
+    if leak is None:
+        lines.append("Too few captions to measure whether words give away the source.")
+    else:
+        lines.append(
+            f"Words tell synthetic from real captions of like class shares with AUC {leak:.2f} "
+            "(0.5 or less: not at all)" + ("; the stream leaks the source." if leak > 0.6 else ".")
+        )
+    if scarce := [f"{name} ({n})" for name, n in tail.items() if 0 < n < FEW]:
+        lines.append(
+            f"Few test tiles are dominated by {', '.join(scarce)}: the tail is the mean over "
+            "classes, so it hangs on these, and their intervals are too narrow."
+        )
+    if empty := [name for name, n in tail.items() if not n]:
+        lines.append(f"No test tile is dominated by {', '.join(empty)}: not measured.")
+    if not tail:
+        lines.append("No class is rare enough among train tiles to be a tail.")
+    lines += bench.material.facts.get("limits", ())
+    return lines + [f"Not run — {reason}." for reason in bench.design.missing]
+
+
+def plots(findings: Findings, groups: Groups) -> dict[str, Plot]:
+    """Figures by arm, and differences from real by mixing ratio and by dominant class."""
+    analysis, depth = findings.analysis, groups.depth
+    arms = {arm: scores.figures for arm, scores in analysis.arms.items()}
+    ratios = {mixture.ours: mixture.differences.figures for mixture in analysis.mixtures}
+    against_real = {
+        contrast.ours: contrast.differences.classes
+        for contrast in analysis.contrasts
+        if contrast.theirs == "real" and contrast.ours != "synthetic"
+    }
+    classes = {
+        f"{name} (tail)" if name in groups.tail else name: {
+            arm: by_class[name] for arm, by_class in against_real.items() if name in by_class
+        }
+        for name in (*groups.head, *groups.tail)
+        if findings.facts["test_tiles"][name]
+    }
+    by_arm = [
+        Panel("mean recall, %", arms, {"mR": BLUE}, findings.facts["chance"]["mR"]),
+        Panel(f"mean of R@{depth} over classes, %", arms, {"head": GREY, "tail": ORANGE}),
+    ]
+    by_ratio = [
+        Panel("points from real", ratios, {name: colour}, differences=True)
+        for name, colour in zip(COMPARED, (BLUE, GREY, ORANGE), strict=True)
+    ]
+    colours = dict(zip(against_real, (BLUE, GREEN, PINK), strict=False))
+    by_class = [Panel(f"R@{depth}, points from real", classes, colours, differences=True)]
+    return {
+        name: Plot(alt, panels, (width, space + row * len(panels[0].rows)))
+        for name, alt, panels, width, space, row in (
+            ("arms.png", "Mean recall by arm, head and tail", by_arm, 10, 1.6, 0.42),
+            ("ratios.png", "Difference from real by mixing ratio", by_ratio, 10, 1.6, 0.42),
+            ("classes.png", "Difference from real by class", by_class, 8, 1.4, 0.45),
+        )
+    }
+
+
+PROTOCOLS = {
+    "S": "S: own tile",
+    "D": "D: equal captions merged",
+    "C": "C: like composition",
+    "L": "L: no numbers",
+}
+
+
+def report_of(bench: Bench, records: Sequence[Record[Ranking]]) -> Report:
+    """The report on all runs; ranks.npz beside it holds arm/seed/protocol/direction/part, so that
+    all figures can be computed again without a training."""
+    rows, test, design, material = bench.rows, bench.test, bench.design, bench.material
+    facts, settings, captions = material.facts, bench.experiment.settings, len(set(test.captions))
+    groups = Groups.of(rows.dominant, rows.classes, material.depth)
+    runs = by_arm(bench, records)
+    rankings = {arm: [run.outcome.judgement for run in runs[arm]] for arm in runs}
+    main, other = sorted(JUDGED, key=lambda name: name != material.judged)
+    findings = {
+        key: analyse(
+            {arm: [ranking.ranks[name] for ranking in rankings[arm]] for arm in rankings},
+            test.shares.argmax(1),
+            test.blocks,
+            groups,
+            design,
+            name,
+        )
+        for key, name in (("analysis", main), ("other_protocol", other))
+    }
+    analysis, about = findings["analysis"].analysis, findings["analysis"].facts
+    # Rows of like class shares: captions name classes, and balance itself is no leak.
+    like = np.unique(design.arms[f"natural-{design.ratio:g}"].pool)
+    leak = source_leak([rows.texts[i] for i in like], rows.is_synthetic[like]).auc
+    recalls = {
+        arm: {
+            name: float(np.mean([ranking.figures[name]["mR"] for ranking in rankings[arm]]))
+            for name in PROTOCOLS
+        }
+        for arm in rankings
+    }
+    tiles = {
+        "train tiles": {n: int((rows.dominant == k).sum()) for k, n in enumerate(rows.classes)},
+        "test tiles": about["test_tiles"],
+    }
+    measured = [name for name in (*groups.head, *groups.tail) if tiles["test tiles"][name]]
+    return Report(
+        bench,
+        runs,
+        findings,
+        title=f"Class imbalance and retrieval: {facts['name']} {facts['version']}",
+        question=("Does class-balanced synthesis help or hurt image–text retrieval on real tiles?"),
+        training=(
+            f"{settings.steps} steps of {settings.batch} pairs each, {settings.size}-pixel inputs, "
+            f"caption stream `{settings.stream}` in all arms"
+        ),
+        testing=(
+            f", {captions:,} distinct captions. Protocol {main}, chance mR "
+            f"{about['chance']['mR']:.2f}"
+        ),
+        conclusions=conclusions(analysis, bench),
+        limits=limits(
+            analysis, bench, {name: tiles["test tiles"][name] for name in groups.tail}, leak
+        ),
+        release=facts,
+        settings=clip.settings_as_json(settings),
+        facts={
+            "train_tiles": tiles["train tiles"],
+            "missing_arms": design.missing,
+            "numbers_in_captions": sum(
+                without_digits(rows.texts[i]) != rows.texts[i] for i in rows.real
+            ),
+            "distinct_test_captions": captions,
+            "source_leak_auc": leak,
+            "protocols_mR": recalls,
+        },
+        about_figures=(
+            f"Protocol {main}. Head: {', '.join(groups.head) or 'none'}; tail: "
+            f"{', '.join(groups.tail) or 'none'} (by dominant class of real train tiles, mean "
+            f"over classes of R@{groups.depth}, both directions)."
+        ),
+        shown=COMPARED,
+        plots=plots(findings["analysis"], groups),
+        tables=[
+            Table(
+                "mR by protocol",
+                ["arm", *PROTOCOLS.values()],
+                [[arm, *(f"{value:.2f}" for value in recalls[arm].values())] for arm in recalls],
+            ),
+            Table(
+                "By mixing ratio, against real",
+                ["arm", *COMPARED],
+                [
+                    [mixture.ours, *(report.difference_cell(mixture[name]) for name in COMPARED)]
+                    for mixture in analysis.mixtures
+                ],
+            ),
+            report.class_table(
+                f"By class: R@{groups.depth}, both directions",
+                {key: {n: f"{tiles[key][n]:,}" for n in measured} for key in tiles},
+                {arm: scores.classes for arm, scores in analysis.arms.items()},
+            ),
+        ],
+        notes=[
+            f"Filter: grounding of the caption at least {GROUNDED:g}, no percentage of the tile in "
+            "it, no copy of a train tile, and the segmenter agrees with the mask on no fewer "
+            f"pixels than in the worst {100 * AGREES:.0f} % of real tiles."
+        ],
+        arrays={
+            f"{run.arm}/{run.seed}/{'/'.join(names)}": array.astype(np.int32)
+            for run in records
+            for names, array in run.outcome.judgement.arrays.items()
+        },
+    )
