@@ -174,8 +174,7 @@ def measure_listing(folder: Path, rows: int) -> dict[str, Any]:
     """Only the index: pictures of a few bytes, captions in full."""
     (folder / "official").mkdir(parents=True)
     write_layout(folder / "official", rows, [(b"i", b"m", [100, 0, 0, 0, 0, 0, 0])])
-    values = {"sources": '["../official"]', "run": '"official"', "captions": "true"}
-    recipe.write(folder / "ds", imports={**values, "md5_lines": []})
+    recipe.write(folder / "ds", imports=recipe.NewImport(["../official"]))
     command = [sys.executable, "-m", "builder", "-C", "ds", "import", "--dry-run"]
     _, seconds, peak, cpu = watched(command, folder)
     index = folder / "ds" / "work" / "import" / ".index.sqlite"

@@ -155,12 +155,7 @@ def _write_recipe(
         return
     paths = [(directory / source).resolve() for source in sources]
     captions = any(is_release(path) for path in paths) or has_captions(paths)
-    values = {
-        "sources": json.dumps(list(sources)),
-        "run": json.dumps(run),
-        "captions": json.dumps(captions),
-        "md5_lines": [f"{json.dumps(name)} = {json.dumps(sum_)}" for name, sum_ in md5.items()],
-    }
+    values = recipe.NewImport(sources, run, captions, md5)
     project = Project(directory)
     fresh = [path for path in (directory, project.store.root) if not path.exists()]
     path = recipe.write(directory, imports=values)

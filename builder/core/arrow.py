@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -39,8 +39,20 @@ def rows_per_group(schema: pa.Schema) -> int:
     return ROW_GROUP if _has_pictures(schema) else TEXT_ROW_GROUP
 
 
-def options(schema: pa.Schema) -> dict[str, Any]:
-    """Keyword arguments of pyarrow's ParquetWriter for a schema of ours.
+class WriterOptions(TypedDict):
+    """Keyword arguments of pyarrow's ParquetWriter; the lists name leaf columns."""
+
+    compression: dict[str, str]
+    use_dictionary: list[str]
+    write_statistics: list[str]
+    write_page_index: bool
+    store_schema: bool
+    write_batch_size: NotRequired[int]
+    data_page_size: NotRequired[int]
+
+
+def options(schema: pa.Schema) -> WriterOptions:
+    """How a table of a schema of ours is written.
 
     One picture is one page: the page index then leads to a single picture, the bytes of a page
     depend on nothing but that picture, and a changed or removed row leaves the pages of the
@@ -52,15 +64,16 @@ def options(schema: pa.Schema) -> dict[str, Any]:
     """
     names = {leaf: field.name in BLOBS for field in schema for leaf in leaves(field)}
     text = [leaf for leaf, blob in names.items() if not blob]
-    pages = {"write_batch_size": 1, "data_page_size": PAGE} if _has_pictures(schema) else {}
-    return {
+    written: WriterOptions = {
         "compression": {leaf: "none" if blob else "zstd" for leaf, blob in names.items()},
         "use_dictionary": text,
         "write_statistics": text,
         "write_page_index": True,
         "store_schema": True,
-        **pages,
     }
+    if _has_pictures(schema):
+        written |= {"write_batch_size": 1, "data_page_size": PAGE}
+    return written
 
 
 def _has_pictures(schema: pa.Schema) -> bool:

@@ -1,5 +1,6 @@
 """The templates of the folder cards/ and the environment that renders them."""
 
+import json
 from pathlib import Path
 
 import jinja2
@@ -23,6 +24,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    jinja.filters["json"] = json.dumps
     jinja.filters["number"] = lambda value: f"{value:,}"
     jinja.filters["share"] = lambda value, digits=1: f"{100 * value:.{digits}f} %"
     jinja.filters["cell"] = table_cell

@@ -4,6 +4,8 @@ import datetime
 import difflib
 import re
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -355,13 +357,22 @@ def files(directory: Path, patterns: list[str], key: str) -> tuple[Path, ...]:
     return tuple(sorted(paths))
 
 
-def write(directory: Path, *, demo: bool = False, imports: dict[str, Any] | None = None) -> Path:
+@dataclass(frozen=True)
+class NewImport:
+    """Values of [import] in a recipe that is to be written."""
+
+    sources: Sequence[str]
+    run: str = "official"
+    captions: bool = True
+    md5: Mapping[str, str] = field(default_factory=dict)
+
+
+def write(directory: Path, *, demo: bool = False, imports: NewImport | None = None) -> Path:
     """Write a commented dataset.toml; returns its path.
 
-    ``demo`` makes the demo's small one; ``imports`` one for rows that are brought in, with these
-    values in [import].
+    With ``demo`` it is the demo's small recipe, with ``imports`` a recipe for imported rows.
 
-    Raises ArasError when there is one already.
+    Raises ArasError when there is a recipe already.
     """
     path = directory / FILE
     if path.exists():

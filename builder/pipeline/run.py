@@ -101,7 +101,7 @@ def _run_stage(
     summary = run(stage, project.store, engine, part)
     for maker, shard in (name.split("/") for name in summary.corrupt):
         if _makes(steps, maker):
-            raise CorruptShard(maker, shard, "found on reading")
+            raise CorruptShard(maker, shard, "noticed on reading")
     if stage.gpus:
         summary.setup = setup_of(stage, engine)
     return summary

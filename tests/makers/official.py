@@ -189,8 +189,7 @@ def release(layout: Layout, folder: Path, *, added: str = "", **section: object)
     from builder.release.package import package
 
     layout.write_folder(folder / "official")
-    imports = {"sources": '["official"]', "run": '"official"', "captions": "true", "md5_lines": []}
-    path = recipe.write(folder, imports=imports)
+    path = recipe.write(folder, imports=recipe.NewImport(["official"]))
     values = "".join(f"{key} = {json.dumps(value)}\n" for key, value in section.items())
     text = path.read_text(encoding="utf-8")
     for key in section:
