@@ -40,7 +40,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Columns:
-    """What a file holds: its text columns, and where ids, compositions and sources stand."""
+    """What a file holds: its text columns, and where ids, compositions and sources are."""
 
     texts: tuple[str, ...]
     id: str | None

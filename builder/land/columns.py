@@ -292,7 +292,7 @@ COLUMNS: tuple[Column, ...] = (
         CAPTION_SCORES,
         "score",
         "One entry per entry of captions, in the same order: how far its claims agree with the "
-        "mask (grounding), what it leaves out, invents or gives away in numbers, which row's it "
+        "mask (grounding), what it leaves out, invents or reveals in numbers, which row's it "
         "nearly repeats, and with a CLIP the cosine to the image and whether it was cut.",
     ),
 )

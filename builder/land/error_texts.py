@@ -1,4 +1,4 @@
-"""Texts that stand where a caption should and are none: errors, refusals, thinking aloud.
+"""Texts in the place of a caption that are not captions: errors, refusals, thinking aloud.
 
 One idea of them for the backends, which must not store them, and for the reader of foreign caption
 files, which counts them as missing. Each pattern is matched at the beginning of a text, past

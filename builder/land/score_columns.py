@@ -74,8 +74,7 @@ SCORE_COLUMNS: dict[str, ScoreColumn] = {
     ),
     "leak": ScoreColumn(
         _SHARE,
-        "Present classes whose rounded percentage stands in the text as a numeral / present "
-        "classes.",
+        "Present classes whose rounded percentage is in the text as a numeral / present classes.",
         ("release", "file", "card", "report", "histogram"),
         unit="fraction",
     ),

@@ -89,7 +89,7 @@ class Odd:
 def find_sources(paths: Sequence[Path]) -> list[Source]:
     """The sources behind the given paths, and any captions.csv beside or one level above them.
 
-    A folder that holds nothing but zips (as `aras fetch official` leaves it) stands for them.
+    A folder that holds nothing but zips (as `aras fetch official` leaves it) means those zips.
     Raises ArasError for a path that is missing or is none of these.
     """
     sources: list[Source] = []
@@ -130,7 +130,7 @@ def _sources(path: Path) -> list[Source]:
 
 
 def archives(path: Path) -> list[Path]:
-    """The zips that a path stands for: itself, those in a folder, or none."""
+    """The zips that a path means: itself, those in a folder, or none."""
     if path.is_dir():
         return sorted(path.glob("*.zip"))
     return [path] if path.suffix.lower() == ".zip" else []

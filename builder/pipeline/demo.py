@@ -1,7 +1,7 @@
 """A small invented scene in the shape of the real products, so that everything runs offline.
 
 Fractal land cover with a texture per class, cut into one 3° map pair and two 1° composites, so
-that tiles lie on both sides of a map seam. It is no place on Earth.
+that tiles lie on both sides of a map seam. It is not a place on Earth.
 """
 
 from pathlib import Path

@@ -146,7 +146,7 @@ def _write_real(project: Project, shard: str, numbers: npt.NDArray[np.int64], dr
         shard,
         {
             "id": [f"real/{stem}" for stem in stems],
-            # No picture of the pool stands in two splits.
+            # No picture of the pool is in two splits.
             **_pictures(3 * numbers + splits, draw, [f"{stem}.png" for stem in stems]),
             "crs": [grid.CRS_NAME] * n,
             "transform": [[pixel, 0.0, x, 0.0, -pixel, y] for x, y in place],

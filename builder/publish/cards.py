@@ -1,6 +1,6 @@
 """What the cards of a release say of where it is published: repo, DOI, copies.
 
-All become known after packaging, so publishing writes the cards anew; the data do not change.
+All become known after packaging, so publishing writes the cards again; the data do not change.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ def is_card(path: str) -> bool:
 
 
 def rewrite(release: Path, render: Render, **values: str | dict[str, str]) -> None:
-    """Write the cards anew. A note beside the release lets the next run finish an interruption."""
+    """Write the cards again. A note beside the release lets the next run finish an interruption."""
     note = _note(release)
     write_json(note, values)
     render(release, **values)

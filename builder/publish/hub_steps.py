@@ -462,7 +462,7 @@ def check_main(hub: HubRepo, release: Release, head: str) -> None:
 
 
 def head_decides(error: BaseException) -> bool:
-    """After these nobody knows what the Hub did: the head shows it, so another round is safe."""
+    """What the Hub did is unknown after these; the head shows it, so another round is safe."""
     if isinstance(error, ArasError):
         return False
     # The client reads some answers as JSON before their status: a gateway's error page ends so.

@@ -53,7 +53,7 @@ class Outcome(Protocol):
 
 @dataclass(frozen=True)
 class Draft:
-    """A release that a target holds and nobody else can see yet: a line about it, its journal."""
+    """A release that a target holds and that is not public yet: a line about it, its journal."""
 
     line: str
     journal: dict[str, Any]

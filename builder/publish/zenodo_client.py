@@ -411,7 +411,7 @@ class Client(zenodo_client.Zenodo):  # type: ignore[misc]
         return self._http.retried(once, f"PUT {file.name}")
 
     def _action(self, deposition_id: str, action: str, sleep: bool = True) -> Any:
-        """An action on a deposition, in one attempt (nobody knows whether a lost action ran)."""
+        """An action on a deposition, in one attempt (whether a lost action ran is unknown)."""
         address = f"{self.depositions_base}/{quote(deposition_id)}/actions/{action}"
         return self._http.call("POST", address, again=throttled)
 

@@ -28,7 +28,7 @@ class Manifold:
     other image (m,), and the numbers (m,) of the images.
 
     The half of the images with the largest radii has no ball, as in the paper: an image in a
-    sparse place does not vouch for everything far around it.
+    sparse place does not make everything far around it count as real.
     """
 
     centres: Floats

@@ -131,7 +131,7 @@ def write_cards(
     is that of a second record, with the synthetic tiles ("" where there is none any more). ``repo``
     takes the place of the recipe's in the snippets, ``endpoint`` that of huggingface.co in
     addresses; ``copies`` adds addresses at other publishing targets, by name. Shards keep the
-    digests that the manifest has of them: writing cards never vouches for other bytes than were
+    digests that the manifest has of them: new cards never describe other bytes than were
     packaged.
     """
     from builder.release.pictures import contact_sheet, plot_balance, plot_classes

@@ -209,13 +209,13 @@ def _splits() -> dict[str, Any]:
 
 
 def _labels(column: Column) -> dict[str, Any]:
-    """The classes that a column's numbers stand for."""
+    """The classes that a column's numbers mean."""
     place = f"{column.name}-classes"
     return {
         "@type": "cr:RecordSet",
         "@id": place,
         "name": place,
-        "description": f"Numbers in column {column.name} and what they stand for.",
+        "description": f"Numbers in column {column.name} and what they mean.",
         "dataType": "sc:Enumeration",
         "key": {"@id": f"{place}/id"},
         "field": [_plain(f"{place}/id", "sc:Integer"), _plain(f"{place}/name", "sc:Text")],

@@ -42,7 +42,7 @@ class Model:
     ``spec``: a name in `baselines.BASELINES`, embeddings (the release's own), files (with
     ``images`` and ``texts``), package:function, a transformers CLIP or SigLIP by folder or name,
     or OpenCLIP weights by `openclip.ALIASES` or as openclip:FILE. ``proxy`` is the stream whose
-    captions stand in for the images, for baselines that search those.
+    captions replace the images, for baselines that search those.
     """
 
     spec: str

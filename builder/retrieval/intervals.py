@@ -26,7 +26,7 @@ def resampled(sums: Floats, resamples: int = RESAMPLES, seed: int = 0) -> Floats
     """Totals of (C, K) sums over ``resamples`` draws of C clusters with replacement: (B, K).
 
     Whole clusters are drawn (images with their captions, or spatial blocks): captions of one
-    image are no independent queries, and drawing them singly makes intervals too narrow.
+    image are not independent queries, and drawing them singly makes intervals too narrow.
     """
     rng = np.random.default_rng(seed)
     clusters = len(sums)

@@ -102,7 +102,7 @@ def joined(near: npt.ArrayLike, equal: npt.ArrayLike | None = None) -> Ints:
 def ceiling(owner: npt.ArrayLike, group: npt.ArrayLike) -> dict[str, float]:
     """Highest strict text→image R@K, per cent, that captions repeated on other images allow.
 
-    A caption that stands on g images can name only one at a time: of its queries at most
+    A caption on g images can name only one at a time: of its queries at most
     min(1, k/g) succeed on average. ``owner`` and ``group`` are (M,).
     """
     caption = np.asarray(group)

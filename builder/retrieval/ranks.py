@@ -57,7 +57,7 @@ def product(left: Any, right: Any) -> torch.Tensor:
 
     On the CPU by oneDNN where torch has it: more than twice as fast on AMD processors as the
     MKL behind ``torch.mm``. Narrow products go to other kernels, which sum in another order: they
-    are widened, so that equal vectors have equal scores wherever they stand. Sparse rows are
+    are widened, so that equal vectors have equal scores wherever they are. Sparse rows are
     summed in the order of their columns, which no shape changes.
     """
     if sparse.issparse(left):

@@ -31,7 +31,7 @@ P = TypeVar("P", bound="Part")
 
 
 class Part(Record):
-    """A part of a result; fields whose JSON key is no Python name are set by their own name."""
+    """A part of a result; fields whose JSON key is not a Python name are set by their own name."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -198,7 +198,7 @@ class ModelFacts(Part):
     name: str
     spec: str
     proxy: str | None
-    """Stream whose captions stand in for the images."""
+    """Stream whose captions replace the images."""
     architecture: str | None = None
     max_tokens: int | None = None
     image_size: int | None = None

@@ -361,7 +361,7 @@ def from_files(images: Path, texts: Path, gallery: Gallery, asked: Texts) -> Vec
     """Vectors that somebody computed, in the gallery's order, with digests of the files.
 
     Parquet of id and vector: matched by id (texts: row id # stream); ids of streams that are not
-    asked for may stand there too. .npy: as many rows as there are images and texts, in their
+    asked for may be there too. .npy: as many rows as there are images and texts, in their
     order. Raises ArasError for missing and for unknown ids, and for files of two formats.
     """
     if (images.suffix == ".parquet") != (texts.suffix == ".parquet"):
@@ -397,7 +397,7 @@ def _in_order(images: Files, texts: Files, gallery: Gallery, asked: Texts) -> Ve
         else:
             position = {id_: i for i, id_ in enumerate(embeddings.ids)}
             _none_of(set(wanted) - position.keys(), name, f"has no vector of these {what}")
-            _none_of(position.keys() - allowed, name, f"has ids that are no {what} of the split")
+            _none_of(position.keys() - allowed, name, f"has ids that are not {what} of the split")
             vectors = vectors[[position[id_] for id_ in wanted]]
         pair.append(Embeddings(name, vectors))
     check_pair(*pair)

@@ -57,7 +57,7 @@ def score_captions(
     (H, W) uint8 class ids, or None, for the layout claims, which count only where there is a
     mask. Pure and deterministic; one caption's scores do not depend on its neighbours.
 
-    Raises ArasError naming the row whose shares are no composition.
+    Raises ArasError naming the row whose shares are not a composition.
     """
     captions = Captions.read(texts, compositions, masks, lexicon or lexicons.load())
     return pa.Table.from_arrays([COMPUTED[name](captions) for name in scores.names], schema=scores)

@@ -21,7 +21,7 @@ MASKED_CLASS = "land"
 def shuffled(ids: Sequence[str], texts: Sequence[str | None], *, seed: int = 0) -> list[str | None]:
     """Each row's text from another row with a text; None where there is no other.
 
-    Rows stand in the order of a hash of ``seed`` and id, and each takes the text of the next: the
+    Rows are in the order of a hash of ``seed`` and id, and each takes the text of the next: the
     result depends on the set of rows, not on their order.
     """
     order = [i for i in _order(ids, seed) if texts[i] is not None]
@@ -121,7 +121,7 @@ def _order(ids: Sequence[str], seed: int) -> list[int]:
 
 
 def _class_spans(text: str, lexicon: Lexicon) -> list[tuple[int, int]]:
-    """Where the class phrases stand in ``text``; plain lower case, so that places hold."""
+    """Where the class phrases are in ``text``; plain lower case, so that places hold."""
     lower = text.lower() if len(text.lower()) == len(text) else text
     words = list(TOKEN.finditer(lower))
     tokens = [(lexicon.single.get(word.group()), word.start(), word.end()) for word in words]

@@ -50,7 +50,7 @@ def check(path: Path) -> None:
 
 @contextlib.contextmanager
 def writing(path: Path, schema: pa.Schema) -> Iterator[Write]:
-    """Yield ``write(table)``; the file stands under ``path`` only when all went well.
+    """Yield ``write(table)``; the file appears under ``path`` only when all went well.
 
     In text formats numbers have four decimals, missing scores are blank (CSV) or null, and a list
     is joined by "; " (CSV).

@@ -122,7 +122,7 @@ class Captions:
 
     @cached_property
     def numerals(self) -> tuple[Floats, npt.NDArray[np.int64]]:
-        """Share of present classes whose percentage stands in the text; percentages of no class."""
+        """Share of present classes whose percentage is in the text; percentages of no class."""
         return _numerals(self.claims, self.shares, self.present, self.lexicon)
 
     def per_caption(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -147,7 +147,7 @@ def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Floats:
 def shares_of(compositions: npt.ArrayLike | None, n: int) -> Floats:
     """``compositions`` as (n, 7) float64, NaN where there is none; each sums to 1.
 
-    Raises ArasError naming the row whose shares are no composition.
+    Raises ArasError naming the row whose shares are not a composition.
     """
     if compositions is None:
         return np.full((n, len(CLASSES)), np.nan)
@@ -229,7 +229,7 @@ def _inside(pixels: npt.NDArray[np.bool_], box: Box) -> npt.NDArray[np.bool_]:
 def _numerals(
     claims: Claims, shares: Floats, present: npt.NDArray[np.bool_], lexicon: Lexicon
 ) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """Share of present classes whose percentage stands in the text; percentages of no class."""
+    """Share of present classes whose percentage is in the text; percentages of no class."""
     percent = np.rint(np.nan_to_num(shares) * 100)
     stated = np.zeros(shares.shape, dtype=bool)
     same = percent[claims.number_row] == np.rint(claims.number)[:, None]

@@ -187,7 +187,7 @@ def spread(mentions: list[Mention]) -> None:
 
 
 def _closed(mentions: list[Mention], i: int) -> bool:
-    """Whether the comma list that mention ``i`` stands in ends with "and" or "or"."""
+    """Whether the comma list that contains mention ``i`` ends with "and" or "or"."""
     for later in mentions[i + 1 : i + 1 + REACH]:
         if later.link == JOIN:
             return True

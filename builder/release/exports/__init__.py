@@ -24,7 +24,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Written:
-    """Rows by group of files, and the stream in each caption column (None: there is no such)."""
+    """Rows by group of files, and the stream in each caption column (None: not there)."""
 
     rows: dict[str, int]
     streams: dict[str, str | None] = field(default_factory=dict)
