@@ -73,21 +73,25 @@ def publish(
 
 
 def line(place: Publication) -> str:
+    from builder.publish.zenodo_plan import MAIN, record_of
+
     if not place.fact("doi"):
         return place.destination
-    html = place.facts.get("records", {}).get("main", {}).get("html") or place.destination
+    html = record_of(place, MAIN).html or place.destination
     return f"DOI {place.fact('doi')} (all versions {place.fact('concept_doi')}), {html}"
 
 
 def drafts(release: Path) -> list[Draft]:
     """Drafts of ``release`` on every server; their journals hold "destination" and "records"."""
+    from builder.publish.zenodo_plan import MAIN, Record
+
     unpublished = []
     for journal in journals(release, "zenodo"):
         if journal.get("records") and journal.get("state") != "published":
-            main = journal["records"]["main"]
+            main = Record.from_json(journal["records"][MAIN])
             text = f"not published: started on {journal['destination']}"
-            if "doi" in main:
-                text = f"not published: DOI {main['doi']} reserved, {main['html']}"
+            if main.doi:
+                text = f"not published: DOI {main.doi} reserved, {main.html}"
             unpublished.append(Draft(text, journal))
     return unpublished
 

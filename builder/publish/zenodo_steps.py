@@ -26,6 +26,7 @@ from builder.publish.zenodo_plan import (
     payload,
     read_flat,
     record_files,
+    record_of,
 )
 from builder.publish.zenodo_record import Filled, describe, fill, insist, open_draft, publish, sweep
 from builder.release import published
@@ -319,7 +320,7 @@ def concept_beside(release: Path, url: str, role: str) -> str | None:
     for path in release.parent.glob("*.published.json"):
         version = path.name.removesuffix(".published.json")
         for place in publications(release.parent / version) if version != release.name else ():
-            record = Record.from_json(place.facts.get("records", {}).get(role, {}))
+            record = record_of(place, role)
             if (place.kind, place.destination) == (kind_of(url), url) and record.id:
                 concepts.append((int(record.id), record.conceptrecid))
     return max(concepts)[1] if concepts else None
