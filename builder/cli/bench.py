@@ -226,9 +226,15 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     show_default=True,
     help="Least distance between a scored row and any train tile.",
 )
-@click.option("--near", type=_RULE, default="refuse", show_default=True, help="Nearer rows.")
 @click.option(
-    "--synthetic", type=_RULE, default="refuse", show_default=True, help="Synthetic rows."
+    "--near", type=_RULE, default="refuse", show_default=True, help="What to do with nearer rows."
+)
+@click.option(
+    "--synthetic",
+    type=_RULE,
+    default="refuse",
+    show_default=True,
+    help="What to do with synthetic rows.",
 )
 @click.option("--out", type=_FILE, help="Result; default reports/retrieval-MODEL[-STREAM].json.")
 @click.option(

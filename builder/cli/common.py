@@ -45,7 +45,7 @@ def stage_options(command: F) -> F:
         default="1/1",
         show_default=True,
         metavar="i/n",
-        help="Make every n-th shard from the i-th: one job of a Slurm array.",
+        help="Make part i of n of the shards, as one job of a Slurm array.",
     )
     return part(run_options(command))
 
@@ -55,7 +55,9 @@ def run_options(command: F) -> F:
     for option in (
         json_option,
         click.option("--dry-run", is_flag=True, help="Print what would be made and stop."),
-        click.option("--workers", type=click.IntRange(0), help="Workers at once; 0: one per core."),
+        click.option(
+            "--workers", type=click.IntRange(0), help="Number of workers; 0: one per core."
+        ),
         click.option(
             "--engine",
             type=click.Choice(["serial", "processes", "ray"]),
@@ -106,7 +108,7 @@ def experiment_options(out: str, model: str) -> Callable[[F], F]:
             type=click.Choice(["refuse", "leave-out", "keep"]),
             default="refuse",
             show_default=True,
-            help="Nearer test tiles.",
+            help="What to do with nearer test tiles.",
         ),
         click.option(
             "--out",
@@ -120,10 +122,10 @@ def experiment_options(out: str, model: str) -> Callable[[F], F]:
             type=click.Choice(["serial", "processes", "ray"]),
             default="serial",
             show_default=True,
-            help="Where runs are made.",
+            help="Where runs are trained.",
         ),
         click.option(
-            "--workers", type=click.IntRange(0), default=0, help="Runs at once; 0: one a core."
+            "--workers", type=click.IntRange(0), default=0, help="Runs at once; 0: one per core."
         ),
         json_option,
     )

@@ -70,7 +70,7 @@ class LayoutType(click.ParamType):  # type: ignore[type-arg]
     "--run",
     default="official",
     show_default=True,
-    help="Names the synthetic rows: synthetic/RUN/NAME.",
+    help="Part of the names of synthetic rows: synthetic/RUN/NAME.",
 )
 @stage_options
 @click.pass_obj

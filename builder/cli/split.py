@@ -37,7 +37,7 @@ def split(ctx: click.Context, /, **options: Any) -> None:
 @click.option(
     "--ids",
     type=click.Path(path_type=Path),
-    help="Measure the split in this CSV of ids, here or in RELEASE.",
+    help="CSV of ids and splits to measure: a path, or a file of RELEASE.",
 )
 @click.option("--km", multiple=True, type=click.FloatRange(0), help="Distances to report, in km.")
 @click.option("--map", "map_file", type=click.Path(path_type=Path), help="Draw a map (PNG).")

@@ -75,7 +75,7 @@ HUB = Target(
             envvar="HF_ENDPOINT",
             default="https://huggingface.co",
             show_default=True,
-            help="Another Hub, for instance a self-hosted Hub.",
+            help="Address of another Hub, for instance a self-hosted Hub.",
         ),
         click.Option(
             ["--private"],
