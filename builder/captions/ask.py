@@ -24,7 +24,7 @@ class Ask:
     ``decoding`` is greedy, sample (by ``temperature``, ``top_p``, ``top_k``; 0 is no top-k), or
     model: what the model's own generation_config.json (or the server) does. A text that is
     flawed, or less grounded than ``min_grounding``, is written again, ``attempts`` times in all;
-    then the template's ``fallback`` style stands in, or the row fails.
+    then the template's ``fallback`` style replaces the text, or the row fails.
     """
 
     model: str

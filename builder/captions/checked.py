@@ -23,7 +23,7 @@ class Checked:
     A text passes when it has no flaw and its ``score`` is at least ``threshold`` (always, without
     a scorer). A row none of whose texts passed gets the ``fallback``'s caption, which names its
     own model and prompt, or an error. Errors of the machinery (a server that is down) are not
-    tried here, and nothing stands in for them: the next run asks for those rows again.
+    tried here, and nothing replaces them: the next run asks for those rows again.
     """
 
     backend: Backend

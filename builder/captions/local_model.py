@@ -387,7 +387,7 @@ class Local:
         return chat
 
     def _batch(self, chats: list[Chat], seeds: list[int]) -> list[Answer | None]:
-        """Answers of a batch; None for the last few rows, which another batch shall write."""
+        """Answers of a batch; None for the last few rows, which another batch will write."""
         try:
             new, lengths = self._generate(chats, seeds)
         except Exception as error:

@@ -18,7 +18,7 @@ class Prices(Section):
 
 class OpenAISection(ModelSection):
     backend: Literal["openai"]
-    # Where a server runs is nobody's business but the maintainer's: kept out of releases.
+    # Where a server runs is private to the maintainer: kept out of releases.
     base_url: Annotated[str, Field(pattern=r"^https?://")] = Field(exclude=True)
     api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = Field(
         None, exclude=True

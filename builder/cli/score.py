@@ -1,4 +1,4 @@
-"""``aras score``: how grounded, leaky and repetitive captions are, ours or anybody's."""
+"""``aras score``: how grounded, leaky and repetitive captions are, ours or any others."""
 
 import json
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What the recipe's sections are made of: bounded numbers, names, authors, and marks of paths."""
+"""Types of the recipe's fields: bounded numbers, names, authors, and marks of paths."""
 
 import enum
 from collections.abc import Sequence
@@ -87,7 +87,7 @@ AuthorField = Annotated[Author, BeforeValidator(_table)]
 
 
 def is_person(author: Author) -> bool:
-    """Whether formats that tell people from organisations should list a person."""
+    """Whether formats that distinguish people from organisations should list a person."""
     return bool("," in author.name or author.orcid or author.affiliation)
 
 
@@ -130,7 +130,7 @@ def bibtex(authors: Sequence[Author]) -> str:
 
 
 class Place(enum.Enum):
-    """Mark of a recipe's field whose text may tell where something lies: put it in `Annotated`.
+    """Mark of a recipe's field whose text may reveal where something lies: put it in `Annotated`.
 
     ``FILE``: always a path or pattern. ``MODEL``: a path, or ORG/NAME on the Hub.
     """

@@ -123,7 +123,7 @@ class Store:
                     shard: (seen, Footer(**footer)) for shard, (seen, footer) in remembered.items()
                 }
             except (OSError, ValueError, TypeError, AttributeError):
-                footers = {}  # none yet, or not ours: the files themselves tell
+                footers = {}  # none yet, or not ours: read the files themselves
             self._footers[stage] = footers
         return self._footers[stage]
 
@@ -145,7 +145,7 @@ class Store:
             self._unsaved.discard(stage)
 
     def fresh(self, stage: str, shard: str) -> Footer | None:
-        """Like `footer`, but a corrupt file counts as missing: whoever makes it replaces it."""
+        """Like `footer`, but a corrupt file counts as missing: its stage replaces it."""
         try:
             return self.footer(stage, shard)
         except CorruptShard:

@@ -195,7 +195,7 @@ def _inputs(pipe: Any) -> tuple[str | None, bool, bool]:
         why = why or f"takes no {', '.join(sorted(missing))}"
         raise ArasError(
             f"{type(pipe).__name__} {why}; a pipeline from a layout (ControlNet), from a prompt, "
-            "or from noise alone can stand in for the generator"
+            "or from noise alone can replace the generator"
         )
     return layout, "prompt" in takes, {"height", "width"} <= set(takes)
 

@@ -1,7 +1,7 @@
 """The one way to find, pin and load a pretrained model.
 
 A model is a folder or a file of this machine, or ORG/NAME on the Hub; `builder.core.fields`'
-`local_path` tells them apart. Nothing here imports torch or transformers until it loads.
+`local_path` decides which. Nothing here imports torch or transformers until it loads.
 """
 
 import re

@@ -20,7 +20,7 @@ from builder.steps.stage import Maker, Output, Stage, Unit, refuse_beside, setti
 MISSING = "the imported release has no caption of this stream"
 _OWN = ("kind", "captions", "caption_scores", *BLOB_DIGESTS)
 _REMADE = ("quality", "duplicates", "package")
-"""Makers of columns that are measured again: duplicates are counted among the rows at hand."""
+"""Makers of columns that are measured again: duplicates are counted among the imported rows."""
 
 
 def is_release(path: Path) -> bool:

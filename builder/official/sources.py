@@ -55,7 +55,7 @@ class Source:
 class Entry:
     """A picture or table of a source. ``role`` is image, mask, generated, captions or percentages.
 
-    ``stamp`` tells contents apart: CRC-32 and size in a zip, size and time of a file. ``member``
+    ``stamp`` identifies the content: CRC-32 and size in a zip, size and time of a file. ``member``
     says where a zip has it.
     """
 

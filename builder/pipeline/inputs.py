@@ -22,7 +22,7 @@ class Inputs:
     """A recipe, and what follows from it for a release; `Project.inputs` makes it."""
 
     directory: Path
-    """The dataset's; a release tells nothing of it."""
+    """The dataset's; not part of a release."""
     recipe: Recipe
     store: Store
     columns: Mapping[str, frozenset[str]]
@@ -56,5 +56,5 @@ class Inputs:
 
     @cached_property
     def published(self) -> Mapping[str, Any]:
-        """The recipe as a release tells it: paths reduced to names."""
+        """The recipe as a release publishes it: paths reduced to names."""
         return published(self.recipe, self.directory)

@@ -318,7 +318,7 @@ class Project:
         return [source, draw] if section.rows else [source]
 
     def _drawn_by(self) -> dict[str, Any]:
-        """The settings of a diffusers pipeline that stands in for our generator, or how ours is
+        """The settings of a diffusers pipeline that replaces our generator, or how ours is
         to have been trained."""
         section = self.recipe.generator.pipeline
         if section is None:
@@ -327,12 +327,12 @@ class Project:
         return {"pipeline": pipeline, "sources": sources}
 
     def qualities(self) -> tuple[Quality, Quality]:
-        """What pixels alone tell, of real and of synthetic tiles."""
+        """What pixels alone show of real and synthetic tiles."""
         real, synthetic = KINDS
         return Quality(kind=real), Quality(kind=synthetic)
 
     def judgements(self) -> list[Stage]:
-        """What the segmenter and all tiles together tell of each tile."""
+        """What the segmenter and all tiles together show of each tile."""
         others: list[Stage] = [Duplicates(**self.recipe.duplicates.model_dump())]
         if model := self.encoder("features"):
             others.append(Encode("features", model, self.recipe.scores.batch))

@@ -177,7 +177,7 @@ class _Publisher:
     hub: HubRepo
     count: Count
     sent: set[str] = field(default_factory=set)
-    """Paths whose bytes this very run sent: what the journal says of others may be outdated."""
+    """Paths whose bytes this very run sent: the journal may be outdated for others."""
 
     def run(self, private: bool, dry_run: bool) -> HubOutcome:
         hub, version = self.hub, self.release.version

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # `aras status` reads journals, and has no use for manifests
 class Journal:
     """Which files of a release have arrived at a destination; on disk after every change.
 
-    A journal of other content, as left by a release that was packaged again, starts anew.
+    A journal of other content, as left by a release that was packaged again, starts empty.
     """
 
     def __init__(self, release: Path, target: str, destination: str, content_sha256: str) -> None:

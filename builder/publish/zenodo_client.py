@@ -42,7 +42,7 @@ class ZenodoError(WorkFailed):
 
     @property
     def ambiguous(self) -> bool:
-        """True when the server may have done what it was asked, all the same."""
+        """True when the server may have done what it was asked nevertheless."""
         return self.status is None or self.status == 408 or self.status >= 500
 
 

@@ -43,7 +43,7 @@ TRAIN = SPLITS.index("train")
 
 
 def pixel_digest(image: U8) -> str:
-    """sha256, in hex, of an image's shape and samples: equal whatever encoded them."""
+    """sha256, in hex, of an image's shape and samples: equal for any encoder."""
     state = hashlib.sha256(repr(image.shape).encode())
     state.update(np.ascontiguousarray(image).data)
     return state.hexdigest()

@@ -117,7 +117,7 @@ class Encode(Stage):
 
 
 def record(model: str) -> EmbeddingsRecord:
-    """What a release tells of the model behind its vectors."""
+    """What a release says about the model behind its vectors."""
     from builder.models import clip
 
     return EmbeddingsRecord(model=clip.public_name(model), revision=clip.identity(model))

@@ -24,7 +24,7 @@ def composition_vectors(shares: npt.ArrayLike) -> Floats32:
     """(n, 7) class fractions → their square roots, unit vectors.
 
     The product of two is the Bhattacharyya coefficient Σ √(p·q): 1 for equal compositions. Given
-    to an image and its captions alike it is the upper bound of whatever knows the composition
+    to an image and its captions alike it is the upper bound of any model that knows the composition
     and nothing else.
     """
     return unit_rows(np.sqrt(np.asarray(shares, dtype=np.float64)))

@@ -72,7 +72,7 @@ def evaluate(
     device: str = "cpu",
     advance: Callable[[float], None] | None = None,
 ) -> Evaluation:
-    """Every figure that the data at hand allow, in per cent.
+    """Every figure that the given data allow, in per cent.
 
     ``images`` (N, d) and ``texts`` (M, d) hold unit vectors, ``owner`` (M,) the image row of each
     text. Fields: S, the strict protocol (a text's own image is its only positive); D, where

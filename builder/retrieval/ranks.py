@@ -218,7 +218,7 @@ class Counts:
     def ranks(self, positives: Positives, best: Best | None = None) -> tuple[Ranks, Ranks]:
         """(text→image, image→text) ranks, once the parts cover the whole matrix.
 
-        ``best`` tells how many positives of a query tie; without it they count as single.
+        ``best`` says how many positives of a query tie; without it they count as single.
         """
         n, m = len(self.image_above), len(self.text_above)
         tied = (None, None) if best is None else (best.text_tied, best.image_tied)

@@ -358,7 +358,7 @@ def encode(
 
 
 def from_files(images: Path, texts: Path, gallery: Gallery, asked: Texts) -> Vectors:
-    """Vectors that somebody computed, in the gallery's order, with digests of the files.
+    """Vectors computed elsewhere, in the gallery's order, with digests of the files.
 
     Parquet of id and vector: matched by id (texts: row id # stream); ids of streams that are not
     asked for may be there too. .npy: as many rows as there are images and texts, in their

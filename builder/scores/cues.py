@@ -131,7 +131,7 @@ def dominance(scan: Scan, i: int) -> None:
 def not_dominant(scan: Scan, i: int) -> int:
     """Attach "is not dominant", "does not dominate"; the place of the denied word, −1 for none.
 
-    Who is not dominant is there all the same; "not dominated by forest" speaks of what follows.
+    A class that is not dominant is still present; "not dominated by forest" speaks of what follows.
     """
     kinds = scan.kinds
     at = i + 2 if kinds[i + 1] == DETERMINER else i + 1

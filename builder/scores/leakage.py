@@ -215,7 +215,7 @@ def source_leak(
     top: int = 10,
     seed: int = 0,
 ) -> SourceLeak:
-    """How well the words tell a synthetic image from a real image, for a caption stream.
+    """How well the words distinguish a synthetic image from a real image, for a caption stream.
 
     Logistic regression (balanced class weights) on the presence of words, and of pairs of words,
     without digits; the ``top`` words of each source are listed. ``groups`` (n labels, as tile ids)

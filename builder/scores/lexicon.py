@@ -30,7 +30,7 @@ PUNCTUATION = {
 }  # fmt: skip
 
 NUMERAL = r"\d+(?:[.,]\d+)*"
-"""A number in digits, separators of thousands and of decimals included, for whoever masks them."""
+"""A number in digits, separators of thousands and of decimals included, for masking."""
 
 _UNITS = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",

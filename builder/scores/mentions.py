@@ -29,7 +29,7 @@ REACH = 12
 """How many tokens a cue or a list reaches over."""
 
 FAR = 40
-"""Tokens after which a mention is no longer what a verb or a number speaks of."""
+"""Tokens after which a mention is no longer what a verb or a number refers to."""
 
 _CHOICES = frozenset(("or", "nor"))
 
@@ -49,7 +49,7 @@ class Mention:
         self.place = 0  # index among the mentions
         self.link = OTHER  # how it hangs on the mention before: OTHER (not at all), COMMA or JOIN
         self.joined = False  # an article opens it, so that adjectives do not reach it
-        self.choice = False  # "or" or "nor" is before it, so that a denial reaches it all the same
+        self.choice = False  # "or" or "nor" is before it, so that a denial still reaches it
         self.cue: Quantity | None = None
         self.strength = 0
         self.words = ""
@@ -142,7 +142,7 @@ def _link(kinds: list[int], start: int, stop: int) -> tuple[int, bool]:
 
 
 def subjects(scan: Scan) -> list[Mention]:
-    """What a verb speaks of: the last mention and those joined to it ("A, B and C are …"), in
+    """What a verb refers to: the last mention and those joined to it ("A, B and C are …"), in
     the order of the text."""
     if scan.last is None:
         return []

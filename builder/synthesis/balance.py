@@ -75,7 +75,7 @@ class BalancePlan:
         return tuple(CLASSES[k] for k in order if self.shortfall[k] > TOLERANCE)
 
     def summary(self) -> Balance:
-        """All but the weights, as a release tells it, with shares by class name."""
+        """All but the weights, as a release publishes it, with shares by class name."""
 
         def by_class(shares: FloatArray) -> dict[str, float]:
             return {name: float(share) for name, share in zip(CLASSES, shares, strict=True)}
@@ -266,7 +266,7 @@ def allocate(
     ``compositions`` the pass goes through layouts of like composition one after another, which
     keeps the class shares obtained near those planned.
 
-    The result depends on ``seed``, weights and ``ids`` (position stands in when None), not on
+    The result depends on ``seed``, weights and ``ids`` (position when None), not on
     the order in which layouts are given. Raises ArasError on weights that are negative, not
     finite or all zero.
     """

@@ -101,7 +101,7 @@ def _project(
 
     In x = w/q it reads Σ q_i φ*(λ·c_i) − λ·t, with φ*(s) = e^s − 1 up to s = log(cap/q) and the
     tangent there beyond. The term ε|Pλ|²/2 added to it is |miss|²/2ε in the primal; P leaves out
-    the direction of the total, so the weights sum to 1 all the same. ε shrinks until the target
+    the direction of the total, so the weights still sum to 1. ε shrinks until the target
     is in reach (then ε = 0 finishes) or until a separating direction proves that it is not.
     """
     from scipy.optimize import minimize  # slow to import, and most commands plan nothing

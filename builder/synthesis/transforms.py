@@ -27,7 +27,7 @@ class Transform:
     A synthetic row records ``str(transform)``, which ``parse`` reads back, e.g. ``identity``,
     ``flip-lr+rot90`` or ``crop:64,128+recombine:real/N36E028_005_025:Built-up+rot180``.
     Flip and turns permute pixels, so they leave the composition as it is; a crop or a
-    recombination changes it, and the pixels have to be counted anew.
+    recombination changes it, and the pixels must be counted again.
     """
 
     crop: tuple[int, int] | None = None
