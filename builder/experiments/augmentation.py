@@ -247,7 +247,6 @@ def analyse(
     train_shares: Floats,
     *,
     resamples: int = intervals.RESAMPLES,
-    seed: int = 0,
 ) -> Findings:
     """Figures with intervals by arm, and contrasts paired by seed and cluster.
 
@@ -257,15 +256,9 @@ def analyse(
     """
     tail = metrics.rarest(train_shares)
     statistic = Statistic(lambda totals: scores(totals, tail), FIGURES, ("macro F1", "tail F1"))
+    pixels = {arm: [run.pixels for run in runs] for arm, runs in counts.items()}
     analysis = statistics.analyse(
-        {arm: [run.pixels for run in runs] for arm, runs in counts.items()},
-        blocks,
-        "tile",
-        statistic,
-        QUESTIONS,
-        FLOOR,
-        resamples=resamples,
-        seed=seed,
+        pixels, blocks, "tile", statistic, QUESTIONS, FLOOR, resamples=resamples
     )
     truth = next(iter(counts.values()))[0].pixels[:, _K : 2 * _K]
     cluster, clusters = intervals.codes(np.arange(len(truth)) if blocks is None else blocks)

@@ -154,22 +154,12 @@ class Record(Generic[J]):
     def from_json(
         values: Mapping[str, Any], judgement: Callable[[Mapping[str, Any]], J]
     ) -> "Record[J]":
-        loss = values.get("loss")
-        return Record(
-            values["kind"],
-            values["key"],
-            values["arm"],
-            values["seed"],
-            Outcome(
-                judgement(values),
-                values.get("settings"),
-                loss and Loss(**loss),
-                values.get("model"),
-            ),
-            values["libraries"],
-            values["seconds"],
-            values.get("cpu_seconds"),
-        )
+        kind, key, arm, seed = (values[name] for name in ("kind", "key", "arm", "seed"))
+        settings, loss, model = (values.get(name) for name in ("settings", "loss", "model"))
+        outcome = Outcome(judgement(values), settings, loss and Loss(**loss), model)
+        versions, seconds = values["libraries"], values["seconds"]
+        spent = values.get("cpu_seconds")
+        return Record(kind, key, arm, seed, outcome, versions, seconds, spent)
 
 
 class Experiment(Protocol):

@@ -90,26 +90,19 @@ def analyse(
     groups: Groups,
     design: Design,
     protocol: str = "S",
-    *,
     resamples: int = intervals.RESAMPLES,
-    seed: int = 0,
 ) -> Findings:
     """Figures with intervals by arm, contrasts paired by seed and cluster, and arms by ratio.
 
-    ``ranks``: arm → one pair of ranks per seed, the same seeds in every arm (an arm with a single
-    pair stands for all seeds), of N test tiles with ``dominant`` (N,) classes in ``blocks``.
-    Differences by class and by ratio have intervals and no tests: they describe, and prove nothing.
+    ``ranks``: arm → one pair of ranks per seed (or one for all), of N test tiles with ``dominant``
+    (N,) classes in ``blocks``. Differences by class and by ratio have intervals and no tests: they
+    describe, and prove nothing.
     """
+    runs = {arm: [counts(pair, dominant, groups) for pair in pairs] for arm, pairs in ranks.items()}
+    mixtures = [f"{kind}-{r:g}" for kind in ("natural", "balanced") for r in design.ratios]
+    questions, statistic = design.questions, groups.statistic
     analysis = statistics.analyse(
-        {arm: [counts(pair, dominant, groups) for pair in pairs] for arm, pairs in ranks.items()},
-        blocks,
-        "image",
-        groups.statistic,
-        design.questions,
-        FLOOR,
-        [f"{kind}-{ratio:g}" for kind in ("natural", "balanced") for ratio in design.ratios],
-        resamples,
-        seed,
+        runs, blocks, "image", statistic, questions, FLOOR, mixtures, resamples
     )
     facts = {
         "images": len(dominant),

@@ -89,6 +89,10 @@ class Table:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
 
+    def add_to(self, document: Document) -> None:
+        document.heading(self.heading)
+        document.table(self.header, self.rows)
+
 
 @dataclass(frozen=True)
 class Report:
@@ -151,8 +155,11 @@ class Report:
     def losses(self) -> dict[str, list[list[float]]]:
         """Arm → first and last loss of each of its trainings."""
         runs = {arm: [run.outcome.loss for run in runs] for arm, runs in self.records.items()}
-        known = {arm: [loss for loss in losses if loss] for arm, losses in runs.items()}
-        return {arm: [[x.first, x.last] for x in losses] for arm, losses in known.items() if losses}
+        return {
+            arm: [[loss.first, loss.last] for loss in losses if loss]
+            for arm, losses in runs.items()
+            if any(losses)
+        }
 
     def spent(self, clock: str) -> float | None:
         """``seconds`` or ``cpu_seconds`` of all runs; None where an earlier version's record lacks
@@ -213,8 +220,7 @@ class Report:
             [[arm, *(cell(arms[arm].figures[name]) for name in self.shown)] for arm in arms],
         )
         for findings in self.findings.values():
-            document.heading(f"Contrasts{findings.label}")
-            document.table(*contrast_table(findings.analysis.contrasts))
+            contrast_table(findings).add_to(document)
         document.text(
             f"p: Student's t over seeds and {unit}s, Holm over the contrasts but real − "
             f"{self.bench.floor}, which must hold before the others count. Detectable: the "
@@ -225,11 +231,8 @@ class Report:
             "makes the interval lopsided."
         )
         document.items(self.sentences)
-        for table in self.tables:
-            document.heading(table.heading)
-            document.table(table.header, table.rows)
-        document.heading("Arms")
-        document.table(*arm_table(self.holdings, self.losses))
+        for table in (*self.tables, arm_table(self.holdings, self.losses)):
+            table.add_to(document)
         wall, cpu = self.spent("seconds"), self.spent("cpu_seconds")
         cost = "an unrecorded amount" if cpu is None else f"{cpu:,.0f} s"
         for note in (
@@ -360,17 +363,18 @@ def difference_cell(difference: Estimate) -> str:
     return points(difference).replace("points (95 % ", "(")
 
 
-def contrast_table(contrasts: Sequence[Contrast]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: arms, question, and difference, p and detectable difference of each test."""
+def contrast_table(findings: Findings) -> Table:
+    """Arms, question, and difference, p and detectable difference of each test."""
     rows = []
-    for contrast in contrasts:
+    for contrast in findings.analysis.contrasts:
         cells = [f"{contrast.ours} − {contrast.theirs}", contrast.question]
         for name, test in contrast.tests.items():
             known = test and [p_cell(test.p_holm), detectable_cell(test.detectable)]
             cells += [difference_cell(contrast[name]), *(known or ["–", "–"])]
         rows.append(cells)
-    columns = [column for name in contrasts[0].tests for column in (f"Δ {name}", "p", "detectable")]
-    return ["contrast", "question", *columns], rows
+    tests = findings.analysis.contrasts[0].tests
+    columns = [column for name in tests for column in (f"Δ {name}", "p", "detectable")]
+    return Table(f"Contrasts{findings.label}", ["contrast", "question", *columns], rows)
 
 
 def class_table(
@@ -389,8 +393,8 @@ def class_table(
 
 def arm_table(
     holdings: Mapping[str, Holding], losses: Mapping[str, Sequence[Sequence[float]]]
-) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: what arms hold, and their last loss."""
+) -> Table:
+    """What arms hold, and their last loss."""
     columns = ["rows", "distinct", "synthetic", "captions"]
     if any(holding.captions is None for holding in holdings.values()):
         columns.remove("captions")
@@ -400,4 +404,4 @@ def arm_table(
         shares = ", ".join(f"{k} {100 * v:.1f}" for k, v in holding.class_shares.items())
         last = np.mean([loss[-1] for loss in losses[name]])
         rows.append([name, holding.what, *counts, shares, f"{last:.2f}"])
-    return ["arm", "holds", *columns, "shares, %", "last loss"], rows
+    return Table("Arms", ["arm", "holds", *columns, "shares, %", "last loss"], rows)

@@ -219,7 +219,6 @@ def analyse(
     floor: str,
     mixtures: Sequence[str] = (),
     resamples: int = intervals.RESAMPLES,
-    seed: int = 0,
 ) -> Analysis:
     """Figures with intervals by arm, and contrasts paired by seed and cluster.
 
@@ -238,29 +237,27 @@ def analyse(
         parts[arm] = np.stack(sums * seeds if len(sums) == 1 else sums)
 
     def contrast(question: Question, tested: Sequence[str]) -> Contrast:
-        return compare(parts, question, statistic, tested, resamples, seed)
+        return compare(parts, question, statistic, tested, resamples)
 
     contrasts = [
         contrast(question, statistic.tested)
         for question in questions
         if question.ours in parts and question.theirs in parts
     ]
+    figures = statistic.compute
     return Analysis(
         Clusters(unit=tile if blocks is None else "block", number=clusters),
         seeds,
-        {
-            arm: _scores(sums, statistic.compute, statistic, resamples, seed)
-            for arm, sums in parts.items()
-        },
+        {arm: _scores(sums, figures, statistic, resamples) for arm, sums in parts.items()},
         _corrected(contrasts, statistic.tested, floor),
         resamples,
         [contrast(Question(arm, "real", ""), ()) for arm in mixtures if arm in parts],
     )
 
 
-def hierarchical(parts: Floats, resamples: int = intervals.RESAMPLES, seed: int = 0) -> Floats:
+def hierarchical(parts: Floats, resamples: int = intervals.RESAMPLES) -> Floats:
     """Totals (B, K) of draws of seeds, then of clusters, with replacement; ``parts`` (S, C, K)."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     seeds, clusters, width = parts.shape
     out = np.empty((resamples, width))
     for b in range(resamples):
@@ -270,12 +267,10 @@ def hierarchical(parts: Floats, resamples: int = intervals.RESAMPLES, seed: int 
     return out
 
 
-def _scores(
-    parts: Floats, compute: Compute, statistic: Statistic, resamples: int, seed: int
-) -> Scores:
+def _scores(parts: Floats, compute: Compute, statistic: Statistic, resamples: int) -> Scores:
     """Estimates of what ``compute`` makes of ``parts`` (S, C, K), named as in ``statistic``."""
     values = compute(parts.mean(0).sum(0)[None])[0]
-    draws = compute(hierarchical(parts, resamples, seed)).T
+    draws = compute(hierarchical(parts, resamples)).T
     by_seed = compute(parts.sum(1)).T
     estimates = {
         name: Estimate(_number(value), Interval.of(column), [_number(x) for x in seeds])
@@ -295,7 +290,6 @@ def compare(
     statistic: Statistic,
     tested: Sequence[str] = (),
     resamples: int = intervals.RESAMPLES,
-    seed: int = 0,
 ) -> Contrast:
     """Differences ours − theirs of two arms of ``parts``, (S, C, K) each; some of them tested."""
     ours, theirs = parts[question.ours], parts[question.theirs]
@@ -304,10 +298,10 @@ def compare(
     def difference(totals: Floats) -> Floats:
         return statistic.compute(totals[:, :width]) - statistic.compute(totals[:, width:])
 
-    scores = _scores(both, difference, statistic, resamples, seed)
+    scores = _scores(both, difference, statistic, resamples)
     tests: dict[str, StudentTest | None] = dict.fromkeys(tested)
     if tested:
-        draws = difference(intervals.resampled(both.mean(0), resamples, seed))
+        draws = difference(intervals.resampled(both.mean(0), resamples))
     for name in tested:
         n, value = statistic.names.index(name), scores.figures[name].value
         if value is not None:
