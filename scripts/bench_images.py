@@ -22,8 +22,7 @@ from builder.land.pictures import decode_png, encode_png
 from builder.models.neighbours import hamming, perceptual_hash
 from builder.quality import pixels
 from builder.quality.duplicates import (
-    BITS,
-    RMS,
+    DuplicatesSection,
     exact_clusters,
     near_clusters,
     pixel_digest,
@@ -32,6 +31,9 @@ from builder.quality.duplicates import (
 
 Pixels = npt.NDArray[np.uint8]
 Change = Callable[[Pixels, np.random.Generator], npt.NDArray[np.generic]]
+
+
+LIMITS = DuplicatesSection()
 
 
 def jpeg(image: Pixels, quality: int) -> Pixels:
@@ -92,11 +94,17 @@ def main() -> None:
 
     hashes, small = looks(images)
     exact = exact_clusters([pixel_digest(image) for image in images])
-    found = near_clusters(exact, hashes, [thumb.astype(np.uint8).tobytes() for thumb in small])
+    found = near_clusters(
+        exact,
+        hashes,
+        [thumb.astype(np.uint8).tobytes() for thumb in small],
+        LIMITS.bits,
+        LIMITS.rms,
+    )
     brute = exact
     for i in range(len(images)):
-        close = hamming(hashes[i], hashes) <= BITS
-        near = np.flatnonzero(close & (((small - small[i]) ** 2).mean(axis=1) <= RMS**2))
+        close = hamming(hashes[i], hashes) <= LIMITS.bits
+        near = np.flatnonzero(close & (((small - small[i]) ** 2).mean(axis=1) <= LIMITS.rms**2))
         brute = join(brute, np.full(len(near), i), near)
     size = np.bincount(found, minlength=len(found))
     print(f"{len(images):,} tiles: {len(images) - len(np.unique(exact))} equal to another;")
@@ -109,7 +117,9 @@ def main() -> None:
     for name, change in CHANGES.items():
         altered = [np.clip(change(tile, rng), 0, 255).astype(np.uint8) for tile in chosen]
         others, thumbs = looks(altered)
-        again = (hamming(hashes, others) <= BITS) & (((small - thumbs) ** 2).mean(1) <= RMS**2)
+        again = (hamming(hashes, others) <= LIMITS.bits) & (
+            ((small - thumbs) ** 2).mean(1) <= LIMITS.rms**2
+        )
         print(f"  {name:<20} {again.mean():.1%}")
 
     crops = []
@@ -120,7 +130,7 @@ def main() -> None:
     hashes, small = looks(crops)
     started = time.process_time()
     thumbs_ = [thumb.astype(np.uint8).tobytes() for thumb in small]
-    label = near_clusters(np.arange(len(crops)), hashes, thumbs_)
+    label = near_clusters(np.arange(len(crops)), hashes, thumbs_, LIMITS.bits, LIMITS.rms)
     size = np.bincount(label)
     print(f"{len(crops):,} crops: {int((size > 1).sum()):,} clusters in", end=" ")
     print(f"{time.process_time() - started:.1f} CPU s")

@@ -22,7 +22,7 @@ from builder.captions.stage import Caption
 from builder.captions.template import STYLES, Style
 from builder.core.store import Store
 from builder.land.columns import arrow_type
-from builder.quality.duplicates import Duplicates
+from builder.quality.duplicates import Duplicates, DuplicatesSection
 from builder.quality.pixels import Quality
 from builder.scores.near_duplicates import Repeats
 from builder.scores.stage import Score
@@ -31,23 +31,24 @@ from builder.steps.stage import Stage
 from builder.tiles.cut import Tiles
 from builder.tiles.split import Split
 
+LIMITS = DuplicatesSection().model_dump()
 STAGES: list[Stage] = [
     Quality(kind="real"),
-    Split(),
-    Duplicates(),
+    Split(shares=(0.8, 0.1, 0.1), block=0.25, buffer_km=1, size=0.02, seed=0, **LIMITS),
+    Duplicates(**LIMITS),
     *(Caption(stream=style, ask=Style(style)) for style in STYLES),
     *(Score(stream=style) for style in STYLES),
     *(Repeats(stream=style) for style in STYLES),
 ]
 
 
-def row(stage: Stage) -> pa.Table:
+def row(stage: Stage | type[Stage]) -> pa.Table:
     return pa.table({name: pa.nulls(1, arrow_type(name)) for name in stage.adds})
 
 
 def fill(store: Store, shards: int) -> None:
     for i in range(shards):
-        store.write("tiles", f"real-N36E{i // 16:03d}-{i % 16:02d}", row(Tiles()), key="")
+        store.write("tiles", f"real-N36E{i // 16:03d}-{i % 16:02d}", row(Tiles), key="")
     for stage in STAGES:
         for task in plan(stage, store).tasks:
             store.write(stage.name, task.unit.shard, row(stage), key=task.key)

@@ -30,10 +30,13 @@ def ours(scene: Path, out: Path, workers: int) -> dict[str, Any]:
     from builder.core.engine import Engine
     from builder.core.store import Store
     from builder.steps.plan import run
-    from builder.tiles.cut import Tiles
+    from builder.tiles.cut import Tiles, TilesSection
 
     maps, composites = products(scene)
-    stage = Tiles(maps=maps, composites=composites)
+    section = TilesSection()
+    values = section.model_dump(exclude={"maps", "composites"})
+    values["remap"] = tuple(section.remap.items())
+    stage = Tiles(maps=maps, composites=composites, **values)
     engine = Engine("processes", workers) if workers > 1 else Engine("serial")
     started = time.perf_counter()
     summary = run(stage, Store(out), engine)

@@ -13,9 +13,10 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from builder.core.errors import ArasError, WorkFailed
+from builder.core.fields import Count, Section
 
 Outcome = Any
 """What the worker returned, or the exception that the task ended with."""
@@ -24,6 +25,11 @@ FEW = 32
 """Most light tasks that are not worth a pool of processes."""
 
 KINDS = ("serial", "processes", "ray")
+
+
+class EngineSection(Section):
+    kind: Literal["serial", "processes", "ray"] = "processes"
+    workers: Count = 0
 
 
 class Opener(Protocol):

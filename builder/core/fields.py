@@ -150,7 +150,8 @@ class Place(enum.Enum):
 
 
 Model = Annotated[str, Place.MODEL]
-Patterns = Annotated[list[str], Field(min_length=1), Place.FILE]
+File = Annotated[str, Place.FILE]
+Files = Annotated[list[str], Place.FILE]
 
 
 def local_path(model: str, directory: Path) -> Path | None:

@@ -99,7 +99,7 @@ AUTOENCODER = {
 
 @dataclass(frozen=True)
 class GeneratorSettings:
-    """Fields made by `setting` change speed, memory and rounding only, and a training that was
+    """Fields declared by `setting` change speed, memory and rounding only, and a training that was
     interrupted goes on when they change; so does it with another ``patience``, which decides only
     when a training ends. ``compile`` is true, or the name of a backend of torch.compile.
     """
@@ -326,7 +326,7 @@ class PipelineSection(Section):
         ``directory``.
 
         ``cache`` remembers digests. Raises ArasError for a folder that is not there and for the
-        revision of a local one.
+        revision of a local model.
         """
 
         def weights(key: str, name: str, revision: str) -> Weights:

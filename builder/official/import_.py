@@ -8,13 +8,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pydantic import Field
 
 from builder.core.errors import ArasError
+from builder.core.fields import MD5, Files, Name, Section
 from builder.core.files import atomic, remove
 from builder.core.manifest import Account, ImportReport
 from builder.core.store import Store
@@ -46,7 +48,17 @@ NO_PLACE = "no place: blocks need names like N36E028_005_025"
 _TILES = [group for group, (kind, _) in GROUPS.items() if kind == "real"]
 
 
-@dataclass(frozen=True)
+class ImportSection(Section):
+    sources: Files = Field(default=[])
+    md5: dict[str, Annotated[str, Field(pattern=MD5)]] = Field(default={})
+    run: Name = "official"
+    split: Literal["official", "blocks"] = "official"
+    captions: bool = True
+    segmenter: bool = False
+    shard_rows: Annotated[int, Field(ge=1, le=2048)] = 128
+
+
+@dataclass(frozen=True, kw_only=True)
 class Import(Stage):
     """Bring in every whole row of the sources; the others are listed with the reason.
 
@@ -55,14 +67,14 @@ class Import(Stage):
     synthetic rows. With ``placed`` a real row is rejected when its name gives no place.
     """
 
-    sources: tuple[Path, ...] = setting(())
-    md5: tuple[tuple[str, str], ...] = setting(())
-    run: str = "official"
-    size: int = 256
-    captions: bool = True
+    sources: tuple[Path, ...] = setting()
+    md5: tuple[tuple[str, str], ...] = setting()
+    run: str
+    size: int
+    captions: bool
     columns: tuple[Column, ...] = UNKNOWN
-    placed: bool = False
-    shard_rows: int = 128
+    placed: bool
+    shard_rows: int
 
     @property
     def streams(self) -> tuple[str, ...]:

@@ -34,13 +34,13 @@ def streams_of(release: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ImportRelease(Stage):
     """Bring in every row of a release; each file is first checked against the manifest."""
 
-    release: Path = setting(Path())
-    streams: tuple[str, ...] = ()
-    shard_rows: int = 128
+    release: Path = setting()
+    streams: tuple[str, ...]
+    shard_rows: int
 
     name = "import"
 

@@ -191,7 +191,7 @@ class Project:
             if len(paths) > 1 or section.md5:
                 raise ArasError("a release must be the only source; its own manifest verifies it")
             streams = streams_of(paths[0]) if section.captions else ()
-            return ImportRelease(paths[0], streams, section.shard_rows)
+            return ImportRelease(release=paths[0], streams=streams, shard_rows=section.shard_rows)
         return Import(
             sources=paths,
             md5=tuple(sorted(section.md5.items())),

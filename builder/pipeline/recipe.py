@@ -7,40 +7,43 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, get_args
 
 import pydantic
-from pydantic import Field, Strict, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from builder.captions import section as caption_keys
 from builder.captions.section import CaptionSection
+from builder.core.engine import EngineSection
 from builder.core.errors import ArasError
 from builder.core.fields import (
     DATE,
     DOI,
-    MD5,
     REPO,
     SHAPES,
     URL,
     VERSION,
     Author,
     AuthorField,
-    Count,
-    Fraction,
-    Model,
     Name,
-    NotNegative,
-    Patterns,
-    Place,
-    Positive,
     Rate,
     Section,
 )
 from builder.core.files import write_text
 from builder.core.templates import environment
-from builder.land.classes import CLASSES, DEFAULT_REMAP, WORLDCOVER
+from builder.land.classes import DEFAULT_REMAP, WORLDCOVER
 from builder.models.settings import AutoencoderSection, RetrieverSection, SegmenterSection
-from builder.synthesis.section import GeneratorSection, known_target
+from builder.official.import_ import ImportSection
+from builder.quality.duplicates import DuplicatesSection
+from builder.quality.embed import BenchSection
+from builder.quality.memorize import MemorizationSection
+from builder.quality.pixels import QualitySection
+from builder.scores.controls import ControlsSection
+from builder.scores.stage import ScoresSection
+from builder.synthesis.section import GeneratorSection
+from builder.tiles.cut import TilesSection
+from builder.tiles.split import SplitSection
+from builder.tiles.subsets import SubsetSection
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -48,9 +51,6 @@ else:
     import tomli as tomllib
 
 FILE = "dataset.toml"
-
-Range = Annotated[tuple[float, float], Strict(False)]  # TOML has lists only
-Code = Annotated[int, Strict(False)]  # and its keys are strings
 
 
 class DatasetSection(Section):
@@ -76,74 +76,6 @@ class DatasetSection(Section):
         return value
 
 
-class EngineSection(Section):
-    kind: Literal["serial", "processes", "ray"] = "processes"
-    workers: Count = 0
-
-
-class ImportSection(Section):
-    sources: Annotated[list[str], Place.FILE] = Field(default=[])
-    md5: dict[str, Annotated[str, Field(pattern=MD5)]] = Field(default={})
-    run: Name = "official"
-    split: Literal["official", "blocks"] = "official"
-    captions: bool = True
-    segmenter: bool = False
-    shard_rows: Annotated[int, Field(ge=1, le=2048)] = 128
-
-
-class TilesSection(Section):
-    maps: Patterns = Field(default=["inputs/*_Map.tif"])
-    composites: Patterns = Field(default=["inputs/*_S2RGBNIR.tif"])
-    size: Literal[64, 128, 256, 512] = 256
-    reflectance: Range = (0.0, 0.275)
-    max_water: Fraction = 0.9
-    max_black: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    resample: Literal["refuse", "nearest", "bilinear"] = "refuse"
-    remap: dict[Code, Literal[CLASSES]] = DEFAULT_REMAP  # type: ignore[valid-type]
-
-    @field_validator("reflectance")
-    @classmethod
-    def _range(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not 0 <= value[0] < value[1] <= 6.5535:
-            raise ValueError("expected two reflectances, 0 ≤ low < high ≤ 6.5535")
-        return value
-
-    @field_validator("remap")
-    @classmethod
-    def _codes(cls, value: dict[int, str]) -> dict[int, str]:
-        if bad := [code for code in value if not 1 <= code <= 250]:
-            raise ValueError(f"map codes are 1…250, not {bad[0]}")
-        return {**DEFAULT_REMAP, **value}
-
-
-class Shares(Section):
-    train: Fraction = 0.8
-    validation: Fraction = 0.1
-    test: Fraction = 0.1
-
-    @model_validator(mode="after")
-    def _whole(self) -> "Shares":
-        if abs(self.train + self.validation + self.test - 1) > 1e-6:
-            raise ValueError("train, validation and test must sum to 1")
-        return self
-
-
-class SplitSection(Section):
-    block: Annotated[float, Field(gt=0, le=10)] = 0.25
-    buffer_km: NotNegative = 1.0
-    shares: Shares = Shares()
-
-
-class SubsetSection(Section):
-    rows: Positive
-    balance: str = "natural"
-
-    @field_validator("balance")
-    @classmethod
-    def _target(cls, value: str) -> str:
-        return known_target(value)
-
-
 class SourceSection(Section):
     """Data of others that the release is made from."""
 
@@ -159,53 +91,6 @@ class ReleaseSection(Section):
     repo: Annotated[str, Field(pattern=REPO)] = ""
     description: str = ""
     sources: list[SourceSection] | None = None
-
-
-class MemorizationSection(Section):
-    copy_ratio: NotNegative = 0.3
-    copy_bits: Annotated[int, Field(ge=-1, le=64)] = 4
-    drop_copies: bool = True
-
-
-class BenchSection(Section):
-    embeddings: Model = ""
-    splits: list[Literal["train", "validation", "test"]] = Field(default=["validation", "test"])
-
-
-class DuplicatesSection(Section):
-    bits: Annotated[int, Field(ge=0, le=16)] = 6
-    rms: Annotated[float, Field(ge=0, le=64)] = 4.0
-
-
-class QualitySection(Section):
-    """Thresholds by column, min_… and max_…; the defaults flag nothing."""
-
-    min_sharpness: NotNegative = 0.0
-    min_contrast: Fraction = 0.0
-    max_cloudiness: Fraction = 1.0
-    max_blankness: Fraction = 1.0
-    min_mask_agreement: Fraction = 0.0
-    min_realism: NotNegative = 0.0
-    kinds: list[Literal["real", "synthetic"]] = Field(default=["real", "synthetic"])
-    drop_flagged: bool = True
-
-
-class ScoresSection(Section):
-    """What captions and images are scored with: models are ORG/NAME on the Hub or a path, the
-    lexicon is a path; empty for none, and for the built-in lexicon."""
-
-    lexicon: Annotated[str, Place.FILE] = ""
-    clip: Model = ""
-    clip_revision: str = ""
-    tokenizer: Model = ""
-    tokenizer_revision: str = ""
-    features: Annotated[str, Field(min_length=1), Place.MODEL] = "segmenter"
-    features_revision: str = ""
-    batch: Positive = 32
-
-
-class ControlsSection(Section):
-    rows: Count = 1_000
 
 
 class Recipe(Section):

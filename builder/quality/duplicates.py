@@ -8,14 +8,16 @@ import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pydantic import Field
 
 from builder.core.clusters import I64, join, named
 from builder.core.errors import ArasError
+from builder.core.fields import Section
 from builder.core.store import Store
 from builder.land.columns import KINDS, SPLITS
 from builder.models.neighbours import hamming
@@ -23,10 +25,6 @@ from builder.steps.stage import Maker, Output, Scan, Stage
 
 U64 = npt.NDArray[np.uint64]
 U8 = npt.NDArray[np.uint8]
-
-BITS, RMS = 6, 4.0
-"""Near-duplicates differ in at most so many of 64 bits of their perceptual hashes, and their
-thumbnails by at most so many levels of 255, root mean square over samples."""
 
 LOOKS = ("pixel_sha256", "phash", "thumbnail")
 """Columns that duplicates are recognised by: digest of the pixels, perceptual hash, thumbnail."""
@@ -40,6 +38,14 @@ larger buckets, of near-equal hashes, can lose a pair, and then the cluster is m
 
 _PAIRS_AT_ONCE = 1 << 14
 TRAIN = SPLITS.index("train")
+
+
+class DuplicatesSection(Section):
+    """Near-duplicates differ in at most ``bits`` of 64 bits of their perceptual hashes, and their
+    thumbnails by at most ``rms`` levels of 255, root mean square over samples."""
+
+    bits: Annotated[int, Field(ge=0, le=16)] = 6
+    rms: Annotated[float, Field(ge=0, le=64)] = 4.0
 
 
 def pixel_digest(image: U8) -> str:
@@ -69,7 +75,7 @@ def exact_clusters(digests: Sequence[str]) -> I64:
 
 
 def near_clusters(
-    exact: I64, hashes: U64, thumbnails: Sequence[bytes], bits: int = BITS, rms: float = RMS
+    exact: I64, hashes: U64, thumbnails: Sequence[bytes], bits: int, rms: float
 ) -> I64:
     """(n,) the number of the first image of each near-duplicate cluster.
 
@@ -171,8 +177,8 @@ class Duplicates(Stage):
     test tile. They take part in no other cluster, so that none spans train and test through them.
     """
 
-    bits: int = BITS
-    rms: float = RMS
+    bits: int
+    rms: float
 
     light = True
     needs = ("id",)

@@ -1,11 +1,13 @@
 """Stages: vectors of tiles and captions by pretrained encoders, and by the benchmark's baseline."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
+from pydantic import Field
 
 from builder.core.errors import ArasError
+from builder.core.fields import Model, Section
 from builder.core.manifest import EmbeddingsRecord
 from builder.core.store import Store
 from builder.land.columns import SPLITS, STREAM_PREFIX, VECTORS
@@ -17,14 +19,19 @@ COLUMNS = {"clip": "image_vector", "features": "embedding"}
 """What the vectors are for → the working column that holds them."""
 
 
-@dataclass(frozen=True)
+class BenchSection(Section):
+    embeddings: Model = ""
+    splits: list[Literal["train", "validation", "test"]] = Field(default=["validation", "test"])
+
+
+@dataclass(frozen=True, kw_only=True)
 class Embed(Stage):
     """``vectors``: of the image (stream null) and of each caption, of unit length; null for
     rows of other ``splits``. ``model`` is a folder or a name on the Hub.
     """
 
     streams: tuple[str, ...] = ()
-    splits: tuple[str, ...] = ("test",)
+    splits: tuple[str, ...]
     model: str = setting("")
 
     kinds = ("real",)
@@ -77,9 +84,9 @@ class Embed(Stage):
 class Encode(Stage):
     """``image_vector``: a CLIP's vectors, of length 1; ``embedding``: the features of any model."""
 
-    role: str = "features"
-    weights: Weights = setting(Weights(""))
-    batch: int = setting(32)
+    role: str
+    weights: Weights = setting()
+    batch: int = setting()
 
     needs = ("id", "image")
     gpus = 1

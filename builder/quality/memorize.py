@@ -8,13 +8,15 @@ and flips of the tile that is compared (`Turned`), because a turned copy is a co
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pydantic import Field
 
 from builder.core.errors import ArasError
+from builder.core.fields import NotNegative, Section
 from builder.core.store import Store
 from builder.land.columns import SPLITS
 from builder.land.pictures import decode_png, image_bytes
@@ -28,6 +30,12 @@ SYMMETRIES = 8
 
 COMPARED = ("features", "turned_features", "phash", "turned_hashes")
 """Columns that a tile is compared by."""
+
+
+class MemorizationSection(Section):
+    copy_ratio: NotNegative = 0.3
+    copy_bits: Annotated[int, Field(ge=-1, le=64)] = 4
+    drop_copies: bool = True
 
 
 @dataclass(frozen=True)
@@ -111,8 +119,8 @@ class Memorize(Stage):
 
     version = 2
 
-    copy_ratio: float = 0.3
-    copy_bits: int = 4
+    copy_ratio: float
+    copy_bits: int
 
     kinds = ("synthetic",)
     light = True

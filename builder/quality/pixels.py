@@ -1,13 +1,15 @@
 """Quality of a tile by its pixels alone: sharpness, contrast, colour, cloudiness, blankness."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pydantic import Field
 
 from builder.core.errors import ArasError
+from builder.core.fields import Fraction, NotNegative, Section
 from builder.core.store import Store
 from builder.land.pictures import decode_png, image_bytes
 from builder.models.neighbours import perceptual_hash
@@ -71,6 +73,19 @@ def _span(plane: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         reduce(bands, axis=1).reshape(rows, columns, BLANK_SIDE) for reduce in (np.max, np.min)
     )
     return np.asarray(most.max(axis=2) - least.min(axis=2))
+
+
+class QualitySection(Section):
+    """Thresholds by column, min_… and max_…; the defaults flag nothing."""
+
+    min_sharpness: NotNegative = 0.0
+    min_contrast: Fraction = 0.0
+    max_cloudiness: Fraction = 1.0
+    max_blankness: Fraction = 1.0
+    min_mask_agreement: Fraction = 0.0
+    min_realism: NotNegative = 0.0
+    kinds: list[Literal["real", "synthetic"]] = Field(default=["real", "synthetic"])
+    drop_flagged: bool = True
 
 
 @dataclass(frozen=True)

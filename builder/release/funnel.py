@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builder.land.columns import arrow_type
-from builder.pipeline.recipe import QualitySection, Recipe
+from builder.pipeline.recipe import Recipe
+from builder.quality.pixels import QualitySection
 
 REASONS = ("set_aside", "copies", "repeats_held_out", "flagged")
 """Why a row is left out, the first that holds: no split took it; it copies a train tile; it is

@@ -8,9 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from builder.core.fields import Count, Section
 from builder.scores import lexicon as lexicons
 from builder.scores.grounding import shares_of
 from builder.scores.lexicon import MENTION, NUMERAL, TOKEN, Lexicon
+
+
+class ControlsSection(Section):
+    rows: Count = 1_000
+
 
 _NUMBER = re.compile(NUMERAL)
 

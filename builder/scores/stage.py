@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pydantic import Field
 
+from builder.core.fields import File, Model, Positive, Section
 from builder.core.store import Store
 from builder.land.classes import CLASSES
 from builder.land.columns import CAPTION_SCORE, CLIP_PREFIX, CLIP_SCORE, SCORE_PREFIX, STREAM_PREFIX
@@ -16,6 +18,20 @@ from builder.models.neighbours import matrix
 from builder.models.weights import Weights
 from builder.quality.embed import COLUMNS
 from builder.steps.stage import Maker, Output, Stage, setting
+
+
+class ScoresSection(Section):
+    """What captions and images are scored with: models are ORG/NAME on the Hub or a path, the
+    lexicon is a path; empty for none, and for the built-in lexicon."""
+
+    lexicon: File = ""
+    clip: Model = ""
+    clip_revision: str = ""
+    tokenizer: Model = ""
+    tokenizer_revision: str = ""
+    features: Annotated[Model, Field(min_length=1)] = "segmenter"
+    features_revision: str = ""
+    batch: Positive = 32
 
 
 @dataclass(frozen=True)
@@ -90,10 +106,10 @@ class ClipScore(Stage):
     Without ``model`` the tokens are counted alone. Blind to composition: see docs.
     """
 
-    stream: str = "full"
-    model: Weights | None = setting(None)
-    tokenizer: Weights | None = setting(None)
-    batch: int = setting(64)
+    stream: str
+    model: Weights | None = setting()
+    tokenizer: Weights | None = setting()
+    batch: int = setting()
 
     @property
     def gpus(self) -> float:

@@ -1,7 +1,7 @@
 """Stage: a frozen dataclass that makes rows or adds columns, one shard at a time."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import pyarrow as pa
@@ -44,7 +44,7 @@ Maker = Callable[[Any], Output]
 """Payload (of a source) or table of the needed columns → output."""
 
 
-def setting(default: Any) -> Any:
+def setting(default: Any = MISSING) -> Any:
     """A field that changes how fast a stage works but not what it makes: not part of its key."""
     return field(default=default, metadata={"identity": False})
 

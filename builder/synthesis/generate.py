@@ -31,7 +31,7 @@ Draw = Callable[[npt.NDArray[np.uint8], Sequence[int]], npt.NDArray[np.uint8]]
 """Layouts (n, H, W) and n seeds → tiles (n, H, W, 3)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Generate(Stage):
     """Draw one tile per row of `Layouts`. A row's noise depends on its own seed alone.
 
@@ -41,15 +41,15 @@ class Generate(Stage):
     ``pipeline`` is a diffusers pipeline that draws in the place of our generator.
     """
 
-    mask: str = "layout"
-    sampler: str = "dpm-solver"
-    sampling_steps: int = 15
-    guidance: float = 1.0
-    size: int = 0
-    batch: int = setting(16)
-    compile: bool | str = setting(False)
-    channels_last: bool = setting(False)
-    model: Path = setting(Path())
+    mask: str
+    sampler: str
+    sampling_steps: int
+    guidance: float
+    size: int
+    batch: int = setting()
+    compile: bool | str = setting()
+    channels_last: bool = setting()
+    model: Path = setting()
     training: Training | None = setting(None)
     pipeline: PipelineSection | None = None
     sources: Sources | None = setting(None)

@@ -55,7 +55,7 @@ class LayoutPlan:
     donors: dict[str, Mask]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Layouts(Stage):
     """Choose ``rows`` layouts of train tiles so that their mean composition is the target.
 
@@ -68,14 +68,14 @@ class Layouts(Stage):
 
     version = 2
 
-    rows: int = 24
-    run: str = "a"
-    seed: int = 0
-    target: str = "natural"
-    max_repeats: int = 8
-    variants: int = 0
-    nearest: bool = False
-    shard_rows: int = 8
+    rows: int
+    run: str
+    seed: int
+    target: str
+    max_repeats: int
+    variants: int
+    nearest: bool
+    shard_rows: int
 
     kinds = ("synthetic",)
     light = True
@@ -260,7 +260,7 @@ def _masks(table: pa.Table) -> dict[str, Mask]:
     return {tile: decode_mask(mask, tile) for tile, mask in zip(ids, data, strict=True)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RowsWithoutLayout(Stage):
     """``rows`` synthetic train rows that are drawn without a layout: its columns are null.
 
@@ -268,10 +268,10 @@ class RowsWithoutLayout(Stage):
     replaces them.
     """
 
-    rows: int = 24
-    run: str = "a"
-    seed: int = 0
-    shard_rows: int = 8
+    rows: int
+    run: str
+    seed: int
+    shard_rows: int
 
     name = "layouts"
     kinds = ("synthetic",)

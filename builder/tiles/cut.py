@@ -5,13 +5,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pydantic import Field, Strict, field_validator
 
 from builder.core.errors import ArasError
+from builder.core.fields import Files, Fraction, Section
 from builder.core.files import content_hashes, digest_of
 from builder.core.store import Store
 from builder.land import classes
@@ -26,6 +28,31 @@ STRIP = 2
 DN_PER_REFLECTANCE = 10_000
 REASONS = ("black", "partly_black", "no_map", "nodata", "water")
 """Why a candidate patch is dropped, in the order of the rules."""
+
+
+class TilesSection(Section):
+    maps: Annotated[Files, Field(min_length=1)] = Field(default=["inputs/*_Map.tif"])
+    composites: Annotated[Files, Field(min_length=1)] = Field(default=["inputs/*_S2RGBNIR.tif"])
+    size: Literal[64, 128, 256, 512] = 256
+    reflectance: Annotated[tuple[float, float], Strict(False)] = (0.0, 0.275)
+    max_water: Fraction = 0.9
+    max_black: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    resample: Literal["refuse", "nearest", "bilinear"] = "refuse"
+    remap: dict[Annotated[int, Strict(False)], Literal[classes.CLASSES]] = classes.DEFAULT_REMAP  # type: ignore[valid-type]
+
+    @field_validator("reflectance")
+    @classmethod
+    def _range(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= value[0] < value[1] <= 6.5535:
+            raise ValueError("expected two reflectances, 0 ≤ low < high ≤ 6.5535")
+        return value
+
+    @field_validator("remap")
+    @classmethod
+    def _codes(cls, value: dict[int, str]) -> dict[int, str]:
+        if bad := [code for code in value if not 1 <= code <= 250]:
+            raise ValueError(f"map codes are 1…250, not {bad[0]}")
+        return {**classes.DEFAULT_REMAP, **value}
 
 
 @dataclass(frozen=True)
@@ -52,7 +79,7 @@ class TilesReport:
         return asdict(self) if self.composites_without_map else {}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tiles(Stage):
     """Cut ``size``×``size`` patches on the regular grid of each 1° cell.
 
@@ -60,14 +87,14 @@ class Tiles(Stage):
     upper-left corner. Every patch is either kept or counted under a reason of `REASONS`.
     """
 
-    maps: tuple[Path, ...] = setting(())
-    composites: tuple[Path, ...] = setting(())
-    size: int = 256
-    reflectance: tuple[float, float] = (0.0, 0.275)
-    max_water: float = 0.9
-    max_black: float = 0.0
-    remap: tuple[tuple[int, str], ...] = tuple(classes.DEFAULT_REMAP.items())
-    resample: str = "refuse"
+    maps: tuple[Path, ...] = setting()
+    composites: tuple[Path, ...] = setting()
+    size: int
+    reflectance: tuple[float, float]
+    max_water: float
+    max_black: float
+    remap: tuple[tuple[int, str], ...]
+    resample: str
 
     adds = (
         *("id", "image", "mask", *COMPOSITION),

@@ -2,13 +2,15 @@
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pydantic import Field, model_validator
 
 from builder.core.errors import ArasError
+from builder.core.fields import Fraction, NotNegative, Section
 from builder.core.manifest import SplitReport
 from builder.core.seeds import generator
 from builder.core.store import Store
@@ -16,7 +18,7 @@ from builder.land import grid
 from builder.land.classes import CLASSES
 from builder.land.columns import SPLITS
 from builder.land.pictures import per_class
-from builder.quality.duplicates import BITS, LOOKS, RMS, Looks
+from builder.quality.duplicates import LOOKS, Looks
 from builder.steps.stage import Maker, Output, Scan, Stage, shards
 
 PASSES = 20
@@ -30,7 +32,25 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+class Shares(Section):
+    train: Fraction = 0.8
+    validation: Fraction = 0.1
+    test: Fraction = 0.1
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Shares":
+        if abs(self.train + self.validation + self.test - 1) > 1e-6:
+            raise ValueError("train, validation and test must sum to 1")
+        return self
+
+
+class SplitSection(Section):
+    block: Annotated[float, Field(gt=0, le=10)] = 0.25
+    buffer_km: NotNegative = 1.0
+    shares: Shares = Shares()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Split(Stage):
     """Blocks of ``block`` degrees go whole to one split, chosen so that every split has its
     share of tiles and of each class's pixels. A train tile nearer than ``buffer_km`` (edge to
@@ -39,13 +59,14 @@ class Split(Stage):
     tile of a split that it must not see: clusters of duplicates lie in one split.
     """
 
-    shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    block: float = 0.25
-    buffer_km: float = 1.0
-    size: float = 256 / grid.PER_DEGREE
-    seed: int = 0
-    bits: int = BITS
-    rms: float = RMS
+    shares: tuple[float, float, float]
+    block: float
+    buffer_km: float
+    size: float
+    """Side of a tile in degrees."""
+    seed: int
+    bits: int
+    rms: float
 
     kinds = ("real",)
     light = True

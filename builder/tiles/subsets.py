@@ -9,17 +9,30 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import field_validator
 
 from builder.core.errors import ArasError
+from builder.core.fields import Positive, Section
 from builder.core.files import atomic
 from builder.core.manifest import SubsetFile, SubsetNote
 from builder.core.seeds import seed
 from builder.land.classes import CLASSES
 from builder.land.columns import SPLITS
 from builder.synthesis import balance
+from builder.synthesis.section import known_target
 from builder.synthesis.target import Target
 
 Ints = npt.NDArray[np.int64]
+
+
+class SubsetSection(Section):
+    rows: Positive
+    balance: str = "natural"
+
+    @field_validator("balance")
+    @classmethod
+    def _target(cls, value: str) -> str:
+        return known_target(value)
 
 
 @dataclass(frozen=True)

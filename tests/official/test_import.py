@@ -15,13 +15,14 @@ from builder.land import grid
 from builder.land.classes import CLASSES, percent
 from builder.land.columns import SPLITS, STREAM_PREFIX
 from builder.land.pictures import decode_mask, decode_png, encode_png, per_class
-from builder.official.import_ import Import
+from builder.official.import_ import Import, ImportSection
 from builder.official.names import STREAMS, place
 from builder.official.sources import MOST_PICTURE, find_sources
 from builder.official.streams import PUBLISHED, Column
 from builder.steps.plan import Summary, run
-from builder.tiles.cut import Tiles, _row
+from builder.tiles.cut import Tiles, TilesSection, _row
 from tests.makers.official import Layout, official, rgb_mask, scene
+from tests.makers.stages import by_default
 
 SIZE = 64
 REAL = Path(__file__).parents[3] / "shared/data/aras400k_captions"
@@ -32,9 +33,20 @@ def bring(
 ) -> tuple[Summary, Store]:
     """Import into ``folder``/work; zips are taken whatever their md5."""
     sums = {source.path.name: "any" for source in find_sources(sources) if source.kind == "zip"}
-    settings = {"size": SIZE, "shard_rows": 4, "md5": tuple(sums.items()), **options}
+    settings = {
+        "size": SIZE,
+        "shard_rows": 4,
+        "md5": tuple(sums.items()),
+        "placed": False,
+        **options,
+    }
     store = Store(folder / "work")
-    return run(Import(sources=sources, **settings), store, Engine(engine, 2), part), store
+    return run(
+        by_default(Import, ImportSection(), sources=sources, **settings),
+        store,
+        Engine(engine, 2),
+        part,
+    ), store
 
 
 def rows(store: Store) -> dict[str, dict]:
@@ -151,9 +163,10 @@ def test_places_are_derived_from_names_and_marked_so(tmp_path: Path) -> None:
 def test_a_derived_place_is_exactly_the_recorded_one() -> None:
     origin = grid.cell_origin("S01W078")
     raster = grid.Raster(Path("composite.tif"), "S01W078", *origin, 12_000, 12_000)
+    tiles = by_default(Tiles, TilesSection())
     dn, mask = np.ones((3, 256, 256), np.uint16), np.zeros((256, 256), np.uint8)
     for line, column in ((0, 0), (7, 31), (45, 45)):
-        recorded = _row(Tiles(), raster, origin, line, column, dn, mask)
+        recorded = _row(tiles, raster, origin, line, column, dn, mask)
         derived = place(recorded["id"].split("/")[1], 256)
         assert derived is not None
         assert list(derived.transform) == recorded["transform"]

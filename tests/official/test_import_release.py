@@ -12,9 +12,11 @@ from builder.core.errors import ArasError, CorruptFile
 from builder.core.manifest import read_manifest
 from builder.core.store import Store
 from builder.land.columns import COLUMNS, SPLITS
+from builder.official.import_ import ImportSection
 from builder.official.import_release import ImportRelease, is_release, streams_of
 from builder.steps.plan import Summary, run
 from tests.makers.official import official, release
+from tests.makers.stages import by_default
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,8 @@ def packaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def bring(folder: Path, source: Path, **options: object) -> tuple[Summary, Store]:
     store = Store(folder / "work")
-    stage = ImportRelease(source, streams_of(source), **options)
+    values = {"release": source, "streams": streams_of(source), **options}
+    stage = by_default(ImportRelease, ImportSection(), **values)
     return run(stage, store, Engine("serial")), store
 
 
@@ -85,7 +88,16 @@ def test_a_file_that_is_not_the_listed_one_is_refused(packaged: Path, tmp_path: 
 
 def test_streams_left_out_are_not_made(packaged: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "work")
-    run(ImportRelease(packaged, ("text_qwen3-4b", "other")), store, Engine("serial"))
+    run(
+        by_default(
+            ImportRelease,
+            ImportSection(),
+            release=packaged,
+            streams=("text_qwen3-4b", "other"),
+        ),
+        store,
+        Engine("serial"),
+    )
     table = store.load("import", store.shards("import")[0])
     captions = [name for name in table.column_names if name.startswith("caption_")]
     assert captions == ["caption_text_qwen3-4b", "caption_other"]

@@ -11,6 +11,7 @@ from scipy import ndimage
 from builder.models.neighbours import hamming, perceptual_hash
 from builder.quality import duplicates
 from builder.quality.duplicates import (
+    DuplicatesSection,
     close_pairs,
     exact_clusters,
     near_clusters,
@@ -36,6 +37,7 @@ def jpeg(image: np.ndarray) -> np.ndarray:
 def clusters(images: list[np.ndarray], **limits: float) -> tuple[list[int], list[int]]:
     exact = exact_clusters([pixel_digest(image) for image in images])
     hashes = np.array([perceptual_hash(image) for image in images], np.uint64)
+    limits = {**DuplicatesSection().model_dump(), **limits}
     near = near_clusters(exact, hashes, [thumbnail(image) for image in images], **limits)
     return exact.tolist(), near.tolist()
 

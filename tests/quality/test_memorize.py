@@ -13,13 +13,18 @@ from builder.land.pictures import decode_png, encode_png, image_bytes, image_col
 from builder.models import segmenter
 from builder.models.neighbours import matrix
 from builder.pipeline.project import Project
-from builder.quality.memorize import SYMMETRIES, Memorize, Turned, symmetries
+from builder.quality.memorize import SYMMETRIES, MemorizationSection, Memorize, Turned, symmetries
 from builder.quality.pixels import Quality
 from builder.quality.segment import Segment
 from builder.steps.plan import run, survey
 from builder.steps.stage import shards
+from tests.makers.stages import by_default
 
 D = 8
+
+
+def memorize(**settings: float) -> Memorize:
+    return by_default(Memorize, MemorizationSection(), **settings)
 
 
 def write(store: Store, stage: str, shard: str, ids, features, hashes, **more) -> None:
@@ -61,7 +66,7 @@ def made_of(store: Store) -> list[dict]:
 
 
 def test_a_near_copy_is_named_and_marked_and_a_fresh_tile_is_not(store):
-    summary = run(Memorize(copy_ratio=0.01, copy_bits=-1), store, Engine())
+    summary = run(memorize(copy_ratio=0.01, copy_bits=-1), store, Engine())
     rows = made_of(store)
     assert rows[0]["nearest_real_id"] == "real/07"
     assert [row["copy"] for row in rows] == [True, False, False, False]
@@ -69,7 +74,7 @@ def test_a_near_copy_is_named_and_marked_and_a_fresh_tile_is_not(store):
 
 
 def test_the_ratio_is_the_distance_over_the_usual_one_from_test_to_train(store):
-    run(Memorize(), store, Engine())
+    run(memorize(), store, Engine())
     tables = [store.read(f"real-{i}", ("split", "features")) for i in range(2)]
     features = np.concatenate([matrix(t.column("features")) for t in tables])
     splits = [s for t in tables for s in t.column("split").to_pylist()]
@@ -82,14 +87,14 @@ def test_the_ratio_is_the_distance_over_the_usual_one_from_test_to_train(store):
 
 
 def test_test_and_set_aside_tiles_are_not_in_the_gallery(store):
-    gallery = survey(Memorize(), store)
+    gallery = survey(memorize(), store)
     assert gallery.ids == [f"real/{n:02d}" for n in range(30)]
-    run(Memorize(), store, Engine())
+    run(memorize(), store, Engine())
     assert made_of(store)[2]["nearest_real_id"] != "real/35"  # a test tile's own features
 
 
 def test_a_perceptual_hash_alone_can_mark_a_copy(store):
-    run(Memorize(copy_ratio=0, copy_bits=3), store, Engine())
+    run(memorize(copy_ratio=0, copy_bits=3), store, Engine())
     rows = made_of(store)
     assert rows[3]["nearest_real_id"] == "real/03"
     assert [row["copy"] for row in rows] == [False, False, False, True]
@@ -100,7 +105,7 @@ def test_a_hash_is_compared_with_that_of_every_train_tile(store):
     hashes = [int(table.column("phash")[11].as_py()) ^ 0b11]
     features = store.read("real-0", ("features",)).column("features").to_pylist()[7]
     write(store, "layouts", "synthetic-a-00001", ["synthetic/a/4"], np.array([features]), hashes)
-    run(Memorize(copy_ratio=0), store, Engine())
+    run(memorize(copy_ratio=0), store, Engine())
     (row,) = store.read("synthetic-a-00001", ("nearest_real_id", "copy")).to_pylist()
     assert row == {"nearest_real_id": "real/11", "copy": True}  # nearest in features is real/07
 
@@ -110,7 +115,7 @@ def test_without_test_tiles_there_is_nothing_to_calibrate_with(tmp_path):
     write(empty, "tiles", "real-0", ["real/0"], np.ones((1, D)), [1], split=[0])
     write(empty, "layouts", "synthetic-a-00000", ["synthetic/a/0"], np.ones((1, D)), [1])
     with pytest.raises(ArasError, match=r"split is empty.*\[split\]"):
-        run(Memorize(), empty, Engine())
+        run(memorize(), empty, Engine())
 
 
 TRAIN, TEST = 0, 2
@@ -152,7 +157,7 @@ def judge(project: Project, images: list[np.ndarray], **settings) -> list[dict]:
     project.store.write("layouts", "synthetic-a-00000", pa.table(table), key="k")
     model = project.models / "segmenter"
     turned = [Turned(kind=kind, model=model) for kind in ("real", "synthetic")]
-    for stage in (Quality(kind="synthetic"), Segment(model=model), *turned, Memorize(**settings)):
+    for stage in (Quality(kind="synthetic"), Segment(model=model), *turned, memorize(**settings)):
         assert not run(stage, project.store, Engine()).failed
     return made_of(project.store)
 

@@ -11,11 +11,12 @@ from builder.core.store import Store
 from builder.land.columns import BY_NAME
 from builder.land.pictures import decode_png, encode_png, image_column
 from builder.pipeline.project import Project
-from builder.quality.duplicates import Duplicates, pixel_digest
+from builder.quality.duplicates import Duplicates, DuplicatesSection, pixel_digest
 from builder.quality.pixels import MEASURES, Quality, measure_pixels
 from builder.quality.realism import Realism
 from builder.steps.plan import run
 from builder.steps.stage import shards
+from tests.makers.stages import by_default
 
 REAL, DRAWN = "real-X-0", "synthetic-a-00000"
 
@@ -42,7 +43,11 @@ def write(store: Store, shard: str, images: list[np.ndarray], splits: list[int |
 
 
 def clusters(store: Store) -> dict[str, tuple[str | None, str | None, bool]]:
-    for stage in (Quality("real"), Quality("synthetic"), Duplicates()):
+    for stage in (
+        Quality("real"),
+        Quality("synthetic"),
+        by_default(Duplicates, DuplicatesSection()),
+    ):
         assert not run(stage, store, Engine()).failed
     return {
         row["id"]: (

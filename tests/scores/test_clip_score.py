@@ -54,7 +54,7 @@ def test_the_cosine_is_that_of_the_vectors_and_the_score_two_and_a_half_times_it
     clip: Weights, tmp_path: Path
 ) -> None:
     store = store_of(tmp_path)
-    cells = scores(store, Encode("clip", clip), ClipScore("full", clip))
+    cells = scores(store, Encode("clip", clip, 4), ClipScore("full", clip, None, 4))
     model = encoders.steady_clip(clip)
     np.testing.assert_array_equal(
         matrix(store.read("real-0", ["image_vector"]).column(0)), model.images(IMAGES)
@@ -71,7 +71,7 @@ def test_the_cosine_is_that_of_the_vectors_and_the_score_two_and_a_half_times_it
 def test_a_caption_longer_than_the_model_reads_is_counted_whole_and_marked(
     clip: Weights, tmp_path: Path
 ) -> None:
-    cells = scores(store_of(tmp_path), Encode("clip", clip), ClipScore("full", clip))
+    cells = scores(store_of(tmp_path), Encode("clip", clip, 4), ClipScore("full", clip, None, 4))
     assert [cell["clip_truncated"] for cell in cells] == [False, None, False, True, False]
     assert cells[3]["clip_tokens"] >= 10_000
 
@@ -81,13 +81,13 @@ def test_the_batch_changes_nothing(clip: Weights, tmp_path: Path, batch: int) ->
     digests = []
     for i, size in enumerate((64, batch)):
         store = store_of(tmp_path / str(i))
-        stages = Encode("clip", clip, batch=size), ClipScore("full", clip, batch=size)
+        stages = Encode("clip", clip, batch=size), ClipScore("full", clip, None, size)
         digests.append([run(stage, store, Engine()).digest for stage in stages])
     assert digests[0] == digests[1]
 
 
 def test_a_tokenizer_alone_counts_tokens_and_asks_no_model(clip: Weights, tmp_path: Path) -> None:
-    cells = scores(store_of(tmp_path), ClipScore("full", None, clip))
+    cells = scores(store_of(tmp_path), ClipScore("full", None, clip, 4))
     assert [cell["clip_cosine"] for cell in cells] == [None] * 5
     assert cells[1]["clip_tokens"] is None
     assert cells[4]["clip_tokens"] > cells[0]["clip_tokens"] > 2
@@ -97,17 +97,20 @@ def test_another_model_makes_the_scores_anew_and_the_same_one_does_not(
     clip: Weights, tmp_path: Path
 ) -> None:
     store = store_of(tmp_path)
-    stages = (Encode("clip", clip), ClipScore("full", clip))
+    stages = (Encode("clip", clip, 4), ClipScore("full", clip, None, 4))
     assert [run(stage, store, Engine()).shards_made for stage in stages] == [1, 1]
     assert [run(stage, store, Engine()).shards_made for stage in stages] == [0, 0]
     folder = tiny_clip(tmp_path / "other", ["trees and water", "a field"], seed=1)
     other = dataclasses.replace(clip, path=folder)
-    stages = (Encode("clip", other), ClipScore("full", other))
+    stages = (Encode("clip", other, 4), ClipScore("full", other, None, 4))
     assert [run(stage, store, Engine()).shards_made for stage in stages] == [1, 1]
 
 
 def test_shards_without_rows_go_through(clip: Weights, tmp_path: Path) -> None:
-    assert scores(store_of(tmp_path, []), Encode("clip", clip), ClipScore("full", clip)) == []
+    assert (
+        scores(store_of(tmp_path, []), Encode("clip", clip, 4), ClipScore("full", clip, None, 4))
+        == []
+    )
 
 
 def test_the_recipe_names_the_models_and_asks_none_by_default(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from builder.quality.segment import Segment
 from builder.steps.plan import plan, run
 from builder.steps.stage import shards
 from builder.synthesis.generate import Generate
+from builder.synthesis.section import GeneratorSection
+from tests.makers.stages import by_default
 
 COLUMNS = ("id", "split", "image", "mask", "layout", "pixels", "gen_seed", "gen_layout")
 FACTS = ("gen_model", "gen_revision", "gen_config_sha256")
@@ -135,7 +137,10 @@ def test_the_recipe_chooses_between_layout_and_segmenter(tmp_path: Path) -> None
 
 def test_without_a_generator_the_command_that_trains_it_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArasError, match="run `aras train generator` first"):
-        plan(Generate(model=tmp_path / "none"), Store(tmp_path / "work"))
+        plan(
+            by_default(Generate, GeneratorSection(), size=0, model=tmp_path / "none"),
+            Store(tmp_path / "work"),
+        )
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Layouts of synthetic rows: from train tiles only, balanced as asked, recorded and repeatable."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -19,8 +21,15 @@ from builder.steps.plan import plan, run, survey
 from builder.steps.stage import shards
 from builder.synthesis import transforms
 from builder.synthesis.layouts import Layouts
+from builder.synthesis.section import GeneratorSection
+from tests.makers.stages import by_default
 
 GRASS, WATER = CLASSES.index("Grass"), CLASSES.index("Water")
+
+
+def layouts(**settings: Any) -> Layouts:
+    values = {"seed": 0, "target": "natural", "shard_rows": 8, **settings}
+    return by_default(Layouts, GeneratorSection(), **values)
 
 
 def half_water(share: float) -> np.ndarray:
@@ -56,7 +65,7 @@ def rows_of(store: Store) -> list[dict]:
 
 
 def test_layouts_come_from_train_tiles_only_and_say_how_they_were_changed(store):
-    run(Layouts(rows=20, shard_rows=7), store, Engine())
+    run(layouts(rows=20, shard_rows=7), store, Engine())
     rows = rows_of(store)
     assert [row["id"] for row in rows] == [f"synthetic/a/{i:07d}" for i in range(20)]
     source = {}
@@ -97,7 +106,7 @@ def test_repeats_differ_as_far_as_masks_do_and_the_others_are_counted(tmp_path, 
         if shape == "every class":
             mask[0] = np.arange(256) % 7
     write_tiles(made, plain)
-    summary = run(Layouts(rows=24), made, Engine())
+    summary = run(layouts(rows=24), made, Engine())
     rows = rows_of(made)
     assert len({row["gen_seed"] for row in rows}) == 24  # the noise differs anyway
     assert len({(row["gen_layout"], row["gen_transform"]) for row in rows}) == 24
@@ -107,7 +116,7 @@ def test_repeats_differ_as_far_as_masks_do_and_the_others_are_counted(tmp_path, 
 
 def test_a_target_is_met_in_the_layouts_that_are_written(store):
     target = "Water=0.15"
-    run(Layouts(rows=40, target=target, seed=3), store, Engine())
+    run(layouts(rows=40, target=target, seed=3), store, Engine())
     counts = sum(
         count_pixels(decode_mask(row["layout"]["bytes"], row["id"])) for row in rows_of(store)
     )
@@ -115,25 +124,25 @@ def test_a_target_is_met_in_the_layouts_that_are_written(store):
 
 
 def test_variants_make_a_target_reachable_that_tiles_alone_do_not_reach(store):
-    alone = Layouts(rows=16, target="Water=0.5")
+    alone = layouts(rows=16, target="Water=0.5")
     with pytest.raises(ArasError, match="NOT met"):
         survey(alone, store)
-    nearest = Layouts(rows=16, target="Water=0.5", nearest=True)
+    nearest = layouts(rows=16, target="Water=0.5", nearest=True)
     assert not survey(nearest, store).plan.feasible
-    changed = survey(Layouts(rows=16, target="Water=0.29", variants=6), store)
+    changed = survey(layouts(rows=16, target="Water=0.29", variants=6), store)
     assert changed.plan.feasible
     assert any(one.change != transforms.Transform() for one in changed.candidates)
 
 
 def test_no_rows_make_no_shards_and_a_changed_target_remakes_all(store):
-    assert run(Layouts(rows=0), store, Engine()).shards == 0
-    run(Layouts(rows=8), store, Engine())
-    assert not plan(Layouts(rows=8), store).stale
-    assert plan(Layouts(rows=8, target="Water=0.15"), store).stale
+    assert run(layouts(rows=0), store, Engine()).shards == 0
+    run(layouts(rows=8), store, Engine())
+    assert not plan(layouts(rows=8), store).stale
+    assert plan(layouts(rows=8, target="Water=0.15"), store).stale
 
 
 def test_processes_and_parts_write_what_serial_writes(store, tmp_path):
-    stage = Layouts(rows=24, shard_rows=5)
+    stage = layouts(rows=24, shard_rows=5)
     digest = run(stage, store, Engine()).digest
     for shard in shards(store, ("synthetic",)):
         store.remove("layouts", shard)
@@ -152,6 +161,6 @@ def test_no_train_tile_is_a_clear_error(store):
         place = table.column_names.index("split")
         store.write("tiles", shard, table.set_column(place, "split", held_out), key="k")
     with pytest.raises(ArasError, match=r"no train tile .*\[split\]"):
-        run(Layouts(rows=4), store, Engine())
+        run(layouts(rows=4), store, Engine())
     with pytest.raises(ArasError, match="there are no tiles yet: run `aras tiles`"):
-        run(Layouts(rows=4), Store(store.root / "empty"), Engine())
+        run(layouts(rows=4), Store(store.root / "empty"), Engine())

@@ -18,7 +18,7 @@ from builder.land.pictures import decode_mask, decode_png, image_bytes, per_clas
 from builder.land.products import PER_DEGREE, cell_origin
 from builder.steps.plan import Summary, run
 from builder.steps.stage import shards
-from builder.tiles.cut import REASONS, Tiles, scale
+from builder.tiles.cut import REASONS, Tiles, TilesSection, scale
 from tests.makers.products import (
     CELL,
     SIZE,
@@ -31,17 +31,19 @@ from tests.makers.products import (
     write_map,
     write_pair,
 )
+from tests.makers.stages import by_default
 
 LEFT, TOP = cell_origin(CELL)
 GRASS, WATER = classes.CLASSES.index("Grass"), classes.WATER
 
 
 def stage_of(folder: Path, **settings: Any) -> Tiles:
-    return Tiles(
+    return by_default(
+        Tiles,
+        TilesSection(size=SIZE),
         maps=tuple(sorted(folder.glob("*_Map.tif"))),
         composites=tuple(sorted(folder.glob("*_S2RGBNIR.tif"))),
-        size=SIZE,
-        **settings,
+        **{"remap": tuple(classes.DEFAULT_REMAP.items()), **settings},
     )
 
 

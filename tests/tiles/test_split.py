@@ -15,16 +15,18 @@ from builder.land.columns import SPLITS
 from builder.land.grid import EARTH_KM, PER_DEGREE
 from builder.land.pictures import composition_columns
 from builder.models.neighbours import perceptual_hash
-from builder.quality.duplicates import pixel_digest, thumbnail
+from builder.quality.duplicates import DuplicatesSection, pixel_digest, thumbnail
 from builder.steps.plan import Summary, run
 from builder.tiles.split import (
     Split,
+    SplitSection,
     assign,
     block_names,
     set_aside,
     smallest_distance,
     without_repeats,
 )
+from tests.makers.stages import by_default
 
 SIZE = 256 / PER_DEGREE
 
@@ -63,11 +65,17 @@ def split(
             }
         )
         store.write("tiles", f"real-X-{number}", table, key="k")
-    summary = run(Split(**settings), store, Engine("serial"))
+    summary = run(stage_of(**settings), store, Engine("serial"))
     names = ("id", "split", "block", "longitude", "latitude", "pixels")
     return summary, [
         row for _, table in store.scan(["real-X-0", "real-X-1"], names) for row in table.to_pylist()
     ]
+
+
+def stage_of(**settings: object) -> Split:
+    limits = DuplicatesSection().model_dump()
+    values = {"shares": (0.8, 0.1, 0.1), "size": 256 / PER_DEGREE, "seed": 0, **limits, **settings}
+    return by_default(Split, SplitSection(), **values)
 
 
 def looks_of(part: np.ndarray, images: list[np.ndarray] | None) -> dict[str, pa.Array]:
