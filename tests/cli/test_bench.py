@@ -30,9 +30,9 @@ def bench(folder, *more):
 
 
 def test_json_alone_stands_on_stdout(folder):
-    found = bench(folder, "--json")
-    assert found.exit_code == 0
-    result = json.loads(found.stdout)
+    outcome = bench(folder, "--json")
+    assert outcome.exit_code == 0
+    result = json.loads(outcome.stdout)
     x, y, owner = (np.load(folder / f"{name}.npy") for name in "xyo")
     order = np.argsort(-(y.astype(float) @ x.T.astype(float)), axis=1)
     for k in (1, 5, 10):
@@ -47,20 +47,20 @@ def test_json_alone_stands_on_stdout(folder):
 def test_a_collapsed_model_does_not_look_perfect(folder):
     np.save(folder / "x.npy", np.ones((40, 8), "f2"))
     np.save(folder / "y.npy", np.ones((120, 8), "f4"))
-    found = bench(folder, "--json")
-    result = json.loads(found.stdout)
+    outcome = bench(folder, "--json")
+    result = json.loads(outcome.stdout)
     assert result["t2i"]["R@1"] == pytest.approx(100 / 40)
     assert result["optimistic"]["mR"] == 100
     assert result["pessimistic"]["mR"] == 0
-    assert "normalised" in found.stderr
+    assert "normalised" in outcome.stderr
 
 
 def test_the_table_shows_two_decimals_intervals_and_bounds(folder):
-    found = bench(folder, "--intervals")
+    outcome = bench(folder, "--intervals")
     mean = json.loads(bench(folder, "--json").stdout)["mR"]
-    assert f"mR          {mean:10.2f}" in found.stdout
-    assert found.stdout.count("95 %") == 7
-    assert "ties" not in found.stdout
+    assert f"mR          {mean:10.2f}" in outcome.stdout
+    assert outcome.stdout.count("95 %") == 7
+    assert "ties" not in outcome.stdout
     x = np.load(folder / "x.npy")
     x[1] = x[0]
     np.save(folder / "x.npy", x)
@@ -71,15 +71,15 @@ def test_bad_rows_end_with_one_message_and_exit_code_2(folder):
     y = np.load(folder / "y.npy")
     y[17, 0] = np.nan
     np.save(folder / "y.npy", y)
-    found = bench(folder, "--json")
-    assert (found.exit_code, found.stdout) == (2, "")
-    assert "y.npy: row 17 holds NaN" in found.stderr
+    outcome = bench(folder, "--json")
+    assert (outcome.exit_code, outcome.stdout) == (2, "")
+    assert "y.npy: row 17 holds NaN" in outcome.stderr
 
 
 def test_an_unusable_device_is_refused(folder):
-    found = bench(folder, "--device", "abacus")
-    assert found.exit_code == 2
-    assert "device abacus" in found.stderr
+    outcome = bench(folder, "--device", "abacus")
+    assert outcome.exit_code == 2
+    assert "device abacus" in outcome.stderr
 
 
 def test_the_program_runs_from_a_shell(folder):

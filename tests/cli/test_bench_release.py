@@ -26,37 +26,37 @@ def bench(project, *words):
 
 def test_from_a_model_to_the_leaderboard(project):
     for model, more in (("composition", ["--vectors", "reports"]), ("random", [])):
-        found = bench(
+        outcome = bench(
             project, "retrieval", "release", "--model", model, "--stream", "words", "--json", *more
         )
-        assert found.exit_code == 0, found.output
-        assert json.loads(found.stdout)["model"]["name"] == model
+        assert outcome.exit_code == 0, outcome.output
+        assert json.loads(outcome.stdout)["model"]["name"] == model
         page = (project / f"reports/retrieval-{model}-words.html").read_text()
         assert "<td>words, strict</td>" in page
         assert page.count("data:image/png;base64,") == 1
     a, b = "reports/retrieval-composition-words.json", "reports/retrieval-random-words.json"
-    found = bench(project, "compare", a, b)
-    assert found.exit_code == 0
-    assert "composition − random" in found.stdout
+    outcome = bench(project, "compare", a, b)
+    assert outcome.exit_code == 0
+    assert "composition − random" in outcome.stdout
     assert bench(project, "leaderboard", a, b).exit_code == 0
     assert "| composition (oracle) |" in (project / "LEADERBOARD.md").read_text()
     assert bench(project, "leaderboard", a, "--check", "release").exit_code == 0
-    told = json.loads((project / a).read_text())
-    told["streams"]["words"]["S"]["mR"] = 99.0
-    (project / a).write_text(json.dumps(told))
-    found = bench(project, "leaderboard", a, "--check", "release")
-    assert found.exit_code == 1
-    assert "claims 99.00" in found.output
+    result = json.loads((project / a).read_text())
+    result["streams"]["words"]["S"]["mR"] = 99.0
+    (project / a).write_text(json.dumps(result))
+    outcome = bench(project, "leaderboard", a, "--check", "release")
+    assert outcome.exit_code == 1
+    assert "claims 99.00" in outcome.output
 
 
 def test_a_model_in_a_folder_of_the_project_is_named_as_the_release_is(project):
     tiny_clip(project / "models/mine", ["a tile of grass", "words on water"])
-    found = bench(
+    outcome = bench(
         project, "retrieval", "release", "--model", "models/mine", "--stream", "words", "--json"
     )
-    assert found.exit_code == 0, found.output
-    told = json.loads(found.stdout)["model"]
-    assert (told["name"], told["source"]) == ("mine", "folder")
+    assert outcome.exit_code == 0, outcome.output
+    model = json.loads(outcome.stdout)["model"]
+    assert (model["name"], model["source"]) == ("mine", "folder")
 
 
 def test_a_new_baseline_is_one_line_from_help_to_leaderboard(project, monkeypatch):
@@ -68,21 +68,21 @@ def test_a_new_baseline_is_one_line_from_help_to_leaderboard(project, monkeypatc
     monkeypatch.setitem(BASELINES, "length", Baseline("compares lengths", lengths, role=ORACLE))
     assert "    length           compares lengths\n" in bench(project, "retrieval", "--help").output
     folder = "results/length"
-    found = bench(
+    outcome = bench(
         project, "retrieval", "release", "--model", "length", "--stream", "words",
         "--out", f"{folder}/result.json", "--vectors", folder,
     )  # fmt: skip
-    assert found.exit_code == 0, found.output
+    assert outcome.exit_code == 0, outcome.output
     result = read(project / folder / "result.json")
     assert (result.model.source, result.model.role) == ("bundled", ORACLE)
     assert result.model.revision == "1"
     assert bench(project, "leaderboard", f"{folder}/result.json").exit_code == 0
     assert "| length (oracle) |" in (project / "LEADERBOARD.md").read_text()
-    found = bench(project, "leaderboard", f"{folder}/result.json", "--check", "release")
-    assert found.exit_code == 0, found.output
+    outcome = bench(project, "leaderboard", f"{folder}/result.json", "--check", "release")
+    assert outcome.exit_code == 0, outcome.output
 
 
 def test_what_is_refused_exits_with_2(project):
-    found = bench(project, "retrieval", "release", "--model", "random", "--stream", "poem")
-    assert found.exit_code == 2
-    assert "it has numbers, words" in found.output
+    outcome = bench(project, "retrieval", "release", "--model", "random", "--stream", "poem")
+    assert outcome.exit_code == 2
+    assert "it has numbers, words" in outcome.output

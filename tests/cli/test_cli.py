@@ -41,7 +41,7 @@ def imported(*arguments: str) -> set[str]:
 def loaded(program: str) -> set[str]:
     """Top-level packages that a process holds after running a program."""
     tell = "import sys\nprint(sorted({name.split('.')[0] for name in sys.modules}))"
-    found = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", f"{program}\n{tell}"],
         env=environment(),
         capture_output=True,
@@ -49,7 +49,7 @@ def loaded(program: str) -> set[str]:
         timeout=60,
         check=True,
     )
-    return set(ast.literal_eval(found.stdout.splitlines()[-1]))
+    return set(ast.literal_eval(result.stdout.splitlines()[-1]))
 
 
 def test_help_costs_no_heavy_import() -> None:
@@ -68,23 +68,23 @@ def test_the_help_of_a_command_costs_no_heavy_import(command: str) -> None:
 
 
 def test_every_command_is_found_and_says_what_it_is_for() -> None:
-    told = CliRunner().invoke(cli, ["--help"])
-    assert told.exit_code == 0
+    result = CliRunner().invoke(cli, ["--help"])
+    assert result.exit_code == 0
     for name in COMMANDS:
-        assert re.search(rf"^  {name}  +\S", told.output, re.MULTILINE), name
+        assert re.search(rf"^  {name}  +\S", result.output, re.MULTILINE), name
         assert CliRunner().invoke(cli, [name, "--help"]).exit_code == 0, name
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, click.Command]]:
-    found = []
+    pairs = []
     context = click.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None, f"{' '.join(path)} {name} leads nowhere"
-        found.append((" ".join([*path, name]), command))
+        pairs.append((" ".join([*path, name]), command))
         if isinstance(command, click.Group):
-            found += commands(command, (*path, name))
-    return found
+            pairs += commands(command, (*path, name))
+    return pairs
 
 
 def test_every_option_is_explained() -> None:
@@ -111,8 +111,8 @@ def test_an_error_is_one_message_and_its_exit_code(error: ArasError, code: int) 
     def fails() -> None:
         raise error
 
-    found = CliRunner().invoke(group, ["fails"])
-    assert (found.exit_code, found.stdout, found.stderr) == (code, "", f"Error: {error}\n")
+    result = CliRunner().invoke(group, ["fails"])
+    assert (result.exit_code, result.stdout, result.stderr) == (code, "", f"Error: {error}\n")
     assert Failure(error).error is error
 
 
@@ -128,7 +128,7 @@ def test_a_bug_keeps_its_traceback() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["no-such-command"], "No such command 'no-such-command'"),
         (["tiles", "--engine", "slurm"], "'slurm' is not one of 'serial', 'processes', 'ray'"),
@@ -136,17 +136,17 @@ def test_a_bug_keeps_its_traceback() -> None:
         (["tiles", "--no-such-option"], "No such option"),
     ],
 )
-def test_a_wrong_command_line_exits_2(arguments: list[str], told: str) -> None:
-    found = CliRunner().invoke(cli, arguments)
-    assert found.exit_code == 2
-    assert told in found.stderr
-    assert found.stdout == ""
+def test_a_wrong_command_line_exits_2(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stdout == ""
 
 
 def test_a_directory_without_a_recipe_exits_2_with_one_line(tmp_path: Path) -> None:
-    found = run("-C", str(tmp_path), "build")
-    assert (found.returncode, found.stdout) == (2, "")
-    assert found.stderr == (
+    result = run("-C", str(tmp_path), "build")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == (
         f"Error: {tmp_path}/dataset.toml: no such recipe; `aras init {tmp_path}` writes one, or "
         "name its directory with `aras -C DIR …`\n"
     )
@@ -158,9 +158,9 @@ def test_a_file_is_no_directory(tmp_path: Path) -> None:
 
 
 def test_a_check_of_what_is_no_release_exits_2(tmp_path: Path) -> None:
-    found = CliRunner().invoke(cli, ["check", str(tmp_path)], catch_exceptions=False)
-    assert found.exit_code == 2
-    assert f"{tmp_path}: not a release directory" in found.stderr
+    result = CliRunner().invoke(cli, ["check", str(tmp_path)], catch_exceptions=False)
+    assert result.exit_code == 2
+    assert f"{tmp_path}: not a release directory" in result.stderr
 
 
 def test_the_module_is_the_console_script() -> None:

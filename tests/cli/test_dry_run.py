@@ -24,16 +24,16 @@ def directory(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def dry_run(directory: Path, *more: str) -> str:
-    found = CliRunner().invoke(cli, ["-C", str(directory), "generate", "--dry-run", *more])
-    assert found.exit_code == 0, found.output
-    return found.stdout
+    result = CliRunner().invoke(cli, ["-C", str(directory), "generate", "--dry-run", *more])
+    assert result.exit_code == 0, result.output
+    return result.stdout
 
 
 def test_it_shows_shares_and_that_all_rows_are_there(directory: Path) -> None:
-    told = dry_run(directory)
-    assert told.splitlines()[0].split() == ["class", "natural", "target", "planned", "short"]
-    assert "target natural is met" in told
-    assert told.splitlines()[-1] == "nothing to draw: all rows exist"
+    text = dry_run(directory)
+    assert text.splitlines()[0].split() == ["class", "natural", "target", "planned", "short"]
+    assert "target natural is met" in text
+    assert text.splitlines()[-1] == "nothing to draw: all rows exist"
 
 
 def forget_one_shard(directory: Path) -> None:
@@ -44,18 +44,18 @@ def test_rows_to_draw_are_costed_by_the_last_run_that_drew_any(directory: Path) 
     again = CliRunner().invoke(cli, ["-C", str(directory), "generate", "--engine", "serial"])
     assert "nothing to do" in again.stderr  # and yet the rate of the run before is kept
     forget_one_shard(directory)
-    told = json.loads(dry_run(directory, "--json"))
-    assert told["steps"][-1] == {"stage": "generate", "shards": 2, "stale": 1}
-    assert told["rows_to_draw"] == 5
-    assert told["hours"] == pytest.approx(5 / told["tiles_per_second"] / 3600)
+    plan = json.loads(dry_run(directory, "--json"))
+    assert plan["steps"][-1] == {"stage": "generate", "shards": 2, "stale": 1}
+    assert plan["rows_to_draw"] == 5
+    assert plan["hours"] == pytest.approx(5 / plan["tiles_per_second"] / 3600)
     assert "5 rows to draw: about " in dry_run(directory)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a device without a GPU is meant")
 def test_without_a_gpu_the_cost_is_in_cpu_hours(directory: Path) -> None:
     forget_one_shard(directory)
-    told = json.loads(dry_run(directory, "--json"))
-    assert (told["device"], told["gpu_hours"], told["cpu_hours"]) == ("cpu", None, told["hours"])
+    plan = json.loads(dry_run(directory, "--json"))
+    assert (plan["device"], plan["gpu_hours"], plan["cpu_hours"]) == ("cpu", None, plan["hours"])
     assert "CPU-hours) at the " in dry_run(directory)
 
 
@@ -95,8 +95,8 @@ def test_a_rate_of_other_settings_is_not_used(
     recipe.write_text(recipe.read_text().replace("rows = 10\n", f"rows = 10\n{lines}\n", 1))
     forget_one_shard(directory)
     assert json.loads(dry_run(directory, "--json", *options))["tiles_per_second"] is None
-    told = dry_run(directory, *options).splitlines()[-1]
-    assert told.endswith("rows to draw; no rate measured for these settings yet")
+    text = dry_run(directory, *options).splitlines()[-1]
+    assert text.endswith("rows to draw; no rate measured for these settings yet")
 
 
 @pytest.mark.parametrize(("nearest", "refused"), [("false", True), ("true", False)])
@@ -115,10 +115,10 @@ def test_a_target_out_of_reach_is_said_to_be_refused_unless_nearest(
 def test_before_layouts_are_chosen_drawing_waits_for_them(directory: Path) -> None:
     for stage in ("layouts", "generate"):
         shutil.rmtree(directory / "work" / stage)
-    told = dry_run(directory)
-    assert "generate               waits for layouts" in told
-    assert "fresh" not in told
-    assert "10 rows to draw" in told
+    text = dry_run(directory)
+    assert "generate               waits for layouts" in text
+    assert "fresh" not in text
+    assert "10 rows to draw" in text
 
 
 def test_changed_layouts_make_all_rows_stale(directory: Path) -> None:
@@ -130,9 +130,9 @@ def test_changed_layouts_make_all_rows_stale(directory: Path) -> None:
 def test_without_a_rate_or_a_generator_it_says_what_is_missing(directory: Path) -> None:
     (directory / "reports" / "generate.json").unlink()
     shutil.rmtree(directory / "models" / "generator")
-    told = dry_run(directory)
-    assert "run `aras train generator` first" in told
-    assert told.splitlines()[-1] == "10 rows to draw; no rate measured for these settings yet"
+    text = dry_run(directory)
+    assert "run `aras train generator` first" in text
+    assert text.splitlines()[-1] == "10 rows to draw; no rate measured for these settings yet"
 
 
 @pytest.mark.parametrize(

@@ -49,21 +49,23 @@ def start(directory: Path, *arguments: object) -> subprocess.Popen[str]:
 
 def family(pid: int) -> list[int]:
     """Handles of a process and all that descend from it."""
-    found, queue = [], [pid]
+    handles, queue = [], [pid]
     while queue:
-        one = queue.pop()
-        found.append(os.pidfd_open(one))
-        tasks = Path(f"/proc/{one}/task").glob("*/children")
+        member = queue.pop()
+        handles.append(os.pidfd_open(member))
+        tasks = Path(f"/proc/{member}/task").glob("*/children")
         queue += [int(child) for path in tasks for child in path.read_text().split()]
-    return found
+    return handles
 
 
 def have_ended(handles: list[int]) -> bool:
     """True once all of them have ended; False when one still lives after a minute."""
     until = time.monotonic() + 60
-    ended = [bool(select.select([one], [], [], until - time.monotonic())[0]) for one in handles]
-    for one in handles:
-        os.close(one)
+    ended = [
+        bool(select.select([handle], [], [], until - time.monotonic())[0]) for handle in handles
+    ]
+    for handle in handles:
+        os.close(handle)
     return all(ended)
 
 
@@ -129,13 +131,13 @@ def test_ctrl_c_keeps_what_is_finished_and_exits_130(
             processes = family(process.pid)
             send = os.killpg if whom == "its process group" else os.kill
             send(process.pid, signal.SIGINT)
-            _, told = process.communicate(timeout=60)
+            _, message = process.communicate(timeout=60)
         finally:
             process.kill()
             process.wait()
     assert process.returncode == 130
     kept = "finished shards and the last checkpoint of a training are kept"
-    assert told == f"interrupted: {kept}; run the same command to continue\n"
+    assert message == f"interrupted: {kept}; run the same command to continue\n"
     assert have_ended(processes)
     assert hidden(directory) == []
     before = marks(directory / "work")
@@ -151,8 +153,8 @@ def test_two_commands_at_once_in_one_directory_do_no_harm(
 ) -> None:
     arguments = ("tiles", "--engine", "processes", "--workers", 2)
     both = [start(directory, *arguments) for _ in range(2)]
-    told = [process.communicate(timeout=120) for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
+    outputs = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
     assert digests(Store(directory / "work")) == reference
     assert hidden(directory) == []
     assert json.loads(run(directory, *arguments, "--json").stdout)["made"] == 0
@@ -160,20 +162,20 @@ def test_two_commands_at_once_in_one_directory_do_no_harm(
 
 def test_parts_that_run_at_once_make_the_whole(directory: Path, reference: dict[str, str]) -> None:
     parts = [start(directory, "tiles", "--engine", "serial", "--part", f"{i}/3") for i in (1, 2, 3)]
-    told = [process.communicate(timeout=120) for process in parts]
-    assert [process.returncode for process in parts] == [0, 0, 0], told
+    outputs = [process.communicate(timeout=120) for process in parts]
+    assert [process.returncode for process in parts] == [0, 0, 0], outputs
     assert digests(Store(directory / "work")) == reference
 
 
 @pytest.mark.parametrize("command", ["tiles", "build"])
 def test_a_failed_shard_ends_the_command_with_1_and_its_name(directory: Path, command: str) -> None:
     toy.write_project(directory, shards=SHARDS, troubles=[["real-00002", "fail"]])
-    found = run(directory, command, "--engine", "serial", "--json")
-    assert found.returncode == 1
-    told = json.loads(found.stdout)
-    told = told["steps"][-1] if command == "build" else told
-    assert (told["made"], list(told["failed"])) == (SHARDS - 1, ["real-00002"])
-    assert found.stderr.splitlines()[-2:] == [
+    result = run(directory, command, "--engine", "serial", "--json")
+    assert result.returncode == 1
+    summary = json.loads(result.stdout)
+    summary = summary["steps"][-1] if command == "build" else summary
+    assert (summary["made"], list(summary["failed"])) == (SHARDS - 1, ["real-00002"])
+    assert result.stderr.splitlines()[-2:] == [
         "Error: tiles: 1 of 8 shards failed, the others are kept; the same command tries these "
         "again",
         "  real-00002: real-00002 was told to fail",
@@ -183,9 +185,9 @@ def test_a_failed_shard_ends_the_command_with_1_and_its_name(directory: Path, co
 
 def test_a_shard_that_kills_its_worker_is_the_only_one_that_fails(directory: Path) -> None:
     toy.write_project(directory, shards=SHARDS, troubles=[["real-00002", "die"]])
-    found = run(directory, "tiles", "--engine", "processes", "--workers", 2)
-    assert found.returncode == 1
-    assert found.stderr.splitlines()[-1] == (
+    result = run(directory, "tiles", "--engine", "processes", "--workers", 2)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (
         "  real-00002: its worker process died (out of memory, or a crash)"
     )
     assert len(Store(directory / "work").shards("tiles")) == SHARDS - 1
@@ -196,15 +198,15 @@ def test_a_damaged_shard_is_mended_by_the_command_that_makes_it(
 ) -> None:
     run(directory, "tiles", "--engine", "serial")
     damage(Store(directory / "work"), "tiles/real-00005.parquet", "truncated")
-    found = run(directory, "tiles", "--engine", "serial", "--json")
-    assert (found.returncode, json.loads(found.stdout)["made"]) == (0, 1)
+    result = run(directory, "tiles", "--engine", "serial", "--json")
+    assert (result.returncode, json.loads(result.stdout)["made"]) == (0, 1)
     assert digests(Store(directory / "work")) == reference
 
 
 def disk_of(kilobytes: int, directory: Path, arguments: list[str]) -> str:
     """A shell line that runs a command with ``directory`` on a file system of that size, then
     lists what is there and runs it again with more space."""
-    command = " ".join(f"'{one}'" for one in arguments)
+    command = " ".join(f"'{argument}'" for argument in arguments)
     return (
         f"cp -r '{directory}' '{directory}.copy'"
         f" && mount -t tmpfs -o size={kilobytes}k none '{directory}'"
@@ -229,7 +231,7 @@ def test_a_full_disk_leaves_nothing_torn_and_the_command_goes_on_with_space(
 ) -> None:
     toy.write_project(directory, shards=SHARDS, rows=64)  # some 40 kB a shard
     line = disk_of(200, directory, toy.command(directory, "tiles", "--engine", "processes"))
-    found = subprocess.run(
+    result = subprocess.run(
         ["unshare", "-rm", "sh", "-c", line],
         env=toy.environment(),
         capture_output=True,
@@ -237,10 +239,10 @@ def test_a_full_disk_leaves_nothing_torn_and_the_command_goes_on_with_space(
         timeout=120,
         check=False,
     )
-    codes = [line for line in found.stdout.splitlines() if line.startswith("code ")]
-    assert codes == ["code 1", "code 0"], found.stdout + found.stderr
-    assert "No space left on device" in found.stderr
-    full, roomy = found.stdout.split("code 1\n")[1].split("code 0\n")
+    codes = [line for line in result.stdout.splitlines() if line.startswith("code ")]
+    assert codes == ["code 1", "code 0"], result.stdout + result.stderr
+    assert "No space left on device" in result.stderr
+    full, roomy = result.stdout.split("code 1\n")[1].split("code 0\n")
     shards = [name for name in full.splitlines() if name.startswith("work/tiles/")]
     assert 0 < len(shards) < SHARDS
     assert ".tmp" not in full
@@ -257,12 +259,12 @@ def test_a_file_that_may_not_grow_leaves_nothing_torn(directory: Path) -> None:
         "runpy.run_module('tests.makers.toy', run_name='__main__', alter_sys=True)"
     )
     arguments = [sys.executable, "-c", limit, str(directory), "tiles", "--engine", "serial"]
-    found = subprocess.run(
+    result = subprocess.run(
         arguments, env=toy.environment(), capture_output=True, text=True, timeout=60, check=False
     )
-    assert found.returncode == 1
-    assert "File too large" in found.stderr
-    assert "Traceback" not in found.stderr
+    assert result.returncode == 1
+    assert "File too large" in result.stderr
+    assert "Traceback" not in result.stderr
     assert [path.name for path in (directory / "work" / "tiles").iterdir()] == []
 
 
@@ -270,9 +272,11 @@ def test_a_file_that_may_not_grow_leaves_nothing_torn(directory: Path) -> None:
 def test_a_directory_that_cannot_be_written_is_one_clear_line(directory: Path) -> None:
     """Trouble of the system outside any shard: here, reports/ is read-only."""
     (directory / "reports").mkdir()
-    command = " ".join(f"'{one}'" for one in toy.command(directory, "tiles", "--engine", "serial"))
+    command = " ".join(
+        f"'{argument}'" for argument in toy.command(directory, "tiles", "--engine", "serial")
+    )
     line = f"mount -t tmpfs -o ro none '{directory}/reports' && {command}"
-    found = subprocess.run(
+    result = subprocess.run(
         ["unshare", "-rm", "sh", "-c", line],
         env=toy.environment(),
         capture_output=True,
@@ -280,34 +284,39 @@ def test_a_directory_that_cannot_be_written_is_one_clear_line(directory: Path) -
         timeout=60,
         check=False,
     )
-    assert found.returncode == 1
+    assert result.returncode == 1
     assert re.fullmatch(
         r"Error: .*Read-only file system.*reports.*; finished work is kept: correct this and run "
         "the same command again",
-        found.stderr.strip(),
+        result.stderr.strip(),
     )
     assert len(Store(directory / "work").shards("tiles")) == SHARDS
 
 
 def test_a_dry_run_makes_nothing(directory: Path) -> None:
     before = marks(directory)
-    found = run(directory, "tiles", "--dry-run")
-    assert (found.returncode, found.stdout.split()) == (
+    result = run(directory, "tiles", "--dry-run")
+    assert (result.returncode, result.stdout.split()) == (
         0,
         ["tiles", "8", "of", "8", "shards", "to", "make"],
     )
-    told = json.loads(run(directory, "tiles", "--dry-run", "--json", "--part", "1/4").stdout)
-    assert told == {"kind": "plan", "steps": [{"stage": "tiles", "shards": 2, "stale": 2}]}
+    plan = json.loads(run(directory, "tiles", "--dry-run", "--json", "--part", "1/4").stdout)
+    assert plan == {"kind": "plan", "steps": [{"stage": "tiles", "shards": 2, "stale": 2}]}
     assert marks(directory) == before
     assert not (directory / "work").exists()
 
 
 def test_json_is_one_object_and_all_of_stdout(directory: Path) -> None:
-    found = run(directory, "tiles", "--engine", "serial", "--json")
-    assert found.stdout.count("\n") == 1
-    told = json.loads(found.stdout)
-    assert (told["stage"], told["shards"], told["made"], told["rows"]) == ("tiles", 8, 8, 64)
-    assert told == json.loads((directory / "reports" / "tiles.json").read_text())
+    result = run(directory, "tiles", "--engine", "serial", "--json")
+    assert result.stdout.count("\n") == 1
+    summary = json.loads(result.stdout)
+    assert (summary["stage"], summary["shards"], summary["made"], summary["rows"]) == (
+        "tiles",
+        8,
+        8,
+        64,
+    )
+    assert summary == json.loads((directory / "reports" / "tiles.json").read_text())
     plain = run(directory, "tiles", "--engine", "serial")
     assert plain.stdout == ""
     assert "64 rows in 8 shards, nothing to do" in plain.stderr
@@ -315,27 +324,27 @@ def test_json_is_one_object_and_all_of_stdout(directory: Path) -> None:
 
 @pytest.mark.parametrize("part", ["0/3", "4/3", "a/b", "3", "1/0", ""])
 def test_a_part_that_is_none_is_a_usage_error(directory: Path, part: str) -> None:
-    found = CliRunner().invoke(cli, ["-C", str(directory), "tiles", "--part", part])
-    assert found.exit_code == 2
-    assert f"{part!r} is not a part; expected i/n with 1 ≤ i ≤ n, for example 2/8" in found.stderr
+    result = CliRunner().invoke(cli, ["-C", str(directory), "tiles", "--part", part])
+    assert result.exit_code == 2
+    assert f"{part!r} is not a part; expected i/n with 1 ≤ i ≤ n, for example 2/8" in result.stderr
 
 
 def test_build_has_no_part_and_says_how_to_share_its_work(directory: Path) -> None:
     """A part of all stages makes no sense: a stage needs every part of the one before."""
-    found = CliRunner().invoke(cli, ["-C", str(directory), "build", "--part", "1/3"])
-    assert found.exit_code == 2
-    assert "No such option" in found.stderr
-    told = CliRunner().invoke(cli, ["build", "--help"]).stdout
-    assert "run each stage with --part" in " ".join(told.split())
+    result = CliRunner().invoke(cli, ["-C", str(directory), "build", "--part", "1/3"])
+    assert result.exit_code == 2
+    assert "No such option" in result.stderr
+    text = CliRunner().invoke(cli, ["build", "--help"]).stdout
+    assert "run each stage with --part" in " ".join(text.split())
 
 
 def test_a_caption_stream_that_is_not_in_the_recipe_is_a_usage_error(directory: Path) -> None:
     recipe = directory / "dataset.toml"
     recipe.write_text("[captions.one]\n[captions.two]\n")
-    found = CliRunner().invoke(cli, ["-C", str(directory), "caption", "three"])
-    assert found.exit_code == 2
-    assert "'three' is not in the recipe; streams: one, two" in found.stderr
+    result = CliRunner().invoke(cli, ["-C", str(directory), "caption", "three"])
+    assert result.exit_code == 2
+    assert "'three' is not in the recipe; streams: one, two" in result.stderr
     recipe.write_text("")
-    found = CliRunner().invoke(cli, ["-C", str(directory), "caption"])
-    assert found.exit_code == 2
-    assert "the recipe has no [captions.NAME] section" in found.stderr
+    result = CliRunner().invoke(cli, ["-C", str(directory), "caption"])
+    assert result.exit_code == 2
+    assert "the recipe has no [captions.NAME] section" in result.stderr

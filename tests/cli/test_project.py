@@ -19,15 +19,17 @@ from tests.makers.project import built_project
 
 
 def aras(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, [str(one) for one in arguments], catch_exceptions=False)
+    return CliRunner().invoke(
+        cli, [str(argument) for argument in arguments], catch_exceptions=False
+    )
 
 
 def test_init_writes_a_commented_recipe_that_loads(tmp_path: Path) -> None:
-    found = aras("-C", tmp_path, "init", "new/data")
-    assert found.exit_code == 0
+    result = aras("-C", tmp_path, "init", "new/data")
+    assert result.exit_code == 0
     path = tmp_path / "new" / "data" / FILE
-    assert found.stdout == ""
-    assert "name your maps and composites in [tiles]" in found.stderr
+    assert result.stdout == ""
+    assert "name your maps and composites in [tiles]" in result.stderr
     assert load(path.parent).dataset.name == "data"
     comments = [line for line in path.read_text().splitlines() if "#" in line]
     assert len(comments) > 20
@@ -38,8 +40,8 @@ def test_init_makes_the_current_directory_a_dataset(
 ) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    found = aras("init")
-    assert found.exit_code == 0
+    result = aras("init")
+    assert result.exit_code == 0
     assert load(tmp_path / "here").dataset.name == "here"
 
 
@@ -47,19 +49,19 @@ def test_the_command_that_init_names_works_from_where_it_was_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    told = " ".join(aras("-C", "a", "init", "b").stderr.split())
-    words = told.split("`")[1].split()
+    message = " ".join(aras("-C", "a", "init", "b").stderr.split())
+    words = message.split("`")[1].split()
     assert words == ["aras", "-C", "a/b", "build"]
-    found = aras(*words[1:], "--dry-run")
-    assert found.exit_code == 2
-    assert "a/b/dataset.toml: tiles.maps: no file matches" in found.stderr
+    result = aras(*words[1:], "--dry-run")
+    assert result.exit_code == 2
+    assert "a/b/dataset.toml: tiles.maps: no file matches" in result.stderr
 
 
 def test_init_never_overwrites(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("mine")
-    found = aras("init", tmp_path)
-    assert found.exit_code == 2
-    assert "already exists; not changed" in found.stderr
+    result = aras("init", tmp_path)
+    assert result.exit_code == 2
+    assert "already exists; not changed" in result.stderr
     assert (tmp_path / FILE).read_text() == "mine"
 
 
@@ -73,17 +75,17 @@ def inputs(directory: Path) -> Path:
 
 
 def status(directory: Path) -> dict[str, Any]:
-    found = aras("-C", directory, "status", "--json")
-    assert found.exit_code == 0
-    assert found.stdout.count("\n") == 1
-    told: dict[str, Any] = json.loads(found.stdout)
-    return told
+    result = aras("-C", directory, "status", "--json")
+    assert result.exit_code == 0
+    assert result.stdout.count("\n") == 1
+    values: dict[str, Any] = json.loads(result.stdout)
+    return values
 
 
 def test_status_tells_what_is_stale_and_what_cannot_be_known_yet(tmp_path: Path) -> None:
-    told = status(inputs(tmp_path))
-    assert told["releases"] == []
-    lines = {line["stage"]: line for line in told["steps"]}
+    values = status(inputs(tmp_path))
+    assert values["releases"] == []
+    lines = {line["stage"]: line for line in values["steps"]}
     assert lines["tiles"] == {"stage": "tiles", "shards": 4, "stale": 4}
     assert lines["train-segmenter"]["waits_for"] == ["tiles", "split"]
     assert "caption-full" in lines["score-full"]["waits_for"]
@@ -154,9 +156,9 @@ def test_status_tells_where_each_release_can_be_found_and_what_is_a_draft_still(
     draft = Record(id="9", doi="10.5072/zenodo.9", html=f"{SANDBOX}/deposit/9")
     ZenodoJournal(release, SANDBOX, "ready", records={"main": draft}).save()
 
-    found = aras("-C", tmp_path, "status")
-    assert found.exit_code == 0
-    assert found.stdout.splitlines()[-4:] == [
+    result = aras("-C", tmp_path, "status")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-4:] == [
         "release 0.1.0          1,234 rows, c0ffeec0ffee",
         f"  hub                  lab/tiles@0.1.0 at commit 01234567, {hub}",
         "  zenodo               DOI 10.5281/zenodo.8 (all versions 10.5281/zenodo.7), "
@@ -164,6 +166,6 @@ def test_status_tells_where_each_release_can_be_found_and_what_is_a_draft_still(
         "  zenodo draft         not published: DOI 10.5072/zenodo.9 reserved, "
         "https://sandbox.zenodo.org/deposit/9",
     ]
-    (told,) = status(tmp_path)["releases"]
-    assert [one["kind"] for one in told["published"]] == ["hub", "zenodo"]
-    assert [one["state"] for one in told["unfinished"]] == ["ready"]
+    (values,) = status(tmp_path)["releases"]
+    assert [entry["kind"] for entry in values["published"]] == ["hub", "zenodo"]
+    assert [entry["state"] for entry in values["unfinished"]] == ["ready"]

@@ -21,27 +21,29 @@ POOL = Engine("processes", 2)
 @pytest.mark.parametrize("engine", [IN_PROCESS, POOL], ids=["serial", "processes"])
 def test_every_task_is_answered_whatever_becomes_of_one(engine: Engine, tmp_path: Path) -> None:
     tasks = [1, 2, "corrupt", 3, "odd", *range(4, 12)]
-    found = dict(engine.map(Squares(tmp_path), tasks))
-    assert found.keys() == set(tasks)
-    assert {task: found[task] for task in tasks if isinstance(task, int)} == {
+    outcomes = dict(engine.map(Squares(tmp_path), tasks))
+    assert outcomes.keys() == set(tasks)
+    assert {task: outcomes[task] for task in tasks if isinstance(task, int)} == {
         task: task**2 for task in tasks if isinstance(task, int)
     }
-    assert isinstance(found["corrupt"], CorruptShard)  # with what a caller acts on
-    assert (found["corrupt"].stage, found["corrupt"].shard) == ("tiles", "real-0")
-    assert isinstance(found["odd"], WorkFailed)
-    assert "Unpicklable" in str(found["odd"])
+    assert isinstance(outcomes["corrupt"], CorruptShard)  # with what a caller acts on
+    assert (outcomes["corrupt"].stage, outcomes["corrupt"].shard) == ("tiles", "real-0")
+    assert isinstance(outcomes["odd"], WorkFailed)
+    assert "Unpicklable" in str(outcomes["odd"])
     opened = (tmp_path / "opened").read_text().split()
     assert len(opened) == len(set(opened)) <= engine.workers or opened == [str(os.getpid())]
 
 
 @pytest.mark.parametrize("engine", [IN_PROCESS, POOL], ids=["serial", "processes"])
 def test_a_worker_that_cannot_open_fails_its_tasks_with_the_reason(engine: Engine) -> None:
-    found = dict(engine.map(Squares(opens=False), [1, 2, 3]))
-    assert [str(found[i]) for i in (1, 2, 3)] == ["the model is missing"] * 3
-    assert all(isinstance(one, ArasError) for one in found.values())
+    outcomes = dict(engine.map(Squares(opens=False), [1, 2, 3]))
+    assert [str(outcomes[i]) for i in (1, 2, 3)] == ["the model is missing"] * 3
+    assert all(isinstance(outcome, ArasError) for outcome in outcomes.values())
 
 
-@pytest.mark.parametrize("engine", [IN_PROCESS, POOL, Engine("ray")], ids=lambda one: one.kind)
+@pytest.mark.parametrize(
+    "engine", [IN_PROCESS, POOL, Engine("ray")], ids=lambda engine: engine.kind
+)
 def test_nothing_to_do_starts_nothing(engine: Engine) -> None:
     assert list(engine.map(Squares(opens=False), [])) == []
     assert multiprocessing.active_children() == []
@@ -49,31 +51,31 @@ def test_nothing_to_do_starts_nothing(engine: Engine) -> None:
 
 def test_a_worker_that_dies_fails_only_its_own_task(tmp_path: Path) -> None:
     tasks = [1, "die", *range(2, 9), "die once"]
-    found = dict(POOL.map(Squares(tmp_path), tasks))
-    assert found.keys() == set(tasks)
-    assert isinstance(found.pop("die"), WorkFailed)
-    assert found.pop("die once") == "survived"  # tried once more, alone
-    assert found == {task: task**2 for task in range(1, 9)}
+    outcomes = dict(POOL.map(Squares(tmp_path), tasks))
+    assert outcomes.keys() == set(tasks)
+    assert isinstance(outcomes.pop("die"), WorkFailed)
+    assert outcomes.pop("die once") == "survived"  # tried once more, alone
+    assert outcomes == {task: task**2 for task in range(1, 9)}
     assert multiprocessing.active_children() == []
 
 
 def test_when_every_task_kills_its_worker_all_of_them_fail(tmp_path: Path) -> None:
     tasks = ["die", "die", "die"]
-    found = list(POOL.map(Squares(tmp_path), tasks))
-    assert [task for task, _ in found] == tasks
-    assert all("its worker process died" in str(outcome) for _, outcome in found)
+    outcomes = list(POOL.map(Squares(tmp_path), tasks))
+    assert [task for task, _ in outcomes] == tasks
+    assert all("its worker process died" in str(outcome) for _, outcome in outcomes)
 
 
 def test_processes_that_want_gpus_are_as_many_as_these_and_see_one_each(tmp_path: Path) -> None:
     """Two tasks that wait for each other are in two processes."""
     os.mkfifo(tmp_path / "meeting")
     engine = Engine("processes", devices=("3", "5"))
-    found = dict(engine.map(Squares(tmp_path), ["give", "take"], gpus=1))
-    assert set(found.values()) == {"3", "5"}
+    outcomes = dict(engine.map(Squares(tmp_path), ["give", "take"], gpus=1))
+    assert set(outcomes.values()) == {"3", "5"}
     alone = tmp_path / "alone"
     alone.mkdir()
-    one = Engine("processes", devices=("7",)).map(Squares(alone), ["gpu"] * 8, gpus=1)
-    assert [gpu for _, gpu in one] == ["7"] * 8
+    outcomes = Engine("processes", devices=("7",)).map(Squares(alone), ["gpu"] * 8, gpus=1)
+    assert [gpu for _, gpu in outcomes] == ["7"] * 8
     assert len((alone / "opened").read_text().split()) == 1
 
 
@@ -81,15 +83,15 @@ def test_processes_that_want_no_gpu_see_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    found = dict(POOL.map(Squares(tmp_path), ["gpu"]))
-    assert found == {"gpu": "3,5"}
+    outcomes = dict(POOL.map(Squares(tmp_path), ["gpu"]))
+    assert outcomes == {"gpu": "3,5"}
     assert dict(POOL.map(Squares(tmp_path), ["gpu"], gpus=1)) == {"gpu": "3"}
 
 
 @pytest.fixture
 def bell(tmp_path: Path) -> Iterator[Bell]:
-    with listening(tmp_path) as found:
-        yield found
+    with listening(tmp_path) as listener:
+        yield listener
 
 
 def test_leaving_early_ends_the_workers_at_once(tmp_path: Path, bell: Bell) -> None:
@@ -121,18 +123,18 @@ class TestRay:
         self, tmp_path: Path
     ) -> None:
         tasks = [1, "die", 2, "corrupt", 3, "die once", 4]
-        found = dict(Engine("ray").map(Squares(tmp_path), tasks))
-        assert found.keys() == set(tasks)
-        assert isinstance(found["corrupt"], CorruptShard)
-        assert str(found["die"]).endswith("because its worker process has died")
-        assert found["die once"] == "survived"
-        assert [found[i] for i in (1, 2, 3, 4)] == [1, 4, 9, 16]
+        outcomes = dict(Engine("ray").map(Squares(tmp_path), tasks))
+        assert outcomes.keys() == set(tasks)
+        assert isinstance(outcomes["corrupt"], CorruptShard)
+        assert str(outcomes["die"]).endswith("because its worker process has died")
+        assert outcomes["die once"] == "survived"
+        assert [outcomes[i] for i in (1, 2, 3, 4)] == [1, 4, 9, 16]
 
     def test_each_worker_gets_a_gpu_of_its_own_and_gives_it_back(self, tmp_path: Path) -> None:
         left = Engine("ray").map(Squares(tmp_path), [1, 2, 3, 4], gpus=1)
         next(left)
         left.close()  # were the GPUs not free again, the next run would wait for ever
-        found = [gpu for _, gpu in Engine("ray").map(Squares(tmp_path), ["gpu"] * 6, gpus=1)]
-        assert set(found) <= {"0", "1"}
+        gpus = [gpu for _, gpu in Engine("ray").map(Squares(tmp_path), ["gpu"] * 6, gpus=1)]
+        assert set(gpus) <= {"0", "1"}
         opened = (tmp_path / "opened").read_text().split()
         assert len(opened) == len(set(opened)) <= 4

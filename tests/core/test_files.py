@@ -69,8 +69,8 @@ def test_a_folder_is_written_atomically_too(tmp_path: Path) -> None:
 
 def test_writers_of_one_path_do_not_disturb_each_other(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
-    with files.atomic(path) as one, files.atomic(path) as two:
-        one.write_text("one")
+    with files.atomic(path) as first, files.atomic(path) as two:
+        first.write_text("one")
         two.write_text("two")
     assert path.read_text() in ("one", "two")
     assert listing(tmp_path) == ["file.txt"]
@@ -162,46 +162,46 @@ def test_json_survives_the_round_trip_and_reads_well(tmp_path: Path) -> None:
 def test_a_digest_depends_on_the_value_and_not_on_the_order_of_keys() -> None:
     assert files.digest_of({"a": 1, "b": (2, 3)}) == files.digest_of({"b": [2, 3], "a": 1})
     different = [{"a": 1}, {"a": 1.5}, {"a": "1"}, {"a": None}, {"b": 1}, [{"a": 1}], {}]
-    assert len({files.digest_of(one) for one in different}) == len(different)
+    assert len({files.digest_of(values) for values in different}) == len(different)
 
 
 def test_files_are_hashed_by_any_number_of_algorithms_at_once(tmp_path: Path) -> None:
     body = os.urandom(3_000_001)
     (tmp_path / "x").write_bytes(body)
-    found = files.hash_file(tmp_path / "x", "sha256", "md5")
-    assert found == {
+    sums = files.hash_file(tmp_path / "x", "sha256", "md5")
+    assert sums == {
         "sha256": hashlib.sha256(body).hexdigest(),
         "md5": hashlib.md5(body).hexdigest(),
     }
-    assert files.sha256_file(tmp_path / "x") == found["sha256"]
+    assert files.sha256_file(tmp_path / "x") == sums["sha256"]
 
 
 def test_input_hashes_are_remembered_by_size_and_time(tmp_path: Path) -> None:
-    one, two, cache = tmp_path / "one", tmp_path / "two", tmp_path / "work" / ".inputs.json"
-    one.write_bytes(b"one")
+    small, two, cache = tmp_path / "one", tmp_path / "two", tmp_path / "work" / ".inputs.json"
+    small.write_bytes(b"one")
     two.write_bytes(b"two")
-    first = files.content_hashes([one, two], cache)
-    assert first == {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in (one, two)}
-    stamp = one.stat().st_mtime_ns
-    one.write_bytes(b"ONE")
-    os.utime(one, ns=(stamp, stamp))
-    assert files.content_hashes([one], cache)[str(one)] == first[str(one)]  # as git would
-    os.utime(one, ns=(stamp, stamp + 1))
-    assert files.content_hashes([one], cache)[str(one)] == hashlib.sha256(b"ONE").hexdigest()
+    first = files.content_hashes([small, two], cache)
+    assert first == {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in (small, two)}
+    stamp = small.stat().st_mtime_ns
+    small.write_bytes(b"ONE")
+    os.utime(small, ns=(stamp, stamp))
+    assert files.content_hashes([small], cache)[str(small)] == first[str(small)]  # as git would
+    os.utime(small, ns=(stamp, stamp + 1))
+    assert files.content_hashes([small], cache)[str(small)] == hashlib.sha256(b"ONE").hexdigest()
     assert str(two) in files.read_json(cache)  # what was not asked for is not forgotten
 
 
 def test_input_hashes_that_cannot_be_remembered_are_told_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "one").write_bytes(b"one")
-    found = files.content_hashes([tmp_path / "one"], Path("/proc/nobody/cache"))
-    assert list(found.values()) == [hashlib.sha256(b"one").hexdigest()]
+    sums = files.content_hashes([tmp_path / "one"], Path("/proc/nobody/cache"))
+    assert list(sums.values()) == [hashlib.sha256(b"one").hexdigest()]
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[1]", "null"])
 def test_a_damaged_memory_of_input_hashes_is_made_anew(tmp_path: Path, damage: str) -> None:
     (tmp_path / "one").write_bytes(b"one")
     (tmp_path / "cache").write_text(damage)
-    found = files.content_hashes([tmp_path / "one"], tmp_path / "cache")
-    assert list(found.values()) == [hashlib.sha256(b"one").hexdigest()]
+    sums = files.content_hashes([tmp_path / "one"], tmp_path / "cache")
+    assert list(sums.values()) == [hashlib.sha256(b"one").hexdigest()]
     with pytest.raises(FileNotFoundError):
         files.content_hashes([tmp_path / "missing"], tmp_path / "cache")

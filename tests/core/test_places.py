@@ -51,27 +51,27 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_every_path_of_a_recipe_is_told_by_its_name(folder: Path) -> None:
-    told = published(load(folder), folder)
-    assert told["imports"]["sources"] == ["train.zip", "val.zip"]
-    assert told["tiles"]["maps"] == ["*_Map.tif"]
-    assert told["tiles"]["composites"] == ["*_S2RGBNIR.tif", "*.tif"]
-    assert told["generator"]["autoencoder"] == "vae"
-    assert told["generator"]["pipeline"]["model"] == "pipe"
-    assert told["generator"]["pipeline"]["controlnet"] == "control"
-    assert told["retriever"]["weights"] == "clip-a"
-    assert told["bench"]["embeddings"] == "here"
-    assert told["scores"]["clip"] == "clip-b"
-    assert told["scores"]["features"] == "inception-2015-12-05.pt"
-    assert told["captions"]["local"]["model"] == "captioner"
-    assert told["captions"]["local"]["prompt_file"] == "mine.j2"
-    assert told["captions"]["served"]["model"] == "qwen"
-    words = json.dumps(told)
-    assert not [one for one in (str(folder), "elsewhere", "~", "10.0.0.7") if one in words]
+    values = published(load(folder), folder)
+    assert values["imports"]["sources"] == ["train.zip", "val.zip"]
+    assert values["tiles"]["maps"] == ["*_Map.tif"]
+    assert values["tiles"]["composites"] == ["*_S2RGBNIR.tif", "*.tif"]
+    assert values["generator"]["autoencoder"] == "vae"
+    assert values["generator"]["pipeline"]["model"] == "pipe"
+    assert values["generator"]["pipeline"]["controlnet"] == "control"
+    assert values["retriever"]["weights"] == "clip-a"
+    assert values["bench"]["embeddings"] == "here"
+    assert values["scores"]["clip"] == "clip-b"
+    assert values["scores"]["features"] == "inception-2015-12-05.pt"
+    assert values["captions"]["local"]["model"] == "captioner"
+    assert values["captions"]["local"]["prompt_file"] == "mine.j2"
+    assert values["captions"]["served"]["model"] == "qwen"
+    words = json.dumps(values)
+    assert not [text for text in (str(folder), "elsewhere", "~", "10.0.0.7") if text in words]
 
 
 def test_names_on_the_hub_and_all_else_stay_as_they_are(folder: Path) -> None:
-    told = published(load(folder), folder)
-    assert told["scores"]["tokenizer"] == "openai/clip-vit-base-patch32"
+    values = published(load(folder), folder)
+    assert values["scores"]["tokenizer"] == "openai/clip-vit-base-patch32"
     recipe = Recipe()
     plain = published(recipe, folder)
     plain["tiles"] |= {key: recipe.tiles.model_dump()[key] for key in ("maps", "composites")}

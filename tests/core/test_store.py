@@ -27,9 +27,9 @@ def table(rows: int = 40, word: str = "row") -> pa.Table:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    found = Store(tmp_path / "work")
-    found.write("tiles", "real-0", table(), key="k", errors=2, counts={"kept": 40})
-    return found
+    store = Store(tmp_path / "work")
+    store.write("tiles", "real-0", table(), key="k", errors=2, counts={"kept": 40})
+    return store
 
 
 def again(store: Store) -> Store:
@@ -59,8 +59,8 @@ def test_what_is_written_is_read_back_with_its_footer(store: Store) -> None:
 
 def test_equal_tables_have_equal_digests_and_others_have_not(store: Store) -> None:
     footers = [
-        store.write("tiles", f"real-{i}", one, key=str(i))
-        for i, one in enumerate([table(), table(), table(word="other")])
+        store.write("tiles", f"real-{i}", rows, key=str(i))
+        for i, rows in enumerate([table(), table(), table(word="other")])
     ]
     assert footers[0].digest == footers[1].digest != footers[2].digest
 
@@ -74,9 +74,9 @@ def test_a_missing_shard_has_no_footer(store: Store) -> None:
 def test_columns_are_found_in_whatever_stage_made_them(store: Store) -> None:
     store.write("caption-a", "real-0", pa.table({"caption_a": ["x"] * 40}), key="k")
     store.write("caption-b", "real-0", pa.table({"caption_b": ["y"] * 40}), key="k")
-    found = store.read("real-0", ["caption_b", "id", "caption_a"])
-    assert found.column_names == ["caption_b", "id", "caption_a"]
-    assert found.column("id").equals(table().column("id"))
+    columns = store.read("real-0", ["caption_b", "id", "caption_a"])
+    assert columns.column_names == ["caption_b", "id", "caption_a"]
+    assert columns.column("id").equals(table().column("id"))
     assert [stage for stage, _ in store.find("real-0", ["id", "caption_a"]).values()] == [
         "tiles",
         "caption-a",
@@ -190,10 +190,10 @@ def test_a_shard_replaced_by_another_process_is_read_anew(store: Store) -> None:
 
 
 def test_a_column_has_one_maker_the_last_that_ran(store: Store) -> None:
-    one, two = pa.table({"mask": ["a"] * 3}), pa.table({"mask": ["b"] * 3, "other": [1] * 3})
+    first, two = pa.table({"mask": ["a"] * 3}), pa.table({"mask": ["b"] * 3, "other": [1] * 3})
     for shard in ("synthetic-0", "synthetic-1"):
         store.write("label", shard, two, key="k")
-        store.write("generate", shard, one, key="k")
+        store.write("generate", shard, first, key="k")
     store.claim("generate", ["mask"], ["synthetic-0"])
     assert store.shards("label") == ["synthetic-1"]
     assert store.read("synthetic-0", ["mask"]).column("mask").to_pylist() == ["a"] * 3
@@ -226,7 +226,7 @@ def test_footer_says_nothing_that_was_not_measured(store: Store) -> None:
     footer = store.footer("tiles", "real-0")
     assert isinstance(footer, Footer)
     assert footer.rows == pq.read_metadata(store.path("tiles", "real-0")).num_rows
-    assert all(re.fullmatch("[0-9a-f]{64}", one) for one in footer.digests.values())
+    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in footer.digests.values())
 
 
 def test_what_footers_say_is_kept_so_that_the_next_plan_opens_no_file(
@@ -236,7 +236,9 @@ def test_what_footers_say_is_kept_so_that_the_next_plan_opens_no_file(
     store.remember("tiles", ["real-0"])
     opened = []
     real = pq.ParquetFile
-    monkeypatch.setattr(pq, "ParquetFile", lambda *told, **more: opened.append(1) or real(*told))
+    monkeypatch.setattr(
+        pq, "ParquetFile", lambda *arguments, **more: opened.append(1) or real(*arguments)
+    )
     assert again(store).footer("tiles", "real-0") == footer
     assert opened == []
     os.utime(store.path("tiles", "real-0"))  # touched: its content is looked at again

@@ -54,9 +54,14 @@ def test_what_is_no_cell_name_is_refused(cell: str) -> None:
 
 def test_a_cropped_product_is_placed_in_the_global_grid(tmp_path: Path) -> None:
     path = write_composite(tmp_path, reflect(land((70, 90))), LEFT + 128, TOP + 192)
-    found = inspect_composite(path)
-    assert (found.column, found.row, found.width, found.height) == (LEFT + 128, TOP + 192, 90, 70)
-    assert (found.cell, found.warp) == (CELL, False)
+    raster = inspect_composite(path)
+    assert (raster.column, raster.row, raster.width, raster.height) == (
+        LEFT + 128,
+        TOP + 192,
+        90,
+        70,
+    )
+    assert (raster.cell, raster.warp) == (CELL, False)
 
 
 IDS = land((64, 64))
@@ -131,11 +136,11 @@ def test_a_bad_product_is_refused_by_name_with_the_way_out(
 
 @pytest.mark.parametrize("fault", ["crs", "pixel size", "shifted", "rotated"])
 def test_a_product_on_another_grid_is_accepted_for_resampling(tmp_path: Path, fault: str) -> None:
-    found = inspect_composite(bad_composite(tmp_path, fault), resample=True)
-    assert found.warp
-    assert min(grid.overlap(found, LEFT, TOP, grid.PER_DEGREE, grid.PER_DEGREE)) > 0
-    assert (found.column, found.row) == pytest.approx((LEFT, TOP), abs=200)
-    assert 60 <= found.width <= 130
+    raster = inspect_composite(bad_composite(tmp_path, fault), resample=True)
+    assert raster.warp
+    assert min(grid.overlap(raster, LEFT, TOP, grid.PER_DEGREE, grid.PER_DEGREE)) > 0
+    assert (raster.column, raster.row) == pytest.approx((LEFT, TOP), abs=200)
+    assert 60 <= raster.width <= 130
 
 
 def test_resampling_does_not_excuse_a_product_that_lies_elsewhere(tmp_path: Path) -> None:
@@ -210,9 +215,9 @@ def test_a_mosaic_continues_over_the_seam_of_two_maps(tmp_path: Path) -> None:
     ids, rasters = two_maps(tmp_path)
     with products.opened(rasters[0]) as west, products.opened(rasters[1]) as east:
         maps = list(zip([west, east], rasters, strict=True))
-        found = products.mosaic(maps, TABLE, classes.UNKNOWN, LEFT - 30, TOP + 10, 64, 40)
+        mosaic = products.mosaic(maps, TABLE, classes.UNKNOWN, LEFT - 30, TOP + 10, 64, 40)
         wider = products.mosaic(maps, TABLE, classes.UNKNOWN, LEFT + 40, TOP + 50, 20, 20)
-    np.testing.assert_array_equal(found, ids[10:50, 20:84])
+    np.testing.assert_array_equal(mosaic, ids[10:50, 20:84])
     np.testing.assert_array_equal(wider[:10, :10], ids[50:, 90:])
     assert (wider[10:] == products.OUTSIDE).all()
     assert (wider[:, 10:] == products.OUTSIDE).all()

@@ -56,7 +56,7 @@ class Source(Stage):
     def _make(self, shard: str, store: Store) -> Output:
         misbehave(dict(self.troubles).get(shard, ""), shard, store)
         ids = [f"{shard}/{i}" for i in range(self.rows)]
-        rngs = [generator(self.seed, one) for one in ids]
+        rngs = [generator(self.seed, id_) for id_ in ids]
         columns = {
             "id": pa.array(ids),
             "longitude": pa.array([rng.random() for rng in rngs]),
@@ -86,12 +86,12 @@ class Caption(Stage):
             earlier = table.column("caption_toy").to_pylist()
         cells = []
         ids, sources = table.column("id").to_pylist(), table.column("source").to_pylist()
-        for i, (one, source, before) in enumerate(zip(ids, sources, earlier, strict=True)):
+        for i, (id_, source, before) in enumerate(zip(ids, sources, earlier, strict=True)):
             if before and before["text"]:
                 cells.append(before)
                 continue
-            silent = bool(self.mute) and one.startswith(self.mute) and i > 0
-            text = None if silent else f"{self.word} {one} {source[:8]}, by {self.mute or 'nobody'}"
+            silent = bool(self.mute) and id_.startswith(self.mute) and i > 0
+            text = None if silent else f"{self.word} {id_} {source[:8]}, by {self.mute or 'nobody'}"
             cells.append({"text": text, "error": "no answer" if silent else None})
         errors = sum(cell["error"] is not None for cell in cells)
         return Output(pa.table({"caption_toy": pa.array(cells, CAPTION)}), {}, errors)
@@ -136,10 +136,10 @@ class Halves(Stage):
 
     def open(self, store: Store, survey: float) -> Maker:
         def make(table: pa.Table) -> Output:
-            north = [one >= survey for one in table.column("latitude").to_pylist()]
+            north = [latitude >= survey for latitude in table.column("latitude").to_pylist()]
             columns = {
-                "split": pa.array([int(one) for one in north], pa.int64()),
-                "block": pa.array(["north" if one else "south" for one in north]),
+                "split": pa.array([int(is_north) for is_north in north], pa.int64()),
+                "block": pa.array(["north" if is_north else "south" for is_north in north]),
             }
             return Output(pa.table(columns))
 
@@ -187,12 +187,12 @@ class Bell:
 
     def wait(self, times: int = 1) -> list[str]:
         """Names of the shards that hang, once so many of them do."""
-        told = b""
-        while told.count(b"\n") < times:
+        heard = b""
+        while heard.count(b"\n") < times:
             ready, _, _ = select.select([self.handle], [], [], 60)
-            assert ready, f"only {told!r} hang after a minute"
-            told += os.read(self.handle, 1000)
-        return told.decode().split()
+            assert ready, f"only {heard!r} hang after a minute"
+            heard += os.read(self.handle, 1000)
+        return heard.decode().split()
 
 
 def write_project(directory: Path, **settings: Any) -> Path:
@@ -228,9 +228,9 @@ def main() -> None:
     from builder.pipeline import project
 
     directory, *arguments = sys.argv[1:]
-    told = json.loads((Path(directory) / "toy.json").read_text())
-    told["troubles"] = tuple(map(tuple, told.get("troubles", ())))
-    source = Source(**told)
+    values = json.loads((Path(directory) / "toy.json").read_text())
+    values["troubles"] = tuple(map(tuple, values.get("troubles", ())))
+    source = Source(**values)
     project.Project.tiles = lambda self: source  # type: ignore[method-assign, return-value]
     cli(["-C", directory, *arguments], prog_name="aras")
 

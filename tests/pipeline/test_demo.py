@@ -48,9 +48,9 @@ def test_the_demo_ends_with_a_checked_release_that_opens(tmp_path: Path) -> None
     assert "no place on Earth" in card
     again = CliRunner().invoke(cli, ["-C", str(tmp_path), "demo", "demo", "--json"])
     assert again.exit_code == 0, again.output
-    told = json.loads(again.stdout)
-    assert not any(step.get("made") for step in told["steps"])
-    assert told["steps"][-1]["violations"] == []
+    summary = json.loads(again.stdout)
+    assert not any(step.get("made") for step in summary["steps"])
+    assert summary["steps"][-1]["violations"] == []
 
 
 @pytest.mark.usefixtures("small")
@@ -58,12 +58,12 @@ def test_the_scene_is_in_the_shape_of_the_real_products(tmp_path: Path) -> None:
     paths = demo.make_scene(tmp_path)
     maps, composites = paths[:2], paths[2:]
     for path in maps:
-        found = inspect(path, "Map", bands=1, dtype="uint8", resample=False)
-        assert found.width == found.height == 3 * PER_DEGREE
+        raster = inspect(path, "Map", bands=1, dtype="uint8", resample=False)
+        assert raster.width == raster.height == 3 * PER_DEGREE
         assert path.stat().st_size < 2_000_000
     for path in composites:
-        found = inspect(path, "S2RGBNIR", bands=4, dtype="uint16", resample=False)
-        assert found.width == found.height == PER_DEGREE
+        raster = inspect(path, "S2RGBNIR", bands=4, dtype="uint16", resample=False)
+        assert raster.width == raster.height == PER_DEGREE
     with rasterio.open(composites[1]) as east, rasterio.open(maps[1]) as land:
         top = demo.FIRST_ROW * demo.PATCH
         rows = (top, top + demo.ROWS * demo.PATCH)
@@ -78,10 +78,10 @@ def test_the_scene_is_in_the_shape_of_the_real_products(tmp_path: Path) -> None:
 
 
 def test_the_same_seed_makes_the_same_land_with_every_class() -> None:
-    one, two, other = (demo.land_cover(np.random.default_rng(s), (1280, 1280)) for s in (0, 0, 1))
-    np.testing.assert_array_equal(one, two)
-    assert (one != other).any()
-    shares = count_pixels(one) / one.size
+    first, two, other = (demo.land_cover(np.random.default_rng(s), (1280, 1280)) for s in (0, 0, 1))
+    np.testing.assert_array_equal(first, two)
+    assert (first != other).any()
+    shares = count_pixels(first) / first.size
     assert (shares > 0.001).all(), dict(zip(CLASSES, shares, strict=True))
 
 

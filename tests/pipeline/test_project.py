@@ -60,7 +60,7 @@ def built(project: Project) -> Project:
 
 def test_steps_run_in_order_and_each_is_told_of_and_reported(project: Project) -> None:
     heard: list[str] = []
-    told = run_steps(
+    summaries = run_steps(
         project,
         [*STEPS[:2], reader(), *STEPS[2:]],
         Engine(),
@@ -69,8 +69,8 @@ def test_steps_run_in_order_and_each_is_told_of_and_reported(project: Project) -
     )
     names = ["tiles", "split", "train-segmenter", "caption-toy", "segment"]
     assert heard == names
-    assert [summary.stage for summary in told] == [*names, "package"]
-    for name, summary in zip(names, told, strict=False):
+    assert [summary.stage for summary in summaries] == [*names, "package"]
+    for name, summary in zip(names, summaries, strict=False):
         path = project.directory / "reports" / f"{name}.json"
         assert json.loads(path.read_text()) == summary.as_json()
 
@@ -96,16 +96,18 @@ def test_shards_that_fail_for_one_reason_are_listed_together() -> None:
     assert run.failure(summary).splitlines()[1:] == ["  a, c: no", "  b: other"]
 
 
-@pytest.mark.parametrize("engine", [Engine(), Engine("processes", 2)], ids=lambda one: one.kind)
+@pytest.mark.parametrize(
+    "engine", [Engine(), Engine("processes", 2)], ids=lambda engine: engine.kind
+)
 def test_a_flipped_bit_that_only_reading_shows_is_mended_on_the_way(
     built: Project, engine: Engine
 ) -> None:
     before = digests(built.store)
     damage(built.store, "tiles/real-00002.parquet", "flipped, time kept")
     steps = [*STEPS[:2], Caption(word="spot"), STEPS[3]]
-    told = run_steps(Project(built.directory), steps, engine)
-    assert [summary.failed for summary in told] == [{}] * 4
-    assert [summary.shards_made for summary in told] == [1, 0, 1, 4]  # tiles: the damaged one
+    summaries = run_steps(Project(built.directory), steps, engine)
+    assert [summary.failed for summary in summaries] == [{}] * 4
+    assert [summary.shards_made for summary in summaries] == [1, 0, 1, 4]  # tiles: the damaged one
     after = digests(built.store)
     assert {name for name in before if after[name] != before[name]} == {
         name for name in before if name.startswith(("caption-toy", "segment"))
@@ -143,8 +145,8 @@ def test_a_damaged_shard_of_another_command_is_named_with_the_way_out(built: Pro
     assert built.store.shards("caption-toy") == built.store.shards("tiles")
     with pytest.raises(CorruptShard, match=message):  # known now, and said before any work
         run_steps(Project(built.directory), [Caption(word="spot")], Engine())
-    told = run_steps(Project(built.directory), [STEPS[0], Caption(word="spot")], Engine())
-    assert [summary.shards_made for summary in told] == [1, 1]
+    summaries = run_steps(Project(built.directory), [STEPS[0], Caption(word="spot")], Engine())
+    assert [summary.shards_made for summary in summaries] == [1, 1]
 
 
 def test_a_disk_that_keeps_damaging_shards_ends_the_command(built: Project) -> None:
@@ -187,8 +189,12 @@ def test_in_parts_a_step_that_looks_at_all_shards_waits_for_the_others(project: 
     run_steps(project, [Source()], Engine())
     steps = [Caption(), Counted()]
     for i in (1, 2):
-        told = run_steps(project, steps, Engine(), part=(i, 3))
-        assert told[1].as_json() == {"kind": "waiting", "stage": "segment", "for": ["caption_toy"]}
+        summaries = run_steps(project, steps, Engine(), part=(i, 3))
+        assert summaries[1].as_json() == {
+            "kind": "waiting",
+            "stage": "segment",
+            "for": ["caption_toy"],
+        }
     assert [
         summary.shards_made for summary in run_steps(project, steps, Engine(), part=(3, 3))
     ] == [1, 1]
@@ -215,8 +221,8 @@ class Missing(Score):
 
 
 def test_a_part_makes_its_own_shards_only(project: Project) -> None:
-    told = run_steps(project, [Source()], Engine(), part=(2, 4))
-    assert told[0].shards_made == 1
+    summaries = run_steps(project, [Source()], Engine(), part=(2, 4))
+    assert summaries[0].shards_made == 1
     assert project.store.shards("tiles") == ["real-00001"]
 
 
@@ -257,13 +263,13 @@ def test_a_recipe_becomes_steps_of_which_each_finds_what_it_needs(
     steps = recipe(tmp_path, rows, mask).steps()
     wanted = ["tiles", "split", *names.split(), "caption-one", "caption-two"]
     assert [step.name for step in steps if step.name in wanted] == wanted
-    made: dict[str, set[str]] = {"real": set(), "synthetic": set()}
+    columns: dict[str, set[str]] = {"real": set(), "synthetic": set()}
     for stage in (step for step in steps if isinstance(step, Stage)):
         for kind in stage.kinds if rows else {"real"} & set(stage.kinds):
-            assert set(stage.needs) <= made[kind], stage.name
-            made[kind] |= set(stage.adds)
+            assert set(stage.needs) <= columns[kind], stage.name
+            columns[kind] |= set(stage.adds)
         for kind in stage.surveyed if stage.surveys and rows else ():
-            assert set(stage.surveys) <= made[kind], stage.name
+            assert set(stage.surveys) <= columns[kind], stage.name
 
 
 def test_settings_of_the_recipe_reach_the_steps(tmp_path: Path) -> None:
@@ -271,8 +277,8 @@ def test_settings_of_the_recipe_reach_the_steps(tmp_path: Path) -> None:
     assert project.tiles().size == 64
     assert {project.split().seed, project.captions()[0].seed, project.layouts().seed} == {5}
     assert [stage.ask.style for stage in project.captions()] == ["layout", "full"]
-    made = project.training("generator").settings()
-    assert (made.seed, made.learning_rate) == (5, 0.5)
+    settings = project.training("generator").settings()
+    assert (settings.seed, settings.learning_rate) == (5, 0.5)
 
 
 def test_a_latent_generator_trains_its_autoencoder_unless_it_names_one(tmp_path: Path) -> None:
@@ -282,7 +288,7 @@ def test_a_latent_generator_trains_its_autoencoder_unless_it_names_one(tmp_path:
     def trained(lines: str) -> list[str]:
         text = plain.replace("[generator]\n", f"[generator]\n{lines}\n")
         project.directory.joinpath(FILE).write_text(text)
-        return [one.model for one in Project(tmp_path).trainings()]
+        return [training.model for training in Project(tmp_path).trainings()]
 
     assert trained('kind = "pixel"') == ["segmenter", "generator"]
     assert trained('kind = "latent"') == ["segmenter", "autoencoder", "generator"]
@@ -298,8 +304,13 @@ def test_the_profile_decides_what_the_recipe_leaves_out(tmp_path: Path) -> None:
     lines = '[generator]\nprofile = "gpu"\nwidths = [32, 64]\nema = 0.9\ncompile = false\n'
     project.directory.joinpath(FILE).write_text(text.replace("[generator]\n", lines))
     project = Project(tmp_path)
-    made = project.training("generator").settings()
-    assert (made.widths, made.layers, made.ema, made.compile) == ((32, 64), 2, 0.9, False)
+    settings = project.training("generator").settings()
+    assert (settings.widths, settings.layers, settings.ema, settings.compile) == (
+        (32, 64),
+        2,
+        0.9,
+        False,
+    )
     assert project.training("autoencoder").profile == "gpu"  # as its generator's
     source, draw = project.synthesis()
     assert isinstance(source, Layouts)
@@ -315,13 +326,13 @@ def test_without_layouts_every_step_finds_what_it_needs(tmp_path: Path) -> None:
         text.replace("[generator]\n", '[generator]\ncondition = "none"\n')
     )
     project = Project(tmp_path)
-    made: dict[str, set[str]] = {"real": set(), "synthetic": set()}
+    columns: dict[str, set[str]] = {"real": set(), "synthetic": set()}
     for stage in (step for step in project.steps() if isinstance(step, Stage)):
         for kind in stage.kinds:
-            assert set(stage.needs) <= made[kind], stage.name
-            made[kind] |= set(stage.adds)
-    assert {"mask", "gen_mask", "pixels"} <= made["synthetic"]
-    assert "layout" not in made["synthetic"]
+            assert set(stage.needs) <= columns[kind], stage.name
+            columns[kind] |= set(stage.adds)
+    assert {"mask", "gen_mask", "pixels"} <= columns["synthetic"]
+    assert "layout" not in columns["synthetic"]
     assert project.training("generator").settings().condition == "none"
 
 

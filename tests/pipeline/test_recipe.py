@@ -25,13 +25,13 @@ def refusal(directory: Path, text: str) -> str:
     with pytest.raises(ArasError) as error:
         load(directory)
     assert error.value.exit_code == 2
-    path, _, told = str(error.value).partition(f"{FILE}: ")
+    path, _, message = str(error.value).partition(f"{FILE}: ")
     assert path == f"{directory}/"
-    return told
+    return message
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("[tils]", "unknown key tils; did you mean tiles?"),
         ("[tiles]\nmapps = ['a']", "unknown key tiles.mapps; did you mean maps?"),
@@ -79,16 +79,16 @@ def refusal(directory: Path, text: str) -> str:
         ("a = = 1", "not TOML: Invalid value (at line 1, column 5)"),
     ],
 )
-def test_a_mistake_is_one_line_that_names_the_key(tmp_path: Path, text: str, told: str) -> None:
-    found = refusal(tmp_path, text)
-    assert found.startswith(told)
-    assert "\n" not in found
+def test_a_mistake_is_one_line_that_names_the_key(tmp_path: Path, text: str, expected: str) -> None:
+    message = refusal(tmp_path, text)
+    assert message.startswith(expected)
+    assert "\n" not in message
 
 
 def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
-    found = refusal(tmp_path, "[tils]\n[engine]\nkind = 'slurm'\n[dataset]\nseed = 'x'")
-    assert len(found.splitlines()) == 3
-    assert all(FILE in line for line in found.splitlines()[1:])
+    message = refusal(tmp_path, "[tils]\n[engine]\nkind = 'slurm'\n[dataset]\nseed = 'x'")
+    assert len(message.splitlines()) == 3
+    assert all(FILE in line for line in message.splitlines()[1:])
 
 
 def test_a_missing_recipe_says_how_to_get_one(tmp_path: Path) -> None:
@@ -111,10 +111,10 @@ def test_what_toml_writes_differently_is_understood(tmp_path: Path) -> None:
         "[dataset]\ndate = 2026-01-31\n[tiles]\nreflectance = [0, 1]\nmax_water = 1\n"
         "[tiles.remap]\n10 = 'Shrub'\n111 = 'Tree'\n[generator]\nbalance = { Water = 0.1 }\n"
     )
-    found = load(tmp_path)
-    assert found.dataset.date == "2026-01-31"
-    assert found.tiles.reflectance == (0.0, 1.0)
-    assert (found.tiles.remap[10], found.tiles.remap[20], found.tiles.remap[111]) == (
+    read = load(tmp_path)
+    assert read.dataset.date == "2026-01-31"
+    assert read.tiles.reflectance == (0.0, 1.0)
+    assert (read.tiles.remap[10], read.tiles.remap[20], read.tiles.remap[111]) == (
         "Shrub",  # changed
         "Shrub",  # as it is by default
         "Tree",  # added
@@ -134,13 +134,15 @@ def commented(text: str) -> dict[str, Any]:
 
 def test_init_writes_a_recipe_that_equals_the_defaults(tmp_path: Path) -> None:
     path = recipe.write(tmp_path / "My Land-Cover!")
-    found = load(path.parent)
+    written = load(path.parent)
     own = {"name": "my-land-cover", "date": datetime.date.today().isoformat()}
-    assert found.dataset.model_dump(include=set(own)) == own
-    assert found.model_dump(exclude={"captions": True, "dataset": {"authors", *own}}) == (
+    assert written.dataset.model_dump(include=set(own)) == own
+    assert written.model_dump(exclude={"captions": True, "dataset": {"authors", *own}}) == (
         Recipe().model_dump(exclude={"captions": True, "dataset": {"authors", *own}})
     )
-    assert {name: one.style for name, one in found.captions.items()} == {s: s for s in STYLES}
+    assert {name: stream.style for name, stream in written.captions.items()} == {
+        s: s for s in STYLES
+    }
 
 
 TRAINED = ("segmenter", "autoencoder", "generator", "retriever")
@@ -172,10 +174,10 @@ def test_the_commented_keys_show_the_values_that_hold_without_them(tmp_path: Pat
 
 def test_the_demo_recipe_loads_and_is_small(tmp_path: Path) -> None:
     recipe.write(tmp_path, demo=True)
-    found = load(tmp_path)
-    assert found.generator.rows <= Recipe().generator.rows
-    assert found.segmenter.steps
-    assert found.tiles == Recipe().tiles
+    read = load(tmp_path)
+    assert read.generator.rows <= Recipe().generator.rows
+    assert read.segmenter.steps
+    assert read.tiles == Recipe().tiles
 
 
 def test_init_never_overwrites(tmp_path: Path) -> None:
@@ -199,8 +201,8 @@ def test_patterns_are_relative_to_the_recipe_and_found_once(tmp_path: Path) -> N
     for name in ("b_Map.tif", "a_Map.tif"):
         (tmp_path / "in" / name).touch()
     patterns = ["in/*_Map.tif", f"{tmp_path}/in/a*", "**/b_Map.tif", "in/../in/b_Map.tif"]
-    found = recipe.files(tmp_path, patterns, "tiles.maps")
-    assert [path.name for path in found] == ["a_Map.tif", "b_Map.tif"]
+    files = recipe.files(tmp_path, patterns, "tiles.maps")
+    assert [path.name for path in files] == ["a_Map.tif", "b_Map.tif"]
 
 
 @pytest.mark.parametrize("pattern", ["in/*_Map.tif", "/no/such/*.tif", "", "/", "**x", "~/x.tif"])

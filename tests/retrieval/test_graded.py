@@ -24,17 +24,17 @@ def grades(values):
 
 def test_average_precision_at_r_by_hand():
     query, gallery = line([0.9, 0.8, 0.7, 0.6, 0.5])
-    found = metrics.lists(query, gallery, grades([1, 0, 1, 1, 0]), np.array([0]))
-    assert found.average_precision[0] == pytest.approx((1 + 0 + 2 / 3) / 3)
-    assert found.ranks.above[0] == 0
-    assert found.ranks.negatives[0] == 2
+    result = metrics.lists(query, gallery, grades([1, 0, 1, 1, 0]), np.array([0]))
+    assert result.average_precision[0] == pytest.approx((1 + 0 + 2 / 3) / 3)
+    assert result.ranks.above[0] == 0
+    assert result.ranks.negatives[0] == 2
 
 
 def test_ndcg_by_hand_with_the_chance_level_taken_off():
     query, gallery = line([0.9, 0.8, 0.7])
-    found = metrics.lists(query, gallery, grades([0.5, 1.0, 0.2]), np.array([0]), base=0.2)
+    result = metrics.lists(query, gallery, grades([0.5, 1.0, 0.2]), np.array([0]), base=0.2)
     weight = 1 / np.log2([2, 3, 4])
-    assert found.ndcg[0] == pytest.approx(
+    assert result.ndcg[0] == pytest.approx(
         np.dot([0.3, 0.8, 0.0], weight) / np.dot([0.8, 0.3, 0.0], weight)
     )
 
@@ -45,24 +45,24 @@ def test_ndcg_equals_scikit_learn_over_blocks_of_queries(monkeypatch):
     relevance = metrics.by_composition(share[owner], share)
     monkeypatch.setattr(metrics, "_BLOCK", 70 * 9)  # nine queries at a time
     index = np.arange(0, 140, 3)
-    found = metrics.lists(y, x, relevance, index)
+    result = metrics.lists(y, x, relevance, index)
     truth = np.minimum(share[owner][index][:, None], share[None]).sum(2)
     for row, query in enumerate(index):
         expected = ndcg_score(truth[row : row + 1], (y[query] @ x.T)[None], k=10)
-        assert found.ndcg[row] == pytest.approx(expected, abs=1e-5)
+        assert result.ndcg[row] == pytest.approx(expected, abs=1e-5)
 
 
 def test_ranks_and_precision_equal_the_sorted_dense_matrix():
     x, y, owner = scene(images=50, per_image=4)
     positives = Positives.owned(owner)
-    found = metrics.lists(x, y, metrics.by_pairs(positives, "images", len(y)), np.arange(50))
+    result = metrics.lists(x, y, metrics.by_pairs(positives, "images", len(y)), np.arange(50))
     order = np.argsort(-(x.astype(np.float64) @ y.T.astype(np.float64)), axis=1)
     hit = owner[order] == np.arange(50)[:, None]
     first = hit.argmax(1)
-    np.testing.assert_array_equal(found.ranks.above, first)
+    np.testing.assert_array_equal(result.ranks.above, first)
     top = hit[:, :4]
     expected = (top * (top.cumsum(1) / np.arange(1, 5))).sum(1) / 4
-    np.testing.assert_allclose(found.average_precision, expected)
+    np.testing.assert_allclose(result.average_precision, expected)
 
 
 def test_pairs_serve_both_directions():
@@ -78,9 +78,9 @@ def test_a_collapsed_model_earns_chance_in_lists():
     x = np.tile(unit(np.ones((1, 8))), (n, 1))
     relevance = metrics.by_pairs(Positives.owned(np.arange(n) % 20), "texts", n)
     # Each of 400 queries has one positive among the first 20 of 400 items.
-    found = metrics.lists(x, x, relevance, np.arange(n), seed=1)
-    assert found.average_precision.mean() < 0.06
-    assert found.ranks.level.min() == n - 1
+    result = metrics.lists(x, x, relevance, np.arange(n), seed=1)
+    assert result.average_precision.mean() < 0.06
+    assert result.ranks.level.min() == n - 1
 
 
 def test_scores_that_differ_by_rounding_alone_are_ties_in_lists():
@@ -90,9 +90,9 @@ def test_scores_that_differ_by_rounding_alone_are_ties_in_lists():
     gallery[7, 0] += 1.2e-7
     query = np.array([[1.0, 0.0]], dtype=np.float32)
     relevance = metrics.by_pairs(Positives.of([0] * 2, [7, 7]), "images", n)
-    found = [metrics.lists(query, gallery, relevance, np.array([0]), seed=k) for k in range(20)]
-    assert np.mean([one.average_precision[0] for one in found]) < 0.2
-    assert all(one.ranks.level[0] == n - 1 for one in found)
+    results = [metrics.lists(query, gallery, relevance, np.array([0]), seed=k) for k in range(20)]
+    assert np.mean([result.average_precision[0] for result in results]) < 0.2
+    assert all(result.ranks.level[0] == n - 1 for result in results)
 
 
 def test_overlap_of_compositions():
@@ -112,6 +112,6 @@ def test_near_equal_compositions_are_positives():
     share = np.array([[1.0, 0.0], [0.96, 0.04], [0.94, 0.06], [0.0, 1.0]], dtype=np.float32)
     query, gallery = line([0.5, 0.9, 0.8, 0.7])
     relevance = metrics.by_composition(share[:1], share)
-    found = metrics.lists(query, gallery, relevance, np.array([0]), positive=metrics.POSITIVE)
-    assert found.ranks.above[0] == 0  # item 1 overlaps by 0.96
-    assert found.ranks.negatives[0] == 2
+    result = metrics.lists(query, gallery, relevance, np.array([0]), positive=metrics.POSITIVE)
+    assert result.ranks.above[0] == 0  # item 1 overlaps by 0.96
+    assert result.ranks.negatives[0] == 2

@@ -37,24 +37,24 @@ def test_honest_vectors_pass(release, submitted):
 
 
 def test_a_figure_that_the_vectors_do_not_give_is_named(release, submitted):
-    told = json.loads(submitted.read_text())
-    told["streams"]["words"]["S"]["t2i"]["R@1"] += 1
-    write_json(submitted, told)
+    values = json.loads(submitted.read_text())
+    values["streams"]["words"]["S"]["t2i"]["R@1"] += 1
+    write_json(submitted, values)
     (problem,) = check(submitted, release)
     assert problem.startswith("words S t2i R@1: claims ")
 
 
 def test_every_printed_figure_is_computed_again(release, submitted):
-    told = json.loads(submitted.read_text())
-    words = told["streams"]["words"]
+    values = json.loads(submitted.read_text())
+    words = values["streams"]["words"]
     words["D"]["mR"] = 99.9
     words["S"]["intervals"]["mR"] = [99.0, 99.9]
     words["S"]["classes"]["tail"]["t2i"]["R@10"] = 99.9
     words["images"] += 1
-    told["release"]["rows"] = 1000
+    values["release"]["rows"] = 1000
     words["D"]["mAP@R"]["nothing"] = 1.0
     del words["C"]
-    write_json(submitted, told)
+    write_json(submitted, values)
     named = {problem.split(":")[0] for problem in check(submitted, release)}
     assert named == {
         "release rows",
@@ -69,29 +69,29 @@ def test_every_printed_figure_is_computed_again(release, submitted):
 
 
 def test_one_stream_cannot_pass_for_all(release, tmp_path):
-    found = run(load(release), Model("composition"), ["words"])
+    result = run(load(release), Model("composition"), ["words"])
     official = run(load(release), Model("composition")).result.as_json()["streams"]["all"]
     path = tmp_path / "a.json"
-    told = write(found, path, tmp_path).as_json()
-    told["streams"]["all"] = {
-        **told["streams"]["words"],
+    values = write(result, path, tmp_path).as_json()
+    values["streams"]["all"] = {
+        **values["streams"]["words"],
         "texts_sha256": official["texts_sha256"],
         "texts": official["texts"],
     }
-    write_json(path, told)
+    write_json(path, values)
     with pytest.raises(ArasError, match="has no vector of these texts"):
         check(path, release)
     # With vectors of all captions at hand, the figures are those of all captions.
     write(run(load(release), Model("random")), tmp_path / "b.json", tmp_path)
-    told["model"]["vectors"] = read_json(tmp_path / "b.json")["model"]["vectors"]
-    write_json(path, told)
+    values["model"]["vectors"] = read_json(tmp_path / "b.json")["model"]["vectors"]
+    write_json(path, values)
     assert any(problem.startswith("all S mR: claims") for problem in check(path, release))
 
 
 def test_a_stream_that_the_release_lacks_is_named(release, submitted):
-    told = json.loads(submitted.read_text())
-    told["streams"]["poems"] = told["streams"].pop("words")
-    write_json(submitted, told)
+    values = json.loads(submitted.read_text())
+    values["streams"]["poems"] = values["streams"].pop("words")
+    write_json(submitted, values)
     (problem,) = check(submitted, release)
     assert problem.startswith("poems: ")
     assert "has no such captions; it has numbers, words" in problem

@@ -19,8 +19,8 @@ def ranks(above, level=None, negatives=99):
 
 
 def test_recall_and_median_by_hand():
-    found = metrics.direction(ranks([0, 0, 3, 7, 40]))
-    assert found == {"R@1": 40.0, "R@5": 60.0, "R@10": 80.0, "MedR": 4.0}
+    figures = metrics.direction(ranks([0, 0, 3, 7, 40]))
+    assert figures == {"R@1": 40.0, "R@5": 60.0, "R@10": 80.0, "MedR": 4.0}
 
 
 @pytest.mark.parametrize(
@@ -35,18 +35,18 @@ def test_recall_and_median_by_hand():
     ],
 )
 def test_ties_earn_the_chance_of_a_random_order(above, level, k, share):
-    one = ranks([above], [level])
-    assert metrics.credit(one, k)[0] == pytest.approx(share)
+    tied = ranks([above], [level])
+    assert metrics.credit(tied, k)[0] == pytest.approx(share)
     rng = np.random.default_rng(0)
     place = above + 1 + rng.integers(0, level + 1, 40_000)
     assert (place <= k).mean() == pytest.approx(share, abs=0.01)
-    assert metrics.credit(one, k, "optimistic")[0] == (above < k)
-    assert metrics.credit(one, k, "pessimistic")[0] == (above + level < k)
+    assert metrics.credit(tied, k, "optimistic")[0] == (above < k)
+    assert metrics.credit(tied, k, "pessimistic")[0] == (above + level < k)
 
 
 def test_mean_recall_is_the_mean_of_the_six():
-    found = metrics.both(ranks([0, 3]), ranks([0, 6]))
-    assert found.mR == pytest.approx((50 + 100 + 100 + 50 + 50 + 100) / 6)
+    scores = metrics.both(ranks([0, 3]), ranks([0, 6]))
+    assert scores.mR == pytest.approx((50 + 100 + 100 + 50 + 50 + 100) / 6)
 
 
 def test_bounds_are_shown_only_where_ties_matter():
@@ -77,7 +77,7 @@ def test_image_to_text_recall_equals_a_sorted_dense_matrix():
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("caption", "other"),
     [
         ("Mostly water.", "mostly  WATER"),
         ("urban, with trees", "Urban with trees!"),
@@ -85,8 +85,8 @@ def test_image_to_text_recall_equals_a_sorted_dense_matrix():
         ("built-up", "built up"),
     ],
 )
-def test_captions_that_differ_in_form_only_are_equal(one, other):
-    assert metrics.normalise(one) == metrics.normalise(other)
+def test_captions_that_differ_in_form_only_are_equal(caption, other):
+    assert metrics.normalise(caption) == metrics.normalise(other)
 
 
 def test_percentages_and_numbers_keep_captions_apart():
@@ -96,9 +96,9 @@ def test_percentages_and_numbers_keep_captions_apart():
 
 def test_the_ceiling_of_repeated_captions_by_hand():
     # Caption 0 stands on images 0, 1, 2; caption 1 twice on image 3; caption 2 on image 4.
-    found = metrics.ceiling([0, 1, 2, 3, 3, 4], [0, 0, 0, 1, 1, 2])
-    assert found["R@1"] == pytest.approx(100 * (1 / 3 * 3 + 1 + 1 + 1) / 6)
-    assert found["R@5"] == 100
+    ceiling = metrics.ceiling([0, 1, 2, 3, 3, 4], [0, 0, 0, 1, 1, 2])
+    assert ceiling["R@1"] == pytest.approx(100 * (1 / 3 * 3 + 1 + 1 + 1) / 6)
+    assert ceiling["R@5"] == 100
 
 
 def test_no_model_passes_the_ceiling():
@@ -110,33 +110,33 @@ def test_no_model_passes_the_ceiling():
 
 
 def test_the_gallery_curve_equals_scipy_and_ends_at_the_full_gallery():
-    one = Ranks(np.array([0, 3, 17, 60]), np.zeros(4, dtype=int), np.array([99, 99, 99, 99]))
-    curve = metrics.gallery_curve(one, [20, 100, 101])
+    counted = Ranks(np.array([0, 3, 17, 60]), np.zeros(4, dtype=int), np.array([99, 99, 99, 99]))
+    curve = metrics.gallery_curve(counted, [20, 100, 101])
     assert list(curve) == ["20", "100"]
     for k in metrics.KS:
-        expected = stats.hypergeom.cdf(k - 1, 99, one.above, 19).mean()
+        expected = stats.hypergeom.cdf(k - 1, 99, counted.above, 19).mean()
         assert curve["20"][f"R@{k}"] == pytest.approx(100 * expected)
-        assert curve["100"][f"R@{k}"] == pytest.approx(metrics.direction(one)[f"R@{k}"])
+        assert curve["100"][f"R@{k}"] == pytest.approx(metrics.direction(counted)[f"R@{k}"])
 
 
 def test_the_gallery_curve_averages_ties_and_unequal_galleries():
-    one = Ranks(np.array([2, 5]), np.array([3, 0]), np.array([30, 40]))
+    counted = Ranks(np.array([2, 5]), np.array([3, 0]), np.array([30, 40]))
     places = [stats.hypergeom.cdf(0, 30, r, 9) for r in (2, 3, 4, 5)]
     expected = (np.mean(places) + stats.hypergeom.cdf(0, 40, 5, 9)) / 2
-    assert metrics.gallery_curve(one, [10])["10"]["R@1"] == pytest.approx(100 * expected)
+    assert metrics.gallery_curve(counted, [10])["10"]["R@1"] == pytest.approx(100 * expected)
 
 
 def test_a_large_gallery_keeps_its_precision():
-    one = Ranks(np.array([50]), np.array([0]), np.array([400_000]))
+    counted = Ranks(np.array([50]), np.array([0]), np.array([400_000]))
     expected = stats.hypergeom.cdf(9, 400_000, 50, 99_999)
-    found = metrics.gallery_curve(one, [100_000])["100000"]["R@10"]
-    assert found == pytest.approx(100 * expected, rel=1e-6)
+    recall = metrics.gallery_curve(counted, [100_000])["100000"]["R@10"]
+    assert recall == pytest.approx(100 * expected, rel=1e-6)
 
 
 def test_figures_by_class_average_over_the_members_only():
     member = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0]], dtype=bool)
-    found = metrics.by_class({"R@1": np.array([1.0, 0.0, 0.5])}, member, ["a", "b", "c"])
-    assert found == {
+    figures = metrics.by_class({"R@1": np.array([1.0, 0.0, 0.5])}, member, ["a", "b", "c"])
+    assert figures == {
         "a": {"queries": 2, "R@1": 50.0},
         "b": {"queries": 2, "R@1": 25.0},
     }

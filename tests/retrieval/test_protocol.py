@@ -28,16 +28,16 @@ def copies(images=30, kinds=10, width=16, seed=0):
 
 def test_a_repeated_caption_is_no_error_under_d():
     x, y, owner, captions = copies()
-    found = figures(x, y, owner, About(captions=captions), resamples=50)
+    result = figures(x, y, owner, About(captions=captions), resamples=50)
     # Three images share each caption: strictly one of three texts finds its own image first.
-    assert found["S"]["t2i"]["R@1"] == pytest.approx(100 / 3)
-    assert found["S"]["ceiling"]["R@1"] == pytest.approx(100 / 3)
-    assert found["S"]["of_ceiling"]["R@1"] == pytest.approx(100)
-    assert found["D"]["captions"] == 10
+    assert result["S"]["t2i"]["R@1"] == pytest.approx(100 / 3)
+    assert result["S"]["ceiling"]["R@1"] == pytest.approx(100 / 3)
+    assert result["S"]["of_ceiling"]["R@1"] == pytest.approx(100)
+    assert result["D"]["captions"] == 10
     for way in ("t2i", "i2t"):
-        assert found["D"][way]["R@1"] == 100
-        assert found["D"]["mAP@R"][way] == pytest.approx(100)
-    assert found["D"]["mR"] == 100
+        assert result["D"][way]["R@1"] == 100
+        assert result["D"]["mAP@R"][way] == pytest.approx(100)
+    assert result["D"]["mR"] == 100
 
 
 def test_near_duplicates_are_merged_beside_equal_captions():
@@ -45,10 +45,10 @@ def test_near_duplicates_are_merged_beside_equal_captions():
     # Kinds 0 and 1 say nearly the same: 6 of the 30 tiles carry one caption, or the other.
     near = ["low" if i % 10 < 2 else f"alone {i}" for i in range(30)]
     y[np.arange(30) % 10 == 1] = y[0]
-    found = figures(x, y, owner, About(captions=captions, near=near), resamples=50)
-    assert (found["D"]["captions"], found["D~"]["captions"]) == (10, 9)
-    assert found["D"]["t2i"]["R@1"] == pytest.approx(90)
-    assert found["D~"]["t2i"]["R@1"] == 100
+    result = figures(x, y, owner, About(captions=captions, near=near), resamples=50)
+    assert (result["D"]["captions"], result["D~"]["captions"]) == (10, 9)
+    assert result["D"]["t2i"]["R@1"] == pytest.approx(90)
+    assert result["D~"]["t2i"]["R@1"] == 100
     alone = figures(x, y, owner, About(near=near), resamples=50)
     assert alone["D~"]["captions"] == 25
     assert "D" not in alone
@@ -64,7 +64,7 @@ def test_d_equals_the_dense_definition_over_merged_captions():
     group = np.random.default_rng(5).integers(0, 25, len(owner))
     first = np.array([np.flatnonzero(group == g)[0] for g in range(25)])
     y = y[first][group]  # a model gives equal captions equal vectors
-    found = figures(x, y, owner, About(near=group), resamples=20)
+    result = figures(x, y, owner, About(near=group), resamples=20)
     scores = x.astype(float) @ y[first].T.astype(float)
     positive = np.zeros((40, 25), dtype=bool)
     positive[owner, group] = True
@@ -73,23 +73,23 @@ def test_d_equals_the_dense_definition_over_merged_captions():
         order = np.argsort(-s, axis=1)[:, :5]
         return np.take_along_axis(p, order, axis=1).any(1)
 
-    assert found["D~"]["i2t"]["R@5"] == pytest.approx(100 * hits(scores, positive).mean())
+    assert result["D~"]["i2t"]["R@5"] == pytest.approx(100 * hits(scores, positive).mean())
     by_text = hits(scores.T, positive.T)[group]
-    assert found["D~"]["t2i"]["R@5"] == pytest.approx(100 * by_text.mean())
+    assert result["D~"]["t2i"]["R@5"] == pytest.approx(100 * by_text.mean())
 
 
 def test_images_of_near_equal_composition_are_positives_under_c():
     x, y, owner, _ = copies()
     share = np.eye(10, dtype=np.float32)[np.arange(30) % 10][:, :7]
     share[:, 6] += 1 - share.sum(1)  # kinds 7, 8 and 9 are water, as kind 6 is
-    found = figures(x, y, owner, About(compositions=share), resamples=50)
+    result = figures(x, y, owner, About(compositions=share), resamples=50)
     for way in ("t2i", "i2t"):
-        assert found["C"][way]["R@1"] == 100
-        assert found["C"]["nDCG@10"][way] < 100
-    assert found["S"]["t2i"]["R@1"] < 40
+        assert result["C"][way]["R@1"] == 100
+        assert result["C"]["nDCG@10"][way] < 100
+    assert result["S"]["t2i"]["R@1"] < 40
     # 18 images of six kinds with three each, 12 of water: overlap is 1 within a kind, else 0.
     pairs = 6 * 3 + 66
-    assert found["C"]["chance_overlap"] == pytest.approx(pairs / (30 * 29 / 2))
+    assert result["C"]["chance_overlap"] == pytest.approx(pairs / (30 * 29 / 2))
 
 
 def test_c_is_s_where_no_two_compositions_are_alike():
@@ -98,20 +98,20 @@ def test_c_is_s_where_no_two_compositions_are_alike():
     about = About(
         compositions=share, classes=[str(n) for n in range(40)], blocks=np.arange(40) // 4
     )
-    found = figures(x, y, owner, about, resamples=200)
+    result = figures(x, y, owner, about, resamples=200)
     for key in ("t2i", "i2t", "mR", "intervals", "mAP@R"):
-        assert found["C"][key] == found["S"][key]
-    assert found["C"]["chance_overlap"] == 0
+        assert result["C"][key] == result["S"][key]
+    assert result["C"]["chance_overlap"] == 0
 
 
 def test_a_random_model_earns_no_ndcg():
     rng = np.random.default_rng(0)
     x, y = unit(rng.standard_normal((600, 32))), unit(rng.standard_normal((600, 32)))
     share = rng.dirichlet([0.5] * 7, 600)
-    found = figures(x, y, np.arange(600), About(compositions=share), resamples=20)
+    result = figures(x, y, np.arange(600), About(compositions=share), resamples=20)
     for way in ("t2i", "i2t"):
-        assert abs(found["C"]["nDCG@10"][way]) < 2
-    assert 20 < 100 * found["C"]["chance_overlap"] < 60
+        assert abs(result["C"]["nDCG@10"][way]) < 2
+    assert 20 < 100 * result["C"]["chance_overlap"] < 60
 
 
 def test_figures_by_class_and_tail():
@@ -140,36 +140,36 @@ def test_the_result_is_json_and_repeats():
     x, y, owner, captions = copies()
     share = np.random.default_rng(0).dirichlet([0.4] * 7, 30)
     about = About(captions=captions, compositions=share, blocks=np.arange(30) // 5)
-    one, again = (figures(x, y, owner, about, resamples=40) for _ in range(2))
-    assert json.dumps(one) == json.dumps(again)
-    assert one["clusters"] == {"unit": "block", "number": 6}
-    assert "10 % differently" in one["power"]["statement"]
+    first, again = (figures(x, y, owner, about, resamples=40) for _ in range(2))
+    assert json.dumps(first) == json.dumps(again)
+    assert first["clusters"] == {"unit": "block", "number": 6}
+    assert "10 % differently" in first["power"]["statement"]
 
 
 def test_only_what_is_known_is_reported():
     x, y, owner = scene()
-    found = figures(x, y, owner, resamples=20)
-    assert "D" not in found
-    assert "C" not in found
-    assert "classes" not in found["S"]
-    assert "ceiling" not in found["S"]
+    result = figures(x, y, owner, resamples=20)
+    assert "D" not in result
+    assert "C" not in result
+    assert "classes" not in result["S"]
+    assert "ceiling" not in result["S"]
 
 
 def test_ranks_counted_elsewhere_are_used():
     x, y, owner = scene()
     ranks = rank(x, y, Positives.owned(owner))
     worse = (ranks[0], ranks[1].take(np.zeros(61, dtype=int)))
-    found = figures(x, y, owner, ranks=worse, resamples=20)
-    assert found["S"]["i2t"] == metrics.direction(worse[1])
+    result = figures(x, y, owner, ranks=worse, resamples=20)
+    assert result["S"]["i2t"] == metrics.direction(worse[1])
 
 
 def test_list_metrics_sample_their_queries():
     x, y, owner = scene()
-    found = figures(x, y, owner, queries=50, resamples=20)
-    assert found["list_queries"] == {"t2i": 50, "i2t": 50}
+    result = figures(x, y, owner, queries=50, resamples=20)
+    assert result["list_queries"] == {"t2i": 50, "i2t": 50}
     full = figures(x, y, owner, resamples=20)
-    assert found["S"]["mAP@R"] != full["S"]["mAP@R"]
-    assert found["S"]["t2i"] == full["S"]["t2i"]
+    assert result["S"]["mAP@R"] != full["S"]["mAP@R"]
+    assert result["S"]["t2i"] == full["S"]["t2i"]
 
 
 def test_intervals_hold_the_figures_and_blocks_widen_them():
@@ -195,11 +195,13 @@ def test_a_better_model_is_told_from_a_worse_one_and_an_equal_one_is_not():
     rng = np.random.default_rng(9)
     noisy = unit(y + 0.25 * rng.standard_normal(y.shape))
     good, bad = (rank(x, t, Positives.owned(owner)) for t in (y, noisy))
-    found = compare(good, bad, owner, resamples=400)
-    assert found["mR"].difference == pytest.approx(metrics.both(*good).mR - metrics.both(*bad).mR)
-    assert found["mR"].interval[0] > 0
-    assert found["mR"].p_holm < 0.05
-    assert all(figure.p_holm >= figure.p for figure in found.values())
+    differences = compare(good, bad, owner, resamples=400)
+    assert differences["mR"].difference == pytest.approx(
+        metrics.both(*good).mR - metrics.both(*bad).mR
+    )
+    assert differences["mR"].interval[0] > 0
+    assert differences["mR"].p_holm < 0.05
+    assert all(figure.p_holm >= figure.p for figure in differences.values())
     same = compare(good, good, owner, resamples=100)
     assert all(figure.difference == 0 and figure.p == 1 for figure in same.values())
 

@@ -43,8 +43,8 @@ def relation(x, y, positives):
     return positive
 
 
-def assert_same(found, expected):
-    for ranks_, (above, level) in zip(found, expected, strict=True):
+def assert_same(actual, expected):
+    for ranks_, (above, level) in zip(actual, expected, strict=True):
         np.testing.assert_array_equal(ranks_.above, above)
         np.testing.assert_array_equal(ranks_.level, level)
 
@@ -65,10 +65,10 @@ def test_ranks_equal_the_dense_definition_for_any_tile(tile):
     x, y, owner = scene()
     positives = Positives.owned(owner)
     best = best_positive(x, y, positives)
-    found = count(x, y, positives, best, tile=tile).ranks(positives)
+    actual = count(x, y, positives, best, tile=tile).ranks(positives)
     expected = dense(x, y, relation(x, y, positives))
     assert expected[0][0].max() > 5  # the scene is hard enough to tell
-    assert_same(found, expected)
+    assert_same(actual, expected)
 
 
 def test_several_positives_per_text_equal_the_dense_definition():
@@ -91,9 +91,9 @@ def test_duplicates_are_ties():
     y = np.concatenate([y, unit(np.ones((1, y.shape[1])))])
     owner = np.append(owner, 65)
     positives = Positives.owned(owner)
-    found = rank(x, y, positives)
-    assert found[0].level.max() >= 1
-    assert_same(found, dense(x, y, relation(x, y, positives)))
+    actual = rank(x, y, positives)
+    assert actual[0].level.max() >= 1
+    assert_same(actual, dense(x, y, relation(x, y, positives)))
 
 
 @pytest.mark.parametrize("width", [3, 512, 768, 1000])
@@ -104,9 +104,9 @@ def test_a_collapsed_model_ties_with_everything(width, kind):
     x = np.tile(unit(vector[None]), (images, 1))
     y = np.tile(unit(vector[None]), (texts, 1))
     t2i, i2t = rank(x, y, Positives.owned(np.arange(texts) % images))
-    for one in (t2i, i2t):
-        assert one.above.max() == 0
-        np.testing.assert_array_equal(one.level, one.negatives)
+    for side in (t2i, i2t):
+        assert side.above.max() == 0
+        np.testing.assert_array_equal(side.level, side.negatives)
 
 
 @pytest.mark.parametrize("plain", [False, True])
@@ -187,15 +187,15 @@ def test_the_plain_product_gives_the_same_ranks(monkeypatch):
     x, y, owner = scene()
     expected = rank(x, y, Positives.owned(owner))
     monkeypatch.setattr(products, "_has_onednn", lambda: False)
-    found = rank(x, y, Positives.owned(owner))
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(one.above, other.above)
-        np.testing.assert_array_equal(one.level, other.level)
+    actual = rank(x, y, Positives.owned(owner))
+    for side, other in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(side.above, other.above)
+        np.testing.assert_array_equal(side.level, other.level)
 
 
 def test_the_expected_rank_lies_amid_its_ties():
-    one = ranks.Ranks(np.array([0, 4]), np.array([0, 3]), np.array([9, 9]))
-    assert one.expected.tolist() == [1.0, 6.5]
+    tied = ranks.Ranks(np.array([0, 4]), np.array([0, 3]), np.array([9, 9]))
+    assert tied.expected.tolist() == [1.0, 6.5]
 
 
 def test_progress_counts_every_text_once():
@@ -215,5 +215,5 @@ def test_an_unusable_device_is_named():
 def test_a_gpu_gives_the_ranks_of_the_cpu():
     x, y, owner = scene(images=500, width=256)
     positives = Positives.owned(owner)
-    for one, other in zip(rank(x, y, positives, "cuda"), rank(x, y, positives), strict=True):
-        np.testing.assert_array_equal(one.above + one.level, other.above + other.level)
+    for side, other in zip(rank(x, y, positives, "cuda"), rank(x, y, positives), strict=True):
+        np.testing.assert_array_equal(side.above + side.level, other.above + other.level)

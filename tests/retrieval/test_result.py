@@ -25,17 +25,17 @@ def rows(tmp_path_factory):
 
 
 def test_the_oracle_is_above_text_to_text_and_that_above_chance(rows):
-    found = {
+    figures = {
         spec: run(rows, Model(spec, "numbers"), ["words"], QUICK).result.streams["words"].S.mR
         for spec in ("random", "composition", "bm25", "tfidf")
     }
-    assert found["composition"] > found["tfidf"] > found["random"]
-    assert found["composition"] > found["bm25"] > found["random"]
+    assert figures["composition"] > figures["tfidf"] > figures["random"]
+    assert figures["composition"] > figures["bm25"] > figures["random"]
 
 
 def test_a_result_says_what_it_takes_to_repeat_it(rows, tmp_path):
-    found = run(rows, Model("composition"), settings=QUICK)
-    result = write(found, tmp_path / "a.json", tmp_path / "vectors")
+    outcome = run(rows, Model("composition"), settings=QUICK)
+    result = write(outcome, tmp_path / "a.json", tmp_path / "vectors")
     assert result == read(tmp_path / "a.json")
     assert result.release == rows.facts
     assert set(result.streams) == {"numbers", "words", "all"}
@@ -65,8 +65,8 @@ def test_all_means_every_stream_of_the_release(rows):
 
 
 def test_numbers_are_removed_where_the_model_reads_text(rows):
-    found = run(rows, Model("tfidf", "words"), ["numbers"], QUICK).result.streams["numbers"]
-    assert found.L.change_of_mR == pytest.approx(found.L.mR - found.S.mR)
+    figures = run(rows, Model("tfidf", "words"), ["numbers"], QUICK).result.streams["numbers"]
+    assert figures.L.change_of_mR == pytest.approx(figures.L.mR - figures.S.mR)
     oracle = run(rows, Model("composition"), ["numbers"], QUICK).result.streams["numbers"]
     assert oracle.L is None
     words = run(rows, Model("tfidf", "numbers"), ["words"], QUICK).result.streams["words"]
@@ -98,10 +98,10 @@ def test_near_duplicates_of_the_release_are_merged(tmp_path):
 def test_rows_without_a_caption_leave_the_gallery_of_that_stream(rows):
     gap = load(rows.release)
     gap.streams["words"][3] = None
-    found = run(gap, Model("composition"), ["words"], QUICK)
-    words = found.result.as_json()["streams"]["words"]
+    outcome = run(gap, Model("composition"), ["words"], QUICK)
+    words = outcome.result.as_json()["streams"]["words"]
     assert (words["images"], words["images_without_caption"]) == (13, 1)
-    assert found.ranks["words/owner"].max() == 12
+    assert outcome.ranks["words/owner"].max() == 12
 
 
 def test_text_to_text_needs_a_proxy_of_another_stream(rows):

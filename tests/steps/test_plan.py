@@ -23,7 +23,7 @@ CHAIN: tuple[Stage, ...] = (Source(), Halves(), Caption(), Score())
 
 
 def build(store: Store, stages: Any = CHAIN, engine: Engine | None = None) -> dict[str, Summary]:
-    return {one.name: run(one, store, engine or Engine()) for one in stages}
+    return {stage.name: run(stage, store, engine or Engine()) for stage in stages}
 
 
 def remade(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
@@ -50,9 +50,9 @@ def built(store: Store) -> Store:
 
 
 def test_processes_give_the_digest_of_serial(store: Store, reference: dict[str, str]) -> None:
-    told = build(store, engine=Engine("processes", 2))
+    summaries = build(store, engine=Engine("processes", 2))
     assert digests(store) == reference
-    assert {one.shards_made for one in told.values()} == {4}
+    assert {summary.shards_made for summary in summaries.values()} == {4}
 
 
 @pytest.mark.ray
@@ -70,7 +70,7 @@ def test_three_parts_together_give_the_digest_of_the_whole(
         shards = [run(stage, Store(store.root), Engine(), (i, 3)).shards_made for i in (1, 2, 3)]
         assert sorted(shards) == [1, 1, 2]
     assert digests(store) == reference
-    assert {one.shards_made for one in build(store).values()} == {
+    assert {summary.shards_made for summary in build(store).values()} == {
         0
     }  # the whole finds nothing to do
 
@@ -96,12 +96,12 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize(("changed", "stages"), CHANGES, ids=[repr(one) for one, _ in CHANGES])
+@pytest.mark.parametrize(("changed", "stages"), CHANGES, ids=[repr(stage) for stage, _ in CHANGES])
 def test_a_changed_setting_remakes_exactly_the_stages_that_depend_on_it(
     built: Store, changed: Stage, stages: set[str]
 ) -> None:
     before = marks(built.root)
-    build(Store(built.root), [changed if one.name == changed.name else one for one in CHAIN])
+    build(Store(built.root), [changed if stage.name == changed.name else stage for stage in CHAIN])
     assert remade(before, marks(built.root)) == stages
 
 
@@ -140,8 +140,8 @@ def test_another_model_remakes_what_it_made(built: Store) -> None:
         def models(self) -> dict[str, str]:
             return {"scorer": self.sha256}
 
-    for sha256, made in (("a", 4), ("a", 0), ("b", 4)):
-        assert run(Modelled(sha256=sha256), built, Engine()).shards_made == made
+    for sha256, remade in (("a", 4), ("a", 0), ("b", 4)):
+        assert run(Modelled(sha256=sha256), built, Engine()).shards_made == remade
 
 
 def test_new_shards_are_made_and_surveyed_and_old_ones_stay(built: Store) -> None:
@@ -161,39 +161,41 @@ def test_shards_that_are_no_longer_wanted_disappear_everywhere(built: Store) -> 
     }
 
 
-@pytest.mark.parametrize("engine", [Engine(), Engine("processes", 2)], ids=lambda one: one.kind)
+@pytest.mark.parametrize(
+    "engine", [Engine(), Engine("processes", 2)], ids=lambda engine: engine.kind
+)
 def test_a_failed_shard_is_named_and_does_not_stop_the_others(
     store: Store, reference: dict[str, str], engine: Engine
 ) -> None:
-    told = run(Source(troubles=(("real-00001", "fail"),)), store, engine)
-    assert told.failed == {"real-00001": "real-00001 was told to fail"}
-    assert (told.shards_made, told.rows) == (3, 24)
+    summary = run(Source(troubles=(("real-00001", "fail"),)), store, engine)
+    assert summary.failed == {"real-00001": "real-00001 was told to fail"}
+    assert (summary.shards_made, summary.rows) == (3, 24)
     before = marks(store.root)
     assert len(before) == 3
-    told = run(Source(), store, engine)  # the reason is gone: only that one is made
-    assert (told.shards_made, told.failed) == (1, {})
+    summary = run(Source(), store, engine)  # the reason is gone: only that one is made
+    assert (summary.shards_made, summary.failed) == (1, {})
     assert {name: marks(store.root)[name] for name in before} == before
     assert digests(store) == {k: v for k, v in reference.items() if k.startswith("tiles")}
 
 
 def test_a_worker_that_dies_fails_only_its_own_shard(store: Store) -> None:
-    told = run(Source(troubles=(("real-00002", "die"),)), store, Engine("processes", 2))
-    assert list(told.failed) == ["real-00002"]
-    assert "its worker process died" in told.failed["real-00002"]
+    summary = run(Source(troubles=(("real-00002", "die"),)), store, Engine("processes", 2))
+    assert list(summary.failed) == ["real-00002"]
+    assert "its worker process died" in summary.failed["real-00002"]
     assert store.shards("tiles") == ["real-00000", "real-00001", "real-00003"]
     assert all(not name.split("/")[1].startswith(".") for name in marks(store.root))
 
 
 def test_rows_with_errors_are_tried_again_alone(store: Store) -> None:
     run(Source(), store, Engine())
-    told = run(Caption(mute="real-00001/"), store, Engine())
-    assert (told.shards_made, told.row_errors, told.failed) == (4, 7, {})
+    summary = run(Caption(mute="real-00001/"), store, Engine())
+    assert (summary.shards_made, summary.row_errors, summary.failed) == (4, 7, {})
     before = marks(store.root)
     first = store.load("caption-toy", "real-00001").column(0).to_pylist()
     assert [cell["text"] is None for cell in first] == [False] + [True] * 7
 
-    told = run(Caption(), Store(store.root), Engine())
-    assert (told.shards_made, told.row_errors) == (1, 0)
+    summary = run(Caption(), Store(store.root), Engine())
+    assert (summary.shards_made, summary.row_errors) == (1, 0)
     cells = store.load("caption-toy", "real-00001").column(0).to_pylist()
     assert cells[0] == first[0]  # the text that the first run wrote, not a new one
     assert all(cell["text"].endswith("by nobody") for cell in cells[1:])
@@ -210,15 +212,15 @@ def test_a_changed_setting_makes_all_rows_again_not_only_the_failed_ones(store: 
 
 
 @pytest.mark.parametrize("how", ["truncated", "flipped"])
-@pytest.mark.parametrize("stage", [one.name for one in CHAIN])
+@pytest.mark.parametrize("stage", [stage.name for stage in CHAIN])
 def test_a_damaged_shard_is_found_by_its_time_and_remade(
     built: Store, reference: dict[str, str], stage: str, how: str
 ) -> None:
     before = marks(built.root)
     damage(built, f"{stage}/real-00002.parquet", how)
-    told = build(Store(built.root))
-    assert {name: one.shards_made for name, one in told.items()} == {
-        one.name: int(one.name == stage) for one in CHAIN
+    summaries = build(Store(built.root))
+    assert {name: summary.shards_made for name, summary in summaries.items()} == {
+        member.name: int(member.name == stage) for member in CHAIN
     }
     assert digests(built) == reference
     after = marks(built.root)
@@ -229,10 +231,10 @@ def test_a_damaged_shard_is_found_by_its_time_and_remade(
 
 def test_a_flipped_bit_under_an_old_time_fails_the_shards_that_read_it(built: Store) -> None:
     damage(built, "tiles/real-00002.parquet", "flipped, time kept")
-    told = run(Caption(word="spot"), Store(built.root), Engine())
-    assert told.corrupt == ["tiles/real-00002"]
-    assert "work/tiles/real-00002.parquet is corrupt" in told.failed["real-00002"]
-    assert told.shards_made == 3
+    summary = run(Caption(word="spot"), Store(built.root), Engine())
+    assert summary.corrupt == ["tiles/real-00002"]
+    assert "work/tiles/real-00002.parquet is corrupt" in summary.failed["real-00002"]
+    assert summary.shards_made == 3
     assert [task.unit.shard for task in plan(Source(), built).stale] == ["real-00002"]
 
 
@@ -255,12 +257,12 @@ def test_a_stage_that_loses_rows_fails_its_shards_and_writes_nothing(store: Stor
             return lambda table: Output(pa.table({"mask_agreement": pa.array([1.0], pa.float32())}))
 
     build(store, CHAIN[:3])
-    told = run(Forgetful(), store, Engine())
-    assert set(told.failed.values()) == {
+    summary = run(Forgetful(), store, Engine())
+    assert set(summary.failed.values()) == {
         f"segment made 1 rows of 8 in {shard}" for shard in store.shards("tiles")
     }
     assert store.shards("segment") == []
-    assert told.shards_made == 0
+    assert summary.shards_made == 0
 
 
 def test_a_column_left_by_a_stage_of_another_recipe_is_never_read(built: Store) -> None:

@@ -28,12 +28,12 @@ COLUMNS = ("id", "image", "mask", "layout", "gen_model", "gen_revision", "gen_co
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory whose recipe names the pipelines beside it."""
-    made = tmp_path_factory.mktemp("with-pipeline")
-    tiny_controlled(made / "tiny-sd")
-    tiny_unconditional(made / "tiny-ddim")
+    folder = tmp_path_factory.mktemp("with-pipeline")
+    tiny_controlled(folder / "tiny-sd")
+    tiny_unconditional(folder / "tiny-ddim")
     text = RECIPE.replace("sampling_steps = 2\n", SECTION)
-    (made / "dataset.toml").write_text(text)
-    return made
+    (folder / "dataset.toml").write_text(text)
+    return folder
 
 
 def stage_of(folder: Path, **changes: object) -> Generate:
@@ -104,9 +104,9 @@ def test_a_pipeline_without_layout_needs_the_segmenters_masks(
     recipe = tmp_path / "unconditional"
     shutil.copytree(folder / "tiny-ddim", recipe / "tiny-ddim")
     (recipe / "dataset.toml").write_text(text)
-    made = run(stage_of(recipe), layouts_alone(project, tmp_path / "a"), Engine("serial"))
-    assert all("takes no layout" in why for why in made.failed.values())
-    assert len(made.failed) == 2
+    summary = run(stage_of(recipe), layouts_alone(project, tmp_path / "a"), Engine("serial"))
+    assert all("takes no layout" in why for why in summary.failed.values())
+    assert len(summary.failed) == 2
     store = layouts_alone(project, tmp_path / "b")
     stage = stage_of(recipe, mask="segmenter")
     run(stage, store, Engine("serial"))
@@ -125,10 +125,10 @@ def test_a_release_says_on_its_card_which_pipeline_drew_it(
     (whole.directory / "dataset.toml").write_text(text)
     shutil.rmtree(whole.models / "generator")
     shutil.rmtree(whole.releases)
-    made = Project(whole.directory)
-    run_steps(made, made.steps(), Engine("serial"))
-    package(made.inputs())
-    release = next(made.releases.iterdir())
+    copy = Project(whole.directory)
+    run_steps(copy, copy.steps(), Engine("serial"))
+    package(copy.inputs())
+    release = next(copy.releases.iterdir())
     card = " ".join((release / "README.md").read_text().split())
     assert "The diffusers pipeline `tiny-sd` drew them in 2 steps" in card
     assert "`{{ composition }}`" in card
@@ -137,7 +137,7 @@ def test_a_release_says_on_its_card_which_pipeline_drew_it(
 
 
 def test_no_generator_is_trained_beside_a_pipeline(folder: Path) -> None:
-    assert [one.model for one in Project(folder).trainings()] == ["segmenter"]
+    assert [training.model for training in Project(folder).trainings()] == ["segmenter"]
 
 
 @pytest.mark.parametrize(

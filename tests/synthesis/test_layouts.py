@@ -42,21 +42,21 @@ def half_water(share: float) -> np.ndarray:
 @pytest.fixture
 def store(tmp_path) -> Store:
     """Twelve tiles of two shards, mostly grass, some with water; every third is a test tile."""
-    made = Store(tmp_path / "work")
+    store = Store(tmp_path / "work")
     for shard in range(2):
         ids = [f"real/N00E00{shard}_000_{i:03d}" for i in range(6)]
         masks = [half_water(0.1 * (i % 4)) for i in range(6)]
-        names = [one.split("/")[1] + ".png" for one in ids]
+        names = [name.split("/")[1] + ".png" for name in ids]
         table = pa.table(
             {
                 "id": pa.array(ids),
-                "mask": image_column([encode_png(one) for one in masks], names),
-                **composition_columns(np.stack([count_pixels(one) for one in masks])),
+                "mask": image_column([encode_png(mask) for mask in masks], names),
+                **composition_columns(np.stack([count_pixels(mask) for mask in masks])),
                 "split": pa.array([2 if i % 3 == 2 else 0 for i in range(6)], pa.int64()),
             }
         )
-        made.write("tiles", f"real-N00E00{shard}-00", table, key="k")
-    return made
+        store.write("tiles", f"real-N00E00{shard}-00", table, key="k")
+    return store
 
 
 def rows_of(store: Store) -> list[dict]:
@@ -72,10 +72,10 @@ def test_layouts_come_from_train_tiles_only_and_say_how_they_were_changed(store)
     for shard in shards(store, ("real",)):
         table = store.read(shard, ("id", "mask", "split"))
         masks = image_bytes(table.column("mask"))
-        for one, data, split in zip(
+        for id_, data, split in zip(
             table.column("id").to_pylist(), masks, table.column("split").to_pylist(), strict=True
         ):
-            source[one] = (decode_mask(data, one), split)
+            source[id_] = (decode_mask(data, id_), split)
     for row in rows:
         mask, split = source[row["gen_layout"]]
         assert split == 0
@@ -90,8 +90,8 @@ def write_tiles(store: Store, masks: list[np.ndarray]) -> None:
     ids = [f"real/N00E000_000_{i:03d}" for i in range(len(masks))]
     table = {
         "id": pa.array(ids),
-        "mask": image_column([encode_png(one) for one in masks], ids),
-        **composition_columns(np.stack([count_pixels(one) for one in masks])),
+        "mask": image_column([encode_png(mask) for mask in masks], ids),
+        **composition_columns(np.stack([count_pixels(mask) for mask in masks])),
         "split": pa.array([0] * len(ids), pa.int64()),
     }
     store.write("tiles", "real-N00E000-00", pa.table(table), key="k")
@@ -99,15 +99,15 @@ def write_tiles(store: Store, masks: list[np.ndarray]) -> None:
 
 @pytest.mark.parametrize(("shape", "looks"), [("one class", 1), ("halves", 4), ("every class", 8)])
 def test_repeats_differ_as_far_as_masks_do_and_the_others_are_counted(tmp_path, shape, looks):
-    made = Store(tmp_path / "work")
+    store = Store(tmp_path / "work")
     plain = [np.full((256, 256), k, dtype=np.uint8) for k in range(3)]
     for k, mask in enumerate(plain):
         mask[:128] = k + (shape == "halves")
         if shape == "every class":
             mask[0] = np.arange(256) % 7
-    write_tiles(made, plain)
-    summary = run(layouts(rows=24), made, Engine())
-    rows = rows_of(made)
+    write_tiles(store, plain)
+    summary = run(layouts(rows=24), store, Engine())
+    rows = rows_of(store)
     assert len({row["gen_seed"] for row in rows}) == 24  # the noise differs anyway
     assert len({(row["gen_layout"], row["gen_transform"]) for row in rows}) == 24
     assert len({row["layout"]["bytes"] for row in rows}) == 3 * looks
@@ -131,7 +131,7 @@ def test_variants_make_a_target_reachable_that_tiles_alone_do_not_reach(store):
     assert not survey(nearest, store).plan.feasible
     changed = survey(layouts(rows=16, target="Water=0.29", variants=6), store)
     assert changed.plan.feasible
-    assert any(one.change != transforms.Transform() for one in changed.candidates)
+    assert any(candidate.change != transforms.Transform() for candidate in changed.candidates)
 
 
 def test_no_rows_make_no_shards_and_a_changed_target_remakes_all(store):

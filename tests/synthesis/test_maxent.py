@@ -37,7 +37,7 @@ def smallest_miss(points, target, cap):
     """Smallest reachable max |miss|, by linear programming."""
     n, k = points.shape
     slack = np.ones((k, 1))
-    found = scipy.optimize.linprog(
+    solution = scipy.optimize.linprog(
         np.r_[np.zeros(n), 1],
         A_ub=np.block([[points.T, -slack], [-points.T, -slack]]),
         b_ub=np.r_[target, -target],
@@ -46,25 +46,27 @@ def smallest_miss(points, target, cap):
         bounds=[(0, float(c)) for c in cap] + [(0, None)],
         method="highs",
     )
-    return found.fun
+    return solution.fun
 
 
 def test_three_points_on_a_line_have_the_closed_form():
     # Shares 0, ½, 1 of the second class: weights ∝ 1, z, z², with mean ¾ at z² − z − 3 = 0.
     points = np.array([[1, 0], [0.5, 0.5], [0, 1]])
     z = (1 + np.sqrt(13)) / 2
-    found = project(points, np.array([0.25, 0.75]), np.ones(3))
-    assert found.feasible
-    np.testing.assert_allclose(found.weights, np.array([1, z, z * z]) / (1 + z + z * z), atol=1e-7)
+    projection = project(points, np.array([0.25, 0.75]), np.ones(3))
+    assert projection.feasible
+    np.testing.assert_allclose(
+        projection.weights, np.array([1, z, z * z]) / (1 + z + z * z), atol=1e-7
+    )
 
 
 def test_a_capped_point_hands_its_weight_on_by_tilting_the_others():
     # Shares 0, ½, 1, 1 with mean 0.8: free, the pure points want 0.352 each. At their cap of ⅓
     # they give ⅔, so ½ w₂ = 0.8 − ⅔.
     points = np.array([[1, 0], [0.5, 0.5], [0, 1], [0, 1]])
-    found = project(points, np.array([0.2, 0.8]), np.full(4, 1 / 3))
-    assert found.feasible
-    np.testing.assert_allclose(found.weights, [1 / 15, 4 / 15, 1 / 3, 1 / 3], atol=1e-7)
+    projection = project(points, np.array([0.2, 0.8]), np.full(4, 1 / 3))
+    assert projection.feasible
+    np.testing.assert_allclose(projection.weights, [1 / 15, 4 / 15, 1 / 3, 1 / 3], atol=1e-7)
 
 
 def test_a_cap_is_not_the_same_as_cutting_off_and_rescaling():
@@ -77,10 +79,10 @@ def test_a_cap_is_not_the_same_as_cutting_off_and_rescaling():
     cut = np.minimum(free, cap)
     cut /= cut.sum()
     assert np.abs(cut @ points - target).max() > 0.005
-    found = project(points, target, cap)
-    assert found.feasible
-    assert np.abs(found.weights @ points - target).max() < 1e-7
-    assert found.weights.max() <= cap[0] * (1 + 1e-12)
+    projection = project(points, target, cap)
+    assert projection.feasible
+    assert np.abs(projection.weights @ points - target).max() < 1e-7
+    assert projection.weights.max() <= cap[0] * (1 + 1e-12)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -89,7 +91,7 @@ def test_no_generic_solver_finds_weights_nearer_to_uniform(seed):
     points = rng.dirichlet(np.full(3, 0.7), 14)
     target = 0.5 * points.mean(axis=0) + 0.5 * rng.dirichlet(np.full(14, 1.0)) @ points
     cap = np.full(14, 1.0 if seed % 2 else 2.5 / 14)
-    found = project(points, target, cap)
+    projection = project(points, target, cap)
     generic = scipy.optimize.minimize(
         lambda w: (w * np.log(np.maximum(w, 1e-15) * 14)).sum(),
         np.full(14, 1 / 14),
@@ -99,32 +101,32 @@ def test_no_generic_solver_finds_weights_nearer_to_uniform(seed):
         method="SLSQP",
         options={"maxiter": 500, "ftol": 1e-12},
     )
-    assert found.feasible == generic.success
-    if found.feasible:
-        assert kl(found.weights) <= kl(np.clip(generic.x, 0, None)) + 1e-6
-        np.testing.assert_allclose(found.weights, generic.x, atol=2e-4)
+    assert projection.feasible == generic.success
+    if projection.feasible:
+        assert kl(projection.weights) <= kl(np.clip(generic.x, 0, None)) + 1e-6
+        np.testing.assert_allclose(projection.weights, generic.x, atol=2e-4)
 
 
 def test_random_problems_agree_with_linear_programming_on_what_can_be_met():
     met = 0
     for seed in range(300):
         points, target, cap = random_case(seed)
-        found = project(points, target, cap)
+        projection = project(points, target, cap)
         miss = smallest_miss(points, target, cap)
-        assert abs(found.weights.sum() - 1) < 1e-9, seed
-        assert (found.weights <= cap * (1 + 1e-9)).all(), seed
-        assert (found.weights >= 0).all(), seed
+        assert abs(projection.weights.sum() - 1) < 1e-9, seed
+        assert (projection.weights <= cap * (1 + 1e-9)).all(), seed
+        assert (projection.weights >= 0).all(), seed
         if not 1e-7 < miss < 2 * TOLERANCE:
-            assert found.feasible == (miss <= 1e-7), seed
-        actual = np.linalg.norm(target - found.weights @ points)
-        assert actual == pytest.approx(found.distance, abs=1e-9), seed
-        if found.feasible:
+            assert projection.feasible == (miss <= 1e-7), seed
+        actual = np.linalg.norm(target - projection.weights @ points)
+        assert actual == pytest.approx(projection.distance, abs=1e-9), seed
+        if projection.feasible:
             met += 1
-            assert np.abs(target - found.weights @ points).max() <= TOLERANCE, seed
+            assert np.abs(target - projection.weights @ points).max() <= TOLERANCE, seed
         else:
             # Nearest: no weights can come nearer than `bound`, and these are within PROOF of it.
-            assert -1e-9 <= found.distance - found.bound <= PROOF + 1e-9, seed
-            assert found.bound >= miss - PROOF, seed
+            assert -1e-9 <= projection.distance - projection.bound <= PROOF + 1e-9, seed
+            assert projection.bound >= miss - PROOF, seed
     assert 100 < met < 250
 
 
@@ -133,7 +135,7 @@ def test_the_nearest_mean_of_an_unreachable_target_is_the_least_squares_one():
     points = rng.dirichlet([4, 3, 0.3], 30)
     target = np.array([0.1, 0.1, 0.8])
     cap = np.full(30, 0.1)
-    found = project(points, target, cap)
+    projection = project(points, target, cap)
     nearest = scipy.optimize.minimize(
         lambda w: ((points.T @ w - target) ** 2).sum(),
         np.full(30, 1 / 30),
@@ -143,32 +145,32 @@ def test_the_nearest_mean_of_an_unreachable_target_is_the_least_squares_one():
         method="SLSQP",
         options={"maxiter": 1000, "ftol": 1e-14},
     )
-    assert not found.feasible
-    assert found.distance == pytest.approx(np.sqrt(nearest.fun), abs=1e-5)
+    assert not projection.feasible
+    assert projection.distance == pytest.approx(np.sqrt(nearest.fun), abs=1e-5)
 
 
 def test_a_share_of_zero_removes_the_points_that_hold_the_class():
     points = np.array([[0.5, 0.5, 0], [1, 0, 0], [0, 1, 0], [0.4, 0.5, 0.1]])
-    found = project(points, np.array([0.5, 0.5, 0]), np.ones(4))
-    assert found.feasible
-    np.testing.assert_allclose(found.weights, [1 / 3, 1 / 3, 1 / 3, 0], atol=1e-7)
+    projection = project(points, np.array([0.5, 0.5, 0]), np.ones(4))
+    assert projection.feasible
+    np.testing.assert_allclose(projection.weights, [1 / 3, 1 / 3, 1 / 3, 0], atol=1e-7)
 
 
 def test_caps_that_leave_no_choice_give_the_caps():
     points = np.eye(4)
-    found = project(points, np.array([0.7, 0.1, 0.1, 0.1]), np.full(4, 0.25))
-    np.testing.assert_allclose(found.weights, 0.25, atol=1e-12)
-    assert not found.feasible
-    assert found.distance == pytest.approx(np.sqrt(0.45**2 + 3 * 0.15**2))
+    projection = project(points, np.array([0.7, 0.1, 0.1, 0.1]), np.full(4, 0.25))
+    np.testing.assert_allclose(projection.weights, 0.25, atol=1e-12)
+    assert not projection.feasible
+    assert projection.distance == pytest.approx(np.sqrt(0.45**2 + 3 * 0.15**2))
 
 
 def test_a_prior_is_what_the_weights_stay_close_to():
     points = np.array([[1, 0], [1, 0], [0, 1], [0, 1]])
     prior = np.array([1, 3, 2, 8])
-    found = project(points, np.array([0.5, 0.5]), np.ones(4), prior=prior)
-    assert found.feasible
+    projection = project(points, np.array([0.5, 0.5]), np.ones(4), prior=prior)
+    assert projection.feasible
     # Within a class nothing but the prior tells points apart.
-    np.testing.assert_allclose(found.weights, [1 / 8, 3 / 8, 1 / 10, 4 / 10], atol=1e-7)
+    np.testing.assert_allclose(projection.weights, [1 / 8, 3 / 8, 1 / 10, 4 / 10], atol=1e-7)
     capped = project(points, np.array([0.5, 0.5]), np.full(4, 0.3), prior=prior)
     np.testing.assert_allclose(capped.weights, [0.2, 0.3, 0.2, 0.3], atol=1e-7)
 
@@ -188,5 +190,5 @@ def test_a_point_of_prior_three_is_three_points_of_prior_one():
 
 def test_equal_points_get_equal_weights():
     points = np.array([[1, 0], [0, 1], [0, 1], [1, 0], [1, 0]])
-    found = project(points, np.array([0.5, 0.5]), np.ones(5))
-    np.testing.assert_allclose(found.weights, [1 / 6, 1 / 4, 1 / 4, 1 / 6, 1 / 6], atol=1e-7)
+    projection = project(points, np.array([0.5, 0.5]), np.ones(5))
+    np.testing.assert_allclose(projection.weights, [1 / 6, 1 / 4, 1 / 4, 1 / 6, 1 / 6], atol=1e-7)

@@ -180,7 +180,11 @@ def test_repeats_look_different_as_far_as_the_mask_has_different_turns():
     for name in "abcdefgh":
         chosen = [choose(0, name, k, half) for k in range(8)]
         assert set(chosen) == set(DIHEDRAL)
-        assert len({apply(one, half).tobytes() for one in chosen[:4]}) == symmetries(half) == 4
+        assert (
+            len({apply(transform, half).tobytes() for transform in chosen[:4]})
+            == symmetries(half)
+            == 4
+        )
 
 
 def test_the_repeats_of_a_variant_keep_its_change_and_its_composition():
@@ -206,25 +210,25 @@ def test_a_ninth_repeat_is_refused_with_the_way_out(repeat):
 def test_variants_are_the_layout_then_all_its_crops_and_recombinations():
     donors = [("real/b", "Water"), ("real/c", "Shrub")]
     assert variants(0, "real/a") == (Transform(),)
-    made = variants(0, "real/a", crops=True, donors=donors)
-    assert made[0] == Transform()
-    assert len(set(made)) == len(made) == 1 + 21 + 2
-    assert {(t.other, *t.classes) for t in made if t.other} == set(donors)
-    assert variants(0, "real/a", crops=True, donors=donors) == made
-    assert variants(1, "real/a", crops=True, donors=donors) != made
+    transforms = variants(0, "real/a", crops=True, donors=donors)
+    assert transforms[0] == Transform()
+    assert len(set(transforms)) == len(transforms) == 1 + 21 + 2
+    assert {(t.other, *t.classes) for t in transforms if t.other} == set(donors)
+    assert variants(0, "real/a", crops=True, donors=donors) == transforms
+    assert variants(1, "real/a", crops=True, donors=donors) != transforms
 
 
 def test_the_order_of_donors_and_the_layout_itself_among_them_change_nothing():
     donors = [("b", "Shrub"), ("c", "Water"), ("d", "Water")]
-    made = variants(1, "a", donors=donors)
-    assert variants(1, "a", donors=[*donors[::-1], ("a", "Water"), donors[0]]) == made
+    choices = variants(1, "a", donors=donors)
+    assert variants(1, "a", donors=[*donors[::-1], ("a", "Water"), donors[0]]) == choices
     assert len(variants(1, "b", donors=donors)) == 3
 
 
 def test_crops_among_variants_show_no_whole_tile_and_can_be_applied():
     area = mosaic(*(mask(seed, 64) for seed in range(4)))
     whole = {area[r : r + 64, c : c + 64].tobytes() for r in (0, 64) for c in (0, 64)}
-    made = variants(5, "real/a", crops=True, size=64)[1:]
-    seen = {apply(transform, area[:64, :64], mosaic=area).tobytes() for transform in made}
+    crops = variants(5, "real/a", crops=True, size=64)[1:]
+    seen = {apply(transform, area[:64, :64], mosaic=area).tobytes() for transform in crops}
     assert len(seen) == 21
     assert not seen & whole
