@@ -94,7 +94,7 @@ def main() -> None:
 
     hashes, small = looks(images)
     exact = exact_clusters([pixel_digest(image) for image in images])
-    found = near_clusters(
+    clusters = near_clusters(
         exact,
         hashes,
         [thumb.astype(np.uint8).tobytes() for thumb in small],
@@ -106,10 +106,10 @@ def main() -> None:
         close = hamming(hashes[i], hashes) <= LIMITS.bits
         near = np.flatnonzero(close & (((small - small[i]) ** 2).mean(axis=1) <= LIMITS.rms**2))
         brute = join(brute, np.full(len(near), i), near)
-    size = np.bincount(found, minlength=len(found))
+    size = np.bincount(clusters, minlength=len(clusters))
     print(f"{len(images):,} tiles: {len(images) - len(np.unique(exact))} equal to another;")
     print(f"  {int(size[size > 1].sum())} nearly, in {int((size > 1).sum())} clusters;", end=" ")
-    print(f"as brute force: {np.array_equal(found, brute)}")
+    print(f"as brute force: {np.array_equal(clusters, brute)}")
 
     chosen = images[:: max(1, len(images) // options.altered)][: options.altered]
     hashes, small = looks(chosen)

@@ -264,7 +264,7 @@ def test_a_batch_goes_out_and_comes_back_as_files(
         project, "caption", "hosted", "--read-results", str(results("b.jsonl", lines[5:]))
     )
     assert (second["counts"]["captions"], second["row_errors"]) == (8, 0)
-    assert all(one["text"] == TEXT for one in cells(project).values())
+    assert all(caption["text"] == TEXT for caption in cells(project).values())
     assert server.log == []
     assert (
         summary_of(project, "caption", "hosted")["made"] == 0
@@ -298,16 +298,22 @@ def test_a_local_model_captions_shards_and_a_changed_one_makes_them_again(projec
 
     tiny_model(project / "models" / "tiny")
     first = summary_of(project, "caption", "--engine", "serial")
-    found = cells(project, "local")
-    assert first["counts"]["captions"] == sum(one["text"] is not None for one in found.values()) > 2
-    revisions = {one["revision"] for one in found.values()}
+    captions = cells(project, "local")
+    assert (
+        first["counts"]["captions"]
+        == sum(caption["text"] is not None for caption in captions.values())
+        > 2
+    )
+    revisions = {caption["revision"] for caption in captions.values()}
     assert len(revisions) == 1
     assert min(revisions).startswith("sha256:")
 
     tiny_model(project / "models" / "tiny", seed=1)
     again = summary_of(project, "caption", "--engine", "serial")
     assert again["made"] == SHARDS
-    assert {one["revision"] for one in cells(project, "local").values()}.isdisjoint(revisions)
+    assert {caption["revision"] for caption in cells(project, "local").values()}.isdisjoint(
+        revisions
+    )
 
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

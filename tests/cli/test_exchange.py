@@ -33,7 +33,7 @@ def bring(folder: Path, *arguments: str, added: str = "") -> Result:
 
 def stages(result: Result) -> list[str]:
     """What a build ran, the scores of the imported captions aside."""
-    names = [one["stage"] for one in json.loads(result.stdout)["steps"]]
+    names = [step["stage"] for step in json.loads(result.stdout)["steps"]]
     return [name for name in names if not name.startswith(("score-", "repeat-"))]
 
 
@@ -194,9 +194,9 @@ def test_captions_of_ones_own_stand_beside_the_imported_streams(
     assert aras(tmp_path / "ds", "build").exit_code == 0
     (file,) = (tmp_path / "ds" / "release" / "0.1.0" / "synthetic").glob("*.parquet")
     for captions in pq.read_table(file).column("captions").to_pylist():
-        assert [one["stream"] for one in captions][-1] == "full"
+        assert [caption["stream"] for caption in captions][-1] == "full"
         assert len(captions) == 6
-        assert all(one["text"] for one in captions)
+        assert all(caption["text"] for caption in captions)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_a_wrong_recipe_names_the_key(tmp_path: Path, text: str, message: str) -
 
 def test_the_entry_point_knows_both_commands(tmp_path: Path) -> None:
     for command in ("import", "export"):
-        told = subprocess.run(
+        shown = subprocess.run(
             [sys.executable, "-m", "builder", command, "--help"],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             cwd=tmp_path,
@@ -228,4 +228,4 @@ def test_the_entry_point_knows_both_commands(tmp_path: Path) -> None:
             check=True,
             timeout=120,
         )
-        assert f"aras {command}" in told.stdout
+        assert f"aras {command}" in shown.stdout

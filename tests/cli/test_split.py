@@ -45,11 +45,11 @@ def test_the_text_says_what_is_known_and_what_is_not(folder: Path) -> None:
 
 def test_json_holds_the_distances_that_are_asked_for(folder: Path) -> None:
     result = report(folder, "release/0.1.0", "--km", "5", "--km", "0.5", "--json")
-    told = json.loads(result.stdout)
-    assert told["kind"] == "split-report"
-    assert list(told["test_near_train"]) == ["0.5", "5"]
-    assert (told["tiles"], told["without_place"]) == (40, 1)
-    assert told["blocks_in_several_splits"] is None
+    values = json.loads(result.stdout)
+    assert values["kind"] == "split-report"
+    assert list(values["test_near_train"]) == ["0.5", "5"]
+    assert (values["tiles"], values["without_place"]) == (40, 1)
+    assert values["blocks_in_several_splits"] is None
 
 
 def test_ids_are_looked_up_here_and_in_the_release(folder: Path) -> None:
@@ -66,7 +66,7 @@ def test_ids_are_looked_up_here_and_in_the_release(folder: Path) -> None:
 
 def test_an_empty_split_is_told_as_empty(folder: Path) -> None:
     ids = subsets.read(folder / "release/0.1.0/subsets/official.csv")
-    names = [one for one, split in ids.items() if split == "test"]
+    names = [id_ for id_, split in ids.items() if split == "test"]
     subsets.write(folder / "test.csv", names, [2] * len(names))
     result = report(folder, "release/0.1.0", "--ids", "test.csv", "--km", "0")
     assert result.stdout.splitlines()[1] == f"  {'–':>8} of test tiles touch a train tile"

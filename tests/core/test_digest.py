@@ -52,15 +52,15 @@ def test_every_value_null_place_and_length_counts(
     kind: Any, values: list[Any], others: list[Any]
 ) -> None:
     changed = [
-        *([one, *values[1:]] for one in others),
+        *([other, *values[1:]] for other in others),
         [None, *values[1:]],
         [values[0], *values],
         values[:-1],
         [],
         [None] * len(values),
     ]
-    found = {column_digest(pa.array(one, kind)) for one in [values, *changed]}
-    assert len(found) == 1 + len(changed)
+    digests = {column_digest(pa.array(column, kind)) for column in [values, *changed]}
+    assert len(digests) == 1 + len(changed)
 
 
 @pytest.mark.parametrize(
@@ -84,14 +84,14 @@ def test_a_rewrite_as_parquet_keeps_the_digest(
 
 def test_bytes_under_nulls_do_not_count() -> None:
     valid = pa.array([True, False, True]).buffers()[1]
-    one, two = (pa.array([1, rubbish, 3], pa.int64()).buffers()[1] for rubbish in (2, 99))
-    arrays = [pa.Array.from_buffers(pa.int64(), 3, [valid, data]) for data in (one, two)]
+    first, two = (pa.array([1, rubbish, 3], pa.int64()).buffers()[1] for rubbish in (2, 99))
+    arrays = [pa.Array.from_buffers(pa.int64(), 3, [valid, data]) for data in (first, two)]
     assert column_digest(arrays[0]) == column_digest(arrays[1])
     assert column_digest(arrays[0]) == column_digest(pa.array([1, None, 3], pa.int64()))
 
 
 def test_equal_bytes_of_another_type_are_another_column() -> None:
-    found = {
+    digests = {
         column_digest(pa.array(values, kind))
         for values, kind in [
             ([0, 0], pa.int64()),
@@ -102,7 +102,7 @@ def test_equal_bytes_of_another_type_are_another_column() -> None:
             ([b"", b""], pa.binary()),
         ]
     }
-    assert len(found) == 6
+    assert len(digests) == 6
 
 
 @pytest.mark.parametrize("kind", [pa.large_string(), pa.dictionary(pa.int8(), pa.string())])

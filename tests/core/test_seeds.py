@@ -13,7 +13,7 @@ def test_equal_parts_give_the_same_seed_in_any_process() -> None:
     program = (
         "from builder.core.seeds import seed; print(seed(3, 'synthetic/a/0000073', 'generate'))"
     )
-    told = {
+    seeds = {
         subprocess.run(
             [sys.executable, "-c", program],
             env=environment(PYTHONHASHSEED=hash_seed),
@@ -23,7 +23,7 @@ def test_equal_parts_give_the_same_seed_in_any_process() -> None:
         ).stdout
         for hash_seed in ("0", "1")
     }
-    assert told == {f"{seed(3, 'synthetic/a/0000073', 'generate')}\n"}
+    assert seeds == {f"{seed(3, 'synthetic/a/0000073', 'generate')}\n"}
 
 
 def test_any_other_part_gives_another_seed() -> None:
@@ -40,10 +40,10 @@ def test_any_other_part_gives_another_seed() -> None:
 
 
 def test_seeds_fit_a_signed_64_bit_column_and_use_all_of_its_range() -> None:
-    found = np.array([seed(i, "row") for i in range(2000)], dtype=np.int64)
-    assert found.min() >= 0
-    assert len(set(found)) == 2000
-    assert abs(found.mean() / 2**63 - 0.5) < 0.03  # standard error 0.0065
+    seeds = np.array([seed(i, "row") for i in range(2000)], dtype=np.int64)
+    assert seeds.min() >= 0
+    assert len(set(seeds)) == 2000
+    assert abs(seeds.mean() / 2**63 - 0.5) < 0.03  # standard error 0.0065
 
 
 def test_generators_of_equal_parts_draw_the_same_numbers() -> None:

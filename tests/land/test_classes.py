@@ -44,7 +44,7 @@ def test_an_id_beyond_the_classes_is_an_error() -> None:
 def largest_remainder(counts: list[int]) -> list[int]:
     """The rule, written out."""
     total = sum(counts)
-    floors = [100 * one // total for one in counts]
+    floors = [100 * n // total for n in counts]
     order = sorted(range(7), key=lambda i: (-(100 * counts[i] - floors[i] * total), i))
     for i in order[: 100 - sum(floors)]:
         floors[i] += 1
@@ -57,18 +57,18 @@ def test_percent_is_the_largest_remainder_rule() -> None:
         [rng.multinomial(65536, rng.dirichlet([0.3] * 7), 300), rng.integers(0, 4, (300, 7))]
     )
     counts = counts[counts.sum(axis=1) > 0]
-    told = classes.percent(counts)
-    assert told.tolist() == [largest_remainder(one) for one in counts.tolist()]
-    assert (told.sum(axis=1) == 100).all()
+    percent = classes.percent(counts)
+    assert percent.tolist() == [largest_remainder(pixels) for pixels in counts.tolist()]
+    assert (percent.sum(axis=1) == 100).all()
 
 
 @pytest.mark.parametrize(
-    ("shares", "told"),
+    ("shares", "expected"),
     [([186, 807, 7], [18, 81, 1]), ([502, 404, 1, 93], [50, 41, 0, 9]), ([1, 1, 1], [34, 33, 33])],
 )
-def test_percent_rounds_as_aras400k_does(shares: list[int], told: list[int]) -> None:
+def test_percent_rounds_as_aras400k_does(shares: list[int], expected: list[int]) -> None:
     pad = [0] * (7 - len(shares))
-    assert classes.percent([*shares, *pad]).tolist() == [*told, *pad]
+    assert classes.percent([*shares, *pad]).tolist() == [*expected, *pad]
 
 
 def test_a_tile_without_pixels_has_no_percentages() -> None:

@@ -21,20 +21,20 @@ def test_every_column_is_named_once_and_explained() -> None:
 def test_datasets_reads_our_features_from_the_arrow_schema() -> None:
     arrow = columns.arrow_schema(NAMES)
     assert arrow.names == NAMES
-    told = datasets.Features.from_arrow_schema(arrow)
-    assert told == columns.features(NAMES)
-    assert isinstance(told["image"], datasets.Image)
-    assert isinstance(told["mask"], datasets.Image)
-    assert told["dominant"].names == list(CLASSES)
-    assert told["kind"].names == ["real", "synthetic"]
-    assert told["split"].names == ["train", "validation", "test"]
+    features = datasets.Features.from_arrow_schema(arrow)
+    assert features == columns.features(NAMES)
+    assert isinstance(features["image"], datasets.Image)
+    assert isinstance(features["mask"], datasets.Image)
+    assert features["dominant"].names == list(CLASSES)
+    assert features["kind"].names == ["real", "synthetic"]
+    assert features["split"].names == ["train", "validation", "test"]
 
 
 def test_features_and_arrow_agree_on_every_type() -> None:
     """Else `datasets` would cast each file on loading."""
-    arrow, told = columns.arrow_schema(NAMES), columns.features(NAMES).arrow_schema
+    arrow, features = columns.arrow_schema(NAMES), columns.features(NAMES).arrow_schema
     for name in NAMES:
-        assert list(leaves(arrow.field(name))) == list(leaves(told.field(name))), name
+        assert list(leaves(arrow.field(name))) == list(leaves(features.field(name))), name
 
 
 def test_composition_has_a_field_per_class() -> None:
@@ -53,7 +53,7 @@ def test_columns_of_the_store_have_types_too(name: str, kind: pa.DataType) -> No
 
 def test_pictures_are_the_blobs_that_are_written_as_they_are() -> None:
     assert set(columns.BLOBS) <= set(BLOBS)
-    told = options(columns.arrow_schema(NAMES))
-    for leaf, compression in told["compression"].items():
+    written = options(columns.arrow_schema(NAMES))
+    for leaf, compression in written["compression"].items():
         assert compression == ("none" if leaf.split(".")[0] in columns.BLOBS else "zstd")
-    assert not any(leaf.split(".")[0] in columns.BLOBS for leaf in told["use_dictionary"])
+    assert not any(leaf.split(".")[0] in columns.BLOBS for leaf in written["use_dictionary"])

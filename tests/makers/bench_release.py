@@ -51,13 +51,13 @@ def table(kind: str, split: str, count: int, *, seed: int, west: float, lean: in
     real = kind == "real"
     ids = [f"{kind}/{split}-{i:04d}" for i in range(count)]
     counts = np.array([np.bincount(m.ravel(), minlength=7) for m in masks])
-    names = [f"{one.split('/')[1]}.png" for one in ids]
+    names = [f"{id_.split('/')[1]}.png" for id_ in ids]
     columns = {
         "id": ids,
         "kind": [KINDS.index(kind)] * count,
         "split": [SPLITS.index(split)] * count,
-        "image": image_column([encode_png(one) for one in pictures], names),
-        "mask": image_column([encode_png(one) for one in masks], names),
+        "image": image_column([encode_png(picture) for picture in pictures], names),
+        "mask": image_column([encode_png(mask) for mask in masks], names),
         **composition_columns(counts),
         "captions": texts,
     }
@@ -101,11 +101,11 @@ def bench_release(
         ("real", "test"): table("real", "test", test, seed=2, west=test_west),
     }
     if synthetic:
-        made = table("synthetic", "train", synthetic, seed=3, west=0, lean=1)
-        parts["synthetic", "train"] = made
+        extra = table("synthetic", "train", synthetic, seed=3, west=0, lean=1)
+        parts["synthetic", "train"] = extra
     if synthetic_in_test:
-        made = table("synthetic", "test", synthetic_in_test, seed=4, west=0)
-        parts["synthetic", "test"] = made
+        extra = table("synthetic", "test", synthetic_in_test, seed=4, west=0)
+        parts["synthetic", "test"] = extra
     configs: dict = {}
     for (kind, split), rows in parts.items():
         name = f"{kind}/{split}.parquet"

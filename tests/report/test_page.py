@@ -79,15 +79,15 @@ def test_contradictions_and_intervals_are_on_the_page(project: Project, report: 
 def test_a_phone_shows_the_page_without_overflow_broken_images_or_errors(
     page: Path, report: Report, tmp_path: Path
 ) -> None:
-    found = look(page, tmp_path)
-    assert found["scroll_width"] <= found["width"] <= 390
-    assert found["broken"] == []
-    assert found["console"] == []
+    seen = look(page, tmp_path)
+    assert seen["scroll_width"] <= seen["width"] <= 390
+    assert seen["broken"] == []
+    assert seen["console"] == []
     shown = len(report.examples.ids)
-    assert found["images"] >= 2 * shown > 0  # each tile with its mask, and the plots
+    assert seen["images"] >= 2 * shown > 0  # each tile with its mask, and the plots
     said = ("Tiny: tiles for tests", "Left out", "composition", "fabri-", "Contradictions")
     for text in (*said, "Lowest grounding of each stream", *CLASSES):
-        assert text in found["text"]
+        assert text in seen["text"]
 
 
 @needs_browser
@@ -98,11 +98,11 @@ def test_the_look_finds_what_is_wrong(tmp_path: Path) -> None:
         '<img alt="gone" src="gone.png"><script>console.error("oh no"); nothing();</script>'
     )
     (tmp_path / "seen").mkdir()
-    found = look(page, tmp_path / "seen")
-    assert found["scroll_width"] > 690
-    assert found["broken"] == ["gone"]
-    assert found["console"][0] == "oh no"
-    assert "nothing is not defined" in found["console"][1]
+    seen = look(page, tmp_path / "seen")
+    assert seen["scroll_width"] > 690
+    assert seen["broken"] == ["gone"]
+    assert seen["console"][0] == "oh no"
+    assert "nothing is not defined" in seen["console"][1]
 
 
 def test_the_command_writes_page_and_figures(project: Project, tmp_path: Path) -> None:

@@ -43,13 +43,17 @@ def test_clip_features_are_those_of_transformers_one_at_a_time(rows, clip):
     with torch.no_grad():
         for where, data in pictures(rows.release, rows.ids, "test", 1):
             ready = processor(images=[decode_png(data[0])], return_tensors="pt")
-            found = model.get_image_features(**ready).pooler_output[0].numpy()
-            np.testing.assert_allclose(images[where[0]], found / np.linalg.norm(found), atol=1e-5)
+            features = model.get_image_features(**ready).pooler_output[0].numpy()
+            np.testing.assert_allclose(
+                images[where[0]], features / np.linalg.norm(features), atol=1e-5
+            )
         for place in (0, 9):
             ready = tokenizer(texts[place], return_tensors="pt")
             ready.pop("token_type_ids", None)
-            found = model.get_text_features(**ready).pooler_output[0].numpy()
-            np.testing.assert_allclose(captions[place], found / np.linalg.norm(found), atol=1e-5)
+            features = model.get_text_features(**ready).pooler_output[0].numpy()
+            np.testing.assert_allclose(
+                captions[place], features / np.linalg.norm(features), atol=1e-5
+            )
     assert answer.notes == []
 
 

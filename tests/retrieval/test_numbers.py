@@ -11,7 +11,7 @@ from tests.makers.bench_release import bench_release
 
 
 def test_percentages_are_shares_and_the_rest_is_spread():
-    found = stated_shares(
+    shares = stated_shares(
         [
             "The tile holds 60% cropland and 40% grassland.",
             "About 30% of the area is forest.",
@@ -19,9 +19,9 @@ def test_percentages_are_shares_and_the_rest_is_spread():
             "",
         ]
     )
-    np.testing.assert_allclose(found[0], [0, 0, 0.4, 0.6, 0, 0, 0], atol=1e-9)
-    np.testing.assert_allclose(found[1], [0.3, *[0.7 / 6] * 6], atol=1e-9)
-    assert np.isnan(found[2:]).all()
+    np.testing.assert_allclose(shares[0], [0, 0, 0.4, 0.6, 0, 0, 0], atol=1e-9)
+    np.testing.assert_allclose(shares[1], [0.3, *[0.7 / 6] * 6], atol=1e-9)
+    assert np.isnan(shares[2:]).all()
 
 
 def test_the_nearest_composition_scores_highest_and_silence_is_level():
@@ -41,10 +41,12 @@ def test_the_nearest_composition_scores_highest_and_silence_is_level():
 
 def test_numbers_find_tiles_and_words_do_not(tmp_path):
     rows = load(bench_release(tmp_path, train=6, synthetic=0, test=30))
-    found = run(rows, Model("numbers"), settings=Settings(resamples=20)).result.as_json()["streams"]
-    assert found["numbers"]["S"]["mR"] > 90
-    words = found["words"]["S"]
+    streams = run(rows, Model("numbers"), settings=Settings(resamples=20)).result.as_json()[
+        "streams"
+    ]
+    assert streams["numbers"]["S"]["mR"] > 90
+    words = streams["words"]["S"]
     assert words["t2i"]["R@1"] == pytest.approx(100 / 30)
     assert words["optimistic"]["t2i"]["R@1"] == 100
     # Without its numbers the stream is as silent as the other.
-    assert found["numbers"]["L"]["t2i"]["R@1"] == pytest.approx(100 / 30)
+    assert streams["numbers"]["L"]["t2i"]["R@1"] == pytest.approx(100 / 30)

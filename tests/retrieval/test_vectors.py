@@ -33,28 +33,28 @@ def refused(path, *words):
 
 
 def test_unit_float32_rows_are_read_in_place(files):
-    found = load(files / "x.npy")
-    assert isinstance(found.vectors, np.memmap)
-    assert found.note == ""
-    np.testing.assert_array_equal(found.vectors, np.load(files / "x.npy"))
+    vectors = load(files / "x.npy")
+    assert isinstance(vectors.vectors, np.memmap)
+    assert vectors.note == ""
+    np.testing.assert_array_equal(vectors.vectors, np.load(files / "x.npy"))
 
 
 @pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
 def test_other_lengths_are_normalised_and_said_so(tmp_path, kind):
     raw = np.random.default_rng(0).uniform(-3, 3, (40, 16)).astype(kind)
     np.save(tmp_path / "x.npy", raw)
-    found = load(tmp_path / "x.npy")
-    assert found.vectors.dtype == np.float32
-    np.testing.assert_allclose(found.vectors, unit(raw.astype("f8")), atol=1e-7)
-    assert "not of unit length" in found.note
-    assert "normalised" in found.note
+    vectors = load(tmp_path / "x.npy")
+    assert vectors.vectors.dtype == np.float32
+    np.testing.assert_allclose(vectors.vectors, unit(raw.astype("f8")), atol=1e-7)
+    assert "not of unit length" in vectors.note
+    assert "normalised" in vectors.note
 
 
 def test_unit_float64_rows_need_no_note(tmp_path):
     x = np.random.default_rng(0).standard_normal((5, 8))
     np.save(tmp_path / "x.npy", x / np.linalg.norm(x, axis=1, keepdims=True))
-    found = load(tmp_path / "x.npy")
-    assert (found.vectors.dtype, found.note) == (np.float32, "")
+    vectors = load(tmp_path / "x.npy")
+    assert (vectors.vectors.dtype, vectors.note) == (np.float32, "")
 
 
 def test_large_float16_values_do_not_overflow(tmp_path):

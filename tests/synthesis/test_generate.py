@@ -90,11 +90,11 @@ def test_layouts_are_those_of_train_tiles(project: Project) -> None:
 def test_the_bytes_are_the_same_at_any_batch_size_and_engine(
     project: Project, tmp_path: Path, engine: Engine, batch: int
 ) -> None:
-    made = run(draw_stage(project, batch=batch), layouts_alone(project, tmp_path), engine)
-    assert made.rows == 10
+    summary = run(draw_stage(project, batch=batch), layouts_alone(project, tmp_path), engine)
+    assert summary.rows == 10
     known = run(draw_stage(project), project.store, Engine("serial"))
     assert known.shards_made == 0
-    assert made.digest == known.digest
+    assert summary.digest == known.digest
 
 
 @pytest.mark.parametrize("change", [{"sampling_steps": 3}, {"sampler": "ddim"}])
@@ -129,7 +129,7 @@ def test_with_mask_segmenter_the_mask_is_what_the_segmenter_sees(
 def test_the_recipe_chooses_between_layout_and_segmenter(tmp_path: Path) -> None:
     (tmp_path / "dataset.toml").write_text('[generator]\nmask = "segmenter"\n')
     labels = pipeline.Project(tmp_path).segments()
-    assert [(one.name, one.rows) for one in labels] == [
+    assert [(label.name, label.rows) for label in labels] == [
         ("label", ("synthetic",)),
         ("segment", ("real",)),
     ]
@@ -144,7 +144,7 @@ def test_without_a_generator_the_command_that_trains_it_is_named(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "settings"),
     [
         (
             'prediction = "noise"',
@@ -155,10 +155,10 @@ def test_without_a_generator_the_command_that_trains_it_is_named(tmp_path: Path)
     ],
 )
 def test_a_generator_of_another_recipe_is_refused_and_the_dry_run_says_so(
-    project: Project, tmp_path: Path, line: str, told: str
+    project: Project, tmp_path: Path, line: str, settings: str
 ) -> None:
     changed = under(project, tmp_path, line)
-    message = rf"is stale: it was trained with {told}\. Run `aras train generator`"
+    message = rf"is stale: it was trained with {settings}\. Run `aras train generator`"
     with pytest.raises(ArasError, match=message):
         plan(draw_stage(changed), changed.store)
     lines = preview(changed, changed.synthesis())

@@ -46,13 +46,13 @@ def rows(project: Project) -> list[dict]:
 
 
 def test_masks_are_what_the_segmenter_sees_and_say_so(blank: Project) -> None:
-    found = rows(blank)
-    assert len(found) == 10
-    assert set(found[0]) >= set(COLUMN_NAMES) - {"image_sha256", "mask_sha256"}
-    images = np.stack([decode_png(row["image"]["bytes"]) for row in found])
+    drawn = rows(blank)
+    assert len(drawn) == 10
+    assert set(drawn[0]) >= set(COLUMN_NAMES) - {"image_sha256", "mask_sha256"}
+    images = np.stack([decode_png(row["image"]["bytes"]) for row in drawn])
     assert images.shape == (10, 64, 64, 3)
     seen, _ = segmenter.look(segmenter.load(blank.models / "segmenter"), images)
-    for row, ids in zip(found, seen, strict=True):
+    for row, ids in zip(drawn, seen, strict=True):
         np.testing.assert_array_equal(decode_mask(row["mask"]["bytes"], row["id"]), ids)
         assert list(row["pixels"].values()) == count_pixels(ids).tolist()
         assert row["gen_mask"] == "segmenter"
@@ -76,8 +76,8 @@ def test_the_release_is_whole_and_its_card_tells_the_way(blank: Project) -> None
 
 
 def test_the_generator_sees_no_layout(blank: Project) -> None:
-    found = require(blank.models / "generator", "generator")
-    assert found.settings["condition"] == "none"
+    record = require(blank.models / "generator", "generator")
+    assert record.settings["condition"] == "none"
     model = generator.load(blank.models / "generator")
     assert not model.takes_layout
     assert model.unet.unet.config.in_channels == 3
@@ -91,12 +91,12 @@ def test_noise_is_that_of_the_row_alone(blank: Project, tmp_path: Path) -> None:
     shutil.copytree(blank.store.root / "tiles", tmp_path / "tiles")
     run(type(source)(**{**source.__dict__, "shard_rows": 4}), store, Engine("serial"))
     run(draw, store, Engine("serial"))
-    made = [
+    drawn = [
         row
         for shard in store.shards("generate")
         for row in store.read(shard, ("id", "image")).to_pylist()
     ]
-    assert {row["id"]: row["image"]["bytes"] for row in made} == known
+    assert {row["id"]: row["image"]["bytes"] for row in drawn} == known
 
 
 def test_the_dry_run_says_that_there_is_no_plan(blank: Project) -> None:
