@@ -16,6 +16,9 @@ from builder.land import prompts
 from builder.land.prompts import Request
 from builder.models.weights import Weights
 
+Decoding = Literal["greedy", "sample", "model"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
 
 @dataclass(frozen=True)
 class Ask:
@@ -32,12 +35,12 @@ class Ask:
     sees: tuple[str, ...]
     revision: str = ""
     system: str = ""
-    decoding: str = "greedy"
+    decoding: Decoding = "greedy"
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
     max_new_tokens: int = 100
-    dtype: str = "auto"
+    dtype: Dtype = "auto"
     attempts: int = 1
     min_grounding: float = 0.0
     fallback: str = ""
@@ -77,13 +80,13 @@ class ModelSection(Section):
     system: str = ""
     prompt: str | None = None
     prompt_file: Annotated[str | None, Place.FILE] = None
-    decoding: Literal["greedy", "sample", "model"] = "greedy"
+    decoding: Decoding = Ask.decoding
     temperature: Annotated[float, Field(gt=0, le=5)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Positive | None = None
-    max_new_tokens: Positive = 100
-    attempts: Annotated[int, Field(ge=1, le=10)] = 1
-    min_grounding: Fraction = 0.0
+    max_new_tokens: Positive = Ask.max_new_tokens
+    attempts: Annotated[int, Field(ge=1, le=10)] = Ask.attempts
+    min_grounding: Fraction = Ask.min_grounding
     fallback: Literal[tuple(STYLES)] | None = None  # type: ignore[valid-type]
 
     @model_validator(mode="before")

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from builder.core.fields import Section
 from builder.land.error_texts import no_caption, without_thinking
@@ -59,6 +59,10 @@ class Settings(Protocol):
         """What a release says of the stream beside the keys of the recipe."""
 
 
+Attention = Literal["sdpa", "eager", "flash_attention_2"]
+"""How a local model computes its attention."""
+
+
 @dataclass(frozen=True)
 class Running:
     """What changes the speed, the cost or the place of the work, but not its result."""
@@ -68,7 +72,7 @@ class Running:
     cache: Path | None = None
     """Where the digests of a local model's files are remembered."""
     batch: int = 16
-    attention: str = "sdpa"
+    attention: Attention = "sdpa"
     base_url: str = ""
     api_key_env: str = ""
     concurrency: int = 8

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
-from builder.captions.ask import Ask, ModelSection, ask_of, weights_of
-from builder.captions.base import Backend, BackendSpec, Running
+from builder.captions.ask import Ask, Dtype, ModelSection, ask_of, weights_of
+from builder.captions.base import Attention, Backend, BackendSpec, Running
 from builder.core.errors import ArasError
 from builder.core.fields import Positive
 from builder.models.weights import Weights
@@ -12,9 +12,9 @@ from builder.models.weights import Weights
 
 class TransformersSection(ModelSection):
     backend: Literal["transformers"] = "transformers"
-    batch: Positive = 16
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    batch: Positive = Running.batch
+    dtype: Dtype = Ask.dtype
+    attention: Attention = Running.attention
 
 
 def configure(place: str, section: TransformersSection, directory: Path) -> tuple[Ask, Running]:

@@ -23,10 +23,10 @@ class OpenAISection(ModelSection):
     api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = Field(
         None, exclude=True
     )
-    concurrency: Annotated[int, Field(ge=1, le=256)] = 8
-    timeout: Annotated[float, Field(gt=0, le=3600)] = 120.0
-    retries: Annotated[int, Field(ge=0, le=20)] = 5
-    image_tokens: Count = 258
+    concurrency: Annotated[int, Field(ge=1, le=256)] = Running.concurrency
+    timeout: Annotated[float, Field(gt=0, le=3600)] = Running.timeout
+    retries: Annotated[int, Field(ge=0, le=20)] = Running.retries
+    image_tokens: Count = Running.image_tokens
     price: Prices | None = None
     extra: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies it
 

@@ -13,7 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from builder.core.errors import ArasError, WorkFailed
 from builder.core.fields import Count, Section
@@ -24,12 +24,8 @@ Outcome = Any
 FEW = 32
 """Most light tasks that are not worth a pool of processes."""
 
-KINDS = ("serial", "processes", "ray")
-
-
-class EngineSection(Section):
-    kind: Literal["serial", "processes", "ray"] = "processes"
-    workers: Count = 0
+Kind = Literal["serial", "processes", "ray"]
+KINDS: tuple[str, ...] = get_args(Kind)
 
 
 class Opener(Protocol):
@@ -65,6 +61,11 @@ class Engine:
             yield from _ray(opener, tasks, self.workers, gpus)
         else:
             yield from _serial(opener, tasks)
+
+
+class EngineSection(Section):
+    kind: Kind = "processes"
+    workers: Count = Engine.workers
 
 
 def _visible() -> tuple[str, ...]:

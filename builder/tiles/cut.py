@@ -13,7 +13,7 @@ import pyarrow as pa
 from pydantic import Field, Strict, field_validator
 
 from builder.core.errors import ArasError
-from builder.core.fields import Files, Fraction, Section
+from builder.core.fields import Files, Fraction, Section, Share
 from builder.core.files import content_hashes, digest_of
 from builder.core.store import Store
 from builder.land import classes
@@ -36,7 +36,7 @@ class TilesSection(Section):
     size: Literal[64, 128, 256, 512] = 256
     reflectance: Annotated[tuple[float, float], Strict(False)] = (0.0, 0.275)
     max_water: Fraction = 0.9
-    max_black: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    max_black: Share = 0.0
     resample: Literal["refuse", "nearest", "bilinear"] = "refuse"
     remap: dict[Annotated[int, Strict(False)], Literal[classes.CLASSES]] = classes.DEFAULT_REMAP  # type: ignore[valid-type]
 
