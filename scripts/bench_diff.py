@@ -68,7 +68,7 @@ def rows(numbers: np.ndarray, first_synthetic: int, edits: Edits | None) -> pa.T
     columns["kind"] = pa.array((~real).astype(np.int64))
     columns["split"] = pa.array(np.zeros(n, dtype=np.int64))
     columns["longitude"] = pa.array(26 + numbers / 3e4, mask=~real)
-    columns["gen_seed"] = pa.array(numbers * 2**40, mask=real)
+    columns["gen_seed"] = pa.array((numbers * 2**40).astype(str), mask=real)
     columns["mask_agreement"] = pa.array((numbers % 997 / 997).astype(np.float32))
     for name, drawn_again in (("image", redrawn), ("mask", np.zeros(n, dtype=bool))):
         digests = [
@@ -92,7 +92,7 @@ def captions(numbers: np.ndarray, again: np.ndarray) -> pa.Array:
         "model": ["a-model"] * len(every),
         "revision": ["0" * 40] * len(every),
         "prompt_sha256": ["f" * 64] * len(every),
-        "seed": every * 2**30,
+        "seed": (every * 2**30).astype(str),
         "error": [None] * len(every),
     }
     return per_stream(values, CAPTIONS)

@@ -170,7 +170,8 @@ def tables(folder: Path, rows: int) -> Iterator[Any]:
     from builder.release.rows import gather
 
     schema = arrow_schema(COLUMN_NAMES)
-    constants = {"model": "m", "revision": "r", "prompt_sha256": "0" * 64, "seed": 1, "error": None}
+    constants = {"model": "m", "revision": "r", "prompt_sha256": "0" * 64}
+    constants |= {"seed": "1", "error": None}
     source = (folder / "captions.jsonl").read_text().splitlines()
     for start in range(0, rows, BATCH):
         lines = source[start : start + min(BATCH, rows - start)]

@@ -241,7 +241,7 @@ def cell_of(backend: Backend, row_seed: int, answer: Answer) -> dict[str, Any]:
         "model": by.model,
         "revision": by.revision or answer.revision or "",
         "prompt_sha256": hashlib.sha256(by.prompt.encode()).hexdigest(),
-        "seed": row_seed if answer.seed is None else answer.seed,
+        "seed": str(row_seed if answer.seed is None else answer.seed),
         "error": error,
     }
 

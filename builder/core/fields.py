@@ -125,8 +125,19 @@ def schema_org(author: Author) -> dict[str, Any]:
 
 def bibtex(authors: Sequence[Author]) -> str:
     """As BibTeX's ``author`` has them; braces keep the name of an organisation whole."""
-    names = [author.name for author in authors]
+    names = [latex(author.name) for author in authors]
     return " and ".join(name if "," in name else f"{{{name}}}" for name in names)
+
+
+_LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
+
+
+def latex(text: str) -> str:
+    """Text as LaTeX prints it: its ten special characters escaped, on one line."""
+    return " ".join(text.split()).translate(_LATEX)
 
 
 class Place(enum.Enum):

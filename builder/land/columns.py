@@ -4,6 +4,7 @@ The card, the Croissant file, docs/columns.md, the stages and the checks all rea
 """
 
 import functools
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,7 @@ CAPTION = pa.struct(
         ("model", pa.string()),
         ("revision", pa.string()),
         ("prompt_sha256", pa.string()),
-        ("seed", pa.int64()),
+        ("seed", pa.string()),
         ("error", pa.string()),
     ]
 )
@@ -138,7 +139,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("crs", pa.string(), _T, "Coordinate reference system of a real tile."),
     Column(
         "transform",
-        pa.list_(pa.float64(), 6),
+        pa.list_(pa.float64()),
         _T,
         "Affine a, b, c, d, e, f of a real tile: x = a·col + b·row + c, y = d·col + e·row + f.",
         "CRS unit",
@@ -167,7 +168,13 @@ COLUMNS: tuple[Column, ...] = (
         "Generator of a synthetic row: ours, or a diffusers pipeline with the commits it is at.",
     ),
     Column("gen_revision", pa.string(), _G, "Content digest of the generator's weights."),
-    Column("gen_seed", pa.int64(), "layouts", "Seed of the row's noise."),
+    Column(
+        "gen_seed",
+        pa.string(),
+        "layouts",
+        "Seed of the row's noise, a whole number below 2^63; as text, because many readers hold "
+        "numbers beside nulls as floats and lose digits beyond 2^53.",
+    ),
     Column(
         "gen_layout",
         pa.string(),
@@ -407,5 +414,18 @@ def arrow_schema(names: Sequence[str]) -> pa.Schema:
 
 @functools.cache  # asked for with every shard
 def _arrow_schema(names: tuple[str, ...]) -> pa.Schema:
-    built = features(names).arrow_schema
-    return pa.schema([pa.field(n, arrow_type(n)) for n in names], metadata=built.metadata)
+    info = {"info": {"features": _older_words(features(names).to_dict())}}
+    return pa.schema(
+        [pa.field(n, arrow_type(n)) for n in names], metadata={"huggingface": json.dumps(info)}
+    )
+
+
+def _older_words(feature: Any) -> Any:
+    """A feature in the words that `datasets` below 4 reads too, which newer versions take alike:
+    a list of records as a list of one, any other list as a Sequence."""
+    if not isinstance(feature, dict):
+        return feature
+    if feature.get("_type") == "List":
+        member = _older_words(feature["feature"])
+        return [member] if "_type" not in member else {"feature": member, "_type": "Sequence"}
+    return {key: _older_words(value) for key, value in feature.items()}

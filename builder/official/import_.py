@@ -253,7 +253,7 @@ def _places(places: Sequence[Place | None]) -> dict[str, Any]:
 
     return {
         "crs": column(lambda _: CRS_NAME, pa.string()),
-        "transform": column(lambda where: where.transform, pa.list_(pa.float64(), 6)),
+        "transform": column(lambda where: where.transform, pa.list_(pa.float64())),
         "longitude": column(lambda where: where.longitude, pa.float64()),
         "latitude": column(lambda where: where.latitude, pa.float64()),
         "georeference": column(lambda _: DERIVED, pa.string()),

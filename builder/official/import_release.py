@@ -1,6 +1,6 @@
 """Source stage: rows of a Parquet release that `aras package` wrote, unchanged."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ class ImportRelease(Stage):
             table = file.read_row_groups(range(first, last))
         rows = table.num_rows
         columns = {
-            column: table.column(column)
+            column: table.column(column).cast(arrow_type(column))  # an older release's types
             if column in table.column_names
             else pa.nulls(rows, arrow_type(column))
             for column in self.adds
@@ -103,8 +103,7 @@ class ImportRelease(Stage):
         nothing = {"error": MISSING}
         for stream in self.streams:
             cells = [row.get(stream, nothing) for row in captions]
-            plain = [{field.name: cell.get(field.name) for field in CAPTION} for cell in cells]
-            columns[STREAM_PREFIX + stream] = pa.array(plain, CAPTION)
+            columns[STREAM_PREFIX + stream] = pa.array(map(_cell, cells), CAPTION)
         errors = sum(cell["error"] is not None for row in captions for cell in row.values())
         return Output(pa.table(columns), {"kept": rows, "caption_errors": errors})
 
@@ -121,6 +120,12 @@ class ImportRelease(Stage):
             )
         account = Account(rows_in=listed, rows_out=rows, rejects=0)
         return ImportReport(account=account, official=False)
+
+
+def _cell(caption: Mapping[str, Any]) -> dict[str, Any]:
+    """A caption of a release as a cell of the store; older releases hold seeds as numbers."""
+    cell = {field.name: caption.get(field.name) for field in CAPTION}
+    return cell if cell["seed"] is None else {**cell, "seed": str(cell["seed"])}
 
 
 def _files(manifest: Manifest) -> Iterator[tuple[str, str]]:

@@ -176,7 +176,7 @@ def _write_synthetic(
     layouts = {
         "id": ids,
         "split": [SPLITS.index("train")] * n,
-        "gen_seed": numbers * 2**40 + 12345,
+        "gen_seed": (numbers * 2**40 + 12345).astype(str),
         "gen_layout": [f"real/N36E027_000_{i % PER_CELL:03d}" for i in numbers],
         "gen_transform": ["identity"] * n,
     }
@@ -214,7 +214,7 @@ def _write_judged(project: Project, shard: str, numbers: npt.NDArray[np.int64]) 
             "model": ["stand-in"] * n,
             "revision": ["1"] * n,
             "prompt_sha256": [digest] * n,
-            "seed": numbers * 2**40 + k,
+            "seed": (numbers * 2**40 + k).astype(str),
             "error": [None] * n,
         }
         column = _struct(cells, CAPTION)

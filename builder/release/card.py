@@ -44,6 +44,9 @@ TEXTS = ("README.md", "croissant.json")
 HERE = "str(Path.cwd())"
 """What a snippet loads that reads the folder of the card."""
 
+BESIDE = 'str(Path.cwd() / "{}")'
+"""How such a snippet names a file of that folder."""
+
 
 def flat_name(path: str) -> str:
     """``real/train-00000-of-00002.parquet`` → ``real-train-00000-of-00002.parquet``."""
@@ -75,7 +78,7 @@ def flat_text(name: str, text: str, paths: Sequence[str]) -> str:
         end = text.index("\n---\n", 3) if text.startswith("---\n") else 0
         front, body = text[:end], text[end:]
         links = {f"]({path})": f"]({flat})" for path, flat in names.items()}
-        beside = f'({HERE}, data_files="{{}}"'
+        beside = BESIDE
         links |= {beside.format(path): beside.format(flat) for path, flat in names.items()}
         flat = _replaced(front, names) + _replaced(body, links)
     else:
@@ -183,8 +186,6 @@ def column_type(column: Column) -> str:
     kind = column.type
     if pa.types.is_struct(kind):
         return f"{kind[0].type} per class"
-    if pa.types.is_fixed_size_list(kind):
-        return f"{kind.list_size} × {NAMES.get(str(kind.value_type), kind.value_type)}"
     if pa.types.is_list(kind) and not pa.types.is_struct(kind.value_type):
         return f"list of {NAMES.get(str(kind.value_type), kind.value_type)}"
     if pa.types.is_list(kind):
@@ -207,6 +208,9 @@ def card_values(release: Path, manifest: Manifest) -> dict[str, Any]:
         "aras_version": __version__,
         "source": HERE if manifest.part or not repo else f'"{repo}"',
         "here": HERE,
+        "beside": lambda name: (
+            BESIDE.format(name) if manifest.part or not repo else f'"hf://datasets/{repo}/{name}"'
+        ),
         "front_matter": front_matter(release, manifest),
         "columns": [column for column in COLUMNS if column.name in there],
         "controls": CONTROLS,

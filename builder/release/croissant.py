@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from builder.core.fields import bibtex, schema_org
+from builder.core.fields import bibtex, latex, schema_org
 from builder.core.manifest import ListedFile, Manifest, SplitFiles
 from builder.land.columns import BY_NAME, SPLITS, Column, columns_of
 
@@ -156,9 +156,9 @@ def shows_worldcover(manifest: Manifest) -> bool:
 
 
 def cite(manifest: Manifest) -> str:
-    """BibTeX, as Croissant asks and the card shows."""
+    """BibTeX, as Croissant asks and the card shows; what LaTeX would interpret is escaped."""
     values = {
-        "title": manifest.title,
+        "title": latex(manifest.title),
         "author": bibtex(manifest.authors),
         "year": manifest.date[:4],
         "version": manifest.version,
@@ -276,9 +276,6 @@ def _typed(place: str, kind: pa.DataType, source: dict[str, Any], *, image: bool
         }
     if pa.types.is_struct(kind):
         return {"subField": [_below(place, child, source) for child in kind]}
-    if pa.types.is_fixed_size_list(kind):
-        shape = {"isArray": True, "arrayShape": str(kind.list_size)}
-        return {"dataType": TYPES[kind.value_type], **shape, "source": source}
     if pa.types.is_list(kind):
         below = _typed(place, kind.value_type, source, image=False)
         return {**below, "isArray": True, "arrayShape": "-1"}

@@ -135,7 +135,8 @@ class Generate(Stage):
         draw, facts = self._ours() if self.pipeline is None else self._pipeline()
 
         def make(table: pa.Table) -> Output:
-            ids, seeds = table.column("id").to_pylist(), table.column("gen_seed").to_pylist()
+            ids = table.column("id").to_pylist()
+            seeds = [int(text) for text in table.column("gen_seed").to_pylist()]
             layouts = self._layouts(table, ids)
             spans = [slice(i, i + self.batch) for i in range(0, len(ids), self.batch)]
             drawn = [draw(np.stack(layouts[s]), seeds[s]) for s in spans]

@@ -151,7 +151,7 @@ class Layouts(Stage):
             "id": pa.array(ids, pa.string()),
             "split": pa.array([TRAIN] * len(ids), pa.int64()),
             "layout": image_column([encode_png(mask) for mask in masks], names),
-            "gen_seed": pa.array(seeds, pa.int64()),
+            "gen_seed": pa.array(map(str, seeds), pa.string()),
             "gen_layout": pa.array(tiles, pa.string()),
             "gen_transform": pa.array(changes, pa.string()),
         }
@@ -288,7 +288,7 @@ class RowsWithoutLayout(Stage):
             columns = {
                 "id": pa.array(ids, pa.string()),
                 "split": pa.array([TRAIN] * len(ids), pa.int64()),
-                "gen_seed": pa.array(seeds, pa.int64()),
+                "gen_seed": pa.array(map(str, seeds), pa.string()),
                 "gen_layout": pa.nulls(len(ids), pa.string()),
                 "gen_transform": pa.nulls(len(ids), pa.string()),
             }

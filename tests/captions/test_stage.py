@@ -61,7 +61,7 @@ def test_a_caption_carries_who_wrote_it_from_what(store: Store) -> None:
             Template("full").revision,
         )
         assert cell["prompt_sha256"] == hashlib.sha256(Template("full").prompt.encode()).hexdigest()
-        assert cell["seed"] == seed(5, f"real/{i}", "caption-full")
+        assert cell["seed"] == str(seed(5, f"real/{i}", "caption-full"))
 
 
 def test_streams_are_stages_of_their_own(store: Store) -> None:

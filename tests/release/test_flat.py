@@ -69,7 +69,7 @@ def test_links_and_pictures_of_the_flat_card_are_there(flat: Path) -> None:
 
 def test_snippets_of_the_flat_card_still_name_the_repository_s_files(flat: Path) -> None:
     card = (flat / "README.md").read_text(encoding="utf-8")
-    assert 'load_dataset("someone/tiny", data_files="subsets/mini.csv"' in card
+    assert 'load_dataset("csv", data_files="hf://datasets/someone/tiny/subsets/mini.csv"' in card
 
 
 def snippet(text: str) -> str:

@@ -157,7 +157,7 @@ def test_other_content_under_the_same_version_is_refused_and_nothing_changes(
     before = files_of(copied.releases)
     changed = RECIPE.replace("The testers", "Somebody else")
     (copied.directory / "dataset.toml").write_text(changed)
-    with pytest.raises(ArasError, match=r"with other content.*raise version in \[dataset\]"):
+    with pytest.raises(ArasError, match=r"with other content.*Raise version in \[dataset\]"):
         package(Project(copied.directory).inputs())
     assert files_of(copied.releases) == before
     raised = changed.replace('name = "tiny"', 'name = "tiny"\nversion = "0.2.0"')
