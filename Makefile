@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint readers clean
 
 demo: $(VENV)/.installed
 	$(BIN)/aras demo demo
 
 test: lint
 	$(BIN)/python -m pytest
+
+# A release, read by the oldest to the newest libraries in use; environments are kept in a cache.
+readers: $(VENV)/.installed
+	$(BIN)/python -m pytest -m readers tests/readers
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
