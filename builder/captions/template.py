@@ -78,11 +78,6 @@ class Template:
         return " ".join(_sentence(part) for part in parts if part)
 
 
-class TemplateSection(Section):
-    backend: Literal["template"] = "template"
-    style: Literal[tuple(STYLES)] = "full"  # type: ignore[valid-type]
-
-
 @dataclass(frozen=True)
 class Style:
     """All that decides a template's texts; see `Settings`."""
@@ -95,6 +90,11 @@ class Style:
 
     def published(self) -> dict[str, Any]:
         return {}
+
+
+class TemplateSection(Section):
+    backend: Literal["template"] = "template"
+    style: Literal[tuple(STYLES)] = Style.style  # type: ignore[valid-type]
 
 
 def _open(settings: Style, running: Running) -> Template:

@@ -12,6 +12,7 @@ from torch import nn
 from builder.core.errors import ArasError
 from builder.models import training
 from builder.models.objective import one_hot, scheduler
+from builder.models.settings import DRAWING, Drawing
 from builder.models.unet import Codec
 
 if TYPE_CHECKING:
@@ -33,9 +34,9 @@ class Sampling:
     model as it is, more follows the layout harder at twice the time.
     """
 
-    sampler: str = "dpm-solver"
-    steps: int = 15
-    guidance: float = 1.0
+    sampler: str = Drawing.sampler
+    steps: int = DRAWING["cpu"].steps
+    guidance: float = Drawing.guidance
 
 
 @dataclass(frozen=True)

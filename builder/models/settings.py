@@ -266,13 +266,14 @@ class RetrieverSection(Section):
 
 @dataclass(frozen=True)
 class Drawing:
-    """How a profile draws where the recipe does not say: solver, its steps, tiles at once, and
-    rows per shard."""
+    """How a profile draws where the recipe does not say: solver, its steps, guidance,
+    tiles at once, and rows per shard."""
 
     steps: int
     batch: int
     shard_rows: int
     sampler: str = "dpm-solver"
+    guidance: float = 1.0
 
 
 DRAWING = {

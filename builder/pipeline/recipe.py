@@ -130,8 +130,9 @@ class Recipe(Section):
                 raise ValueError(
                     f"{name}.crop = {crop} is larger than tiles.size = {self.tiles.size}"
                 )
-        plain = {"balance": "natural", "variants": 0, "guidance": 1.0}
-        odd = [key for key, value in plain.items() if getattr(self.generator, key) != value]
+        default = GeneratorSection()
+        about_layouts = ("balance", "variants", "guidance")
+        odd = [k for k in about_layouts if getattr(self.generator, k) != getattr(default, k)]
         if self.generator.training.condition == "none" and odd:
             raise ValueError(
                 f"generator.{odd[0]} = {getattr(self.generator, odd[0])!r} is about layouts, and "

@@ -8,6 +8,7 @@ from builder.core.errors import ArasError
 from builder.core.fields import Count, Name, Positive, Rate, Section
 from builder.models.settings import (
     GENERATOR,
+    Drawing,
     GeneratorSettings,
     PipelineSection,
     Profile,
@@ -45,7 +46,7 @@ class GeneratorSection(Section):
     max_repeats: Positive = 8
     variants: Annotated[int, Field(ge=0, le=32)] = 0
     nearest: bool = False
-    guidance: Rate = 1.0
+    guidance: Rate = Drawing.guidance
     sampler: Literal["ddim", "dpm-solver"] | None = None
     sampling_steps: Positive | None = None
     sampling_batch: Positive | None = None
