@@ -226,7 +226,7 @@ def _make(stage: Import, reader: _Reader, shard: str, rejects: Path) -> Output:
     return Output(pa.table(columns), counts)
 
 
-def _pictures(stage: Import, lines: Sequence[Line], pictures: Sequence[Any]) -> dict[str, Any]:
+def _pictures(stage: Import, lines: Sequence[Line], pictures: Sequence[Any]) -> dict[str, pa.Array]:
     """All columns except the captions."""
     files = [f"{line.name}.png" for line in lines]
     pixels = np.array([counts for *_, counts in pictures], dtype=np.int64).reshape(-1, 7)
@@ -245,7 +245,7 @@ def _pictures(stage: Import, lines: Sequence[Line], pictures: Sequence[Any]) -> 
     }
 
 
-def _places(places: Sequence[Place | None]) -> dict[str, Any]:
+def _places(places: Sequence[Place | None]) -> dict[str, pa.Array]:
     """Georeference columns; null where the name gives no place."""
 
     def column(value: Any, kind: pa.DataType) -> pa.Array:

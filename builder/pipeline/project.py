@@ -303,6 +303,9 @@ class Project:
         """The layouts of the synthetic rows, then the tiles drawn on them."""
         section = self.recipe.generator
         source = self.rows_without_layout() if self.draws_without_layouts else self.layouts()
+        pipeline, sources = None, None
+        if section.pipeline:  # in place of a generator of ours
+            pipeline, sources = section.pipeline.locate(self.directory, self.digests)
         draw = Generate(
             mask=self.mask_origin,
             size=self.recipe.tiles.size if self.draws_without_layouts else 0,
@@ -313,18 +316,11 @@ class Project:
             compile=section.training.compile,
             channels_last=section.training.channels_last,
             model=self.models / "generator",
-            **self._drawn_by(),
+            training=None if pipeline else self.training("generator"),
+            pipeline=pipeline,
+            sources=sources,
         )
         return [source, draw] if section.rows else [source]
-
-    def _drawn_by(self) -> dict[str, Any]:
-        """The settings of a diffusers pipeline that replaces our generator, or how ours is
-        to have been trained."""
-        section = self.recipe.generator.pipeline
-        if section is None:
-            return {"training": self.training("generator")}
-        pipeline, sources = section.locate(self.directory, self.digests)
-        return {"pipeline": pipeline, "sources": sources}
 
     def qualities(self) -> tuple[Quality, Quality]:
         """What pixels alone show of real and synthetic tiles."""

@@ -162,7 +162,7 @@ class Memorize(Stage):
             alike, bits = _nearest_hash(table, survey.hashes)
             by_ratio, by_hash = ratio < self.copy_ratio, bits <= self.copy_bits
             named = np.where(by_hash & ~by_ratio, alike, places)
-            columns: dict[str, Any] = {
+            columns: dict[str, pa.Array] = {
                 "nearest_real_id": pa.array([survey.ids[i] for i in named], pa.string()),
                 "nearest_real_ratio": pa.array(ratio, pa.float32()),
                 "copy": pa.array(by_ratio | by_hash),

@@ -141,7 +141,7 @@ class Generate(Stage):
             spans = [slice(i, i + self.batch) for i in range(0, len(ids), self.batch)]
             drawn = [draw(np.stack(layouts[s]), seeds[s]) for s in spans]
             names = [row_id.split("/")[-1] + ".png" for row_id in ids]
-            columns: dict[str, Any] = {
+            columns: dict[str, pa.Array] = {
                 "image": image_column([encode_png(tile) for part in drawn for tile in part], names),
                 **{name: pa.array([value] * len(ids)) for name, value in facts.items()},
             }

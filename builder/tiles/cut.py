@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -195,7 +195,7 @@ def cut(stage: Tiles, payload: Payload, table: Pixels) -> Output:
     composite = payload.composite
     origin = cell_origin(composite.cell)
     counts: Counter[str] = Counter({"candidates": 0, "kept": 0, **dict.fromkeys(REASONS, 0)})
-    rows: list[dict[str, Any]] = []
+    tiles: list[Tile] = []
     with contextlib.ExitStack() as stack:
         resampling = "bilinear" if stage.resample == "refuse" else stage.resample
         image = stack.enter_context(products.opened(composite, resampling))
@@ -203,9 +203,9 @@ def cut(stage: Tiles, payload: Payload, table: Pixels) -> Output:
         for first in range(payload.first, payload.first + payload.rows, STRIP):
             last = min(first + STRIP, payload.first + payload.rows)
             for patch in _strip(stage, image, maps, composite, (first, last), table, counts):
-                rows.append(_row(stage, composite, origin, *patch))
-    counts["kept"] = len(rows)
-    return Output(_table(rows), dict(counts))
+                tiles.append(tile_at(stage, composite, origin, *patch))
+    counts["kept"] = len(tiles)
+    return Output(_table(tiles), dict(counts))
 
 
 def _strip(
@@ -281,7 +281,21 @@ def _reject(mask: Pixels, max_water: float) -> str:
     return "water" if (mask == classes.WATER).mean() > max_water else ""
 
 
-def _row(
+class Tile(NamedTuple):
+    """A row, but for what all rows have."""
+
+    id: str
+    image: bytes
+    mask: bytes
+    pixels: npt.NDArray[np.int64]
+    transform: Sequence[float]
+    longitude: float
+    latitude: float
+    source: str
+    saturated: float
+
+
+def tile_at(
     stage: Tiles,
     composite: Raster,
     origin: tuple[int, int],
@@ -289,37 +303,39 @@ def _row(
     column: int,
     dn: npt.NDArray[np.uint16],
     mask: Pixels,
-) -> dict[str, Any]:
+) -> Tile:
+    """The tile in patch row ``line`` and ``column`` of a composite's cell."""
     size = stage.size
     x, y = origin[0] + column * size, origin[1] + line * size
     west, north = lonlat(x, y)
     longitude, latitude = lonlat(x + size / 2, y + size / 2)
-    return {
-        "id": f"real/{composite.cell}_{line:03d}_{column:03d}",
-        "image": encode_png(np.ascontiguousarray(scale(dn, stage.reflectance).transpose(1, 2, 0))),
-        "mask": encode_png(np.ascontiguousarray(mask)),
-        "counts": classes.count_pixels(mask),
-        "transform": [1 / PER_DEGREE, 0.0, west, 0.0, -1 / PER_DEGREE, north],
-        "longitude": longitude,
-        "latitude": latitude,
-        "source": composite.path.name,
-        "saturated": float((dn > stage.reflectance[1] * DN_PER_REFLECTANCE).mean()),
-    }
+    return Tile(
+        id=f"real/{composite.cell}_{line:03d}_{column:03d}",
+        image=encode_png(np.ascontiguousarray(scale(dn, stage.reflectance).transpose(1, 2, 0))),
+        mask=encode_png(np.ascontiguousarray(mask)),
+        pixels=classes.count_pixels(mask),
+        transform=[1 / PER_DEGREE, 0.0, west, 0.0, -1 / PER_DEGREE, north],
+        longitude=longitude,
+        latitude=latitude,
+        source=composite.path.name,
+        saturated=float((dn > stage.reflectance[1] * DN_PER_REFLECTANCE).mean()),
+    )
 
 
-def _table(rows: list[dict[str, Any]]) -> pa.Table:
-    names = [row["id"].split("/")[-1] + ".png" for row in rows]
-    counts = np.array([row["counts"] for row in rows], dtype=np.int64).reshape(-1, 7)
-    plain = ("longitude", "latitude", "saturated")
+def _table(tiles: Sequence[Tile]) -> pa.Table:
+    names = [tile.id.split("/")[-1] + ".png" for tile in tiles]
+    pixels = np.array([tile.pixels for tile in tiles], dtype=np.int64).reshape(-1, 7)
     return pa.table(
         {
-            "id": pa.array([row["id"] for row in rows], pa.string()),
-            "image": image_column([row["image"] for row in rows], names),
-            "mask": image_column([row["mask"] for row in rows], names),
-            **composition_columns(counts),
-            "crs": pa.array([CRS_NAME] * len(rows), pa.string()),
-            "transform": pa.array([row["transform"] for row in rows], pa.list_(pa.float64(), 6)),
-            "source": pa.array([row["source"] for row in rows], pa.string()),
-            **{name: pa.array([row[name] for row in rows], pa.float64()) for name in plain},
+            "id": pa.array([tile.id for tile in tiles], pa.string()),
+            "image": image_column([tile.image for tile in tiles], names),
+            "mask": image_column([tile.mask for tile in tiles], names),
+            **composition_columns(pixels),
+            "crs": pa.array([CRS_NAME] * len(tiles), pa.string()),
+            "transform": pa.array([tile.transform for tile in tiles], pa.list_(pa.float64(), 6)),
+            "source": pa.array([tile.source for tile in tiles], pa.string()),
+            "longitude": pa.array([tile.longitude for tile in tiles], pa.float64()),
+            "latitude": pa.array([tile.latitude for tile in tiles], pa.float64()),
+            "saturated": pa.array([tile.saturated for tile in tiles], pa.float64()),
         }
     )

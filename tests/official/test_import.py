@@ -20,7 +20,7 @@ from builder.official.names import STREAMS, place
 from builder.official.sources import MOST_PICTURE, find_sources
 from builder.official.streams import PUBLISHED, Column
 from builder.steps.plan import Summary, run
-from builder.tiles.cut import Tiles, TilesSection, _row
+from builder.tiles.cut import Tiles, TilesSection, tile_at
 from tests.makers.official import Layout, official, rgb_mask, scene
 from tests.makers.stages import by_default
 
@@ -166,11 +166,11 @@ def test_a_derived_place_is_exactly_the_recorded_one() -> None:
     tiles = by_default(Tiles, TilesSection())
     dn, mask = np.ones((3, 256, 256), np.uint16), np.zeros((256, 256), np.uint8)
     for line, column in ((0, 0), (7, 31), (45, 45)):
-        recorded = _row(tiles, raster, origin, line, column, dn, mask)
-        derived = place(recorded["id"].split("/")[1], 256)
+        recorded = tile_at(tiles, raster, origin, line, column, dn, mask)
+        derived = place(recorded.id.split("/")[1], 256)
         assert derived is not None
-        assert list(derived.transform) == recorded["transform"]
-        assert derived[1:] == (recorded["longitude"], recorded["latitude"])
+        assert list(derived.transform) == recorded.transform
+        assert derived[1:] == (recorded.longitude, recorded.latitude)
 
 
 def test_zips_folders_and_any_packing_give_the_same_rows(tmp_path: Path, layout: Layout) -> None:
