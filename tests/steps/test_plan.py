@@ -259,7 +259,7 @@ def test_a_stage_that_loses_rows_fails_its_shards_and_writes_nothing(store: Stor
     build(store, CHAIN[:3])
     summary = run(Forgetful(), store, Engine())
     assert set(summary.failed.values()) == {
-        f"segment made 1 rows of 8 in {shard}" for shard in store.shards("tiles")
+        f"segment returned 1 rows for 8 in {shard}" for shard in store.shards("tiles")
     }
     assert store.shards("segment") == []
     assert summary.shards_made == 0
