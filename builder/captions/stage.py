@@ -50,7 +50,7 @@ class CaptionReport:
         if self.unpinned is None:
             return lines
         model, commit = self.unpinned.model, self.unpinned.commit
-        pin = f'revision = "{commit}" in the recipe keeps it'
+        pin = f'revision = "{commit}" in the recipe pins it'
         return [f"{model} is not pinned: this run used commit {commit}; {pin}", *lines]
 
     def as_json(self) -> dict[str, Any]:
