@@ -125,7 +125,7 @@ def main() -> None:
                 "seconds_without_generating": round(sum(seconds.values()) - seconds["generate"], 1),
                 "cpu_seconds": round(time.process_time() - processor, 1),
                 "peak_gb": round(peak_mb() / 1e3, 2),
-                "redundancy": {name: level["redundancy"] for name, level in summary.items()},
+                "redundancy": {name: level.redundancy for name, level in summary.items()},
                 "near_duplicate_share": 1 - alone / len(label),
                 "load_average": os.getloadavg()[0],
             },

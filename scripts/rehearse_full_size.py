@@ -60,7 +60,7 @@ def package(folder: Path) -> dict[str, Any]:
     """What `aras package` runs, without asking whether every step is up to date."""
     from builder.release.package import package as write
 
-    return write(Project(folder)).as_json()
+    return write(Project(folder).inputs()).as_json()
 
 
 def check(release: Path) -> dict[str, Any]:
