@@ -256,21 +256,11 @@ def report_of(bench: Bench, records: Sequence[Record[Ranking]]) -> Report:
         for key, name in (("analysis", main), ("other_protocol", other))
     }
     analysis, about = findings["analysis"].analysis, findings["analysis"].facts
-    # Rows of like class shares: captions name classes, and balance itself is no leak.
-    like = np.unique(design.arms[f"natural-{design.ratio:g}"].pool)
-    leak = source_leak([rows.texts[i] for i in like], rows.is_synthetic[like]).auc
-    recalls = {
-        arm: {
-            name: float(np.mean([ranking.figures[name]["mR"] for ranking in rankings[arm]]))
-            for name in PROTOCOLS
-        }
-        for arm in rankings
-    }
+    leak, recalls = _leak(bench), _recalls(rankings)
     tiles = {
         "train tiles": {n: int((rows.dominant == k).sum()) for k, n in enumerate(rows.classes)},
         "test tiles": about["test_tiles"],
     }
-    measured = [name for name in (*groups.head, *groups.tail) if tiles["test tiles"][name]]
     return Report(
         bench,
         runs,
@@ -308,26 +298,7 @@ def report_of(bench: Bench, records: Sequence[Record[Ranking]]) -> Report:
         ),
         shown=COMPARED,
         plots=plots(findings["analysis"], groups),
-        tables=[
-            Table(
-                "mR by protocol",
-                ["arm", *PROTOCOLS.values()],
-                [[arm, *(f"{value:.2f}" for value in recalls[arm].values())] for arm in recalls],
-            ),
-            Table(
-                "By mixing ratio, against real",
-                ["arm", *COMPARED],
-                [
-                    [mixture.ours, *(report.difference_cell(mixture[name]) for name in COMPARED)]
-                    for mixture in analysis.mixtures
-                ],
-            ),
-            report.class_table(
-                f"By class: R@{groups.depth}, both directions",
-                {key: {n: f"{tiles[key][n]:,}" for n in measured} for key in tiles},
-                {arm: scores.classes for arm, scores in analysis.arms.items()},
-            ),
-        ],
+        tables=_tables(analysis, groups, recalls, tiles),
         notes=[
             f"Filter: grounding of the caption at least {GROUNDED:g}, no percentage of the tile in "
             "it, no copy of a train tile, and the segmenter agrees with the mask on no fewer "
@@ -339,3 +310,52 @@ def report_of(bench: Bench, records: Sequence[Record[Ranking]]) -> Report:
             for names, array in run.outcome.judgement.arrays.items()
         },
     )
+
+
+def _leak(bench: Bench) -> float | None:
+    """AUC of telling synthetic from real captions, among rows of like class shares: captions name
+    classes, and balance itself is no leak."""
+    rows, design = bench.rows, bench.design
+    like = np.unique(design.arms[f"natural-{design.ratio:g}"].pool)
+    return source_leak([rows.texts[i] for i in like], rows.is_synthetic[like]).auc
+
+
+def _recalls(rankings: Mapping[str, Sequence[Ranking]]) -> dict[str, dict[str, float]]:
+    """Arm → protocol → mean recall over its seeds, in per cent."""
+    return {
+        arm: {
+            name: float(np.mean([ranking.figures[name]["mR"] for ranking in ranked]))
+            for name in PROTOCOLS
+        }
+        for arm, ranked in rankings.items()
+    }
+
+
+def _tables(
+    analysis: Analysis,
+    groups: Groups,
+    recalls: Mapping[str, Mapping[str, float]],
+    tiles: Mapping[str, Mapping[str, int]],
+) -> list[Table]:
+    """Mean recall by protocol, differences by mixing ratio, and recall by class with its tiles."""
+    measured = [name for name in (*groups.head, *groups.tail) if tiles["test tiles"][name]]
+    return [
+        Table(
+            "mR by protocol",
+            ["arm", *PROTOCOLS.values()],
+            [[arm, *(f"{value:.2f}" for value in recalls[arm].values())] for arm in recalls],
+        ),
+        Table(
+            "By mixing ratio, against real",
+            ["arm", *COMPARED],
+            [
+                [mixture.ours, *(report.difference_cell(mixture[name]) for name in COMPARED)]
+                for mixture in analysis.mixtures
+            ],
+        ),
+        report.class_table(
+            f"By class: R@{groups.depth}, both directions",
+            {key: {n: f"{tiles[key][n]:,}" for n in measured} for key in tiles},
+            {arm: scores.classes for arm, scores in analysis.arms.items()},
+        ),
+    ]

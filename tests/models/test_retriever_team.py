@@ -38,7 +38,7 @@ def test_a_batch_that_a_team_cannot_share_is_refused(tmp_path, change):
     settings = replace(SETTINGS, **change)
     pairs = Pairs(["a", "b"], np.zeros((2, 16, 16, 3), np.uint8), ["one", "two"])
     dual = clip.start(settings, pairs.texts)
-    with pytest.raises(ArasError, match="a multiple of 2, and no chunk"):
+    with pytest.raises(ArasError, match="a multiple of 2, and chunk = 0"):
         retriever.train_pairs(tmp_path, "key", pairs, settings, dual, team=Team(0, 2))
 
 
