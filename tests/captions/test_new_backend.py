@@ -35,4 +35,5 @@ def test_a_new_backend_captions_is_released_and_is_named_on_the_card(
     assert (cell["model"], cell["revision"]) == ("echo-writer", "1")
     card = (folder / "release" / "0.1.0" / "README.md").read_text(encoding="utf-8")
     assert "| `echo` | echo-writer 1 | This tile shows" in card
-    assert "Stream <code>echo</code>: what echo-writer was told, beside composition" in card
+    summary = "Stream <code>echo</code>: the prompt of echo-writer, which also sees composition"
+    assert summary in card

@@ -11,7 +11,8 @@ from builder.core.arrow import column_digest, combine, options, table_digests, t
 from builder.land.classes import CLASSES
 from builder.land.columns import CAPTION, CAPTIONS, IMAGE, PER_CLASS_COUNT
 
-ENTRY = {"text": "a", "model": "m", "revision": "1", "prompt_sha256": "0", "seed": 7, "error": None}
+ENTRY = {"text": "a", "model": "m", "revision": "1", "prompt_sha256": "0", "seed": "7"}
+ENTRY |= {"error": None}
 COUNTS = dict.fromkeys(CLASSES, 1)
 
 # Type, four values, and other values of which each must change the digest.
@@ -28,7 +29,7 @@ COLUMNS: list[tuple[pa.DataType, list[Any], list[Any]]] = [
     (IMAGE, [{"bytes": b"x", "path": "p"}, None, {"bytes": b"", "path": None}, None],
      [{"bytes": b"x", "path": "q"}, {"bytes": b"xp", "path": ""}, {"bytes": None, "path": "p"}]),
     (CAPTION, [ENTRY, None, {**ENTRY, "text": None, "error": "e"}, ENTRY],
-     [{**ENTRY, "error": "a", "text": None}, {**ENTRY, "seed": 8}]),
+     [{**ENTRY, "error": "a", "text": None}, {**ENTRY, "seed": "8"}]),
     (CAPTIONS, [[{"stream": "s", **ENTRY}], [], None, [{"stream": "t", **ENTRY}] * 2],
      [[{"stream": "t", **ENTRY}], [{"stream": "s", **ENTRY}] * 2]),
 ]  # fmt: skip
