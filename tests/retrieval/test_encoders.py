@@ -146,7 +146,7 @@ def test_files_are_matched_by_id_and_checked(rows, tmp_path):
     with pytest.raises(ArasError, match=f"has no vector of these images: {rows.ids[0]}"):
         from_files(fewer, texts, rows, asked)
     more = parquet(tmp_path / "more.parquet", [*every.ids, "who#words"], [*y, y[0]])
-    with pytest.raises(ArasError, match="no texts of the split: who#words"):
+    with pytest.raises(ArasError, match="has ids that are not texts of the split: who#words"):
         from_files(images, more, rows, asked)
     np.save(tmp_path / "short.npy", x[:9])
     np.save(tmp_path / "texts.npy", y[:10])
