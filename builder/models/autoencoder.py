@@ -18,10 +18,10 @@ from builder.core.files import remove
 from builder.core.seeds import generator, seed
 from builder.core.store import Store
 from builder.models import data, training
+from builder.models.codec import PixelCodec, load_autoencoder
 from builder.models.record import FILE, Record, Trained, require, verify
 from builder.models.settings import AutoencoderSettings
 from builder.models.team import Team
-from builder.models.unet import PixelCodec, load_autoencoder
 
 NAME = "autoencoder"
 WEIGHTS = "diffusion_pytorch_model.safetensors"

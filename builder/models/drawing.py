@@ -11,9 +11,9 @@ from torch import nn
 
 from builder.core.errors import ArasError
 from builder.models import training
+from builder.models.codec import Codec
 from builder.models.objective import one_hot, scheduler
 from builder.models.settings import DRAWING, Drawing
-from builder.models.unet import Codec
 
 if TYPE_CHECKING:
     from builder.models.unet import LayoutUNet

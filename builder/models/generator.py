@@ -19,12 +19,12 @@ from builder.core.store import Store
 from builder.land.classes import CLASSES
 from builder.models import autoencoder, data, drawing, segmenter, training
 from builder.models.checkpoint import Average, History
+from builder.models.codec import Codec, LatentCodec, PixelCodec, load_autoencoder
 from builder.models.drawing import Generator, Sampling, sample
 from builder.models.objective import LEVELS, Batch, Objective
 from builder.models.record import FILE, Record, Trained, require, verify
 from builder.models.settings import GeneratorSettings
 from builder.models.team import ALONE, Team
-from builder.models.unet import Codec, LatentCodec, PixelCodec, load_autoencoder
 
 if TYPE_CHECKING:
     from builder.models.unet import LayoutUNet

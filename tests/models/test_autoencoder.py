@@ -16,6 +16,7 @@ from builder.core.errors import ArasError
 from builder.core.files import read_json, sha256_file, write_json
 from builder.core.store import Store
 from builder.models import autoencoder, data, generator, segmenter
+from builder.models.codec import LatentCodec, PixelCodec, load_autoencoder
 from builder.models.record import require
 from builder.models.settings import (
     AUTOENCODER,
@@ -25,7 +26,6 @@ from builder.models.settings import (
     GeneratorSettings,
     SegmenterSettings,
 )
-from builder.models.unet import LatentCodec, PixelCodec, load_autoencoder
 from tests.makers.products import land
 from tests.makers.tiles import make_store
 

@@ -10,9 +10,9 @@ from diffusers import AutoencoderKL
 from builder.core.errors import ArasError
 from builder.models import generator, training
 from builder.models.autoencoder import build as build_autoencoder
+from builder.models.codec import Codec, LatentCodec, PixelCodec
 from builder.models.drawing import TOLERANCE, Generator, Sampling, sample
 from builder.models.settings import AutoencoderSettings, GeneratorSettings
-from builder.models.unet import Codec, LatentCodec, PixelCodec
 from tests.makers.products import land
 
 TINY = GeneratorSettings(widths=(8, 16), crop=16)

@@ -15,12 +15,12 @@ from builder.core.store import Store
 from builder.land.classes import CLASSES
 from builder.land.pictures import decode_png
 from builder.models import data, generator, segmenter
+from builder.models.codec import PixelCodec
 from builder.models.judging import Judge
 from builder.models.objective import Objective
 from builder.models.record import require
 from builder.models.settings import GeneratorSettings, SegmenterSettings
 from builder.models.team import ALONE
-from builder.models.unet import PixelCodec
 from builder.pipeline.project import Project
 from tests.makers.products import land
 from tests.makers.tiles import make_store

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from builder.models.codec import PixelCodec
 from builder.models.objective import LEVELS, Batch, Objective, one_hot, scheduler, weights
-from builder.models.unet import PixelCodec
 
 ALPHAS = scheduler("ddpm", "epsilon").alphas_cumprod
 TIMES = torch.tensor([0, 400, 990])
