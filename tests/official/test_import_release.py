@@ -1,5 +1,6 @@
 """A release of ours comes in again as it is, each file checked against its manifest."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from builder.core.engine import Engine
 from builder.core.errors import ArasError, CorruptFile
-from builder.core.manifest import read_manifest
+from builder.core.files import sha256_file
+from builder.core.manifest import MANIFEST, read_manifest
 from builder.core.store import Store
 from builder.land.columns import COLUMNS, SPLITS
 from builder.official.import_ import ImportSection
@@ -102,3 +104,53 @@ def test_streams_left_out_are_not_made(packaged: Path, tmp_path: Path) -> None:
     captions = [name for name in table.column_names if name.startswith("caption_")]
     assert captions == ["caption_text_qwen3-4b", "caption_other"]
     assert all(cell["error"] for cell in table.column("caption_other").to_pylist())
+
+
+OLDER = {"transform": pa.list_(pa.float64(), 6), "gen_seed": pa.int64()}
+"""Types that releases had before all readers could read them."""
+
+
+def in_older_types(path: Path) -> None:
+    """Rewrite a data file as an older aras wrote it; every synthetic row and caption has a seed."""
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    for i, row in enumerate(rows):
+        row["gen_seed"] = 2**60 + i if row["id"].startswith("synthetic/") else None
+        for caption in row["captions"]:
+            caption["seed"] = 2**61 + i
+    captions = table.schema.field("captions").type
+    entry = pa.struct(
+        [
+            pa.field(member.name, pa.int64()) if member.name == "seed" else member
+            for member in captions.value_type
+        ]
+    )
+    older = {**OLDER, "captions": pa.list_(entry)}
+    fields = [pa.field(f.name, older.get(f.name, f.type)) for f in table.schema]
+    pq.write_table(pa.Table.from_pylist(rows, pa.schema(fields)), path)
+
+
+def test_a_release_of_an_older_aras_comes_in_with_todays_types(
+    packaged: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "release"
+    shutil.copytree(packaged, copy)
+    manifest = json.loads((copy / MANIFEST).read_text())
+    for file in manifest["files"]:
+        if file["path"].startswith(("real/", "synthetic/")):
+            in_older_types(copy / file["path"])
+            file["sha256"] = sha256_file(copy / file["path"])
+    (copy / MANIFEST).write_text(json.dumps(manifest))
+    summary, store = bring(tmp_path, copy)
+    assert not summary.failed
+    (stream, *_) = streams_of(copy)
+    for shard in store.shards("import"):
+        table = store.load("import", shard)
+        synthetic = shard.startswith("synthetic")
+        n = table.num_rows
+        seeds = [str(2**60 + i) if synthetic else None for i in range(n)]
+        assert table.column("gen_seed").to_pylist() == seeds
+        assert table.column("transform").type == pa.list_(pa.float64())
+        cells = table.column(f"caption_{stream}").to_pylist()
+        assert {cell["seed"] for cell in cells} <= {str(2**61 + i) for i in range(n)}
+        assert any(cell["seed"] for cell in cells)
