@@ -226,8 +226,8 @@ def full(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def words(arguments: argparse.Namespace) -> dict[str, Any]:
     """BM25 on captions of ten random words, and every figure of `aras bench retrieval`."""
+    from builder.retrieval.blind import TERMS, bm25
     from builder.retrieval.protocol import About, evaluate
-    from builder.retrieval.text_search import TERMS, bm25
 
     rng, images = np.random.default_rng(0), arguments.batch
     owner = np.repeat(np.arange(images), PER_IMAGE)

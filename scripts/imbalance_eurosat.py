@@ -24,14 +24,7 @@ from builder.core.files import atomic, digest_of, sha256_file
 from builder.core.progress import bar
 from builder.core.seeds import generator, seed
 from builder.experiments.experiment import run_all
-from builder.experiments.imbalance import (
-    PRESETS,
-    Bench,
-    Experiment,
-    Material,
-    Rows,
-    Test,
-)
+from builder.experiments.imbalance import PRESETS, Bench, Experiment, Material, Rows, Test
 from builder.experiments.imbalance_report import report_of
 from builder.models import generator as generators
 from builder.models.data import Tiles

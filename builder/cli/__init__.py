@@ -34,7 +34,7 @@ COMMANDS = {
     "diff": "builder.cli.release:diff",
     "report": "builder.cli.release:report",
     "export": "builder.cli.exchange:export",
-    "publish": "builder.cli.publish:publish",
+    "publish": "builder.cli.release:publish",
     "bench": "builder.cli.bench:bench",
 }
 

@@ -17,7 +17,7 @@ from builder.experiments.experiment import Arm, Loss, Outcome, TrainRows, Trial
 from builder.experiments.statistics import Question
 from builder.land.pictures import Pixels, decode_png
 from builder.models import clip, retriever
-from builder.models.compact_clip import shrink
+from builder.models.clip import shrink
 from builder.models.encoders import Encoder, transformers_model
 from builder.models.retriever import Pairs
 from builder.models.settings import RETRIEVER, RetrieverSettings

@@ -19,8 +19,7 @@ from builder.land.columns import SPLITS, STREAM_PREFIX
 from builder.land.pictures import decode_png, image_bytes
 from builder.models import training
 from builder.models.checkpoint import History
-from builder.models.clip import Dual, settings_as_json, start
-from builder.models.compact_clip import NAME, Pixels, shrink
+from builder.models.clip import NAME, Dual, Pixels, settings_as_json, shrink, start
 from builder.models.record import FILE, Record, Trained, require
 from builder.models.settings import RetrieverSettings
 from builder.models.team import ALONE, Team

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from builder.captions import section as caption_keys
 from builder.captions.section import CaptionSection
+from builder.core.document import environment
 from builder.core.engine import EngineSection
 from builder.core.errors import ArasError
 from builder.core.fields import (
@@ -30,7 +31,6 @@ from builder.core.fields import (
     Section,
 )
 from builder.core.files import write_text
-from builder.core.templates import environment
 from builder.land.classes import DEFAULT_REMAP, WORLDCOVER
 from builder.models.settings import AutoencoderSection, RetrieverSection, SegmenterSection
 from builder.official.import_ import ImportSection

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from builder import __version__
+from builder.core.document import environment
 from builder.core.errors import ArasError
 from builder.core.fields import citation, creator
 from builder.core.files import write_json
@@ -22,7 +23,6 @@ from builder.core.manifest import (
     read_manifest,
     write_manifest,
 )
-from builder.core.templates import environment
 from builder.land.classes import CLASSES, PALETTE, WORLDCOVER
 from builder.land.columns import COLUMNS, CONTROLS, KINDS, Column, features, names_of
 from builder.land.score_columns import SCORE_COLUMNS, shown_in

@@ -4,14 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from builder.core.fields import Place
-from builder.core.manifest import (
-    EncoderRecord,
-    Extent,
-    Facts,
-    ModelRecord,
-    Source,
-    read_manifest,
-)
+from builder.core.manifest import EncoderRecord, Extent, Facts, ModelRecord, Source, read_manifest
 from builder.models.record import Record
 from builder.official.import_release import ImportRelease
 from builder.pipeline.inputs import Inputs

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from builder.core import figures
+from builder.core.document import environment
 from builder.core.figures import COLOURS, INK, KIND_COLOURS
-from builder.core.templates import environment
 from builder.land.classes import CLASSES, PALETTE
 from builder.land.columns import KINDS
 from builder.land.pictures import decode_png, encode_png

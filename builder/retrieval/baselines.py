@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from builder.retrieval import blind, text_search
+from builder.retrieval import blind
+from builder.retrieval.blind import TERMS, bm25, sentences, tf_idf
 
 if TYPE_CHECKING:
     from builder.retrieval.gallery import Gallery, Texts
@@ -74,7 +75,7 @@ def _random(question: Question) -> Vectors:
 
 
 def _sentence(question: Question) -> Vectors:
-    both, revision = text_search.sentences(
+    both, revision = sentences(
         question.name,
         [*question.documents, *question.texts],
         question.settings.device,
@@ -84,7 +85,7 @@ def _sentence(question: Question) -> Vectors:
     return Vectors(both[:n], both[n:], {"source": "transformers", "revision": revision})
 
 
-_TERMS = {"terms_at_most": text_search.TERMS}
+_TERMS = {"terms_at_most": TERMS}
 
 BASELINES: dict[str, Baseline] = {
     "random": Baseline("chance", _random),
@@ -99,12 +100,12 @@ BASELINES: dict[str, Baseline] = {
     ),
     "bm25": Baseline(
         "searches the captions of stream --proxy instead of the images, by BM25",
-        lambda question: Vectors(*text_search.bm25(question.documents, question.texts), _TERMS),
+        lambda question: Vectors(*bm25(question.documents, question.texts), _TERMS),
         proxy=True,
     ),
     "tfidf": Baseline(
         "the same, by tf-idf",
-        lambda question: Vectors(*text_search.tf_idf(question.documents, question.texts), _TERMS),
+        lambda question: Vectors(*tf_idf(question.documents, question.texts), _TERMS),
         proxy=True,
     ),
     "sentence": Baseline(

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from builder.cli import publish
+from builder.cli import release as publish
 from tests.loopback.zenodo import Fault, LoopbackZenodo
 from tests.makers.zenodo_publisher import (
     TOKEN,
@@ -28,7 +28,7 @@ from tests.makers.zenodo_release import make_release, violations, write_cards
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import sys
-from builder.cli import publish
+from builder.cli import release as publish
 from tests.makers.zenodo_release import violations, write_cards
 publish._check, publish._render = violations, write_cards
 publish.publish(["zenodo", *sys.argv[1:]])
@@ -37,7 +37,7 @@ publish.publish(["zenodo", *sys.argv[1:]])
 CUT = """
 import os, signal, sys
 from pathlib import Path
-from builder.cli import publish
+from builder.cli import release as publish
 from builder.publish import cards
 from tests.makers.zenodo_release import violations
 def cut(release, **dois):

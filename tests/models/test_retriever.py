@@ -13,7 +13,7 @@ from transformers import SiglipConfig, SiglipImageProcessorPil, SiglipModel
 from builder.cli import cli
 from builder.core.errors import ArasError, WorkFailed
 from builder.models import clip, retriever, training
-from builder.models.compact_clip import shrink
+from builder.models.clip import shrink
 from builder.models.encoders import transformers_model
 from builder.models.retriever import Pairs, contrastive
 from builder.models.settings import RETRIEVER, RetrieverSettings

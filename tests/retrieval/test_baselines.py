@@ -9,9 +9,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from builder.core.errors import ArasError
-from builder.retrieval.blind import composition_vectors, random_vectors
+from builder.retrieval.blind import bm25, composition_vectors, random_vectors, sentences, tf_idf
 from builder.retrieval.protocol import About, evaluate
-from builder.retrieval.text_search import bm25, sentences, tf_idf
 
 DOCUMENTS = ["forest and water", "forest forest road", "bare ground"]
 

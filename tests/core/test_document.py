@@ -4,7 +4,7 @@ import jinja2
 import pytest
 import yaml
 
-from builder.core.templates import environment, table_cell, templates
+from builder.core.document import environment, table_cell, templates
 
 
 def test_every_template_is_there_and_parses() -> None:
