@@ -1,6 +1,7 @@
 """``aras bench``: retrieval figures of any model, and the imbalance experiment."""
 
 import json
+import os
 import re
 from inspect import cleandoc
 from pathlib import Path
@@ -84,7 +85,11 @@ def leaderboard(
 
     root = directory or Path()
     if release is None:
-        named = [(path.as_posix(), read(root / path)) for path in results]
+        folder = (root / out).resolve().parent
+        named = [
+            (Path(os.path.relpath((root / path).resolve(), folder)).as_posix(), read(root / path))
+            for path in results
+        ]  # as a link in the leaderboard would say it
         write_text(root / out, board(named))
         say(f"wrote {root / out}")
         return

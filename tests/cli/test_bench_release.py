@@ -1,6 +1,7 @@
 """``aras bench retrieval``, ``compare`` and ``leaderboard`` as a user runs them."""
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -40,6 +41,8 @@ def test_from_a_model_to_the_leaderboard(project):
     assert "composition − random" in outcome.stdout
     assert bench(project, "leaderboard", a, b).exit_code == 0
     assert "| composition (oracle) |" in (project / "LEADERBOARD.md").read_text()
+    assert bench(project, "leaderboard", a, "--out", "reports/BOARD.md").exit_code == 0
+    assert f"| `{Path(a).name}` |" in (project / "reports/BOARD.md").read_text()
     assert bench(project, "leaderboard", a, "--check", "release").exit_code == 0
     result = json.loads((project / a).read_text())
     result["streams"]["words"]["S"]["mR"] = 99.0
