@@ -24,7 +24,7 @@ from builder.core.manifest import (
     write_manifest,
 )
 from builder.land.classes import CLASSES, PALETTE, WORLDCOVER
-from builder.land.columns import COLUMNS, CONTROLS, KINDS, Column, features, names_of
+from builder.land.columns import COLUMNS, CONTROLS, KINDS, Column, names_of
 from builder.land.score_columns import SCORE_COLUMNS, shown_in
 from builder.release.croissant import (
     HUB,
@@ -270,13 +270,20 @@ def class_shares(pixels: Mapping[str, Mapping[str, int]]) -> dict[str, list[str]
 
 
 def front_matter(release: Path, manifest: Manifest) -> str:
-    """The card's YAML: configs and dataset_info from the footers of the files themselves."""
+    """The card's YAML: the files of each config, and rows and sizes as their footers have them.
+
+    Columns are not among them: every version of `datasets` that reads a release reads its features
+    from the footers (``make readers``), and they took nine lines of ten.
+    """
     configs: list[dict[str, Any]] = []
     infos = []
     for config, splits in manifest.configs.items():
-        files = [{"split": split, "path": list(part.files)} for split, part in splits.items()]
+        files = [
+            {"split": split, "path": part.files[0] if len(part.files) == 1 else list(part.files)}
+            for split, part in splits.items()
+        ]
         default = {} if configs else {"default": True}
-        configs.append({"config_name": config, "data_files": files, **default})
+        configs.append({"config_name": config, **default, "data_files": files})
         infos.append(_info(release, config, splits))
     rows = sum(manifest.facts.census.rows.values())
     value = {
@@ -297,11 +304,13 @@ def front_matter(release: Path, manifest: Manifest) -> str:
         "configs": configs,
         "dataset_info": infos,
     }
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
+    return yaml.safe_dump(
+        value, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
+    )
 
 
 def _info(release: Path, config: str, splits: Mapping[str, SplitFiles]) -> dict[str, Any]:
-    """One entry of dataset_info; columns, rows and sizes as the footers have them."""
+    """One entry of dataset_info; rows and sizes as the footers have them."""
     sizes: list[dict[str, Any]] = []
     for split, part in splits.items():
         size = {"num_bytes": 0, "num_examples": 0}
@@ -311,12 +320,8 @@ def _info(release: Path, config: str, splits: Mapping[str, SplitFiles]) -> dict[
             size["num_bytes"] += sum(group.total_byte_size for group in groups)
             size["num_examples"] += footer.num_rows
         sizes.append({"name": split, **size})
-    first = next(name for part in splits.values() for name in part.files)
-    with pq.ParquetFile(release / first) as file:
-        names = file.schema_arrow.names
     return {
         "config_name": config,
-        "features": features(names)._to_yaml_list(),
         "splits": sizes,
         "download_size": sum(part.bytes for part in splits.values()),
         "dataset_size": sum(size["num_bytes"] for size in sizes),

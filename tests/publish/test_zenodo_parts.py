@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import mlcroissant
 import pyarrow.parquet as pq
@@ -110,6 +111,11 @@ def test_the_card_names_no_config_and_no_file_that_is_not_there(folder, card):
     assert [path for path in files if not (folder / path).is_file()] == []
 
 
+def paths_of(split: dict[str, Any]) -> list[str]:
+    """The files of an entry of the card's data_files."""
+    return [split["path"]] if isinstance(split["path"], str) else split["path"]
+
+
 def test_rows_and_splits_of_the_card_are_those_of_the_files(folder, card):
     front = yaml.safe_load(card.split("---\n")[1])
     sizes = {
@@ -120,11 +126,11 @@ def test_rows_and_splits_of_the_card_are_those_of_the_files(folder, card):
     held = {}
     for entry in front["configs"]:
         for split in entry["data_files"]:
-            rows = sum(rows_of(folder, name) for name in split["path"])
+            rows = sum(rows_of(folder, name) for name in paths_of(split))
             held[entry["config_name"], split["split"]] = rows
     assert sizes == held
     assert {
-        name for config in front["configs"] for s in config["data_files"] for name in s["path"]
+        name for config in front["configs"] for s in config["data_files"] for name in paths_of(s)
     } == {path.name for path in folder.glob("*.parquet")}
     kind = KIND[folder.name]
     tiles = sum(rows for (config, _), rows in held.items() if config == kind)

@@ -424,8 +424,11 @@ def edit_card(release: Path, old: str, new: str) -> None:
     ("old", "new", "message"),
     [
         (r"num_examples: \d+", "num_examples: 1", "config real: num_examples are not the rows"),
-        (r"- name: saturated\n", "- name: soaked\n", "config real: features are not those"),
-        (r"dtype: float64", "dtype: float32", "config real: features are not those"),
+        (
+            r"config_name: real\n  splits:",
+            "config_name: real\n  features: [{name: id, dtype: int32}]\n  splits:",
+            "config real: features are not those",
+        ),
         (
             r"synthetic/train-00000-of-00001\.parquet",
             "real/train-00000-of-00001.parquet",
