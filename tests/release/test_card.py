@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import datasets
 import mlcroissant
 import pyarrow as pa
 import pyarrow.parquet as pq
