@@ -38,7 +38,6 @@ from builder.official.names import HEADER, STREAMS
 from builder.official.pictures import colour_table, colours_to_ids, mask_ids
 from builder.pipeline import recipe
 from builder.pipeline.demo import land_cover, reflectance
-from builder.tiles.cut import scale
 
 SIZE = 256
 FULL = 400_240
@@ -55,7 +54,7 @@ def tiles(side: int) -> list[Tile]:
     rng = np.random.default_rng(0)
     pixels_a_side = side * SIZE
     ids = land_cover(rng, (pixels_a_side, pixels_a_side))
-    shades = scale(reflectance(rng, ids)[:3], (0.0, 0.275)).astype(np.int16)
+    shades = np.rint(np.clip(reflectance(rng, ids)[:3] / 2750, 0, 1) * 255).astype(np.int16)
     noisy = np.clip(shades + rng.normal(0, 3, shades.shape), 0, 255).astype(np.uint8)
     image, drawn = noisy.transpose(1, 2, 0), []
     for row in range(0, pixels_a_side, SIZE):

@@ -54,10 +54,10 @@ def plain(scene: Path, out: Path, _: int) -> dict[str, Any]:
     from rasterio.windows import Window
 
     from builder.land.classes import DEFAULT_REMAP, WATER, remap_table
-    from builder.tiles.cut import scale
 
     maps, composites = products(scene)
     table = remap_table(DEFAULT_REMAP)
+    shades = np.rint(np.clip(np.arange(65536) / 2750, 0, 1) * 255).astype(np.uint8)
     opened = [rasterio.open(path) for path in maps]
     kept = candidates = 0
     started = time.perf_counter()
@@ -87,7 +87,7 @@ def plain(scene: Path, out: Path, _: int) -> dict[str, Any]:
                     if (ids == WATER).mean() > 0.9:
                         continue
                     name = f"{path.stem}_{row:03d}_{column:03d}.png"
-                    image = scale(dn, (0.0, 0.275)).transpose(1, 2, 0)
+                    image = shades[dn].transpose(1, 2, 0)
                     Image.fromarray(np.ascontiguousarray(image)).save(out / f"image_{name}")
                     Image.fromarray(ids).save(out / f"mask_{name}")
                     kept += 1

@@ -28,6 +28,8 @@ def print_plan(steps: "Sequence[StepPreview]", as_json: bool) -> None:
         click.echo(f"{step.stage:<22} {step}")
         if step.estimate:
             click.echo(f"  {step.estimate}")
+        for path, lines in step.inputs.items():
+            click.echo("\n  ".join([path, *lines]))
 
 
 def print_balance(
@@ -139,8 +141,10 @@ def tiles(directory: Path, /, **options: Any) -> None:
     """Cut real tiles from WorldCover maps and S2RGBNIR composites.
 
     Reads the files that [tiles] names, checks each against its own name and georeference, and
-    cuts patches on the regular grid of every 1° cell. The summary accounts for every candidate:
-    kept, or dropped as black, partly black, no map, nodata or water.
+    cuts patches on the regular grid of every 1° cell. Files are read as they describe themselves:
+    band names, scale and offset, no-data values and masks, orientation; the dry run prints what
+    was understood of each. The summary accounts for every candidate: kept, or dropped as black,
+    partly black, no map, nodata or water.
 
     \b
       aras tiles --dry-run

@@ -19,16 +19,21 @@ EARTH_KM = 6371.0088
 class Raster:
     """A product file and its place in the global pixel grid (column from 180° W, row from 90° N).
 
-    ``warp`` marks a file on another grid, resampled on reading onto this grid.
+    ``what`` it is stands in its name, as does the cell: a Map or a composite, S2RGBNIR.
+    ``warp`` marks a file on another grid, resampled on reading onto this grid; ``shift`` is what
+    its longitudes need to become ours, a multiple of 360; ``beside`` are files read with it.
     """
 
     path: Path
+    what: str
     cell: str
     column: int
     row: int
     width: int
     height: int
     warp: bool = False
+    shift: int = 0
+    beside: tuple[Path, ...] = ()
 
     def __str__(self) -> str:
         return self.path.name

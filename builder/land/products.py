@@ -4,41 +4,43 @@ import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import rasterio
 from rasterio.crs import CRS
-from rasterio.enums import Interleaving, Resampling
-from rasterio.errors import RasterioError, RasterioIOError
-from rasterio.vrt import WarpedVRT
+from rasterio.transform import Affine
 from rasterio.warp import transform_bounds
-from rasterio.windows import Window
 
 from builder.core.errors import ArasError
+from builder.land import rasters
+from builder.land.classes import NODATA
 from builder.land.grid import CRS_NAME, PER_DEGREE, Raster, cell_origin, lonlat, overlap
+from builder.land.rasters import Description, Pixels, Reader
 
 OUTSIDE = 253
 """Fill value of a mosaic outside every map."""
 
-CACHE_MB = 64
-"""GDAL's block cache: a strip of a composite. Its default grows to gigabytes that are never read
-again, and filling those pages costs more than the reading."""
+MAP, COMPOSITE = "Map", "S2RGBNIR"
 _NAME = re.compile(
     r"(?P<ns>[NS])(?P<lat>\d{2})(?P<ew>[EW])(?P<lon>\d{3})_(?P<what>Map|S2RGBNIR)\.tiff?$"
 )
-_DEGREES = {"Map": 3, "S2RGBNIR": 1}
+_DEGREES = {MAP: 3, COMPOSITE: 1}
+_WANTED = {MAP: rasters.CLASS, COMPOSITE: rasters.COLOURS}
 _OFF = 0.02
 """Pixels by which a product may miss the grid, its last pixel by ten times that."""
 
 
-def inspect(path: Path, what: str, *, bands: int, dtype: str, resample: bool) -> Raster:
-    """Check a ``Map`` or ``S2RGBNIR`` product against its own name and the grid.
+def described(path: Path, what: str) -> Description:
+    """What a MAP or COMPOSITE says of itself; ArasError where it cannot be understood."""
+    return rasters.describe(path, _WANTED[what])
 
-    Raises ArasError saying what is wrong with the file and the way out: its name, not a GeoTIFF,
-    no CRS, another grid (unless ``resample``), bands, dtype, or a place other than that which
-    its name gives.
+
+def inspect(path: Path, what: str, *, resample: bool) -> Raster:
+    """Check a MAP or COMPOSITE against its own name and the grid.
+
+    Raises ArasError saying what is wrong with the file and the way out: its name, what
+    `rasters.describe` refuses, another grid (unless ``resample``), or a place other than that
+    which its name gives.
     """
     match = _NAME.search(path.name)
     if not match or match["what"] != what:
@@ -48,65 +50,62 @@ def inspect(path: Path, what: str, *, bands: int, dtype: str, resample: bool) ->
         )
     cell = f"{match['ns']}{match['lat']}{match['ew']}{match['lon']}"
     degrees = _DEGREES[what]
-    try:
-        with rasterio.open(path) as source:
-            return _place(path, source, cell, degrees, bands, dtype, resample)
-    except RasterioIOError as error:
-        raise ArasError(
-            f"{path}: not a readable GeoTIFF ({error}); fetch the file again"
-        ) from error
-
-
-def _place(
-    path: Path, source: Any, cell: str, degrees: int, bands: int, dtype: str, resample: bool
-) -> Raster:
-    if source.driver != "GTiff":
-        raise ArasError(f"{path}: a {source.driver} file, expected a GeoTIFF")
-    if source.count < bands:
-        raise ArasError(f"{path}: {source.count} bands, expected at least {bands}")
-    if source.dtypes[0] != dtype:
-        raise ArasError(f"{path}: samples are {source.dtypes[0]}, expected {dtype}")
-    if source.crs is None:
-        raise ArasError(f"{path}: has no CRS; WorldCover products carry {CRS_NAME}")
-    problem = _grid_problem(source)
+    raster = described(path, what)
+    problem = _grid_problem(raster)
     if problem and not resample:
         raise ArasError(
             f'{path}: {problem}; set resample = "nearest" or "bilinear" in [tiles] to '
             f"resample it onto the {CRS_NAME} 1/{PER_DEGREE}° grid, or give a product on that grid"
         )
+    if problem:
+        rasters.check_resampling(raster)
     column, row = cell_origin(cell, degrees)
     right, bottom = column + degrees * PER_DEGREE, row + degrees * PER_DEGREE
-    left, top, end, low = _extent(source)
+    west, south, east, north = _bounds(raster)
+    shift = _shift(west, east, column / PER_DEGREE - 180, degrees)
+    left, top, end, low = (
+        round(PER_DEGREE * value)
+        for value in (180 + west + shift, 90 - north, 180 + east + shift, 90 - south)
+    )
     if problem:  # a resampled file may reach beyond its cell
         left, top, end, low = max(left, column), max(top, row), min(end, right), min(low, bottom)
     if not (column <= left < end <= right and row <= top < low <= bottom):
-        west, south, east, north = source.bounds
         raise ArasError(
             f"{path}: its name says cell {cell} ({degrees}°), its georeference {west:.4f} to "
-            f"{east:.4f}, {south:.4f} to {north:.4f}; rename it or fetch it again"
+            f"{_wrapped(east):.4f}, {south:.4f} to {north:.4f}; rename it or fetch it again"
         )
-    return Raster(path, cell, left, top, end - left, low - top, warp=bool(problem))
+    place = (left, top, end - left, low - top)
+    return Raster(path, what, cell, *place, warp=bool(problem), shift=shift, beside=raster.files)
 
 
-def _extent(source: Any) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom, in global pixels, of those whose centres a file covers."""
-    west, south, east, north = transform_bounds(source.crs, CRS_NAME, *source.bounds)
-    x, y = ((180 + west, 180 + east), (90 - north, 90 - south))
-    (left, right), (top, bottom) = (
-        [round(PER_DEGREE * degrees) for degrees in pair] for pair in (x, y)
+def _bounds(raster: Description) -> tuple[float, float, float, float]:
+    """West, south, east and north in degrees; east is above 180 where the raster crosses it."""
+    west, south, east, north = transform_bounds(raster.crs, CRS_NAME, *raster.corners)
+    return west, south, east + 360 if east < west else east, north
+
+
+def _shift(west: float, east: float, cell_west: float, degrees: int) -> int:
+    """Degrees, a multiple of 360, that bring longitudes nearest to a cell: a raster may count
+    them from 0 to 360, or cross 180°."""
+    return max(
+        (0, -360, 360),
+        key=lambda shift: min(east + shift, cell_west + degrees) - max(west + shift, cell_west),
     )
-    return left, top, right, bottom
 
 
-def _grid_problem(source: Any) -> str:
+def _wrapped(longitude: float) -> float:
+    return longitude - 360 if longitude > 180 else longitude
+
+
+def _grid_problem(raster: Description) -> str:
     """Why a file is not on the global pixel grid; empty when it is."""
-    transform = source.transform
-    if source.crs != CRS.from_epsg(4326):
-        return f"its CRS is {source.crs.to_string()}, not {CRS_NAME}"
-    if transform.b or transform.d:
+    transform = raster.transform
+    if raster.crs != CRS.from_epsg(4326):
+        return f"its CRS is {raster.crs.to_string()}, not {CRS_NAME}"
+    if raster.turn is None:
         return "its grid is rotated"
     size = (transform.a * PER_DEGREE, -transform.e * PER_DEGREE)
-    if max(abs(side - 1) for side in size) * max(source.width, source.height) > _OFF * 10:
+    if max(abs(side - 1) for side in size) * max(raster.width, raster.height) > _OFF * 10:
         return f"its pixels are {transform.a:.8f}° × {-transform.e:.8f}°, not 1/{PER_DEGREE}°"
     x, y = (transform.c + 180) * PER_DEGREE, (90 - transform.f) * PER_DEGREE
     if max(abs(x - round(x)), abs(y - round(y))) > _OFF:
@@ -114,80 +113,48 @@ def _grid_problem(source: Any) -> str:
     return ""
 
 
+class Product:
+    """An open product, read by global pixels."""
+
+    def __init__(self, raster: Raster, reader: Reader) -> None:
+        self.raster, self._reader = raster, reader
+
+    @property
+    def description(self) -> Description:
+        return self._reader.description
+
+    def read(self, column: int, row: int, width: int, height: int) -> Pixels:
+        """Read a window given in global pixels; it must lie inside the raster.
+
+        Raises ArasError naming the file when its data is damaged.
+        """
+        return self._reader.read(column - self.raster.column, row - self.raster.row, width, height)
+
+    def filled(self, row: int, height: int) -> tuple[int, int]:
+        """Global columns [first, last) between which its rows hold any data, where that is known
+        without reading, else all of them."""
+        if self.raster.warp:
+            return self.raster.column, self.raster.column + self.raster.width
+        first, last = self._reader.filled(row - self.raster.row, height)
+        return self.raster.column + first, self.raster.column + last
+
+
 @contextlib.contextmanager
-def opened(raster: Raster, resampling: str = "nearest") -> Iterator[Any]:
-    """Open a raster so that its pixel (0, 0) is (``column``, ``row``) of the global grid."""
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_MB), rasterio.open(raster.path) as source:
-        if not raster.warp:
-            yield source
-            return
+def opened(raster: Raster, resampling: str = "nearest") -> Iterator[Product]:
+    """Open a product that `inspect` has placed."""
+    description, grid = described(raster.path, raster.what), None
+    if raster.warp:
         west, north = lonlat(raster.column, raster.row)
-        transform = rasterio.Affine(1 / PER_DEGREE, 0, west, 0, -1 / PER_DEGREE, north)
-        options = {"crs": CRS_NAME, "transform": transform, "src_nodata": 0, "nodata": 0}
-        with WarpedVRT(
-            source,
-            width=raster.width,
-            height=raster.height,
-            resampling=Resampling[resampling],
-            **options,
-        ) as warped:
-            yield warped
-
-
-def read(
-    source: Any,
-    raster: Raster,
-    bands: Sequence[int],
-    column: int,
-    row: int,
-    width: int,
-    height: int,
-) -> npt.NDArray[Any]:
-    """Read a window given in global pixels; it must lie inside ``raster``.
-
-    Returns (bands, height, width). Raises ArasError naming the file when its data is damaged.
-    """
-    window = Window(column - raster.column, row - raster.row, width, height)
-    try:
-        data: npt.NDArray[Any] = source.read(list(bands), window=window)
-    except RasterioError as error:
-        raise ArasError(
-            f"{raster.path}: cannot be read around row {row - raster.row} ({error}); the file is "
-            "truncated or damaged: fetch it again"
-        ) from error
-    return data
-
-
-def stored(source: Any, raster: Raster, row: int, height: int) -> tuple[int, int]:
-    """Global pixel columns [first, last) between which the rows of ``raster`` hold any data.
-
-    A sparse GeoTIFF leaves out blocks of nothing but its no-data value; outside this range every
-    sample is 0. The whole width where that is unknown (resampled, no blocks, no data ≠ 0). Bands
-    that are stored apart are checked in turn.
-    """
-    whole = (raster.column, raster.column + raster.width)
-    if raster.warp or source.nodata not in (None, 0):
-        return whole
-    high, wide = source.block_shapes[0]
-    lines = range((row - raster.row) // high, (row - raster.row + height - 1) // high + 1)
-    bands = (1,) if source.interleaving is Interleaving.pixel else source.indexes
-    there = [
-        x
-        for x in range(-(-raster.width // wide))
-        if any(
-            source.get_tag_item(f"BLOCK_OFFSET_{x}_{y}", "TIFF", bidx=band)
-            for y in lines
-            for band in bands
-        )
-    ]
-    if not there:
-        return raster.column, raster.column
-    last = min(raster.width, (there[-1] + 1) * wide)
-    return raster.column + there[0] * wide, raster.column + last
+        if description.crs.is_geographic:  # in the longitudes of the file itself
+            west -= raster.shift
+        transform = Affine(1 / PER_DEGREE, 0, west, 0, -1 / PER_DEGREE, north)
+        grid = rasters.Grid(CRS_NAME, transform, raster.width, raster.height)
+    with rasters.opened(description, grid, resampling) as reader:
+        yield Product(raster, reader)
 
 
 def mosaic(
-    maps: Sequence[tuple[Any, Raster]],
+    maps: Sequence[Product],
     table: npt.NDArray[np.uint8],
     unknown: int,
     column: int,
@@ -197,23 +164,26 @@ def mosaic(
 ) -> npt.NDArray[np.uint8]:
     """Class ids of a window over any number of maps, seams included.
 
-    ``table`` (256,) maps codes to ids; pixels outside every map are OUTSIDE. Raises ArasError
-    naming the map, the code and its count for a code that maps to ``unknown``.
+    ``table`` (256,) maps codes to ids; pixels outside every map are OUTSIDE, those without data
+    NODATA. Raises ArasError naming the map, the code and its count for a code that maps to
+    ``unknown``.
     """
     out = np.full((height, width), OUTSIDE, dtype=np.uint8)
-    for source, raster in maps:
-        left, top, w, h = overlap(raster, column, row, width, height)
+    for product in maps:
+        left, top, w, h = overlap(product.raster, column, row, width, height)
         if w <= 0 or h <= 0:
             continue
-        codes = read(source, raster, [1], left, top, w, h)[0]
-        ids = table[codes]
+        (codes,), valid = product.read(left, top, w, h)
+        known = (codes >= 0) & (codes < len(table))
+        ids = np.where(known, table[np.where(known, codes, 0)], np.uint8(unknown))
+        ids[~valid] = NODATA
         if (ids == unknown).any():
             values, counts = np.unique(codes[ids == unknown], return_counts=True)
             raise ArasError(
-                f"{raster.path}: class value {int(values[0])} ({int(counts[0])} pixels) is not "
-                "one of WorldCover's; add it to remap in [tiles] or fetch the map again"
+                f"{product.raster.path}: class value {int(values[0])} ({int(counts[0])} pixels) is "
+                "not one of WorldCover's; add it to remap in [tiles] or fetch the map again"
             )
         place = out[top - row : top - row + h, left - column : left - column + w]
         # No data hides nothing: a resampled map has some around it.
-        np.copyto(place, ids, where=(ids != table[0]) | (place == OUTSIDE))
+        np.copyto(place, ids, where=(ids != NODATA) | (place == OUTSIDE))
     return out

@@ -1,7 +1,8 @@
 """What a run would do, before it is done."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ class StepPreview:
     stale: int = 0
     estimate: Estimate | None = None
     """What captioning the stale rows takes, where the backend estimates it."""
+    inputs: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What each file that is read says of itself, where the step is the only one."""
 
     @property
     def is_planned(self) -> bool:
@@ -54,9 +57,11 @@ class StepPreview:
             return {"stage": self.stage, "waits_for": list(self.waits_for)}
         if self.todo:
             return {"stage": self.stage, "todo": self.todo}
-        values = {"stage": self.stage, "shards": self.shards, "stale": self.stale}
+        values: dict[str, Any] = {"stage": self.stage, "shards": self.shards, "stale": self.stale}
         if self.estimate:
             values |= {"estimate": asdict(self.estimate), "note": str(self.estimate)}
+        if self.inputs:
+            values["inputs"] = self.inputs
         return values
 
 
@@ -75,12 +80,18 @@ def preview(project: Project, steps: Sequence[Step], part: Part = (1, 1)) -> lis
             elif isinstance(step, Stage) and not waits:
                 planned = plan(step, project.store, part)
                 line = replace(line, shards=len(planned.tasks), stale=len(planned.stale))
+                if len(steps) == 1:
+                    line = replace(line, inputs=_relative(step.understood(), project.directory))
         except ArasError as error:
             line = replace(line, todo=f"cannot be planned yet: {error}")
         if not line.is_done:
             coming |= dict.fromkeys(_outputs(step), step.name)
         previews.append(line)
     return previews
+
+
+def _relative(inputs: Mapping[str, Sequence[str]], directory: Path) -> dict[str, Sequence[str]]:
+    return {os.path.relpath(path, directory): lines for path, lines in inputs.items()}
 
 
 def _inputs(step: Step) -> Iterator[tuple[str, str]]:

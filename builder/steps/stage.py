@@ -115,6 +115,10 @@ class Stage:
         """The shards to make, in order; by default every shard of the stage's kinds."""
         return [Unit(shard) for shard in shards(store, self.kinds)]
 
+    def understood(self) -> dict[str, list[str]]:
+        """What each file that a source reads says of itself, in words, by its path."""
+        return {}
+
     def survey(self, scan: Scan) -> Any:
         """What the stage must know of all surveyed shards before it makes any; picklable."""
         raise NotImplementedError

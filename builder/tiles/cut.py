@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +21,14 @@ from builder.land.grid import CRS_NAME, PER_DEGREE, Raster, cell_origin, lonlat,
 from builder.land.pictures import COMPOSITION, Pixels, composition_columns, encode_png, image_column
 from builder.steps.stage import Maker, Output, Stage, Unit, setting
 
+if TYPE_CHECKING:
+    from builder.land.products import Product
+    from builder.land.rasters import Band
+
 SHARD = 12
 """Patch rows of one shard: at most 12 × 46 tiles."""
 STRIP = 2
 """Patch rows read at once: whole rows of the products' 512-pixel blocks."""
-DN_PER_REFLECTANCE = 10_000
 REASONS = ("black", "partly_black", "no_map", "nodata", "water")
 """Why a candidate patch is dropped, in the order of the rules."""
 
@@ -108,11 +111,13 @@ class Tiles(Stage):
         covers any composite.
         """
         composites, maps = self.products()
-        hashes = content_hashes([*self.composites, *self.maps], store.root / ".inputs.json")
+        files = [path for raster in (*composites, *maps) for path in (raster.path, *raster.beside)]
+        hashes = content_hashes(files, store.root / ".inputs.json")
         units = []
         for composite in composites:
             near = covering(composite, maps)
-            inputs = digest_of([hashes[str(raster.path)] for raster in (composite, *near)])
+            paths = [p for raster in (composite, *near) for p in (raster.path, *raster.beside)]
+            inputs = digest_of([hashes[str(path)] for path in paths])
             per_cell = PER_DEGREE // self.size
             for first in range(0, per_cell, SHARD):
                 payload = Payload(composite, near, first, min(SHARD, per_cell - first))
@@ -121,22 +126,22 @@ class Tiles(Stage):
 
     def products(self) -> tuple[list[Raster], list[Raster]]:
         """The inputs, checked: (composites, maps)."""
-        from builder.land.products import inspect  # GDAL: slow to load
+        from builder.land.products import COMPOSITE, MAP, inspect  # GDAL: slow to load
 
         problems: list[str] = []
         resample = self.resample != "refuse"
 
-        def checked(paths: Sequence[Path], what: str, bands: int, dtype: str) -> list[Raster]:
+        def checked(paths: Sequence[Path], what: str) -> list[Raster]:
             rasters = []
             for path in paths:
                 try:
-                    rasters.append(inspect(path, what, bands=bands, dtype=dtype, resample=resample))
+                    rasters.append(inspect(path, what, resample=resample))
                 except ArasError as error:
                     problems.append(str(error))
             return rasters
 
-        composites = checked(self.composites, "S2RGBNIR", 3, "uint16")
-        maps = checked(self.maps, "Map", 1, "uint8")
+        composites = checked(self.composites, COMPOSITE)
+        maps = checked(self.maps, MAP)
         cells = Counter(composite.cell for composite in composites)
         if twice := [cell for cell, n in cells.items() if n > 1]:
             problems.append(
@@ -151,6 +156,15 @@ class Tiles(Stage):
                 "check maps and composites in [tiles]"
             )
         return composites, maps
+
+    def understood(self) -> dict[str, list[str]]:
+        from builder.land.products import described
+
+        return {
+            str(raster.path): described(raster.path, raster.what).lines()
+            for rasters in self.products()
+            for raster in rasters
+        }
 
     def report(self, store: Store) -> TilesReport:
         composites, maps = self.products()
@@ -177,14 +191,6 @@ def overlapping(maps: Sequence[Raster]) -> Iterator[tuple[Raster, Raster]]:
         of_cell.setdefault(raster.cell, []).append(raster)
 
 
-def scale(dn: npt.NDArray[np.uint16], reflectance: tuple[float, float]) -> Pixels:
-    """Digital numbers → 8-bit, linear over one fixed reflectance range, saturating at its ends."""
-    low, high = (bound * DN_PER_REFLECTANCE for bound in reflectance)
-    steps = np.arange(65536, dtype=np.float64)
-    table = np.clip(np.rint((steps - low) * 255 / (high - low)), 0, 255).astype(np.uint8)
-    return table[dn]
-
-
 def cut(stage: Tiles, payload: Payload, table: Pixels) -> Output:
     """The tiles of a shard, and how many candidates each of `REASONS` dropped.
 
@@ -199,28 +205,28 @@ def cut(stage: Tiles, payload: Payload, table: Pixels) -> Output:
     with contextlib.ExitStack() as stack:
         resampling = "bilinear" if stage.resample == "refuse" else stage.resample
         image = stack.enter_context(products.opened(composite, resampling))
-        maps = [(stack.enter_context(products.opened(raster)), raster) for raster in payload.maps]
+        maps = [stack.enter_context(products.opened(raster)) for raster in payload.maps]
         for first in range(payload.first, payload.first + payload.rows, STRIP):
             last = min(first + STRIP, payload.first + payload.rows)
-            for patch in _strip(stage, image, maps, composite, (first, last), table, counts):
-                tiles.append(tile_at(stage, composite, origin, *patch))
+            for patch in _strip(stage, image, maps, (first, last), table, counts):
+                tiles.append(tile_at(stage, composite, origin, image.description.bands, *patch))
     counts["kept"] = len(tiles)
     return Output(_table(tiles), dict(counts))
 
 
 def _strip(
     stage: Tiles,
-    image: Any,
-    maps: Sequence[tuple[Any, Raster]],
-    composite: Raster,
+    image: "Product",
+    maps: "Sequence[Product]",
     patch_rows: tuple[int, int],
     table: Pixels,
     counts: Counter[str],
-) -> Iterator[tuple[int, int, npt.NDArray[np.uint16], Pixels]]:
-    """Apply the rules to a strip; yields (row, column, DN (3, s, s), mask) of each tile kept."""
+) -> Iterator[tuple[int, int, npt.NDArray[Any], Pixels]]:
+    """Apply the rules to a strip; yields (row, column, stored values (3, s, s), mask) of each tile
+    kept."""
     from builder.land import products
 
-    size = stage.size
+    size, composite = stage.size, image.raster
     left, top = cell_origin(composite.cell)
     # Patches wholly inside the file: all of the cell for an uncropped composite.
     columns = _inside(left, composite.column, composite.width, size, (0, PER_DEGREE // size))
@@ -228,7 +234,7 @@ def _strip(
     if not columns or not lines:
         return
     y, height = top + lines[0] * size, len(lines) * size
-    first, last = products.stored(image, composite, y, height)
+    first, last = image.filled(y, height)
     # Patches in blocks that the file leaves out are black, and need not be read.
     empty = [column for column in columns if not first - size < left + column * size < last]
     counts["candidates"] += len(empty) * len(lines)
@@ -237,9 +243,9 @@ def _strip(
     if not columns:
         return
     x, width = left + columns[0] * size, len(columns) * size
-    dn = products.read(image, composite, [1, 2, 3], x, y, width, height)
+    values, valid = image.read(x, y, width, height)
     grid = (len(lines), size, len(columns), size)
-    dark = (np.bitwise_or.reduce(dn) == 0).view(np.uint8).reshape(grid)
+    dark = (~valid).view(np.uint8).reshape(grid)
     black = dark.sum(axis=1, dtype=np.uint16).sum(axis=2, dtype=np.uint32) / size**2
     counts["candidates"] += black.size
     counts["black"] += int((black == 1).sum())
@@ -257,7 +263,7 @@ def _strip(
         if reason:
             counts[reason] += 1
             continue
-        patch = dn[:, line * size :, column * size :][:, :size, :size]
+        patch = values[:, line * size :, column * size :][:, :size, :size]
         yield lines[line], columns[column], patch, mask
 
 
@@ -299,26 +305,30 @@ def tile_at(
     stage: Tiles,
     composite: Raster,
     origin: tuple[int, int],
+    bands: "Sequence[Band]",
     line: int,
     column: int,
-    dn: npt.NDArray[np.uint16],
+    values: npt.NDArray[Any],
     mask: Pixels,
 ) -> Tile:
     """The tile in patch row ``line`` and ``column`` of a composite's cell."""
+    from builder.land.rasters import rendered
+
     size = stage.size
+    image, saturated = rendered(values, bands, *stage.reflectance)
     x, y = origin[0] + column * size, origin[1] + line * size
     west, north = lonlat(x, y)
     longitude, latitude = lonlat(x + size / 2, y + size / 2)
     return Tile(
         id=f"real/{composite.cell}_{line:03d}_{column:03d}",
-        image=encode_png(np.ascontiguousarray(scale(dn, stage.reflectance).transpose(1, 2, 0))),
+        image=encode_png(np.ascontiguousarray(image.transpose(1, 2, 0))),
         mask=encode_png(np.ascontiguousarray(mask)),
         pixels=classes.count_pixels(mask),
         transform=[1 / PER_DEGREE, 0.0, west, 0.0, -1 / PER_DEGREE, north],
         longitude=longitude,
         latitude=latitude,
         source=composite.path.name,
-        saturated=float((dn > stage.reflectance[1] * DN_PER_REFLECTANCE).mean()),
+        saturated=float(saturated.mean()),
     )
 
 

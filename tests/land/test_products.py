@@ -27,11 +27,11 @@ TABLE = classes.remap_table(classes.DEFAULT_REMAP)
 
 
 def inspect_map(path: Path, *, resample: bool = False) -> products.Raster:
-    return products.inspect(path, "Map", bands=1, dtype="uint8", resample=resample)
+    return products.inspect(path, products.MAP, resample=resample)
 
 
 def inspect_composite(path: Path, *, resample: bool = False) -> products.Raster:
-    return products.inspect(path, "S2RGBNIR", bands=3, dtype="uint16", resample=resample)
+    return products.inspect(path, products.COMPOSITE, resample=resample)
 
 
 @pytest.mark.parametrize(
@@ -113,8 +113,8 @@ def bad_composite(folder: Path, fault: str) -> Path:
         ("empty", "not a readable GeoTIFF .*fetch the file again"),
         ("png", "a PNG file, expected a GeoTIFF"),
         ("bands", "2 bands, expected at least 3"),
-        ("dtype", "samples are uint8, expected uint16"),
-        ("no crs", "has no CRS; WorldCover products carry EPSG:4326"),
+        ("dtype", "samples are uint8 without a scale: a rendered picture, expected reflectance"),
+        ("no crs", "has no CRS; expected a georeferenced GeoTIFF"),
         ("other cell", r"its name says cell N36E033 \(1°\), its georeference 34\.0000 to 34\.0053"),
         ("sticks out", "its name says cell N36E033"),
         ("crs", 'its CRS is EPSG:32636, not EPSG:4326; set resample = "nearest" or "bilinear"'),
@@ -155,10 +155,10 @@ def test_a_truncated_product_says_where_it_cannot_be_read(tmp_path: Path) -> Non
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     raster = inspect_composite(path)
     with (
-        products.opened(raster) as source,
+        products.opened(raster) as product,
         pytest.raises(ArasError, match="truncated or damaged: fetch it again") as raised,
     ):
-        products.read(source, raster, [1, 2, 3], LEFT, TOP, 256, 256)
+        product.read(LEFT, TOP, 256, 256)
     assert str(path) in str(raised.value)
 
 
@@ -166,8 +166,8 @@ def test_nearest_resampling_of_pixels_twice_as_large_repeats_each_twice(tmp_path
     dn = reflect(land((32, 40)))
     path = write_composite(tmp_path, dn, LEFT, TOP, per_degree=6000)
     raster = inspect_composite(path, resample=True)
-    with products.opened(raster, "nearest") as source:
-        read = products.read(source, raster, [1, 2, 3], LEFT, TOP, 80, 64)
+    with products.opened(raster, "nearest") as product:
+        read = product.read(LEFT, TOP, 80, 64).values
     np.testing.assert_array_equal(read, dn[:3].repeat(2, axis=1).repeat(2, axis=2))
 
 
@@ -176,8 +176,8 @@ def test_bilinear_resampling_of_a_plane_gives_the_plane(tmp_path: Path) -> None:
     dn = np.stack([1000 + 40 * x + 20 * y] * 4).astype(np.uint16)
     path = write_composite(tmp_path, dn, LEFT, TOP, per_degree=6000)
     raster = inspect_composite(path, resample=True)
-    with products.opened(raster, "bilinear") as source:
-        read = products.read(source, raster, [1], LEFT, TOP, 80, 80)[0]
+    with products.opened(raster, "bilinear") as product:
+        read = product.read(LEFT, TOP, 80, 80).values[0]
     row, column = np.mgrid[:80, :80]
     plane = 1000 + 40 * ((column + 0.5) / 2 - 0.5) + 20 * ((row + 0.5) / 2 - 0.5)
     np.testing.assert_allclose(read[2:-2, 2:-2], plane[2:-2, 2:-2], atol=1)
@@ -190,8 +190,8 @@ def test_nearest_resampling_from_utm_shows_the_pixel_that_lies_there(tmp_path: P
     raster = inspect_map(path, resample=True)
     xs, ys = warp_points("EPSG:32636", "EPSG:4326", [515_000, 517_000], [4_080_000, 4_078_000])
     column, row = round((xs[0] + 180) * 12000) + 20, round((90 - ys[0]) * 12000) + 20
-    with products.opened(raster) as source:
-        read = products.read(source, raster, [1], column, row, 120, 120)[0]
+    with products.opened(raster) as product:
+        read = product.read(column, row, 120, 120).values[0]
     lines, columns = np.mgrid[:120, :120]
     lon, lat = grid.lonlat(0, 0)
     lons = lon + (column + columns.ravel() + 0.5) / 12000
@@ -214,7 +214,7 @@ def two_maps(folder: Path) -> tuple[np.ndarray, list[products.Raster]]:
 def test_a_mosaic_continues_over_the_seam_of_two_maps(tmp_path: Path) -> None:
     ids, rasters = two_maps(tmp_path)
     with products.opened(rasters[0]) as west, products.opened(rasters[1]) as east:
-        maps = list(zip([west, east], rasters, strict=True))
+        maps = [west, east]
         mosaic = products.mosaic(maps, TABLE, classes.UNKNOWN, LEFT - 30, TOP + 10, 64, 40)
         wider = products.mosaic(maps, TABLE, classes.UNKNOWN, LEFT + 40, TOP + 50, 20, 20)
     np.testing.assert_array_equal(mosaic, ids[10:50, 20:84])
@@ -228,8 +228,8 @@ def test_a_class_value_that_worldcover_lacks_names_map_value_and_count(tmp_path:
     codes[5:8, 5:9] = 37
     path = write_map(tmp_path, codes, LEFT, TOP)
     raster = inspect_map(path)
-    with products.opened(raster) as source, pytest.raises(ArasError) as raised:
-        products.mosaic([(source, raster)], TABLE, classes.UNKNOWN, LEFT, TOP, 40, 40)
+    with products.opened(raster) as product, pytest.raises(ArasError) as raised:
+        products.mosaic([product], TABLE, classes.UNKNOWN, LEFT, TOP, 40, 40)
     assert f"{path}: class value 37 (12 pixels)" in str(raised.value)
     assert "add it to remap in [tiles]" in str(raised.value)
 

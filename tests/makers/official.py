@@ -18,7 +18,7 @@ from builder.land.classes import CLASSES, PALETTE, count_pixels, percent
 from builder.land.pictures import Pixels, decode_png, encode_png
 from builder.official.names import HEADER, STREAMS
 from builder.pipeline.demo import land_cover, reflectance
-from builder.tiles.cut import scale
+from tests.makers.products import shown
 
 SIDE = 4
 """Tiles along each side of the made-up scene that all layouts are cut from."""
@@ -32,7 +32,7 @@ def scene(size: int = 256) -> tuple[tuple[bytes, Pixels], ...]:
     """(image PNG, (size, size) ids) of `SIDE`² neighbouring tiles; no place on Earth."""
     rng = np.random.default_rng(0)
     ids = land_cover(rng, (SIDE * size, SIDE * size))
-    image = scale(reflectance(rng, ids)[:3], (0.0, 0.275)).transpose(1, 2, 0)
+    image = shown(reflectance(rng, ids)[:3]).transpose(1, 2, 0)
     cuts = [
         np.s_[row * size : (row + 1) * size, column * size : (column + 1) * size]
         for row in range(SIDE)

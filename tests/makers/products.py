@@ -8,7 +8,8 @@ import numpy.typing as npt
 import rasterio
 from scipy import ndimage
 
-from builder.land.products import PER_DEGREE, cell_origin, lonlat
+from builder.land.grid import PER_DEGREE, cell_origin, lonlat
+from builder.land.rasters import DN_PER_REFLECTANCE, Band, rendered
 from builder.pipeline.demo import CODES, SPECTRA
 
 CELL = "N36E033"
@@ -104,6 +105,14 @@ def write_pair(
         write_map(folder, codes_of(ids), column, row, name=name or map_name(map_cell(cell))),
         write_composite(folder, reflect(ids) if dn is None else dn, column, row, cell),
     )
+
+
+def shown(
+    dn: npt.NDArray[np.uint16], low: float = 0.0, high: float = 0.275
+) -> npt.NDArray[np.uint8]:
+    """Digital numbers (bands, …) as an image shows them, (bands, …) uint8."""
+    bands = [Band("", i + 1, 1 / DN_PER_REFLECTANCE, 0.0, None) for i in range(len(dn))]
+    return rendered(dn, bands, low, high)[0]
 
 
 def map_cell(cell: str) -> str:

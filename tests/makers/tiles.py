@@ -10,8 +10,7 @@ from builder.core.store import Store
 from builder.land.classes import count_pixels
 from builder.land.columns import SPLITS
 from builder.land.pictures import composition_columns, encode_png, image_column
-from builder.tiles.cut import scale
-from tests.makers.products import land, reflect
+from tests.makers.products import land, reflect, shown
 
 
 def make_store(
@@ -23,7 +22,7 @@ def make_store(
         part = range(first, min(first + per_shard, len(splits)))
         masks = [land((size, size), seed=1000 * seed + i, grain=size / 8) for i in part]
         images = [
-            scale(reflect(mask, i)[:3], (0.0, 0.275)).transpose(1, 2, 0)
+            shown(reflect(mask, i)[:3]).transpose(1, 2, 0)
             for i, mask in zip(part, masks, strict=True)
         ]
         names = [f"{i}.png" for i in part]

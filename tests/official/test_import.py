@@ -162,7 +162,7 @@ def test_places_are_derived_from_names_and_marked_so(tmp_path: Path) -> None:
 
 def test_a_derived_place_is_exactly_the_recorded_one() -> None:
     origin = grid.cell_origin("S01W078")
-    raster = grid.Raster(Path("composite.tif"), "S01W078", *origin, 12_000, 12_000)
+    raster = grid.Raster(Path("composite.tif"), "S2RGBNIR", "S01W078", *origin, 12_000, 12_000)
     tiles = by_default(Tiles, TilesSection())
     dn, mask = np.ones((3, 256, 256), np.uint16), np.zeros((256, 256), np.uint8)
     for line, column in ((0, 0), (7, 31), (45, 45)):

@@ -1,5 +1,6 @@
 """Tiles: which patches are kept, why the others are dropped, and that pixels are where they lie."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,16 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import rasterio
+from click.testing import CliRunner
 
+from builder.cli import cli
 from builder.core.engine import Engine
 from builder.core.errors import ArasError
 from builder.core.store import Store
 from builder.land import classes
 from builder.land.pictures import decode_mask, decode_png, image_bytes, per_class
 from builder.land.products import PER_DEGREE, cell_origin
-from builder.steps.plan import Summary, run
+from builder.steps.plan import Summary, plan, run
 from builder.steps.stage import shards
-from builder.tiles.cut import REASONS, Tiles, TilesSection, scale
+from builder.tiles.cut import REASONS, Tiles, TilesSection
 from tests.makers.products import (
     CELL,
     SIZE,
@@ -27,10 +30,12 @@ from tests.makers.products import (
     land,
     map_name,
     reflect,
+    shown,
     write_composite,
     write_map,
     write_pair,
 )
+from tests.makers.raster_ways import COMPOSITES, MAPS
 from tests.makers.stages import by_default
 
 LEFT, TOP = cell_origin(CELL)
@@ -150,8 +155,18 @@ def test_max_black_lets_partly_black_tiles_through_but_never_black_ones(tmp_path
 def test_a_pixel_that_is_dark_in_some_bands_only_is_not_black(tmp_path: Path) -> None:
     dn = np.full((4, SIZE, SIZE), 900, dtype=np.uint16)
     dn[:2, 5, 5] = 0
-    write_pair(tmp_path, patches(1, 1, GRASS), dn=dn)
+    write_map(tmp_path, codes_of(patches(1, 1, GRASS)), LEFT, TOP)
+    write_composite(tmp_path, dn, LEFT, TOP, nodata=None)
     assert cut(tmp_path)[0].counts["kept"] == 1
+
+
+def test_a_pixel_without_data_in_one_band_is_black_where_the_file_says_what_no_data_is(
+    tmp_path: Path,
+) -> None:
+    dn = np.full((4, SIZE, SIZE), 900, dtype=np.uint16)
+    dn[:2, 5, 5] = 0
+    write_pair(tmp_path, patches(1, 1, GRASS), dn=dn)  # its tag says 0
+    assert cut(tmp_path)[0].counts["partly_black"] == 1
 
 
 @pytest.mark.parametrize("interleave", ["band", "pixel"])
@@ -162,7 +177,7 @@ def test_a_sparse_block_of_one_band_hides_nothing_of_the_others(
     dn[0, :, SIZE:] = 0  # nothing is stored there of red, where the bands lie apart
     write_map(tmp_path, codes_of(patches(1, 2, GRASS)), LEFT, TOP)
     blocks = {"tiled": True, "blockxsize": SIZE, "blockysize": SIZE, "sparse_ok": True}
-    write_composite(tmp_path, dn, LEFT, TOP, interleave=interleave, **blocks)
+    write_composite(tmp_path, dn, LEFT, TOP, interleave=interleave, nodata=None, **blocks)
     assert cut(tmp_path)[0].counts["kept"] == 2
 
 
@@ -200,10 +215,10 @@ def test_one_bright_roof_does_not_darken_its_tile(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dn", "shown"), [(0, 0), (500, 0), (501, 0), (1500, 128), (2500, 255), (2600, 255)]
+    ("dn", "value"), [(0, 0), (500, 0), (501, 0), (1500, 128), (2500, 255), (2600, 255)]
 )
-def test_reflectance_is_linear_between_the_ends_and_saturates_beyond(dn: int, shown: int) -> None:
-    assert scale(np.array([dn], dtype=np.uint16), (0.05, 0.25))[0] == shown
+def test_reflectance_is_linear_between_the_ends_and_saturates_beyond(dn: int, value: int) -> None:
+    assert shown(np.array([dn], dtype=np.uint16), 0.05, 0.25)[0] == value
 
 
 def point(transform: list[float], column: float, row: float) -> tuple[float, float]:
@@ -227,7 +242,7 @@ def test_each_tile_shows_the_pixels_that_lie_at_its_georeference(tmp_path: Path)
             for y, x in [(0, 0), (17, 45), (SIZE - 1, SIZE - 1)]:
                 place = point(row["transform"], x + 0.5, y + 0.5)
                 i, j = composite.index(*place)
-                expected = scale(dn[:, i, j], (0.0, 0.275))
+                expected = shown(dn[:, i, j])
                 assert images[row["id"]][y, x].tolist() == expected.tolist()
                 code = int(codes[land_map.index(*place)])
                 assert classes.CLASSES[masks[row["id"]][y, x]] == classes.DEFAULT_REMAP[code]
@@ -373,11 +388,11 @@ def test_a_composite_on_a_coarser_grid_is_refused_unless_resampled(tmp_path: Pat
         cut(tmp_path)
     summary, table = cut(tmp_path, resample="nearest")
     assert summary.counts["kept"] == summary.counts["candidates"] == 4
-    shown = scale(dn[:3], (0.0, 0.275)).repeat(2, axis=1).repeat(2, axis=2)
+    small = shown(dn[:3]).repeat(2, axis=1).repeat(2, axis=2)
     for name, image in images_of(table).items():
         row, column = (int(part) for part in name.split("_")[1:])
         np.testing.assert_array_equal(
-            image.transpose(2, 0, 1), shown[(slice(None), *at(row, column))]
+            image.transpose(2, 0, 1), small[(slice(None), *at(row, column))]
         )
     smooth = images_of(cut(tmp_path, resample="bilinear")[1])
     assert any((smooth[name] != image).any() for name, image in images_of(table).items())
@@ -391,3 +406,86 @@ def test_a_map_on_a_coarser_grid_is_resampled_to_nearest_whatever_the_recipe_say
     write_composite(tmp_path, reflect(ids), LEFT, TOP)
     (mask,) = masks_of(cut(tmp_path, resample="bilinear")[1]).values()
     np.testing.assert_array_equal(mask, ids[::2, ::2].repeat(2, axis=0).repeat(2, axis=1))
+
+
+@pytest.mark.parametrize("way", COMPOSITES)
+def test_one_scene_gives_the_same_tiles_however_its_composite_is_written(
+    tmp_path: Path, way: str
+) -> None:
+    ids = land((SIZE, 3 * SIZE), seed=3)
+    dn, hole = reflect(ids), np.zeros(ids.shape, bool)
+    hole[20:30, SIZE + 5 : SIZE + 9] = True  # the second of three patches is partly black
+    write_map(tmp_path, codes_of(ids), LEFT, TOP)
+    COMPOSITES[way](tmp_path / composite_name(CELL), dn, hole, LEFT, TOP)
+    summary, table = cut(tmp_path)
+    assert (summary.counts["kept"], summary.counts["partly_black"]) == (2, 1)
+    for name, image in images_of(table).items():
+        place = (slice(None), *at(*(int(part) for part in name.split("_")[1:])))
+        np.testing.assert_array_equal(image.transpose(2, 0, 1), shown(dn[:3])[place])
+    above = (dn[:3] > 2750).reshape(3, SIZE, 3, SIZE).mean(axis=(0, 1, 3))
+    assert table.column("saturated").to_pylist() == pytest.approx([above[0], above[2]])
+
+
+@pytest.mark.parametrize("way", MAPS)
+def test_one_scene_gives_the_same_masks_however_its_map_is_written(
+    tmp_path: Path, way: str
+) -> None:
+    ids, hole = land((SIZE, 3 * SIZE), seed=3), np.zeros((SIZE, 3 * SIZE), bool)
+    hole[20:30, SIZE + 5 : SIZE + 9] = True
+    MAPS[way](tmp_path / map_name(CELL), codes_of(ids)[None], hole, LEFT, TOP)
+    write_composite(tmp_path, reflect(ids), LEFT, TOP)
+    summary, table = cut(tmp_path)
+    assert (summary.counts["kept"], summary.counts["nodata"]) == (2, 1)
+    for name, mask in masks_of(table).items():
+        np.testing.assert_array_equal(mask, ids[at(*(int(part) for part in name.split("_")[1:]))])
+
+
+def test_a_file_beside_a_composite_that_changes_its_meaning_makes_its_tiles_stale(
+    tmp_path: Path,
+) -> None:
+    write_pair(tmp_path, patches(1, 1, GRASS))
+    store = Store(tmp_path / "work")
+    assert run(stage_of(tmp_path), store, Engine("serial")).counts["kept"] == 1
+    beside = next(tmp_path.glob("*_S2RGBNIR.tif")).with_suffix(".tif.aux.xml")
+    beside.write_text(
+        '<PAMDataset><PAMRasterBand band="1"><Offset>-0.01</Offset><Scale>0.0001</Scale>'
+        "</PAMRasterBand></PAMDataset>"
+    )
+    assert plan(stage_of(tmp_path), store).stale
+    beside.unlink()
+    assert not plan(stage_of(tmp_path), store).stale
+
+
+@pytest.mark.parametrize(("zone", "cell"), [("EPSG:32601", "S01W180"), ("EPSG:32660", "S01E179")])
+def test_a_composite_across_180_degrees_gives_the_tiles_of_the_cell_that_its_name_gives(
+    tmp_path: Path, zone: str, cell: str
+) -> None:
+    left, top = cell_origin(cell)
+    edge = left if cell.endswith("W180") else left + PER_DEGREE - 2 * SIZE
+    ids = land((SIZE, 2 * SIZE))
+    write_map(tmp_path, codes_of(ids), edge, top, cell)
+    x = 166_021 if zone == "EPSG:32601" else 833_978
+    place = rasterio.Affine(10, 0, x - 3000, 0, -10, 9_999_990 + 10 * SIZE)
+    dn = np.full((4, 3 * SIZE, 600), 900, np.uint16)
+    write_composite(tmp_path, dn, 0, 0, cell, crs=zone.replace("326", "327"), transform=place)
+    summary, table = cut(tmp_path, resample="nearest")
+    assert summary.counts["kept"] >= 1
+    assert {name.split("/")[1].split("_")[0] for name in table.column("id").to_pylist()} == {cell}
+
+
+def test_the_dry_run_says_what_was_understood_of_each_file(tmp_path: Path) -> None:
+    (tmp_path / "dataset.toml").write_text(
+        '[dataset]\nname = "case"\nversion = "0.1.0"\nauthors = ["A"]\n[tiles]\nsize = 64\n'
+    )
+    ids, folder = land((SIZE, SIZE)), tmp_path / "inputs"
+    write_map(folder, codes_of(ids), LEFT, TOP)
+    COMPOSITES["offset"](folder / composite_name(CELL), reflect(ids), ids > 6, LEFT, TOP)
+    command = ["-C", str(tmp_path), "tiles", "--dry-run"]
+    outcome = CliRunner().invoke(cli, command)
+    assert outcome.exit_code == 0, outcome.output
+    lines = outcome.stdout.splitlines()
+    assert lines[1] == f"inputs/{composite_name(CELL)}"
+    assert lines[3:5] == ["  reflectance = value × 0.0001 − 0.1", "  no data: value 0"]
+    plan = json.loads(CliRunner().invoke(cli, [*command, "--json"]).stdout)
+    inputs = plan["steps"][0]["inputs"]
+    assert inputs[lines[1]] == [line.strip() for line in lines[2:5]]
