@@ -51,17 +51,28 @@ def check(directory: Path, release: Path, engine: str, as_json: bool) -> None:
 
     Checksums, schemas, counts, unique ids, splits disjoint by id and block, no synthetic row in
     validation or test, pictures that decode, masks, pixels and percentages that agree, the card
-    against the files. Exit code 1 when an invariant is violated.
+    against the files, and every picture at the byte that config metadata says. Exit code 1 when an
+    invariant is violated. A release of an older aras is checked too; the columns that it lacks are
+    named.
 
     \b
       aras check release/0.1.0
       aras -C my-dataset check release/0.1.0 --engine processes
     """
+    from builder.release.check import lacking_columns
+
     violations = run_check(directory / release, engine)
+    lacking = [] if violations else lacking_columns(directory / release)
     if as_json:
-        print_json({"kind": "check", "release": str(release), "violations": violations})
+        known = {"kind": "check", "release": str(release), "violations": violations}
+        print_json({**known, "lacking_columns": lacking})
     elif not violations:
         say(f"check: {release}: every invariant holds")
+    if lacking:
+        say(
+            f"check: {release}: an older aras made it, without {', '.join(lacking)}; `aras "
+            "import` and `aras package` add them"
+        )
     if violations:
         raise WorkFailed(f"{release}: {len(violations)} violations\n  " + "\n  ".join(violations))
 

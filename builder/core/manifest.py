@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
 from pydantic import Field
@@ -25,6 +25,18 @@ CONFIGS = ("real", "synthetic", "augmented", "metadata", "controls", "embeddings
 """Configs of a release; ``real`` is the default."""
 
 
+def _inside(path: str) -> str:
+    """A path of the manifest, which must lead to a file of its own folder."""
+    parts = path.split("/")
+    if not path or "\\" in path or ":" in parts[0] or not {"", ".", ".."}.isdisjoint(parts):
+        raise ValueError(f"{path!r} does not lead to a file of the release")
+    return path
+
+
+RelativePath = Annotated[str, pydantic.AfterValidator(_inside)]
+"""A path from the manifest's folder to a file below it, with slashes."""
+
+
 class Record(pydantic.BaseModel):
     """An object in the manifest.
 
@@ -42,7 +54,7 @@ class Record(pydantic.BaseModel):
 class ListedFile(Record):
     """A file of the release, its path relative to the manifest."""
 
-    path: str
+    path: RelativePath
     bytes: int
     sha256: str
     md5: str = ""
@@ -53,7 +65,7 @@ class SplitFiles(Record):
 
     rows: int
     bytes: int = 0
-    files: tuple[str, ...] = ()
+    files: tuple[RelativePath, ...] = ()
     content_sha256: str | None = None
     """Digest of the rows, however they are cut into files; None for ``augmented``, which has none
     of its own."""
@@ -387,7 +399,7 @@ class Manifest(Record):
     configs: Configs
     files: tuple[ListedFile, ...]
     facts: Facts
-    subsets: dict[str, SubsetFile] = {}
+    subsets: dict[RelativePath, SubsetFile] = {}
     doi: str | None = None
     concept_doi: str | None = None
     history: tuple[ChangelogEntry, ...] | None = None

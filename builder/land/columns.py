@@ -52,18 +52,13 @@ _BY_PREFIX = {
 }
 
 
-BBOX = pa.struct([(side, pa.float64()) for side in ("xmin", "ymin", "xmax", "ymax")])
-"""Bounds in degrees; GeoParquet's covering of a geometry."""
-INSTANT = pa.timestamp("us", tz="UTC")
-GEO_COLUMNS = ("geometry", "bbox", "start_datetime", "end_datetime")
-"""Columns of config metadata that follow from a row's place and source."""
-
-
 @dataclass(frozen=True)
 class Column:
     """A published column. ``labels`` makes it a ClassLabel; ``unit`` is empty for none.
 
-    ``beside`` names the picture that the column stands for where pictures are left out.
+    ``beside`` names the picture that the column stands for where pictures are left out. ``locates``
+    marks a column that says where pictures lie: it follows from how rows are cut into files, so it
+    is no part of their content.
     """
 
     name: str
@@ -73,6 +68,7 @@ class Column:
     unit: str = ""
     labels: tuple[str, ...] = ()
     beside: str = ""
+    locates: bool = False
 
     @property
     def is_image(self) -> bool:
@@ -120,6 +116,47 @@ COLUMNS: tuple[Column, ...] = (
         "package",
         "sha256 of the encoded mask, in hex; in config metadata only.",
         beside="mask",
+    ),
+    Column(
+        "shard",
+        pa.string(),
+        "package",
+        "File of this release that holds the row's pictures, by its path; in config metadata only. "
+        "They lie in it plainly: a file or an HTTP range of `image_size` bytes from `image_offset` "
+        "is the image, no Parquet reader needed.",
+        locates=True,
+    ),
+    Column(
+        "image_offset",
+        pa.int64(),
+        "package",
+        "Where the encoded image begins in `shard`, counted from 0; in config metadata only.",
+        "byte",
+        locates=True,
+    ),
+    Column(
+        "image_size",
+        pa.int64(),
+        "package",
+        "Length of the encoded image; in config metadata only.",
+        "byte",
+        locates=True,
+    ),
+    Column(
+        "mask_offset",
+        pa.int64(),
+        "package",
+        "Where the encoded mask begins in `shard`, counted from 0; in config metadata only.",
+        "byte",
+        locates=True,
+    ),
+    Column(
+        "mask_size",
+        pa.int64(),
+        "package",
+        "Length of the encoded mask; in config metadata only.",
+        "byte",
+        locates=True,
     ),
     Column("pixels", PER_CLASS_COUNT, "source", "Exact count of mask pixels per class.", "pixel"),
     Column(
@@ -369,7 +406,12 @@ BLOBS = tuple(column.name for column in COLUMNS if column.is_image)
 BLOB_DIGESTS = {column.name: column.beside for column in COLUMNS if column.beside}
 """Column of config metadata → the picture whose bytes it is the digest of."""
 
-COLUMN_NAMES = tuple(column.name for column in COLUMNS if column.name not in BLOB_DIGESTS)
+LOCATIONS = tuple(column.name for column in COLUMNS if column.locates)
+"""Columns of config metadata that say where pictures lie."""
+LATER = frozenset(LOCATIONS)
+"""Columns that older releases lack; they are read all the same."""
+
+COLUMN_NAMES = tuple(column.name for column in COLUMNS if not column.beside and not column.locates)
 """Columns of the configs with pictures."""
 METADATA_NAMES = tuple(column.name for column in COLUMNS if column.name not in BLOBS)
 """Columns of config metadata."""

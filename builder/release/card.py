@@ -24,7 +24,7 @@ from builder.core.manifest import (
     write_manifest,
 )
 from builder.land.classes import CLASSES, PALETTE, WORLDCOVER
-from builder.land.columns import COLUMNS, CONTROLS, KINDS, Column, names_of
+from builder.land.columns import COLUMNS, CONTROLS, KINDS, Column
 from builder.land.score_columns import SCORE_COLUMNS, shown_in
 from builder.release.croissant import (
     HUB,
@@ -37,6 +37,7 @@ from builder.release.croissant import (
     shows_worldcover,
 )
 from builder.release.diff import history
+from builder.release.rows import held_columns
 
 TEXTS = ("README.md", "croissant.json")
 """Files of which a flat copy holds a variant."""
@@ -170,7 +171,9 @@ def write_cards(
         for name in names
         if name.endswith(".parquet")
     ]
-    write_json(release / "croissant.json", croissant(manifest, shards))
+    write_json(
+        release / "croissant.json", croissant(manifest, shards, held_columns(release, manifest))
+    )
     texts = {name for name in listed_files(release) if not name.endswith(".parquet")}
     described = [*shards, *describe_files(release, texts)]
     files = tuple(sorted(described, key=lambda file: file.path))
@@ -201,7 +204,8 @@ def card_values(release: Path, manifest: Manifest) -> dict[str, Any]:
     """
     repo, pixels = manifest.repo, manifest.facts.census.pixels
     means = [stream.means for stream in manifest.facts.census.streams.values()]
-    there = {name for config in manifest.configs for name in names_of(config)}
+    held = held_columns(release, manifest)
+    there = {name for names in held.values() for name in names}
     return {
         **dict(manifest),
         "hub": release_address(manifest),

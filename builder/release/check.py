@@ -16,6 +16,7 @@ from builder.land.columns import KINDS, SPLITS, features, names_of
 from builder.release.check_rows import MOST, FileChecker, Findings, local_paths
 from builder.release.funnel import has_official_split
 from builder.release.published import publications
+from builder.release.rows import held_columns
 
 NOT_TEXTS = (".parquet", ".png", ".csv")
 
@@ -37,14 +38,21 @@ def violations(release: Path, engine: Engine | None = None) -> list[str]:
         for split, part in splits.items()
         for name in part.files
     ]
+    shards = {
+        (kind, split): frozenset(manifest.split_files(kind, split))
+        for kind in KINDS
+        if kind in manifest.configs
+        for split in SPLITS
+    }
     with bar("check", len(tasks), "files") as advance:
-        for task, outcome in (engine or Engine()).map(FileChecker(release), tasks):
+        for task, outcome in (engine or Engine()).map(FileChecker(release, shards), tasks):
             if isinstance(outcome, BaseException):
                 problems.append(f"{task[2]}: cannot be read: {outcome}")
             else:
                 problems += outcome.problems
                 seen.setdefault(f"{task[0]}/{task[1]}", []).append(outcome)
             advance(1)
+    problems += _check_columns(seen)
     problems += _check_ids(seen, is_part=manifest.part is not None)
     problems += _check_blocks(seen)
     setting = manifest.facts.setting
@@ -53,7 +61,7 @@ def violations(release: Path, engine: Engine | None = None) -> list[str]:
     problems += _check_counts(manifest, seen)
     problems += _check_content(manifest, seen)
     problems += _check_published(release, manifest)
-    problems += _check_card(release, manifest)
+    problems += _check_card(release, manifest, seen)
     problems += _check_paths(release, manifest)
     return problems
 
@@ -73,6 +81,31 @@ def _check_files(release: Path, manifest: Manifest) -> Iterator[str]:
         path = release / name
         if not path.is_file() or path.read_bytes() != text.encode():
             yield f"{name}: does not list the files and sums of {MANIFEST}"
+
+
+def _check_columns(seen: dict[str, list[Findings]]) -> Iterator[str]:
+    """A column that releases may lack is in every file of a config, or in none."""
+    by_config: dict[str, list[Findings]] = {}
+    for part, files in seen.items():
+        by_config.setdefault(part.split("/")[0], []).extend(files)
+    for config, files in by_config.items():
+        for name in set().union(*(file.lacks for file in files)):
+            has = [file.path for file in files if name not in file.lacks]
+            lacking = [file.path for file in files if name in file.lacks]
+            if has:
+                yield f"{lacking[0]}: lacks column {name}, which {has[0]} of config {config} has"
+
+
+def lacking_columns(release: Path) -> list[str]:
+    """Columns of today's releases that a release of an older aras lacks, in their order.
+
+    Raises ArasError when the directory holds no release, or a file cannot be read.
+    """
+    manifest = read_manifest(release)
+    lacking: dict[str, None] = {}
+    for config, held in held_columns(release, manifest).items():
+        lacking |= dict.fromkeys(name for name in names_of(config) if name not in held)
+    return list(lacking)
 
 
 def _check_ids(seen: dict[str, list[Findings]], *, is_part: bool) -> Iterator[str]:
@@ -198,7 +231,9 @@ def _check_paths(release: Path, manifest: Manifest) -> Iterator[str]:
                 )
 
 
-def _check_card(release: Path, manifest: Manifest) -> Iterator[str]:
+def _check_card(
+    release: Path, manifest: Manifest, seen: dict[str, list[Findings]]
+) -> Iterator[str]:
     """The card's YAML has the same files and rows as the manifest.
 
     An older release names its features there too, which must be those of the footers.
@@ -227,6 +262,9 @@ def _check_card(release: Path, manifest: Manifest) -> Iterator[str]:
             yield f"README.md: config {config}: num_examples are not the rows of the files"
         if files.get(config, {}) != paths:
             yield f"README.md: config {config}: data_files are not those of the manifest"
-        columns = features(names_of(config))._to_yaml_list()
+        checked = [file for split in splits for file in seen.get(f"{config}/{split}", ())]
+        lacks = {name for file in checked for name in file.lacks}
+        held = [name for name in names_of(config) if name not in lacks]
+        columns = features(held)._to_yaml_list()
         if info.get("features", columns) != columns:
             yield f"README.md: config {config}: features are not those of the footers"

@@ -1,7 +1,7 @@
 """Check a data file: its schema and every row against the invariants."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 
 from builder.core.errors import ArasError
 from builder.land import classes
-from builder.land.columns import KINDS, SPLITS, arrow_schema, names_of
+from builder.land.columns import KINDS, LATER, LOCATIONS, SPLITS, arrow_schema, names_of
 from builder.land.pictures import decode_mask, decode_png, per_class
 from builder.quality.duplicates import pixel_digest
 from builder.release.configs import VIOLATIONS
+from builder.release.index import misplaced
 from builder.release.writer import content_digests
 
 _NAME = r"[\w.@+~*%-]+"
@@ -30,6 +31,9 @@ def local_paths(text: str) -> list[str]:
     """The absolute paths in a text, each once, in their order."""
     return list(dict.fromkeys(_PATH.findall(text)))
 
+
+Shards = Mapping[tuple[str, str], frozenset[str]]
+"""Kind and split → its files in the manifest, where the release has that kind."""
 
 MOST = 20
 """Violations of a rule in a file that are listed; the rest are counted."""
@@ -47,6 +51,8 @@ class Findings:
     """Digests of the decoded images."""
     near: set[str] = field(default_factory=set)
     """Clusters of near-duplicate images."""
+    lacks: tuple[str, ...] = ()
+    """Columns that older releases lack, and this file too."""
     problems: list[str] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
 
@@ -56,18 +62,23 @@ class FileChecker:
     """Reads data files one after another; an opener for an `Engine`."""
 
     release: Path
+    shards: Shards
 
     def open(self) -> Callable[[tuple[str, str, str]], Findings]:
-        return lambda task: check_file(self.release, *task)
+        return lambda task: check_file(self.release, self.shards, *task)
 
 
-def check_file(release: Path, config: str, split: str, name: str) -> Findings:
-    """Check a Parquet file against the schema and every row against the invariants."""
+def check_file(release: Path, shards: Shards, config: str, split: str, name: str) -> Findings:
+    """Check a Parquet file against the schema and every row against the invariants.
+
+    ``shards`` are the manifest's files with pictures. Columns that older releases lack may be
+    missing; `Findings.lacks` names them.
+    """
     findings = Findings(name)
-    columns = names_of(config)
     with pq.ParquetFile(release / name) as file:
-        schema = arrow_schema(columns)
         actual = file.schema_arrow
+        findings.lacks = tuple(LATER.intersection(names_of(config)).difference(actual.names))
+        schema = arrow_schema([name for name in names_of(config) if name not in findings.lacks])
         if not actual.equals(schema):
             findings.problems.append(f"{name}: schema differs from the published schema")
             return findings
@@ -87,7 +98,18 @@ def check_file(release: Path, config: str, split: str, name: str) -> Findings:
                 findings.problems += [f"{name}: {a}: {b}" for a, b in VIOLATIONS[config](table)]
             else:
                 _check_rows(table, config, split, findings)
+            if set(LOCATIONS) <= set(table.column_names):
+                files = {kind: names for (kind, part), names in shards.items() if part == split}
+                wrong = misplaced(release, table, files)
+                findings.problems += _first(f"{name}: {row}: {rule}" for row, rule in wrong)
     return findings
+
+
+def _first(problems: Iterable[str]) -> list[str]:
+    """The first `MOST` of problems, and how many more there are."""
+    listed = list(problems)
+    more = len(listed) - MOST
+    return listed if more <= 0 else [*listed[:MOST], f"{listed[0].split(':')[0]}: {more} more rows"]
 
 
 def _check_rows(table: pa.Table, config: str, split: str, findings: Findings) -> None:

@@ -77,8 +77,10 @@ KEYS = {"controls": ("id", "stream", "control")}
 """Config → columns that together name a row, where id alone does not."""
 
 
-def croissant(manifest: Manifest, shards: Sequence[ListedFile]) -> dict[str, Any]:
-    """The JSON-LD of a release whose data files are ``shards``.
+def croissant(
+    manifest: Manifest, shards: Sequence[ListedFile], held: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    """The JSON-LD of a release whose data files are ``shards``; ``held`` are columns by config.
 
     Paths are relative: the file describes the directory that it lies in. No record set refers to
     another, because mlcroissant reads records file by file only where nothing is to be joined.
@@ -114,7 +116,7 @@ def croissant(manifest: Manifest, shards: Sequence[ListedFile]) -> dict[str, Any
     document["recordSet"] = [
         _splits(),
         *(_labels(column) for column in labelled),
-        *(_record_set(config, splits) for config, splits in manifest.configs.items()),
+        *(_record_set(config, splits, held[config]) for config, splits in manifest.configs.items()),
     ]
     return document
 
@@ -227,11 +229,14 @@ def _plain(place: str, kind: str) -> dict[str, Any]:
     return {"@type": "cr:Field", "@id": place, "name": place.split("/")[-1], "dataType": kind}
 
 
-def _record_set(config: str, splits: Mapping[str, SplitFiles]) -> dict[str, Any]:
+def _record_set(
+    config: str, splits: Mapping[str, SplitFiles], held: Sequence[str]
+) -> dict[str, Any]:
     rows = ", ".join(f"{split} {part.rows:,}" for split, part in splits.items())
     fields = [
         _split(config) if column.name == "split" else _field(config, column)
         for column in columns_of(config)
+        if column.name in held
     ]
     key = [{"@id": f"{config}/{name}"} for name in KEYS.get(config, ("id",))]
     return {

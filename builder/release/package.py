@@ -7,29 +7,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from builder.core.arrow import combine
 from builder.core.errors import ArasError
 from builder.core.files import atomic, digest_of, sweep
 from builder.core.manifest import (
-    CONFIGS,
     FORMAT,
     Census,
     Configs,
     Manifest,
-    SplitFiles,
     read_manifest,
     write_manifest,
 )
 from builder.core.progress import bar
-from builder.land.columns import (
-    BLOBS,
-    COLUMN_NAMES,
-    KINDS,
-    METADATA_NAMES,
-    SPLITS,
-    arrow_schema,
-    names_of,
-)
+from builder.land.columns import KINDS
 from builder.pipeline.inputs import Inputs
 from builder.pipeline.preview import StepPreview
 from builder.release import named_splits
@@ -40,11 +29,11 @@ from builder.release.configs import CONTROL_SPLIT, Controls, embedding_rows
 from builder.release.facts import facts, sources
 from builder.release.funnel import Funnel
 from builder.release.rows import by_split, release_rows, stored_columns
-from builder.release.writer import SplitWriter, prefetch, with_digests
+from builder.release.writer import DataWriter, prefetch, with_digests
 from builder.scores import lexicon as lexicons
 from builder.steps.stage import shards
 
-VERSION = 5
+VERSION = 6
 REPEATS = "repeats_held_out"
 """Working column that decides what is left out."""
 RELEASE_SECTIONS = ("dataset", "release", "captions", "subsets", "controls")
@@ -146,16 +135,8 @@ def write_data(inputs: Inputs, folder: Path) -> tuple[Configs, Census, str]:
 
     Memory is bounded by one shard and one row group per split.
     """
-    writers: dict[tuple[str, str], SplitWriter] = {}
-
-    def writer(config: str, split: str, columns: Sequence[str]) -> SplitWriter:
-        if (config, split) not in writers:
-            schema = arrow_schema(columns)
-            writers[config, split] = SplitWriter(folder / config, split, schema, limit)
-        return writers[config, split]
-
     store, names = inputs.store, inputs.streams
-    limit = inputs.recipe.release.shard_megabytes * 1e6
+    data = DataWriter(folder, inputs.recipe.release.shard_megabytes * 1e6)
     counter, funnel = RowCounter(), Funnel(inputs.recipe)
     controls = Controls(inputs.recipe.controls.rows, inputs.recipe.dataset.seed, inputs.lexicon)
     todo = [shard for kind in KINDS for shard in shards(store, (kind,))]
@@ -171,8 +152,7 @@ def write_data(inputs: Inputs, folder: Path) -> tuple[Configs, Census, str]:
         for split, table in by_split(kept):
             counter.see(kind, split, table)
             controls.see(kind, split, table)
-            writer(kind, split, COLUMN_NAMES).add(table)
-            writer("metadata", split, METADATA_NAMES).add(table.drop_columns(list(BLOBS)))
+            data.add(kind, split, table)
 
     with bar("package", len(todo), "shards") as advance:
         for read_ahead in prefetch(map(read, todo)):
@@ -180,40 +160,12 @@ def write_data(inputs: Inputs, folder: Path) -> tuple[Configs, Census, str]:
             del read_ahead  # frees its memory before the next is read
             advance(1)
     if (table := controls.table()) is not None:
-        writer("controls", CONTROL_SPLIT, names_of("controls")).add(table)
+        data.add("controls", CONTROL_SPLIT, table)
     for shard in shards(store, ("real",)) if inputs.baseline else ():
         for split, part in embedding_rows(store.read(shard, ("id", "split", "vectors"))):
-            writer("embeddings", split, names_of("embeddings")).add(part)
-    configs: Configs = {}
-    for (config, split), finished in sorted(
-        writers.items(), key=lambda item: (item[0][0], SPLITS.index(item[0][1]))
-    ):
-        files = tuple(path.relative_to(folder).as_posix() for path in finished.close())
-        configs.setdefault(config, {})[split] = SplitFiles(
-            rows=finished.rows,
-            bytes=sum((folder / name).stat().st_size for name in files),
-            files=files,
-            content_sha256=finished.content.hexdigest(),
-        )
-    if "synthetic" in configs:
-        configs["augmented"] = augmented(configs)
-    content = combine({f"{c}/{s}": w.content.hexdigest() for (c, s), w in writers.items()})
-    configs = {name: configs[name] for name in CONFIGS if name in configs}
+            data.add("embeddings", split, part)
+    configs, content = data.close()
     return configs, counter.census(funnel), content
-
-
-def augmented(configs: Configs) -> dict[str, SplitFiles]:
-    """Real and synthetic train rows beside real validation and test: the same files again."""
-    both: dict[str, SplitFiles] = {}
-    for kind in KINDS:
-        for split, part in configs.get(kind, {}).items():
-            before = both.get(split, SplitFiles(rows=0))
-            both[split] = SplitFiles(
-                rows=before.rows + part.rows,
-                bytes=before.bytes + part.bytes,
-                files=before.files + part.files,
-            )
-    return both
 
 
 def _existing(target: Path, key: str) -> Packaged:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from builder.core.arrow import type_name
 from builder.core.errors import ArasError
-from builder.core.manifest import read_manifest
+from builder.core.manifest import Manifest, read_manifest
 from builder.core.store import Store
 from builder.land.columns import (
     BY_NAME,
@@ -128,6 +128,16 @@ def opened(path: Path) -> pq.ParquetFile:
             f"{path}: cannot be read ({str(error).splitlines()[0]}); `aras check "
             f"{path.parents[1]}` lists what else is wrong"
         ) from error
+
+
+def held_columns(release: Path, manifest: Manifest) -> dict[str, tuple[str, ...]]:
+    """Config → its columns, by its first file's footer; older releases lack some of today's."""
+    columns = {}
+    for config, splits in manifest.configs.items():
+        first = next(name for part in splits.values() for name in part.files)
+        with opened(release / first) as file:
+            columns[config] = tuple(file.schema_arrow.names)
+    return columns
 
 
 def metadata(release: Path, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:

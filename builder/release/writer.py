@@ -1,20 +1,27 @@
-"""Writing a split of a config: full row groups into files of bounded size."""
+"""Writing the data of a release: full row groups into files of bounded size, and their index."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from builder.core.arrow import ROW_GROUP, combine, options, rows_per_group, table_digests
-from builder.land.columns import BLOB_DIGESTS, BLOBS
+from builder.core.manifest import CONFIGS, Configs, SplitFiles
+from builder.land.columns import (
+    BLOB_DIGESTS,
+    BLOBS,
+    KINDS,
+    LOCATIONS,
+    SPLITS,
+    arrow_schema,
+    names_of,
+)
+from builder.release.index import Index, encoded, find_pictures
 
 T = TypeVar("T")
 
@@ -30,6 +37,8 @@ class SplitWriter:
     split: str
     schema: pa.Schema
     limit: float
+    index: Index | None = None
+    """Told of every row and where its pictures lie, for config metadata."""
     rows: int = 0
     parts: list[Path] = field(default_factory=list)
     waiting: list[pa.Table] = field(default_factory=list)
@@ -61,12 +70,17 @@ class SplitWriter:
             group = table.slice(start, min(size, whole - start))
             # One chunk per column of text: the same pages whatever pieces the rows came in.
             # Pictures stay where they are; a page each needs no such care.
-            light = _without_pictures(group).combine_chunks()
+            light = _without(group, BLOBS).combine_chunks()
             for digest in content_digests(light):
                 self.content.update(digest.encode())
             source = {**_columns(group), **_columns(light)}
             columns = [source[name] for name in self.schema.names]
-            self._open().write_table(pa.table(columns, self.schema), row_group_size=size)
+            writer = self._open()
+            start = self.parts[-1].stat().st_size
+            writer.write_table(pa.table(columns, self.schema), row_group_size=size)
+            if self.index:
+                places = find_pictures(self.parts[-1], start, group)
+                self.index.add(light, len(self.parts) - 1, places)
             self.rows += group.num_rows
         self.waiting = [table.slice(whole)] if whole < table.num_rows else []
 
@@ -79,6 +93,78 @@ class SplitWriter:
             self.parts.append(self.folder / f"{self.split}-part-{len(self.parts):05d}")
             self.writer = pq.ParquetWriter(self.parts[-1], self.schema, **options(self.schema))
         return self.writer
+
+
+@dataclass
+class DataWriter:
+    """Writes all Parquet files of a release, whose rows may come in any order of parts.
+
+    Config ``metadata`` is written at the end, because it names the files of the others. ``columns``
+    gives the columns of a config.
+    """
+
+    folder: Path
+    limit: float
+    columns: Callable[[str], tuple[str, ...]] = names_of
+    writers: dict[tuple[str, str], SplitWriter] = field(default_factory=dict)
+
+    def add(self, config: str, split: str, table: pa.Table) -> None:
+        """Take rows of a split of a config other than ``metadata`` and ``augmented``."""
+        self._writer(config, split).add(table)
+
+    def close(self) -> tuple[Configs, str]:
+        """Write what is left; the configs, and the content digest of all of them."""
+        files = {part: writer.close() for part, writer in self.writers.items()}
+        for config, split in sorted(files, key=_order):
+            if index := self.writers[config, split].index:
+                for table in index.rows(self._names(files[config, split])):
+                    self._writer("metadata", split).add(table)
+        files |= {part: self.writers[part].close() for part in self.writers.keys() - files.keys()}
+        configs: Configs = {}
+        for config, split in sorted(files, key=_order):
+            writer, paths = self.writers[config, split], files[config, split]
+            configs.setdefault(config, {})[split] = SplitFiles(
+                rows=writer.rows,
+                bytes=sum(path.stat().st_size for path in paths),
+                files=self._names(paths),
+                content_sha256=writer.content.hexdigest(),
+            )
+        if "synthetic" in configs:
+            configs["augmented"] = augmented(configs)
+        content = combine({f"{c}/{s}": w.content.hexdigest() for (c, s), w in self.writers.items()})
+        return {name: configs[name] for name in CONFIGS if name in configs}, content
+
+    def _writer(self, config: str, split: str) -> SplitWriter:
+        if (config, split) not in self.writers:
+            schema, index = arrow_schema(self.columns(config)), None
+            if config in KINDS:
+                spill = self.folder / f".{config}-{split}.arrow"
+                index = Index(spill, arrow_schema(self.columns("metadata")))
+            writer = SplitWriter(self.folder / config, split, schema, self.limit, index)
+            self.writers[config, split] = writer
+        return self.writers[config, split]
+
+    def _names(self, files: Sequence[Path]) -> tuple[str, ...]:
+        return tuple(path.relative_to(self.folder).as_posix() for path in files)
+
+
+def _order(part: tuple[str, str]) -> tuple[str, int]:
+    config, split = part
+    return config, SPLITS.index(split)
+
+
+def augmented(configs: Configs) -> dict[str, SplitFiles]:
+    """Real and synthetic train rows beside real validation and test: the same files again."""
+    both: dict[str, SplitFiles] = {}
+    for kind in KINDS:
+        for split, part in configs.get(kind, {}).items():
+            before = both.get(split, SplitFiles(rows=0))
+            both[split] = SplitFiles(
+                rows=before.rows + part.rows,
+                bytes=before.bytes + part.bytes,
+                files=before.files + part.files,
+            )
+    return both
 
 
 def prefetch(items: Iterator[T]) -> Iterator[T]:
@@ -96,37 +182,27 @@ def with_digests(table: pa.Table) -> pa.Table:
     for name, picture in BLOB_DIGESTS.items():
         if picture in table.column_names and name not in table.column_names:
             digests = [
-                digest for chunk in table.column(picture).chunks for digest in _digests(chunk)
+                None if data is None else sha256(data).hexdigest()
+                for chunk in table.column(picture).chunks
+                for data in encoded(chunk)
             ]
             table = table.append_column(name, pa.array(digests, pa.string()))
     return table
 
 
-def _digests(pictures: pa.StructArray) -> list[str | None]:
-    """sha256 of the bytes of each, hashed in place; None for null."""
-    held = pc.struct_field(pictures, "bytes")
-    _, ends, data = held.buffers()
-    view = memoryview(data or b"")
-    place = np.frombuffer(ends, np.int32)[held.offset : held.offset + len(held) + 1].tolist()
-    there = held.is_valid().to_pylist()
-    return [
-        sha256(view[a:b]).hexdigest() if known else None
-        for (a, b), known in zip(pairwise(place), there, strict=True)
-    ]
-
-
 def content_digests(table: pa.Table) -> Iterator[str]:
     """Digest of every `ROW_GROUP` rows, in which the sha256 of a picture stands for it.
 
-    The content digest of a split is the sha256 of these, one after the other.
+    Where pictures lie is no part of it: equal rows have equal digests however they are cut into
+    files. The content digest of a split is the sha256 of these, one after the other.
     """
-    light = _without_pictures(with_digests(table))
+    light = _without(_without(with_digests(table), BLOBS), LOCATIONS)
     for start in range(0, table.num_rows, ROW_GROUP):
         yield combine(table_digests(light.slice(start, ROW_GROUP)))
 
 
-def _without_pictures(table: pa.Table) -> pa.Table:
-    return table.drop_columns([name for name in BLOBS if name in table.column_names])
+def _without(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    return table.drop_columns([name for name in names if name in table.column_names])
 
 
 def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:

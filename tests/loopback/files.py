@@ -166,23 +166,25 @@ class _Handler(BaseHTTPRequestHandler):
             return self._status(asked, 302, (("Location", fault.redirect),))
         if fault.status or stored is None:
             return self._status(asked, fault.status or 404, fault.headers)
-        body, start = stored.body, 0
+        body, start, end = stored.body, 0, len(stored.body)
         asked.status = 200
         if asked.range and not fault.ignore_range and self._same(asked, stored, fault):
-            start = int(asked.range.removeprefix("bytes=").rstrip("-")) + fault.shift
+            first, _, last = asked.range.removeprefix("bytes=").partition("-")
+            start = int(first) + fault.shift
+            end = min(len(body), int(last) + 1 + fault.shift) if last else len(body)
             if start >= len(body):
                 return self._status(asked, 416, (("Content-Range", f"bytes */{len(body)}"),))
             asked.status = 206
         if fault.flip is not None:
             body = body[: fault.flip] + bytes([body[fault.flip] ^ 0xFF]) + body[fault.flip + 1 :]
-        rest = body[start:]
+        rest = body[start:end]
         self.send_response(asked.status)
         for name, value in (("ETag", stored.etag), ("Last-Modified", stored.last_modified)):
             if value:
                 self.send_header(name, value)
         self.send_header("Content-Type", stored.content_type)
         if asked.status == 206:
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(body)}")
         length = len(rest) if fault.claim is None else fault.claim
         if fault.chunked:
             self.send_header("Transfer-Encoding", "chunked")

@@ -1,14 +1,14 @@
 """Ways to change a release that hides the change from its checksums, so that rules must see it."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from builder.core.arrow import ROW_GROUP, options
+from builder.core.arrow import ROW_GROUP, TEXT_ROW_GROUP, options
 from builder.core.manifest import (
     Manifest,
     describe_files,
@@ -16,6 +16,8 @@ from builder.core.manifest import (
     read_manifest,
     write_manifest,
 )
+from builder.land.columns import arrow_schema
+from builder.release.card import write_cards
 
 
 def copy_of(release: Path, folder: Path) -> Path:
@@ -29,6 +31,17 @@ def restamp(release: Path, edit: Callable[[dict[str, Any]], None] = lambda _: No
     edit(value)
     files = [file.as_json() for file in describe_files(release, listed_files(release))]
     write_manifest(release, Manifest.model_validate({**value, "files": files}))
+
+
+def without_columns(release: Path, names: Collection[str]) -> None:
+    """Make config metadata, card and manifest what an aras wrote that knew no columns ``names``."""
+    for path in (release / "metadata").glob("*.parquet"):
+        table = pq.ParquetFile(path).read()
+        held = [name for name in table.column_names if name not in names]
+        table = table.select(held).cast(arrow_schema(held))
+        pq.write_table(table, path, row_group_size=TEXT_ROW_GROUP, **options(table.schema))
+    restamp(release)
+    write_cards(release)
 
 
 def rewrite(path: Path, edit: Callable[[pa.Table], pa.Table]) -> None:

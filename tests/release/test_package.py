@@ -166,7 +166,7 @@ def test_other_content_under_the_same_version_is_refused_and_nothing_changes(
     assert sorted(p.name for p in copied.releases.iterdir()) == ["0.1.0", "0.2.0"]
 
 
-@pytest.mark.parametrize("moment", ["SplitWriter.close", "write_cards"])
+@pytest.mark.parametrize("moment", ["DataWriter.close", "write_cards"])
 def test_a_kill_in_the_middle_leaves_no_release_and_the_next_run_makes_it(
     copied: Project, release: Path, moment: str
 ) -> None:
