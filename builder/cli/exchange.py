@@ -30,21 +30,21 @@ class SumType(click.ParamType):  # type: ignore[type-arg]
 
 
 class StreamType(click.ParamType):  # type: ignore[type-arg]
-    """``OFFICIAL=OURS`` → (official stream, stream of the release)."""
+    """``COLUMN=STREAM`` → (caption column of the layout, stream of the release)."""
 
-    name = "OFFICIAL=OURS"
+    name = "COLUMN=STREAM"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, str]:
         if isinstance(value, tuple):
             return value
-        official, _, own = str(value).partition("=")
+        column, _, own = str(value).partition("=")
         if not own:
             self.fail(
-                f"{value!r} is not OFFICIAL=OURS; expected for example text_qwen3-4b=full",
+                f"{value!r} is not COLUMN=STREAM; expected for example text_qwen3-4b=full",
                 param,
                 ctx,
             )
-        return official, own
+        return column, own
 
 
 class LayoutType(click.ParamType):  # type: ignore[type-arg]
@@ -188,7 +188,9 @@ def _write_recipe(
     metavar="DIR",
     help="A directory that does not exist yet.",
 )
-@click.option("--zip", "zipped", is_flag=True, help="Write train.zip, val.zip … and MD5SUMS.")
+@click.option(
+    "--zip", "zipped", is_flag=True, help="zenodo: write train.zip, val.zip … and MD5SUMS."
+)
 @click.option(
     "--stream",
     "streams",
@@ -209,6 +211,19 @@ def export(
 ) -> None:
     """Write RELEASE as other tools expect it.
 
+    Rows are read and written one after another, so a release of any size fits; the directory
+    appears when all of it is written, and equal releases give equal files.
+
+    \b
+    geotiff        SPLIT/ID.tif and SPLIT/ID.mask.tif, with CRS and transform, masks with their
+                   colours; rows without a place are written as plain TIFF and counted
+    webdataset     KIND/SPLIT-00000.tar …: KEY.png, KEY.mask.png, KEY.txt and KEY.json
+    imagefolder    SPLIT/ID.png, SPLIT/ID.mask.png and SPLIT/metadata.jsonl
+    coco-captions  SPLIT/ID.png and annotations/captions_SPLIT.json with all streams
+
+    --stream txt=NAME (webdataset) and text=NAME (imagefolder) choose the stream of the one
+    caption that they hold; without it that is the first stream of the release.
+
     zenodo, the layout of the official files, for code written against those:
     {train,val,test,synth}/{images,masks}/NAME.png with RGB masks in the published palette,
     captions.csv with its 14 columns and class_percentages/SPLIT.csv; images keep their bytes.
@@ -220,6 +235,8 @@ def export(
       aras export release/0.1.0 --to official
       aras export release/0.1.0 --to zips --zip
       aras export release/0.1.0 --to official --stream text_qwen3-4b=composition
+      aras export release/0.1.0 --to tars --layout webdataset --stream txt=full
+      aras export release/0.1.0 --to tifs --layout geotiff
     """
     options = Options(zipped, dict(streams))
     exported = export_release(directory / release, directory / to, layout, options)
@@ -228,6 +245,8 @@ def export(
         return
     rows = ", ".join(f"{group} {n:,}" for group, n in exported.rows.items())
     say(f"export: {to}: {rows} ({exported.bytes / 1e6:.1f} MB)")
-    for official, own in exported.streams.items():
+    for column, own in exported.streams.items():
         if own is None:
-            say(f"  {official}: no such stream in the release; --stream {official}=NAME fills it")
+            say(f"  {column}: no such stream in the release; --stream {column}=NAME fills it")
+    for note in exported.notes:
+        say(f"  {note}")

@@ -280,6 +280,18 @@ class Extent(Record):
     north: float
     cells: int
     years: tuple[int, ...] = ()
+    footprint: tuple[float, float, float, float] | None = None
+    """West, south, east and north of the whole tiles; -180 and 180 where one crosses the
+    antimeridian. None where no tile has a transform, and in older releases."""
+    crs: tuple[str, ...] = ()
+    """Reference systems of the tiles."""
+    pixel: tuple[float, ...] = ()
+    """Widths of a pixel, in units of the CRS."""
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """West, south, east, north of the tiles; of their centres where no more is known."""
+        return self.footprint or (self.west, self.south, self.east, self.north)
 
 
 class Clusters(Record):
@@ -290,12 +302,25 @@ class Clusters(Record):
     spans: dict[str, int] = {}
 
 
+class Agent(Record):
+    """What wrote captions or drew tiles, at which revision, and how many."""
+
+    model: str
+    revision: str | None = None
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.model}@{self.revision}" if self.revision else self.model
+
+
 class StreamSummary(Record):
     """Captions of a stream and kind: how many, how many differ, and `means` of their scores."""
 
     n: int
     unique: int
     redundancy: float | None = None
+    agents: tuple[Agent, ...] = ()
+    """What wrote them, most first; captions that do not say are left out."""
     __pydantic_extra__: dict[str, float | None]
 
     @property
@@ -321,7 +346,16 @@ class ExampleRow(Record):
     captions: tuple[ExampleCaption, ...] = ()
 
 
-BY_KIND = ("rows", "left_out", "flags", "pixels", "mask_agreement", "streams", "examples")
+BY_KIND = (
+    "rows",
+    "left_out",
+    "flags",
+    "pixels",
+    "mask_agreement",
+    "generators",
+    "streams",
+    "examples",
+)
 """Counts of the census whose keys are, or begin with, a kind."""
 
 
@@ -340,6 +374,8 @@ class Census(Record):
     pixels: dict[str, dict[str, int]] = {}
     """By part and class."""
     mask_agreement: dict[str, float] = {}
+    generators: dict[str, tuple[Agent, ...]] = {}
+    """By part: what drew its synthetic tiles, most first."""
     streams: dict[str, StreamSummary] = {}
     """By ``kind/stream``."""
     examples: dict[str, ExampleRow] = {}

@@ -52,6 +52,13 @@ _BY_PREFIX = {
 }
 
 
+BBOX = pa.struct([(side, pa.float64()) for side in ("xmin", "ymin", "xmax", "ymax")])
+"""Bounds in degrees; GeoParquet's covering of a geometry."""
+INSTANT = pa.timestamp("us", tz="UTC")
+GEO_COLUMNS = ("geometry", "bbox", "start_datetime", "end_datetime")
+"""Columns of config metadata that follow from a row's place and source."""
+
+
 @dataclass(frozen=True)
 class Column:
     """A published column. ``labels`` makes it a ClassLabel; ``unit`` is empty for none.

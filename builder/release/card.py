@@ -27,7 +27,6 @@ from builder.land.classes import CLASSES, PALETTE, WORLDCOVER
 from builder.land.columns import COLUMNS, CONTROLS, KINDS, Column
 from builder.land.score_columns import SCORE_COLUMNS, shown_in
 from builder.release.croissant import (
-    HUB,
     cite,
     croissant,
     holds_synthetic,
@@ -37,6 +36,7 @@ from builder.release.croissant import (
     shows_worldcover,
 )
 from builder.release.diff import history
+from builder.release.disclosure import HUB, locations
 from builder.release.rows import held_columns
 
 TEXTS = ("README.md", "croissant.json")
@@ -226,6 +226,7 @@ def card_values(release: Path, manifest: Manifest) -> dict[str, Any]:
         "worldcover": WORLDCOVER,
         "class_shares": class_shares(pixels),
         "extremes": extremes(pixels),
+        "locations": locations(manifest),
         "creators": [creator(author) for author in manifest.authors],
         "citation_authors": [citation(author) for author in manifest.authors],
         "bibtex": cite(manifest),

@@ -10,16 +10,36 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builder.core.manifest import Census, Clusters, ExampleRow, Extent, StreamSummary
+from builder.core.manifest import Agent, Census, Clusters, ExampleRow, Extent, StreamSummary
 from builder.land.classes import CLASSES
 from builder.land.columns import KINDS, SPLITS
 from builder.land.pictures import per_class
 from builder.land.score_columns import shown_in
 from builder.release.funnel import Funnel
+from builder.release.geo import YEAR, bounds, footprints
 from builder.scores.redundancy import Redundancy
 
 MEANS = shown_in("card")
 """Scores that the card gives the mean of."""
+
+
+@dataclass
+class AgentCounter:
+    """Rows by the model, and its revision, that they name."""
+
+    rows: Counter[tuple[str, str | None]] = field(default_factory=Counter)
+
+    def see(self, models: pa.ChunkedArray, revisions: pa.ChunkedArray) -> None:
+        pairs = pa.table({"model": models, "revision": revisions})
+        counted = pairs.group_by(["model", "revision"]).aggregate([([], "count_all")])
+        for row in counted.to_pylist():
+            if row["model"] is not None:
+                self.rows[row["model"], row["revision"]] += row["count_all"]
+
+    def agents(self) -> tuple[Agent, ...]:
+        """Most rows first."""
+        ordered = sorted(self.rows.items(), key=lambda item: (-item[1], str(item[0])))
+        return tuple(Agent(model=a, revision=b, n=n) for (a, b), n in ordered)
 
 
 @dataclass
@@ -29,8 +49,11 @@ class StreamCounter:
     repeats: Redundancy = field(default_factory=lambda: Redundancy(["raw"]))
     totals: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
+    agents: AgentCounter = field(default_factory=AgentCounter)
 
     def see(self, table: pa.Table) -> None:
+        written = table.filter(table.column("text").is_valid())
+        self.agents.see(written.column("model"), written.column("revision"))
         self.repeats.add(table.column("text").combine_chunks())
         for name in MEANS:
             known = table.column(name).drop_null()
@@ -43,7 +66,7 @@ class StreamCounter:
             for name in MEANS
         }
         counts = dataclasses.asdict(self.repeats.summary()["raw"])
-        return StreamSummary.model_validate({**counts, **means})
+        return StreamSummary.model_validate({**counts, "agents": self.agents.agents(), **means})
 
 
 @dataclass
@@ -68,8 +91,6 @@ class ClusterCounter:
         return Clusters(clusters=len(here), rows=rows, spans=dict(sorted(spans.items())))
 
 
-YEAR = r"_10m_(?P<year>\d{4})_"
-"""The year in the name of a WorldCover product."""
 SIDES = ("west", "south", "east", "north")
 
 
@@ -84,8 +105,13 @@ class ExtentCounter:
     cells: set[tuple[int, int]] = field(default_factory=set)
     """Cells of 1°, as (longitude, latitude) of their lower left corner."""
     years: set[int] = field(default_factory=set)
+    box: npt.NDArray[np.float64] | None = None
+    """West, south, east, north of the tiles."""
+    crs: set[str] = field(default_factory=set)
+    pixel: set[float] = field(default_factory=set)
 
     def see(self, table: pa.Table) -> None:
+        self._see_tiles(table)
         named = pc.extract_regex(pc.unique(table.column("source")), YEAR)
         self.years |= {int(match["year"]) for match in named.drop_null().to_pylist()}
         places = table.select(["longitude", "latitude"]).drop_null()
@@ -97,12 +123,35 @@ class ExtentCounter:
         corners = np.unique(np.floor(np.stack([x, y], axis=1)).astype(int), axis=0)
         self.cells |= {(lon, lat) for lon, lat in corners.tolist()}
 
+    def _see_tiles(self, table: pa.Table) -> None:
+        boxes = bounds(footprints(table))
+        boxes = boxes[np.isfinite(boxes[:, 0])]
+        if not len(boxes):
+            return
+        known = np.concatenate([boxes, self.box[None]] if self.box is not None else [boxes])
+        self.box = np.concatenate([known[:, :2].min(axis=0), known[:, 2:].max(axis=0)])
+        self.crs |= set(table.column("crs").drop_null().unique().to_pylist())
+        width = pc.list_element(table.column("transform").drop_null(), 0)
+        self.pixel |= {float(f"{abs(a):.12g}") for a in pc.unique(width).to_pylist()}
+
     def extent(self) -> Extent | None:
         """None where no tile has a place."""
         if not self.cells:
             return None
         box = {name: round(float(getattr(self, name)), 4) for name in SIDES}
-        return Extent(**box, cells=len(self.cells), years=tuple(sorted(self.years)))
+        footprint = None
+        if self.box is not None:  # outwards, so that no tile lies beyond it
+            west, south = (float(side) / 1e6 for side in np.floor(self.box[:2] * 1e6))
+            east, north = (float(side) / 1e6 for side in np.ceil(self.box[2:] * 1e6))
+            footprint = (west, south, east, north)
+        return Extent(
+            **box,
+            cells=len(self.cells),
+            years=tuple(sorted(self.years)),
+            footprint=footprint,
+            crs=tuple(sorted(self.crs)),
+            pixel=tuple(sorted(self.pixel)),
+        )
 
 
 @dataclass
@@ -117,6 +166,7 @@ class RowCounter:
     agreement: dict[str, float] = field(default_factory=dict)
     examples: dict[str, ExampleRow] = field(default_factory=dict)
     extent: ExtentCounter = field(default_factory=ExtentCounter)
+    generators: dict[str, AgentCounter] = field(default_factory=dict)
 
     def see(self, kind: str, split: str, table: pa.Table) -> None:
         part = f"{kind}/{split}"
@@ -128,6 +178,9 @@ class RowCounter:
             self.agreement[part] = self.agreement.get(part, 0.0) + seen
         if kind == "real":
             self.extent.see(table)
+        else:
+            drawn = self.generators.setdefault(part, AgentCounter())
+            drawn.see(table.column("gen_model"), table.column("gen_revision"))
         self.duplicates.see(part, table.column("duplicate_cluster"))
         self.near_duplicates.see(part, table.column("near_duplicate_cluster"))
         for name, captions in _by_stream(table).items():
@@ -155,6 +208,7 @@ class RowCounter:
                 for part in parts
                 if part in self.agreement
             },
+            generators={part: seen.agents() for part, seen in self.generators.items()},
             streams={name: captions.summary() for name, captions in self.streams.items()},
             examples=self.examples,
         )
@@ -164,7 +218,7 @@ def _by_stream(table: pa.Table) -> dict[str, pa.Table]:
     """Texts and scores of each stream as flat tables of one row per caption."""
     captions = table.column("captions").combine_chunks().flatten()
     scores = table.column("caption_scores").combine_chunks().flatten()
-    columns = {"text": captions.field("text")}
+    columns = {name: captions.field(name) for name in ("text", "model", "revision")}
     columns |= {name: scores.field(name) for name in MEANS}
     flat = pa.table(columns)
     streams = captions.field("stream")

@@ -7,16 +7,21 @@ import pyarrow as pa
 
 from builder.core.fields import bibtex, latex, schema_org
 from builder.core.manifest import ListedFile, Manifest, SplitFiles
-from builder.land.columns import BY_NAME, SPLITS, Column, columns_of
+from builder.land.columns import BY_NAME, INSTANT, SPLITS, Column, columns_of
+from builder.release.disclosure import HUB, coverage, provenance, publisher, responsible_ai
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
+RAI = "http://mlcommons.org/croissant/RAI/1.0"
+GEO = "http://mlcommons.org/croissant/geo/1.0"
 CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
     "sc": "https://schema.org/",
     "cr": "http://mlcommons.org/croissant/",
     "rai": "http://mlcommons.org/croissant/RAI/",
+    "geocr": "http://mlcommons.org/croissant/geo/",
     "dct": "http://purl.org/dc/terms/",
+    "prov": "http://www.w3.org/ns/prov#",
     "citeAs": "cr:citeAs",
     "column": "cr:column",
     "conformsTo": "dct:conformsTo",
@@ -50,8 +55,6 @@ CONTEXT: dict[str, Any] = {
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
-HUB = "https://huggingface.co"
-"""Where a release lies unless it was published to another Hub."""
 PARQUET = "application/x-parquet"
 TYPES = {
     pa.string(): "sc:Text",
@@ -63,8 +66,10 @@ TYPES = {
     pa.int64(): "cr:Int64",
     pa.float32(): "cr:Float32",
     pa.float64(): "cr:Float64",
+    pa.binary(): "sc:Text",
+    INSTANT: "sc:DateTime",
 }
-"""Arrow's types → Croissant's."""
+"""Arrow's types → Croissant's, which has no type for bytes: mlcroissant gives text as bytes."""
 ABOUT = {
     "real": "Real tiles.",
     "synthetic": "Generated tiles, in train only.",
@@ -85,11 +90,12 @@ def croissant(
     Paths are relative: the file describes the directory that it lies in. No record set refers to
     another, because mlcroissant reads records file by file only where nothing is to be joined.
     """
+    where, ai = coverage(manifest), responsible_ai(manifest)
     labelled = [column for column in BY_NAME.values() if column.labels and column.name != "split"]
     document: dict[str, Any] = {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
-        "conformsTo": CONFORMS_TO,
+        "conformsTo": [CONFORMS_TO, *([RAI] if ai else []), *([GEO] if where else [])],
         "name": manifest.name,
         "description": _description(manifest),
         "alternateName": manifest.title,
@@ -99,8 +105,12 @@ def croissant(
         "inLanguage": "en",
         "isLiveDataset": False,
         "creator": [schema_org(author) for author in manifest.authors],
+        "publisher": publisher(manifest),
         "keywords": keywords(manifest),
         "citeAs": cite(manifest),
+        **where,
+        **ai,
+        **provenance(manifest),
     }
     if address := hub_address(manifest):
         document["url"] = address

@@ -28,18 +28,29 @@ class Written:
 
     rows: dict[str, int]
     streams: dict[str, str | None] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """What the format cannot hold of these rows."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """``write`` is module:function of (release, empty folder, `Options`) → `Written`."""
+    """``write`` is module:function of (release, empty folder, `Options`) → `Written`.
+
+    ``can_zip``: it takes ``--zip``.
+    """
 
     description: str
     write: str
+    can_zip: bool = False
 
 
+_HERE = "builder.release.exports"
 FORMATS = {
-    "zenodo": Format("as ARAS400k was published", "builder.release.exports.zenodo:write"),
+    "zenodo": Format("as ARAS400k was published", f"{_HERE}.zenodo:write", can_zip=True),
+    "geotiff": Format("tiles and masks on the map, for GIS", f"{_HERE}.geotiff:write"),
+    "webdataset": Format("tar shards, for WebDataset and OpenCLIP", f"{_HERE}.webdataset:write"),
+    "imagefolder": Format("PNG and metadata.jsonl, for datasets", f"{_HERE}.imagefolder:write"),
+    "coco-captions": Format("PNG and COCO's caption files", f"{_HERE}.coco_captions:write"),
 }
 """Name in `aras export --layout NAME` → its format."""
 
@@ -52,6 +63,7 @@ class Exported:
     rows: dict[str, int]
     bytes: int
     streams: dict[str, str | None]
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -65,6 +77,8 @@ def export(release: Path, to: Path, name: str, options: Options) -> Exported:
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ArasError(f"{to}: already exists; not changed. Name a new directory")
+    if options.zipped and not FORMATS[name].can_zip:
+        raise ArasError(f"layout {name} has no zips; leave --zip out")
     module, function = FORMATS[name].write.split(":")
     write: Callable[[Path, Path, Options], Written]
     write = getattr(importlib.import_module(module), function)
@@ -72,4 +86,4 @@ def export(release: Path, to: Path, name: str, options: Options) -> Exported:
         temporary.mkdir()
         written = write(release, temporary, options)
     size = sum(path.stat().st_size for path in to.rglob("*") if path.is_file())
-    return Exported(str(to), written.rows, size, written.streams)
+    return Exported(str(to), written.rows, size, written.streams, written.notes)

@@ -55,7 +55,9 @@ def test_a_new_format_is_one_file_and_one_line(project: Project, tmp_path: Path)
 def test_an_unknown_format_is_refused_with_those_that_exist(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["export", "x", "--layout", "geo", "--to", "y"])
     assert result.exit_code == 2
-    assert "'geo' is not one of zenodo, ids" in result.stderr
+    assert f"'geo' is not one of {', '.join(FORMATS)}" in result.stderr
+    assert "zenodo" in result.stderr
+    assert "ids" in result.stderr
 
 
 def test_the_help_describes_every_format() -> None:
