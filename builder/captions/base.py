@@ -1,13 +1,14 @@
 """What a caption backend is: how it is declared, what it is asked, and which texts are captions."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from builder.core.fields import Section
-from builder.land.error_texts import no_caption, without_thinking
+from builder.land.answers import clean, unclear
+from builder.land.error_texts import no_caption
 from builder.land.prompts import Request
 
 
@@ -142,9 +143,23 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffd]")
 """Control characters, halves of surrogate pairs and the mark of undecodable bytes."""
 
 
-def tidy(text: str) -> str:
-    """A model's text as one line, without its thinking: runs of white space become one space."""
-    return " ".join(without_thinking(text).split())
+def answer_of(
+    text: str, counts: Mapping[str, int], special: Collection[str] = (), revision: str | None = None
+) -> Answer:
+    """What a model wrote as an answer: its caption on one line, or a flawed text's error.
+
+    ``special`` are tokens that its tokenizer calls special; what is cut is added to ``counts``.
+    """
+    cleaned = clean(text, special)
+    counts = {**counts, **dict.fromkeys(cleaned.cut, 1)}
+    caption = " ".join(cleaned.text.split())
+    if cleaned.unclear:
+        why: str | None = unclear(cleaned)
+    else:
+        why = flaw(caption)
+    if why:
+        return Answer(None, why, flawed=True, counts=counts)
+    return Answer(caption, revision=revision, counts=counts)
 
 
 def flaw(text: str) -> str | None:
@@ -163,4 +178,7 @@ def flaw(text: str) -> str | None:
         return f"the text holds no word: {shown}"
     if what := no_caption(text):
         return f"the text is {what}: {shown}"
+    cleaned = clean(text)
+    if cleaned.cut or cleaned.unclear:
+        return f"the text holds marks of a model's answer beside its caption: {shown}"
     return None

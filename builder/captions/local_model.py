@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from builder.captions.ask import Ask, weights_of
-from builder.captions.base import Answer, Running, flaw, tidy
+from builder.captions.base import Answer, Running, answer_of
 from builder.core.errors import ArasError, WorkFailed
 from builder.core.seeds import generator
 from builder.land import prompts
@@ -446,15 +446,11 @@ class Local:
         kept = len(new) if tokens is None else len(tokens) + 1
         counts = {"prompt_tokens": prompt, "new_tokens": kept}
         if tokens is None:
-            why: str | None = (
-                f"cut at max_new_tokens = {self.ask.max_new_tokens}, before an end token"
-            )
-        else:
-            text = tidy(self.tokenizer.decode(tokens, skip_special_tokens=True))
-            why = flaw(text)
-        if why:
+            why = f"cut at max_new_tokens = {self.ask.max_new_tokens}, before an end token"
             return Answer(None, why, flawed=True, counts=counts)
-        return Answer(text, counts=counts)
+        # Special tokens stay: some mark the end of a model's thinking.
+        text = self.tokenizer.decode(tokens, skip_special_tokens=False)
+        return answer_of(text, counts, self.tokenizer.all_special_tokens)
 
 
 def _plain(own: Any) -> Any:

@@ -12,7 +12,7 @@ import requests as http
 from urllib3.exceptions import NewConnectionError
 
 from builder.captions.ask import Ask
-from builder.captions.base import Answer, Running, flaw, tidy
+from builder.captions.base import Answer, Running, answer_of
 from builder.core.errors import ArasError, WorkFailed
 from builder.core.web import is_secure, new_session, reason, redact, retrying, status_of
 from builder.land import prompts
@@ -80,18 +80,17 @@ def read_answer(completion: Any, limit: int) -> Answer:
         if type(used.get(key)) is int and 0 <= used[key] <= MAX_TOKENS
     }
     if finish == "length":
-        why: str | None = f"cut at max_new_tokens = {limit}, before an end token"
+        why = f"cut at max_new_tokens = {limit}, before an end token"
     elif finish not in WHOLE:
         why = f"the server ended the text with finish_reason = {(finish and short(finish))!r}"
     elif text is not None and not isinstance(text, str):
         why = f"the server's answer is not a text: {short(text)}"
     else:
-        text = tidy(text or "")
-        why = flaw(text)
-    if why:
-        return Answer(None, why, flawed=True, counts=counts)
-    name = completion.get("model")
-    return Answer(text, revision=short(name) if isinstance(name, str) else None, counts=counts)
+        name = completion.get("model")
+        return answer_of(
+            text or "", counts, revision=short(name) if isinstance(name, str) else None
+        )
+    return Answer(None, why, flawed=True, counts=counts)
 
 
 class Server:
@@ -241,5 +240,5 @@ def short(value: Any) -> str:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     except RecursionError:
         text = "something nested too deeply"
-    text = tidy(text).encode("utf-8", "replace").decode()
+    text = " ".join(text.split()).encode("utf-8", "replace").decode()
     return text if len(text) <= 200 else f"{text[:199]}…"

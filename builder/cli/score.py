@@ -161,6 +161,9 @@ def _lines(summary: "FileSummary") -> list[str]:
             lines.append(f"{name}: words that mark synthetic images: {words}")
     if summary.failed_captions:
         lines.append(f"{summary.failed_captions:,} captions are error texts, counted as missing")
+    for name, kinds in summary.cut.items():
+        counts = ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in kinds.items())
+        lines.append(f"{name}: captions with {counts}")
     if summary.repeated_header_lines:
         lines.append(f"{summary.repeated_header_lines:,} repeated header lines skipped")
     return lines

@@ -8,6 +8,7 @@ import functools
 import itertools
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from builder.core.errors import ArasError
+from builder.land.answers import clean
 from builder.land.classes import CLASSES
 from builder.land.error_texts import no_caption
 
@@ -129,12 +131,14 @@ class Batch:
 @dataclass
 class Reader:
     """A caption file. ``scale`` ("percent", "fractions" or "pixels") and the counts of failed
-    captions and repeated header lines are known once the rows have been read."""
+    captions, of what was cut by stream and kind, and of repeated header lines are known once the
+    rows have been read."""
 
     path: Path
     text: Sequence[str] = ()
     scale: str | None = None
     failed: int = 0
+    cut: Counter[tuple[str, str]] = field(default_factory=Counter)
     repeated_headers: int = 0
     streams: list[str] = field(default_factory=list)
     columns: Columns | None = None
@@ -142,6 +146,7 @@ class Reader:
     def batches(self, size: int) -> Iterator[Batch]:
         """Batches of up to ``size`` rows; an ArasError names the row and column that is wrong."""
         self.failed = self.repeated_headers = 0
+        self.cut.clear()
         rows = _open(self.path, self)
         number = 0
         seen: Row = {}
@@ -185,9 +190,13 @@ class Reader:
                     if stream not in texts:
                         texts[stream] = [None] * len(chunk)
                         self.streams.append(stream)
-                    if text is not None and no_caption(text):
-                        self.failed += 1
-                        text = None
+                    if text is not None:
+                        cleaned = clean(text)
+                        self.cut.update((stream, what) for what in cleaned.cut)
+                        text = cleaned.text
+                        if cleaned.unclear or no_caption(text):
+                            self.failed += 1
+                            text = None
                     texts[stream][i] = text
         shares = None
         if columns.composition:

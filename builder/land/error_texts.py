@@ -1,4 +1,4 @@
-"""Texts in the place of a caption that are not captions: errors, refusals, thinking aloud.
+"""Texts in the place of a caption that are not captions: error messages and refusals.
 
 One idea of them for the backends, which must not store them, and for the reader of foreign caption
 files, which counts them as missing. Each pattern is matched at the beginning of a text, past
@@ -69,8 +69,6 @@ _REFUSAL = re.compile(
     )""",
     re.IGNORECASE | re.VERBOSE,
 )
-_THINKING = re.compile(r"</?think(ing)?>", re.IGNORECASE)
-_THOUGHT = re.compile(r"\A.*</think(ing)?>", re.IGNORECASE | re.DOTALL)
 
 
 def no_caption(text: str) -> str | None:
@@ -79,12 +77,4 @@ def no_caption(text: str) -> str | None:
         return "an error message"
     if _REFUSAL.match(text):
         return "a refusal"
-    if "<" in text and _THINKING.search(text):
-        return "a model's thinking, not its answer"
     return None
-
-
-def without_thinking(text: str) -> str:
-    """What follows the end of a model's thinking, whose beginning a chat template may have said;
-    ``text`` where there is none, or where it has no end."""
-    return _THOUGHT.sub("", text)

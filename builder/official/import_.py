@@ -215,13 +215,14 @@ def _make(stage: Import, reader: _Reader, shard: str, rejects: Path) -> Output:
     captions = caption_columns(wanted, [line.texts for line in kept])
     columns = {**_pictures(stage, kept, pictures), **captions}
     captioned = [line for line in kept if line.texts is not None and stage.captions]
-    failed = [cell(line.texts, column)[1] for line in captioned for column in wanted]
+    cells = [(column.stream, cell(line.texts, column)) for line in captioned for column in wanted]
     counts = {
         "kept": len(kept),
         "rejected": len(refused),
         "without_captions": len(kept) - len(captioned),
-        "caption_errors": sum(error is not None for error in failed),
+        "caption_errors": sum(cell.error is not None for _, cell in cells),
         "percent_differs": len(kept) - columns["percent_published"].null_count,
+        **Counter(f"{stream}_{what}" for stream, cell in cells for what in cell.cut),
     }
     return Output(pa.table(columns), counts)
 

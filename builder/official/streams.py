@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from builder.core.errors import ArasError
 from builder.core.files import read_json, write_json
+from builder.land.answers import clean, unclear
 from builder.land.caption_tables import csv_rows
 from builder.land.classes import CLASSES
 from builder.land.columns import CAPTION, STREAM_PREFIX
@@ -99,8 +100,8 @@ def caption_columns(columns: Sequence[Column], rows: Sequence[Texts]) -> dict[st
     for column in columns:
         cells = [cell(texts, column) for texts in rows]
         values: dict[str, Any] = {
-            "text": [text for text, _ in cells],
-            "error": [error for _, error in cells],
+            "text": [cell.text for cell in cells],
+            "error": [cell.error for cell in cells],
             **{name: [getattr(column, name)] * len(cells) for name in Column._fields[2:]},
         }
         arrays = [
@@ -112,16 +113,29 @@ def caption_columns(columns: Sequence[Column], rows: Sequence[Texts]) -> dict[st
     return streams
 
 
-def cell(texts: Texts, column: Column) -> tuple[str | None, str | None]:
-    """(text, error) of a published caption: exactly one of them is given."""
+class Cell(NamedTuple):
+    """A published caption: either its text or its error, and what was cut from around the text."""
+
+    text: str | None
+    error: str | None
+    cut: tuple[str, ...] = ()
+
+
+def cell(texts: Texts, column: Column) -> Cell:
+    """The caption of a row in a column; a text without marks of a model's answer is unchanged."""
     if texts is None:
-        return None, NO_CAPTIONS
+        return Cell(None, NO_CAPTIONS)
     text = texts[list(STREAMS).index(column.name)]
     if text is None:
-        return None, NOT_GIVEN
+        return Cell(None, NOT_GIVEN)
     if text.startswith(ERROR):
-        return None, text
-    return (text, None) if text.strip() else (None, EMPTY)
+        return Cell(None, text)
+    cleaned = clean(text)
+    if cleaned.unclear:
+        return Cell(None, unclear(cleaned))
+    if not cleaned.text.strip():
+        return Cell(None, EMPTY, cleaned.cut)
+    return Cell(cleaned.text, None, cleaned.cut)
 
 
 MOST_FIELD = 1 << 17

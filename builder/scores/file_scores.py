@@ -119,13 +119,15 @@ class StreamSummary:
 
 @dataclass(frozen=True)
 class FileSummary:
-    """``composition`` is the scale of the class columns (see `Reader`), None without them."""
+    """``composition`` is the scale of the class columns (see `Reader`), None without them; ``cut``
+    counts by stream and kind the captions from around which marks of a model's answer were cut."""
 
     file: str
     rows: int
     composition: str | None
     lexicon: dict[str, str]
     failed_captions: int
+    cut: dict[str, dict[str, int]]
     repeated_header_lines: int
     sampled_rows: int
     streams: dict[str, StreamSummary]
@@ -214,6 +216,10 @@ def score_file(
         composition=reader.scale if columns and columns.composition else None,
         lexicon={"version": loaded.version, "sha256": loaded.sha256},
         failed_captions=reader.failed,
+        cut={
+            stream: {what: n for (of, what), n in sorted(reader.cut.items()) if of == stream}
+            for stream in dict.fromkeys(stream for stream, _ in reader.cut)
+        },
         repeated_header_lines=reader.repeated_headers,
         sampled_rows=sample.size,
         streams=streams,

@@ -1,6 +1,6 @@
 import pytest
 
-from builder.captions.base import flaw, tidy
+from builder.captions.base import answer_of, flaw
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_a_plain_sentence_may_stand_as_a_caption(text: str) -> None:
         ('{"error": {"message": "overloaded"}}', "error message"),
         ('{"detail": "Not Found"}', "error message"),
         ("<html><body>Bad Gateway</body></html>", "error message"),
-        ("<think>let me see</think>A forest here.", "thinking"),
-        ("<think>let me see", "thinking"),
+        ("<think>let me see</think>A forest here.", "marks of a model's answer"),
+        ("<think>let me see", "marks of a model's answer"),
         ("A forest \ud800 here", "control"),
         ("I'm sorry, but I can't view images.", "refusal"),
         ("Sorry, but I cannot do that.", "refusal"),
@@ -87,21 +87,18 @@ def test_what_is_no_caption_is_told_apart_with_its_reason(text: str, word: str) 
     assert word in (flaw(text) or "")
 
 
-def test_tidy_makes_one_line() -> None:
-    assert tidy("  Fields.\n\n Water\tbelow ") == "Fields. Water below"
+def test_a_caption_is_one_line() -> None:
+    assert answer_of("  Fields.\n\n Water\tbelow ", {}).text == "Fields. Water below"
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "<think>\nThe user wants\n</think>\n\nA forest here.",
-        "so the tile is forest.</think> A forest here.",
-        "<think></think>A forest here.",
-    ],
-)
-def test_a_model_s_thinking_is_not_part_of_its_caption(text: str) -> None:
-    assert tidy(text) == "A forest here."
+def test_what_is_cut_from_an_answer_is_counted_with_its_tokens() -> None:
+    answer = answer_of("<think>The tile</think>A forest here.<|im_end|>", {"new_tokens": 9})
+    assert answer.text == "A forest here."
+    assert answer.counts == {"new_tokens": 9, "thinking_cut": 1, "further_turns_cut": 1}
 
 
-def test_thinking_that_never_ends_is_not_taken_for_a_caption() -> None:
-    assert "thinking" in (flaw(tidy("<think> A forest here.")) or "")
+def test_thinking_that_never_ends_is_a_flawed_text() -> None:
+    answer = answer_of("<think> A forest here.", {})
+    assert answer.text is None
+    assert answer.flawed
+    assert "cannot be told from its thinking" in (answer.error or "")

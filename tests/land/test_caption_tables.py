@@ -160,8 +160,8 @@ def test_what_is_no_caption_is_told_as_the_caption_stage_tells_it(tmp_path):
     texts = ["A forest.", "404 not found", "I cannot see the image.", "<think>so</think>A forest.",
              "null", "Error-prone terrain with forest."]  # fmt: skip
     reader, (batch,) = read(json_lines(tmp_path / "x.jsonl", *({"text": one} for one in texts)))
-    assert batch.texts["text"] == [texts[0], None, None, None, None, texts[5]]
-    assert reader.failed == 4
+    assert batch.texts["text"] == [texts[0], None, None, texts[0], None, texts[5]]
+    assert (reader.failed, reader.cut) == (3, {("text", "thinking_cut"): 1})
 
 
 def test_the_tile_of_a_caption_is_its_image_not_its_own_number(tmp_path):

@@ -15,6 +15,7 @@ from builder.land import grid
 from builder.land.classes import CLASSES, percent
 from builder.land.columns import SPLITS, STREAM_PREFIX
 from builder.land.pictures import decode_mask, decode_png, encode_png, per_class
+from builder.land.rasters import Band
 from builder.official.import_ import Import, ImportSection
 from builder.official.names import STREAMS, place
 from builder.official.sources import MOST_PICTURE, find_sources
@@ -164,9 +165,10 @@ def test_a_derived_place_is_exactly_the_recorded_one() -> None:
     origin = grid.cell_origin("S01W078")
     raster = grid.Raster(Path("composite.tif"), "S2RGBNIR", "S01W078", *origin, 12_000, 12_000)
     tiles = by_default(Tiles, TilesSection())
+    bands = [Band("red", 1, 1e-4, 0.0, 0)] * 3
     dn, mask = np.ones((3, 256, 256), np.uint16), np.zeros((256, 256), np.uint8)
     for line, column in ((0, 0), (7, 31), (45, 45)):
-        recorded = tile_at(tiles, raster, origin, line, column, dn, mask)
+        recorded = tile_at(tiles, raster, origin, bands, line, column, dn, mask)
         derived = place(recorded.id.split("/")[1], 256)
         assert derived is not None
         assert list(derived.transform) == recorded.transform
