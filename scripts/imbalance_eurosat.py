@@ -23,9 +23,10 @@ from builder.core.engine import Engine
 from builder.core.files import atomic, digest_of, sha256_file
 from builder.core.progress import bar
 from builder.core.seeds import generator, seed
-from builder.experiments.experiment import run_all
-from builder.experiments.imbalance import PRESETS, Bench, Experiment, Material, Rows, Test
+from builder.experiments.experiment import Experiment
+from builder.experiments.imbalance import PRESETS, Bench, Material, Test
 from builder.experiments.imbalance_report import report_of
+from builder.experiments.rows import TrainRows
 from builder.models import generator as generators
 from builder.models.data import Tiles
 from builder.models.record import Record, require
@@ -156,13 +157,11 @@ def material(
     ids = [names[i] for i in train] + [f"synthetic-{i:05d}" for i in range(len(synthetic_label))]
     every = np.concatenate([label[train], synthetic_label])
     synthetic = np.arange(len(ids)) >= len(train)
-    rows = Rows(
+    rows = TrainRows(
         ids,
         synthetic,
-        is_copy=np.zeros(len(ids), dtype=bool),
         shares=np.eye(len(CLASSES))[every],
         texts=[caption(name, int(k)) for name, k in zip(ids, every, strict=True)],
-        passes=synthetic,
         classes=CLASSES,
     )
     asked = Test(
@@ -220,9 +219,10 @@ def main() -> None:
     )
     sizes = Sizes(given.test, given.largest, given.factor)
     tiles = material(given.tar, given.out, sizes, drawing, given.sampling_steps)
-    bench = Bench(Experiment(lambda: tiles, given.out, settings, RATIOS, given.seeds))
-    report = report_of(bench, run_all(bench, Engine("serial", 1)))
-    report.write()
+    bench = Bench(lambda: tiles, settings, RATIOS)
+    experiment = Experiment(lambda: bench, given.out, given.seeds)
+    report = report_of(bench, experiment.run_all(Engine("serial", 1)))
+    report.write(given.out)
     print("\n".join([*report.conclusions, *report.limits]))
 
 

@@ -10,23 +10,24 @@ from builder.cli.common import experiment_options, print_json, say
 
 if TYPE_CHECKING:
     from builder.core.engine import Engine
-    from builder.experiments.experiment import Bench
+    from builder.experiments.experiment import Experiment
     from builder.experiments.report import Report
 
 
 def run_and_report(
-    bench: "Bench[Any]", engine: "Engine", report_of: "Callable[..., Report]", as_json: bool
+    experiment: "Experiment[Any]",
+    engine: "Engine",
+    report_of: "Callable[..., Report]",
+    as_json: bool,
 ) -> None:
     """Run what has no record yet, write the report, and print what it concludes and cannot."""
-    from builder.experiments.experiment import run_all
-
-    report = report_of(bench, run_all(bench, engine))
-    report.write()
+    report = report_of(experiment.bench, experiment.run_all(engine))
+    report.write(experiment.out)
     if as_json:
         print_json(report.as_json())
     else:
         click.echo("\n".join([*report.conclusions, *report.limits]))
-    say(f"wrote {bench.experiment.out / 'report.md'}")
+    say(f"wrote {experiment.out / 'report.md'}")
 
 
 @click.command()
@@ -97,18 +98,19 @@ def imbalance(
 
     from builder.core.engine import Engine
     from builder.experiments import imbalance as declared
+    from builder.experiments.experiment import Experiment
     from builder.experiments.imbalance_report import report_of
 
     root = directory or Path()
     given = {k: v for k, v in (("steps", steps), ("batch", batch)) if v is not None}
     preset = declared.PRESETS["small" if small else profile]
     settings = replace(preset, stream=stream, weights=weights, **given)
-    source = partial(declared.release_material, root / release, stream, min_km, near)
-    experiment = declared.Experiment(
-        source, root / out, settings, ratios or declared.RATIOS, seeds, zero_shot or weights
+    material = partial(declared.release_material, root / release, stream, min_km, near)
+    bench = partial(
+        declared.Bench, material, settings, ratios or declared.RATIOS, zero_shot or weights
     )
-    bench = declared.Bench(experiment)
-    run_and_report(bench, Engine(engine, workers), report_of, as_json)
+    experiment = Experiment(bench, root / out, seeds)
+    run_and_report(experiment, Engine(engine, workers), report_of, as_json)
 
 
 EVEN = "tempered:0"
@@ -180,16 +182,18 @@ def augmentation(
     Exit codes: 0 done; 1 some runs failed, the same command tries them again; 2 refused input.
     """
     from dataclasses import replace
+    from functools import partial
 
     from builder.core.engine import Engine
     from builder.experiments import augmentation as declared
+    from builder.experiments.experiment import Experiment
 
     root = directory or Path()
     asked = {"steps": steps, "batch": batch, "crop": crop}
     given: dict[str, Any] = {name: n for name, n in asked.items() if n is not None}
     settings = replace(declared.PRESETS["small" if small else profile], **given)
-    experiment = declared.Experiment(
-        root / release, root / out, settings, balance, ratio, seeds, min_km, near
+    bench = partial(
+        declared.Bench, root / release, root / out, settings, balance, ratio, min_km, near
     )
-    bench = declared.Bench(experiment)
-    run_and_report(bench, Engine(engine, workers), declared.report_of, as_json)
+    experiment = Experiment(bench, root / out, seeds)
+    run_and_report(experiment, Engine(engine, workers), declared.report_of, as_json)

@@ -1,8 +1,7 @@
 """The augmentation experiment: a segmenter per arm and seed, equal steps, real test tiles."""
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ import pyarrow as pa
 from builder.core.errors import ArasError
 from builder.core.figures import BLUE, GREEN, GREY, ORANGE, PINK
 from builder.core.files import atomic, digest_of, locked
-from builder.experiments import experiment as shared
 from builder.experiments import report, statistics
-from builder.experiments.experiment import EVEN, Arm, Loss, Outcome, Record, TrainRows, Trial
-from builder.experiments.report import Findings, Panel, Plot, Report
+from builder.experiments.experiment import Counts, Loss, Record, Trial
+from builder.experiments.report import Panel, Plot, Report
+from builder.experiments.rows import EVEN, Arm, TrainRows, balanced, drawn, train_rows, train_table
 from builder.experiments.statistics import Analysis, Question, Statistic
 from builder.land.classes import CLASSES
 from builder.land.columns import KINDS
@@ -28,9 +27,9 @@ from builder.models.settings import SEGMENTER, SegmenterSettings
 from builder.release.rows import metadata
 from builder.retrieval import gallery, intervals, metrics
 from builder.retrieval.ranks import Floats, Ints
+from builder.retrieval.result import Checks, Part
 
 VERSION = 1
-SEEDS = 3
 RATIO = 1.0
 """Synthetic rows per real row, where there are that many."""
 FLOOR = "constant"
@@ -52,30 +51,6 @@ QUESTIONS = [
 ]
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """All that the figures depend on; picklable, and what an engine's worker opens."""
-
-    release: Path
-    out: Path
-    settings: SegmenterSettings
-    balance: str = EVEN
-    ratio: float = RATIO
-    seeds: int = SEEDS
-    min_km: float = gallery.MIN_KM
-    near: str = "refuse"
-
-    def open(self) -> Callable[[Trial], Any]:
-        return functools.partial(shared.run_trial, Bench(self))
-
-
-def load(release: Path) -> TrainRows:
-    """The train rows. Raises ArasError when either source lacks them."""
-    rows = shared.train_rows(shared.train_table(release))
-    shared.require_both(release, rows)
-    return rows
-
-
 def design(
     rows: TrainRows, balance: str = EVEN, ratio: float = RATIO, seed: int = 0
 ) -> dict[str, Arm]:
@@ -87,10 +62,9 @@ def design(
     real, synthetic = rows.real, rows.synthetic
     count = min(max(1, round(ratio * len(real))), len(synthetic))
     shares = rows.mean_shares(real)
-    natural = shared.balanced(rows, synthetic, count, seed, "natural", shares)
-    even = shared.balanced(rows, synthetic, count, seed, balance, shares)
-    mixed = np.concatenate([real, even])
-    repeated = shared.alike(rows, real, mixed, len(mixed), seed)
+    natural = balanced(rows, synthetic, count, seed, "natural", shares)
+    mixed = np.concatenate([real, balanced(rows, synthetic, count, seed, balance, shares)])
+    repeated = drawn(rows, real, len(mixed), rows.mean_shares(mixed), seed)
     what = f"real + {count:,} synthetic towards"
     return {
         "real": Arm("real rows", real),
@@ -101,75 +75,72 @@ def design(
     }
 
 
-@dataclass(frozen=True)
-class Counts:
-    """Pixels per test tile and class, (n, 3K): hits, then truth, then predictions."""
+class Judged(Record):
+    """``counts`` (n, 3K) of a model: by test tile and class hits, then truth, then predictions."""
 
-    pixels: Ints
+    counts: Counts
 
-    def as_json(self) -> dict[str, Any]:
-        return {"counts": self.pixels.tolist()}
 
-    @staticmethod
-    def from_json(values: Mapping[str, Any]) -> "Counts":
-        return Counts(np.array(values["counts"]))
-
-    @staticmethod
-    def of(truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.uint8]) -> "Counts":
-        """Of classes by pixel, (n, H, W) each."""
-        hits = np.where(truth == predicted, truth, len(CLASSES))
-        columns = [
-            (classes.reshape(len(classes), -1) == k).sum(1)
-            for classes in (hits, truth, predicted)
-            for k in range(len(CLASSES))
-        ]
-        return Counts(np.stack(columns, axis=1).astype(np.int64))
+def count(truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.uint8]) -> Ints:
+    """`Judged.counts` of classes by pixel, (n, H, W) each."""
+    hits = np.where(truth == predicted, truth, len(CLASSES))
+    columns = [
+        (classes.reshape(len(classes), -1) == k).sum(1)
+        for classes in (hits, truth, predicted)
+        for k in range(len(CLASSES))
+    ]
+    return np.stack(columns, axis=1).astype(np.int64)
 
 
 class Bench:
-    """The rows, the arms and, once they are needed, the decoded tiles."""
+    """The rows, the arms and, once they are needed, the decoded tiles, which ``out`` keeps."""
 
-    name, floor = "augmentation", FLOOR
+    name, floor, record = "augmentation", FLOOR, Judged
     floor_model = "one that calls every pixel the commonest class"
     empty = "no test tile has pixels of these classes"
-    judgement = staticmethod(Counts.from_json)
+    untrained: Sequence[str] = ()
+    checks: Checks | None
 
-    def __init__(self, experiment: Experiment) -> None:
-        self.experiment = experiment
-        self.rows = load(experiment.release)
-        self.arms = design(self.rows, experiment.balance, experiment.ratio)
-        self.untrained: list[str] = []
-        self.test = gallery.load(experiment.release, min_km=experiment.min_km, near=experiment.near)
+    def __init__(
+        self,
+        release: Path,
+        out: Path,
+        settings: SegmenterSettings,
+        balance: str = EVEN,
+        ratio: float = RATIO,
+        min_km: float = gallery.MIN_KM,
+        near: str = "refuse",
+    ) -> None:
+        self.release, self.out, self.balance = release, out, balance
+        self.rows = train_rows(release, train_table(release))
+        self.arms = design(self.rows, balance, ratio)
+        self.test = gallery.load(release, min_km=min_km, near=near)
         self.tiles, self.checks = len(self.test), self.test.facts.checks
+        # Crops are no larger than the tiles.
+        side = int(np.sqrt(self.test.pixels[0].sum()))
+        self.settings = replace(settings, crop=min(settings.crop, side))
 
-    def key(self, trial: Trial) -> str:
-        return digest_of(
-            {
-                "version": VERSION,
-                "release": self.test.facts.content_sha256,
-                "arm": [self.rows.ids[i] for i in self.arms[trial[0]].pool],
-                "test": self.test.ids,
-                "settings": asdict(self.settings(trial)),
-            }
-        )
+    def inputs(self, trial: Trial) -> dict[str, Any]:
+        return {
+            "version": VERSION,
+            "release": self.test.facts.content_sha256,
+            "arm": [self.rows.ids[i] for i in self.arms[trial[0]].pool],
+            "test": self.test.ids,
+            "settings": asdict(replace(self.settings, seed=trial[1])),
+        }
 
-    def judge(self, trial: Trial, folder: Path) -> Outcome[Counts]:
-        settings = self.settings(trial)
+    def train(self, trial: Trial, key: str, folder: Path) -> Judged:
+        settings = replace(self.settings, seed=trial[1])
         tiles = replace(self.train_tiles, pool=self.arms[trial[0]].pool)
-        model, history, _ = segmenter.train_tiles(folder, self.key(trial), tiles, settings)
+        model, history, _ = segmenter.train_tiles(folder, key, tiles, settings)
         model.eval()
         counts = self._counts(lambda images: segmenter.look(model, images)[0])
-        return Outcome(counts, settings=asdict(settings), loss=Loss.of(history.losses))
+        return Judged(settings=asdict(settings), loss=Loss.of(history.losses), counts=counts)
 
-    def constant(self) -> Counts:
+    def constant(self) -> Ints:
         """The counts of calling every pixel the commonest class of real train rows."""
         most = int(self.rows.mean_shares(self.rows.real).argmax())
         return self._counts(lambda images: np.full(images.shape[:3], most, np.uint8))
-
-    def settings(self, trial: Trial) -> SegmenterSettings:
-        """Those of a trial: crops are no larger than the tiles."""
-        settings, side = self.experiment.settings, int(np.sqrt(self.test.pixels[0].sum()))
-        return replace(settings, crop=min(settings.crop, side), seed=trial[1])
 
     @cached_property
     def train_tiles(self) -> Tiles:
@@ -177,22 +148,20 @@ class Bench:
 
     def _counts(
         self, predict: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]], size: int = 16
-    ) -> Counts:
+    ) -> Ints:
         """Of all test tiles, ``size`` at a time; ``predict`` maps (n, H, W, 3) to (n, H, W)."""
         tiles = self._tiles(self.test.ids, "test").pixels
         parts = [tiles[start : start + size] for start in range(0, len(tiles), size)]
-        counts = [Counts.of(part[..., 3], predict(part[..., :3])).pixels for part in parts]
-        return Counts(np.concatenate(counts))
+        return np.concatenate([count(part[..., 3], predict(part[..., :3])) for part in parts])
 
     def _tiles(self, ids: Sequence[str], split: str) -> Tiles:
         """Rows decoded once into a file under ``out``, mapped from there."""
-        release, folder = self.experiment.release, self.experiment.out / "tiles"
-        digest = digest_of([self.test.facts.content_sha256, ids])
+        folder, digest = self.out / "tiles", digest_of([self.test.facts.content_sha256, ids])
         path = folder / f"{split}-{digest[:16]}.npy"
         with locked(folder, lambda: None):
             if not path.exists():
                 with atomic(path) as temporary:
-                    decode(release, ids, split, temporary)
+                    decode(self.release, ids, split, temporary)
         return Tiles(np.load(path, mmap_mode="r"), digest)
 
 
@@ -202,22 +171,19 @@ def decode(release: Path, ids: Sequence[str], split: str, path: Path) -> None:
     Raises ArasError when tiles differ in size or the release does not hold them.
     """
     out: Any = None
-    for column, decoder, channels in (
-        ("image", decode_png, slice(0, 3)),
-        ("mask", decode_mask, 3),
-    ):
+    channels = {"image": (decode_png, slice(0, 3)), "mask": (decode_mask, 3)}
+    for column, (decoder, channel) in channels.items():
         for where, data in gallery.pictures(release, ids, split, column=column):
             for i, png in zip(where, data, strict=True):
                 pixels = decoder(png, ids[i])
                 if out is None:
-                    out = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
-                        f"{path}", "w+", np.uint8, (len(ids), *pixels.shape[:2], 4)
-                    )
+                    shape = (len(ids), *pixels.shape[:2], 4)
+                    out = np.lib.format.open_memmap(path, "w+", np.uint8, shape)  # type: ignore[no-untyped-call]
                 if pixels.shape[:2] != out.shape[1:3]:
                     raise ArasError(
                         f"{ids[i]}: its {column} is {pixels.shape[:2]}, others {out.shape[1:3]}"
                     )
-                out[i, ..., channels] = pixels
+                out[i, ..., channel] = pixels
     out.flush()
 
 
@@ -242,37 +208,34 @@ def scores(totals: Floats, tail: Sequence[int]) -> Floats:
 
 
 def analyse(
-    counts: Mapping[str, Sequence[Counts]],
+    counts: Mapping[str, Sequence[Ints]],
     blocks: Sequence[str] | None,
     train_shares: Floats,
     *,
     resamples: int = intervals.RESAMPLES,
-) -> Findings:
+) -> Analysis:
     """Figures with intervals by arm, and contrasts paired by seed and cluster.
 
-    ``counts``: arm → those of each seed, over the same n test tiles; ``blocks`` (n) names the
-    spatial block of each, None for tiles as their own clusters. ``train_shares`` (7,) are those of
-    real train pixels: the tail are the rarest classes that together hold at most a fifth.
+    ``counts``: arm → `Judged.counts` of each seed (or one for all); ``blocks`` (n) names the
+    spatial block of each tile, None for tiles as their own clusters. ``train_shares`` (7,) are
+    those of real train pixels: the tail are the rarest classes that together hold at most a fifth.
     """
     tail = metrics.rarest(train_shares)
     statistic = Statistic(lambda totals: scores(totals, tail), FIGURES, ("macro F1", "tail F1"))
-    pixels = {arm: [run.pixels for run in runs] for arm, runs in counts.items()}
     analysis = statistics.analyse(
-        pixels, blocks, "tile", statistic, QUESTIONS, FLOOR, resamples=resamples
+        counts, blocks, "tile", statistic, QUESTIONS, FLOOR, resamples=resamples
     )
-    truth = next(iter(counts.values()))[0].pixels[:, _K : 2 * _K]
+    truth = next(iter(counts.values()))[0][:, _K : 2 * _K]
     cluster, clusters = intervals.codes(np.arange(len(truth)) if blocks is None else blocks)
-    by_cluster = intervals.cluster_sums(truth, cluster, clusters)
+    present = intervals.cluster_sums(truth, cluster, clusters)[:, :-1] > 0
     facts = {
         "tiles": len(truth),
         "tail": [CLASSES[k] for k in tail],
         "test_shares": _by_class(truth.sum(0) / truth.sum()),
-        "test_clusters": {
-            name: int((by_cluster[:, k] > 0).sum()) for k, name in enumerate(CLASSES)
-        },
+        "test_clusters": dict(zip(CLASSES, present.sum(0).tolist(), strict=True)),
         "train_shares": _by_class(train_shares),
     }
-    return Findings(analysis, facts)
+    return analysis.model_copy(update=facts)
 
 
 def _by_class(shares: Floats) -> dict[str, float]:
@@ -282,7 +245,7 @@ def _by_class(shares: Floats) -> dict[str, float]:
 def conclusions(analysis: Analysis, bench: Bench) -> list[str]:
     """The answer first, then the classes that no arm gets right."""
     lines = report.conclude(analysis, bench, "balanced")
-    trained = [scores.figures for arm, scores in analysis.arms.items() if arm != FLOOR]
+    trained = [scores for arm, scores in analysis.arms.items() if arm != FLOOR]
     if lost := [k for k in CLASSES if all(arm[f"F1 {k}"].value == 0 for arm in trained)]:
         lines.append(
             f"No arm finds {', '.join(lost)} at all: their F1 is 0 everywhere, and whether "
@@ -291,8 +254,7 @@ def conclusions(analysis: Analysis, bench: Bench) -> list[str]:
     return lines
 
 
-@dataclass(frozen=True)
-class Provenance:
+class Provenance(Part):
     """Who made the synthetic rows, and how far a segmenter agrees with masks, by kind of row."""
 
     generators: list[str]
@@ -303,20 +265,19 @@ class Provenance:
     def of(release: Path) -> "Provenance":
         columns = ("kind", "gen_model", "mask_agreement")
         table = pa.concat_tables([table for _, table in metadata(release, columns)])
-        kind, agreement = (table.column(name).to_numpy() for name in ("kind", "mask_agreement"))
-        known = agreement.astype(np.float64)
-        means = [
-            float(np.mean(rows)) if len(rows) else None
-            for rows in (known[(kind == k) & ~np.isnan(known)] for k in range(len(KINDS)))
-        ]
-        generators = {name for name in table.column("gen_model").to_pylist() if name}
-        return Provenance(sorted(generators), *means)
+        means = table.group_by("kind").aggregate([("mask_agreement", "mean")])
+        kinds, agreement = means["kind"].to_pylist(), means["mask_agreement_mean"].to_pylist()
+        known = dict(zip(kinds, agreement, strict=True))
+        return Provenance(
+            generators=sorted({name for name in table.column("gen_model").to_pylist() if name}),
+            **{f"mask_agreement_{kind}": known.get(k) for k, kind in enumerate(KINDS)},
+        )
 
 
-def limits(findings: Findings, bench: Bench, origin: Provenance) -> list[str]:
+def limits(analysis: Analysis, bench: Bench, origin: Provenance) -> list[str]:
     """What this run cannot show, whatever its figures are."""
     lines = [
-        *report.common_limits(findings.analysis, bench),
+        *report.common_limits(analysis, bench),
         "One segmenter architecture trained from scratch: pretrained or larger models may react "
         "otherwise, and absolute figures are no benchmark of segmentation.",
         f"Synthetic rows of {', '.join(origin.generators) or 'an unnamed generator'} only: a "
@@ -332,62 +293,56 @@ def limits(findings: Findings, bench: Bench, origin: Provenance) -> list[str]:
             f"real rows and {100 * synthetic:.1f} % of synthetic ones: far less on synthetic ones "
             "means that they do not show what their masks say."
         )
-    if empty := [name for name, n in findings.facts["test_clusters"].items() if not n]:
+    if empty := [name for name, n in analysis.facts["test_clusters"].items() if not n]:
         lines.append(f"No test tile has {', '.join(empty)}: left out of every mean.")
     return lines
 
 
-def report_of(bench: Bench, records: Sequence[Record[Counts]]) -> Report:
+def report_of(bench: Bench, records: Mapping[str, Sequence[Judged]]) -> Report:
     """The report on all runs."""
-    rows, facts, experiment = bench.rows, bench.test.facts, bench.experiment
-    runs, settings = shared.by_arm(bench, records), experiment.settings
-    counts = {arm: [run.outcome.judgement for run in runs[arm]] for arm in runs}
-    counts[FLOOR] = [bench.constant()] * experiment.seeds
-    findings = analyse(counts, bench.test.blocks, rows.mean_shares(rows.real))
-    analysis, about = findings.analysis, findings.facts
-    origin = Provenance.of(experiment.release)
-    scores = {arm: analysis.arms[arm].figures for arm in analysis.arms}
+    rows, release, settings = bench.rows, bench.test.facts, bench.settings
+    counts = {arm: [run.counts for run in runs] for arm, runs in records.items()}
+    counts[FLOOR] = [bench.constant()]
+    analysis = analyse(counts, bench.test.blocks, rows.mean_shares(rows.real))
+    facts, origin = analysis.facts, Provenance.of(bench.release)
+    figures = {arm: scores.figures for arm, scores in analysis.arms.items()}
     f1, iou = (
-        {arm: {name: scores[arm][f"{figure} {name}"] for name in CLASSES} for arm in runs}
+        {arm: {name: figures[arm][f"{figure} {name}"] for name in CLASSES} for arm in records}
         for figure in ("F1", "IoU")
     )
     truth = {
-        "test pixels, %": {k: f"{100 * x:.2f}" for k, x in about["test_shares"].items()},
-        f"{analysis.clusters.unit}s": {k: f"{n:,}" for k, n in about["test_clusters"].items()},
+        "test pixels, %": {k: f"{100 * x:.2f}" for k, x in facts["test_shares"].items()},
+        f"{analysis.clusters.unit}s": {k: f"{n:,}" for k, n in facts["test_clusters"].items()},
     }
-    colours = dict(zip(runs, (GREY, GREEN, PINK, BLUE, ORANGE), strict=True))
-    by_class = {name: {arm: f1[arm][name] for arm in runs} for name in CLASSES}
+    colours = dict(zip(records, (GREY, GREEN, PINK, BLUE, ORANGE), strict=True))
+    by_class = {name: {arm: f1[arm][name] for arm in records} for name in CLASSES}
+    means = {"macro F1": BLUE, "tail F1": ORANGE}
+    panels = [
+        Panel("mean F1 over classes, %", figures, means),
+        Panel("F1, %", by_class, colours),
+    ]
     return Report(
         bench,
-        runs,
-        {"analysis": findings},
-        title=f"Synthetic tiles as augmentation: {facts.name} {facts.version}",
+        records,
+        {"analysis": analysis},
+        title=f"Synthetic tiles as augmentation: {release.name} {release.version}",
         question="Do synthetic tiles help a segmenter on real ones?",
         training=(
             f"{settings.steps} steps of {settings.batch} crops of {settings.crop} pixels each"
         ),
         testing="",
         conclusions=conclusions(analysis, bench),
-        limits=limits(findings, bench, origin),
-        release=facts.as_json(),
+        limits=limits(analysis, bench, origin),
+        release=release.as_json(),
         settings=asdict(settings),
-        facts={"balance": experiment.balance, "synthetic": asdict(origin)},
+        facts={"balance": bench.balance, "synthetic": origin.as_json()},
         about_figures=(
-            f"Over the pixels of all test tiles pooled. Tail: {', '.join(about['tail']) or 'none'} "
+            f"Over the pixels of all test tiles pooled. Tail: {', '.join(facts['tail']) or 'none'} "
             "(the rarest classes of real train pixels that together hold at most a fifth). "
             f"{FLOOR}: every pixel called the commonest class."
         ),
         shown=POOLED,
-        plots={
-            "report.png": Plot(
-                "Macro F1 by arm, and F1 by class",
-                [
-                    Panel("mean F1 over classes, %", scores, {"macro F1": BLUE, "tail F1": ORANGE}),
-                    Panel("F1, %", by_class, colours),
-                ],
-                (11, 5.2),
-            )
-        },
+        plots={"report.png": Plot("Macro F1 by arm, and F1 by class", panels, (11, 5.2))},
         tables=[
             report.class_table("F1 by class", truth, f1),
             report.class_table("IoU by class", truth, iou),

@@ -1,20 +1,20 @@
 """The imbalance experiment: which rows train a retriever in each arm, and how it is judged."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import PlainSerializer, PlainValidator
 
 from builder.core.errors import ArasError
-from builder.core.files import digest_of
-from builder.experiments import experiment as shared
-from builder.experiments.experiment import Arm, Loss, Outcome, TrainRows, Trial
-from builder.experiments.statistics import Question
+from builder.experiments.experiment import Loss, Record, Trial
+from builder.experiments.rows import Arm, Flags, TrainRows, balanced, drawn, train_rows, train_table
+from builder.experiments.statistics import Factor, Question
 from builder.land.pictures import Pixels, decode_png
 from builder.models import clip, retriever
 from builder.models.clip import shrink
@@ -31,7 +31,6 @@ from builder.scores.controls import shuffled
 from builder.scores.leakage import without_digits
 
 VERSION = 2
-SEEDS = 3
 RATIOS = (0.25, 0.5, 1.0, 3.0)
 """Synthetic rows per real row."""
 GROUNDED = 0.5
@@ -59,37 +58,22 @@ PRESETS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Rows(TrainRows):
-    """Train rows that have a caption in one stream, and those captions."""
-
-    texts: list[str]
-    passes: npt.NDArray[np.bool_]
-    """Synthetic rows that the filtered arm takes."""
-
-    @property
-    def dominant(self) -> Ints:
-        """The commonest class of each real row."""
-        return np.asarray(self.shares[self.real].argmax(1))
-
-
-def load(release: Path, stream: str) -> Rows:
+def load(release: Path, stream: str) -> TrainRows:
     """Train rows with a caption in ``stream``. Raises ArasError when either source lacks them."""
-    table = shared.train_table(release, ("mask_agreement", "captions"))
+    table = train_table(release, ("copy", "mask_agreement", "captions"))
     streams = captions_by_stream(table.column("captions"))
     if stream not in streams:
         raise ArasError(f"{release}: no caption stream {stream!r}; it has {', '.join(streams)}")
     keep = [i for i, text in enumerate(streams[stream]) if text is not None]
-    table = table.take(keep)
-    rows = shared.train_rows(table)
-    texts = [str(streams[stream][i]) for i in keep]
+    table, texts = table.take(keep), [str(streams[stream][i]) for i in keep]
+    rows = train_rows(release, table, 2, f" have a caption in stream {stream!r}")
     seen = agrees(table.column("mask_agreement").to_numpy(), rows.is_synthetic)
-    passes = rows.is_synthetic & grounded(texts, rows.shares) & seen & ~rows.is_copy
-    shared.require_both(release, rows, 2, f" have a caption in stream {stream!r}")
-    return Rows(**vars(rows), texts=texts, passes=passes)
+    original = np.array([not copy for copy in table.column("copy").to_pylist()])
+    passes = rows.is_synthetic & grounded(texts, rows.shares) & seen & original
+    return replace(rows, texts=texts, passes=passes)
 
 
-def grounded(texts: Sequence[str], shares: Floats) -> npt.NDArray[np.bool_]:
+def grounded(texts: Sequence[str], shares: Floats) -> Flags:
     """Which captions (n,) are grounded in the shares (n, 7) and give no percentage away."""
     scores = score_captions(list(texts), shares)
     grounding = np.nan_to_num(scores["grounding"].to_numpy(zero_copy_only=False), nan=0.0)
@@ -97,7 +81,7 @@ def grounded(texts: Sequence[str], shares: Floats) -> npt.NDArray[np.bool_]:
     return np.asarray((grounding >= GROUNDED) & (leak == 0))
 
 
-def agrees(agreement: npt.ArrayLike, synthetic: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def agrees(agreement: npt.ArrayLike, synthetic: Flags) -> Flags:
     """Which rows' agreement of segmenter and mask is not below that of the worst real quarter.
 
     ``agreement`` is (n,) with NaN where unknown; unknown rows pass.
@@ -110,12 +94,11 @@ def agrees(agreement: npt.ArrayLike, synthetic: npt.NDArray[np.bool_]) -> npt.ND
 
 @dataclass(frozen=True)
 class Design:
-    """The arms, the ratio that contrasts are made at, all ratios, and why arms are missing."""
+    """The arms, the ratio that contrasts are made at, and why arms are missing."""
 
     arms: dict[str, Arm]
     ratio: float
-    ratios: list[float]
-    missing: list[str]
+    missing: list[str] = field(default_factory=list)
 
     @property
     def even(self) -> str:
@@ -140,13 +123,13 @@ class Design:
         ]
 
 
-def design(rows: Rows, ratios: Sequence[float] = RATIOS, seed: int = 0) -> Design:
+def design(rows: TrainRows, ratios: Sequence[float] = RATIOS, seed: int = 0) -> Design:
     """Every arm that the rows allow.
 
     Ratios that ask for more synthetic rows than there are, are left out; where none is left, all
     synthetic rows are one ratio. Contrasts are made at the ratio nearest to 1.
     """
-    real, synthetic = rows.real, rows.synthetic
+    real, synthetic, texts = rows.real, rows.synthetic, rows.texts
     missing = []
     allowed = [r for r in sorted(set(ratios)) if 2 <= round(r * len(real)) <= len(synthetic)]
     if too_many := sorted(set(ratios) - set(allowed)):
@@ -156,40 +139,43 @@ def design(rows: Rows, ratios: Sequence[float] = RATIOS, seed: int = 0) -> Desig
         )
     allowed = allowed or [round(len(synthetic) / len(real), 3)]
     main = min(allowed, key=lambda r: abs(np.log(r)))
-    pools = {"real": ("real rows", real), "synthetic": ("synthetic rows only", synthetic)}
+    arms = {
+        "real": Arm("real rows", real, texts),
+        "synthetic": Arm("synthetic rows only", synthetic, texts),
+    }
     for r in allowed:
         count = min(round(r * len(real)), len(synthetic))
-        natural = np.concatenate([real, shared.alike(rows, synthetic, real, count, seed)])
-        even = np.concatenate([real, shared.balanced(rows, synthetic, count, seed)])
-        what = f"real + {count:,} synthetic"
-        pools[f"natural-{r:g}"] = f"{what} with real class shares", natural
-        pools[f"balanced-{r:g}"] = f"{what}, class-balanced", even
-    even = pools[f"balanced-{main:g}"][1]
-    pools["oversampled"] = (
-        f"real rows repeated towards the class shares of balanced-{main:g}",
-        shared.alike(rows, real, even, len(even), seed),
-    )
-    good = synthetic[rows.passes[synthetic]]
+        natural = drawn(rows, synthetic, count, rows.mean_shares(real), seed)
+        for kind, some, what in (
+            ("natural", natural, " with real class shares"),
+            ("balanced", balanced(rows, synthetic, count, seed), ", class-balanced"),
+        ):
+            what = f"real + {count:,} synthetic{what}"
+            factors: dict[str, Factor] = {"kind": kind, "ratio": r}
+            arms[f"{kind}-{r:g}"] = Arm(what, np.concatenate([real, some]), texts, factors)
+    even = arms[f"balanced-{main:g}"].pool
+    what = f"real rows repeated towards the class shares of balanced-{main:g}"
+    repeated = drawn(rows, real, len(even), rows.mean_shares(even), seed)
+    arms["oversampled"] = Arm(what, repeated, texts)
+    good = synthetic if rows.passes is None else synthetic[rows.passes[synthetic]]
     if len(good) == len(synthetic):
         missing.append("filtered: the filter drops no synthetic row, so it would equal balanced")
     elif len(good) < 2:
         missing.append(f"filtered: the filter leaves {len(good)} synthetic rows")
     else:
-        drawn = shared.balanced(rows, good, len(even) - len(real), seed)
+        some = balanced(rows, good, len(even) - len(real), seed)
         what = f"balanced-{main:g} from the {len(good):,} synthetic rows that pass the filter"
-        pools["filtered"] = what, np.concatenate([real, drawn])
-    arms = {name: Arm(*pool, rows.texts) for name, pool in pools.items()}
-    mixed = list(rows.texts)
-    given = shuffled([rows.ids[i] for i in real], [rows.texts[i] for i in real], seed=seed)
+        arms["filtered"] = Arm(what, np.concatenate([real, some]), texts)
+    mixed, plain = list(texts), [without_digits(text) for text in texts]
+    given = shuffled([rows.ids[i] for i in real], [texts[i] for i in real], seed=seed)
     for i, text in zip(real, given, strict=True):
-        mixed[i] = text or rows.texts[i]
+        mixed[i] = text or texts[i]
     arms[FLOOR] = Arm("real rows, captions of other real rows", real, mixed)
-    plain = [without_digits(text) for text in rows.texts]
-    if all(plain[i] == rows.texts[i] for i in real):
+    if all(plain[i] == texts[i] for i in real):
         missing.append("stripped: captions hold no numbers, so it would equal real")
     else:
         arms["stripped"] = Arm("real rows, numbers removed from captions", real, plain)
-    return Design(arms, main, allowed, missing)
+    return Design(arms, main, missing)
 
 
 @dataclass(frozen=True)
@@ -212,7 +198,7 @@ class Material:
     """
 
     facts: dict[str, Any]
-    rows: Rows
+    rows: TrainRows
     test: Test
     tiles: Callable[[str], Iterable[tuple[Ints, list[Pixels]]]]
     checks: Checks | None = None
@@ -247,111 +233,86 @@ def release_material(
     return Material(test.facts.as_json(), rows, tested, tiles, test.facts.checks)
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """All that the figures depend on; picklable, and what an engine's worker opens."""
-
-    source: Callable[[], Material]
-    """Picklable, so that an engine's workers load the material themselves."""
-    out: Path
-    settings: RetrieverSettings
-    ratios: tuple[float, ...] = RATIOS
-    seeds: int = SEEDS
-    zero_shot: str = ""
-    """A model that is judged as it is: a transformers CLIP or SigLIP by folder or name."""
-
-    def open(self) -> Callable[[Trial], Any]:
-        return functools.partial(shared.run_trial, Bench(self))
+def _read(ways: Any) -> Pair:
+    if isinstance(ways, tuple):
+        return ways
+    t2i, i2t = (Ranks(*(np.array(ways[way][part]) for part in PARTS)) for way in WAYS)
+    return t2i, i2t
 
 
-@dataclass(frozen=True)
-class Ranking:
+def _written(pair: Pair) -> dict[str, dict[str, list[int]]]:
+    return {
+        way: {part: getattr(ranks, part).tolist() for part in PARTS}
+        for way, ranks in zip(WAYS, pair, strict=True)
+    }
+
+
+class Judged(Record):
     """Figures of a model by protocol, and its ranks under those of `JUDGED`."""
 
     figures: dict[str, Any]
-    ranks: dict[str, Pair]
-
-    @property
-    def arrays(self) -> dict[tuple[str, str, str], Ints]:
-        """Of (protocol, direction, part): the arrays of all ranks, (N,) each."""
-        return {
-            (name, way, part): getattr(ranks, part)
-            for name, pair in self.ranks.items()
-            for way, ranks in zip(WAYS, pair, strict=True)
-            for part in PARTS
-        }
-
-    def as_json(self) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for (name, way, part), array in self.arrays.items():
-            values.setdefault(name, {}).setdefault(way, {})[part] = array.tolist()
-        return {"figures": self.figures, "ranks": values}
-
-    @staticmethod
-    def from_json(values: Mapping[str, Any]) -> "Ranking":
-        def ranks(parts: Mapping[str, Any]) -> Ranks:
-            return Ranks(*(np.array(parts[part]) for part in PARTS))
-
-        pairs = {
-            name: (ranks(ways["t2i"]), ranks(ways["i2t"])) for name, ways in values["ranks"].items()
-        }
-        return Ranking(values["figures"], pairs)
+    ranks: dict[str, Annotated[Pair, PlainValidator(_read), PlainSerializer(_written)]]
 
 
 class Bench:
-    """The material, the design and, once they are needed, the pictures."""
+    """The material, the design and, once they are needed, the pictures.
 
-    name, floor = "imbalance", FLOOR
+    ``zero_shot`` is a model that is judged as it is: a transformers CLIP or SigLIP by folder or
+    name.
+    """
+
+    name, floor, record = "imbalance", FLOOR, Judged
     floor_model = (
         "one trained on shuffled captions, so differences between arms say nothing about what "
         "captions and tiles teach"
     )
     empty = "no test tile is dominated by these classes"
-    judgement = staticmethod(Ranking.from_json)
 
-    def __init__(self, experiment: Experiment) -> None:
-        self.experiment = experiment
-        self.material = experiment.source()
+    def __init__(
+        self,
+        source: Callable[[], Material],
+        settings: RetrieverSettings,
+        ratios: Sequence[float] = RATIOS,
+        zero_shot: str = "",
+    ) -> None:
+        self.material, self.settings, self.zero_shot = source(), settings, zero_shot
         self.rows, self.test = self.material.rows, self.material.test
         self.tiles, self.checks = len(self.test.ids), self.material.checks
-        self.design: Design = design(self.rows, experiment.ratios)
+        self.design = design(self.rows, ratios)
         self.arms = self.design.arms
-        self.untrained = [ZERO_SHOT] if experiment.zero_shot else []
+        self.untrained: Sequence[str] = [ZERO_SHOT] if zero_shot else []
 
-    def key(self, trial: Trial) -> str:
+    def inputs(self, trial: Trial) -> dict[str, Any]:
         inputs: dict[str, Any] = {
             "version": VERSION,
             "content": self.material.facts["content_sha256"],
             "test": [self.test.ids, self.test.captions],
         }
         if trial[0] == ZERO_SHOT:
-            return digest_of({**inputs, "model": self._zero_shot.identity or self._zero_shot.name})
+            return inputs | {"model": self._untrained.identity or self._untrained.name}
         arm = self.arms[trial[0]]
-        return digest_of(
-            {
-                **inputs,
-                "arm": [[self.rows.ids[i], arm.texts[i]] for i in arm.pool],
-                "vocabulary": [self.rows.texts[i] for i in self.rows.real],
-                "settings": clip.settings_as_json(self._settings(trial)),
-            }
-        )
+        return inputs | {
+            "arm": [[self.rows.ids[i], arm.texts[i]] for i in arm.pool],
+            "vocabulary": [self.rows.texts[i] for i in self.rows.real],
+            "settings": clip.settings_as_json(replace(self.settings, seed=trial[1])),
+        }
 
-    def judge(self, trial: Trial, folder: Path) -> Outcome[Ranking]:
+    def train(self, trial: Trial, key: str, folder: Path) -> Judged:
         texts = [*self.test.captions, *map(without_digits, self.test.captions)]
         if trial[0] == ZERO_SHOT:
             return self._judge_untrained(texts)
-        settings, arm = self._settings(trial), self.arms[trial[0]]
+        settings, arm = replace(self.settings, seed=trial[1]), self.arms[trial[0]]
         # The vocabulary comes from real captions, so that all arms read text alike.
-        real = [self.rows.texts[i] for i in self.rows.real]
-        start = clip.start(settings, real)
+        start = clip.start(settings, [self.rows.texts[i] for i in self.rows.real])
         pairs = Pairs(self.rows.ids, self._pictures("train", start.size), arm.texts)
-        losses, _ = retriever.train_pairs(folder, self.key(trial), pairs, settings, start, arm.pool)
+        losses, _ = retriever.train_pairs(folder, key, pairs, settings, start, arm.pool)
         vectors = retriever.embed(start, self._pictures("test", start.size), texts)
-        ranking, given = judge(*vectors, self.test), clip.settings_as_json(settings)
-        return Outcome(ranking, given, Loss.of(losses))
+        return judge(*vectors, self.test).plus(
+            settings=clip.settings_as_json(settings), loss=Loss.of(losses)
+        )
 
-    def _judge_untrained(self, texts: list[str]) -> Outcome[Ranking]:
-        model = self._zero_shot
+    def _judge_untrained(self, texts: list[str]) -> Judged:
+        model = self._untrained
         rows: dict[int, Array] = {}
         for where, tiles in self.material.tiles("test"):
             rows.update(zip(where.tolist(), model.images(tiles), strict=True))
@@ -359,14 +320,11 @@ class Bench:
         batches = (texts[i : i + BATCH] for i in range(0, len(texts), BATCH))
         vectors = np.concatenate([model.texts(batch) for batch in batches])
         name = {"name": Path(model.name).name, **model.facts}
-        return Outcome(judge(images, vectors, self.test), model=name)
-
-    def _settings(self, trial: Trial) -> RetrieverSettings:
-        return replace(self.experiment.settings, seed=trial[1])
+        return judge(images, vectors, self.test).plus(model=name)
 
     @cached_property
-    def _zero_shot(self) -> Encoder:
-        return transformers_model(self.experiment.zero_shot)
+    def _untrained(self) -> Encoder:
+        return transformers_model(self.zero_shot)
 
     @functools.lru_cache(maxsize=2)  # noqa: B019
     def _pictures(self, split: str, size: int) -> Pixels:
@@ -379,7 +337,7 @@ class Bench:
         return pictures
 
 
-def judge(images: Array, texts: Array, test: Test) -> Ranking:
+def judge(images: Array, texts: Array, test: Test) -> Judged:
     """Figures under S, D, C and L, and the ranks of S and C, of unit vectors.
 
     ``images`` is (N, d), ``texts`` (2N, d): the captions, then the captions without numbers.
@@ -398,4 +356,4 @@ def judge(images: Array, texts: Array, test: Test) -> Ranking:
             "mAP@R": 100 * float(scene.average_precision.mean()),
             "nDCG@10": 100 * float(scene.ndcg.mean()),
         }
-    return Ranking(figures, {name: pairs[name] for name in JUDGED})
+    return Judged(figures=figures, ranks={name: pairs[name] for name in JUDGED})

@@ -8,7 +8,6 @@ import numpy.typing as npt
 
 from builder.core.figures import BLUE, GREEN, GREY, ORANGE, PINK
 from builder.experiments import report, statistics
-from builder.experiments.experiment import Record, by_arm
 from builder.experiments.imbalance import (
     AGREES,
     DEPTH,
@@ -17,14 +16,15 @@ from builder.experiments.imbalance import (
     JUDGED,
     Bench,
     Design,
-    Ranking,
+    Judged,
 )
-from builder.experiments.report import Findings, Panel, Plot, Report, Table
-from builder.experiments.statistics import FEW, Analysis, Statistic
+from builder.experiments.report import Panel, Plot, Report, Table, points
+from builder.experiments.statistics import FEW, Analysis, Effect, Statistic
 from builder.land.classes import CLASSES
 from builder.models import clip
 from builder.retrieval import intervals, metrics
-from builder.retrieval.ranks import Floats, Ints, Pair
+from builder.retrieval.ranks import PARTS, Floats, Ints, Pair, Ranks
+from builder.retrieval.report import LABELS
 from builder.retrieval.result import WAYS
 from builder.scores.leakage import source_leak, without_digits
 
@@ -91,7 +91,7 @@ def analyse(
     design: Design,
     protocol: str = "S",
     resamples: int = intervals.RESAMPLES,
-) -> Findings:
+) -> Analysis:
     """Figures with intervals by arm, contrasts paired by seed and cluster, and arms by ratio.
 
     ``ranks``: arm → one pair of ranks per seed (or one for all), of N test tiles with ``dominant``
@@ -99,10 +99,11 @@ def analyse(
     describe, and prove nothing.
     """
     runs = {arm: [counts(pair, dominant, groups) for pair in pairs] for arm, pairs in ranks.items()}
-    mixtures = [f"{kind}-{r:g}" for kind in ("natural", "balanced") for r in design.ratios]
-    questions, statistic = design.questions, groups.statistic
+    mixed = [name for name, arm in design.arms.items() if arm.factors]
+    by_kind = sorted(mixed, key=lambda name: str(design.arms[name].factors["kind"]), reverse=True)
+    factors = {name: design.arms[name].factors for name in by_kind}
     analysis = statistics.analyse(
-        runs, blocks, "image", statistic, questions, FLOOR, mixtures, resamples
+        runs, blocks, "image", groups.statistic, design.questions, FLOOR, factors, resamples
     )
     facts = {
         "images": len(dominant),
@@ -114,20 +115,14 @@ def analyse(
         "protocol": protocol,
         "chance": {"mR": chance(next(iter(ranks.values()))[0])},
     }
-    return Findings(analysis, facts, f", protocol {protocol}")
+    return analysis.model_copy(update=facts)
 
 
 def chance(pair: Pair) -> float:
-    """Mean recall, per cent, of a random order with as many positives: a hit among the first k is
-    missed with the probability that k draws are all negatives."""
-    recalls = []
-    for ranks in pair:
-        gallery_size = len(ranks.above)
-        for k in metrics.KS:
-            drawn = np.arange(min(k, gallery_size))[:, None]
-            missed = np.maximum(ranks.negatives[None] - drawn, 0) / (gallery_size - drawn)
-            recalls.append(100 * float(1 - missed.prod(0).mean()))
-    return float(np.mean(recalls))
+    """Mean recall, per cent, of a random order: of ranks in which everything is tied."""
+    none = np.zeros(len(pair[0].above), dtype=np.int64)
+    t2i, i2t = (Ranks(none, r.negatives, r.negatives, len(none) - r.negatives) for r in pair)
+    return metrics.both(t2i, i2t).mR
 
 
 def conclusions(analysis: Analysis, bench: Bench) -> list[str]:
@@ -137,19 +132,19 @@ def conclusions(analysis: Analysis, bench: Bench) -> list[str]:
     contrast = analysis.contrast(even, "real")
     if lines[0].startswith(report.NO_CONCLUSION) or contrast is None:
         return lines
-    if test := contrast.tests["mR"]:
+    if isinstance(effect := contrast["mR"], Effect):
         # The bootstrap interval of few seeds and blocks is too narrow for this.
         lines.append(
-            f"Non-inferiority: {even} is {'' if test.low > -MARGIN else 'NOT shown to be '}within "
-            f"{MARGIN:g} point of real in mR (it may be {test.low:+.2f}, by Student's t at 95 %)."
+            f"Non-inferiority: {even} is {'NOT shown to be ' * (effect.low <= -MARGIN)}within "
+            f"{MARGIN:g} point of real in mR (it may be {effect.low:+.2f}, by Student's t at 95 %)."
         )
-    mixtures = [f"{mixture.ours} {report.points(mixture['mR'])}" for mixture in analysis.mixtures]
-    lines.append(f"mR against real by ratio (intervals, no test): {'; '.join(mixtures)}.")
+    ratios = [f"{response.arm} {points(response['mR'])}" for response in analysis.responses]
+    lines.append(f"mR against real by ratio (intervals, no test): {'; '.join(ratios)}.")
     for what, sign in (("gain", 1), ("loss", -1)):
         classes = [
-            f"{name} {report.points(difference)}"
-            for name, difference in contrast.differences.classes.items()
-            if difference.interval and difference.interval.sign == sign
+            f"{name} {points(difference)}"
+            for name, difference in contrast.classes.items()
+            if difference.sign == sign
         ]
         lines.append(
             f"Classes with a {what} of R@{bench.material.depth}, {even} against real (interval "
@@ -158,11 +153,9 @@ def conclusions(analysis: Analysis, bench: Bench) -> list[str]:
     return lines
 
 
-def limits(
-    analysis: Analysis, bench: Bench, tail: Mapping[str, int], leak: float | None
-) -> list[str]:
-    """What a run cannot show; ``tail``: class → test tiles that it dominates."""
-    rows, given = bench.rows, bench.experiment.settings.weights
+def limits(analysis: Analysis, bench: Bench, leak: float | None) -> list[str]:
+    """What a run cannot show; ``leak``: AUC of telling synthetic captions from real ones."""
+    rows, given, facts = bench.rows, bench.settings.weights, analysis.facts
     lines = [
         *report.common_limits(analysis, bench),
         f"A dual encoder {'fine-tuned from given weights' if given else 'trained from scratch'}: "
@@ -177,6 +170,7 @@ def limits(
             f"Words tell synthetic from real captions of like class shares with AUC {leak:.2f} "
             "(0.5 or less: not at all)" + ("; the stream leaks the source." if leak > 0.6 else ".")
         )
+    tail = {name: facts["test_tiles"][name] for name in facts["tail"]}
     if scarce := [f"{name} ({n})" for name, n in tail.items() if 0 < n < FEW]:
         lines.append(
             f"Few test tiles are dominated by {', '.join(scarce)}: the tail is the mean over "
@@ -190,25 +184,26 @@ def limits(
     return lines + [f"Not run — {reason}." for reason in bench.design.missing]
 
 
-def plots(findings: Findings, groups: Groups) -> dict[str, Plot]:
+def plots(analysis: Analysis) -> dict[str, Plot]:
     """Figures by arm, and differences from real by mixing ratio and by dominant class."""
-    analysis, depth = findings.analysis, groups.depth
+    facts = analysis.facts
+    depth, tail = facts["depth"], facts["tail"]
     arms = {arm: scores.figures for arm, scores in analysis.arms.items()}
-    ratios = {mixture.ours: mixture.differences.figures for mixture in analysis.mixtures}
+    ratios = {response.arm: response.figures for response in analysis.responses}
     against_real = {
-        contrast.ours: contrast.differences.classes
+        contrast.ours: contrast.classes
         for contrast in analysis.contrasts
         if contrast.theirs == "real" and contrast.ours != "synthetic"
     }
     classes = {
-        f"{name} (tail)" if name in groups.tail else name: {
+        f"{name} (tail)" if name in tail else name: {
             arm: by_class[name] for arm, by_class in against_real.items() if name in by_class
         }
-        for name in (*groups.head, *groups.tail)
-        if findings.facts["test_tiles"][name]
+        for name in (*facts["head"], *tail)
+        if facts["test_tiles"][name]
     }
     by_arm = [
-        Panel("mean recall, %", arms, {"mR": BLUE}, findings.facts["chance"]["mR"]),
+        Panel("mean recall, %", arms, {"mR": BLUE}, facts["chance"]["mR"]),
         Panel(f"mean of R@{depth} over classes, %", arms, {"head": GREY, "tail": ORANGE}),
     ]
     by_ratio = [
@@ -227,44 +222,39 @@ def plots(findings: Findings, groups: Groups) -> dict[str, Plot]:
     }
 
 
-PROTOCOLS = {
-    "S": "S: own tile",
-    "D": "D: equal captions merged",
-    "C": "C: like composition",
-    "L": "L: no numbers",
-}
-
-
-def report_of(bench: Bench, records: Sequence[Record[Ranking]]) -> Report:
+def report_of(bench: Bench, records: Mapping[str, Sequence[Judged]]) -> Report:
     """The report on all runs; ranks.npz beside it holds arm/seed/protocol/direction/part, so that
     all figures can be computed again without a training."""
     rows, test, design, material = bench.rows, bench.test, bench.design, bench.material
-    facts, settings, captions = material.facts, bench.experiment.settings, len(set(test.captions))
-    groups = Groups.of(rows.dominant, rows.classes, material.depth)
-    runs = by_arm(bench, records)
-    rankings = {arm: [run.outcome.judgement for run in runs[arm]] for arm in runs}
+    facts, settings, captions = material.facts, bench.settings, len(set(test.captions))
+    dominant = rows.shares[rows.real].argmax(1)
+    groups = Groups.of(dominant, rows.classes, material.depth)
     main, other = sorted(JUDGED, key=lambda name: name != material.judged)
-    findings = {
-        key: analyse(
-            {arm: [ranking.ranks[name] for ranking in rankings[arm]] for arm in rankings},
+    analysis, compared = (
+        analyse(
+            {arm: [run.ranks[name] for run in runs] for arm, runs in records.items()},
             test.shares.argmax(1),
             test.blocks,
             groups,
             design,
             name,
         )
-        for key, name in (("analysis", main), ("other_protocol", other))
+        for name in (main, other)
+    )
+    # Captions name classes, and balance itself is no leak: only rows of like class shares count.
+    like = np.unique(design.arms[f"natural-{design.ratio:g}"].pool)
+    leak = source_leak([rows.texts[i] for i in like], rows.is_synthetic[like]).auc
+    recalls = {
+        arm: {name: float(np.mean([run.figures[name]["mR"] for run in runs])) for name in "SDCL"}
+        for arm, runs in records.items()
     }
-    analysis, about = findings["analysis"].analysis, findings["analysis"].facts
-    leak, recalls = _leak(bench), _recalls(rankings)
-    tiles = {
-        "train tiles": {n: int((rows.dominant == k).sum()) for k, n in enumerate(rows.classes)},
-        "test tiles": about["test_tiles"],
-    }
+    train_tiles = {name: int((dominant == k).sum()) for k, name in enumerate(rows.classes)}
+    test_tiles = analysis.facts["test_tiles"]
+    measured = [name for name in (*groups.head, *groups.tail) if test_tiles[name]]
     return Report(
         bench,
-        runs,
-        findings,
+        records,
+        {"analysis": analysis, "other_protocol": compared},
         title=f"Class imbalance and retrieval: {facts['name']} {facts['version']}",
         question=("Does class-balanced synthesis help or hurt image–text retrieval on real tiles?"),
         training=(
@@ -273,16 +263,14 @@ def report_of(bench: Bench, records: Sequence[Record[Ranking]]) -> Report:
         ),
         testing=(
             f", {captions:,} distinct captions. Protocol {main}, chance mR "
-            f"{about['chance']['mR']:.2f}"
+            f"{analysis.facts['chance']['mR']:.2f}"
         ),
         conclusions=conclusions(analysis, bench),
-        limits=limits(
-            analysis, bench, {name: tiles["test tiles"][name] for name in groups.tail}, leak
-        ),
+        limits=limits(analysis, bench, leak),
         release=facts,
         settings=clip.settings_as_json(settings),
         facts={
-            "train_tiles": tiles["train tiles"],
+            "train_tiles": train_tiles,
             "missing_arms": design.missing,
             "numbers_in_captions": sum(
                 without_digits(rows.texts[i]) != rows.texts[i] for i in rows.real
@@ -297,65 +285,39 @@ def report_of(bench: Bench, records: Sequence[Record[Ranking]]) -> Report:
             f"over classes of R@{groups.depth}, both directions)."
         ),
         shown=COMPARED,
-        plots=plots(findings["analysis"], groups),
-        tables=_tables(analysis, groups, recalls, tiles),
+        plots=plots(analysis),
+        tables=[
+            Table(
+                "mR by protocol",
+                ["arm", *(f"{name}: {LABELS[name]}" for name in "SDCL")],
+                [[arm, *(f"{value:.2f}" for value in recalls[arm].values())] for arm in recalls],
+            ),
+            Table(
+                "By mixing ratio, against real",
+                ["arm", *COMPARED],
+                [[r.arm, *(report.cell(r[name]) for name in COMPARED)] for r in analysis.responses],
+            ),
+            report.class_table(
+                f"By class: R@{groups.depth}, both directions",
+                {
+                    "train tiles": {name: f"{train_tiles[name]:,}" for name in measured},
+                    "test tiles": {name: f"{test_tiles[name]:,}" for name in measured},
+                },
+                {arm: scores.classes for arm, scores in analysis.arms.items()},
+            ),
+        ],
+        headings=[f"Contrasts, protocol {name}" for name in (main, other)],
         notes=[
             f"Filter: grounding of the caption at least {GROUNDED:g}, no percentage of the tile in "
             "it, no copy of a train tile, and the segmenter agrees with the mask on no fewer "
             f"pixels than in the worst {100 * AGREES:.0f} % of real tiles."
         ],
         arrays={
-            f"{run.arm}/{run.seed}/{'/'.join(names)}": array.astype(np.int32)
-            for run in records
-            for names, array in run.outcome.judgement.arrays.items()
+            f"{run.arm}/{run.seed}/{name}/{way}/{part}": getattr(ranks, part).astype(np.int32)
+            for runs in records.values()
+            for run in runs
+            for name, pair in run.ranks.items()
+            for way, ranks in zip(WAYS, pair, strict=True)
+            for part in PARTS
         },
     )
-
-
-def _leak(bench: Bench) -> float | None:
-    """AUC of telling synthetic from real captions, among rows of like class shares: captions name
-    classes, and balance itself is no leak."""
-    rows, design = bench.rows, bench.design
-    like = np.unique(design.arms[f"natural-{design.ratio:g}"].pool)
-    return source_leak([rows.texts[i] for i in like], rows.is_synthetic[like]).auc
-
-
-def _recalls(rankings: Mapping[str, Sequence[Ranking]]) -> dict[str, dict[str, float]]:
-    """Arm → protocol → mean recall over its seeds, in per cent."""
-    return {
-        arm: {
-            name: float(np.mean([ranking.figures[name]["mR"] for ranking in ranked]))
-            for name in PROTOCOLS
-        }
-        for arm, ranked in rankings.items()
-    }
-
-
-def _tables(
-    analysis: Analysis,
-    groups: Groups,
-    recalls: Mapping[str, Mapping[str, float]],
-    tiles: Mapping[str, Mapping[str, int]],
-) -> list[Table]:
-    """Mean recall by protocol, differences by mixing ratio, and recall by class with its tiles."""
-    measured = [name for name in (*groups.head, *groups.tail) if tiles["test tiles"][name]]
-    return [
-        Table(
-            "mR by protocol",
-            ["arm", *PROTOCOLS.values()],
-            [[arm, *(f"{value:.2f}" for value in recalls[arm].values())] for arm in recalls],
-        ),
-        Table(
-            "By mixing ratio, against real",
-            ["arm", *COMPARED],
-            [
-                [mixture.ours, *(report.difference_cell(mixture[name]) for name in COMPARED)]
-                for mixture in analysis.mixtures
-            ],
-        ),
-        report.class_table(
-            f"By class: R@{groups.depth}, both directions",
-            {key: {n: f"{tiles[key][n]:,}" for n in measured} for key in tiles},
-            {arm: scores.classes for arm, scores in analysis.arms.items()},
-        ),
-    ]

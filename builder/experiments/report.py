@@ -6,15 +6,24 @@ It begins with what can be concluded: NO CONCLUSION where real rows do not beat 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from builder.core import figures
 from builder.core.document import Document
 from builder.core.files import atomic, write_json, write_text
-from builder.experiments.experiment import Bench, Holding, Record
-from builder.experiments.statistics import FEW, WHOLE, Analysis, Contrast, Estimate
+from builder.experiments.experiment import Bench, Record
+from builder.experiments.rows import Holding
+from builder.experiments.statistics import (
+    FEW,
+    WHOLE,
+    Analysis,
+    Contrast,
+    Difference,
+    Effect,
+    Estimate,
+)
 from builder.retrieval import report as retrieval_report
 from builder.retrieval.ranks import Array
 from builder.retrieval.result import libraries
@@ -22,19 +31,6 @@ from builder.retrieval.result import libraries
 NO_CONCLUSION = "NO CONCLUSION"
 LEAST = 0.001
 """Smaller p-values are written as smaller than this."""
-
-
-@dataclass(frozen=True)
-class Findings:
-    """An analysis, with what an experiment says of its test tiles in report.json."""
-
-    analysis: Analysis
-    facts: Mapping[str, Any]
-    label: str = ""
-    """What distinguishes it from the other findings of a report."""
-
-    def as_json(self) -> dict[str, Any]:
-        return {**self.facts, **self.analysis.as_json()}
 
 
 @dataclass(frozen=True)
@@ -81,17 +77,12 @@ def _point(estimate: Estimate | None) -> figures.Point:
     return figures.Point(estimate.value, estimate.interval, estimate.seeds)
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """A table under a heading of its own."""
 
     heading: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
-
-    def add_to(self, document: Document) -> None:
-        document.heading(self.heading)
-        document.table(self.header, self.rows)
 
 
 @dataclass(frozen=True)
@@ -99,10 +90,10 @@ class Report:
     """All that is written about an experiment."""
 
     bench: Bench[Any]
-    records: Mapping[str, Sequence[Record[Any]]]
+    records: Mapping[str, Sequence[Record]]
     """Arm → its runs, in the order of seeds."""
-    findings: Mapping[str, Findings]
-    """Key in report.json → findings; conclusions rest on the first."""
+    analyses: Mapping[str, Analysis]
+    """Key in report.json → analysis; conclusions rest on the first."""
     title: str
     question: str
     training: str
@@ -119,32 +110,23 @@ class Report:
     """Figures in the table of arms."""
     plots: Mapping[str, Plot]
     tables: Sequence[Table]
+    headings: Sequence[str] = ("Contrasts",)
+    """Of the contrasts of each analysis."""
     notes: Sequence[str] = ()
     arrays: Mapping[str, Array] = field(default_factory=dict)
     """What ranks.npz holds, where it is written."""
 
     @property
     def analysis(self) -> Analysis:
-        return next(iter(self.findings.values())).analysis
-
-    @property
-    def opening(self) -> str:
-        bench, checks = self.bench, self.bench.checks
-        checked = f" ({retrieval_report.checks(checks)})" if checks else ""
-        return (
-            f"{self.question} {len(self.records)} arms × {self.analysis.seeds} seeds, "
-            f"{self.training}; {len(bench.rows.real):,} real and {len(bench.rows.synthetic):,} "
-            f"synthetic train rows; {bench.tiles:,} real test tiles{checked}{self.testing}."
-        )
+        return next(iter(self.analyses.values()))
 
     @property
     def sentences(self) -> list[str]:
         """One sentence per contrast and tested figure."""
-        empty = self.bench.empty
         return [
-            f"{contrast.ours} − {contrast.theirs}, {name}: {verdict(contrast, name, empty)}"
+            f"{contrast.ours} − {contrast.theirs}, {name}: {verdict(difference, self.bench.empty)}"
             for contrast in self.analysis.contrasts
-            for name in contrast.tests
+            for name, difference in contrast.tested.items()
         ]
 
     @property
@@ -154,16 +136,13 @@ class Report:
     @property
     def losses(self) -> dict[str, list[list[float]]]:
         """Arm → first and last loss of each of its trainings."""
-        runs = {arm: [run.outcome.loss for run in runs] for arm, runs in self.records.items()}
         return {
-            arm: [[loss.first, loss.last] for loss in losses if loss]
-            for arm, losses in runs.items()
-            if any(losses)
+            arm: [[run.loss.first, run.loss.last] for run in self.records[arm] if run.loss]
+            for arm in self.bench.arms
         }
 
     def spent(self, clock: str) -> float | None:
-        """``seconds`` or ``cpu_seconds`` of all runs; None where an earlier version's record lacks
-        them."""
+        """``seconds`` or ``cpu_seconds`` of all runs; None where an older record lacks them."""
         times = [getattr(run, clock) for runs in self.records.values() for run in runs]
         return None if None in times else round(sum(times), 1)
 
@@ -177,7 +156,7 @@ class Report:
             **self.facts,
             "arms": {name: holding.as_json() for name, holding in self.holdings.items()},
             "loss": self.losses,
-            **{key: findings.as_json() for key, findings in self.findings.items()},
+            **{key: analysis.as_json() for key, analysis in self.analyses.items()},
             "conclusions": self.conclusions,
             "contrasts_in_words": self.sentences,
             "limits": self.limits,
@@ -186,9 +165,8 @@ class Report:
             "cpu_seconds": self.spent("cpu_seconds"),
         }
 
-    def write(self) -> None:
-        """Write report.json, report.md, report.html and the plots into the experiment's folder."""
-        folder = self.bench.experiment.out
+    def write(self, folder: Path) -> None:
+        """Write report.json, report.md, report.html and the plots into ``folder``."""
         write_json(folder / "report.json", self.as_json())
         if self.arrays:
             with atomic(folder / "ranks.npz") as temporary, temporary.open("wb") as file:
@@ -201,9 +179,15 @@ class Report:
 
     def document(self) -> Document:
         """The report as a person reads it."""
-        arms, unit = self.analysis.arms, self.analysis.clusters.unit
+        bench, analysis = self.bench, self.analysis
+        clusters, unit = f"{analysis.clusters.number:,}", analysis.clusters.unit
+        checked = f" ({retrieval_report.checks(bench.checks)})" if bench.checks else ""
         document = Document(self.title)
-        document.text(self.opening)
+        document.text(
+            f"{self.question} {len(self.records)} arms × {analysis.seeds} seeds, {self.training}; "
+            f"{len(bench.rows.real):,} real and {len(bench.rows.synthetic):,} synthetic train "
+            f"rows; {bench.tiles:,} real test tiles{checked}{self.testing}."
+        )
         document.heading("What can be concluded")
         document.items(self.conclusions)
         document.heading("What cannot")
@@ -212,27 +196,32 @@ class Report:
         for name, plot in self.plots.items():
             document.plot(plot.alt, name)
         document.text(
-            f"Per cent, mean over seeds; 95 % intervals from a hierarchical bootstrap over seeds, "
-            f"then {self.analysis.clusters.number:,} {unit}s. {self.about_figures}"
+            "Per cent, mean over seeds; 95 % intervals from a hierarchical bootstrap over seeds, "
+            f"then {clusters} {unit}s. {self.about_figures}"
         )
         document.table(
             ["arm", *self.shown],
-            [[arm, *(cell(arms[arm].figures[name]) for name in self.shown)] for arm in arms],
+            [
+                [arm, *(cell(scores[name]) for name in self.shown)]
+                for arm, scores in analysis.arms.items()
+            ],
         )
-        for findings in self.findings.values():
-            contrast_table(findings).add_to(document)
+        for heading, compared in zip(self.headings, self.analyses.values(), strict=True):
+            document.heading(heading)
+            document.table(*contrast_table(compared.contrasts))
         document.text(
             f"p: Student's t over seeds and {unit}s, Holm over the contrasts but real − "
-            f"{self.bench.floor}, which must hold before the others count. Detectable: the "
-            "difference that the test detects with 80 % power, from the measured variances, before "
-            "Holm. Conclusions rest on the first table of contrasts. Interval and p are computed "
+            f"{bench.floor}, which must hold before the others count. Detectable: the difference "
+            "that the test detects with 80 % power, from the measured variances, before Holm. "
+            "Conclusions rest on the first table of contrasts. Interval and p are computed "
             "differently and can disagree: with few seeds p is the more careful one, and where a "
             "resample holds no tile of a class, means over classes leave that class out, which "
             "makes the interval lopsided."
         )
         document.items(self.sentences)
         for table in (*self.tables, arm_table(self.holdings, self.losses)):
-            table.add_to(document)
+            document.heading(table.heading)
+            document.table(table.header, table.rows)
         wall, cpu = self.spent("seconds"), self.spent("cpu_seconds")
         cost = "an unrecorded amount" if cpu is None else f"{cpu:,.0f} s"
         for note in (
@@ -251,7 +240,7 @@ def conclude(analysis: Analysis, bench: Bench[Any], ours: str) -> list[str]:
     To help means: above real rows alone, and above repeating them to the same class shares.
     """
     floor = analysis.contrast("real", bench.floor)
-    if floor is None or floor.sign(next(iter(floor.tests))) <= 0:
+    if floor is None or next(iter(floor.tested.values())).sign <= 0:
         return [
             f"{NO_CONCLUSION} about synthetic data can be drawn from this run: the model trained "
             f"on real rows cannot be distinguished from {bench.floor_model}. Train longer, on more "
@@ -261,23 +250,23 @@ def conclude(analysis: Analysis, bench: Bench[Any], ours: str) -> list[str]:
     if real is None or repeated is None:
         return []
     lines = []
-    for name in real.tests:
-        if real.tests[name] is None:
+    for name, difference in real.tested.items():
+        if not isinstance(difference, Effect):
             answer = f"not known: {bench.empty}"
-        elif real.sign(name) > 0 and repeated.sign(name) > 0:
+        elif difference.sign > 0 and repeated[name].sign > 0:
             answer = "yes: above real rows, and above real rows repeated to the same class shares"
-        elif real.sign(name) > 0:
+        elif difference.sign > 0:
             answer = (
                 "above real rows alone, but not shown to be above real rows repeated to the same "
                 "class shares: the shares may be what helps, not the synthetic tiles"
             )
-        elif real.sign(name) < 0:
+        elif difference.sign < 0:
             answer = "no, they hurt: below real rows alone"
         else:
             answer = "not shown: no difference from real rows is established"
         lines.append(
             f"Do class-balanced synthetic tiles help, by {name}? {answer} ({ours} − real "
-            f"{tested(real, name)}; {ours} − oversampled {tested(repeated, name)})."
+            f"{points(difference)}; {ours} − oversampled {points(repeated[name])})."
         )
     return lines
 
@@ -303,78 +292,61 @@ def common_limits(analysis: Analysis, bench: Bench[Any]) -> list[str]:
     return lines
 
 
-def verdict(contrast: Contrast, name: str, empty: str) -> str:
-    """One contrast of one tested figure in words; ``empty`` says why there may be no figure."""
-    test = contrast.tests[name]
-    if test is None:
+def verdict(difference: Difference, empty: str) -> str:
+    """A tested difference in words; ``empty`` says why there may be no figure."""
+    if not isinstance(difference, Effect):
         return f"{empty}; nothing can be said"
-    text = tested(contrast, name)
-    if not test.cluster_sd and not test.seed_sd:
+    text = points(difference)
+    if not difference.cluster_sd and not difference.seed_sd:
         return f"{text}: the same in every seed and cluster, so its spread cannot be measured"
-    if sign := contrast.sign(name):
-        return f"{text}: {'a gain' if sign > 0 else 'a loss'}"
-    if test.detectable >= WHOLE:
+    if difference.sign:
+        return f"{text}: {'a gain' if difference.sign > 0 else 'a loss'}"
+    if difference.detectable >= WHOLE:
         return f"{text}: no difference established, and none could be, whatever its size"
     return (
-        f"{text}: no difference established; a difference below {test.detectable:.1f} points "
+        f"{text}: no difference established; a difference below {difference.detectable:.1f} points "
         "would stay unseen (80 % power, before Holm)"
     )
 
 
-def tested(contrast: Contrast, name: str) -> str:
-    """A difference with its interval and p-value."""
-    test = contrast.tests[name]
-    return points(contrast[name], f", {p_text(test.p_holm)}" if test else "")
-
-
-def points(difference: Estimate, more: str = "") -> str:
-    """A difference with its interval, as a sentence has it."""
-    if difference.interval is None:
-        return "–"
-    low, high = difference.interval
-    return f"{difference.value:+.2f} points (95 % {low:+.2f} … {high:+.2f}{more})"
-
-
-def p_text(p: float) -> str:
-    """A p-value to three places: "p = 0.031", or "p < 0.001"."""
-    return f"p = {p:.3f}" if p >= LEAST else f"p < {LEAST:g}"
-
-
-def p_cell(p: float) -> str:
-    """The same, as a table has it."""
-    return p_text(p).removeprefix("p ").removeprefix("= ")
-
-
-def detectable_cell(detectable: float) -> str:
-    """The smallest difference that a test detects; "none" where it could detect no difference."""
-    return "none" if detectable >= WHOLE else f"{detectable:.2f}"
-
-
 def cell(estimate: Estimate | None, digits: int = 2) -> str:
-    """A figure and its interval, as a table has it."""
+    """A figure "7.40 (5.48–9.62)" or a difference "+1.20 (-0.10 … +2.50)", with its interval."""
     if estimate is None or estimate.interval is None:
         return "–"
-    low, high = estimate.interval
-    return f"{estimate.value:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+    sign, to = ("+", " … ") if isinstance(estimate, Difference) else ("", "–")
+    value, low, high = (f"{x:{sign}.{digits}f}" for x in (estimate.value, *estimate.interval))
+    return f"{value} ({low}{to}{high})"
 
 
-def difference_cell(difference: Estimate) -> str:
-    """A difference and its interval, as a table has it."""
-    return points(difference).replace("points (95 % ", "(")
+def points(difference: Difference) -> str:
+    """A difference in a sentence: "+1.20 points (95 % -0.10 … +2.50, p = 0.031)"."""
+    text = cell(difference).replace(" (", " points (95 % ")
+    return f"{text[:-1]}, p {p_value(difference)})" if isinstance(difference, Effect) else text
 
 
-def contrast_table(findings: Findings) -> Table:
-    """Arms, question, and difference, p and detectable difference of each test."""
+def p_value(effect: Effect) -> str:
+    """To three places, after Holm's correction: "= 0.031", or "< 0.001"."""
+    return f"= {effect.p_holm:.3f}" if effect.p_holm >= LEAST else f"< {LEAST:g}"
+
+
+def contrast_table(contrasts: Sequence[Contrast]) -> tuple[list[str], list[list[str]]]:
+    """Arms, question, and difference, p and detectable difference of each test.
+
+    The detectable difference is "none" where the test could detect no difference.
+    """
     rows = []
-    for contrast in findings.analysis.contrasts:
+    for contrast in contrasts:
         cells = [f"{contrast.ours} − {contrast.theirs}", contrast.question]
-        for name, test in contrast.tests.items():
-            known = test and [p_cell(test.p_holm), detectable_cell(test.detectable)]
-            cells += [difference_cell(contrast[name]), *(known or ["–", "–"])]
+        for difference in contrast.tested.values():
+            p = detectable = "–"
+            if isinstance(difference, Effect):
+                p, least = p_value(difference).removeprefix("= "), difference.detectable
+                detectable = "none" if least >= WHOLE else f"{least:.2f}"
+            cells += [cell(difference), p, detectable]
         rows.append(cells)
-    tests = findings.analysis.contrasts[0].tests
-    columns = [column for name in tests for column in (f"Δ {name}", "p", "detectable")]
-    return Table(f"Contrasts{findings.label}", ["contrast", "question", *columns], rows)
+    tested = contrasts[0].tested
+    columns = [column for name in tested for column in (f"Δ {name}", "p", "detectable")]
+    return ["contrast", "question", *columns], rows
 
 
 def class_table(

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from builder.core.errors import ArasError
-from builder.experiments.experiment import Holding, TrainRows, balanced, drawn
-from builder.experiments.imbalance import Rows, agrees, design, grounded, load
+from builder.experiments.imbalance import agrees, design, grounded, load
+from builder.experiments.rows import Holding, TrainRows, balanced, drawn
 from tests.makers.bench_release import bench_release
 
 
@@ -108,9 +108,7 @@ def test_the_filter_drops_tiles_whose_mask_the_segmenter_does_not_see():
 
 def test_rows_are_drawn_to_the_shares_asked_for():
     pure = np.repeat(np.eye(2), 4, axis=0)
-    rows = TrainRows(
-        list("abcdefgh"), np.ones(8, bool), np.zeros(8, bool), pure, classes=("Dry", "Wet")
-    )
+    rows = TrainRows(list("abcdefgh"), np.ones(8, bool), pure, classes=("Dry", "Wet"))
     chosen = drawn(rows, np.arange(8), 16, np.array([0.75, 0.25]), 0)
     assert rows.shares[chosen].sum(0).tolist() == [12, 4]
     assert np.bincount(chosen).max() == 3
@@ -118,16 +116,19 @@ def test_rows_are_drawn_to_the_shares_asked_for():
     assert rows.shares[capped].sum(0).tolist() == [12, 4]
 
 
-def test_the_design_depends_on_ids_not_on_order(rows):
-    order = np.random.default_rng(0).permutation(len(rows.ids))
-    other = Rows(
+def some_of(rows, order):
+    return TrainRows(
         [rows.ids[i] for i in order],
         rows.is_synthetic[order],
-        rows.is_copy[order],
         rows.shares[order],
         [rows.texts[i] for i in order],
         rows.passes[order],
     )
+
+
+def test_the_design_depends_on_ids_not_on_order(rows):
+    order = np.random.default_rng(0).permutation(len(rows.ids))
+    other = some_of(rows, order)
     arms = design(rows).arms, design(other).arms
     for a, b in zip(*(pools.values() for pools in arms), strict=True):
         assert sorted(rows.ids[i] for i in a.pool) == sorted(other.ids[i] for i in b.pool)
@@ -140,15 +141,7 @@ def test_a_report_says_what_an_arm_holds(rows):
 
 
 def test_few_synthetic_rows_are_one_ratio(rows):
-    some = np.concatenate([rows.real, rows.synthetic[:3]])
-    fewer = Rows(
-        [rows.ids[i] for i in some],
-        rows.is_synthetic[some],
-        rows.is_copy[some],
-        rows.shares[some],
-        [rows.texts[i] for i in some],
-        rows.passes[some],
-    )
+    fewer = some_of(rows, np.concatenate([rows.real, rows.synthetic[:3]]))
     assert design(fewer).ratio == 0.125
 
 

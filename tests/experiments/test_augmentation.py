@@ -11,15 +11,14 @@ from builder.core.errors import ArasError
 from builder.experiments.augmentation import (
     FIGURES,
     Bench,
-    Counts,
     analyse,
     conclusions,
+    count,
     design,
-    load,
     report_of,
     scores,
 )
-from builder.experiments.experiment import run_all
+from builder.experiments.rows import train_rows, train_table
 from builder.land.classes import CLASSES
 from builder.land.pictures import decode_mask, decode_png
 from builder.models import segmenter
@@ -38,13 +37,13 @@ def release(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(release):
-    return load(release)
+    return train_rows(release, train_table(release))
 
 
 @pytest.fixture(scope="module")
 def done(release, tmp_path_factory):
-    bench = Bench(experiment_on("augmentation", release, tmp_path_factory.mktemp("out")))
-    return bench, run_all(bench, Engine("serial"))
+    experiment = experiment_on("augmentation", release, tmp_path_factory.mktemp("out"))
+    return experiment.bench, experiment.run_all(Engine("serial"))
 
 
 def test_arms_that_are_compared_have_as_many_rows(rows):
@@ -87,14 +86,15 @@ def test_the_balance_is_the_recipes_and_relative_to_real_rows(rows):
 
 
 def test_both_sources_are_needed(tmp_path):
+    bare = bench_release(tmp_path, synthetic=0)
     with pytest.raises(ArasError, match="0 synthetic train rows"):
-        load(bench_release(tmp_path, synthetic=0))
+        train_rows(bare, train_table(bare))
 
 
 def test_counts_are_hits_truth_and_predictions_of_every_tile():
     truth = np.array([[[0, 0], [1, 2]], [[3, 3], [3, 3]]], np.uint8)
     predicted = np.array([[[0, 1], [1, 1]], [[3, 3], [3, 6]]], np.uint8)
-    hit, real, seen = np.split(Counts.of(truth, predicted).pixels, 3, axis=1)
+    hit, real, seen = np.split(count(truth, predicted), 3, axis=1)
     assert hit.tolist() == [[1, 1, 0, 0, 0, 0, 0], [0, 0, 0, 3, 0, 0, 0]]
     assert real.tolist() == [[2, 1, 1, 0, 0, 0, 0], [0, 0, 0, 4, 0, 0, 0]]
     assert seen.tolist() == [[1, 3, 0, 0, 0, 0, 0], [0, 0, 0, 3, 0, 0, 1]]
@@ -115,18 +115,15 @@ def test_decoded_tiles_are_those_of_the_release(done, release):
 def test_every_pixel_of_the_test_tiles_is_counted_once(done):
     bench, records = done
     pixels = SIZE * SIZE * len(bench.test)
-    for record in records:
-        hit, truth, predicted = np.split(record.outcome.judgement.pixels, 3, axis=1)
+    for record in [record for runs in records.values() for record in runs]:
+        hit, truth, predicted = np.split(record.counts, 3, axis=1)
         assert truth.sum() == predicted.sum() == pixels
         np.testing.assert_array_equal(truth, bench.test.pixels)
         assert (hit <= np.minimum(truth, predicted)).all()
 
 
 def test_crops_are_no_larger_than_the_tiles(release, tmp_path):
-    wide = replace(
-        experiment_on("augmentation", release, tmp_path), settings=replace(TINY_SEGMENTER, crop=256)
-    )
-    assert Bench(wide).settings(("real", 0)).crop == SIZE
+    assert Bench(release, tmp_path, replace(TINY_SEGMENTER, crop=256)).settings.crop == SIZE
 
 
 def test_the_report_has_every_class_and_the_commonest_class_as_floor(done):
@@ -141,7 +138,7 @@ def test_the_report_has_every_class_and_the_commonest_class_as_floor(done):
     constant = int(bench.rows.shares[bench.rows.real].mean(0).argmax())
     confusion[:, constant] = bench.test.pixels.sum(0)
     expected = segmenter.scores(confusion)
-    floor = report.analysis.arms["constant"].figures
+    floor = report.analysis.arms["constant"]
     assert floor["macro F1"].value / 100 == pytest.approx(expected.macro_f1, abs=1e-4)
     assert floor["accuracy"].value / 100 == pytest.approx(expected.accuracy, abs=1e-4)
     assert floor["mean IoU"].value / 100 == pytest.approx(expected.mean_iou, abs=1e-4)
@@ -174,7 +171,7 @@ def seeds(head, tail, first):
         hit = np.round(truth * right.clip(0, 1))
         predicted = hit.copy()
         predicted[:, 0] += (truth - hit).sum(1)  # whatever is missed is called Tree
-        out.append(Counts(np.concatenate([hit, truth, predicted], axis=1)))
+        out.append(np.concatenate([hit, truth, predicted], axis=1))
     return out
 
 
@@ -189,11 +186,11 @@ def case(**given):
 
 
 def test_the_tail_are_the_rarest_classes_of_the_train_pixels():
-    findings = case()
-    assert findings.facts["tail"] == ["Grass", "Crop", "Built-up"]
-    assert (findings.analysis.clusters.unit, findings.analysis.clusters.number) == ("block", 12)
-    assert findings.facts["test_clusters"]["Barren"] == 0
-    assert findings.analysis.arms["real"].figures["F1 Barren"].value is None
+    analysis = case()
+    assert analysis.facts["tail"] == ["Grass", "Crop", "Built-up"]
+    assert (analysis.clusters.unit, analysis.clusters.number) == ("block", 12)
+    assert analysis.facts["test_clusters"]["Barren"] == 0
+    assert analysis.arms["real"]["F1 Barren"].value is None
 
 
 @pytest.mark.parametrize(
@@ -206,18 +203,18 @@ def test_the_tail_are_the_rarest_classes_of_the_train_pixels():
     ],
 )
 def test_the_answer_asks_for_more_than_oversampling_gives(done, given, answer):
-    lines = conclusions(case(**given).analysis, done[0])
+    lines = conclusions(case(**given), done[0])
     assert f"by tail F1? {answer}" in lines[1]
 
 
 def test_a_model_that_learned_nothing_allows_no_conclusion(done):
     nothing = dict.fromkeys(("real", "oversampled", "synthetic", "natural"), (0.0, 0.0))
-    lines = conclusions(case(**nothing, balanced=(0.9, 0.9)).analysis, done[0])
+    lines = conclusions(case(**nothing, balanced=(0.9, 0.9)), done[0])
     assert lines[0].startswith("NO CONCLUSION")
 
 
 def test_classes_that_no_arm_finds_are_named(done):
     arms = ("real", "oversampled", "synthetic", "natural", "balanced")
-    lines = conclusions(case(**dict.fromkeys(arms, (0.6, -1.0))).analysis, done[0])
+    lines = conclusions(case(**dict.fromkeys(arms, (0.6, -1.0))), done[0])
     assert sum("No arm finds Grass, Crop, Built-up at all" in line for line in lines) == 1
-    assert not any("No arm finds" in line for line in conclusions(case().analysis, done[0]))
+    assert not any("No arm finds" in line for line in conclusions(case(), done[0]))

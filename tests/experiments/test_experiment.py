@@ -1,6 +1,7 @@
 """What both experiments share: runs by arm and seed, interrupted and resumed, and the report."""
 
 import json
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -8,18 +9,10 @@ import pytest
 from builder.core.engine import Engine
 from builder.core.errors import ArasError, WorkFailed
 from builder.experiments import augmentation, imbalance, imbalance_report
-from builder.experiments.experiment import (
-    Record,
-    read_record,
-    record_path,
-    run_all,
-    run_trial,
-    trials,
-)
 from builder.experiments.statistics import Analysis
 from builder.models import retriever, segmenter
 from tests.makers.bench_release import bench_release
-from tests.makers.experiments import experiment_on
+from tests.makers.experiments import TINY_RETRIEVER, TINY_SEGMENTER, experiment_on
 
 DECLARED = {"augmentation": augmentation, "imbalance": imbalance}
 REPORTS = {"augmentation": augmentation.report_of, "imbalance": imbalance_report.report_of}
@@ -41,32 +34,33 @@ def name(request):
 
 @pytest.fixture(scope="module")
 def done(release, name, tmp_path_factory):
-    bench = DECLARED[name].Bench(experiment_on(name, release, tmp_path_factory.mktemp("out")))
-    return bench, run_all(bench, Engine("serial"))
+    experiment = experiment_on(name, release, tmp_path_factory.mktemp("out"))
+    experiment.run_all(Engine("serial"))
+    return experiment
 
 
 @pytest.fixture(scope="module")
 def report(done, name):
-    return REPORTS[name](*done)
+    return REPORTS[name](done.bench, done.records())
 
 
 def test_every_arm_is_run_with_every_seed_for_equal_steps(done):
-    bench, records = done
-    assert [(record.arm, record.seed) for record in records] == trials(bench)
-    assert len(records) == 2 * len(bench.arms)
-    assert {record.outcome.settings["steps"] for record in records} == {4}
-    assert not list((bench.experiment.out / "runs").glob("*/"))
+    arms = done.records()
+    assert list(arms) == list(done.bench.arms)
+    for arm, records in arms.items():
+        assert [(record.arm, record.seed) for record in records] == [(arm, 0), (arm, 1)]
+        assert {record.settings["steps"] for record in records} == {4}
+    assert not list((done.out / "runs").glob("*/"))
 
 
 def test_a_run_repeated_elsewhere_gives_the_same_judgement(done, tmp_path):
-    bench, records = done
-    elsewhere = type(bench)(replace(bench.experiment, out=tmp_path))
-    again = run_trial(elsewhere, ("synthetic", 1))
-    first = next(record for record in records if (record.arm, record.seed) == ("synthetic", 1))
-    assert again.key == first.key
-    assert again.outcome.loss == first.outcome.loss
-    assert again.outcome.judgement.as_json() == first.outcome.judgement.as_json()
-    assert first.outcome.loss != records[0].outcome.loss
+    again = replace(done, out=tmp_path).run(("synthetic", 1)).as_json()
+    first = done.read(("synthetic", 1)).as_json()
+    cost = ("libraries", "seconds", "cpu_seconds")
+    for name in first.keys() - set(cost):
+        assert json.loads(json.dumps(again[name])) == first[name]
+    assert list(again)[-3:] == list(cost)
+    assert first["loss"] != done.read(("real", 0)).as_json()["loss"]
 
 
 def test_finished_runs_are_kept_and_others_resumed(release, name, tmp_path, monkeypatch):
@@ -80,51 +74,49 @@ def test_finished_runs_are_kept_and_others_resumed(release, name, tmp_path, monk
         return train(folder, *arguments, **options)
 
     monkeypatch.setattr(module, trainer, fails_once)
-    bench = DECLARED[name].Bench(experiment_on(name, release, tmp_path))
-    runs = len(trials(bench))
+    experiment = experiment_on(name, release, tmp_path)
+    runs = len(experiment.trials)
     with pytest.raises(WorkFailed, match=rf"(?s)1 of {runs} runs failed.*power cut"):
-        run_all(bench, Engine("serial"))
+        experiment.run_all(Engine("serial"))
     assert len(trained) == runs
-    records = run_all(bench, Engine("serial"))
+    with pytest.raises(WorkFailed, match="has no record of seed"):
+        experiment.records()
+    experiment.run_all(Engine("serial"))
     assert trained[runs:] == [trained[2]]
-    again = run_all(bench, Engine("serial"))
+    experiment.run_all(Engine("serial"))
     assert len(trained) == runs + 1
-    assert [r.as_json() for r in again] == [r.as_json() for r in records]
 
 
 def test_records_are_read_as_they_were_written(done):
-    bench, records = done
-    for trial, record in zip(trials(bench), records, strict=True):
-        written = json.loads(record_path(bench, trial).read_text())
-        assert list(record.as_json().items()) == list(written.items())
+    for trial in done.trials:
+        written = json.loads(done.path(trial).read_text())
+        assert list(done.read(trial).as_json().items()) == list(written.items())
         assert list(written)[:4] == ["kind", "key", "arm", "seed"]
-        assert Record.from_json(written, bench.judgement).as_json() == written
 
 
-def test_other_settings_make_other_runs(done):
-    bench, _ = done
-    steps = replace(bench.experiment.settings, steps=5)
-    longer = type(bench)(replace(bench.experiment, settings=steps))
-    assert read_record(bench, ("real", 0)) is not None
-    assert read_record(longer, ("real", 0)) is None
+def test_other_settings_make_other_runs(done, release, name):
+    tiny = {"augmentation": TINY_SEGMENTER, "imbalance": TINY_RETRIEVER}[name]
+    longer = experiment_on(name, release, done.out, replace(tiny, steps=5))
+    assert done.read(("real", 0)) is not None
+    assert longer.read(("real", 0)) is None
+
+
+def test_a_worker_gets_the_experiment_without_its_rows(done):
+    assert len(done.bench.rows.ids) == 36
+    packed = pickle.dumps(done)
+    assert len(packed) < 2_000
+    assert pickle.loads(packed).trials == done.trials
 
 
 def test_one_seed_is_not_enough(release, name, tmp_path):
-    bench = DECLARED[name].Bench(replace(experiment_on(name, release, tmp_path), seeds=1))
+    experiment = replace(experiment_on(name, release, tmp_path), seeds=1)
     with pytest.raises(ArasError, match="seeds is below 2"):
-        run_all(bench, Engine("serial"))
-
-
-def test_arms_that_lack_a_seed_are_not_reported(done, name):
-    bench, records = done
-    with pytest.raises(WorkFailed, match="different numbers of seeds"):
-        REPORTS[name](bench, records[:-1])
+        experiment.run_all(Engine("serial"))
 
 
 def test_the_report_says_what_can_and_cannot_be_concluded(done, report):
-    bench, _ = done
-    report.write()
-    out = bench.experiment.out
+    out = done.out
+    report.write(out)
     written = json.loads((out / "report.json").read_text())
     assert written["conclusions"] == report.conclusions
     assert written["release"]["content_sha256"]
@@ -155,12 +147,14 @@ def test_the_report_says_what_can_and_cannot_be_concluded(done, report):
 
 def test_the_analysis_in_a_report_is_read_as_it_was_written(report):
     written = json.loads(json.dumps(report.as_json()))["analysis"]
-    assert Analysis.from_json(written) == report.analysis
+    read = Analysis.model_validate(written)
+    assert read == report.analysis
+    assert json.dumps(read.as_json()) == json.dumps(written)
 
 
 def test_records_without_processor_time_are_still_reported(report):
     older = {
-        arm: [replace(record, cpu_seconds=None) for record in runs]
+        arm: [record.plus(cpu_seconds=None) for record in runs]
         for arm, runs in report.records.items()
     }
     report = replace(report, records=older)

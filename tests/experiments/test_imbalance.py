@@ -9,8 +9,7 @@ import pytest
 from builder.core.engine import Engine
 from builder.core.errors import ArasError
 from builder.experiments import imbalance
-from builder.experiments.experiment import read_record, run_all, run_trial, trials
-from builder.experiments.imbalance import Bench, Design, release_material
+from builder.experiments.imbalance import Design, release_material
 from builder.experiments.imbalance_report import (
     COMPARED,
     RECALLS,
@@ -22,6 +21,7 @@ from builder.experiments.imbalance_report import (
     figures,
     report_of,
 )
+from builder.experiments.rows import Arm
 from builder.land.classes import CLASSES
 from builder.models import clip
 from builder.retrieval import benchmark, gallery
@@ -41,51 +41,50 @@ def release(tmp_path_factory):
 
 
 def test_the_report_and_the_ranks_beside_it_hold_every_run(release, tmp_path):
-    bench = Bench(experiment_on("imbalance", release, tmp_path))
-    records = run_all(bench, Engine("serial"))
-    assert {record.outcome.settings["stream"] for record in records} == {"numbers"}
-    report = report_of(bench, records)
-    report.write()
+    experiment = experiment_on("imbalance", release, tmp_path)
+    arms = experiment.run_all(Engine("serial"))
+    records = [record for runs in arms.values() for record in runs]
+    assert {record.settings["stream"] for record in records} == {"numbers"}
+    report = report_of(experiment.bench, arms)
+    report.write(tmp_path)
     # Four steps teach nothing, and the report must say so and no more.
     (conclusion,) = report.conclusions
     assert conclusion.startswith("NO CONCLUSION")
     with np.load(tmp_path / "ranks.npz") as kept:
         for record in records:
-            for protocol, pair in record.outcome.judgement.ranks.items():
+            for protocol, pair in record.ranks.items():
                 for way, ranks in zip(("t2i", "i2t"), pair, strict=True):
                     where = f"{record.arm}/{record.seed}/{protocol}/{way}"
                     assert len(ranks.above) == 10
                     np.testing.assert_array_equal(kept[f"{where}/above"], ranks.above)
                     np.testing.assert_array_equal(kept[f"{where}/level"], ranks.level)
-    recalls = [
-        record.outcome.judgement.figures["S"]["mR"] for record in records if record.arm == "real"
-    ]
-    assert report.analysis.arms["real"].figures["mR"].value == pytest.approx(np.mean(recalls))
+    recalls = [record.figures["S"]["mR"] for record in arms["real"]]
+    assert report.analysis.arms["real"]["mR"].value == pytest.approx(np.mean(recalls))
 
 
 def test_given_weights_are_judged_untrained_and_go_into_every_arm(release, tmp_path):
     weights = tmp_path / "clip"
-    experiment = experiment_on("imbalance", release, tmp_path)
-    clip.start(TINY_RETRIEVER, experiment.source().rows.texts).save(weights)
+    texts = imbalance.load(release, "numbers").texts
+    clip.start(TINY_RETRIEVER, texts).save(weights)
     settings = replace(TINY_RETRIEVER, weights=str(weights), steps=1)
-    bench = Bench(replace(experiment, settings=settings, zero_shot=str(weights)))
-    untrained = trials(bench)[0]
+    experiment = experiment_on("imbalance", release, tmp_path, settings, str(weights))
+    untrained = experiment.trials[0]
     assert untrained == (imbalance.ZERO_SHOT, 0)
-    bare = run_trial(bench, untrained)
-    assert bare.outcome.model["name"] == "clip"
-    assert read_record(bench, untrained).as_json() == bare.as_json()
+    bare = experiment.run(untrained)
+    assert bare.model["name"] == "clip"
+    assert experiment.read(untrained).as_json() == bare.as_json()
     scored = benchmark.run(gallery.load(release), Model(str(weights)), ["numbers"])
     strict = scored.result.streams["numbers"].S
     for way in ("t2i", "i2t"):
         for key, value in getattr(strict, way).items():
-            assert bare.outcome.judgement.figures["S"][way][key] == pytest.approx(value)
-    trained = run_trial(bench, ("real", 0))
-    assert trained.outcome.settings["weights"]["name"] == "clip"
+            assert bare.figures["S"][way][key] == pytest.approx(value)
+    trained = experiment.run(("real", 0))
+    assert trained.settings["weights"]["name"] == "clip"
     assert str(tmp_path) not in json.dumps(trained.as_json())
     assert trained.as_json()["ranks"] != bare.as_json()["ranks"]
-    key = bench.key(("real", 0))
-    clip.start(replace(TINY_RETRIEVER, seed=1), experiment.source().rows.texts).save(weights)
-    assert bench.key(("real", 0)) != key
+    key = experiment.key(("real", 0))
+    clip.start(replace(TINY_RETRIEVER, seed=1), texts).save(weights)
+    assert experiment.key(("real", 0)) != key
 
 
 def test_test_tiles_near_train_tiles_are_refused(tmp_path):
@@ -147,53 +146,55 @@ def arms(**rates):
 
 
 def analysed(pairs, blocks=None, ratios=(1.0,), resamples=300):
-    design = Design({}, ratios[0] if ratios else 1.0, list(ratios), [])
+    factors = [{"kind": "balanced", "ratio": ratio} for ratio in ratios]
+    mixed = {f"balanced-{f['ratio']:g}": Arm("", np.array([]), factors=f) for f in factors}
+    design = Design(mixed, ratios[0] if ratios else 1.0)
     return analyse(pairs, DOMINANT, blocks, GROUPS, design, resamples=resamples)
 
 
 def test_a_large_difference_is_established_and_none_is_not():
-    findings = analysed(arms(real=0.5, shuffled=0.0, balanced_1=1.0, oversampled=0.5))
-    gain = findings.analysis.contrast("balanced-1", "real")
-    test = gain.tests["mR"]
-    assert gain["mR"].interval.low > 20
-    assert gain.sign("mR") == 1
-    assert test.p_holm < 0.05
-    assert 0 < test.low < gain["mR"].value
-    assert test.p_holm >= test.p
-    floor = findings.analysis.contrast("real", "shuffled").tests["mR"]
+    analysis = analysed(arms(real=0.5, shuffled=0.0, balanced_1=1.0, oversampled=0.5))
+    gain = analysis.contrast("balanced-1", "real")["mR"]
+    assert gain.interval[0] > 20
+    assert gain.sign == 1
+    assert gain.p_holm < 0.05
+    assert 0 < gain.low < gain.value
+    assert gain.p_holm >= gain.p
+    floor = analysis.contrast("real", "shuffled")["mR"]
     assert floor.p_holm == floor.p
-    assert findings.facts["tail"] == ["Grass"]
-    assert findings.facts["test_tiles"]["Grass"] == 4
-    same = analysed(arms(real=0.5, shuffled=0.0, balanced_1=0.5)).analysis
-    same = same.contrast("balanced-1", "real")
-    assert same.sign("mR") == 0
-    assert same.tests["mR"].p_holm > 0.05
-    assert same.tests["mR"].detectable > abs(same["mR"].value)
+    assert analysis.facts["tail"] == ["Grass"]
+    assert analysis.facts["test_tiles"]["Grass"] == 4
+    same = analysed(arms(real=0.5, shuffled=0.0, balanced_1=0.5))
+    same = same.contrast("balanced-1", "real")["mR"]
+    assert same.sign == 0
+    assert same.p_holm > 0.05
+    assert same.detectable > abs(same.value)
 
 
 def test_an_arm_of_one_run_stands_for_all_seeds():
     pairs = arms(real=0.9, shuffled=0.0) | {"zero-shot": [noisy(0.1, 5)]}
-    analysis = analysed(pairs, ratios=(), resamples=100).analysis
+    analysis = analysed(pairs, ratios=(), resamples=100)
     assert analysis.contrast("real", "zero-shot")["mR"].value > 30
-    assert len(set(analysis.arms["zero-shot"].figures["mR"].seeds)) == 1
+    assert len(set(analysis.arms["zero-shot"]["mR"].seeds)) == 1
 
 
 def test_differences_are_given_by_class_and_by_ratio(release, tmp_path):
     never, always = (ranks(np.where(DOMINANT == 2, k, 19)) for k in (19, 0))  # Grass
     pairs = {"real": [(never, never)] * 2, "balanced-0.5": [(always, always)] * 2}
     pairs["shuffled"] = [(ranks([19] * 20),) * 2] * 2
-    analysis = analysed(pairs, ratios=(0.5,), resamples=100).analysis
-    (gain,) = analysis.mixtures
-    assert (gain.ours, gain["tail"].value) == ("balanced-0.5", 100)
-    assert {name: estimate.value for name, estimate in gain.differences.classes.items()} == {
+    analysis = analysed(pairs, ratios=(0.5,), resamples=100)
+    (gain,) = analysis.responses
+    assert (gain.arm, gain["tail"].value) == ("balanced-0.5", 100)
+    assert gain.as_json()["ratio"] == 0.5
+    assert {name: estimate.value for name, estimate in gain.classes.items()} == {
         "Tree": 0, "Shrub": 0, "Grass": 100,
     }  # fmt: skip
 
 
 def test_conclusions_name_the_classes_with_a_gain_and_a_loss(release, tmp_path):
-    bench = Bench(experiment_on("imbalance", release, tmp_path))
+    bench = experiment_on("imbalance", release, tmp_path).bench
     pairs = arms(real=0.5, shuffled=0.0, oversampled=0.5) | {"balanced-0.5": [noisy(1, 1)] * 3}
-    analysis = analysed(pairs, ratios=(0.5,)).analysis
+    analysis = analysed(pairs, ratios=(0.5,))
     lines = conclusions(analysis, bench)
     assert lines[0].startswith("Do class-balanced synthetic tiles help, by mR? yes: above real")
     assert any(line.startswith("Non-inferiority: balanced-0.5 is within 1 point") for line in lines)
@@ -204,10 +205,10 @@ def test_conclusions_name_the_classes_with_a_gain_and_a_loss(release, tmp_path):
 
 def test_blocks_are_drawn_whole():
     blocks = np.repeat(["a", "b", "c", "d", "e"], 4)
-    analysis = analysed(arms(real=0.5, shuffled=0.0), blocks, resamples=50).analysis
+    analysis = analysed(arms(real=0.5, shuffled=0.0), blocks, resamples=50)
     assert (analysis.clusters.unit, analysis.clusters.number) == ("block", 5)
 
 
 def test_contrasts_are_those_of_the_arms_that_exist():
-    analysis = analysed(arms(real=0.5, synthetic=0.5, balanced_0=0.5), resamples=20).analysis
+    analysis = analysed(arms(real=0.5, synthetic=0.5, balanced_0=0.5), resamples=20)
     assert [(c.ours, c.theirs) for c in analysis.contrasts] == [("synthetic", "real")]

@@ -1,7 +1,6 @@
 """Intervals, contrasts and tests over seeds and clusters, and how a report words them."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +8,13 @@ import pytest
 
 from builder.experiments.imbalance import Design
 from builder.experiments.imbalance_report import Groups, analyse
-from builder.experiments.report import detectable_cell, p_cell, verdict
+from builder.experiments.report import cell, contrast_table, verdict
 from builder.experiments.statistics import (
     Analysis,
     Contrast,
+    Difference,
+    Effect,
     Estimate,
-    Interval,
-    Scores,
-    StudentTest,
     hierarchical,
 )
 from builder.retrieval.ranks import Ranks
@@ -56,19 +54,17 @@ def test_the_committed_ranks_give_the_committed_report_to_the_digit():
             for parts in [("above", "level", "negatives")]
         }
     dominant = np.repeat(np.arange(len(names)), list(report["analysis"]["test_tiles"].values()))
-    findings = analyse(
-        pairs, dominant, None, Groups.of(train, names, 1), Design({}, 1.0, [1.0], []), "C"
-    )
-    computed, committed = json.loads(json.dumps(findings.as_json())), report["analysis"]
-    for key in ("images", "clusters", "seeds", "depth", "head", "tail", "test_tiles", "chance"):
+    analysis = analyse(pairs, dominant, None, Groups.of(train, names, 1), Design({}, 1.0), "C")
+    computed, committed = json.loads(json.dumps(analysis.as_json())), report["analysis"]
+    for key in ("images", "clusters", "seeds", "depth", "head", "tail", "test_tiles"):
         assert computed[key] == committed[key]
+    assert computed["chance"]["mR"] == pytest.approx(committed["chance"]["mR"], rel=1e-12)
     for arm in arms:
         assert computed["arms"][arm] == committed["arms"][arm]
-    old = Analysis.from_json(committed)
-    (new,), before = findings.analysis.contrasts, old.contrast("real", "shuffled")
-    for name, difference in before.differences.figures.items():
-        assert replace(new[name], seeds=difference.seeds) == difference
-    assert new.tests == before.tests
+    (new,) = computed["contrasts"]
+    before = Analysis.model_validate(committed).contrast("real", "shuffled")
+    assert without_new(new, before.as_json()) == json.loads(json.dumps(before.as_json()))
+    assert list(before.tested) == ["mR", "tail"]
 
 
 def without_new(new, old):
@@ -81,34 +77,50 @@ def without_new(new, old):
 @pytest.mark.parametrize("name", ["imbalance-eurosat", "imbalance-scene", "augmentation"])
 def test_committed_reports_are_read(name):
     report = json.loads((RESULTS / name / "report.json").read_text())["analysis"]
-    analysis = Analysis.from_json(report)
+    analysis = Analysis.model_validate(report)
     assert list(analysis.arms) == list(report["arms"])
     written = json.loads(json.dumps(analysis.as_json()))
-    assert written["arms"] == report["arms"]
-    for new, old in zip(written["contrasts"], report["contrasts"], strict=True):
-        assert without_new(new, old) == old
+    assert written == report
+    assert [list(contrast) for contrast in written["contrasts"]] == [
+        list(contrast) for contrast in report["contrasts"]
+    ]
+    assert all(isinstance(contrast["mR" if "imbalance" in name else "macro F1"], Effect)
+               for contrast in analysis.contrasts)  # fmt: skip
 
 
-def contrast(value, p, detectable=1.5):
-    test = StudentTest(1.0, 0.1, 0.0, p, detectable, p)
-    estimate = Estimate(value, Interval(1.0, 3.0), [])
-    return Contrast("a", "b", "", Scores({"mR": estimate}, {}), {"mR": test})
+def effect(value, p, detectable=1.5):
+    return Effect(
+        value=value,
+        interval=(1.0, 3.0),
+        cluster_sd=1.0,
+        seed_sd=0.1,
+        low=0.0,
+        p=p,
+        detectable=detectable,
+        p_holm=p,
+    )
 
 
 def test_a_gain_and_a_loss_are_named_as_such():
-    assert verdict(contrast(2.0, 0.01), "mR", EMPTY).endswith("a gain")
-    assert verdict(contrast(-2.0, 0.01), "mR", EMPTY).endswith("a loss")
-    unsure = verdict(contrast(2.0, 0.2), "mR", EMPTY)
+    assert verdict(effect(2.0, 0.01), EMPTY).endswith("a gain")
+    assert verdict(effect(-2.0, 0.01), EMPTY).endswith("a loss")
+    unsure = verdict(effect(2.0, 0.2), EMPTY)
     assert "no difference established; a difference below 1.5 points" in unsure
-    unknown = replace(contrast(None, 1.0), tests={"mR": None})
-    expected = "no test tile has these classes; nothing can be said"
-    assert verdict(unknown, "mR", EMPTY) == expected
-    assert unknown.sign("mR") == 0
+    unknown = Difference(value=None, interval=None)
+    assert verdict(unknown, EMPTY) == "no test tile has these classes; nothing can be said"
+    assert unknown.sign == 0
 
 
 def test_small_p_values_and_hopeless_contrasts_are_said_as_such():
-    assert "p < 0.001): a gain" in verdict(contrast(2.0, 1e-5), "mR", EMPTY)
-    hopeless = verdict(contrast(2.0, 0.4, detectable=364.6), "mR", EMPTY)
+    assert "p < 0.001): a gain" in verdict(effect(2.0, 1e-5), EMPTY)
+    hopeless = verdict(effect(2.0, 0.4, detectable=364.6), EMPTY)
     assert hopeless.endswith("no difference established, and none could be, whatever its size")
-    assert detectable_cell(364.6) == "none"
-    assert (p_cell(0.0004), p_cell(0.25)) == ("< 0.001", "0.250")
+    contrast = Contrast.model_validate(
+        {"ours": "a", "theirs": "b", "question": "?"}
+        | {"mR": effect(2.0, 0.25, 364.6), "tail": effect(2.0, 4e-4)}
+        | {"rare": {"difference": None, "interval": None, "p": None, "p_holm": None}}
+    )
+    _, rows = contrast_table([contrast])
+    value = "+2.00 (+1.00 … +3.00)"
+    assert rows == [["a − b", "?", value, "0.250", "none", value, "< 0.001", "1.50", "–", "–", "–"]]
+    assert cell(Estimate(value=7.4, interval=(5.48, 9.62)), 1) == "7.4 (5.5–9.6)"

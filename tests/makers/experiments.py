@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from builder.experiments import augmentation, imbalance
+from builder.experiments.experiment import Experiment
 from builder.models.settings import RetrieverSettings, SegmenterSettings
 from tests.makers.bench_release import SIZE
 
@@ -24,10 +25,16 @@ TINY_RETRIEVER = RetrieverSettings(
 
 
 def experiment_on(
-    name: str, release: Path, out: Path
-) -> augmentation.Experiment | imbalance.Experiment:
+    name: str,
+    release: Path,
+    out: Path,
+    settings: RetrieverSettings | SegmenterSettings | None = None,
+    zero_shot: str = "",
+) -> Experiment:
     """Two seeds of every arm at half a synthetic row per real one."""
     if name == "augmentation":
-        return augmentation.Experiment(release, out, TINY_SEGMENTER, ratio=0.5, seeds=2)
-    source = partial(imbalance.release_material, release, "numbers")
-    return imbalance.Experiment(source, out, TINY_RETRIEVER, (0.5,), seeds=2)
+        bench = partial(augmentation.Bench, release, out, settings or TINY_SEGMENTER, ratio=0.5)
+    else:
+        material = partial(imbalance.release_material, release, "numbers")
+        bench = partial(imbalance.Bench, material, settings or TINY_RETRIEVER, (0.5,), zero_shot)
+    return Experiment(bench, out, seeds=2)
