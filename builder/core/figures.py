@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -47,8 +47,27 @@ class Point:
     seeds: Sequence[float | None] = ()
 
 
-Series = tuple[Sequence[Point], str]
-"""One point per row, and their colour."""
+class Measured(Protocol):
+    """What a point is drawn of: a `Point`, or anything else with its attributes."""
+
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def interval(self) -> Sequence[float] | None: ...
+    @property
+    def seeds(self) -> Sequence[float | None]: ...
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Part of a figure: points of every row by name, in the colour of the name."""
+
+    label: str
+    rows: Mapping[str, Mapping[str, Measured]]
+    colours: Mapping[str, str]
+    chance: float | None = None
+    differences: bool = False
+    """Whether values lie on both sides of 0."""
 
 
 def new_figure(width: float, height: float, dpi: int = DPI) -> "Figure":
@@ -80,15 +99,14 @@ def style(axes: "Axes", values: Direction = "x") -> None:
     axes.tick_params(axis="x" if values == "y" else "y", length=0)
 
 
-def draw_points(
-    axes: "Axes", rows: Sequence[str], series: Mapping[str, Series], label: str
-) -> None:
-    """Draw a series a colour over common rows: values, intervals as lines, seeds as dots."""
-    step = min(0.3, 0.8 / max(1, len(series)))
-    for place, (name, (points, colour)) in enumerate(series.items()):
-        shift = (place - (len(series) - 1) / 2) * step
-        for row, point in enumerate(points):
-            if point.value is None or point.interval is None:
+def draw_points(axes: "Axes", panel: Panel) -> None:
+    """Draw a panel: values, intervals as lines, seeds as dots."""
+    step = min(0.3, 0.8 / max(1, len(panel.colours)))
+    for place, (name, colour) in enumerate(panel.colours.items()):
+        shift = (place - (len(panel.colours) - 1) / 2) * step
+        for row, points in enumerate(panel.rows.values()):
+            point = points.get(name)
+            if point is None or point.value is None or point.interval is None:
                 continue
             y = row + shift
             axes.plot(point.interval, [y, y], color=colour, linewidth=2, alpha=0.6)
@@ -96,11 +114,26 @@ def draw_points(
             axes.plot(seeds, [y] * len(seeds), ".", color=colour, markersize=5, alpha=0.6)
             axes.plot([point.value], [y], "o", color=colour, markersize=6, clip_on=False)
         axes.plot([], [], "o", color=colour, label=name)
-    axes.set_yticks(range(len(rows)), rows)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel(label)
+    axes.set_yticks(range(len(panel.rows)), list(panel.rows))
+    axes.set_ylim(len(panel.rows) - 0.5, -0.5)
+    axes.set_xlabel(panel.label)
     axes.set_xlim(0, None)
     style(axes)
+    if panel.differences:
+        axes.autoscale(axis="x")
+        axes.axvline(0, color=INK, linewidth=0.8)
+    if panel.chance is not None:
+        axes.axvline(panel.chance, color=INK, linestyle=":", label="chance")
+
+
+def save_panels(path: Path, drawn: Sequence[Panel], size: tuple[float, float], names: int) -> None:
+    """Write panels side by side as a PNG of ``size`` inches, ``names`` of a legend in a line."""
+    shared = len({tuple(panel.rows) for panel in drawn}) == 1
+    figure, parts = panels(*size, columns=len(drawn), sharey=shared)
+    for axes, panel in zip(parts, drawn, strict=True):
+        draw_points(axes, panel)
+        legend(axes, names)
+    save(figure, path)
 
 
 def draw_bars(

@@ -1,6 +1,6 @@
 """The augmentation experiment: a segmenter per arm and seed, equal steps, real test tiles."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,18 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from builder.core.errors import ArasError
-from builder.core.figures import BLUE, GREEN, GREY, ORANGE, PINK
+from builder.core.figures import BLUE, GREEN, GREY, ORANGE, PINK, Panel
 from builder.core.files import atomic, digest_of, locked
 from builder.experiments import report, statistics
 from builder.experiments.experiment import Counts, Loss, Record, Trial
-from builder.experiments.report import Panel, Plot, Report
+from builder.experiments.report import Plot, Report
 from builder.experiments.rows import EVEN, Arm, TrainRows, balanced, drawn, train_rows, train_table
 from builder.experiments.statistics import Analysis, Question, Statistic
 from builder.land.classes import CLASSES
 from builder.land.columns import KINDS
-from builder.land.pictures import decode_mask, decode_png
-from builder.models import segmenter
+from builder.models import data, segmenter
 from builder.models.data import Tiles
 from builder.models.settings import SEGMENTER, SegmenterSettings
 from builder.release.rows import metadata
@@ -161,30 +159,15 @@ class Bench:
         with locked(folder, lambda: None):
             if not path.exists():
                 with atomic(path) as temporary:
-                    decode(self.release, ids, split, temporary)
+                    data.decode(self._pictures(ids, split), len(ids), temporary)
         return Tiles(np.load(path, mmap_mode="r"), digest)
 
-
-def decode(release: Path, ids: Sequence[str], split: str, path: Path) -> None:
-    """Write rows of a release to ``path``: (n, H, W, 4) uint8, RGB and class id.
-
-    Raises ArasError when tiles differ in size or the release does not hold them.
-    """
-    out: Any = None
-    channels = {"image": (decode_png, slice(0, 3)), "mask": (decode_mask, 3)}
-    for column, (decoder, channel) in channels.items():
-        for where, data in gallery.pictures(release, ids, split, column=column):
-            for i, png in zip(where, data, strict=True):
-                pixels = decoder(png, ids[i])
-                if out is None:
-                    shape = (len(ids), *pixels.shape[:2], 4)
-                    out = np.lib.format.open_memmap(path, "w+", np.uint8, shape)  # type: ignore[no-untyped-call]
-                if pixels.shape[:2] != out.shape[1:3]:
-                    raise ArasError(
-                        f"{ids[i]}: its {column} is {pixels.shape[:2]}, others {out.shape[1:3]}"
-                    )
-                out[i, ..., channel] = pixels
-    out.flush()
+    def _pictures(self, ids: Sequence[str], split: str) -> Iterator[data.Picture]:
+        columns = ("image", "mask")
+        parts = (gallery.pictures(self.release, ids, split, column=column) for column in columns)
+        for (where, images), (_, masks) in zip(*parts, strict=True):
+            for i, image, mask in zip(where, images, masks, strict=True):
+                yield i, ids[i], image, mask
 
 
 _K = len(CLASSES)

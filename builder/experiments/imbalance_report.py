@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from builder.core.figures import BLUE, GREEN, GREY, ORANGE, PINK
+from builder.core.figures import BLUE, GREEN, GREY, ORANGE, PINK, Panel
 from builder.experiments import report, statistics
 from builder.experiments.imbalance import (
     AGREES,
@@ -18,7 +18,7 @@ from builder.experiments.imbalance import (
     Design,
     Judged,
 )
-from builder.experiments.report import Panel, Plot, Report, Table, points
+from builder.experiments.report import Plot, Report, Table, points
 from builder.experiments.statistics import FEW, Analysis, Effect, Statistic
 from builder.land.classes import CLASSES
 from builder.models import clip

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from builder.core import figures
 from builder.core.document import Document
+from builder.core.figures import Panel, save_panels
 from builder.core.files import atomic, write_json, write_text
 from builder.experiments.experiment import Bench, Record
 from builder.experiments.rows import Holding
@@ -33,48 +33,12 @@ LEAST = 0.001
 """Smaller p-values are written as smaller than this."""
 
 
-@dataclass(frozen=True)
-class Panel:
-    """Part of a plot: rows of estimates by name, in the colour of the name."""
-
-    label: str
-    rows: Mapping[str, Mapping[str, Estimate]]
-    colours: Mapping[str, str]
-    chance: float | None = None
-    differences: bool = False
-    """Whether estimates lie on both sides of 0."""
-
-
-@dataclass(frozen=True)
-class Plot:
+class Plot(NamedTuple):
     """Panels side by side, as one PNG of ``size`` inches."""
 
     alt: str
     panels: Sequence[Panel]
     size: tuple[float, float]
-
-    def save(self, path: Path) -> None:
-        shared = len({tuple(panel.rows) for panel in self.panels}) == 1
-        figure, parts = figures.panels(*self.size, columns=len(self.panels), sharey=shared)
-        for axes, panel in zip(parts, self.panels, strict=True):
-            series = {
-                name: ([_point(row.get(name)) for row in panel.rows.values()], colour)
-                for name, colour in panel.colours.items()
-            }
-            figures.draw_points(axes, list(panel.rows), series, panel.label)
-            if panel.differences:
-                axes.autoscale(axis="x")
-                axes.axvline(0, color=figures.INK, linewidth=0.8)
-            if panel.chance is not None:
-                axes.axvline(panel.chance, color=figures.INK, linestyle=":", label="chance")
-            figures.legend(axes, 3)
-        figures.save(figure, path)
-
-
-def _point(estimate: Estimate | None) -> figures.Point:
-    if estimate is None:
-        return figures.Point(None, None)
-    return figures.Point(estimate.value, estimate.interval, estimate.seeds)
 
 
 class Table(NamedTuple):
@@ -172,7 +136,7 @@ class Report:
             with atomic(folder / "ranks.npz") as temporary, temporary.open("wb") as file:
                 np.savez_compressed(file, **dict[str, Any](self.arrays))
         for name, plot in self.plots.items():
-            plot.save(folder / name)
+            save_panels(folder / name, plot.panels, plot.size, 3)
         document = self.document()
         write_text(folder / "report.md", document.markdown())
         write_text(folder / "report.html", document.page(folder))

@@ -1,9 +1,10 @@
 """Training data: decoded tiles of a split in a memory-mapped file, decoded once, flat in memory."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -18,6 +19,8 @@ from builder.land.pictures import decode_mask, decode_png, image_bytes
 from builder.steps.stage import shards
 
 Item = TypeVar("Item")
+Picture = tuple[int, str, bytes, bytes]
+"""A tile to decode: its place among the others, its id, its image and its mask as PNG."""
 
 NEEDS = ("id", "image", "mask", "split")
 
@@ -85,29 +88,38 @@ def load(store: Store, split: str) -> Tiles:
         for old in path.parent.glob(f"{split}-*.npy"):
             old.unlink(missing_ok=True)
         with atomic(path) as temporary:
-            _fill(store, names, wanted, rows, temporary)
+            decode(_pictures(store, names, wanted), rows, temporary)
     return Tiles(np.load(path, mmap_mode="r"), key)
 
 
-def _fill(store: Store, names: list[str], wanted: int, rows: int, path: object) -> None:
-    out, place = None, 0
+def _pictures(store: Store, names: list[str], wanted: int) -> Iterator[Picture]:
+    place = 0
+    for _, table in store.scan(names, NEEDS):
+        ids, splits = (table.column(name).to_pylist() for name in ("id", "split"))
+        images, masks = image_bytes(table.column("image")), image_bytes(table.column("mask"))
+        for i in (i for i, split in enumerate(splits) if split == wanted):
+            yield place, ids[i], images[i], masks[i]
+            place += 1
+
+
+def decode(pictures: Iterable[Picture], rows: int, path: Path) -> None:
+    """Write tiles to ``path`` as `Tiles.pixels` of ``rows`` tiles, one at a time.
+
+    Raises ArasError when they differ in size.
+    """
+    out = None
     with bar("decode tiles", rows, "tiles") as advance:
-        for _, table in store.scan(names, NEEDS):
-            ids = table.column("id").to_pylist()
-            splits = table.column("split").to_pylist()
-            images, masks = image_bytes(table.column("image")), image_bytes(table.column("mask"))
-            for i in (i for i, split in enumerate(splits) if split == wanted):
-                image, mask = decode_png(images[i], ids[i]), decode_mask(masks[i], ids[i])
-                if out is None:
-                    shape = (rows, *mask.shape, 4)
-                    out = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
-                        f"{path}", mode="w+", dtype=np.uint8, shape=shape
-                    )
-                if (*image.shape[:2], 4) != out.shape[1:] or image.shape[:2] != mask.shape:
-                    raise ArasError(f"{ids[i]}: is {image.shape}, the others are {out.shape[1:]}")
-                out[place, ..., :3], out[place, ..., 3] = image, mask
-                place += 1
-                advance(1)
+        for place, id_, image_png, mask_png in pictures:
+            image, mask = decode_png(image_png, id_), decode_mask(mask_png, id_)
+            if out is None:
+                shape = (rows, *mask.shape, 4)
+                out = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+                    path, mode="w+", dtype=np.uint8, shape=shape
+                )
+            if (*image.shape[:2], 4) != out.shape[1:] or image.shape[:2] != mask.shape:
+                raise ArasError(f"{id_}: is {image.shape}, the others are {out.shape[1:]}")
+            out[place, ..., :3], out[place, ..., 3] = image, mask
+            advance(1)
 
 
 @contextlib.contextmanager

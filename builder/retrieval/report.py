@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from builder.core.document import Document, table
-from builder.core.figures import BLUE, GREEN, ORANGE, Point, draw_points, legend, panels, save
+from builder.core.figures import BLUE, GREEN, ORANGE, Panel, Point, save_panels
 from builder.core.files import write_text
 from builder.retrieval.result import WAYS, Checks, Classes, Comparison, Evaluation, Result, Scores
 
@@ -123,24 +123,23 @@ def _class(classes: Classes, kind: str, name: str) -> str:
 
 def plot(result: Result, path: Path) -> None:
     """mR with its interval by stream, under S, D and C, beside the strict recall at 1, 5, 10."""
-    streams = result.streams
-    figure, (left, right) = panels(11, 2.1 + 0.5 * len(streams), columns=2, sharey=True)
-    colours = (BLUE, ORANGE, GREEN)
-    protocols = [stream.protocols for stream in streams.values()]
-    known = [name for name in ("S", "D", "C") if all(name in scores for scores in protocols)]
+    protocols = {name: stream.protocols for name, stream in result.streams.items()}
+    known = [p for p in ("S", "D", "C") if all(p in scores for scores in protocols.values())]
     means = {
-        f"mR, {LABELS[name]}": ([_mean(scores[name]) for scores in protocols], colour)
-        for name, colour in zip(known, colours, strict=False)
+        name: {f"mR, {LABELS[p]}": _mean(scores[p]) for p in known}
+        for name, scores in protocols.items()
     }
-    draw_points(left, list(streams), means, "%")
     strict = {
-        f"t→i {k}": ([_recall(scores["S"], k) for scores in protocols], colour)
-        for k, colour in zip(KS, colours, strict=True)
+        name: {f"t→i {k}": _recall(scores["S"], k) for k in KS}
+        for name, scores in protocols.items()
     }
-    draw_points(right, list(streams), strict, "strict, %")
-    for axes in (left, right):
-        legend(axes, 1)
-    save(figure, path)
+    drawn = [
+        Panel(
+            label, rows, dict(zip(next(iter(rows.values())), (BLUE, ORANGE, GREEN), strict=False))
+        )
+        for label, rows in (("%", means), ("strict, %", strict))
+    ]
+    save_panels(path, drawn, (11, 2.1 + 0.5 * len(protocols)), 1)
 
 
 def _mean(scores: Scores) -> Point:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from builder.core.figures import BLUE, GREY, Point, draw_points, panels, save
+from builder.core.figures import BLUE, GREY, Panel, Point, draw_points, panels, save
 
 
 def colours(path: Path) -> set[str]:
@@ -18,8 +18,8 @@ def colours(path: Path) -> set[str]:
 def test_equal_points_make_equal_bytes_and_a_missing_value_draws_nothing(tmp_path: Path) -> None:
     for name, value in (("a", 3.0), ("b", 3.0), ("none", None)):
         figure, (axes,) = panels(4, 2)
-        points = [Point(value, None if value is None else (1.0, 5.0), (2.0, None))]
-        draw_points(axes, ["row"], {"": (points, BLUE)}, "%")
+        point = Point(value, None if value is None else (1.0, 5.0), (2.0, None))
+        draw_points(axes, Panel("%", {"row": {"": point}}, {"": BLUE}))
         axes.get_lines()[-1].set_color(GREY)  # of the legend, which would be blue too
         save(figure, tmp_path / f"{name}.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
