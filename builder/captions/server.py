@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +14,41 @@ from urllib3.exceptions import NewConnectionError
 
 from builder.captions.ask import Ask
 from builder.captions.base import Answer, Running, answer_of
-from builder.core.errors import ArasError, WorkFailed
-from builder.core.web import is_secure, new_session, reason, redact, retrying, status_of
+from builder.core.errors import ArasError, RunEnded
+from builder.core.web import (
+    is_secure,
+    is_transient,
+    new_session,
+    reason,
+    redact,
+    retrying,
+    status_of,
+)
 from builder.land import prompts
 from builder.land.prompts import Request
 
-_FATAL = {401, 403, 404}
-"""Answers that every other row would get as well: a wrong key, model or address."""
+_FATAL = {401, 402, 403, 404, 413}
+"""Answers that every other row would get as well: a wrong key, model or address, no credit, or a
+request larger than the server takes."""
+_STATUS = (
+    (402, r"insufficient_quota|insufficient_credits|billing|payment|credit_balance|quota_exceeded"),
+    (401, r"invalid_api_key|authentication|unauthorized"),
+    (403, r"permission|forbidden"),
+    (429, r"rate_?limit|too_?many|resource_exhausted|throttl"),
+    (503, r"overloaded|unavailable|capacity"),
+    (504, r"time_?out|deadline"),
+    (404, r"model_not_found|not_found"),
+    (
+        400,
+        r"invalid_?request|invalid_argument|context_length|bad_request|content_policy|moderation",
+    ),
+)
+"""What codes and types of errors in an answer mean, the first that fits."""
+_SPENT = re.compile(
+    r"(exceeded|insufficient|out of|no remaining|not enough|run out of)\b.{0,40}"
+    r"\b(quota|credits?|balance|funds)\b|payment required",
+    re.IGNORECASE,
+)
 
 
 WHOLE = ("stop", "eos", "eos_token", "end_turn")
@@ -96,9 +125,10 @@ def read_answer(completion: Any, limit: int) -> Answer:
 class Server:
     """Asks a chat completion per row, ``concurrency`` at a time.
 
-    Dropped connections, time-outs, 429 and 5xx are tried again with growing waits; what still
-    fails is the error of its row. When the server is gone, or refuses the key or the model, the
-    rows not yet asked are not asked.
+    Dropped connections, time-outs, 429, 5xx and errors inside an answer are tried again with
+    growing waits; what still fails is the error of its row. When the server is gone, refuses the
+    key, the model or the size of a request, or the quota is spent, the rows not yet asked are not
+    asked, and no later ones either: the run ends.
     """
 
     def __init__(self, ask: Ask, running: Running) -> None:
@@ -108,6 +138,7 @@ class Server:
         self.url = f"{running.base_url}/chat/completions"
         self._key = _key(running)
         self._session = new_session(running.concurrency)
+        self._over = ""
 
     @property
     def prompt(self) -> str:
@@ -116,9 +147,11 @@ class Server:
     def caption(self, requests: Sequence[Request]) -> list[Answer]:
         """One answer per request.
 
-        Raises WorkFailed when no row was answered because the server is not there, or refuses
+        Raises RunEnded when no row was answered because the server is not there, or refuses
         everything, saying what it said.
         """
+        if self._over:
+            raise RunEnded(self._over)
         closed, alive = threading.Event(), threading.Event()
         answers: list[Answer | None] = [None] * len(requests)
         with ThreadPoolExecutor(self.running.concurrency) as pool:
@@ -130,8 +163,10 @@ class Server:
                 closed.set()
                 raise
         whole = [answer for answer in answers if answer is not None]
-        if closed.is_set() and not any(answer.text or answer.flawed for answer in whole):
-            raise WorkFailed(next(answer.error for answer in whole if answer.error) or "")
+        if closed.is_set():
+            self._over = next((answer.error for answer in whole if answer.error), None) or ""
+            if not any(answer.text or answer.flawed for answer in whole):
+                raise RunEnded(self._over)
         return whole
 
     def _ask(self, request: Request, closed: threading.Event, alive: threading.Event) -> Answer:
@@ -140,13 +175,15 @@ class Server:
         try:
             payload = body(self.ask, request)
             completion = retrying(
-                lambda: self._post(payload, closed), attempts=self.running.retries + 1
+                lambda: self._post(payload, closed),
+                attempts=self.running.retries + 1,
+                retry_if=lambda error: is_transient(error) and not _is_spent(error),
             )
         except ArasError as error:
             return Answer(None, str(error))
         except (http.RequestException, OSError) as error:
             hung = isinstance(error, http.Timeout) and not alive.is_set()
-            if status_of(error) in _FATAL or _unreachable(error) or hung:
+            if status_of(error) in _FATAL or _is_spent(error) or _unreachable(error) or hung:
                 closed.set()
             return Answer(None, self._words(error))
         return read_answer(completion, self.ask.max_new_tokens)
@@ -166,9 +203,13 @@ class Server:
             raise ArasError(f"{self.url} redirects elsewhere; give that address as base_url")
         answer.raise_for_status()
         try:
-            return answer.json()
+            value = answer.json()
         except (ValueError, RecursionError) as error:
             raise ArasError(f"the server's answer is not JSON: {short(answer.text)}") from error
+        if inside := _error_inside(value):
+            answer.status_code, answer.reason = _status_of(inside), "inside a 200 answer"
+            raise http.HTTPError(response=answer)
+        return value
 
     def _authorise(self, request: http.PreparedRequest) -> http.PreparedRequest:
         # As an auth object, so that an entry in ~/.netrc does not replace it.
@@ -189,6 +230,10 @@ class Server:
                 if key
                 else "; name the variable with the key: api_key_env = …"
             )
+        if status_of(error) == 402 or _is_spent(error):
+            text += "; add credit there, then run the same command again"
+        if status_of(error) == 413:
+            text += "; the request is too large for this server: use smaller tiles or another one"
         if status_of(error) == 404:
             text += f"; base_url usually ends in /v1, and the server must know {self.model}"
         if response is None:
@@ -213,6 +258,45 @@ def _key(running: Running) -> str:
             "leave api_key_env out for a server that needs no key"
         )
     return key
+
+
+def _error_inside(value: Any) -> Any:
+    """The error in an answer that calls itself a success: at its top, or in its choice."""
+    if not isinstance(value, dict):
+        return None
+    choices = value.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return value.get("error") or (first.get("error") if isinstance(first, dict) else None)
+
+
+def _status_of(inside: Any) -> int:
+    """The HTTP status that an error inside an answer stands for; 500 where it does not say."""
+    said = inside if isinstance(inside, dict) else {"message": inside}
+    values = [said.get(name) for name in ("code", "status", "status_code", "http_status", "type")]
+    for value in values:
+        if str(value).isascii() and str(value).isdigit() and 400 <= int(str(value)[:4]) <= 599:
+            return int(str(value))
+    return _status_in_words(said) or 500
+
+
+def _status_in_words(said: dict[str, Any]) -> int | None:
+    words = " ".join(str(said.get(name)) for name in ("code", "status", "type")).lower()
+    return next((status for status, pattern in _STATUS if re.search(pattern, words)), None)
+
+
+def _is_spent(error: BaseException) -> bool:
+    """Whether an answer says that a quota or credit is used up, which no waiting cures."""
+    response = getattr(error, "response", None)
+    if not isinstance(response, http.Response) or status_of(error) not in (402, 403, 429):
+        return False
+    try:
+        inside = _error_inside(response.json())
+    except (ValueError, RecursionError):
+        inside = response.text[:2000]
+    if isinstance(inside, dict) and _status_in_words(inside) == 402:
+        return True
+    asks_to_wait = "Retry-After" in response.headers
+    return not asks_to_wait and bool(_SPENT.search(_server_words(response)))
 
 
 def _unreachable(error: BaseException) -> bool:

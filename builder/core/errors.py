@@ -16,6 +16,10 @@ class WorkFailed(ArasError):
     exit_code = 1
 
 
+class RunEnded(WorkFailed):
+    """No later work would fare better: a refused key, a spent quota. What was made is kept."""
+
+
 class NotMade(ArasError):
     """Columns that no stage has written yet."""
 

@@ -1,5 +1,6 @@
 """The network: one retry policy, one session maker, safe addresses, and no secret in a message."""
 
+import datetime
 import email.utils
 import ipaddress
 import re
@@ -17,9 +18,10 @@ from builder.core.errors import ArasError
 
 T = TypeVar("T")
 
-TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
-# Servers send Retry-After on successes too; only these statuses mean "wait".
+TRANSIENT = frozenset({408, 425, 429, *range(500, 600)})
+"""Statuses that a later attempt may cure: proxies and hosts have their own beyond 504."""
 THROTTLED = frozenset({429, 503})
+"""Statuses of a request that was turned away before anything was done."""
 LONGEST_WAIT = 120.0
 
 
@@ -42,21 +44,24 @@ def is_transient(error: BaseException) -> bool:
 
 
 def retry_after(error: BaseException) -> float | None:
-    """Seconds that a throttling answer asks for, from Retry-After or the Hub's RateLimit."""
-    if status_of(error) not in THROTTLED:
+    """Seconds that a failed answer asks for, from Retry-After or the Hub's RateLimit; None where
+    it asks for nothing that can be read."""
+    if status_of(error) not in TRANSIENT:  # servers send Retry-After on successes too
         return None
     headers: Any = getattr(getattr(error, "response", None), "headers", {})
     value = headers.get("Retry-After")
     if value is None:
         spent = re.search(r"\br=0;t=(\d+)", headers.get("RateLimit", ""))  # "api";r=0;t=55
         return float(spent[1]) if spent else None
-    if value.strip().isdigit():
+    if re.fullmatch(r"\s*[0-9]{1,9}(\.[0-9]{1,9})?\s*", value):
         return float(value)
     try:
         moment = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+        if moment.tzinfo is None:  # the oldest form names no zone: it is UTC
+            moment = moment.replace(tzinfo=datetime.timezone.utc)
+        return max(0.0, moment.timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
         return None  # neither seconds nor a date: wait as for any other failure
-    return max(0.0, moment.timestamp() - time.time())
 
 
 def in_words(wait: float) -> str:
@@ -76,7 +81,7 @@ def retrying(
 ) -> T:
     """Call until it succeeds, at most ``attempts`` times; the last error is raised unchanged.
 
-    Waits grow exponentially from ``base`` seconds with jitter, or as long as a 429/503 asks for
+    Waits grow exponentially from ``base`` seconds with jitter, or as long as the answer asks for
     (capped at two minutes). ``on_retry(error, wait)`` is called before each wait.
     """
     backoff = tenacity.wait_exponential_jitter(initial=base, max=30, jitter=base)

@@ -112,7 +112,13 @@ def _makes(steps: list[Step], stage: str) -> bool:
 
 
 def failure(summary: Summary) -> str:
-    """The message of a stage with failed shards: each distinct reason with its shards."""
+    """The message of a stage with failed shards: each distinct reason with its shards, or why the
+    run ended."""
+    if summary.ended:
+        return (
+            f"{summary.stage}: the run ended: {summary.ended}; all that was done is kept, and the "
+            "same command goes on from there"
+        )
     reasons: dict[str, list[str]] = {}
     for shard, why in summary.failed.items():
         reasons.setdefault(why, []).append(shard)

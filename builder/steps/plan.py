@@ -4,6 +4,7 @@ import contextlib
 import os
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pyarrow as pa
 
 from builder.core.arrow import combine, type_name
 from builder.core.engine import Engine, Outcome
-from builder.core.errors import ArasError
+from builder.core.errors import ArasError, RunEnded
 from builder.core.files import digest_of
 from builder.core.progress import bar, counted
 from builder.core.store import CorruptShard, Store
@@ -70,6 +71,8 @@ class Summary:
     rows: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     """Shard → why it failed."""
+    ended: str = ""
+    """Why the run ended before every shard was tried; empty where it did not."""
     row_errors: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
@@ -96,6 +99,8 @@ class Summary:
             "corrupt": self.corrupt,
             "report": self.report.as_json() if self.report else {},
         }
+        if self.ended:
+            values["ended"] = self.ended
         return values if self.setup is None else {**values, "setup": asdict(self.setup)}
 
     def lines(self) -> list[str]:
@@ -229,18 +234,24 @@ def run(
     summary = Summary(stage.name, shards=len(todo.tasks))
     stale = todo.stale
     worker = Worker(stage, store.root, survey(stage, store) if stale else None)
+    untried = {task.unit.shard for task in stale}
     outcomes = engine.map(worker, stale, stage.gpus, stage.light)
     try:
         with bar(stage.name, len(stale), "shards") as advance, contextlib.closing(outcomes):
             for task, outcome in outcomes:
                 _account(summary, task, outcome)
                 advance(1)
+                untried.discard(task.unit.shard)
+                if isinstance(outcome, RunEnded):
+                    summary.ended = str(outcome)
+                    break
     finally:
         store.sweep(stage.name)
     store.prune(stage.name, todo.names)
-    whole = [task.unit.shard for task in todo.tasks if task.unit.shard not in summary.failed]
+    missing = untried | summary.failed.keys()
+    whole = [task.unit.shard for task in todo.tasks if task.unit.shard not in missing]
     store.claim(stage.name, stage.adds, whole, spare=SOURCES)
-    _total(summary, todo, store)
+    _total(summary, whole, store)
     store.remember(stage.name, todo.names)
     if part == (1, 1) and not summary.failed:
         summary.report = stage.report(store)
@@ -259,15 +270,13 @@ def _account(summary: Summary, task: Task, outcome: Outcome) -> None:
     summary.failed[task.unit.shard] = f"{kind}{outcome}"
 
 
-def _total(summary: Summary, todo: Plan, store: Store) -> None:
+def _total(summary: Summary, whole: Sequence[str], store: Store) -> None:
     counts: Counter[str] = Counter()
     digests = {}
-    for task in todo.tasks:
-        if task.unit.shard in summary.failed:
-            continue
-        if footer := store.fresh(summary.stage, task.unit.shard):
+    for shard in whole:
+        if footer := store.fresh(summary.stage, shard):
             counts.update(footer.counts)
-            digests[task.unit.shard] = footer.digest
+            digests[shard] = footer.digest
             summary.rows += footer.rows
             summary.row_errors += footer.errors
     summary.counts = dict(counts)

@@ -1,6 +1,7 @@
 import base64
 import dataclasses
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from builder.captions.ask import Ask
 from builder.captions.base import Answer, Running
 from builder.captions.server import Server, body, read_answer
-from builder.core.errors import ArasError, WorkFailed
+from builder.core.errors import ArasError, RunEnded, WorkFailed
 from tests.loopback.openai import TEXT, Fault, OpenAIServer, completion, first, openai_server
 from tests.makers.caption_requests import request, requests
 
@@ -80,7 +81,19 @@ def test_at_most_so_many_requests_are_under_way(server: OpenAIServer) -> None:
         Fault(status=429, headers=(("Retry-After", "0"),)),
         Fault(status=503, headers=(("Retry-After", "0"),)),
         Fault(status=500),
+        Fault(status=507),
+        Fault(status=529),
+        Fault(status=598),
         Fault(drop=True),
+        Fault(raw='{"error": {"message": "overloaded", "type": "overloaded_error"}}'),
+        Fault(raw='{"error": {"message": "busy", "code": 502}}'),
+        Fault(raw='{"error": "internal error"}'),
+        Fault(raw='{"choices": [{"error": {"code": 503}, "finish_reason": "error"}]}'),
+        Fault(
+            status=429,
+            raw='{"error": {"message": "You exceeded your current quota for this "}}',
+            headers=(("Retry-After", "0"),),
+        ),
     ],
 )
 def test_passing_faults_are_tried_again(server: OpenAIServer, fault: Fault) -> None:
@@ -164,7 +177,7 @@ def test_thinking_is_cut_off_an_answer() -> None:
     assert read_answer(completion(f"<think>well, well</think>\n{TEXT}"), 100).text == TEXT
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize("status", [401, 402, 403, 404, 413])
 def test_a_server_that_refuses_everything_is_not_asked_for_every_row(
     server: OpenAIServer, status: int
 ) -> None:
@@ -172,6 +185,36 @@ def test_a_server_that_refuses_everything_is_not_asked_for_every_row(
     with pytest.raises(WorkFailed, match=rf"{status} .*\(fault {status}\); "):
         backend(server, concurrency=1).caption(requests(20))
     assert len(server.log) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (429, {"message": "slow down", "code": "insufficient_quota"}),
+        (429, {"message": "slow down", "type": "insufficient_quota"}),
+        (429, {"message": "You exceeded your current quota, please check your plan."}),
+        (200, {"message": "Insufficient credits", "code": 402}),
+        (403, {"message": "Your account has not enough balance"}),
+        (200, {"message": "no", "type": "authentication_error"}),
+    ],
+)
+def test_a_spent_quota_ends_the_asking_at_once(
+    server: OpenAIServer, status: int, error: dict[str, Any]
+) -> None:
+    server.fault_of = lambda asked: Fault(status=status, raw=json.dumps({"error": error}))
+    client = backend(server, concurrency=1)
+    for _ in range(2):  # nor is the next shard asked
+        with pytest.raises(RunEnded, match=re.escape(error["message"])):
+            client.caption(requests(20))
+    assert len(server.log) == 1
+
+
+def test_an_invalid_request_inside_an_answer_is_the_error_of_its_row(server: OpenAIServer) -> None:
+    error = {"message": "prompt too long", "type": "invalid_request_error"}
+    server.fault_of = first(Fault(raw=json.dumps({"error": error})))
+    answers = backend(server, concurrency=1).caption(requests(2))
+    assert [answer.text for answer in answers] == [None, TEXT]
+    assert "400 inside a 200 answer (prompt too long)" in (answers[0].error or "")
 
 
 def test_no_server_is_said_so_after_the_retries() -> None:

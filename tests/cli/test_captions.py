@@ -188,7 +188,7 @@ def test_the_summary_counts_what_the_server_used(project: Path) -> None:
     assert counts == {"captions": 8, "failed": 0, "prompt_tokens": 400, "new_tokens": 96}
 
 
-def test_a_server_that_is_gone_fails_the_shards_and_writes_nothing(
+def test_a_server_that_refuses_the_key_ends_the_run_with_one_line(
     project: Path, server: OpenAIServer
 ) -> None:
     server.fault_of = lambda asked: Fault(status=401)
@@ -197,9 +197,26 @@ def test_a_server_that_is_gone_fails_the_shards_and_writes_nothing(
     assert "[captions.hosted]" in result.output
     assert "name the variable with the key: api_key_env" in result.output
     assert "nothing to do" not in result.output
-    assert "0 of 2 shards made, 2 failed" in result.output
-    assert "2 of 2 shards failed, the same command tries these again" in result.output
+    assert "0 of 2 shards made, 1 failed" in result.output
+    (line,) = [line for line in result.output.splitlines() if "the run ended" in line]
+    assert line.endswith("all that was done is kept, and the same command goes on from there")
     assert cells(project) == {}
+    assert len({asked.prompt for asked in server.log}) <= ROWS // SHARDS
+
+
+def test_a_quota_that_is_spent_in_the_middle_keeps_what_was_done(
+    project: Path, server: OpenAIServer
+) -> None:
+    spent = Fault(status=429, raw='{"error": {"message": "no", "code": "insufficient_quota"}}')
+    server.fault_of = lambda asked: spent if len(server.log) > ROWS // SHARDS else None
+    result = aras(project, "caption", "--engine", "serial")
+    assert result.exit_code == 1
+    assert "1 of 2 shards made, 1 failed" in result.output
+    assert "add credit there, then run the same command again" in result.output
+    server.fault_of = lambda asked: None
+    server.log.clear()
+    assert aras(project, "caption", "--engine", "serial").exit_code == 0
+    assert len(server.log) == ROWS - ROWS // SHARDS
 
 
 def test_nonsense_of_a_server_fails_its_rows_and_no_shard(
@@ -208,7 +225,7 @@ def test_nonsense_of_a_server_fails_its_rows_and_no_shard(
     nonsense = [
         Fault(text="A forest \ud800 here"),
         Fault(raw="[" * 100_000),
-        Fault(raw='{"error": "\\ud800"}'),
+        Fault(raw='{"nonsense": "\\ud800"}'),
         Fault(raw=json.dumps(completion(finish="\ud800") | {"usage": {"prompt_tokens": 10**30}})),
     ]
     server.fault_of = first(*nonsense)
