@@ -34,7 +34,7 @@ def compare(
     project: Project, steps: Sequence[int], tiles: int, at_once: int
 ) -> Iterator[tuple[int, float, float]]:
     """(solver steps, Fréchet distance, tiles per second); with 0 steps other real crops."""
-    settings = project.training(generator.NAME).settings()
+    settings = project.training(generator.NAME).settings
     model = generator.load(
         project.models / generator.NAME,
         compiled=settings.compile,

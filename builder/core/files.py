@@ -10,11 +10,13 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from builder.core.errors import ArasError
+
+Value = TypeVar("Value")
 
 _HOST = socket.gethostname().split(".")[0]
 _COUNT = itertools.count()
@@ -168,7 +170,20 @@ def content_hashes(paths: Iterable[Path], cache: Path) -> dict[str, str]:
     """sha256 of each file, by its path as text.
 
     Files whose size and modification time are those in ``cache`` are not read again, as git's
-    index does it; the cache may be deleted at any time. Raises OSError for a missing file.
+    index does it. Raises OSError for a missing file.
+    """
+    stats = {str(path): path.stat() for path in paths}
+    stamps = {path: [stat.st_size, stat.st_mtime_ns] for path, stat in stats.items()}
+    return remembered(stamps, cache, sha256_file)
+
+
+def remembered(
+    stamps: Mapping[str, list[Any]], cache: Path, compute: Callable[[Path], Value | None]
+) -> dict[str, Value]:
+    """What ``compute`` gives for each path, a JSON value; what it gives None for is left out.
+
+    It is asked again only of paths whose stamp is not that in ``cache``, which may be deleted at
+    any time.
     """
     try:
         known = read_json(cache)
@@ -176,16 +191,16 @@ def content_hashes(paths: Iterable[Path], cache: Path) -> dict[str, str]:
         known = {}
     known = known if isinstance(known, dict) else {}
     fresh = {}
-    for path in paths:
-        stat = path.stat()
-        entry = known.get(str(path))
-        if not entry or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
-            entry = [stat.st_size, stat.st_mtime_ns, sha256_file(path)]
-        fresh[str(path)] = entry
-    if fresh != known:
+    for path, stamp in stamps.items():
+        entry = known.get(path)
+        if not entry or entry[:-1] != stamp:
+            entry = [*stamp, compute(Path(path))]
+        if entry[-1] is not None:
+            fresh[path] = entry
+    if any(known.get(path) != entry for path, entry in fresh.items()):
         with contextlib.suppress(OSError):  # a full or read-only disk costs speed alone
             write_json(cache, {**known, **fresh})
-    return {path: entry[2] for path, entry in fresh.items()}
+    return {path: entry[-1] for path, entry in fresh.items()}
 
 
 def _fsync(path: Path) -> None:

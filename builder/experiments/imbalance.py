@@ -19,6 +19,7 @@ from builder.land.pictures import Pixels, decode_png
 from builder.models import clip, retriever
 from builder.models.clip import shrink
 from builder.models.encoders import Encoder, transformers_model
+from builder.models.freshness import retriever_identity
 from builder.models.retriever import Pairs
 from builder.models.settings import RETRIEVER, RetrieverSettings
 from builder.retrieval import gallery, metrics, protocol
@@ -294,7 +295,7 @@ class Bench:
         return inputs | {
             "arm": [[self.rows.ids[i], arm.texts[i]] for i in arm.pool],
             "vocabulary": [self.rows.texts[i] for i in self.rows.real],
-            "settings": clip.settings_as_json(replace(self.settings, seed=trial[1])),
+            "settings": retriever_identity(replace(self.settings, seed=trial[1])),
         }
 
     def train(self, trial: Trial, key: str, folder: Path) -> Judged:
@@ -308,7 +309,7 @@ class Bench:
         losses, _ = retriever.train_pairs(folder, key, pairs, settings, start, arm.pool)
         vectors = retriever.embed(start, self._pictures("test", start.size), texts)
         return judge(*vectors, self.test).plus(
-            settings=clip.settings_as_json(settings), loss=Loss.of(losses)
+            settings=retriever_identity(settings), loss=Loss.of(losses)
         )
 
     def _judge_untrained(self, texts: list[str]) -> Judged:

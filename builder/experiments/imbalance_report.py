@@ -21,7 +21,7 @@ from builder.experiments.imbalance import (
 from builder.experiments.report import Plot, Report, Table, points
 from builder.experiments.statistics import FEW, Analysis, Effect, Statistic
 from builder.land.classes import CLASSES
-from builder.models import clip
+from builder.models.freshness import retriever_identity
 from builder.retrieval import intervals, metrics
 from builder.retrieval.ranks import PARTS, Floats, Ints, Pair, Ranks
 from builder.retrieval.report import LABELS
@@ -268,7 +268,7 @@ def report_of(bench: Bench, records: Mapping[str, Sequence[Judged]]) -> Report:
         conclusions=conclusions(analysis, bench),
         limits=limits(analysis, bench, leak),
         release=facts,
-        settings=clip.settings_as_json(settings),
+        settings=retriever_identity(settings),
         facts={
             "train_tiles": train_tiles,
             "missing_arms": design.missing,

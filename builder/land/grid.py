@@ -13,13 +13,15 @@ PER_DEGREE = 12_000
 """Pixels per degree of the WorldCover products (EPSG:4326)."""
 CRS_NAME = "EPSG:4326"
 EARTH_KM = 6371.0088
+MAP, COMPOSITE = "Map", "S2RGBNIR"
+"""What a product is, as its name says."""
 
 
 @dataclass(frozen=True)
 class Raster:
     """A product file and its place in the global pixel grid (column from 180° W, row from 90° N).
 
-    ``what`` it is stands in its name, as does the cell: a Map or a composite, S2RGBNIR.
+    ``what`` it is, MAP or COMPOSITE, is in its name, as is the cell.
     ``warp`` marks a file on another grid, resampled on reading onto this grid; ``shift`` is what
     its longitudes need to become ours, a multiple of 360; ``beside`` are files read with it.
     """

@@ -14,13 +14,21 @@ from rasterio.warp import transform_bounds
 from builder.core.errors import ArasError
 from builder.land import rasters
 from builder.land.classes import NODATA
-from builder.land.grid import CRS_NAME, PER_DEGREE, Raster, cell_origin, lonlat, overlap
+from builder.land.grid import (
+    COMPOSITE,
+    CRS_NAME,
+    MAP,
+    PER_DEGREE,
+    Raster,
+    cell_origin,
+    lonlat,
+    overlap,
+)
 from builder.land.rasters import Description, Pixels, Reader
 
 OUTSIDE = 253
 """Fill value of a mosaic outside every map."""
 
-MAP, COMPOSITE = "Map", "S2RGBNIR"
 _NAME = re.compile(
     r"(?P<ns>[NS])(?P<lat>\d{2})(?P<ew>[EW])(?P<lon>\d{3})_(?P<what>Map|S2RGBNIR)\.tiff?$"
 )

@@ -5,7 +5,6 @@ Trained on the mean absolute error of the reconstruction and a small Kullback-Le
 trained on other pictures. Expect fine texture to come out smoother for it.
 """
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,13 @@ from builder.core.seeds import generator, seed
 from builder.core.store import Store
 from builder.models import data, training
 from builder.models.codec import PixelCodec, load_autoencoder
+from builder.models.freshness import is_fresh, training_key
 from builder.models.record import FILE, Record, Trained, require, verify
-from builder.models.settings import AutoencoderSettings
+from builder.models.settings import AutoencoderSettings, as_json
 from builder.models.team import Team
 
 NAME = "autoencoder"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-VERSION = 1
 SHARED = True
 """Processes that are launched together train an autoencoder together."""
 LOWER = "raise accumulate in [autoencoder], or lower batch or crop there"
@@ -62,18 +61,6 @@ class _Loss(nn.Module):
         divergence = posterior.mean.square() + posterior.var - 1 - posterior.logvar
         loss: Tensor = wrong + self.kl * 0.5 * divergence.float().mean()
         return loss
-
-
-def is_fresh(store: Store, folder: Path, settings: AutoencoderSettings) -> bool:
-    """True when the model in ``folder`` was trained with these settings on these tiles."""
-    key = _key(store, settings)
-    record = Record.read(folder)
-    return bool(record and record.is_done(key, settings.steps, settings.patience))
-
-
-def _key(store: Store, settings: AutoencoderSettings) -> str:
-    what = training.identity(settings)
-    return training.key_of(NAME, VERSION, what, data.digest(store, "train"))
 
 
 def train(store: Store, folder: Path, settings: AutoencoderSettings) -> Trained:
@@ -113,7 +100,7 @@ def train(store: Store, folder: Path, settings: AutoencoderSettings) -> Trained:
 
     job = training.Job(
         folder,
-        _key(store, settings),
+        training_key(store, folder, settings),
         settings.steps,
         settings.learning_rate,
         accumulate=settings.accumulate,
@@ -129,13 +116,13 @@ def train(store: Store, folder: Path, settings: AutoencoderSettings) -> Trained:
         _measure_latents(model, tiles, settings)
         remove(folder / FILE)
         model.save_pretrained(folder)  # type: ignore[operator]
-        facts = {
-            "settings": asdict(settings),
-            "data": tiles.digest,
-            "reconstruction_error": round(error * 127.5, 3),
-            "scaling_factor": model.config.scaling_factor,  # type: ignore[union-attr]
-        }
-        training.finish(job, WEIGHTS, history, facts)
+        about = Record(
+            settings=as_json(settings),
+            data=tiles.digest,
+            reconstruction_error=round(error * 127.5, 3),
+            scaling_factor=model.config.scaling_factor,  # type: ignore[arg-type, union-attr]
+        )
+        training.finish(job, WEIGHTS, history, about)
     team.wait()
     return Trained(require(folder, NAME), fresh=True)
 

@@ -5,7 +5,7 @@ A compact CLIP takes its weights from a seed and its tokenizer from the training
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +208,7 @@ def pretrained(name: str) -> Dual:
     logging.disable_progress_bar()
     # Without torchvision each processor warns that it falls back to Pillow, which is what we want.
     logging.set_verbosity_error()
-    if openclip.names(name):
+    if weights.is_openclip(name):
         return _dual(*openclip.parts(name))
     model, processor, tokenizer = weights.load(name, AutoModel, AutoImageProcessor, AutoTokenizer)
     if not hasattr(model, "get_image_features"):
@@ -221,37 +221,6 @@ def _dual(model: Any, processor: Any, tokenizer: Any) -> Dual:
     text, vision = (getattr(model.config, f"{tower}_config", model.config) for tower in _TOWERS)
     room = int(text.max_position_embeddings)
     return Dual(model, tokenizer, processor, int(vision.image_size), room)
-
-
-def settings_as_json(settings: RetrieverSettings) -> dict[str, Any]:
-    """Settings as a key or report holds them: given weights by name and content, not by path."""
-    known = asdict(settings)
-    if settings.weights:
-        content = identity(settings.weights)
-        known["weights"] = {"name": public_name(settings.weights), "content": content}
-    return known
-
-
-def public_name(name: str) -> str:
-    """What to call the weights ``name``, without saying where they lie."""
-    path = Path(name)
-    return path.resolve().name if path.is_dir() or name.startswith(openclip.PREFIX) else name
-
-
-def identity(name: str, model: Any = None) -> str | None:
-    """What identifies the weights ``name``: a digest of a folder's or file's content, or the commit
-    on the Hub that ``model`` came from; None where that is unknown.
-
-    Raises ArasError for a name that transformers has no configuration of.
-    """
-    from transformers import AutoConfig
-
-    if openclip.names(name):
-        return openclip.identity(name)
-    if Path(name).is_dir():
-        return weights.identity(name)
-    config = weights.load(name, AutoConfig)[0] if model is None else model.config
-    return weights.identity(name, getattr(config, "_commit_hash", None))
 
 
 _TOWERS = ("text", "vision")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from builder.core.errors import ArasError
 from builder.land.pictures import Pixels
-from builder.models.weights import UNREADABLE, Weights, first_line, load
+from builder.models.weights import UNREADABLE, Weights, first_line, identity_of, is_openclip, load
 
 Array = npt.NDArray[Any]
 Vectors = npt.NDArray[np.float32]
@@ -59,7 +59,7 @@ def transformers_model(name: str, device: str = "cpu") -> Encoder:
     """
     import torch
 
-    from builder.models import clip, openclip
+    from builder.models import clip
 
     dual = clip.pretrained(name)
     dual.model.to(device).eval()
@@ -74,11 +74,11 @@ def transformers_model(name: str, device: str = "cpu") -> Encoder:
         ids = {key: values.to(device) for key, values in dual.ids(strings).items()}
         return np.asarray(dual.text_vectors(ids).cpu().numpy())
 
-    known = clip.identity(name, dual.model)
+    known = identity_of(name, getattr(dual.model.config, "_commit_hash", None))
     pin: dict[str, str | int | None]
     if Path(name).is_dir():
         pin = {"source": "folder", "sha256": known}
-    elif openclip.names(name):
+    elif is_openclip(name):
         pin = {"source": "openclip", "sha256": known}
     else:
         pin = {"source": "hub", "revision": getattr(dual.model.config, "_commit_hash", None)}

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +11,7 @@ import torch
 from torch import Tensor
 
 from builder.core.errors import ArasError
-from builder.core.fields import local_path
-from builder.core.files import digest_of, read_json, remove, sha256_file
+from builder.core.files import read_json, remove, sha256_file
 from builder.core.seeds import generator, seed
 from builder.core.store import Store
 from builder.land.classes import CLASSES
@@ -21,9 +19,10 @@ from builder.models import autoencoder, data, drawing, segmenter, training
 from builder.models.checkpoint import Average, History
 from builder.models.codec import Codec, LatentCodec, PixelCodec, load_autoencoder
 from builder.models.drawing import Generator, Sampling, sample
+from builder.models.freshness import autoencoder_source, is_fresh, training_key
 from builder.models.objective import LEVELS, Batch, Objective
 from builder.models.record import FILE, Record, Trained, require, verify
-from builder.models.settings import GeneratorSettings
+from builder.models.settings import GeneratorSettings, as_json, read_settings
 from builder.models.team import ALONE, Team
 
 if TYPE_CHECKING:
@@ -36,7 +35,6 @@ __all__ = [
     "Generator",
     "Sampling",
     "build",
-    "is_fresh",
     "load",
     "sample",
     "train",
@@ -48,7 +46,6 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 AUTOENCODER = "vae"
 """Part of the folder: the autoencoder of a latent generator, as diffusers' pipelines name it."""
 
-VERSION = 2
 SHARED = True
 """Processes that are launched together train a generator together."""
 LOWER = (
@@ -81,32 +78,6 @@ def build(
     return network
 
 
-def is_fresh(store: Store, folder: Path, settings: GeneratorSettings) -> bool:
-    """True when the model in ``folder`` was trained with these settings, tiles and models."""
-    key = _key(store, folder, settings)
-    record = Record.read(folder)
-    return bool(record and record.is_done(key, settings.steps, settings.patience))
-
-
-def _key(store: Store, folder: Path, settings: GeneratorSettings) -> str:
-    """Raises no error where a model that it depends on is still to be trained: `train` does."""
-    needs = {name: Record.read(folder.parent / name) for name in _needs(settings)}
-    models = {name: record and record.weights_sha256 for name, record in needs.items()}
-    source = _source(folder, settings)
-    if isinstance(source, Path):
-        weights = sorted(source.rglob("*.safetensors"))
-        models["own autoencoder"] = digest_of([sha256_file(path) for path in weights])
-    what = {**training.identity(settings), "models": models}
-    return training.key_of(NAME, VERSION, what, data.digest(store, "train"))
-
-
-def _needs(settings: GeneratorSettings) -> list[str]:
-    """Other models that its training reads."""
-    judged = settings.evaluate_every and settings.watch == "frechet"
-    latent = settings.kind == "latent" and not settings.autoencoder
-    return [segmenter.NAME] * bool(judged) + [autoencoder.NAME] * latent
-
-
 def train(store: Store, folder: Path, settings: GeneratorSettings) -> Trained:
     """Train on crops of real train tiles unless the model is there already; returns its record.
 
@@ -116,7 +87,7 @@ def train(store: Store, folder: Path, settings: GeneratorSettings) -> Trained:
     team = Team.join()
     if team.agree(is_fresh(store, folder, settings)):
         return Trained(require(folder, NAME), fresh=False)
-    key = _key(store, folder, settings)
+    key = training_key(store, folder, settings)
     with team.leader_first():
         tiles = data.load(store, "train")
     judge_of = functools.partial(_judge, store=store, folder=folder, settings=settings, team=team)
@@ -202,14 +173,14 @@ def train_tiles(
         for network in networks:
             network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         save(folder, model, codec, history)
-        facts = {
-            "settings": asdict(settings),
-            "data": tiles.digest,
-            "classes": list(classes),
-            "autoencoder_sha256": autoencoder_digest(folder, codec),
-            "processes": team.world,
-        }
-        training.finish(job, WEIGHTS, history, facts)
+        about = Record(
+            settings=as_json(settings),
+            data=tiles.digest,
+            classes=tuple(classes),
+            autoencoder_sha256=autoencoder_digest(folder, codec),
+            processes=team.world,
+        )
+        training.finish(job, WEIGHTS, history, about)
     team.wait()
     return require(folder, NAME)
 
@@ -218,15 +189,9 @@ def _codec(folder: Path, settings: GeneratorSettings) -> Codec:
     if settings.kind == "pixel":
         return PixelCodec()
     if settings.autoencoder:
-        return LatentCodec(load_autoencoder(_source(folder, settings)), settings.precision)
+        own = load_autoencoder(autoencoder_source(folder, settings))
+        return LatentCodec(own, settings.precision)
     return LatentCodec(autoencoder.load(folder.parent / autoencoder.NAME), settings.precision)
-
-
-def _source(folder: Path, settings: GeneratorSettings) -> str | Path:
-    """Where the recipe's own autoencoder is: a folder beside the recipe, or a name on the Hub."""
-    if not (name := settings.autoencoder):
-        return name
-    return local_path(name, folder.absolute().parents[1]) or name
 
 
 def _judge(
@@ -313,23 +278,23 @@ def load(
     it is missing, damaged, of another architecture or of other classes.
     """
     record = verify(folder, WEIGHTS, NAME)
-    if record.facts["classes"] != list(classes):
+    if record.classes != tuple(classes):
         raise ArasError(
-            f"{folder}: was trained for classes {record.facts['classes']}, not {list(classes)}; "
+            f"{folder}: was trained for classes {list(record.classes)}, not {list(classes)}; "
             "run `aras train generator` again"
         )
     codec: Codec = PixelCodec()
-    settings = record.settings
-    if settings["kind"] == "latent":
-        codec = LatentCodec(load_autoencoder(folder / AUTOENCODER), settings["precision"])
-        if autoencoder_digest(folder, codec) != record.facts["autoencoder_sha256"]:
+    settings = read_settings(GeneratorSettings, record.settings)
+    if settings.kind == "latent":
+        codec = LatentCodec(load_autoencoder(folder / AUTOENCODER), settings.precision)
+        if autoencoder_digest(folder, codec) != record.autoencoder_sha256:
             raise ArasError(
                 f"{folder / AUTOENCODER}: not the autoencoder that record.json describes; remove "
                 f"{folder} and run `aras train generator` again"
             )
     unet = _network(folder).to(training.device()).eval()
     drawing.speed_up((unet, *codec.networks), compiled, channels_last, graphs=True)
-    return Generator(unet, codec, settings["layout_dropout"], settings["precision"])
+    return Generator(unet, codec, settings.layout_dropout, settings.precision)
 
 
 def autoencoder_digest(folder: Path, codec: Codec) -> str | None:

@@ -2,7 +2,6 @@
 
 import math
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,46 +9,11 @@ import torch
 from torch import Tensor
 
 from builder.core.errors import ArasError
-from builder.core.files import sha256_file
 from builder.models import weights
 
-PREFIX = "openclip:"
 TOKENIZER = "openai/clip-vit-base-patch32"
 """The tokenizer of all CLIPs of OpenAI's and OpenCLIP's first kind."""
 _HEAD = 64  # width of an attention head in every such model
-
-
-@dataclass(frozen=True)
-class Source:
-    """A file on the Hub, and the activation that its authors load it with."""
-
-    repository: str
-    file: str
-    activation: str
-
-
-ALIASES = {
-    "remoteclip-vit-b-32": Source("chendelong/RemoteCLIP", "RemoteCLIP-ViT-B-32.pt", "gelu"),
-    "georsclip-vit-b-32": Source("Zilun/GeoRSCLIP", "ckpt/RS5M_ViT-B-32.pt", "quick_gelu"),
-}
-
-
-def names(spec: str) -> bool:
-    """Whether ``spec`` is one of `ALIASES`, openclip:FILE or openclip:FILE:quick_gelu."""
-    return spec.lower() in ALIASES or spec.startswith(PREFIX)
-
-
-def located(spec: str) -> tuple[Path, str]:
-    """File of weights and activation. Raises ArasError that says how to get a file not there."""
-    if source := ALIASES.get(spec.lower()):
-        otherwise = f"give the file itself, openclip:FILE:{source.activation}"
-        return weights.file_of(source.repository, source.file, otherwise), source.activation
-    name, _, activation = spec.removeprefix(PREFIX).rpartition(":")
-    if activation not in ("gelu", "quick_gelu"):
-        name, activation = spec.removeprefix(PREFIX), "gelu"
-    if not Path(name).is_file():
-        raise weights.absent(Path(name))
-    return Path(name), activation
 
 
 def parts(spec: str) -> tuple[Any, Any, Any]:
@@ -60,19 +24,13 @@ def parts(spec: str) -> tuple[Any, Any, Any]:
     """
     from transformers import AutoTokenizer, CLIPImageProcessorPil
 
-    path, activation = located(spec)
+    path, activation = weights.openclip_file(spec)
     model = converted(weights_of(path), activation, str(path))
     size = model.config.vision_config.image_size
     processor = CLIPImageProcessorPil(
         size={"shortest_edge": size}, crop_size={"height": size, "width": size}
     )
     return model, processor, weights.load(TOKENIZER, AutoTokenizer)[0]
-
-
-def identity(spec: str) -> str:
-    """Digest of the weights, and the activation: which identify this model."""
-    path, activation = located(spec)
-    return f"{sha256_file(path)} {activation}"
 
 
 def weights_of(path: Path) -> dict[str, Tensor]:

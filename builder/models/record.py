@@ -1,19 +1,21 @@
 """The record of a finished training, record.json: the mark of a whole model, read without torch."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
+from pydantic import JsonValue
+
+from builder.core import manifest
 from builder.core.errors import ArasError
 from builder.core.files import read_json, sha256_file, write_json
+from builder.core.manifest import SegmentationScores
 
 FILE = "record.json"
 
 
-@dataclass(frozen=True)
-class Record:
-    """What a training was and came to; ``facts`` are those of this kind of model."""
+class Record(manifest.Record):
+    """What a training was and came to; from ``settings`` on, each kind of model has its own."""
 
     key: str = ""
     """Digest of all that decides the weights: settings, data and the models that were used."""
@@ -27,25 +29,32 @@ class Record:
     """Why the training ended."""
     waited: int = 0
     """Evaluations since the best."""
-    best: Mapping[str, float] | None = None
+    best: dict[str, int | float] | None = None
     """The evaluation that the weights come from, ``step`` and measures; None without any."""
-    libraries: Mapping[str, str] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """The settings it was trained with, as JSON holds them."""
-        return self.facts.get("settings", {})  # type: ignore[no-any-return]
+    libraries: dict[str, str] = {}  # noqa: RUF012 - pydantic copies it
+    settings: dict[str, JsonValue] = {}  # noqa: RUF012 - pydantic copies it
+    """The settings it was trained with, of whatever version; see `settings.read_settings`."""
+    data: str = ""
+    """Digest of the tiles."""
+    test: SegmentationScores | None = None
+    """A segmenter's."""
+    reconstruction_error: float | None = None
+    """An autoencoder's mean absolute error in levels of 0…255."""
+    scaling_factor: float | None = None
+    """What an autoencoder's latents are multiplied by."""
+    classes: tuple[str, ...] = ()
+    """Of the layouts that a generator draws on."""
+    autoencoder_sha256: str | None = None
+    """Digest of a latent generator's autoencoder; None for one of pixels."""
+    pairs: int | None = None
+    """Tiles with a caption that a retriever was trained on."""
+    processes: int | None = None
+    """Processes that trained it together."""
 
     def is_done(self, key: str, steps: int, patience: int) -> bool:
         """Whether this is the training of ``key`` and nothing of it is left: it ran all ``steps``,
         or its evaluations came to the end of ``patience`` too."""
         return self.key == key and (self.steps >= steps or 0 < patience <= self.waited)
-
-    def as_json(self) -> dict[str, Any]:
-        own = {part.name: getattr(self, part.name) for part in fields(self)}
-        del own["facts"]
-        return {**own, **self.facts}
 
     def write(self, folder: Path) -> None:
         write_json(folder / FILE, self.as_json())
@@ -57,17 +66,14 @@ class Record:
         Raises ArasError for a record that cannot be read.
         """
         try:
-            values = read_json(folder / FILE)
+            return cls.model_validate(read_json(folder / FILE))
         except FileNotFoundError:
             return None
-        except ValueError as error:
+        except ValueError as error:  # pydantic's too
+            what = str(error).split("\n")[0]
             raise ArasError(
-                f"{folder / FILE}: cannot be read ({error}); remove it to train again"
+                f"{folder / FILE}: cannot be read ({what}); remove it to train again"
             ) from error
-        names = {part.name for part in fields(cls)} - {"facts"}
-        own = {name: value for name, value in values.items() if name in names}
-        facts = {name: value for name, value in values.items() if name not in names}
-        return cls(**own, facts=facts)
 
 
 @dataclass(frozen=True)

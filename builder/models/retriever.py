@@ -12,23 +12,23 @@ import torch
 from torch import Tensor, nn
 
 from builder.core.errors import ArasError
-from builder.core.files import digest_of, remove
+from builder.core.files import remove
 from builder.core.seeds import generator, seed
 from builder.core.store import Store
 from builder.land.columns import SPLITS, STREAM_PREFIX
 from builder.land.pictures import decode_png, image_bytes
 from builder.models import training
 from builder.models.checkpoint import History
-from builder.models.clip import NAME, Dual, Pixels, settings_as_json, shrink, start
+from builder.models.clip import NAME, Dual, Pixels, shrink, start
+from builder.models.freshness import is_fresh, retriever_identity, training_key
 from builder.models.record import FILE, Record, Trained, require
 from builder.models.settings import RetrieverSettings
 from builder.models.team import ALONE, Team
 from builder.steps.stage import shards
 
-__all__ = ["NAME", "SHARED", "is_fresh", "train"]
+__all__ = ["NAME", "SHARED", "train"]
 
 WEIGHTS = "model.safetensors"
-VERSION = 2
 SHARED = True
 """Processes that are launched together train a retriever together."""
 
@@ -183,18 +183,12 @@ def embed(
     return np.concatenate(vectors[0]), np.concatenate(vectors[1])
 
 
-def is_fresh(store: Store, folder: Path, settings: RetrieverSettings) -> bool:
-    """True when the model in ``folder`` was trained with these settings, tiles and captions."""
-    record = Record.read(folder)
-    return bool(record and record.key == _key(store, settings))
-
-
 def train(store: Store, folder: Path, settings: RetrieverSettings) -> Trained:
     """Train on the real train tiles unless the model is there already; returns its record."""
     team = Team.join()
     if team.agree(is_fresh(store, folder, settings)):
         return Trained(require(folder, NAME), fresh=False)
-    key = _key(store, settings)
+    key = training_key(store, folder, settings)
     with team.leader_first():
         texts = load_texts(store, settings.stream)
         dual = start(settings, list(texts.values()))
@@ -203,12 +197,10 @@ def train(store: Store, folder: Path, settings: RetrieverSettings) -> Trained:
     if team.leads:
         remove(folder / FILE)
         dual.save(folder)
-        facts = {
-            "settings": settings_as_json(settings),
-            "pairs": len(pairs.texts),
-            "processes": team.world,
-        }
-        training.finish(job, WEIGHTS, History(losses), facts)
+        about = Record(
+            settings=retriever_identity(settings), pairs=len(pairs.texts), processes=team.world
+        )
+        training.finish(job, WEIGHTS, History(losses), about)
     team.wait()
     return Trained(require(folder, NAME), fresh=True)
 
@@ -243,10 +235,3 @@ def load_pairs(store: Store, texts: dict[str, str], size: int) -> Pairs:
             for name, image in zip(names, image_bytes(part.column("image")), strict=True)
         ]
     return Pairs(ids, np.stack(pixels), [texts[row] for row in ids])
-
-
-def _key(store: Store, settings: RetrieverSettings) -> str:
-    needs = ("id", "image", "split", STREAM_PREFIX + settings.stream)
-    columns = {shard: store.find(shard, needs) for shard in shards(store, ("real",))}
-    data = digest_of({s: [d for _, d in where.values()] for s, where in columns.items()})
-    return training.key_of(NAME, VERSION, settings_as_json(settings), data)

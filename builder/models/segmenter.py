@@ -1,7 +1,6 @@
 """The segmenter: SegFormer trained on real train tiles, judged on real test tiles."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +10,18 @@ from torch import Tensor, nn
 
 from builder.core.errors import ArasError
 from builder.core.files import remove, write_json
+from builder.core.manifest import SegmentationScores
 from builder.core.seeds import generator, seed
 from builder.core.store import Store
 from builder.land.classes import CLASSES
 from builder.models import data, training
 from builder.models.checkpoint import History
+from builder.models.freshness import is_fresh, training_key
 from builder.models.record import FILE, Record, Trained, require, verify
-from builder.models.settings import SegmenterSettings
+from builder.models.settings import SegmenterSettings, as_json
 
 NAME = "segmenter"
 WEIGHTS = "model.safetensors"
-VERSION = 1
 SHARED = False
 """Processes that are launched together do not share its training: one trains, others wait."""
 
@@ -57,16 +57,6 @@ def upsample(logits: Tensor, size: Sequence[int]) -> Tensor:
     return nn.functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
 
-def _key(store: Store, settings: SegmenterSettings) -> str:
-    return training.key_of(NAME, VERSION, asdict(settings), data.digest(store, "train"))
-
-
-def is_fresh(store: Store, folder: Path, settings: SegmenterSettings) -> bool:
-    """True when the model in ``folder`` was trained with these settings on these tiles."""
-    record = Record.read(folder)
-    return bool(record and record.key == _key(store, settings))
-
-
 def train_tiles(
     folder: Path, key: str, tiles: data.Tiles, settings: SegmenterSettings
 ) -> tuple[nn.Module, History, training.Job]:
@@ -96,15 +86,15 @@ def train(store: Store, folder: Path, settings: SegmenterSettings) -> Trained:
     """Train unless the model is there already; returns its record with the test report."""
     if is_fresh(store, folder, settings):
         return Trained(require(folder, NAME), fresh=False)
-    key = _key(store, settings)
+    key = training_key(store, folder, settings)
     tiles, held_out = data.load(store, "train"), data.load(store, "test")
     model, history, job = train_tiles(folder, key, tiles, settings)
     remove(folder / FILE)
     model.save_pretrained(folder)  # type: ignore[operator]
-    report = asdict(evaluate(model, held_out))
-    write_json(folder / "test.json", report)
-    facts = {"settings": asdict(settings), "data": tiles.digest, "test": report}
-    return Trained(training.finish(job, WEIGHTS, history, facts), fresh=True)
+    report = evaluate(model, held_out)
+    write_json(folder / "test.json", report.as_json())
+    about = Record(settings=as_json(settings), data=tiles.digest, test=report)
+    return Trained(training.finish(job, WEIGHTS, history, about), fresh=True)
 
 
 def load(folder: Path) -> nn.Module:
@@ -148,25 +138,7 @@ def _look(
     return np.asarray(ids.cpu().numpy()), np.asarray(features.cpu().numpy())
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Scores of pixels pooled over ``tiles``, as test.json and the record hold them.
-
-    F1 = 2TP/(2TP+FP+FN) and IoU = TP/(TP+FP+FN) are given per class, None for a class that is
-    neither in truth nor prediction; means run over the classes that occur in the truth. Rows of
-    ``confusion`` are the truth, columns the prediction.
-    """
-
-    tiles: int
-    accuracy: float
-    macro_f1: float | None
-    mean_iou: float | None
-    f1: dict[str, float | None]
-    iou: dict[str, float | None]
-    confusion: list[list[int]]
-
-
-def evaluate(model: nn.Module, tiles: data.Tiles) -> Scores:
+def evaluate(model: nn.Module, tiles: data.Tiles) -> SegmentationScores:
     """Scores over all pixels of ``tiles`` pooled together."""
     model.eval()
     confusion = np.zeros((len(CLASSES), len(CLASSES)), dtype=np.int64)
@@ -178,7 +150,7 @@ def evaluate(model: nn.Module, tiles: data.Tiles) -> Scores:
     return scores(confusion, len(tiles))
 
 
-def scores(confusion: npt.NDArray[np.int64], tiles: int = 0) -> Scores:
+def scores(confusion: npt.NDArray[np.int64], tiles: int = 0) -> SegmentationScores:
     """The scores of a confusion matrix (rows: truth, columns: prediction) over ``tiles``."""
     hit = np.diag(confusion).astype(float)
     truth, predicted = confusion.sum(1).astype(float), confusion.sum(0).astype(float)
@@ -193,12 +165,12 @@ def scores(confusion: npt.NDArray[np.int64], tiles: int = 0) -> Scores:
             for name, value in zip(CLASSES, values, strict=True)
         }
 
-    return Scores(
+    return SegmentationScores(
         tiles=tiles,
         accuracy=round(float(hit.sum() / max(1.0, truth.sum())), 4),
         macro_f1=round(float(f1[there].mean()), 4) if there.any() else None,
         mean_iou=round(float(iou[there].mean()), 4) if there.any() else None,
         f1=named(f1),
         iou=named(iou),
-        confusion=confusion.tolist(),
+        confusion=tuple(map(tuple, confusion.tolist())),
     )

@@ -3,13 +3,13 @@
 Nothing here imports torch: planning reads it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import pydantic
-from pydantic import Field, Strict, field_validator
+from pydantic import Field, JsonValue, Strict, field_validator
 
 from builder.core.errors import ArasError
 from builder.core.fields import (
@@ -190,7 +190,9 @@ RETRIEVER = {
     ),
 }
 
-PROFILES: dict[str, dict[str, Any]] = {
+ModelSettings = SegmenterSettings | AutoencoderSettings | GeneratorSettings | RetrieverSettings
+
+PROFILES: Mapping[str, Mapping[str, ModelSettings]] = {
     "segmenter": SEGMENTER,
     "autoencoder": AUTOENCODER,
     "generator": GENERATOR,
@@ -198,16 +200,33 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 """Model → profile → settings."""
 
-Settings = TypeVar(
-    "Settings", SegmenterSettings, AutoencoderSettings, GeneratorSettings, RetrieverSettings
-)
+Settings = TypeVar("Settings", bound=ModelSettings)
 Keys = TypeVar("Keys", bound=Section)
 
 
-def own(profile: Settings, values: dict[str, Any]) -> Settings:
-    """A model's profile with those of the recipe's own ``values`` in place that it has."""
+def own(profile: Settings, section: Section, **given: JsonValue) -> Settings:
+    """A model's profile with those values of its ``section``, and of ``given``, in place that it
+    has a field for."""
+    values = {**section.model_dump(exclude_none=True), **given}
     known = {part.name for part in fields(profile)}
-    return replace(profile, **{k: v for k, v in values.items() if k in known})
+    return replace(profile, **{name: value for name, value in values.items() if name in known})
+
+
+def as_json(settings: ModelSettings) -> dict[str, JsonValue]:
+    """The settings as a record holds them."""
+    values = asdict(settings).items()
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
+
+
+def read_settings(kind: type[Settings], values: Mapping[str, JsonValue]) -> Settings:
+    """The settings in a record; keys that only another version of aras has are left out."""
+    known = {part.name for part in fields(kind)}
+    kept: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in values.items()
+        if name in known
+    }
+    return kind(**kept)
 
 
 def overrides(settings: type, keys: str) -> Callable[[type[Keys]], type[Keys]]:

@@ -1,21 +1,21 @@
 """A step that trains a model: what the recipe asks of it, and whether it is there."""
 
 import contextlib
-import dataclasses
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from pydantic import JsonValue
+
 from builder.core.errors import ArasError
 from builder.core.files import locked
-from builder.core.manifest import SegmentationScores
 from builder.core.progress import console
 from builder.core.store import Store
+from builder.models.freshness import identity, is_fresh
 from builder.models.record import Record, Trained
-from builder.models.settings import PROFILES, own
+from builder.models.settings import ModelSettings, as_json
 
 
 class Trainer(Protocol):
@@ -24,8 +24,6 @@ class Trainer(Protocol):
     @property
     def SHARED(self) -> bool:
         """Whether processes that were launched together train it together."""
-
-    def is_fresh(self, store: Store, folder: Path, settings: Any) -> bool: ...
 
     def train(self, store: Store, folder: Path, settings: Any) -> Trained: ...
 
@@ -76,9 +74,8 @@ class TrainingSummary:
             return [f"{self.stage}: already trained, nothing to do"]
         record = self.trained.record
         text = f"{self.stage}: {record.steps} steps, final loss {record.final_loss:.4f}"
-        if test := record.facts.get("test"):
-            scores = SegmentationScores.model_validate(test)
-            text += f"; test macro F1 {scores.macro_f1}, mIoU {scores.mean_iou}"
+        if test := record.test:
+            text += f"; test macro F1 {test.macro_f1}, mIoU {test.mean_iou}"
         return [f"{text} ({self.seconds:.1f} s)"]
 
     def as_json(self) -> dict[str, Any]:
@@ -95,10 +92,7 @@ class Training:
 
     model: str
     folder: Path
-    overrides: dict[str, Any]
-    profile: str
-    tile: int
-    """Side of the tiles in pixels, the largest crop that can be trained on."""
+    settings: ModelSettings
 
     @property
     def name(self) -> str:
@@ -108,15 +102,8 @@ class Training:
     def _trainer(self) -> Trainer:
         return TRAINERS[self.model]()
 
-    def settings(self) -> Any:
-        """The profile with those of the recipe's own values in place that it has."""
-        settings = own(PROFILES[self.model][self.profile], self.overrides)
-        if not hasattr(settings, "crop"):
-            return settings
-        return dataclasses.replace(settings, crop=min(settings.crop, self.tile))
-
     def stale(self, store: Store) -> bool:
-        return not self._trainer.is_fresh(store, self.folder, self.settings())
+        return not is_fresh(store, self.folder, self.settings)
 
     def refuse_other(self) -> None:
         """Raises ArasError when the model that is there was trained with other settings.
@@ -124,12 +111,10 @@ class Training:
         A later stage would use it as well, and say nothing. One that is not there is for others
         to miss.
         """
-        from builder.models import training
-
         if (record := Record.read(self.folder)) is None:
             return
         trained = record.settings
-        asked = json.loads(json.dumps(training.identity(self.settings())))  # as in a record
+        asked = {name: as_json(self.settings)[name] for name in identity(self.settings)}
         other = [name for name in asked if name in trained and trained[name] != asked[name]]
         if other:
             trained, asked = ({name: values[name] for name in other} for values in (trained, asked))
@@ -154,9 +139,9 @@ class Training:
         started = time.monotonic()
         waiting = lambda: console.print(f"{self.name}: waiting for another process")  # noqa: E731
         with contextlib.nullcontext() if self._follows() else locked(self.folder, waiting):
-            trained = self._trainer.train(store, self.folder, self.settings())
+            trained = self._trainer.train(store, self.folder, self.settings)
         return TrainingSummary(self.name, trained, time.monotonic() - started)
 
 
-def _assigned(settings: dict[str, Any]) -> str:
+def _assigned(settings: Mapping[str, JsonValue]) -> str:
     return ", ".join(f"{name} = {value!r}" for name, value in settings.items())

@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from builder.core.errors import WorkFailed
-from builder.core.files import digest_of, sha256_file, sweep
+from builder.core.files import sha256_file, sweep
 from builder.core.progress import bar, console
 from builder.models import checkpoint
 from builder.models.checkpoint import Average, History
@@ -89,19 +89,6 @@ def enough_memory(label: str, lower: str) -> Iterator[None]:
         raise WorkFailed(f"{label}: out of memory ({text}); {lower}") from error
 
 
-def key_of(name: str, version: int, settings: Mapping[str, Any], data: str) -> str:
-    return digest_of({"model": name, "version": version, "settings": settings, "data": data})
-
-
-def identity(settings: Any) -> dict[str, Any]:
-    """The settings that decide what is learnt: all but `stage.setting` fields."""
-    return {
-        part.name: getattr(settings, part.name)
-        for part in fields(settings)
-        if part.metadata.get("identity", True)
-    }
-
-
 def fit(
     job: Job,
     model: nn.Module,
@@ -171,23 +158,23 @@ def fit(
     return history
 
 
-def finish(job: Job, weights: str, history: History, facts: Mapping[str, Any]) -> Record:
+def finish(job: Job, weights: str, history: History, about: Record) -> Record:
     """Write the curves and the record, the mark of a whole model, and drop the checkpoint, unless
-    more ``patience`` could go on from it."""
+    more ``patience`` could go on from it. ``about`` is what this kind of model adds."""
     history.write(job.folder)
     losses = history.losses
-    record = Record(
-        key=job.key,
-        weights=weights,
-        weights_sha256=sha256_file(job.folder / weights),
-        steps=len(losses),
-        final_loss=sum(losses[-20:]) / max(1, len(losses[-20:])),
-        stopped=_reason(job, history),
-        waited=history.waited,
-        best=history.best,
-        libraries={"torch": torch.__version__},
-        facts=facts,
-    )
+    outcome = {
+        "key": job.key,
+        "weights": weights,
+        "weights_sha256": sha256_file(job.folder / weights),
+        "steps": len(losses),
+        "final_loss": sum(losses[-20:]) / max(1, len(losses[-20:])),
+        "stopped": _reason(job, history),
+        "waited": history.waited,
+        "best": history.best,
+        "libraries": {"torch": torch.__version__},
+    }
+    record = about.model_copy(update=outcome)
     record.write(job.folder)
     if len(losses) >= job.steps:
         job.checkpoint.unlink(missing_ok=True)

@@ -27,9 +27,27 @@ SECONDS = 5
 UNREADABLE = (OSError, ValueError, KeyError, ImportError, RuntimeError, EOFError, SafetensorError,
               UnpicklingError)  # fmt: skip
 """What ``from_pretrained`` raises for a model that is not there, is damaged or of another kind."""
+OPENCLIP = "openclip:"
+"""Before the file of OpenCLIP weights, where they are named as a model."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _IGNORED = {".md", ".py", ".png", ".jpg", ".gitattributes"}
 _CONTENT = ("*.json", "*.txt", "*.safetensors", "*.bin", "*.model")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of OpenCLIP weights on the Hub, and the activation that its authors load it with."""
+
+    repository: str
+    file: str
+    activation: str
+
+
+ALIASES = {
+    "remoteclip-vit-b-32": Source("chendelong/RemoteCLIP", "RemoteCLIP-ViT-B-32.pt", "gelu"),
+    "georsclip-vit-b-32": Source("Zilun/GeoRSCLIP", "ckpt/RS5M_ViT-B-32.pt", "quick_gelu"),
+}
+"""Model named as itself → its OpenCLIP weights."""
 
 
 @dataclass(frozen=True)
@@ -113,17 +131,49 @@ def digest(files: Iterable[Path], base: Path, cache: Path | None) -> str:
     return digest_of([[path.relative_to(base).as_posix(), hashes[str(path)]] for path in paths])
 
 
-def identity(name: str, commit: str | None = None) -> str | None:
-    """What identifies a dual encoder, a folder or a name on the Hub.
+def identity_of(name: str, commit: str | None = None) -> str | None:
+    """What identifies a dual encoder: a folder, OpenCLIP weights or a name on the Hub.
 
-    A digest of the folder's content, as records and releases hold it since the first version, or
-    the name and its ``commit``; None where that cannot be known.
+    A digest of the folder's content, as records and releases hold it since the first version; the
+    digest of a file of weights and its activation; or the name and its commit, which is ``commit``
+    where the model is loaded already. None for a commit that cannot be known. Raises ArasError
+    for a model that is not there.
     """
+    if is_openclip(name):
+        path, activation = openclip_file(name)
+        return f"{sha256_file(path)} {activation}"
     folder = Path(name)
     if folder.is_dir():
         files = sorted(path for pattern in _CONTENT for path in folder.glob(pattern))
         return digest_of({path.name: sha256_file(path) for path in files})
-    return f"{name}@{commit}" if commit else None
+    if local_path(name, Path()):
+        raise absent(folder)
+    commit = commit or file_of(name, CONFIG, "give the path of a folder that holds it").parent.name
+    return f"{name}@{commit}" if _COMMIT.fullmatch(commit) else None
+
+
+def public_name(name: str) -> str:
+    """What to call a dual encoder, without saying where it lies."""
+    path = Path(name)
+    return path.resolve().name if path.is_dir() or name.startswith(OPENCLIP) else name
+
+
+def is_openclip(name: str) -> bool:
+    """Whether ``name`` is one of `ALIASES`, openclip:FILE or openclip:FILE:quick_gelu."""
+    return name.lower() in ALIASES or name.startswith(OPENCLIP)
+
+
+def openclip_file(name: str) -> tuple[Path, str]:
+    """File of weights and activation. Raises ArasError that says how to get a file not there."""
+    if source := ALIASES.get(name.lower()):
+        otherwise = f"give the file itself, openclip:FILE:{source.activation}"
+        return file_of(source.repository, source.file, otherwise), source.activation
+    path, _, activation = name.removeprefix(OPENCLIP).rpartition(":")
+    if activation not in ("gelu", "quick_gelu"):
+        path, activation = name.removeprefix(OPENCLIP), "gelu"
+    if not Path(path).is_file():
+        raise absent(Path(path))
+    return Path(path), activation
 
 
 def load(name: str | Path, *kinds: Any, **options: Any) -> list[Any]:

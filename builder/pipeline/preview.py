@@ -81,7 +81,8 @@ def preview(project: Project, steps: Sequence[Step], part: Part = (1, 1)) -> lis
                 planned = plan(step, project.store, part)
                 line = replace(line, shards=len(planned.tasks), stale=len(planned.stale))
                 if len(steps) == 1:
-                    line = replace(line, inputs=_relative(step.understood(), project.directory))
+                    words = step.understood(project.store)
+                    line = replace(line, inputs=_relative(words, project.directory))
         except ArasError as error:
             line = replace(line, todo=f"cannot be planned yet: {error}")
         if not line.is_done:

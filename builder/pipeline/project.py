@@ -1,6 +1,6 @@
 """From a recipe to the steps that build its dataset, in the order in which the data flows."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from builder.core.files import read_json, write_json
 from builder.core.store import Store
 from builder.land.columns import COLUMNS, KINDS, STREAM_PREFIX
 from builder.land.grid import PER_DEGREE
-from builder.models.settings import DRAWING, Drawing
+from builder.models.settings import DRAWING, PROFILES, Drawing, RetrieverSettings, own
 from builder.models.step import Training
 from builder.models.weights import Weights
 from builder.official.import_ import Import
@@ -257,13 +257,15 @@ class Project:
                 f"{self.directory / recipes.FILE}: retriever.stream = {section.stream!r}: not a "
                 f"caption stream; the streams are {known}"
             )
-        given = section.model_dump(exclude={"profile"}, exclude_none=True)
-        if name := given.get("weights"):
-            given["weights"] = str(local_path(name, self.directory) or name)
-        given["seed"] = self.recipe.dataset.seed
-        size = self.recipe.tiles.size
-        profile = section.profile or self.recipe.generator.profile
-        return Training(model, self.models / model, given, profile, size)
+        profile = PROFILES[model][section.profile or self.recipe.generator.profile]
+        settings = own(profile, section, seed=self.recipe.dataset.seed)
+        if isinstance(settings, RetrieverSettings):
+            if name := settings.weights:
+                place = local_path(name, self.directory) or name
+                settings = replace(settings, weights=str(place))
+        else:  # no crop is larger than a tile
+            settings = replace(settings, crop=min(settings.crop, self.recipe.tiles.size))
+        return Training(model, self.models / model, settings)
 
     @property
     def draws_without_layouts(self) -> bool:

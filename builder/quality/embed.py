@@ -12,7 +12,7 @@ from builder.core.manifest import EmbeddingsRecord
 from builder.core.store import Store
 from builder.land.columns import SPLITS, STREAM_PREFIX, VECTORS
 from builder.land.pictures import decode_png, image_bytes
-from builder.models.weights import Weights
+from builder.models.weights import Weights, identity_of, public_name
 from builder.steps.stage import Maker, Output, Stage, setting
 
 COLUMNS = {"clip": "image_vector", "features": "embedding"}
@@ -43,9 +43,7 @@ class Embed(Stage):
         return ("id", "image", "split", *(STREAM_PREFIX + name for name in self.streams))
 
     def models(self) -> dict[str, str]:
-        from builder.models import clip
-
-        if not (identity := clip.identity(self.model)):
+        if not (identity := identity_of(self.model)):
             raise ArasError(
                 f"[bench] embeddings = {self.model!r}: neither its content nor its commit is known"
             )
@@ -125,6 +123,4 @@ class Encode(Stage):
 
 def record(model: str) -> EmbeddingsRecord:
     """What a release says about the model behind its vectors."""
-    from builder.models import clip
-
-    return EmbeddingsRecord(model=clip.public_name(model), revision=clip.identity(model))
+    return EmbeddingsRecord(model=public_name(model), revision=identity_of(model))

@@ -12,7 +12,7 @@ from scipy.sparse import issparse
 
 from builder.core.errors import ArasError
 from builder.core.files import atomic, sha256_file
-from builder.models import encoders, openclip
+from builder.models import encoders, weights
 from builder.retrieval import baselines, intervals, metrics, protocol, vectors
 from builder.retrieval.baselines import Question, Vectors
 from builder.retrieval.gallery import Gallery, Texts
@@ -41,7 +41,7 @@ class Model:
 
     ``spec``: a name in `baselines.BASELINES`, embeddings (the release's own), files (with
     ``images`` and ``texts``), package:function, a transformers CLIP or SigLIP by folder or name,
-    or OpenCLIP weights by `openclip.ALIASES` or as openclip:FILE. ``proxy`` is the stream whose
+    or OpenCLIP weights by `weights.ALIASES` or as openclip:FILE. ``proxy`` is the stream whose
     captions replace the images, for baselines that search those.
     """
 
@@ -62,7 +62,7 @@ class Model:
     def label(self) -> str:
         if self.spec == "files" and self.images:
             return f"files {self.images.name}"
-        if self.spec.startswith(openclip.PREFIX):
+        if self.spec.startswith(weights.OPENCLIP):
             return Path(self.spec).name
         kind, colon, name = self.spec.rpartition(":")
         name = Path(name).resolve().name if Path(name).is_dir() else name
@@ -175,7 +175,7 @@ def vectors_of(
         return vectors.from_files(model.images, model.texts, rows, asked)
     if model.spec == "embeddings":
         return vectors.from_release(rows, asked)
-    named = openclip.names(model.spec)
+    named = weights.is_openclip(model.spec)
     if ":" in model.spec and not named and not Path(model.spec).exists():
         encoder = vectors.function_model(model.spec)
     else:

@@ -115,7 +115,7 @@ class Stage:
         """The shards to make, in order; by default every shard of the stage's kinds."""
         return [Unit(shard) for shard in shards(store, self.kinds)]
 
-    def understood(self) -> dict[str, list[str]]:
+    def understood(self, store: Store) -> dict[str, list[str]]:
         """What each file that a source reads says of itself, in words, by its path."""
         return {}
 

@@ -23,7 +23,7 @@ from builder.land.pictures import (
     image_column,
 )
 from builder.models.record import require
-from builder.models.settings import PipelineSection, Sources
+from builder.models.settings import GeneratorSettings, PipelineSection, Sources, read_settings
 from builder.models.step import Training
 from builder.steps.stage import Maker, Output, Stage, setting
 
@@ -95,10 +95,10 @@ class Generate(Stage):
 
         ours = model.load(self.model, compiled=self.compile, channels_last=self.channels_last)
         record = require(self.model, "generator")
-        settings = record.settings
+        settings = read_settings(GeneratorSettings, record.settings)
         how = model.Sampling(self.sampler, self.sampling_steps, self.guidance)
         return lambda layouts, seeds: model.sample(ours, layouts, seeds, how), {
-            "gen_model": f"aras {settings['kind']} UNet2DModel, {settings['widths']}",
+            "gen_model": f"aras {settings.kind} UNet2DModel, {list(settings.widths)}",
             "gen_revision": record.weights_sha256,
             "gen_config_sha256": digest_of(asdict(how)),
         }

@@ -59,7 +59,7 @@ class GeneratorSection(Section):
     @property
     def training(self) -> GeneratorSettings:
         """The profile with the section's own values in place."""
-        return own(GENERATOR[self.profile], self.model_dump(exclude_none=True))
+        return own(GENERATOR[self.profile], self)
 
     @field_validator("balance")
     @classmethod

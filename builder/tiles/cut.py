@@ -1,9 +1,10 @@
 """Source stage: real tiles from Sentinel-2 RGBNIR composites and WorldCover maps."""
 
 import contextlib
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -14,10 +15,19 @@ from pydantic import Field, Strict, field_validator
 
 from builder.core.errors import ArasError
 from builder.core.fields import Files, Fraction, Section, Share
-from builder.core.files import content_hashes, digest_of
+from builder.core.files import content_hashes, digest_of, remembered
 from builder.core.store import Store
 from builder.land import classes
-from builder.land.grid import CRS_NAME, PER_DEGREE, Raster, cell_origin, lonlat, overlap
+from builder.land.grid import (
+    COMPOSITE,
+    CRS_NAME,
+    MAP,
+    PER_DEGREE,
+    Raster,
+    cell_origin,
+    lonlat,
+    overlap,
+)
 from builder.land.pictures import COMPOSITION, Pixels, composition_columns, encode_png, image_column
 from builder.steps.stage import Maker, Output, Stage, Unit, setting
 
@@ -110,7 +120,7 @@ class Tiles(Stage):
         Raises ArasError listing every product that contradicts its own name, and when no map
         covers any composite.
         """
-        composites, maps = self.products()
+        composites, maps = self.products(store)
         files = [path for raster in (*composites, *maps) for path in (raster.path, *raster.beside)]
         hashes = content_hashes(files, store.root / ".inputs.json")
         units = []
@@ -124,21 +134,30 @@ class Tiles(Stage):
                 units.append(Unit(f"real-{composite.cell}-{first:02d}", payload, inputs))
         return sorted(units, key=lambda unit: unit.shard)
 
-    def products(self) -> tuple[list[Raster], list[Raster]]:
-        """The inputs, checked: (composites, maps)."""
-        from builder.land.products import COMPOSITE, MAP, inspect  # GDAL: slow to load
-
+    def products(self, store: Store) -> tuple[list[Raster], list[Raster]]:
+        """The inputs, checked: (composites, maps). A file is opened again only when it, or a file
+        beside it with its name, changed."""
         problems: list[str] = []
         resample = self.resample != "refuse"
 
         def checked(paths: Sequence[Path], what: str) -> list[Raster]:
-            rasters = []
-            for path in paths:
+            def inspected(path: Path) -> list[Any] | None:
+                from builder.land.products import inspect  # GDAL: slow to load
+
                 try:
-                    rasters.append(inspect(path, what, resample=resample))
+                    raster = inspect(path, what, resample=resample)
                 except ArasError as error:
                     problems.append(str(error))
-            return rasters
+                    return None
+                _, *place, beside = astuple(raster)
+                return [*place, [str(file) for file in beside]]
+
+            cache = store.root / f".rasters-{self.resample}.json"
+            known = remembered(_stamps(paths), cache, inspected)
+            return [
+                Raster(Path(path), *place, tuple(map(Path, beside)))
+                for path, (*place, beside) in known.items()
+            ]
 
         composites = checked(self.composites, COMPOSITE)
         maps = checked(self.maps, MAP)
@@ -157,23 +176,35 @@ class Tiles(Stage):
             )
         return composites, maps
 
-    def understood(self) -> dict[str, list[str]]:
+    def understood(self, store: Store) -> dict[str, list[str]]:
         from builder.land.products import described
 
         return {
             str(raster.path): described(raster.path, raster.what).lines()
-            for rasters in self.products()
+            for rasters in self.products(store)
             for raster in rasters
         }
 
     def report(self, store: Store) -> TilesReport:
-        composites, maps = self.products()
+        composites, maps = self.products(store)
         alone = [str(composite) for composite in composites if not covering(composite, maps)]
         return TilesReport(alone)
 
     def open(self, store: Store, survey: Any) -> Maker:
         table = classes.remap_table(dict(self.remap))
         return lambda payload: cut(self, payload, table)
+
+
+def _stamps(paths: Sequence[Path]) -> dict[str, list[Any]]:
+    """Name, size and time of each file and of those beside it with its name but for suffixes: a
+    world file or a mask changes what a raster is."""
+    alike: dict[tuple[Path, str], list[Any]] = {}
+    for folder in {path.parent for path in paths if path.parent.is_dir()}:
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            stat = entry.stat()
+            stamp = [entry.name, stat.st_size, stat.st_mtime_ns]
+            alike.setdefault((folder, entry.name.split(".")[0]), []).append(stamp)
+    return {str(path): alike.get((path.parent, path.name.split(".")[0]), []) for path in paths}
 
 
 def covering(composite: Raster, maps: Sequence[Raster]) -> tuple[Raster, ...]:

@@ -17,6 +17,7 @@ from builder.core.files import read_json, sha256_file, write_json
 from builder.core.store import Store
 from builder.models import autoencoder, data, generator, segmenter
 from builder.models.codec import LatentCodec, PixelCodec, load_autoencoder
+from builder.models.freshness import is_fresh
 from builder.models.record import require
 from builder.models.settings import (
     AUTOENCODER,
@@ -76,7 +77,7 @@ def test_it_learns_to_bring_a_tile_back(store: Store) -> None:
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 0.97 * errors[0]
     record = require(folder, "autoencoder")
-    assert record.facts["reconstruction_error"] == pytest.approx(min(errors) * 127.5, abs=0.01)
+    assert record.reconstruction_error == pytest.approx(min(errors) * 127.5, abs=0.01)
 
 
 def test_its_latents_have_zero_mean_and_unit_variance(store: Store) -> None:
@@ -157,10 +158,10 @@ def test_without_an_autoencoder_the_command_that_trains_it_is_named(
 
 
 def test_another_autoencoder_makes_the_generator_stale(store: Store, models: Path) -> None:
-    assert generator.is_fresh(store, models / "generator", LATENT)
+    assert is_fresh(store, models / "generator", LATENT)
     record = models / "autoencoder" / "record.json"
     write_json(record, {**read_json(record), "weights_sha256": "0" * 64})
-    assert not generator.is_fresh(store, models / "generator", LATENT)
+    assert not is_fresh(store, models / "generator", LATENT)
 
 
 @pytest.mark.parametrize("place", ["", "vae"])
@@ -173,11 +174,11 @@ def test_an_autoencoder_of_ones_own_is_loaded_from_its_folder(
     shutil.rmtree(models / "autoencoder")
     settings = dataclasses.replace(LATENT, autoencoder="own")
     record = generator.train(store, models / "other", settings).record
-    assert record.facts["autoencoder_sha256"] == sha256_file(own / autoencoder.WEIGHTS)
+    assert record.autoencoder_sha256 == sha256_file(own / autoencoder.WEIGHTS)
     assert generator.load(models / "other").codec.channels == 2
-    assert generator.is_fresh(store, models / "other", settings)
+    assert is_fresh(store, models / "other", settings)
     autoencoder.build(dataclasses.replace(SMALL, seed=5, channels=2)).save_pretrained(own)
-    assert not generator.is_fresh(store, models / "other", settings)
+    assert not is_fresh(store, models / "other", settings)
 
 
 def test_what_is_no_autoencoder_of_rgb_is_refused(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from builder.land.classes import CLASSES
 from builder.land.pictures import decode_png
 from builder.models import data, generator, segmenter
 from builder.models.codec import PixelCodec
+from builder.models.freshness import is_fresh
 from builder.models.judging import Judge
 from builder.models.objective import Objective
 from builder.models.record import require
@@ -126,7 +127,7 @@ def test_an_interrupted_training_resumes_to_the_same_model(
         patch.setattr(generator, "_batch", interrupted)
         with pytest.raises(KeyboardInterrupt):
             generator.train(store, folder, SMALL)
-    assert not generator.is_fresh(store, folder, SMALL)
+    assert not is_fresh(store, folder, SMALL)
     steps: list[int] = []
     with monkeypatch.context() as patch:
         patch.setattr(generator, "_batch", lambda *args: [steps.append(args[-1]), draw(*args)][1])
@@ -189,12 +190,12 @@ def test_without_a_segmenter_the_frechet_distance_cannot_be_watched(
 
 
 def test_another_segmenter_makes_it_stale(store: Store, trained: Path, tmp_path: Path) -> None:
-    assert generator.is_fresh(store, trained, SMALL)
+    assert is_fresh(store, trained, SMALL)
     shutil.copytree(trained.parent, tmp_path / "models")
     segmenter.train(
         store, tmp_path / "models" / "segmenter", dataclasses.replace(JUDGE, learning_rate=1e-3)
     )
-    assert not generator.is_fresh(store, tmp_path / "models" / "trained", SMALL)
+    assert not is_fresh(store, tmp_path / "models" / "trained", SMALL)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +205,7 @@ def test_a_setting_changes_what_is_learnt(
     store: Store, folder: Path, trained: Path, change: dict[str, Any]
 ) -> None:
     settings = dataclasses.replace(SMALL, **change)
-    assert not generator.is_fresh(store, trained, settings)
+    assert not is_fresh(store, trained, settings)
     record = generator.train(store, folder, settings).record
     before = require(trained, "generator")
     assert record.weights_sha256 != before.weights_sha256
@@ -226,7 +227,7 @@ def test_a_setting_of_speed_or_memory_changes_rounding_only(
 ) -> None:
     """So the model stays as fresh as it was, and an interrupted training may go on under it."""
     settings = dataclasses.replace(SMALL, **change)
-    assert generator.is_fresh(store, trained, settings)
+    assert is_fresh(store, trained, settings)
     generator.train(store, folder, settings)
     first, two = (
         np.loadtxt(at / "loss.csv", delimiter=",", skiprows=1) for at in (trained, folder)
@@ -261,9 +262,9 @@ def test_a_batch_that_cannot_be_parted_is_refused(store: Store, folder: Path) ->
 
 def test_the_record_tells_what_the_model_was_made_from(project: Project) -> None:
     record = require(project.models / "generator", "generator")
-    assert record.facts["data"] == data.digest(project.store, "train")
+    assert record.data == data.digest(project.store, "train")
     assert record.settings["steps"] == record.steps == 3
-    assert record.facts["classes"] == list(CLASSES)
+    assert record.classes == CLASSES
 
 
 def test_it_learns_layouts_of_other_classes_too(tmp_path: Path) -> None:
@@ -271,7 +272,7 @@ def test_it_learns_layouts_of_other_classes_too(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 4), dtype=np.uint8)
     pixels[..., 3] %= 2
     record = generator.train_tiles(tmp_path, "k", data.Tiles(pixels, ""), SMALL, ("Land", "Sea"))
-    assert (record.facts["classes"], record.best, record.steps) == (["Land", "Sea"], None, 4)
+    assert (record.classes, record.best, record.steps) == (("Land", "Sea"), None, 4)
     model = generator.load(tmp_path, ("Land", "Sea"))
     drawn = generator.sample(model, pixels[:1, ..., 3], [1], FEW)
     assert drawn.shape == (1, 32, 32, 3)

@@ -7,7 +7,8 @@ import torch
 from transformers import CLIPConfig, CLIPModel
 
 from builder.core.errors import ArasError
-from builder.models import clip, openclip
+from builder.models import clip, openclip, weights
+from builder.models.freshness import retriever_identity
 from builder.models.settings import RetrieverSettings
 from builder.retrieval.benchmark import Model
 from tests.makers.tiny_clip import tiny_clip
@@ -107,8 +108,8 @@ def test_pictures_are_prepared_as_clip_was_trained(model, tmp_path, monkeypatch)
     assert ready.shape == (1, 3, 16, 16)
     expected = (128 / 255 - 0.48145466) / 0.26862954
     np.testing.assert_allclose(ready[0, 0].numpy(), expected, atol=1e-4)
-    assert clip.identity(f"openclip:{tmp_path / 'a.pt'}").endswith(" gelu")
-    settings = clip.settings_as_json(
+    assert weights.identity_of(f"openclip:{tmp_path / 'a.pt'}").endswith(" gelu")
+    settings = retriever_identity(
         RetrieverSettings(stream="full", weights=f"openclip:{tmp_path / 'a.pt'}")
     )
     assert settings["weights"]["name"] == "a.pt"

@@ -60,7 +60,7 @@ def test_two_processes_learn_what_one_does(start: Path, together: Path) -> None:
     Project(home).training("generator").run(Project(home).store)
     both, alone = (at / "models" / "generator" for at in (together, home))
     records = [require(at, "generator") for at in (both, alone)]
-    assert [record.facts["processes"] for record in records] == [2, 1]
+    assert [record.processes for record in records] == [2, 1]
     assert records[0].key == records[1].key
     losses = [np.loadtxt(at / "loss.csv", delimiter=",", skiprows=1) for at in (both, alone)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)

@@ -19,6 +19,7 @@ from builder.core.files import sha256_file
 from builder.core.seeds import seed
 from builder.models import training
 from builder.models.checkpoint import Average, History
+from builder.models.freshness import key_of
 from builder.models.record import Record, require, verify
 from builder.models.training import Job, fit
 from tests.makers.toy import BELL, ROOT, environment, listening
@@ -205,7 +206,7 @@ def test_more_patience_goes_on_where_less_has_ended(tmp_path: Path) -> None:
     _, history = train(tmp_path, curve=curve, patience=2)
     assert len(history.losses) == 6
     (tmp_path / "w").write_bytes(b"weights")
-    record = training.finish(Job(tmp_path, "k", STEPS, 0.1, patience=2), "w", history, {})
+    record = training.finish(Job(tmp_path, "k", STEPS, 0.1, patience=2), "w", history, Record())
     done = {p: record.is_done("k", STEPS, p) for p in (0, 1, 2, 3)}
     assert done == {0: False, 1: True, 2: True, 3: False}
     steps: list[int] = []
@@ -213,7 +214,7 @@ def test_more_patience_goes_on_where_less_has_ended(tmp_path: Path) -> None:
     assert steps[0] == 6
     assert longer == whole[1]
     assert same(weights, whole[0])
-    record = training.finish(Job(tmp_path, "k", STEPS, 0.1, patience=3), "w", longer, {})
+    record = training.finish(Job(tmp_path, "k", STEPS, 0.1, patience=3), "w", longer, Record())
     assert all(record.is_done("k", STEPS, p) for p in (0, 9))  # all its steps are made
     assert not record.is_done("other", STEPS, 3)
     assert not (tmp_path / "checkpoint.pt").exists()
@@ -253,7 +254,7 @@ def test_a_plateau_ends_the_training_and_the_record_says_so(tmp_path: Path) -> N
     assert [int(evaluation["step"]) for evaluation in history.evaluations] == [2, 4, 6, 8, 10]
     (tmp_path / "w").write_bytes(b"weights")
     job = Job(tmp_path, "k", STEPS, 0.1, patience=3)
-    record = training.finish(job, "w", history, {})
+    record = training.finish(job, "w", history, Record())
     assert record.stopped == "no better loss in 3 evaluations after step 4"
     assert record.best == {"step": 4, "loss": 2.0}
     assert record.steps == 10
@@ -342,7 +343,7 @@ def test_the_record_is_the_mark_of_a_whole_model(tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(b"weights")
     (tmp_path / "checkpoint.pt").write_bytes(b"state")
     job = Job(tmp_path, "k", 3, 0.1)
-    record = training.finish(job, "w", History([3.0, 2.0, 1.0]), {"settings": {"batch": 8}})
+    record = training.finish(job, "w", History([3.0, 2.0, 1.0]), Record(settings={"batch": 8}))
     assert Record.read(tmp_path) == record == require(tmp_path, "segmenter")
     assert (record.steps, record.final_loss, record.best) == (3, 2.0, None)
     assert record.stopped == "all 3 steps are made"
@@ -358,7 +359,7 @@ def test_the_record_is_the_mark_of_a_whole_model(tmp_path: Path) -> None:
 
 def test_weights_that_are_not_those_of_the_record_are_refused(tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(b"weights")
-    training.finish(Job(tmp_path, "k", 1, 0.1), "w", History([1.0]), {})
+    training.finish(Job(tmp_path, "k", 1, 0.1), "w", History([1.0]), Record())
     verify(tmp_path, "w", "segmenter")
     message = r"w: not the weights that record\.json.*run `aras train segmenter` again"
     (tmp_path / "w").write_bytes(b"weightz")
@@ -376,13 +377,13 @@ def test_a_record_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_the_key_depends_on_settings_and_data_and_nothing_else() -> None:
-    base = training.key_of("m", 1, {"a": 1, "b": 2}, "data")
-    assert training.key_of("m", 1, {"b": 2, "a": 1}, "data") == base
+    base = key_of("m", 1, {"a": 1, "b": 2}, "data")
+    assert key_of("m", 1, {"b": 2, "a": 1}, "data") == base
     others = [
-        training.key_of("n", 1, {"a": 1, "b": 2}, "data"),
-        training.key_of("m", 2, {"a": 1, "b": 2}, "data"),
-        training.key_of("m", 1, {"a": 1, "b": 3}, "data"),
-        training.key_of("m", 1, {"a": 1, "b": 2}, "other"),
+        key_of("n", 1, {"a": 1, "b": 2}, "data"),
+        key_of("m", 2, {"a": 1, "b": 2}, "data"),
+        key_of("m", 1, {"a": 1, "b": 3}, "data"),
+        key_of("m", 1, {"a": 1, "b": 2}, "other"),
     ]
     assert len({base, *others}) == 5
 

@@ -11,6 +11,7 @@ from builder.core.engine import Engine
 from builder.core.errors import ArasError, NotMade, WorkFailed
 from builder.core.store import CorruptShard, Store
 from builder.models.record import Record, Trained
+from builder.models.settings import PROFILES, SegmenterSettings
 from builder.models.step import TrainingSummary
 from builder.pipeline import run
 from builder.pipeline.preview import preview
@@ -44,7 +45,7 @@ class Reader(Training):
 
 
 def reader(then: Callable[[], None] = lambda: None) -> Reader:
-    return Reader("segmenter", Path(), {}, "cpu", 64, then)
+    return Reader("segmenter", Path(), SegmenterSettings(), then)
 
 
 @pytest.fixture
@@ -277,7 +278,7 @@ def test_settings_of_the_recipe_reach_the_steps(tmp_path: Path) -> None:
     assert project.tiles().size == 64
     assert {project.split().seed, project.captions()[0].seed, project.layouts().seed} == {5}
     assert [stage.ask.style for stage in project.captions()] == ["layout", "full"]
-    settings = project.training("generator").settings()
+    settings = project.training("generator").settings
     assert (settings.seed, settings.learning_rate) == (5, 0.5)
 
 
@@ -293,7 +294,7 @@ def test_a_latent_generator_trains_its_autoencoder_unless_it_names_one(tmp_path:
     assert trained('kind = "pixel"') == ["segmenter", "generator"]
     assert trained('kind = "latent"') == ["segmenter", "autoencoder", "generator"]
     assert trained('kind = "latent"\nautoencoder = "own"') == ["segmenter", "generator"]
-    assert Project(tmp_path).training("generator").settings().autoencoder == "own"
+    assert Project(tmp_path).training("generator").settings.autoencoder == "own"
     assert trained('profile = "gpu"') == ["segmenter", "autoencoder", "generator"]
     assert trained('profile = "gpu"\nkind = "pixel"') == ["segmenter", "generator"]
 
@@ -304,14 +305,15 @@ def test_the_profile_decides_what_the_recipe_leaves_out(tmp_path: Path) -> None:
     lines = '[generator]\nprofile = "gpu"\nwidths = [32, 64]\nema = 0.9\ncompile = false\n'
     project.directory.joinpath(FILE).write_text(text.replace("[generator]\n", lines))
     project = Project(tmp_path)
-    settings = project.training("generator").settings()
+    settings = project.training("generator").settings
     assert (settings.widths, settings.layers, settings.ema, settings.compile) == (
         (32, 64),
         2,
         0.9,
         False,
     )
-    assert project.training("autoencoder").profile == "gpu"  # as its generator's
+    gpu = PROFILES["autoencoder"]["gpu"]  # as its generator's
+    assert project.training("autoencoder").settings.widths == gpu.widths
     source, draw = project.synthesis()
     assert isinstance(source, Layouts)
     assert isinstance(draw, Generate)
@@ -333,11 +335,11 @@ def test_without_layouts_every_step_finds_what_it_needs(tmp_path: Path) -> None:
             columns[kind] |= set(stage.adds)
     assert {"mask", "gen_mask", "pixels"} <= columns["synthetic"]
     assert "layout" not in columns["synthetic"]
-    assert project.training("generator").settings().condition == "none"
+    assert project.training("generator").settings.condition == "none"
 
 
 def test_a_crop_is_never_larger_than_the_tiles(tmp_path: Path) -> None:
-    assert recipe(tmp_path).training("segmenter").settings().crop == 64  # the profile says 128
+    assert recipe(tmp_path).training("segmenter").settings.crop == 64  # the profile says 128
 
 
 def test_workers_get_absolute_paths_wherever_the_command_ran(

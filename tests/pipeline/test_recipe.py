@@ -164,7 +164,7 @@ def test_the_commented_keys_show_the_values_that_hold_without_them(tmp_path: Pat
     }
     project = Project(tmp_path)
     assert {section for section, _ in extra} >= set(TRAINED)
-    holds = {name: project.training(name).settings() for name in TRAINED}
+    holds = {name: project.training(name).settings for name in TRAINED}
     draw = project.synthesis()[-1]
     for (section, key), value in extra.items():
         source = holds[section] if hasattr(holds[section], key) else draw
