@@ -17,6 +17,14 @@ import numpy as np
 from scipy.sparse.csgraph import connected_components
 
 DIALECT = ("one", "told", "found", "made")
+UNTYPED = re.compile(r"\b(?:dict|Mapping)\[str, Any\]")
+DOCUMENTS = {
+    "as_json": "writes a JSON document",
+    "from_json": "reads a JSON document",
+    "read_json": "reads a JSON document",
+    "read_object": "reads a JSON document",
+}
+"""Public names that may hold an untyped JSON object, and why."""
 
 
 def room(module: str) -> str:
@@ -50,6 +58,55 @@ def identifiers(tree: ast.AST) -> list[str]:
     return names
 
 
+def untyped(tree: ast.AST) -> set[str]:
+    """Public functions, and public methods and fields of public classes after a dot (``.field``),
+    that hold an untyped mapping in their annotations."""
+    names: set[str] = set()
+
+    def search(body: list[ast.stmt], dot: str) -> None:
+        for node in body:
+            parts: list[ast.expr | None] = []
+            name = ""
+            if isinstance(node, ast.FunctionDef):
+                arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                parts = [node.returns, *(argument.annotation for argument in arguments)]
+                name = node.name
+            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                parts, name = [node.annotation], node.target.id
+            elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                search(node.body, ".")
+            shown = [ast.unparse(part) for part in parts if part]
+            if not name.startswith("_") and any(map(UNTYPED.search, shown)):
+                names.add(dot + name)
+
+    assert isinstance(tree, ast.Module)
+    search(tree.body, "")
+    return {name for name in names if name.strip(".") not in DOCUMENTS}
+
+
+def untyped_joints(trees: dict[str, ast.AST]) -> list[str]:
+    """module.name of what is `untyped` and used in another room, but for DOCUMENTS.
+
+    A function counts where a module of another room imports its module and names it, a field or
+    method where a module that imports from its room names an attribute like it.
+    """
+    joints = set()
+    for module, tree in trees.items():
+        for name in untyped(tree):
+            for user, other in trees.items():
+                if room(user) == room(module):
+                    continue
+                targets = imports(other)
+                if name[0] == ".":
+                    near = any(room(target) == room(module) for target in targets)
+                    uses = (n.attr for n in ast.walk(other) if isinstance(n, ast.Attribute))
+                    if near and name[1:] in uses:
+                        joints.add(f"{module}{name}")
+                elif module in targets and name in identifiers(other):
+                    joints.add(f"{module}.{name}")
+    return sorted(joints)
+
+
 def measure(checkout: Path) -> dict[str, object]:
     """Figure → value, of the folder builder/ of a checkout."""
     paths = sorted((checkout / "builder").rglob("*.py"))
@@ -76,6 +133,7 @@ def measure(checkout: Path) -> dict[str, object]:
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef) and node.end_lineno
     ]
+    joints = untyped_joints({names[path]: tree for path, tree in trees.items()})
     nodes = [node for tree in trees.values() for node in ast.walk(tree)]
     text = "\n".join(texts.values())
     lines: Counter[str] = Counter()
@@ -94,6 +152,7 @@ def measure(checkout: Path) -> dict[str, object]:
         "dict[str, Any] and Mapping[str, Any]": len(
             re.findall(r"(?:dict|Mapping)\[str, Any\]", text)
         ),
+        "untyped joints between rooms": ", ".join(joints) or 0,
         "string subscripts": sum(
             isinstance(node, ast.Subscript)
             and isinstance(node.slice, ast.Constant)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from builder.captions.base import Estimate, Running
 from builder.captions.template import STYLES
@@ -62,11 +62,11 @@ class Ask:
         }
         return tuple(name for name, is_needed in needed.items() if is_needed)
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         # The stage has the revision among its models, resolved, so that pinning it changes nothing.
         return {"ask": dataclasses.asdict(dataclasses.replace(self, revision=""))}
 
-    def published(self) -> dict[str, Any]:
+    def published(self) -> dict[str, JsonValue]:
         return {"prompt": self.prompt}
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from pydantic import JsonValue
+
 from builder.core.fields import Section
 from builder.land.answers import clean, unclear
 from builder.land.error_texts import no_caption
@@ -53,10 +55,10 @@ class Settings(Protocol):
     def needs(self) -> tuple[str, ...]:
         """Columns of the tile that the backend is shown: of image, mask and pixels."""
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """What enters the key of the stage, as JSON values."""
 
-    def published(self) -> dict[str, Any]:
+    def published(self) -> dict[str, JsonValue]:
         """What a release says of the stream beside the keys of the recipe."""
 
 

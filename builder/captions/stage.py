@@ -95,7 +95,7 @@ class Caption(Stage):
     def light(self) -> bool:
         return self.spec.light
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, object]:
         settings = super().config()
         del settings["ask"]
         return settings | self.ask.identity()

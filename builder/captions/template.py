@@ -5,10 +5,11 @@ They say of themselves, in the columns ``model`` and ``revision``, that a templa
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import JsonValue
 
 from builder.captions.base import Answer, BackendSpec, Running
 from builder.core.errors import ArasError
@@ -85,10 +86,10 @@ class Style:
     style: str = "full"
     needs = ("mask", "pixels")
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         return {"style": self.style}
 
-    def published(self) -> dict[str, Any]:
+    def published(self) -> dict[str, JsonValue]:
         return {}
 
 

@@ -135,7 +135,7 @@ def release_status(release: Path) -> dict[str, Any]:
     """A release as `status --json` gives it."""
     from builder.core.manifest import read_manifest
     from builder.publish.targets import drafts
-    from builder.release.published import publications
+    from builder.release.published import publications, read_object
 
     manifest = read_manifest(release)
     return {
@@ -143,5 +143,5 @@ def release_status(release: Path) -> dict[str, Any]:
         "content_sha256": manifest.content_sha256,
         "rows": manifest.facts.census.rows,
         "published": [publication.as_json() for publication in publications(release)],
-        "unfinished": [draft.journal for _, draft in drafts(release)],
+        "unfinished": [read_object(draft.journal) for _, draft in drafts(release)],
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, JsonValue, field_validator
 
 SHAPES = {
     r"^[a-z0-9][a-z0-9._-]*$": "expected small letters, digits, '.', '_' and '-', without spaces",
@@ -111,11 +111,11 @@ def citation(author: Author) -> dict[str, str]:
     return {key: value for key, value in values.items() if value}
 
 
-def schema_org(author: Author) -> dict[str, Any]:
+def schema_org(author: Author) -> dict[str, JsonValue]:
     """As schema.org, and so Croissant, has it."""
     if not is_person(author):
         return {"@type": "sc:Organization", "name": author.name}
-    person: dict[str, Any] = {"@type": "sc:Person", "name": author.name}
+    person: dict[str, JsonValue] = {"@type": "sc:Person", "name": author.name}
     if author.orcid:
         person["sameAs"] = f"https://orcid.org/{author.orcid}"
     if author.affiliation:
@@ -172,7 +172,7 @@ def local_path(model: str, directory: Path) -> Path | None:
     return path if is_path else None
 
 
-def published(section: pydantic.BaseModel, directory: Path) -> dict[str, Any]:
+def published(section: pydantic.BaseModel, directory: Path) -> dict[str, JsonValue]:
     """A section of the recipe as JSON values, every marked field reduced to a name.
 
     Relative paths are those of ``directory``. A path in a field without a mark stays as it is;

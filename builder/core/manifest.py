@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from builder.core.errors import ArasError
 from builder.core.fields import Author
@@ -183,7 +183,7 @@ class SegmentationScores(Record):
 class ModelRecord(Record):
     """A model that was trained for the release: its settings, scores and digest."""
 
-    settings: dict[str, Any] = {}
+    settings: dict[str, JsonValue] = {}
     steps: int = 0
     stopped: str = ""
     best: dict[str, int | float] | None = None
@@ -395,8 +395,8 @@ class Facts(Record):
     """What a release records beside its rows."""
 
     balance: Balance | None = None
-    recipe: dict[str, Any] = {}
-    """The recipe as published, JSON values; which keys there are depends on the version of aras."""
+    recipe: dict[str, dict[str, JsonValue]] = {}
+    """The recipe as published, by section; which keys there are depends on the version of aras."""
     counts: dict[str, dict[str, int]] = {}
     """By stage and what it counts."""
     split: SplitReport | None = None

@@ -10,6 +10,7 @@ import jinja2.meta
 import jinja2.sandbox
 import numpy as np
 import numpy.typing as npt
+from pydantic import JsonValue
 
 from builder.core.errors import ArasError
 from builder.land.classes import CLASSES, percent
@@ -73,7 +74,7 @@ out in the image."""
 _GREEDY = {"decoding": "greedy"}
 _OWN = {"decoding": "model"}
 
-PRESETS: dict[str, dict[str, Any]] = {
+PRESETS: dict[str, dict[str, JsonValue]] = {
     "text_qwen3-4b": {
         "model": "Qwen/Qwen3-4B-Instruct-2507",
         "sees": ["composition"],

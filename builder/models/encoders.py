@@ -6,7 +6,7 @@ Importing this imports no torch: a benchmark of vectors from files needs none.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,17 @@ INCEPTION_DIGEST = "sha256:f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a
 """Digest of that file, by which k-diffusion and others check their download of it."""
 
 
+class EncoderFacts(TypedDict, total=False):
+    """What a result says of an encoder: where it comes from, what pins it, and its sizes."""
+
+    architecture: str
+    max_tokens: int
+    image_size: int
+    source: str
+    sha256: str | None
+    revision: str | None
+
+
 @dataclass(frozen=True)
 class Encoder:
     """Two functions to vectors (n, d), and what identifies this model.
@@ -39,8 +50,7 @@ class Encoder:
     images: Callable[[Sequence[Pixels]], Array]
     texts: Callable[[Sequence[str]], Array]
     identity: str | None
-    facts: dict[str, str | int | None]
-    """Source, revision or digest, and sizes, as a result holds them."""
+    facts: EncoderFacts
 
 
 @dataclass(frozen=True)
@@ -75,14 +85,14 @@ def transformers_model(name: str, device: str = "cpu") -> Encoder:
         return np.asarray(dual.text_vectors(ids).cpu().numpy())
 
     known = identity_of(name, getattr(dual.model.config, "_commit_hash", None))
-    pin: dict[str, str | int | None]
+    pin: EncoderFacts
     if Path(name).is_dir():
         pin = {"source": "folder", "sha256": known}
     elif is_openclip(name):
         pin = {"source": "openclip", "sha256": known}
     else:
         pin = {"source": "hub", "revision": getattr(dual.model.config, "_commit_hash", None)}
-    facts: dict[str, str | int | None] = {
+    facts: EncoderFacts = {
         "architecture": type(dual.model).__name__,
         "max_tokens": dual.tokens,
         "image_size": dual.size,
@@ -102,7 +112,7 @@ def steady_clip(weights: Weights) -> Clip:
     return Clip(
         _steady(lambda images: _unit(encoder.images(images))),
         _steady(lambda texts: _unit(encoder.texts(texts))),
-        cast(int, encoder.facts["max_tokens"]),
+        encoder.facts["max_tokens"],
     )
 
 

@@ -333,7 +333,7 @@ class PipelineSection(Section):
             raise ValueError(f"uses {{{{ {sorted(unknown)[0]} }}}}; variables are {known}")
         return value
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """What enters the key of the stage that draws; commits are in the digest of the weights."""
         return self.model_dump(mode="json") | {
             "revision": "",

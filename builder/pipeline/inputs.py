@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import cast
+
+from pydantic import JsonValue
 
 from builder.captions.stage import Caption
 from builder.core.fields import published
@@ -55,6 +57,7 @@ class Inputs:
         return self.releases / self.recipe.dataset.version
 
     @cached_property
-    def published(self) -> Mapping[str, Any]:
+    def published(self) -> dict[str, dict[str, JsonValue]]:
         """The recipe as a release publishes it: paths reduced to names."""
-        return published(self.recipe, self.directory)
+        sections = published(self.recipe, self.directory)
+        return cast(dict[str, dict[str, JsonValue]], sections)

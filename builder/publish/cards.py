@@ -38,7 +38,7 @@ def finish_rewriting(release: Path, render: Render) -> None:
 
 def check_doi(release: Path, doi: str | None) -> None:
     """Raise ArasError when the cards hold a DOI that does not resolve."""
-    public = {place.fact("doi") for place in publications(release) if place.is_public}
+    public = {place.doi for place in publications(release) if place.is_public}
     if not doi or (doi in public and not doi.startswith(SANDBOX_PREFIX)):
         return
     sandbox = doi.startswith(SANDBOX_PREFIX)

@@ -1,11 +1,14 @@
 """The Hugging Face Hub as a publishing target: its options, and where it says a release is."""
 
 import os
+from typing import TYPE_CHECKING
 
 import click
 
 from builder.publish.targets import Job, Outcome, Target
-from builder.release.published import Publication
+
+if TYPE_CHECKING:
+    from builder.release.published import Publication
 
 HELP = """Publish RELEASE as a dataset on a Hub, tagged with its version.
 
@@ -56,9 +59,8 @@ def publish(
     )
 
 
-def line(place: Publication) -> str:
-    repo, tag, commit = place.fact("repo"), place.fact("tag"), place.fact("commit")
-    return f"{repo}@{tag} at commit {commit[:8]}, {place.fact('url')}"
+def line(place: "Publication") -> str:
+    return f"{place.repo}@{place.tag} at commit {place.commit[:8]}, {place.url}"
 
 
 HUB = Target(

@@ -405,18 +405,20 @@ class _Publisher:
         """Write down where the release is published now."""
         outcome = self.outcome(status, commit, plan, main)
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        facts = {
-            "repo": outcome.repo,
-            "endpoint": outcome.endpoint,
-            "version": outcome.version,
-            "tag": outcome.version,
-            "commit": commit,
-            "url": outcome.url,
-            "content_sha256": self.release.content_sha256,
-            "key": self.release.manifest.key,
-            "recorded": now,
-        }
-        record_publication(self.release.path, Publication("hub", self.url, facts))
+        publication = Publication(
+            kind="hub",
+            destination=self.url,
+            repo=outcome.repo,
+            endpoint=outcome.endpoint,
+            version=outcome.version,
+            tag=outcome.version,
+            commit=commit,
+            url=outcome.url,
+            content_sha256=self.release.content_sha256,
+            key=self.release.manifest.key,
+            recorded=now,
+        )
+        record_publication(self.release.path, publication)
         return outcome
 
     def outcome(

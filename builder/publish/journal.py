@@ -70,10 +70,9 @@ def journal_path(release: Path, target: str, destination: str) -> Path:
     return release.parent / ".publish" / name
 
 
-def journals(release: Path, target: str) -> list[dict[str, Any]]:
-    """The journals of publishing ``release`` to every destination of a target."""
-    paths = (release.parent / ".publish").glob(f"{release.name}-{target}-*.json")
-    return [read_object(path) for path in sorted(paths)]
+def journals(release: Path, target: str) -> list[Path]:
+    """The files of the journals of publishing ``release`` to every destination of a target."""
+    return sorted((release.parent / ".publish").glob(f"{release.name}-{target}-*.json"))
 
 
 @contextlib.contextmanager

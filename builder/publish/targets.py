@@ -7,11 +7,12 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from builder.release.published import Publication, publications
+if TYPE_CHECKING:  # every help text imports this, and has no use for manifests
+    from builder.release.published import Publication
 
 TARGETS = {
     "hub": "builder.publish.hub:HUB",
@@ -53,10 +54,11 @@ class Outcome(Protocol):
 
 @dataclass(frozen=True)
 class Draft:
-    """A release that a target holds and that is not public yet: a line about it, its journal."""
+    """A release that a target holds and that is not public yet: a line about it, and the file of
+    its journal, a JSON object."""
 
     line: str
-    journal: dict[str, Any]
+    journal: Path
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Target:
     help: str
     options: tuple[click.Option, ...]
     publish: Callable[..., Outcome]
-    line: Callable[[Publication], str]
+    line: Callable[["Publication"], str]
     drafts: Callable[[Path], list[Draft]] = lambda release: []
 
 
@@ -89,6 +91,8 @@ def drafts(release: Path) -> list[tuple[str, Draft]]:
 
 def status_lines(release: Path) -> list[tuple[str, str]]:
     """(place, line) for every place that holds ``release``, then for every draft of it."""
+    from builder.release.published import publications
+
     public = [
         (
             publication.kind,

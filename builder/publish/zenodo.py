@@ -1,13 +1,15 @@
 """Zenodo as a publishing target: its options, its drafts, and where it says a release is."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from builder.core.errors import ArasError
-from builder.publish.journal import journals
 from builder.publish.targets import Draft, Job, Outcome, Target
-from builder.release.published import Publication
+
+if TYPE_CHECKING:
+    from builder.release.published import Publication
 
 HELP = """Publish RELEASE on Zenodo, in two steps with your review between them.
 
@@ -72,27 +74,29 @@ def publish(
     return zenodo_steps.draft(client, job, limits=limits, follows=follows)
 
 
-def line(place: Publication) -> str:
-    from builder.publish.zenodo_plan import MAIN, record_of
-
-    if not place.fact("doi"):
+def line(place: "Publication") -> str:
+    if not place.doi:
         return place.destination
-    html = record_of(place, MAIN).html or place.destination
-    return f"DOI {place.fact('doi')} (all versions {place.fact('concept_doi')}), {html}"
+    main = place.records.get("main")
+    html = (main and main.html) or place.destination
+    return f"DOI {place.doi} (all versions {place.concept_doi}), {html}"
 
 
 def drafts(release: Path) -> list[Draft]:
     """Drafts of ``release`` on every server; their journals hold "destination" and "records"."""
+    from builder.publish.journal import journals
     from builder.publish.zenodo_plan import MAIN, Record
+    from builder.release.published import read_object
 
     unpublished = []
-    for journal in journals(release, "zenodo"):
+    for path in journals(release, "zenodo"):
+        journal = read_object(path)
         if journal.get("records") and journal.get("state") != "published":
             main = Record.from_json(journal["records"][MAIN])
             text = f"not published: started on {journal['destination']}"
             if main.doi:
                 text = f"not published: DOI {main.doi} reserved, {main.html}"
-            unpublished.append(Draft(text, journal))
+            unpublished.append(Draft(text, path))
     return unpublished
 
 

@@ -21,7 +21,6 @@ from builder.publish.cards import is_card
 from builder.publish.release import File, Release, read_release
 from builder.publish.targets import Render
 from builder.release.card import flat_name, flat_texts
-from builder.release.published import Publication
 
 MAIN, SYNTHETIC = "main", "synthetic"
 """The two roles a record can have; a release that fits has the main record alone."""
@@ -64,11 +63,6 @@ class Record:
         previous = {"id": self.previous, "doi": self.previous_doi} if self.previous else None
         value = {name: getattr(self, name) for name in _FIELDS} | {"previous": previous}
         return {name: value[name] for name in _FIELDS if value[name]}
-
-
-def record_of(place: Publication, role: str) -> Record:
-    """The record of ``role`` that a publication on Zenodo became; empty where there is none."""
-    return Record.from_json(place.facts.get("records", {}).get(role, {}))
 
 
 _FIELDS = [field.name for field in fields(Record) if field.name != "previous_doi"]

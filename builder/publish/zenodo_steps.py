@@ -26,11 +26,16 @@ from builder.publish.zenodo_plan import (
     payload,
     read_flat,
     record_files,
-    record_of,
 )
 from builder.publish.zenodo_record import Filled, describe, fill, insist, open_draft, publish, sweep
 from builder.release import published
-from builder.release.published import Publication, publications, read_object, record_publication
+from builder.release.published import (
+    Publication,
+    PublishedRecord,
+    publications,
+    read_object,
+    record_publication,
+)
 
 
 @dataclass
@@ -320,8 +325,9 @@ def concept_beside(release: Path, url: str, role: str) -> str | None:
     for path in release.parent.glob("*.published.json"):
         version = path.name.removesuffix(".published.json")
         for place in publications(release.parent / version) if version != release.name else ():
-            record = record_of(place, role)
-            if (place.kind, place.destination) == (kind_of(url), url) and record.id:
+            record = place.records.get(role)
+            same = (place.kind, place.destination) == (kind_of(url), url)
+            if same and record and record.id:
                 concepts.append((int(record.id), record.conceptrecid))
     return max(concepts)[1] if concepts else None
 
@@ -420,19 +426,21 @@ def _without_doi(release: Release, doi: str) -> list[str]:
 def _publication(journal: ZenodoJournal, release: Release) -> Publication:
     """What stays known of a publication."""
     main = journal.records[MAIN]
-    kept = ("id", "conceptrecid", "doi", "concept_doi", "html")
-    facts = {
-        "version": release.version,
-        "doi": main.doi,
-        "concept_doi": main.concept_doi,
-        "content_sha256": journal.content_sha256,
-        "records": {
-            role: {name: getattr(record, name) for name in kept}
-            for role, record in journal.records.items()
-        },
-        "key": release.manifest.key,
+    known = PublishedRecord.model_fields
+    records = {
+        role: PublishedRecord(**{name: getattr(record, name) for name in known})
+        for role, record in journal.records.items()
     }
-    return Publication(kind_of(journal.url), journal.url, facts)
+    return Publication(
+        kind=kind_of(journal.url),
+        destination=journal.url,
+        version=release.version,
+        doi=main.doi,
+        concept_doi=main.concept_doi,
+        content_sha256=journal.content_sha256,
+        records=records,
+        key=release.manifest.key,
+    )
 
 
 def _outcome(

@@ -205,11 +205,10 @@ def _check_published(release: Path, manifest: Manifest) -> Iterator[str]:
     """
     version = manifest.version
     for place in publications(release.parent / version):
-        for key, what, own in (
-            ("content_sha256", "content", manifest.content_sha256),
-            ("key", "words in its recipe", manifest.key),
+        for published, what, own in (
+            (place.content_sha256, "content", manifest.content_sha256),
+            (place.key, "words in its recipe", manifest.key),
         ):
-            published = place.fact(key)
             if published and published != own:
                 yield (
                     f"version {version} is published at {place.destination} with other "

@@ -2,6 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import cast
+
+from pydantic import JsonValue
 
 from builder.core.fields import Place
 from builder.core.manifest import EncoderRecord, Extent, Facts, ModelRecord, Source, read_manifest
@@ -11,6 +14,9 @@ from builder.pipeline.inputs import Inputs
 from builder.quality import embed
 from builder.steps.stage import shards
 from builder.synthesis.layouts import balance_plan
+
+Table = dict[str, JsonValue]
+"""A table of the recipe."""
 
 
 def facts(inputs: Inputs) -> Facts:
@@ -28,7 +34,7 @@ def facts(inputs: Inputs) -> Facts:
     plan = balance_plan(inputs.layouts, store) if inputs.layouts else None
     recipe = {name: section for name, section in inputs.published.items() if name != "engine"}
     recipe["captions"] = {
-        stream: section | inputs.captions[stream].ask.published()
+        stream: {**cast(Table, section), **inputs.captions[stream].ask.published()}
         for stream, section in recipe["captions"].items()
     }
     encoders = {
@@ -46,7 +52,7 @@ def facts(inputs: Inputs) -> Facts:
     if inputs.baseline:
         known = known.model_copy(update={"embeddings": embed.record(inputs.baseline)})
     if inputs.imports:
-        named = {"sources": tuple(recipe["imports"]["sources"])}
+        named = {"sources": tuple(cast(list[str], recipe["imports"]["sources"]))}
         report = inputs.imports.report(store).model_copy(update=named)
         known = known.model_copy(update={"imported": report})
     return known

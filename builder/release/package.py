@@ -124,7 +124,7 @@ def content_key(inputs: Inputs) -> str:
     }
     if not digests:
         raise ArasError("no shards to package: run `aras build` first")
-    sections = [inputs.published[name] for name in (*RELEASE_SECTIONS, *LEAVING_OUT)]
+    sections: list[object] = [inputs.published[name] for name in (*RELEASE_SECTIONS, *LEAVING_OUT)]
     if inputs.lexicon and inputs.recipe.controls.rows:
         sections.append(lexicons.load(inputs.lexicon).sha256)
     return digest_of([VERSION, names, digests, sections, named_splits.ingredients(inputs)])

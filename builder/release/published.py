@@ -1,24 +1,48 @@
 """Where a release was published, as ``VERSION.published.json`` beside it says."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from builder.core import files
 from builder.core.errors import ArasError
+from builder.core.manifest import Record
 
 SANDBOX = "-sandbox"
 """End of the kind of a publication in a sandbox."""
 
 
-@dataclass(frozen=True)
-class Publication:
-    """A place that holds a release: kind of target, destination there, and that target's facts."""
+class PublishedRecord(Record):
+    """A record of Zenodo that a release became, or a part of it."""
 
-    kind: str
-    destination: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    id: str = ""
+    conceptrecid: str = ""
+    doi: str = ""
+    concept_doi: str = ""
+    html: str = ""
+
+
+class Publication(Record):
+    """A place that holds a release: kind of target, destination there, and what that target knows.
+
+    Which of the fields from ``repo`` on there are depends on the target; it may add its own.
+    """
+
+    kind: str = ""
+    destination: str = ""
+    repo: str = ""
+    endpoint: str = ""
+    version: str = ""
+    tag: str = ""
+    commit: str = ""
+    url: str = ""
+    doi: str = ""
+    concept_doi: str = ""
+    content_sha256: str | None = None
+    records: dict[str, PublishedRecord] = {}  # noqa: RUF012 - pydantic copies it
+    """By what they hold: ``main`` or ``synthetic``."""
+    key: str | None = None
+    recorded: str = ""
+    """When, in UTC."""
 
     @property
     def target(self) -> str:
@@ -28,13 +52,6 @@ class Publication:
     def is_public(self) -> bool:
         return not self.kind.endswith(SANDBOX)
 
-    def fact(self, name: str) -> str:
-        """One fact as text; empty where the target has no such fact."""
-        return str(self.facts.get(name) or "")
-
-    def as_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "destination": self.destination, **self.facts}
-
 
 def published_path(release: Path) -> Path:
     """Where the publications of a release are listed."""
@@ -42,13 +59,13 @@ def published_path(release: Path) -> Path:
 
 
 def publications(release: Path) -> list[Publication]:
-    """Where ``release`` was published."""
+    """Where ``release`` was published. Raises ArasError for a damaged list."""
     path = published_path(release)
     entries = read_object(path).get("publications", ()) if path.exists() else ()
-    return [
-        Publication(str(entry.pop("kind", "")), str(entry.pop("destination", "")), entry)
-        for entry in entries
-    ]
+    try:
+        return [Publication.model_validate(entry) for entry in entries]
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
 
 
 def record_publication(release: Path, publication: Publication) -> None:
@@ -64,10 +81,14 @@ def read_object(path: Path) -> dict[str, Any]:
     try:
         value = files.read_json(path)
     except ValueError as error:
-        raise ArasError(
-            f"{path} is damaged ({error}); restore it, or delete it and publish again: "
-            "aras looks up at the destination what has arrived"
-        ) from error
+        raise _damaged(path, str(error)) from error
     if not isinstance(value, dict):
         raise ArasError(f"{path} holds {type(value).__name__}, not a JSON object; delete it")
     return value
+
+
+def _damaged(path: Path, why: str) -> ArasError:
+    return ArasError(
+        f"{path} is damaged ({why}); restore it, or delete it and publish again: "
+        "aras looks up at the destination what has arrived"
+    )

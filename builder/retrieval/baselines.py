@@ -5,18 +5,20 @@ a line in `BASELINES`. The command's help, the facts in a result and the marks o
 follow from it. This module stays free of heavy imports, for `--help`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from builder.models.encoders import EncoderFacts
 from builder.retrieval import blind
 from builder.retrieval.blind import TERMS, bm25, sentences, tf_idf
 
 if TYPE_CHECKING:
     from builder.retrieval.gallery import Gallery, Texts
     from builder.retrieval.protocol import Settings
+    from builder.retrieval.result import VectorFile
 
 ORACLE, BASELINE = "oracle", "baseline"
 """Roles: an oracle knows what no model is given, and bounds those that know less."""
@@ -39,6 +41,16 @@ class Question:
     settings: "Settings"
 
 
+class VectorFacts(EncoderFacts, total=False):
+    """What a result says of vectors beside the name of the model; see `result.ModelFacts`."""
+
+    role: str
+    model: str
+    terms_at_most: int
+    files: tuple["VectorFile", ...]
+    vectors: dict[str, "VectorFile"]
+
+
 @dataclass(frozen=True)
 class Vectors:
     """Unit vectors of images (N, d) and of texts: one per caption asked or, from a model that reads
@@ -47,7 +59,7 @@ class Vectors:
 
     images: npt.NDArray[Any]
     texts: npt.NDArray[Any]
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: VectorFacts = field(default_factory=VectorFacts)
     notes: Sequence[str] = ()
 
 
@@ -85,7 +97,7 @@ def _sentence(question: Question) -> Vectors:
     return Vectors(both[:n], both[n:], {"source": "transformers", "revision": revision})
 
 
-_TERMS = {"terms_at_most": TERMS}
+_TERMS: VectorFacts = {"terms_at_most": TERMS}
 
 BASELINES: dict[str, Baseline] = {
     "random": Baseline("chance", _random),

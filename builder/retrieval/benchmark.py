@@ -14,7 +14,7 @@ from builder.core.errors import ArasError
 from builder.core.files import atomic, sha256_file
 from builder.models import encoders, weights
 from builder.retrieval import baselines, intervals, metrics, protocol, vectors
-from builder.retrieval.baselines import Question, Vectors
+from builder.retrieval.baselines import Question, VectorFacts, Vectors
 from builder.retrieval.gallery import Gallery, Texts
 from builder.retrieval.protocol import Settings
 from builder.retrieval.ranks import PARTS, Array, Pair, Positives, Ranks, rank
@@ -166,7 +166,7 @@ def vectors_of(
         missing = sum(text is None for text in captions)
         name = model.spec.partition(":")[2]
         answer = baseline.answer(Question(rows, asked, queries, documents, name, settings))
-        facts = {"source": "bundled", "role": baseline.role, **answer.facts}
+        facts: VectorFacts = {"source": "bundled", "role": baseline.role, **answer.facts}
         notes = [f"{missing} images have no {model.proxy} caption"] if missing else []
         return Vectors(answer.images, answer.texts, facts, [*notes, *answer.notes])
     if model.spec == "files":

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from builder.core.files import atomic, digest_of, sha256_file, sweep
 from builder.core.manifest import read_manifest
 from builder.land.pictures import decode_png
 from builder.models.encoders import Encoder
-from builder.retrieval.baselines import Vectors
+from builder.retrieval.baselines import VectorFacts, Vectors
 from builder.retrieval.gallery import Gallery, Texts, pictures
 from builder.retrieval.ranks import Array, Ints
 from builder.retrieval.result import VectorFile
@@ -354,7 +354,7 @@ def encode(
         notes += [note] if note else []
         pair.append(Embeddings(f"{encoder.name}, {what}", vectors))
     check_pair(*pair)
-    return Vectors(pair[0].vectors, pair[1].vectors, encoder.facts, notes)
+    return Vectors(pair[0].vectors, pair[1].vectors, cast(VectorFacts, encoder.facts), notes)
 
 
 def from_files(images: Path, texts: Path, gallery: Gallery, asked: Texts) -> Vectors:
@@ -370,7 +370,7 @@ def from_files(images: Path, texts: Path, gallery: Gallery, asked: Texts) -> Vec
             "Parquet with columns id and vector, or both as .npy"
         )
     vectors = {"images": vector_file(images), "texts": vector_file(texts)}
-    facts = {"source": "files", "vectors": vectors}
+    facts: VectorFacts = {"source": "files", "vectors": vectors}
     return replace(_in_order(images, texts, gallery, asked), facts=facts)
 
 
@@ -417,8 +417,11 @@ def from_release(gallery: Gallery, asked: Texts) -> Vectors:
             "recipe packages them"
         )
     paths = [gallery.release / name for name in names]
-    files = [vector_file(path) for path in paths]
-    facts = {"source": "release", "files": files, **manifest.facts.embeddings.as_json()}
+    files = tuple(vector_file(path) for path in paths)
+    model = manifest.facts.embeddings
+    facts: VectorFacts = {"source": "release", "files": files, "model": model.model}
+    if "revision" in model.model_fields_set:
+        facts["revision"] = model.revision
     return replace(_in_order(paths, paths, gallery, asked), facts=facts)
 
 

@@ -99,8 +99,8 @@ class Stage:
     def surveyed(self) -> tuple[str, ...]:
         return ("real", "synthetic")
 
-    def config(self) -> dict[str, Any]:
-        """The settings that decide the result."""
+    def config(self) -> dict[str, object]:
+        """The settings that decide the result, by name: hashed into the key, read by nobody."""
         return {
             part.name: getattr(self, part.name)
             for part in fields(self)

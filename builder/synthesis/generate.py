@@ -66,7 +66,7 @@ class Generate(Stage):
         labels = ("mask", *COMPOSITION, "gen_mask") if self.mask == "layout" else ()
         return ("image", *labels, "gen_model", "gen_revision", "gen_config_sha256")
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, object]:
         settings = super().config()
         if self.pipeline is None:
             del settings["pipeline"]

@@ -145,11 +145,11 @@ def test_status_tells_where_each_release_can_be_found_and_what_is_a_draft_still(
     write_json(release / "manifest.json", manifest)
     hub = "https://huggingface.co/datasets/lab/tiles"
     facts = {"repo": "lab/tiles", "tag": "0.1.0", "commit": "0123456789ab", "url": hub}
-    record_publication(release, Publication("hub", hub, facts))
+    record_publication(release, Publication(kind="hub", destination=hub, **facts))
     dois = {"doi": "10.5281/zenodo.8", "concept_doi": "10.5281/zenodo.7"}
     page = {"html": "https://zenodo.org/records/8"}
     records = {"main": {"id": "8", **dois, **page}}
-    place = Publication("zenodo", PRODUCTION, {**dois, "records": records})
+    place = Publication(kind="zenodo", destination=PRODUCTION, **dois, records=records)
     record_publication(release, place)
     main = {"main": Record(**records["main"])}
     ZenodoJournal(release, PRODUCTION, "published", records=main).save()

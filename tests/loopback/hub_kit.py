@@ -172,11 +172,7 @@ class Desk:
         assert self.sent_twice() == []
         assert digest_tree(self.release) == self.packaged
         (entry,) = publications(release)
-        assert [entry.fact(name) for name in ("repo", "commit", "tag")] == [
-            REPO,
-            head,
-            release.name,
-        ]
+        assert (entry.repo, entry.commit, entry.tag) == (REPO, head, release.name)
         splits = files.read_json(release / "manifest.json")["configs"]["real"]
         loaded = self.loader(self.hub.url, TOKEN, REPO, None, ["real"])  # no revision, as most load
         assert loaded["real"] == {name: split["rows"] for name, split in splits.items()}

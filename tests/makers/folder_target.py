@@ -43,8 +43,13 @@ def publish(job: Job, *, to: Path, url: str) -> Outcome:
         with atomic(to / job.release.name) as temporary:
             shutil.copytree(job.release, temporary)
         release = read_release(job.release)
-        facts = {"version": release.version, "content_sha256": release.content_sha256}
-        record_publication(job.release, Publication("folder", address, facts))
+        publication = Publication(
+            kind="folder",
+            destination=address,
+            version=release.version,
+            content_sha256=release.content_sha256,
+        )
+        record_publication(job.release, publication)
     return Outcome("published", address)
 
 

@@ -64,8 +64,8 @@ def assert_cards_tell(desk, zenodo, release, record):
         assert on_main(desk, name).decode() == text
     assert violations(release) == []
     places = {place.kind: place for place in publications(release)}
-    assert places["zenodo"].fact("doi") == record["doi"]
-    assert places["hub"].fact("commit") == desk.hub.repo(REPO).tags["0.1.0"]
+    assert places["zenodo"].doi == record["doi"]
+    assert places["hub"].commit == desk.hub.repo(REPO).tags["0.1.0"]
     assert desk.sent_twice() == []
     assert_nothing_sent_twice(zenodo.server)
 

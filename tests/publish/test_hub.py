@@ -190,8 +190,8 @@ def test_where_it_was_published_is_written_beside_the_release(desk):
     result = desk.publish()
     (entry,) = publications(desk.release)
     assert entry.kind == "hub"
-    assert entry.destination == entry.fact("url") == f"{desk.hub.url}/datasets/{REPO}"
-    assert entry.fact("commit") == result["commit"]
+    assert entry.destination == entry.url == f"{desk.hub.url}/datasets/{REPO}"
+    assert entry.commit == result["commit"]
     beside = {p.name for p in desk.release.parent.iterdir()}
     assert beside == {"0.1.0", "0.1.0.published.json", ".publish"}
 

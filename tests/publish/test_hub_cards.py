@@ -128,7 +128,7 @@ def test_newer_cards_of_a_tagged_version_go_to_main_and_the_tag_stays(desk, faul
     assert desk.publish()["status"] == "already published"
     assert len(desk.hub.writes()) == writes
     (entry,) = publications(desk.release)
-    assert entry.fact("commit") == tagged
+    assert entry.commit == tagged
 
 
 def test_newer_cards_of_an_old_version_leave_a_later_version_on_main_alone(desk):
@@ -232,7 +232,7 @@ def test_a_dry_run_on_a_tagged_version_shows_the_plan_and_writes_nothing(desk):
 )
 def test_a_doi_that_does_not_resolve_is_refused_before_anything_is_asked(desk, doi, kind, what):
     if kind:
-        record_publication(desk.release, Publication(kind, "z", {"doi": doi}))
+        record_publication(desk.release, Publication(kind=kind, destination="z", doi=doi))
     manifest = files.read_json(desk.release / "manifest.json")
     files.write_json(desk.release / "manifest.json", {**manifest, "doi": doi})
     with pytest.raises(ArasError, match=rf"README\.md: DOI {doi} does not resolve: it is {what}"):
@@ -243,6 +243,6 @@ def test_a_doi_that_does_not_resolve_is_refused_before_anything_is_asked(desk, d
 
 def test_a_published_doi_is_fine(tmp_path):
     doi = "10.5281/zenodo.7"
-    record_publication(tmp_path / "0.1.0", Publication("zenodo", "z", {"doi": doi}))
+    record_publication(tmp_path / "0.1.0", Publication(kind="zenodo", destination="z", doi=doi))
     check_doi(tmp_path / "0.1.0", doi)
     check_doi(tmp_path / "0.1.0", None)

@@ -12,7 +12,13 @@ from builder.publish.release import File
 from builder.publish.zenodo_client import PRODUCTION, SANDBOX
 from builder.publish.zenodo_plan import Limits, Record
 from builder.publish.zenodo_steps import ZenodoJournal, concept_beside, kind_of
-from builder.release.published import Publication, publications, published_path, record_publication
+from builder.release.published import (
+    Publication,
+    PublishedRecord,
+    publications,
+    published_path,
+    record_publication,
+)
 
 SHARD = File("real/a.parquet", 3, "00", "11", b"abc")
 
@@ -65,25 +71,25 @@ def test_destinations_and_contents_do_not_share_a_journal(release: Path) -> None
 def test_the_journal_lies_beside_the_release_not_in_it(release: Path) -> None:
     Journal(release, "hub", "here", "a").add(SHARD)
     ZenodoJournal(release, SANDBOX).save()
-    record_publication(release, Publication("hub", "here"))
+    record_publication(release, Publication(kind="hub", destination="here"))
     assert list(release.iterdir()) == []
 
 
 def test_a_publication_replaces_the_one_at_the_same_place(release: Path) -> None:
     assert publications(release) == []
-    record_publication(release, Publication("hub", "here", {"commit": "c1"}))
-    record_publication(release, Publication("zenodo", "here", {"doi": "10.1/1"}))
-    record_publication(release, Publication("hub", "here", {"commit": "c2"}))
+    record_publication(release, Publication(kind="hub", destination="here", commit="c1"))
+    record_publication(release, Publication(kind="zenodo", destination="here", doi="10.1/1"))
+    record_publication(release, Publication(kind="hub", destination="here", commit="c2"))
     assert publications(release) == [
-        Publication("zenodo", "here", {"doi": "10.1/1"}),
-        Publication("hub", "here", {"commit": "c2"}),
+        Publication(kind="zenodo", destination="here", doi="10.1/1"),
+        Publication(kind="hub", destination="here", commit="c2"),
     ]
 
 
 def test_a_damaged_file_is_named_not_overwritten(release: Path) -> None:
     published_path(release).write_text("{")
     with pytest.raises(ArasError, match=r"0\.2\.0\.published\.json is damaged"):
-        record_publication(release, Publication("hub", "here"))
+        record_publication(release, Publication(kind="hub", destination="here"))
     assert published_path(release).read_text() == "{"
 
     path = Journal(release, "hub", "here", "a").path
@@ -135,8 +141,8 @@ def test_a_damaged_zenodo_journal_stops_instead_of_starting_over(release: Path) 
 
 
 def on_zenodo(url: str, concept: str, record: str, doi: str = "10.1/x") -> Publication:
-    main = {"id": record, "conceptrecid": concept, "doi": doi}
-    return Publication(kind_of(url), url, {"doi": doi, "records": {"main": main}})
+    main = PublishedRecord(id=record, conceptrecid=concept, doi=doi)
+    return Publication(kind=kind_of(url), destination=url, doi=doi, records={"main": main})
 
 
 def test_publications_of_every_kind_and_place_stand_side_by_side(release: Path) -> None:

@@ -71,7 +71,7 @@ def test_a_packaged_release_is_published_and_every_row_loads(desk, release):
     done = run(desk, *publish)
     assert done.returncode == 0, done.stderr
     (place,) = publications(release)
-    assert (place.fact("repo"), place.fact("tag")) == (REPO, release.name)
+    assert (place.repo, place.tag) == (REPO, release.name)
 
     stored = desk.hub.repo(REPO).files(release.name)["README.md"]
     assert run_snippets(desk, desk.hub.content(stored).decode()) >= 4

@@ -84,7 +84,8 @@ def test_a_release_that_fails_the_check_is_not_published(project: Path) -> None:
 
 
 def test_a_target_that_this_version_of_aras_does_not_know_is_still_listed(tmp_path: Path) -> None:
-    record_publication(tmp_path / "0.1.0", Publication("moon", "crater 7", {"doi": "10.1/1"}))
+    place = Publication(kind="moon", destination="crater 7", doi="10.1/1")
+    record_publication(tmp_path / "0.1.0", place)
     assert status_lines(tmp_path / "0.1.0") == [("moon", "crater 7")]
 
 

@@ -345,7 +345,7 @@ def test_addresses_fractions_and_names_of_a_release_are_no_local_paths(text: str
 
 
 def publish(release: Path, **facts: str) -> None:
-    record_publication(release, Publication("hub", "someone/tiny", facts))
+    record_publication(release, Publication(kind="hub", destination="someone/tiny", **facts))
 
 
 @pytest.fixture
