@@ -33,7 +33,7 @@ class Ask:
     model: str
     prompt: str
     sees: tuple[str, ...]
-    revision: str = ""
+    revision: str = Weights.revision
     system: str = ""
     decoding: Decoding = "greedy"
     temperature: float = 1.0
@@ -75,9 +75,9 @@ class ModelSection(Section):
 
     preset: str | None = None
     model: Annotated[str, Field(min_length=1), Place.MODEL]
-    revision: str = ""
+    revision: str = Ask.revision
     sees: Annotated[list[Literal[prompts.SEES]], Field(min_length=1)]  # type: ignore[valid-type]
-    system: str = ""
+    system: str = Ask.system
     prompt: str | None = None
     prompt_file: Annotated[str | None, Place.FILE] = None
     decoding: Decoding = Ask.decoding

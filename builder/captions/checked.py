@@ -27,7 +27,7 @@ class Checked:
     """
 
     backend: Backend
-    attempts: int = 1
+    attempts: int = Ask.attempts
     threshold: float = 0.0
     score: Scorer | None = None
     fallback: Backend | None = None

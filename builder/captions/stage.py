@@ -18,7 +18,7 @@ from builder.captions.section import BACKENDS, backend_of
 from builder.captions.template import Style
 from builder.core.errors import ArasError
 from builder.core.fields import Section
-from builder.core.seeds import seed
+from builder.core.seeds import SEED, seed
 from builder.core.store import Store
 from builder.land.columns import CAPTION, STREAM_PREFIX
 from builder.land.pictures import decode_mask, image_bytes, per_class
@@ -67,7 +67,7 @@ class Caption(Stage):
 
     stream: str = "full"
     backend: str = "template"
-    seed: int = 0
+    seed: int = SEED
     ask: Settings = Style()
     running: Running = setting(Running())
 

@@ -139,6 +139,7 @@ def _write_recipe(
     sources that cannot be imported: then nothing is left behind."""
     from builder.core.errors import ArasError
     from builder.core.files import remove
+    from builder.official.import_ import ImportSection
     from builder.official.import_release import is_release
     from builder.official.sources import has_captions
     from builder.pipeline import recipe
@@ -155,7 +156,9 @@ def _write_recipe(
         return
     paths = [(directory / source).resolve() for source in sources]
     captions = any(is_release(path) for path in paths) or has_captions(paths)
-    values = recipe.NewImport(sources, run, captions, md5)
+    values = ImportSection.model_construct(
+        sources=list(sources), run=run, captions=captions, md5=md5
+    )
     project = Project(directory)
     fresh = [path for path in (directory, project.store.root) if not path.exists()]
     path = recipe.write(directory, imports=values)

@@ -4,6 +4,9 @@ import hashlib
 
 import numpy as np
 
+SEED = 0
+"""The run seed where none is given."""
+
 
 def seed(*parts: str | int) -> int:
     """A 63-bit seed from (run seed, row id, stage, …): equal parts, equal seed, on any machine."""

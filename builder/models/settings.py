@@ -24,6 +24,7 @@ from builder.core.fields import (
     Section,
     Share,
 )
+from builder.core.seeds import SEED
 from builder.land import prompts
 from builder.models.weights import Weights, absent
 from builder.steps.stage import setting
@@ -44,7 +45,7 @@ class SegmenterSettings:
     widths: tuple[int, ...] = (16, 32, 64, 128)
     depths: tuple[int, ...] = (1, 1, 1, 1)
     decoder: int = 64
-    seed: int = 0
+    seed: int = SEED
 
 
 SEGMENTER = {
@@ -75,7 +76,7 @@ class AutoencoderSettings:
     evaluate_every: Count = 50
     evaluation_tiles: Positive = 16
     patience: Count = setting(5)
-    seed: int = 0
+    seed: int = SEED
     accumulate: Positive = setting(1)
     fused: bool = setting(False)
 
@@ -123,7 +124,7 @@ class GeneratorSettings:
     evaluation_steps: Positive = 10
     watch: Literal["frechet", "loss"] = "frechet"
     patience: Count = setting(5)
-    seed: int = 0
+    seed: int = SEED
     accumulate: Positive = setting(1)
     checkpointing: bool = setting(False)
     channels_last: bool = setting(False)
@@ -167,7 +168,7 @@ class RetrieverSettings:
     tokens: int = 64
     vocabulary: int = 2_000
     learning_rate: Rate = 1e-3
-    seed: int = 0
+    seed: int = SEED
     weights: Model = ""
     """A CLIP or SigLIP to go on from, by folder or name; sizes and vocabulary are then its own."""
     chunk: Count = 0
@@ -310,9 +311,9 @@ class PipelineSection(Section):
     """
 
     model: Annotated[str, Field(min_length=1), Place.MODEL]
-    revision: str = ""
+    revision: str = Weights.revision
     controlnet: Model = ""
-    controlnet_revision: str = ""
+    controlnet_revision: str = Weights.revision
     prompt: str = "a satellite image seen from above: {{ composition }}"
     negative: str = ""
     steps: Positive = 25

@@ -4,8 +4,6 @@ import datetime
 import difflib
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -31,6 +29,7 @@ from builder.core.fields import (
     Section,
 )
 from builder.core.files import write_text
+from builder.core.seeds import SEED
 from builder.land.classes import DEFAULT_REMAP, WORLDCOVER
 from builder.models.settings import AutoencoderSection, RetrieverSection, SegmenterSection
 from builder.official.import_ import ImportSection
@@ -58,7 +57,7 @@ class DatasetSection(Section):
     title: str = "Land-cover tiles with masks and captions"
     version: Annotated[str, Field(pattern=VERSION)] = "0.1.0"
     date: Annotated[str, Field(pattern=DATE)] = "2026-01-01"
-    seed: int = 0
+    seed: int = SEED
     authors: Annotated[list[AuthorField], Field(min_length=1)] = Field(
         default=[Author(name="The dataset's maintainers")]
     )
@@ -243,17 +242,7 @@ def files(directory: Path, patterns: list[str], key: str) -> tuple[Path, ...]:
     return tuple(sorted(paths))
 
 
-@dataclass(frozen=True)
-class NewImport:
-    """Values of [import] in a recipe that is to be written."""
-
-    sources: Sequence[str]
-    run: str = "official"
-    captions: bool = True
-    md5: Mapping[str, str] = field(default_factory=dict)
-
-
-def write(directory: Path, *, demo: bool = False, imports: NewImport | None = None) -> Path:
+def write(directory: Path, *, demo: bool = False, imports: ImportSection | None = None) -> Path:
     """Write a commented dataset.toml; returns its path.
 
     With ``demo`` it is the demo's small recipe, with ``imports`` a recipe for imported rows.

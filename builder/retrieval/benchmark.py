@@ -12,6 +12,7 @@ from scipy.sparse import issparse
 
 from builder.core.errors import ArasError
 from builder.core.files import atomic, sha256_file
+from builder.core.seeds import SEED
 from builder.models import encoders, weights
 from builder.retrieval import baselines, intervals, metrics, protocol, vectors
 from builder.retrieval.baselines import Question, VectorFacts, Vectors
@@ -224,7 +225,9 @@ def _write_vectors(path: Path, ids: Sequence[str], rows: Array) -> None:
             writer.write_table(pa.table(columns, schema=schema))
 
 
-def compare(ours: Path, theirs: Path, resamples: int = 2_000, seed: int = 0) -> Comparison:
+def compare(
+    ours: Path, theirs: Path, resamples: int = intervals.RESAMPLES, seed: int = SEED
+) -> Comparison:
     """Differences ours − theirs by stream as in `intervals.compare`, from two result files.
 
     ``not_compared`` names streams that only either has, or with other captions. Raises

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from builder.core.files import digest_of
+from builder.core.seeds import SEED
 from builder.land.classes import CLASSES
 from builder.release.configs import CAPTION_ID
 from builder.retrieval import intervals, metrics
@@ -35,8 +36,8 @@ PRESENT = 0.01
 class Settings:
     """What figures depend on beside model and rows; ``cache`` is the folder of vectors."""
 
-    seed: int = 0
-    resamples: int = 2_000
+    seed: int = SEED
+    resamples: int = intervals.RESAMPLES
     queries: int = 5_000
     batch: int = 64
     """Pictures or texts that a model embeds at once."""
@@ -67,9 +68,9 @@ def evaluate(
     *,
     ranks: Pair | None = None,
     resamples: int = intervals.RESAMPLES,
-    queries: int = 5_000,
-    seed: int = 0,
-    device: str = "cpu",
+    queries: int = Settings.queries,
+    seed: int = Settings.seed,
+    device: str = Settings.device,
     advance: Callable[[float], None] | None = None,
 ) -> Evaluation:
     """Every figure that the given data allow, in per cent.
@@ -151,7 +152,7 @@ class Asked:
 
     texts: Ints
     images: Ints
-    seed: int = 0
+    seed: int = SEED
 
 
 def merge(

@@ -74,7 +74,7 @@ def test_results_answer_rows_in_any_order_and_missing_ones_say_so(tmp_path: Path
     assert "too large" in errors[2]
     assert "cut at" in errors[3]
     assert "hold no answer" in errors[4]
-    assert all(one.text is None for one in answer[1:])
+    assert all(failed.text is None for failed in answer[1:])
 
 
 def test_nonsense_in_a_result_is_an_error_of_its_row(tmp_path: Path) -> None:

@@ -30,9 +30,9 @@ def test_the_yaml_filter_gives_a_scalar_that_reads_back(text: str) -> None:
 
 
 def test_numbers_and_shares_are_written_for_people() -> None:
-    made = environment()
-    assert made.from_string("{{ 1234567|number }}").render() == "1,234,567"
-    assert made.from_string("{{ 0.1234|share }} {{ 0.9|share(0) }}").render() == "12.3 % 90 %"
+    templates = environment()
+    assert templates.from_string("{{ 1234567|number }}").render() == "1,234,567"
+    assert templates.from_string("{{ 0.1234|share }} {{ 0.9|share(0) }}").render() == "12.3 % 90 %"
 
 
 @pytest.mark.parametrize(

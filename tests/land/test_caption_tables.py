@@ -77,7 +77,7 @@ def test_captions_of_a_release_are_a_list_of_streams(tmp_path, suffix):
     captions = [{"stream": "grounded", "text": "A forest.", "error": None},
                 {"stream": "vision", "text": None, "error": "timeout"}]  # fmt: skip
     pixels = dict.fromkeys(CLASSES, 0) | {"Tree": 3, "Water": 1}
-    scores = [{"stream": one["stream"], "grounding": 1.0} for one in captions]
+    scores = [{"stream": caption["stream"], "grounding": 1.0} for caption in captions]
     row = {"id": "real/a", "kind": 1, "pixels": pixels, "captions": captions,
            "caption_scores": scores}  # fmt: skip
     file = tmp_path / f"train{suffix}"
@@ -159,7 +159,7 @@ def test_nuls_are_spaces_in_every_format(tmp_path):
 def test_what_is_no_caption_is_told_as_the_caption_stage_tells_it(tmp_path):
     texts = ["A forest.", "404 not found", "I cannot see the image.", "<think>so</think>A forest.",
              "null", "Error-prone terrain with forest."]  # fmt: skip
-    reader, (batch,) = read(json_lines(tmp_path / "x.jsonl", *({"text": one} for one in texts)))
+    reader, (batch,) = read(json_lines(tmp_path / "x.jsonl", *({"text": text} for text in texts)))
     assert batch.texts["text"] == [texts[0], None, None, texts[0], None, texts[5]]
     assert (reader.failed, reader.cut) == (3, {("text", "thinking_cut"): 1})
 

@@ -57,7 +57,10 @@ def test_a_prompt_is_a_template_with_conditions() -> None:
     prompt = "{% if 'water' in composition %}wet{% else %}dry{% endif %}"
     wet = Request("a", 0, pixels=np.array([0, 0, 5, 0, 0, 0, 5]))
     dry = Request("b", 0, pixels=np.array([0, 0, 9, 0, 0, 0, 0]))
-    assert [prompts.render(prompt, ["composition"], one) for one in (wet, dry)] == ["wet", "dry"]
+    assert [prompts.render(prompt, ["composition"], request) for request in (wet, dry)] == [
+        "wet",
+        "dry",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ document.getElementById("page").addEventListener("load", (event) => {
 
 def browser() -> str | None:
     """The Chromium of this machine; None where there is none."""
-    return next((found for name in NAMES if (found := shutil.which(name))), None)
+    return next((program for name in NAMES if (program := shutil.which(name))), None)
 
 
 def look(page: Path, folder: Path) -> dict[str, Any]:
@@ -55,10 +55,10 @@ def look(page: Path, folder: Path) -> dict[str, Any]:
             f"{address}/probe.html",
         ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    told = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert told, done.stderr[-2000:]
-    found: dict[str, Any] = json.loads(html.unescape(told.group(1)))
-    return found | {"console": re.findall(r'CONSOLE.*?\] "(.*?)", source', done.stderr, re.DOTALL)}
+    answer = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
+    assert answer, done.stderr[-2000:]
+    values: dict[str, Any] = json.loads(html.unescape(answer.group(1)))
+    return values | {"console": re.findall(r'CONSOLE.*?\] "(.*?)", source', done.stderr, re.DOTALL)}
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ def trained(folder: Path, team: Team) -> list[float]:
     losses, _ = retriever.train_pairs(folder, "key", pairs, SETTINGS, dual, team=team)
     if team.leads:
         folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: one.contiguous() for name, one in dual.model.state_dict().items()}
+        weights = {name: tensor.contiguous() for name, tensor in dual.model.state_dict().items()}
         save_file(weights, folder / "weights.safetensors")
         np.save(folder / "losses.npy", losses)
     team.wait()

@@ -16,6 +16,7 @@ import numpy as np
 
 from builder.land.classes import CLASSES, PALETTE, count_pixels, percent
 from builder.land.pictures import Pixels, decode_png, encode_png
+from builder.official.import_ import ImportSection
 from builder.official.names import HEADER, STREAMS
 from builder.pipeline.demo import land_cover, reflectance
 from tests.makers.products import shown
@@ -189,7 +190,7 @@ def release(layout: Layout, folder: Path, *, added: str = "", **section: object)
     from builder.release.package import package
 
     layout.write_folder(folder / "official")
-    path = recipe.write(folder, imports=recipe.NewImport(["official"]))
+    path = recipe.write(folder, imports=ImportSection(sources=["official"]))
     values = "".join(f"{key} = {json.dumps(value)}\n" for key, value in section.items())
     text = path.read_text(encoding="utf-8")
     for key in section:

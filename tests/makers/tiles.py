@@ -30,8 +30,8 @@ def make_store(
             {
                 "id": pa.array([f"real/{i:03d}" for i in part]),
                 "image": image_column([encode_png(np.ascontiguousarray(i)) for i in images], names),
-                "mask": image_column([encode_png(one) for one in masks], names),
-                **composition_columns(np.stack([count_pixels(one) for one in masks])),
+                "mask": image_column([encode_png(mask) for mask in masks], names),
+                **composition_columns(np.stack([count_pixels(mask) for mask in masks])),
             }
         )
         ids = [None if splits[i] is None else SPLITS.index(splits[i]) for i in part]

@@ -28,7 +28,7 @@ def tiny_clip(folder: Path, texts: list[str], seed: int = 0) -> Path:
     CLIPImageProcessorPil(size={"height": 16, "width": 16}, do_center_crop=False).save_pretrained(
         folder
     )
-    one = {
+    tower = {
         "hidden_size": 16,
         "intermediate_size": 32,
         "num_hidden_layers": 1,
@@ -37,14 +37,14 @@ def tiny_clip(folder: Path, texts: list[str], seed: int = 0) -> Path:
     torch.manual_seed(seed)
     config = CLIPConfig(
         text_config={
-            **one,
+            **tower,
             "vocab_size": tokenizer.get_vocab_size(),
             "max_position_embeddings": 32,
             "bos_token_id": 2,
             "eos_token_id": 3,
             "pad_token_id": 0,
         },
-        vision_config={**one, "image_size": 16, "patch_size": 8},
+        vision_config={**tower, "image_size": 16, "patch_size": 8},
         projection_dim=8,
     )
     CLIPModel(config).save_pretrained(folder)

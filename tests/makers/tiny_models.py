@@ -71,7 +71,7 @@ def _tokenizer(kind: str, template: bool) -> Any:
     named = {}
     if kind == "gemma3":
         named = {"boi_token": "<boi>", "eoi_token": "<eoi>", "image_token": "<image>"}
-    made = transformers.PreTrainedTokenizerFast(
+    tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         pad_token="<|pad|>",
         eos_token="<|end|>",
@@ -79,8 +79,8 @@ def _tokenizer(kind: str, template: bool) -> Any:
         additional_special_tokens=[] if named else special,
     )
     if template:
-        made.chat_template = TEMPLATE.replace("IMAGE", IMAGE_TOKENS[kind])
-    return made
+        tokenizer.chat_template = TEMPLATE.replace("IMAGE", IMAGE_TOKENS[kind])
+    return tokenizer
 
 
 _SIZES: dict[str, Any] = {

@@ -69,15 +69,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture(scope="module")
-def told(project: Project) -> dict[str, dict]:
+def reports(project: Project) -> dict[str, dict]:
     """Summaries of all steps, by name."""
     done = run_steps(project, project.steps(), Engine("serial"))
     return {summary.stage: summary.as_json() for summary in done}
 
 
-def test_every_candidate_of_the_scene_is_accounted_for(told: dict[str, dict]) -> None:
-    assert told["tiles"]["rows"] == 270
-    assert told["tiles"]["counts"] == {
+def test_every_candidate_of_the_scene_is_accounted_for(reports: dict[str, dict]) -> None:
+    assert reports["tiles"]["rows"] == 270
+    assert reports["tiles"]["counts"] == {
         "candidates": 4 * 46 * 46,
         "kept": 270,
         "black": 8_124,
@@ -88,8 +88,10 @@ def test_every_candidate_of_the_scene_is_accounted_for(told: dict[str, dict]) ->
     }
 
 
-def test_tiles_and_class_pixels_are_the_known_ones(told: dict[str, dict], project: Project) -> None:
-    assert told
+def test_tiles_and_class_pixels_are_the_known_ones(
+    reports: dict[str, dict], project: Project
+) -> None:
+    assert reports
     cells: Counter[str] = Counter()
     pixels = np.zeros(len(CLASSES), dtype=np.int64)
     for _, table in project.store.scan(shards(project.store, ("real",)), ("id", "pixels")):
@@ -99,20 +101,20 @@ def test_tiles_and_class_pixels_are_the_known_ones(told: dict[str, dict], projec
     assert dict(zip(CLASSES, pixels.tolist(), strict=True)) == PIXELS
 
 
-def test_all_splits_have_tiles_and_keep_their_distance(told: dict[str, dict]) -> None:
-    counts = told["split"]["counts"]
+def test_all_splits_have_tiles_and_keep_their_distance(reports: dict[str, dict]) -> None:
+    counts = reports["split"]["counts"]
     assert min(counts[name] for name in ("train", "validation", "test")) > 0
     assert sum(counts.values()) == 270
-    distances = told["split"]["report"]["smallest_distance_km"]
+    distances = reports["split"]["report"]["smallest_distance_km"]
     assert min(distances.values()) >= 1.0
 
 
-def test_the_release_is_right_and_opens(told: dict[str, dict], project: Project) -> None:
-    assert told
+def test_the_release_is_right_and_opens(reports: dict[str, dict], project: Project) -> None:
+    assert reports
     packaged = package(project.inputs())
     assert violations(packaged.release) == []
     data = datasets.load_dataset(str(packaged.release), "augmented", streaming=True)
     row = next(iter(data["train"]))
     assert row["image"].size == (256, 256)
     assert packaged.rows["synthetic"] == {"train": 4}
-    assert sum(packaged.rows["real"].values()) == 270 - told["split"]["counts"]["set_aside"]
+    assert sum(packaged.rows["real"].values()) == 270 - reports["split"]["counts"]["set_aside"]

@@ -54,10 +54,10 @@ def digest(values):
 
 def files_of(release):
     """(config, split) → Parquet files, from the folders of a release."""
-    found = {}
+    files = {}
     for path in sorted(Path(release).glob("*/*.parquet")):
-        found.setdefault((path.parent.name, path.name.split("-")[0]), []).append(str(path))
-    return found
+        files.setdefault((path.parent.name, path.name.split("-")[0]), []).append(str(path))
+    return files
 
 
 def by_file(read):

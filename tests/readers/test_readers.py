@@ -69,9 +69,9 @@ def installed(name: str) -> Path | None:
 @pytest.fixture(scope="module")
 def release(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny project's release, its second row of each file null wherever a row may be null."""
-    made = tmp_path_factory.mktemp("readers") / "release"
-    shutil.copytree(project.releases / project.recipe.dataset.version, made)
-    for path in made.glob("*/*.parquet"):
+    folder = tmp_path_factory.mktemp("readers") / "release"
+    shutil.copytree(project.releases / project.recipe.dataset.version, folder)
+    for path in folder.glob("*/*.parquet"):
         table = pq.read_table(path)
         schema = table.schema
         columns = []
@@ -82,7 +82,7 @@ def release(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
             columns.append(pa.array(values, schema.field(name).type))
         with pq.ParquetWriter(path, schema, **options(schema)) as writer:
             writer.write_table(pa.table(columns, schema), row_group_size=rows_per_group(schema))
-    return made
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -93,11 +93,11 @@ def test_sentence_vectors_are_the_mean_over_tokens_at_any_batch_size(tmp_path):
     )
     model = BertModel(config).eval()
     model.save_pretrained(tmp_path)
-    found, _ = sentences(str(tmp_path), DOCUMENTS)
+    vectors, _ = sentences(str(tmp_path), DOCUMENTS)
     alone, _ = sentences(str(tmp_path), DOCUMENTS, batch=1)
-    np.testing.assert_allclose(found, alone, atol=1e-5)
+    np.testing.assert_allclose(vectors, alone, atol=1e-5)
     with torch.no_grad():
         hidden = model(input_ids=torch.tensor([[6, 7]])).last_hidden_state[0].mean(0).numpy()
-    np.testing.assert_allclose(found[2], hidden / np.linalg.norm(hidden), atol=1e-5)
+    np.testing.assert_allclose(vectors[2], hidden / np.linalg.norm(hidden), atol=1e-5)
     with pytest.raises(ArasError, match="no such model folder"):
         sentences(str(tmp_path / "nothing"), DOCUMENTS)

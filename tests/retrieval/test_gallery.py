@@ -88,5 +88,5 @@ def test_failed_captions_are_gaps(release):
         [],
         [{"stream": "b", "text": " "}],
     ]
-    found = captions_by_stream(pa.chunked_array([pa.array(rows)]))
-    assert found == {"a": ["x", None, None], "b": [None, None, None]}
+    streams = captions_by_stream(pa.chunked_array([pa.array(rows)]))
+    assert streams == {"a": ["x", None, None], "b": [None, None, None]}

@@ -74,8 +74,8 @@ def test_the_sign_flip_test_keeps_its_level():
 
 
 def test_holm_by_hand():
-    found = intervals.holm([0.04, 0.01, 0.03, 0.5])
-    np.testing.assert_allclose(found, [0.09, 0.04, 0.09, 0.5])
+    adjusted = intervals.holm([0.04, 0.01, 0.03, 0.5])
+    np.testing.assert_allclose(adjusted, [0.09, 0.04, 0.09, 0.5])
     assert intervals.holm([0.6, 0.9]).tolist() == [1.0, 1.0]
 
 

@@ -152,8 +152,8 @@ def test_a_share_of_zero_leaves_the_class_out_altogether():
 
 def test_made_layouts_are_drawn_where_the_originals_do_not_reach_the_target():
     originals = two_classes([0.95, 0.9, 0.8, 0.7])
-    made = two_classes([0.1, 0.2])
-    pool = np.vstack([originals, made])
+    layouts = two_classes([0.1, 0.2])
+    pool = np.vstack([originals, layouts])
     prior = np.array([1, 1, 1, 1, 0.01, 0.01])
     natural = originals.mean(axis=0)
 
