@@ -58,7 +58,7 @@ def one_by_one(backend: Local, requests: Sequence[Request]) -> tuple[list[str], 
                 add_generation_prompt=True,
                 return_dict=True,
                 return_tensors="pt",
-            ).to(backend.device)
+            ).to(backend.network.device)
             out = backend.network.generate(
                 **batch, max_new_tokens=backend.ask.max_new_tokens, do_sample=False
             )
@@ -140,7 +140,7 @@ def main() -> None:
         print(describe(runs[-1]), file=sys.stderr, flush=True)
     report = {
         "model": ask.model,
-        "device": str(backend.device),
+        "device": str(backend.network.device),
         "dtype": str(backend.network.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "rows": options.rows,

@@ -34,6 +34,7 @@ from PIL import Image
 
 from builder.land.classes import PALETTE, count_pixels, percent
 from builder.land.pictures import encode_png
+from builder.official.import_ import ImportSection
 from builder.official.names import HEADER, STREAMS
 from builder.official.pictures import colour_table, colours_to_ids, mask_ids
 from builder.pipeline import recipe
@@ -173,7 +174,7 @@ def measure_listing(folder: Path, rows: int) -> dict[str, Any]:
     """Only the index: pictures of a few bytes, captions in full."""
     (folder / "official").mkdir(parents=True)
     write_layout(folder / "official", rows, [(b"i", b"m", [100, 0, 0, 0, 0, 0, 0])])
-    recipe.write(folder / "ds", imports=recipe.NewImport(["../official"]))
+    recipe.write(folder / "ds", imports=ImportSection(sources=["../official"]))
     command = [sys.executable, "-m", "builder", "-C", "ds", "import", "--dry-run"]
     _, seconds, peak, cpu = watched(command, folder)
     index = folder / "ds" / "work" / "import" / ".index.sqlite"

@@ -127,10 +127,8 @@ def end_tokens(network: Any, tokenizer: Any) -> frozenset[int]:
 
 def answer_tokens(new: Sequence[int], ends: frozenset[int]) -> list[int] | None:
     """The tokens before the first end token; None when there is none: the answer was cut."""
-    for i, token in enumerate(new):
-        if token in ends:
-            return list(new[:i])
-    return None
+    end = next((i for i, token in enumerate(new) if token in ends), None)
+    return None if end is None else list(new[:end])
 
 
 LEAST = 8
@@ -184,18 +182,8 @@ def read_once(network: Any, batch: dict[str, Tensor]) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A model in memory. ``processor`` is None for a text-only model."""
-
-    network: Any
-    tokenizer: Any
-    processor: Any
-    device: Any
-
-
-def load(ask: Ask, running: Running) -> Loaded:
-    """Load model and tokenizer (and image processor, where the stream sees images).
+def load(ask: Ask, running: Running) -> tuple[Any, Any, Any]:
+    """Model, tokenizer, and image processor (None for a stream that sees no images), in memory.
 
     bfloat16 on a GPU and float32 on the CPU unless ``dtype`` says otherwise; left padding.
     Raises ArasError: not there, no chat template, files that do not fit together.
@@ -232,7 +220,7 @@ def load(ask: Ask, running: Running) -> Loaded:
         network = architecture.from_pretrained(
             source, dtype=getattr(torch, name), attn_implementation=running.attention, **how
         )
-    return Loaded(network.to(here).eval(), tokenizer, processor, here)
+    return network.to(here).eval(), tokenizer, processor
 
 
 def _class(source: Path, seeing: bool, how: dict[str, Any]) -> Any:
@@ -326,9 +314,7 @@ class Local:
         self.ask, self.running = ask, running
         self.model = ask.model
         self.revision = weights_of(ask, running).digest()
-        loaded = load(ask, running)
-        self.network, self.tokenizer = loaded.network, loaded.tokenizer
-        self.processor, self.device = loaded.processor, loaded.device
+        self.network, self.tokenizer, self.processor = load(ask, running)
         self.ends = end_tokens(self.network, self.tokenizer)
         self.decoding = decoding_of(ask, self.network.generation_config)
         self.network.generation_config = _plain(self.network.generation_config)
@@ -416,9 +402,9 @@ class Local:
             **({"processor_kwargs": how} if self.processor else how),
         )
         batch = {
-            name: value.to(self.device, self.network.dtype)
+            name: value.to(self.network.device, self.network.dtype)
             if value.is_floating_point()
-            else value.to(self.device)
+            else value.to(self.network.device)
             for name, value in batch.items()
         }
         prompt, lengths = batch["input_ids"].shape[1], batch["attention_mask"].sum(1).cpu()

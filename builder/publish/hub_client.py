@@ -2,6 +2,7 @@
 
 import contextlib
 import email.utils
+import functools
 import hashlib
 import logging
 import time
@@ -141,6 +142,9 @@ class HubCalls:
         head = [f"HTTP {status}"] if status else [] if own else [type(error).__name__]
         return redact(": ".join(dict.fromkeys([*head, *lines[:1], *lines[-1:]])), self.token)
 
+    def no_hub(self) -> ArasError:
+        return ArasError(f"{self.endpoint} does not answer like a Hub; check the address")
+
     def failure(self, what: str, error: BaseException) -> ArasError:
         """Our error for a client's: exit 2 when the Hub refuses us, 1 when it does not work."""
         place = f"{what} ({self.repo} on {self.endpoint}): {self.reason(error)}"
@@ -172,6 +176,9 @@ def offers_no_xet(error: BaseException) -> bool:
     """Whether the Hub knows no Xet token; the Xet client says so in words only."""
     return "404 Not Found" in str(error) and "/xet-write-token/" in str(error)
 
+
+LEAVE = frozenset({".gitattributes"})
+"""Written by the Hub itself: neither a file of the release nor to be removed."""
 
 LARGEST_SKEW = 300.0
 """Seconds by which our clock may differ from the Hub's: signed addresses live for minutes."""
@@ -212,9 +219,7 @@ class HubRepo(HubCalls):
             user = answer.json()
             name, access = str(user["name"]), user.get("auth", {}).get("accessToken", {})
         except (ValueError, KeyError, AttributeError):
-            raise ArasError(
-                f"{self.endpoint} does not answer like a Hub; check the address"
-            ) from None
+            raise self.no_hub() from None
         if access.get("role") == "read":
             raise ArasError(f"the token of {name} can only read: use a token with write access")
         if "date" in answer.headers:
@@ -252,9 +257,8 @@ class HubRepo(HubCalls):
 
     def is_private(self) -> bool:
         """Whether only some may read the repo, which exists."""
-        return bool(
-            self.call("looking at the repo", lambda: self.api.dataset_info(self.repo).private)
-        )
+        look = functools.partial(self.api.dataset_info, self.repo)
+        return bool(self.call("looking at the repo", look).private)
 
     def refs(self) -> Refs:
         """The tags and branches; none where the repo does not exist."""
@@ -274,18 +278,9 @@ class HubRepo(HubCalls):
 
     def other_kind(self) -> str | None:
         """ "model" or "space" where a repo of that kind holds the name, else None."""
-        from huggingface_hub.errors import RepositoryNotFoundError
-
         for kind in ("model", "space"):
-
-            def ask(kind: str = kind) -> bool:
-                try:
-                    self.api.repo_info(self.repo, repo_type=kind)
-                except RepositoryNotFoundError:
-                    return False
-                return True
-
-            if self.call(f"looking for a {kind}", ask):
+            exists = functools.partial(self.api.repo_exists, self.repo, repo_type=kind)
+            if self.call(f"looking for a {kind}", exists):
                 return kind
         return None
 
@@ -319,9 +314,7 @@ class HubRepo(HubCalls):
         try:
             errors = answer.json().get("errors", [])
         except (ValueError, AttributeError):
-            raise ArasError(
-                f"{self.endpoint} does not answer like a Hub; check the address"
-            ) from None
+            raise self.no_hub() from None
         return [redact(str(error.get("message")), self.token) for error in errors]
 
     def mismatches(self, release: Path, revision: str) -> list[str]:
@@ -330,13 +323,11 @@ class HubRepo(HubCalls):
         Reads every local file again and compares with what the Hub holds at ``revision``.
         """
 
-        def ask() -> Any:
-            return self.api.verify_repo_checksums(
-                **self.where, revision=revision, local_dir=release
-            )
-
-        differences = self.call("verifying checksums", ask)
-        absent = {*differences.missing_paths, *differences.extra_paths} - {".gitattributes"}
+        verify = functools.partial(self.api.verify_repo_checksums, **self.where)
+        differences = self.call(
+            "verifying checksums", lambda: verify(revision=revision, local_dir=release)
+        )
+        absent = {*differences.missing_paths, *differences.extra_paths} - LEAVE
         return sorted(absent | {file["path"] for file in differences.mismatches})
 
     # Writing.

@@ -10,7 +10,6 @@ import contextlib
 import datetime
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from builder.core.errors import ArasError, WorkFailed
@@ -19,7 +18,7 @@ from builder.core.manifest import MANIFEST, read_manifest
 from builder.core.progress import bar
 from builder.core.web import checked_address, is_transient
 from builder.publish import cards, hub_client
-from builder.publish.hub_client import HubRepo, status_within
+from builder.publish.hub_client import LEAVE, HubRepo, status_within
 from builder.publish.hub_load import Count, count_rows_apart, verify_rows
 from builder.publish.journal import Journal, alone
 from builder.publish.release import File, Plan, Release, compare, lines, read_release
@@ -27,9 +26,6 @@ from builder.publish.targets import Job
 from builder.release.changes import parse_version
 from builder.release.croissant import release_address
 from builder.release.published import Publication, record_publication
-
-LEAVE = frozenset({".gitattributes"})
-"""Written by the Hub itself: neither a file of the release nor to be removed."""
 
 LARGEST_COMMIT = 100
 """Files in one commit; a larger change goes through a pull request."""
@@ -109,8 +105,10 @@ def publish(
     """
     path = job.release.resolve()
     endpoint = checked_address(endpoint, "--endpoint")
-    if repo is None:
-        repo = _repo_of_recipe(path)
+    if repo is None and not (repo := read_manifest(path).repo):  # which the cards' snippets load
+        raise ArasError(
+            "missing repo: give --repo ORG/NAME, or set repo in [release] of the recipe"
+        )
     hub_client.check_repo_id(repo)
     if token is None and not job.dry_run:
         raise ArasError(
@@ -138,13 +136,6 @@ def publish(
             cards.rewrite(path, job.render, repo=repo, endpoint=endpoint)
             release = read_release(path)
         return _Publisher(release, hub, count).run(private, job.dry_run)
-
-
-def _repo_of_recipe(path: Path) -> str:
-    """The repo that the snippets of the cards load."""
-    if repo := read_manifest(path).repo:
-        return repo
-    raise ArasError("missing repo: give --repo ORG/NAME, or set repo in [release] of the recipe")
 
 
 def _check_repo(hub: HubRepo, release: Release, private: bool) -> None:
@@ -354,9 +345,9 @@ class _Publisher:
         The tag shows that rows were counted at its commit; for a later commit the journal does.
         """
         older = self.plan_against(commit)
+        if not older.changed and dry_run:
+            return self.outcome("planned", commit, older)
         if not older.changed:
-            if dry_run:
-                return self.outcome("planned", commit, older)
             return self.record("already published", commit)
         hub, version = self.hub, self.release.version
         names = ", ".join(file.name for file in older.send)
@@ -389,13 +380,12 @@ class _Publisher:
     def cards_behind(self, head: str | None) -> Plan:
         """What to send for main to have the new cards; nothing where it holds another version."""
         plan = self.plan_against(head)
-        version = (self.hub.read_json(MANIFEST, str(head)) or {}).get("version")
-        if version != self.release.version or not all(
-            cards.is_card(file.name) for file in plan.send
-        ):
-            self.hub.say(f"main holds other data (version {version}): its cards do not change")
-            return Plan()
-        return Plan(plan.add, plan.keep, plan.replace)
+        there = release_at(self.hub, str(head))
+        version = there.version if there else None
+        if version == self.release.version and all(cards.is_card(file.name) for file in plan.send):
+            return Plan(plan.add, plan.keep, plan.replace)
+        self.hub.say(f"main holds other data (version {version}): its cards do not change")
+        return Plan()
 
     # What it came to.
 
