@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -155,7 +155,7 @@ class Tiles(Stage):
             cache = store.root / f".rasters-{self.resample}.json"
             known = remembered(_stamps(paths), cache, inspected)
             return [
-                Raster(Path(path), *place, tuple(map(Path, beside)))
+                replace(Raster(Path(path), *place), beside=tuple(map(Path, beside)))
                 for path, (*place, beside) in known.items()
             ]
 

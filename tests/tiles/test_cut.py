@@ -16,7 +16,8 @@ from builder.cli import cli
 from builder.core.engine import Engine
 from builder.core.errors import ArasError
 from builder.core.store import Store
-from builder.land import classes
+from builder.land import classes, products
+from builder.land.grid import Raster
 from builder.land.pictures import decode_mask, decode_png, image_bytes, per_class
 from builder.land.products import PER_DEGREE, cell_origin
 from builder.steps.plan import Summary, plan, run
@@ -35,6 +36,7 @@ from tests.makers.products import (
     write_map,
     write_pair,
 )
+from tests.makers.project import make_project
 from tests.makers.raster_ways import COMPOSITES, MAPS
 from tests.makers.stages import by_default
 
@@ -489,3 +491,26 @@ def test_the_dry_run_says_what_was_understood_of_each_file(tmp_path: Path) -> No
     plan = json.loads(CliRunner().invoke(cli, [*command, "--json"]).stdout)
     inputs = plan["steps"][0]["inputs"]
     assert inputs[lines[1]] == [line.strip() for line in lines[2:5]]
+
+
+def test_a_raster_is_opened_again_when_it_or_a_file_beside_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project(tmp_path)
+    opened: list[str] = []
+    inspect = products.inspect
+
+    def counted(path: Path, what: str, *, resample: bool) -> Raster:
+        opened.append(path.name)
+        return inspect(path, what, resample=resample)
+
+    monkeypatch.setattr(products, "inspect", counted)
+    first = project.tiles().products(project.store)
+    assert sorted(opened) == sorted(path.name for path in (tmp_path / "inputs").iterdir())
+    opened.clear()
+    assert project.tiles().products(project.store) == first
+    assert opened == []
+    changed = project.tiles().composites[0]
+    changed.with_name(f"{changed.name}.aux.xml").write_text("<PAMDataset/>")
+    project.tiles().products(project.store)
+    assert opened == [changed.name]
