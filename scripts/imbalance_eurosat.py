@@ -24,7 +24,7 @@ from builder.core.files import atomic, digest_of, sha256_file
 from builder.core.progress import bar
 from builder.core.seeds import generator, seed
 from builder.experiments.experiment import Experiment
-from builder.experiments.imbalance import PRESETS, Bench, Material, Test
+from builder.experiments.imbalance import PRESETS, Bench, Material, SetFacts, Test
 from builder.experiments.imbalance_report import report_of
 from builder.experiments.rows import TrainRows
 from builder.models import generator as generators
@@ -171,6 +171,11 @@ def material(
         None,
     )
     record = require(folder, "generator")
+    limits = [
+        *LIMITS,
+        "The generator saw the long-tailed train part alone: of the rarest class, "
+        f"{min(counts)} tiles.",
+    ]
     facts: dict[str, Any] = {
         "name": "EuroSAT, long-tailed",
         "version": f"{sizes.largest}:{min(counts)}",
@@ -181,16 +186,13 @@ def material(
             "weights_sha256": record.weights_sha256,
         },
         "sampling_steps": sampling,
-        "limits": [
-            *LIMITS,
-            "The generator saw the long-tailed train part alone: of the rarest class, "
-            f"{min(counts)} tiles.",
-        ],
+        "limits": limits,
     }
 
     pictures = {"train": np.concatenate([pixels[train], synthetic_pixels]), "test": pixels[test]}
     whole = {split: [(np.arange(len(part)), list(part))] for split, part in pictures.items()}
-    return Material(facts, rows, asked, whole.__getitem__, judged="C", depth=1)
+    about = SetFacts.model_validate(facts)
+    return Material(about, rows, asked, whole.__getitem__, judged="C", depth=1, limits=limits)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from builder.cli.common import json_option, print_json, say
+from builder.cli.common import RULE, json_option, near_options, print_json, say
 from builder.cli.experiments import augmentation, imbalance
 from builder.core.progress import counted
 
@@ -102,9 +102,6 @@ def leaderboard(
         raise WorkFailed(f"{counted(count, 'difference')}; see above")
 
 
-_RULE = click.Choice(["refuse", "leave-out", "keep"])
-
-
 @click.group()
 def bench() -> None:
     """Benchmark retrieval between images and captions, and the value of synthetic tiles.
@@ -136,7 +133,7 @@ bench.add_command(leaderboard)
 @click.option("--owner", required=True, multiple=True, metavar="FILE", help="Image of each text.")
 @click.option("--intervals", is_flag=True, help="Add 95 % bootstrap intervals over images.")
 @click.option("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@json_option
 @click.pass_obj
 def embeddings(
     directory: Path | None,
@@ -225,18 +222,10 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 @click.option("--proxy", metavar="STREAM", help="Caption stream to search instead of the images.")
 @click.option("--images", type=_FILE, help="Vectors of the images, for --model files.")
 @click.option("--texts", type=_FILE, help="Vectors of the captions, for --model files.")
-@click.option(
-    "--min-km",
-    default=1.0,
-    show_default=True,
-    help="Least distance between a scored row and any train tile.",
-)
-@click.option(
-    "--near", type=_RULE, default="refuse", show_default=True, help="What to do with nearer rows."
-)
+@near_options
 @click.option(
     "--synthetic",
-    type=_RULE,
+    type=RULE,
     default="refuse",
     show_default=True,
     help="What to do with synthetic rows.",

@@ -82,6 +82,28 @@ def say_report(report: "Report") -> None:
     say("\n".join(report.lines()))
 
 
+RULE = click.Choice(["refuse", "leave-out", "keep"])
+"""What happens to rows that are no independent test."""
+
+
+def near_options(command: F) -> F:
+    """The options that say how far from train tiles the rows of a benchmark lie."""
+    near = click.option(
+        "--near",
+        type=RULE,
+        default="refuse",
+        show_default=True,
+        help="What to do with nearer rows.",
+    )
+    min_km = click.option(
+        "--min-km",
+        default=1.0,
+        show_default=True,
+        help="Least distance between a scored row and any train tile.",
+    )
+    return min_km(near(command))
+
+
 def experiment_options(out: str, model: str) -> Callable[[F], F]:
     """The options of a benchmark that trains ``model`` for every arm and seed, into ``out``."""
     options = (
@@ -100,16 +122,7 @@ def experiment_options(out: str, model: str) -> Callable[[F], F]:
             show_default=True,
             help="Seeds of every arm; at least three for a result.",
         ),
-        click.option(
-            "--min-km", default=1.0, show_default=True, help="As in `aras bench retrieval`."
-        ),
-        click.option(
-            "--near",
-            type=click.Choice(["refuse", "leave-out", "keep"]),
-            default="refuse",
-            show_default=True,
-            help="What to do with nearer test tiles.",
-        ),
+        near_options,
         click.option(
             "--out",
             type=click.Path(path_type=Path),

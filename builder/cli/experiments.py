@@ -9,25 +9,31 @@ import click
 from builder.cli.common import experiment_options, print_json, say
 
 if TYPE_CHECKING:
-    from builder.core.engine import Engine
-    from builder.experiments.experiment import Experiment
+    from builder.experiments.experiment import Bench
     from builder.experiments.report import Report
 
 
 def run_and_report(
-    experiment: "Experiment[Any]",
-    engine: "Engine",
+    bench: "Callable[[], Bench[Any]]",
     report_of: "Callable[..., Report]",
+    out: Path,
+    seeds: int,
+    engine: str,
+    workers: int,
     as_json: bool,
 ) -> None:
     """Run what has no record yet, write the report, and print what it concludes and cannot."""
-    report = report_of(experiment.bench, experiment.run_all(engine))
-    report.write(experiment.out)
+    from builder.core.engine import Engine
+    from builder.experiments.experiment import Experiment
+
+    experiment = Experiment(bench, out, seeds)
+    report = report_of(experiment.bench, experiment.run_all(Engine(engine, workers)))
+    report.write(out)
     if as_json:
         print_json(report.as_json())
     else:
         click.echo("\n".join([*report.conclusions, *report.limits]))
-    say(f"wrote {experiment.out / 'report.md'}")
+    say(f"wrote {out / 'report.md'}")
 
 
 @click.command()
@@ -96,9 +102,7 @@ def imbalance(
     from dataclasses import replace
     from functools import partial
 
-    from builder.core.engine import Engine
     from builder.experiments import imbalance as declared
-    from builder.experiments.experiment import Experiment
     from builder.experiments.imbalance_report import report_of
 
     root = directory or Path()
@@ -109,8 +113,7 @@ def imbalance(
     bench = partial(
         declared.Bench, material, settings, ratios or declared.RATIOS, zero_shot or weights
     )
-    experiment = Experiment(bench, root / out, seeds)
-    run_and_report(experiment, Engine(engine, workers), report_of, as_json)
+    run_and_report(bench, report_of, root / out, seeds, engine, workers, as_json)
 
 
 EVEN = "tempered:0"
@@ -184,9 +187,7 @@ def augmentation(
     from dataclasses import replace
     from functools import partial
 
-    from builder.core.engine import Engine
     from builder.experiments import augmentation as declared
-    from builder.experiments.experiment import Experiment
 
     root = directory or Path()
     asked = {"steps": steps, "batch": batch, "crop": crop}
@@ -195,5 +196,4 @@ def augmentation(
     bench = partial(
         declared.Bench, root / release, root / out, settings, balance, ratio, min_km, near
     )
-    experiment = Experiment(bench, root / out, seeds)
-    run_and_report(experiment, Engine(engine, workers), declared.report_of, as_json)
+    run_and_report(bench, declared.report_of, root / out, seeds, engine, workers, as_json)

@@ -25,7 +25,7 @@ from builder.models.settings import RETRIEVER, RetrieverSettings
 from builder.retrieval import gallery, metrics, protocol
 from builder.retrieval.gallery import captions_by_stream
 from builder.retrieval.ranks import PARTS, Array, Floats, Ints, Pair, Positives, Ranks, rank
-from builder.retrieval.result import WAYS, Checks
+from builder.retrieval.result import WAYS, Checks, Part, ReleaseFacts
 from builder.retrieval.vectors import BATCH
 from builder.scores.caption_scores import score_captions
 from builder.scores.controls import shuffled
@@ -189,16 +189,23 @@ class Test:
     blocks: list[str] | None
 
 
+class SetFacts(Part):
+    """What a report says of a set that is no release; whatever else it is given is kept too."""
+
+    name: str
+    version: str
+    content_sha256: str
+
+
 @dataclass(frozen=True)
 class Material:
     """Train rows, test tiles, and the pictures of both.
 
-    ``facts`` is what a report says of the release or set; its ``content_sha256`` stands for all
-    pictures in the keys of runs. ``tiles(split)`` of "train" and "test" gives batches of (rows of
-    that split, (H, W, 3) uint8 each).
+    In the keys of runs ``content_sha256`` of ``facts`` stands for all pictures. ``tiles(split)`` of
+    "train" and "test" gives batches of (rows of that split, (H, W, 3) uint8 each).
     """
 
-    facts: dict[str, Any]
+    facts: ReleaseFacts | SetFacts
     rows: TrainRows
     test: Test
     tiles: Callable[[str], Iterable[tuple[Ints, list[Pixels]]]]
@@ -208,6 +215,8 @@ class Material:
     """Protocol that conclusions are drawn under: S, or C where captions name a class alone."""
     depth: int = DEPTH
     """K of the R@K by class."""
+    limits: Sequence[str] = ()
+    """What cannot be concluded from a set, whatever the figures are."""
 
 
 def release_material(
@@ -231,7 +240,7 @@ def release_material(
 
     captions = [str(text) for text in test.streams[stream]]
     tested = Test(test.ids, captions, test.shares, test.blocks)
-    return Material(test.facts.as_json(), rows, tested, tiles, test.facts.checks)
+    return Material(test.facts, rows, tested, tiles, test.facts.checks)
 
 
 def _read(ways: Any) -> Pair:
@@ -286,7 +295,7 @@ class Bench:
     def inputs(self, trial: Trial) -> dict[str, Any]:
         inputs: dict[str, Any] = {
             "version": VERSION,
-            "content": self.material.facts["content_sha256"],
+            "content": self.material.facts.content_sha256,
             "test": [self.test.ids, self.test.captions],
         }
         if trial[0] == ZERO_SHOT:

@@ -180,8 +180,8 @@ def limits(analysis: Analysis, bench: Bench, leak: float | None) -> list[str]:
         lines.append(f"No test tile is dominated by {', '.join(empty)}: not measured.")
     if not tail:
         lines.append("No class is rare enough among train tiles to be a tail.")
-    lines += bench.material.facts.get("limits", ())
-    return lines + [f"Not run — {reason}." for reason in bench.design.missing]
+    missing = [f"Not run — {reason}." for reason in bench.design.missing]
+    return [*lines, *bench.material.limits, *missing]
 
 
 def plots(analysis: Analysis) -> dict[str, Plot]:
@@ -222,6 +222,32 @@ def plots(analysis: Analysis) -> dict[str, Plot]:
     }
 
 
+def tables(
+    analysis: Analysis, recalls: Mapping[str, Mapping[str, float]], train_tiles: Mapping[str, int]
+) -> list[Table]:
+    """mR by protocol, differences by mixing ratio, and recall by class with its tiles."""
+    facts = analysis.facts
+    names = [name for name in (*facts["head"], *facts["tail"]) if facts["test_tiles"][name]]
+    tiles = {"train tiles": train_tiles, "test tiles": facts["test_tiles"]}
+    return [
+        Table(
+            "mR by protocol",
+            ["arm", *(f"{name}: {LABELS[name]}" for name in "SDCL")],
+            [[arm, *(f"{value:.2f}" for value in by.values())] for arm, by in recalls.items()],
+        ),
+        Table(
+            "By mixing ratio, against real",
+            ["arm", *COMPARED],
+            [[r.arm, *(report.cell(r[name]) for name in COMPARED)] for r in analysis.responses],
+        ),
+        report.class_table(
+            f"By class: R@{facts['depth']}, both directions",
+            {key: {name: f"{counts[name]:,}" for name in names} for key, counts in tiles.items()},
+            {arm: scores.classes for arm, scores in analysis.arms.items()},
+        ),
+    ]
+
+
 def report_of(bench: Bench, records: Mapping[str, Sequence[Judged]]) -> Report:
     """The report on all runs; ranks.npz beside it holds arm/seed/protocol/direction/part, so that
     all figures can be computed again without a training."""
@@ -249,13 +275,11 @@ def report_of(bench: Bench, records: Mapping[str, Sequence[Judged]]) -> Report:
         for arm, runs in records.items()
     }
     train_tiles = {name: int((dominant == k).sum()) for k, name in enumerate(rows.classes)}
-    test_tiles = analysis.facts["test_tiles"]
-    measured = [name for name in (*groups.head, *groups.tail) if test_tiles[name]]
     return Report(
         bench,
         records,
         {"analysis": analysis, "other_protocol": compared},
-        title=f"Class imbalance and retrieval: {facts['name']} {facts['version']}",
+        title=f"Class imbalance and retrieval: {facts.name} {facts.version}",
         question=("Does class-balanced synthesis help or hurt image–text retrieval on real tiles?"),
         training=(
             f"{settings.steps} steps of {settings.batch} pairs each, {settings.size}-pixel inputs, "
@@ -267,7 +291,7 @@ def report_of(bench: Bench, records: Mapping[str, Sequence[Judged]]) -> Report:
         ),
         conclusions=conclusions(analysis, bench),
         limits=limits(analysis, bench, leak),
-        release=facts,
+        release=facts.as_json(),
         settings=retriever_identity(settings),
         facts={
             "train_tiles": train_tiles,
@@ -286,26 +310,7 @@ def report_of(bench: Bench, records: Mapping[str, Sequence[Judged]]) -> Report:
         ),
         shown=COMPARED,
         plots=plots(analysis),
-        tables=[
-            Table(
-                "mR by protocol",
-                ["arm", *(f"{name}: {LABELS[name]}" for name in "SDCL")],
-                [[arm, *(f"{value:.2f}" for value in recalls[arm].values())] for arm in recalls],
-            ),
-            Table(
-                "By mixing ratio, against real",
-                ["arm", *COMPARED],
-                [[r.arm, *(report.cell(r[name]) for name in COMPARED)] for r in analysis.responses],
-            ),
-            report.class_table(
-                f"By class: R@{groups.depth}, both directions",
-                {
-                    "train tiles": {name: f"{train_tiles[name]:,}" for name in measured},
-                    "test tiles": {name: f"{test_tiles[name]:,}" for name in measured},
-                },
-                {arm: scores.classes for arm, scores in analysis.arms.items()},
-            ),
-        ],
+        tables=tables(analysis, recalls, train_tiles),
         headings=[f"Contrasts, protocol {name}" for name in (main, other)],
         notes=[
             f"Filter: grounding of the caption at least {GROUNDED:g}, no percentage of the tile in "

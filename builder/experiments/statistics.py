@@ -49,7 +49,7 @@ class Question:
 
     ours: str
     theirs: str
-    text: str
+    question: str
 
 
 class Estimate(Part):
@@ -196,17 +196,25 @@ def analyse(
         sums = [intervals.cluster_sums(run, cluster, clusters)[:, :-1] for run in counts]
         parts[arm] = np.stack(sums * seeds if len(sums) == 1 else sums)
 
-    def compared(ours: str, theirs: str, tested: Sequence[str] = ()) -> dict[str, Any]:
+    def compare(ours: str, theirs: str, tested: Sequence[str] = ()) -> dict[str, Any]:
         return _differences(parts[ours], parts[theirs], statistic, resamples, tested)
 
-    contrasts = [
-        Contrast(ours=q.ours, theirs=q.theirs, question=q.text,
-                 **compared(q.ours, q.theirs, statistic.tested))
-        for q in questions
-        if q.ours in parts and q.theirs in parts
-    ]  # fmt: skip
+    compared = [
+        (question, compare(question.ours, question.theirs, statistic.tested))
+        for question in questions
+        if question.ours in parts and question.theirs in parts
+    ]
+    for name in statistic.tested:
+        family = [
+            differences
+            for question, differences in compared
+            if question.theirs != floor and isinstance(differences[name], Effect)
+        ]
+        adjusted = intervals.holm([differences[name].p for differences in family])
+        for differences, p in zip(family, adjusted, strict=True):
+            differences[name] = differences[name].model_copy(update={"p_holm": float(p)})
     responses = [
-        Response(arm=arm, **{**placed, **compared(arm, "real")})
+        Response(arm=arm, **{**placed, **compare(arm, "real")})
         for arm, placed in factors.items()
         if arm in parts
     ]
@@ -217,7 +225,7 @@ def analyse(
             arm: Scores(**_estimates(Estimate, sums, statistic.compute, statistic, resamples))
             for arm, sums in parts.items()
         },
-        contrasts=_corrected(contrasts, statistic.tested, floor),
+        contrasts=[Contrast(**vars(question), **figures) for question, figures in compared],
         resamples=resamples,
         **({"responses": responses} if responses else {}),
     )
@@ -298,22 +306,6 @@ def student_test(difference: Difference, over_clusters: Floats, by_seed: Floats)
         detectable=intervals.detectable(1, cluster_sd**2 / 1e4, seeds, seed_sd),
         p_holm=p,
     )
-
-
-def _corrected(contrasts: Sequence[Contrast], tested: Sequence[str], floor: str) -> list[Contrast]:
-    """The contrasts with Holm's correction over those without ``floor``."""
-    corrected = list(contrasts)
-    for name in tested:
-        family = [
-            (i, effect)
-            for i, contrast in enumerate(contrasts)
-            if contrast.theirs != floor and isinstance(effect := contrast[name], Effect)
-        ]
-        adjusted = intervals.holm([effect.p for _, effect in family])
-        for (i, effect), p in zip(family, adjusted, strict=True):
-            effect = effect.model_copy(update={"p_holm": float(p)})
-            corrected[i] = corrected[i].model_copy(update={name: effect})
-    return corrected
 
 
 def mean_of_known(columns: Floats) -> Floats:
