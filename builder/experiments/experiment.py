@@ -97,7 +97,8 @@ class Experiment(Generic[R]):
     It is what an engine's workers open: ``source`` is picklable and loads the bench in each.
 
         experiment = Experiment(partial(augmentation.Bench, release, out, settings), out)
-        report_of(experiment, experiment.run_all(Engine("serial"))).write()
+        records = experiment.run_all(Engine("serial"))
+        augmentation.report_of(experiment.bench, records).write(out)
     """
 
     source: Callable[[], Bench[R]]
