@@ -6,7 +6,7 @@ import click
 import pytest
 
 from builder.cli import cli
-from builder.experiments import augmentation, imbalance
+from builder.experiments import augmentation, experiment
 from builder.official.import_ import ImportSection
 from builder.retrieval import gallery, protocol
 
@@ -23,9 +23,9 @@ RETRIEVAL = protocol.Settings()
         ("bench retrieval", "seed", RETRIEVAL.seed),
         ("bench retrieval", "device", RETRIEVAL.device),
         ("bench embeddings", "device", RETRIEVAL.device),
-        ("bench imbalance", "seeds", imbalance.SEEDS),
+        ("bench imbalance", "seeds", experiment.SEEDS),
         ("bench imbalance", "min_km", gallery.MIN_KM),
-        ("bench augmentation", "seeds", augmentation.SEEDS),
+        ("bench augmentation", "seeds", experiment.SEEDS),
         ("bench augmentation", "ratio", augmentation.RATIO),
         ("bench augmentation", "balance", augmentation.EVEN),
     ],

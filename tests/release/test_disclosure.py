@@ -80,9 +80,9 @@ def test_geocroissant_names_crs_and_resolution_of_the_tiles(document: dict) -> N
 
 def test_several_crs_are_not_one() -> None:
     extent = EXTENT.model_copy(update={"crs": ("EPSG:32635", "EPSG:32636"), "pixel": (10.0,)})
-    found = disclosure.coverage(manifest(Census(extent=extent)))
-    assert "geocr:coordinateReferenceSystem" not in found
-    assert "geocr:spatialResolution" not in found
+    values = disclosure.coverage(manifest(Census(extent=extent)))
+    assert "geocr:coordinateReferenceSystem" not in values
+    assert "geocr:spatialResolution" not in values
 
 
 def test_captions_and_synthetic_tiles_name_the_model_and_its_revision(
@@ -151,11 +151,11 @@ def test_a_stream_whose_models_are_not_known_is_named_as_such() -> None:
             "real/b": StreamSummary(n=2, unique=2),
         },
     )
-    found = disclosure.responsible_ai(manifest(census))
-    assert "a by m@r; b by unknown" in found["rai:dataAnnotationProtocol"]
-    assert found["rai:machineAnnotationTools"] == ["m@r"]
-    assert found["rai:dataLimitations"].startswith("Rows without a caption")
-    assert found["rai:hasSyntheticData"] is False
+    values = disclosure.responsible_ai(manifest(census))
+    assert "a by m@r; b by unknown" in values["rai:dataAnnotationProtocol"]
+    assert values["rai:machineAnnotationTools"] == ["m@r"]
+    assert values["rai:dataLimitations"].startswith("Rows without a caption")
+    assert values["rai:hasSyntheticData"] is False
 
 
 def test_a_place_south_and_west_is_said_so() -> None:

@@ -179,5 +179,5 @@ def test_a_place_or_time_of_another_row_is_named(name: str, message: str) -> Non
     assert list(geo.misplaced(rows.set_column(place, name, mixed))) == [("real/0", message)]
     if name in GEO_COLUMNS:
         nulls = pa.nulls(2, rows.schema.field(name).type)
-        found = list(geo.misplaced(rows.set_column(place, name, nulls)))
-        assert found == [("real/0", message), ("real/1", message)]
+        problems = list(geo.misplaced(rows.set_column(place, name, nulls)))
+        assert problems == [("real/0", message), ("real/1", message)]

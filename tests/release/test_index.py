@@ -105,10 +105,10 @@ def test_pictures_are_found_among_nulls_equals_and_ones_that_share_a_page(tmp_pa
     png = b"\x89PNG\r\n\x1a\n" + bytes(range(200))
     cells = [png, png, None, png[:40], png * 30, None, png * 30, png + b"x", png[:40]]
     path = tmp_path / "x.parquet"
-    found = places_of(path, cells)
+    places = places_of(path, cells)
     data = path.read_bytes()
-    assert [place and data[place[0] : sum(place)] for place in found] == cells
-    starts = [place[0] for place in found if place]
+    assert [place and data[place[0] : sum(place)] for place in places] == cells
+    starts = [place[0] for place in places if place]
     assert starts == sorted(set(starts))
 
 

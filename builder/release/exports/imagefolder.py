@@ -31,7 +31,7 @@ def write(release: Path, folder: Path, options: Options) -> Written:
                 path = folder / tile.split / "metadata.jsonl"
                 lists[tile.split] = stack.enter_context(path.open("w", encoding="utf-8"))
             text = {TEXT: tile.captions.get(stream)} if stream else {}
-            record = {"file_name": image, "mask_file_name": mask, **text, **tile.facts()}
+            record = {"file_name": image, "mask_file_name": mask, **text, **tile.as_json()}
             lists[tile.split].write(json.dumps(record, ensure_ascii=False) + "\n")
             rows[tile.split] += 1
     return Written(dict(rows), {TEXT: stream})

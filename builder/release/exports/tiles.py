@@ -38,7 +38,7 @@ class Tile:
     transform: tuple[float, ...] | None = None
     source: str | None = None
 
-    def facts(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """What a JSON record says of the tile; no ``captions`` where it has none at all."""
         captions = {"captions": self.captions} if self.captions else {}
         return {

@@ -56,7 +56,7 @@ class _Shards:
         files = {
             "png": tile.image,
             "mask.png": tile.mask,
-            "json": json.dumps(tile.facts(), ensure_ascii=False).encode(),
+            "json": json.dumps(tile.as_json(), ensure_ascii=False).encode(),
         }
         if text := tile.captions.get(stream or ""):
             files[TEXT] = text.encode()
