@@ -55,8 +55,6 @@ _BY_PREFIX = {
 BBOX = pa.struct([(side, pa.float64()) for side in ("xmin", "ymin", "xmax", "ymax")])
 """Bounds in degrees; GeoParquet's covering of a geometry."""
 INSTANT = pa.timestamp("us", tz="UTC")
-GEO_COLUMNS = ("geometry", "bbox", "start_datetime", "end_datetime")
-"""Columns of config metadata that follow from a row's place and source."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +62,9 @@ class Column:
     """A published column. ``labels`` makes it a ClassLabel; ``unit`` is empty for none.
 
     ``beside`` names the picture that the column stands for where pictures are left out. ``locates``
-    marks a column that says where pictures lie: it follows from how rows are cut into files, so it
-    is no part of their content.
+    marks a column that says where pictures lie, ``on_map`` one that says where and when a row is:
+    both follow from other columns and from how rows are cut into files, so they are no part of the
+    content.
     """
 
     name: str
@@ -76,6 +75,7 @@ class Column:
     labels: tuple[str, ...] = ()
     beside: str = ""
     locates: bool = False
+    on_map: bool = False
 
     @property
     def is_image(self) -> bool:
@@ -197,6 +197,39 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("longitude", pa.float64(), _T, "Longitude of the tile's centre.", "degree"),
     Column("latitude", pa.float64(), _T, "Latitude of the tile's centre.", "degree"),
+    Column(
+        "geometry",
+        pa.binary(),
+        "package",
+        "Footprint of the tile as WKB, longitude and latitude (OGC:CRS84): a polygon, or two parts "
+        "across the antimeridian; null without a place. In config metadata only, which is "
+        "GeoParquet 1.1.",
+        "degree",
+        on_map=True,
+    ),
+    Column(
+        "bbox",
+        BBOX,
+        "package",
+        "Bounds of geometry, by which readers skip rows; in config metadata only.",
+        "degree",
+        on_map=True,
+    ),
+    Column(
+        "start_datetime",
+        INSTANT,
+        "package",
+        "First second of the year of the composite, UTC; null where source names no year. In "
+        "config metadata only.",
+        on_map=True,
+    ),
+    Column(
+        "end_datetime",
+        INSTANT,
+        "package",
+        "Last second of that year, UTC; in config metadata only.",
+        on_map=True,
+    ),
     Column(
         "georeference",
         pa.string(),
@@ -415,10 +448,16 @@ BLOB_DIGESTS = {column.name: column.beside for column in COLUMNS if column.besid
 
 LOCATIONS = tuple(column.name for column in COLUMNS if column.locates)
 """Columns of config metadata that say where pictures lie."""
-LATER = frozenset(LOCATIONS)
+GEO_COLUMNS = tuple(column.name for column in COLUMNS if column.on_map)
+"""Columns of config metadata that follow from a row's place and source."""
+DERIVED = LOCATIONS + GEO_COLUMNS
+"""Columns of config metadata that follow from others, and so are no part of the content."""
+LATER = frozenset(DERIVED)
 """Columns that older releases lack; they are read all the same."""
 
-COLUMN_NAMES = tuple(column.name for column in COLUMNS if not column.beside and not column.locates)
+COLUMN_NAMES = tuple(
+    column.name for column in COLUMNS if not column.beside and column.name not in DERIVED
+)
 """Columns of the configs with pictures."""
 METADATA_NAMES = tuple(column.name for column in COLUMNS if column.name not in BLOBS)
 """Columns of config metadata."""

@@ -113,7 +113,7 @@ TEMPLATES = {
     "LICENSE.j2": "LICENSE",
     "CHANGELOG.md.j2": "CHANGELOG.md",
 }
-NAMES = {"double": "float64", "float": "float32"}
+NAMES = {"double": "float64", "float": "float32", "timestamp[us, tz=UTC]": "timestamp, UTC"}
 """Arrow's names of the floating types → everybody else's."""
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
@@ -188,7 +188,9 @@ def column_type(column: Column) -> str:
         return f"ClassLabel: {', '.join(column.labels)}"
     kind = column.type
     if pa.types.is_struct(kind):
-        return f"{kind[0].type} per class"
+        names = tuple(child.name for child in kind)
+        members = "per class" if names == CLASSES else f"({', '.join(names)})"
+        return f"{NAMES.get(str(kind[0].type), kind[0].type)} {members}"
     if pa.types.is_list(kind) and not pa.types.is_struct(kind.value_type):
         return f"list of {NAMES.get(str(kind.value_type), kind.value_type)}"
     if pa.types.is_list(kind):

@@ -123,16 +123,30 @@ class ExtentCounter:
         corners = np.unique(np.floor(np.stack([x, y], axis=1)).astype(int), axis=0)
         self.cells |= {(lon, lat) for lon, lat in corners.tolist()}
 
+    def merge(self, other: "ExtentCounter") -> None:
+        """Take what another has seen."""
+        self.west, self.south = min(self.west, other.west), min(self.south, other.south)
+        self.east, self.north = max(self.east, other.east), max(self.north, other.north)
+        self.cells |= other.cells
+        self.years |= other.years
+        self.crs |= other.crs
+        self.pixel |= other.pixel
+        if other.box is not None:
+            self._widen(other.box[None])
+
     def _see_tiles(self, table: pa.Table) -> None:
         boxes = bounds(footprints(table))
         boxes = boxes[np.isfinite(boxes[:, 0])]
         if not len(boxes):
             return
-        known = np.concatenate([boxes, self.box[None]] if self.box is not None else [boxes])
-        self.box = np.concatenate([known[:, :2].min(axis=0), known[:, 2:].max(axis=0)])
+        self._widen(boxes)
         self.crs |= set(table.column("crs").drop_null().unique().to_pylist())
         width = pc.list_element(table.column("transform").drop_null(), 0)
         self.pixel |= {float(f"{abs(a):.12g}") for a in pc.unique(width).to_pylist()}
+
+    def _widen(self, boxes: npt.NDArray[np.float64]) -> None:
+        known = np.concatenate([boxes, self.box[None]] if self.box is not None else [boxes])
+        self.box = np.concatenate([known[:, :2].min(axis=0), known[:, 2:].max(axis=0)])
 
     def extent(self) -> Extent | None:
         """None where no tile has a place."""

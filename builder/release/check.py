@@ -13,6 +13,7 @@ from builder.core.files import sha256_file
 from builder.core.manifest import MANIFEST, Manifest, checksum_files, listed_files, read_manifest
 from builder.core.progress import bar
 from builder.land.columns import KINDS, SPLITS, features, names_of
+from builder.release.check_facts import check_facts
 from builder.release.check_rows import MOST, FileChecker, Findings, local_paths
 from builder.release.funnel import has_official_split
 from builder.release.published import publications
@@ -59,6 +60,7 @@ def violations(release: Path, engine: Engine | None = None) -> list[str]:
     if not has_official_split(setting("imports", "sources"), setting("imports", "split")):
         problems += _check_duplicates(seen)
     problems += _check_counts(manifest, seen)
+    problems += check_facts(release, manifest, seen)
     problems += _check_content(manifest, seen)
     problems += _check_published(release, manifest)
     problems += _check_card(release, manifest, seen)

@@ -13,9 +13,19 @@ import pyarrow.parquet as pq
 
 from builder.core.errors import ArasError
 from builder.land import classes
-from builder.land.columns import KINDS, LATER, LOCATIONS, SPLITS, arrow_schema, names_of
+from builder.land.columns import (
+    GEO_COLUMNS,
+    KINDS,
+    LATER,
+    LOCATIONS,
+    SPLITS,
+    arrow_schema,
+    names_of,
+)
 from builder.land.pictures import decode_mask, decode_png, per_class
 from builder.quality.duplicates import pixel_digest
+from builder.release import geo
+from builder.release.census import ExtentCounter
 from builder.release.configs import VIOLATIONS
 from builder.release.index import misplaced
 from builder.release.writer import content_digests
@@ -53,6 +63,11 @@ class Findings:
     """Clusters of near-duplicate images."""
     lacks: tuple[str, ...] = ()
     """Columns that older releases lack, and this file too."""
+    extent: ExtentCounter = field(default_factory=ExtentCounter)
+    """Where and when its real rows are."""
+    footprints: geo.GeoFooter = field(default_factory=geo.GeoFooter)
+    geo: str | None = None
+    """What its footer says of them."""
     problems: list[str] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
 
@@ -89,6 +104,8 @@ def check_file(release: Path, shards: Shards, config: str, split: str, name: str
                 findings.problems.append(
                     f"{name}: footer {key.decode()} contains the local path {path}"
                 )
+        if geo.GEO_KEY.encode() in (actual.metadata or {}):
+            findings.geo = actual.metadata[geo.GEO_KEY.encode()].decode(errors="replace")
         for group in range(file.num_row_groups):
             table = file.read_row_group(group)
             findings.digests += content_digests(table)
@@ -102,6 +119,12 @@ def check_file(release: Path, shards: Shards, config: str, split: str, name: str
                 files = {kind: names for (kind, part), names in shards.items() if part == split}
                 wrong = misplaced(release, table, files)
                 findings.problems += _first(f"{name}: {row}: {rule}" for row, rule in wrong)
+            if set(GEO_COLUMNS) <= set(table.column_names):
+                wrong = geo.misplaced(table)
+                findings.problems += _first(f"{name}: {row}: {rule}" for row, rule in wrong)
+                findings.footprints.see(table)
+            if config == "real":
+                findings.extent.see(table)
     return findings
 
 

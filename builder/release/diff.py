@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from builder.core.errors import ArasError
 from builder.core.manifest import MANIFEST, ChangelogEntry, Manifest, SplitFiles, read_manifest
 from builder.core.progress import bar
-from builder.land.columns import BLOB_DIGESTS, KINDS, LOCATIONS, SPLITS
+from builder.land.columns import BLOB_DIGESTS, DERIVED, KINDS, SPLITS
 from builder.release.changes import Changes, parse_version
 from builder.release.rows import opened
 
@@ -133,9 +133,7 @@ def compare(old: Path, new: Path) -> Changes:
         column_types(path, manifest) for path, manifest in zip((old, new), manifests, strict=True)
     ]
     both = [
-        name
-        for name in kinds[0]
-        if kinds[1].get(name) == kinds[0][name] and name not in LOCATIONS  # follow from the files
+        name for name in kinds[0] if kinds[1].get(name) == kinds[0][name] and name not in DERIVED
     ]
     before, after = (
         _read(path, manifest, both) for path, manifest in zip((old, new), manifests, strict=True)

@@ -3,7 +3,7 @@ and the footer that makes config metadata GeoParquet 1.1."""
 
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ YEAR = r"_10m_(?P<year>\d{4})_"
 DIGITS = 9
 """Decimals of a degree that a footprint keeps, a tenth of a millimetre: tiles side by side share
 their corners to the last bit."""
+GEO_KEY = "geo"
+"""The key of GeoParquet in the footer of a file."""
 SAME = 1e-7
 """Degrees, a centimetre, by which versions of PROJ may differ."""
 _POLYGON = np.dtype(
@@ -236,6 +238,11 @@ def rings(wkb: bytes) -> list[Floats]:
     return out
 
 
+def has_footprints(schema: pa.Schema) -> bool:
+    """Whether a table has the columns geometry and bbox."""
+    return {"geometry", "bbox"} <= set(schema.names)
+
+
 @dataclass
 class GeoFooter:
     """What the footer of a file says of the footprints in it."""
@@ -247,7 +254,9 @@ class GeoFooter:
     kinds: set[str] = field(default_factory=set)
 
     def see(self, table: pa.Table) -> None:
-        """Take rows with the columns geometry and bbox."""
+        """Take rows; those without the columns geometry and bbox have no footprints."""
+        if not has_footprints(table.schema):
+            return
         box = table.column("bbox").combine_chunks().drop_null()
         if len(box):
             low, right, high, top = (box.field(name).to_numpy() for name in BBOX_SIDES)
@@ -262,6 +271,16 @@ class GeoFooter:
         """West, south, east, north of all footprints; None where there are none."""
         known = (self.west, self.south, self.east, self.north)
         return tuple(map(float, known)) if self.kinds else None  # type: ignore[return-value]
+
+    @classmethod
+    def of(cls, footers: Iterable["GeoFooter"]) -> "GeoFooter":
+        """All of several."""
+        whole = cls()
+        for footer in footers:
+            whole.west, whole.south = min(whole.west, footer.west), min(whole.south, footer.south)
+            whole.east, whole.north = max(whole.east, footer.east), max(whole.north, footer.north)
+            whole.kinds |= footer.kinds
+        return whole
 
     def text(self) -> str:
         """The value of the footer key ``geo`` (GeoParquet 1.1.0)."""
@@ -281,6 +300,26 @@ class GeoFooter:
             "columns": {"geometry": column},
         }
         return json.dumps(value)
+
+    def fits(self, text: str) -> bool:
+        """Whether a footer says the same; bounds within `SAME`."""
+        try:
+            said, own = (json.loads(value)["columns"]["geometry"] for value in (text, self.text()))
+            boxes = said.pop("bbox", []), own.pop("bbox", [])
+            near = all(abs(a - b) <= SAME for a, b in zip(*boxes, strict=True))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return False
+        return near and bool(said == own)
+
+
+def with_footer(schema: pa.Schema, places: GeoFooter) -> pa.Schema:
+    """The schema of a file with footprints, with the key ``geo``; any other as it is.
+
+    In the schema of Arrow, not only beside it, so that pyarrow keeps it when it copies a table.
+    """
+    if not has_footprints(schema):
+        return schema
+    return schema.with_metadata({**(schema.metadata or {}), GEO_KEY: places.text()})
 
 
 BBOX_SIDES = tuple(child.name for child in BBOX)

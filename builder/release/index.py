@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from io import FileIO
 from itertools import pairwise
@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builder.core.errors import ArasError
-from builder.land.columns import BLOB_DIGESTS, BLOBS, KINDS, LOCATIONS
+from builder.land.columns import BLOB_DIGESTS, BLOBS, GEO_COLUMNS, KINDS, LOCATIONS
+from builder.release.geo import GeoFooter, geo_columns
 
 NEEDLE = 32
 """Bytes of a picture that it is found by, with its length before them. A PNG's first 16 are no part
@@ -91,13 +92,17 @@ class Index:
     path: Path
     schema: pa.Schema
     writer: pa.ipc.RecordBatchStreamWriter | None = None
+    footprints: GeoFooter = field(default_factory=GeoFooter)
 
     def add(self, rows: pa.Table, part: int, places: pa.Table) -> None:
         """Keep rows without pictures, whose pictures lie in shard number ``part`` at ``places``."""
         columns = {name: rows.column(name) for name in rows.column_names}
         columns |= {name: places.column(name) for name in places.column_names}
         columns["shard"] = pa.repeat(str(part), rows.num_rows)
+        if not set(GEO_COLUMNS).isdisjoint(self.schema.names):
+            columns |= geo_columns(rows)
         table = pa.table([columns[name] for name in self.schema.names], self.schema)
+        self.footprints.see(table)
         if self.writer is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.writer = pa.ipc.new_stream(pa.OSFile(str(self.path), "wb"), self.schema)

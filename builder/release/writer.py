@@ -15,12 +15,13 @@ from builder.core.manifest import CONFIGS, Configs, SplitFiles
 from builder.land.columns import (
     BLOB_DIGESTS,
     BLOBS,
+    DERIVED,
     KINDS,
-    LOCATIONS,
     SPLITS,
     arrow_schema,
     names_of,
 )
+from builder.release.geo import GeoFooter, with_footer
 from builder.release.index import Index, encoded, find_pictures
 
 T = TypeVar("T")
@@ -137,12 +138,21 @@ class DataWriter:
     def _writer(self, config: str, split: str) -> SplitWriter:
         if (config, split) not in self.writers:
             schema, index = arrow_schema(self.columns(config)), None
+            if config == "metadata":
+                schema = with_footer(schema, self._footprints(split))
             if config in KINDS:
                 spill = self.folder / f".{config}-{split}.arrow"
                 index = Index(spill, arrow_schema(self.columns("metadata")))
             writer = SplitWriter(self.folder / config, split, schema, self.limit, index)
             self.writers[config, split] = writer
         return self.writers[config, split]
+
+    def _footprints(self, split: str) -> GeoFooter:
+        """What the indexes of both kinds have seen of a split."""
+        indexes = [
+            self.writers[kind, split].index for kind in KINDS if (kind, split) in self.writers
+        ]
+        return GeoFooter.of([index.footprints for index in indexes if index])
 
     def _names(self, files: Sequence[Path]) -> tuple[str, ...]:
         return tuple(path.relative_to(self.folder).as_posix() for path in files)
@@ -193,10 +203,11 @@ def with_digests(table: pa.Table) -> pa.Table:
 def content_digests(table: pa.Table) -> Iterator[str]:
     """Digest of every `ROW_GROUP` rows, in which the sha256 of a picture stands for it.
 
-    Where pictures lie is no part of it: equal rows have equal digests however they are cut into
-    files. The content digest of a split is the sha256 of these, one after the other.
+    What follows from other columns (places in files and on Earth) is no part of it: equal rows have
+    equal digests however they are cut into files, and with any version of PROJ. The content digest
+    of a split is the sha256 of these, one after the other.
     """
-    light = _without(_without(with_digests(table), BLOBS), LOCATIONS)
+    light = _without(_without(with_digests(table), BLOBS), DERIVED)
     for start in range(0, table.num_rows, ROW_GROUP):
         yield combine(table_digests(light.slice(start, ROW_GROUP)))
 

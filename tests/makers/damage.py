@@ -38,7 +38,10 @@ def without_columns(release: Path, names: Collection[str]) -> None:
     for path in (release / "metadata").glob("*.parquet"):
         table = pq.ParquetFile(path).read()
         held = [name for name in table.column_names if name not in names]
-        table = table.select(held).cast(arrow_schema(held))
+        schema = arrow_schema(held).with_metadata(
+            table.schema.metadata | arrow_schema(held).metadata
+        )
+        table = table.select(held).cast(schema)
         pq.write_table(table, path, row_group_size=TEXT_ROW_GROUP, **options(table.schema))
     restamp(release)
     write_cards(release)

@@ -13,6 +13,7 @@ import json
 import math
 import sys
 import tempfile
+from datetime import timezone
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +28,10 @@ def canonical(value):
         return bool(value)
     if isinstance(value, str):
         return value
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    if hasattr(value, "isoformat"):
+        return value.astimezone(timezone.utc).isoformat()
     if hasattr(value, "tolist"):
         return canonical(value.tolist())
     if isinstance(value, dict):
@@ -41,8 +46,6 @@ def canonical(value):
         return int(value) if value.is_integer() and abs(value) < 2**53 else value
     if isinstance(value, int):
         return value
-    if type(value).__name__ in ("NAType", "NaTType"):
-        return None
     raise TypeError(f"a value of type {type(value).__name__}")
 
 

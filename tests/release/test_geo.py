@@ -147,7 +147,8 @@ def test_the_footer_says_what_geoparquet_asks() -> None:
 
 def test_the_footer_of_a_file_without_places_has_no_bounds() -> None:
     footer = geo.GeoFooter()
-    footer.see(geo.with_geo(table((None, None, 64))))
+    rows = geo.with_geo(table((None, None, 64)))
+    footer.see(rows)
     column = json.loads(footer.text())["columns"]["geometry"]
     assert column["geometry_types"] == []
     assert "bbox" not in column

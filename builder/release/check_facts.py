@@ -1,0 +1,104 @@
+"""Check what a release says of its rows: no place, time or count that the rows contradict."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from builder.core.manifest import MANIFEST, Extent, Manifest
+from builder.land.columns import KINDS, SPLITS
+from builder.release.census import ExtentCounter
+from builder.release.check_rows import Findings
+from builder.release.disclosure import coverage, locations
+from builder.release.geo import SAME, GeoFooter
+
+Seen = dict[str, list[Findings]]
+"""``config/split`` → what its files hold."""
+
+
+def check_facts(release: Path, manifest: Manifest, seen: Seen) -> Iterator[str]:
+    """What manifest, footers, croissant.json and .zenodo.json say and the rows do not.
+
+    Nothing is compared where the rows of a file could not be looked at, which is a problem already.
+    """
+    if any(file.problems and not file.rows for files in seen.values() for file in files):
+        return
+    yield from _check_counts(manifest, seen)
+    yield from _check_extent(manifest, seen)
+    yield from _check_footers(seen)
+    known = coverage(manifest)
+    said = _document(release, "croissant.json")
+    for key in ("spatialCoverage", "temporalCoverage"):
+        if key in said and said[key] != known.get(key):
+            yield f"croissant.json: its {key} is not that of {MANIFEST}"
+    for record_set in said.get("recordSet", []):
+        splits = manifest.configs.get(record_set.get("@id", ""), {})
+        rows = ", ".join(f"{split} {part.rows:,}" for split, part in splits.items())
+        if splits and f"Rows: {rows}." not in record_set.get("description", ""):
+            yield f"croissant.json: record set {record_set['@id']} has other rows than {MANIFEST}"
+    said = _document(release, ".zenodo.json")
+    if "locations" in said and said["locations"] != locations(manifest):
+        yield f".zenodo.json: its locations are not those of {MANIFEST}"
+
+
+def _document(release: Path, name: str) -> dict[str, Any]:
+    """A JSON object of the release; empty where there is none, which other checks report."""
+    try:
+        value = json.loads((release / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _check_counts(manifest: Manifest, seen: Seen) -> Iterator[str]:
+    """The census counts the rows of the files; a release that has no census is not judged."""
+    said = manifest.facts.census.rows
+    parts = [f"{kind}/{split}" for kind in KINDS for split in SPLITS]
+    for part in parts if said else ():
+        rows = sum(file.rows for file in seen.get(part, ()))
+        if said.get(part, 0) != rows:
+            yield f"{MANIFEST}: its census counts {said.get(part, 0)} rows of {part}, not {rows}"
+
+
+def _check_extent(manifest: Manifest, seen: Seen) -> Iterator[str]:
+    said = manifest.facts.census.extent
+    rows = ExtentCounter()
+    for split in SPLITS:
+        for file in seen.get(f"real/{split}", ()):
+            rows.merge(file.extent)
+    known = rows.extent()
+    if said is None or known is None:
+        has_files = any(f"real/{split}" in seen for split in SPLITS)
+        if said is not None and has_files:
+            yield f"{MANIFEST}: its census has an extent, and no row has a place"
+        if known is not None and manifest.facts.census.rows:
+            yield f"{MANIFEST}: its census has no extent, and rows have places"
+        return
+    for name in Extent.model_fields:
+        if name in said.model_fields_set and not _same(getattr(said, name), getattr(known, name)):
+            yield (
+                f"{MANIFEST}: its census says {name} {getattr(said, name)}, the rows "
+                f"{getattr(known, name)}"
+            )
+
+
+def _same(said: Any, known: Any) -> bool:
+    """Equal, or numbers that differ by less than versions of PROJ do."""
+    if isinstance(said, tuple) and isinstance(known, tuple):
+        pairs = zip(said, known, strict=False)
+        return len(said) == len(known) and all(_same(a, b) for a, b in pairs)
+    if isinstance(said, float) and isinstance(known, (int, float)):
+        return abs(said - known) <= 10 * SAME
+    return bool(said == known)
+
+
+def _check_footers(seen: Seen) -> Iterator[str]:
+    """The key ``geo`` of each metadata file is that of the footprints of its split."""
+    for split in SPLITS:
+        files = [file for file in seen.get(f"metadata/{split}", ()) if "geometry" not in file.lacks]
+        places = GeoFooter.of(file.footprints for file in files)
+        for file in files:
+            if file.geo is None:
+                yield f"{file.path}: footer has no key geo, and is not GeoParquet"
+            elif not places.fits(file.geo):
+                yield f"{file.path}: footer key geo does not fit the footprints of its rows"
