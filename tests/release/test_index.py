@@ -89,7 +89,7 @@ def places_of(path: Path, cells: list[bytes | None]) -> list[tuple[int, int] | N
     column = pa.array(images, IMAGE)
     table = pa.table({"id": [f"row {i}" for i in range(len(cells))], "image": column})
     table = table.cast(arrow_schema(("id", "image")))
-    found: list[tuple[int, int] | None] = []
+    spans: list[tuple[int, int] | None] = []
     with pq.ParquetWriter(path, table.schema, **options(table.schema)) as writer:
         for group in (table.slice(0, 3), table.slice(3)):
             start = path.stat().st_size
@@ -97,8 +97,8 @@ def places_of(path: Path, cells: list[bytes | None]) -> list[tuple[int, int] | N
             places = find_pictures(path, start, group)
             for row in places.to_pylist():
                 pair = row["image_offset"], row["image_size"]
-                found.append(None if None in pair else pair)
-    return found
+                spans.append(None if None in pair else pair)
+    return spans
 
 
 def test_pictures_are_found_among_nulls_equals_and_ones_that_share_a_page(tmp_path: Path) -> None:
