@@ -9,6 +9,7 @@ import click
 
 from builder.cli.common import stage_options
 from builder.cli.make import run_command
+from builder.core.progress import counted
 
 if TYPE_CHECKING:
     from builder.scores.file_scores import FileSummary
@@ -32,13 +33,13 @@ def score(context: click.Context, /, **options: Any) -> None:
 
 
 @score.command()
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--text",
     multiple=True,
     metavar="COLUMN",
     help="Column that holds the captions; repeat it for several streams. Default: the five "
-    "streams of ARAS400k, else caption, captions, text, sentence or description.",
+    "streams of ARAS400k, else caption, else the columns that hold sentences.",
 )
 @click.option(
     "--out",
@@ -70,7 +71,12 @@ def captions(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Score the captions of FILE: a CSV, TSV, JSONL or Parquet file with an image per row.
+    """Score the captions of FILE, in whatever form they come.
+
+    FILE is CSV in any dialect, JSON Lines, JSON (a list, Karpathy's or COCO's), Parquet, or a
+    folder of Parquet, Arrow (datasets) or tar (WebDataset) files, packed by gzip or not; with one
+    caption a row, several rows an image, or a list of captions in a cell. It says which column it
+    took, how many captions an image has, and shows three.
 
     Any captions: number, unique, redundancy (1 − unique/total on raw strings) and the same after
     normalising, near-duplicates (MinHash, similarity of word pairs at least 0.8), and how many
@@ -110,6 +116,18 @@ def captions(
             click.echo(f"scores of each caption: {folder / out}")
 
 
+def _source_in_words(summary: "FileSummary") -> str:
+    """What was read: images, captions of each, their columns and the composition."""
+    few, many = (int(summary.captions_per_image[name]) for name in ("min", "max"))
+    each = str(few) if few == many else f"{few} to {many}"
+    columns = ", ".join(summary.text_columns)
+    text = (
+        f"{summary.file}: {counted(summary.images, 'image', 'images')}, {each} "
+        f"{'caption' if each == '1' else 'captions'} each, from {columns}"
+    )
+    return f"{text}; composition in {summary.composition}" if summary.composition else text
+
+
 def _lines(summary: "FileSummary") -> list[str]:
     """The summary as text, one column per stream."""
     import pyarrow as pa
@@ -126,6 +144,8 @@ def _lines(summary: "FileSummary") -> list[str]:
 
     row("captions", (stream.n for stream in streams), "{:,}")
     row("missing", (stream.missing for stream in streams), "{:,}")
+    if any(stream.empty for stream in streams):
+        row("empty", (stream.empty for stream in streams), "{:,}")
     row("unique", (stream.unique for stream in streams), "{:,}")
     row("redundancy", (stream.redundancy for stream in streams))
     for name in next(iter(streams)).normalised_redundancy:
@@ -148,9 +168,9 @@ def _lines(summary: "FileSummary") -> list[str]:
     row("AUC real/synthetic", (leak.auc if leak else None for leak in sources), "{:.3f}")
     widths = [max(len(cells[i]) for _, cells in table) for i in range(len(streams))]
     left = max(len(label) for label, _ in table)
-    lines = [f"{summary.file}: {summary.rows:,} rows"]
-    if summary.composition:
-        lines[0] += f", composition in {summary.composition}"
+    lines = [_source_in_words(summary)]
+    lines += [f"  {note}" for note in summary.notes]
+    lines += [f"  “{text if len(text) <= 90 else text[:89] + '…'}”" for text in summary.examples]
     lines += [
         f"{label:<{left}}  " + "  ".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
         for label, cells in table

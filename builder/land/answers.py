@@ -72,8 +72,8 @@ _NEXT = re.compile(
 _FENCE = re.compile(r"```[ \t]*[\w+-]*[ \t]*\n?(.*?)\n?[ \t]*```", re.DOTALL)
 _LEFT = re.compile(
     rf"{_THOUGHTS}|{_TOKEN}|<\|[\w/]|[\w/]\|>|◁|▷|```|\\boxed|\[/?(?:THINK|ANSWER|INST)"
-    r"|</?[a-z][\w:-]{0,30}\s*/?>|\A\s*[\[{]\s*[\"'{\[]",
-    re.IGNORECASE,
+    r"|</?[a-z][\w:-]{0,30}\s*/?>|\A\s*\{\s*[\"']|\A\s*\[\s*[\"'{\[].*[\]}]\s*\Z",
+    re.IGNORECASE | re.DOTALL,
 )
 """Marks that nothing above understood."""
 _KEYS = ("caption", "description", "answer", "text", "response", "final_answer", "output")

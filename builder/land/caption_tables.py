@@ -1,18 +1,21 @@
-"""Caption tables: any CSV, TSV, JSONL or Parquet file in batches, and the rows of any CSV table.
+"""Captions of any file: its text columns, their captions one by one, compositions and sources.
 
-`builder.official.streams` reads the captions.csv of the published layout by the same rows.
+Files are opened by `builder.land.table_files`; here their rows become captions. A cell may hold a
+caption, a list of them in any notation, or captions by stream; missing values of pandas, R,
+spreadsheets and JSON are missing.
 """
 
-import csv
+import ast
 import functools
 import itertools
 import json
 import math
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +24,7 @@ from builder.core.errors import ArasError
 from builder.land.answers import clean
 from builder.land.classes import CLASSES
 from builder.land.error_texts import no_caption
+from builder.land.table_files import Placed, Row, open_table
 
 OFFICIAL_STREAMS = (
     "hybrid_gemma3-4b",
@@ -31,13 +35,20 @@ OFFICIAL_STREAMS = (
 )
 """Caption columns of the published captions.csv."""
 
-_TEXT_NAMES = ("caption", "captions", "text", "sentence", "sentences", "description")
-_ID_NAMES = ("image_id", "filename", "file_name", "id")
+_FIRST_NAMES = ("caption", "captions")
+_TEXT_NAMES = ("sentences", "sentence", "text", "raw", "description", "descriptions")
+_ID_NAMES = ("image_id", "filename", "file_name", "image", "img_id", "__key__", "id")
 """Where the tile of a caption is named; ``id`` comes last, for it may number the captions."""
 _SCORES = "caption_scores"
 """The column beside ``captions`` in a release: scores, no texts."""
-
-Row = dict[str, Any]
+_TEXT_KEYS = ("text", "raw", "caption", "sentence")
+"""Where an object in a list of captions holds its text."""
+_MISSING = frozenset(
+    ("", "na", "n/a", "nan", "<na>", "none", "null", "nil", "nat", "-", "--", "—", "–", "?")
+) | {f"#{error}" for error in ("n/a", "name?", "value!", "ref!", "div/0!", "null!", "num!")}
+"""Texts that stand for no caption, in lower case: of pandas, R, spreadsheets, JSON and people."""
+_SAMPLE = 50
+"""Values of a column by which it is judged."""
 
 
 @dataclass(frozen=True)
@@ -54,33 +65,69 @@ class Columns:
         return [*self.texts, *self.composition, *(c for c in (self.id, self.source) if c)]
 
 
-def find_columns(path: Path, names: Sequence[str], text: Sequence[str], row: Row) -> Columns:
-    """The columns to read: ``text`` if given, else the official streams, else a usual name.
+def find_columns(path: Path, values: Mapping[str, Sequence[Any]], text: Sequence[str]) -> Columns:
+    """The columns to read: ``text`` if given, else those that hold captions by name and content.
 
-    ``row`` has a value of each column, None where none is known yet: a composition is a struct.
+    ``values`` are some values of each column, missing ones left out.
     """
-    listed = ", ".join(names)
+    names = list(values)
     for wanted in text:
         if wanted not in names:
-            raise ArasError(f"{path}: no column {wanted!r}; its columns are {listed}")
-    texts = tuple(text) or tuple(name for name in OFFICIAL_STREAMS if name in names)
-    texts = texts or tuple(
-        name for name in names if name.startswith("caption_") and name != _SCORES
-    )
-    texts = texts or tuple(name for name in _TEXT_NAMES if name in names)[:1]
-    if not texts:
-        raise ArasError(
-            f"{path}: none of the columns {listed} is known to hold captions; name it with --text"
-        )
-    structs = [name for name in ("pixels", "percent") if isinstance(row.get(name), dict)]
-    unknown = [name for name in ("pixels", "percent") if name in row and row[name] is None]
-    composition = _class_columns(path, names) or (*structs, *unknown)[:1]
+            raise ArasError(f"{path}: no column {wanted!r}; its columns are {', '.join(names)}")
+    structs = [
+        n for n in ("pixels", "percent") if any(isinstance(v, dict) for v in values.get(n, ()))
+    ]
+    unknown = [name for name in ("pixels", "percent") if name in values and not values[name]]
+    texts = tuple(text) or _text_columns(path, values)
     return Columns(
         texts=texts,
-        id=next((name for name in _ID_NAMES if name in names), None),
-        composition=composition,
+        id=next((name for name in _ID_NAMES if name in names and name not in texts), None),
+        composition=_class_columns(path, names) or (*structs, *unknown)[:1],
         source=next((name for name in ("kind", "split") if name in names), None),
     )
+
+
+def _text_columns(path: Path, values: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
+    """The official streams, else ``caption``, else columns of sentences named after captions, else
+    a usual name, else the only column of sentences; never a column of numbers."""
+    if official := tuple(name for name in OFFICIAL_STREAMS if name in values):
+        return official
+    words = {name: _wordiness(some) for name, some in values.items()}
+    for name in _FIRST_NAMES:
+        if name in values and (words[name] > 0 or not values[name]):
+            return (name,)
+    prefixed = [n for n in values if n.startswith("caption_") and n != _SCORES]
+    if any(words[name] >= 0.5 for name in prefixed):
+        return tuple(name for name in prefixed if words[name] >= 0.5 or not values[name])
+    for name in _TEXT_NAMES:
+        if name in values and (words[name] > 0 or not values[name]):
+            return (name,)
+    sentences = [name for name in values if words[name] >= 0.5]
+    if len(sentences) == 1:
+        return tuple(sentences)
+    what = f"{' and '.join(sentences)} all hold sentences" if sentences else "none holds captions"
+    raise ArasError(
+        f"{path}: of the columns {', '.join(values)} {what}; name the caption column with --text"
+    )
+
+
+def _wordiness(values: Iterable[Any]) -> float:
+    """Share of a column's texts with two words or more; a little above 0 for single words, and 0
+    where no text has a letter."""
+    texts = [text for value in values for text in _flat(value) if text]
+    if not texts:
+        return 0.0
+    letter = re.compile(r"[^\W\d_]")
+    sentences = sum(sum(bool(letter.search(w)) for w in text.split()) >= 2 for text in texts)
+    letters = any(letter.search(text) for text in texts)
+    return max(sentences / len(texts), 0.01 if letters else 0.0)
+
+
+def _flat(value: Any) -> list[str]:
+    try:
+        return [text for texts in _cell("", value, "").values() for text in texts if text]
+    except ArasError:  # said with its place when it is read
+        return [str(value)] if isinstance(value, str | bytes) else []
 
 
 def _class_columns(path: Path, names: Sequence[str]) -> tuple[str, ...]:
@@ -111,15 +158,14 @@ def fold(name: str) -> str:
     return name.casefold().translate({ord(sign): None for sign in "-_ "})
 
 
-JSON = (".jsonl", ".ndjson")
-SUFFIXES = (".csv", ".tsv", *JSON, ".parquet")
 _SYNTHETIC = {"synthetic", "synth", "1"}
 
 
 @dataclass
 class Batch:
-    """Rows ``first``, ``first + 1``, … (from 0): texts by stream, (n, 7) shares with NaN where
-    there is no composition, and whether each row is synthetic (None: not said)."""
+    """Captions ``first``, ``first + 1``, … (from 0): texts by stream (None where there is none, ""
+    where a list holds an empty one), (n, 7) shares with NaN where there is no composition, and
+    whether each is of a synthetic tile (None: not said)."""
 
     first: int
     ids: list[str | None]
@@ -130,84 +176,138 @@ class Batch:
 
 @dataclass
 class Reader:
-    """A caption file. ``scale`` ("percent", "fractions" or "pixels") and the counts of failed
-    captions, of what was cut by stream and kind, and of repeated header lines are known once the
-    rows have been read."""
+    """A caption file. All that is counted is known once the rows have been read: ``scale``
+    ("percent", "fractions" or "pixels"), ``failed`` captions that are error texts, what was ``cut``
+    by stream and kind, ``padded`` places by stream where another stream has more captions,
+    ``images`` and how many captions each has (``per_image``), three ``examples``."""
 
     path: Path
     text: Sequence[str] = ()
     scale: str | None = None
     failed: int = 0
     cut: Counter[tuple[str, str]] = field(default_factory=Counter)
+    padded: Counter[str] = field(default_factory=Counter)
     repeated_headers: int = 0
     streams: list[str] = field(default_factory=list)
     columns: Columns | None = None
+    notes: list[str] = field(default_factory=list)
+    per_image: Counter[str | int] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """Batches of up to ``size`` rows; an ArasError names the row and column that is wrong."""
+        """Batches of the captions of up to ``size`` rows; an ArasError names the row and column
+        that is wrong."""
         self.failed = self.repeated_headers = 0
-        self.cut.clear()
-        rows = _open(self.path, self)
-        number = 0
-        seen: Row = {}
+        for counted in (self.cut, self.padded, self.per_image):
+            counted.clear()
+        table = open_table(self.path)
+        known = bool(table.column_types)
+        if known:
+            table = open_table(self.path, self._of_interest(table.column_types))
+        rows, seen = table.rows, dict[str, list[Any]]()
+        if known and self.columns is None:
+            some = list(itertools.islice(rows, size))
+            self._find(some, seen)
+            table = open_table(self.path, self.columns.all if self.columns else None)
+            rows = table.rows
+        elif known and self.columns:
+            rows = open_table(self.path, self.columns.all).rows
+        number = count = 0
         while chunk := list(itertools.islice(rows, size)):
-            if self.columns is None or (seen and self.path.suffix in JSON):
+            if not known:
                 self._find(chunk, seen)
-            yield self._batch(number, chunk)
-            number += len(chunk)
+            batch = self._batch(count, number, chunk)
+            yield batch
+            number, count = number + len(chunk), count + len(batch.ids)
+        self.repeated_headers, self.notes = table.repeated_headers, table.notes
         if not number:
             raise ArasError(f"{self.path}: holds no rows; expected one caption per row")
 
-    def _find(self, chunk: list[tuple[str, Row]], seen: Row) -> None:
+    def _of_interest(self, types: Mapping[str, Any]) -> list[str]:
+        """Columns that may be texts, ids, compositions or sources, and no pictures."""
+        import pyarrow as pa
+
+        def of_interest(name: str, kind: Any) -> bool:
+            if pa.types.is_struct(kind):
+                return "bytes" not in {kind.field(i).name for i in range(kind.num_fields)}
+            if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+                return name in {*self.text, *_FIRST_NAMES, *_TEXT_NAMES, *OFFICIAL_STREAMS}
+            return not name.startswith(_SCORES)
+
+        names = [name for name, kind in types.items() if of_interest(name, kind)]
+        return [*dict.fromkeys([*names, *(name for name in self.text if name in types)])]
+
+    def _find(self, chunk: list[Placed], seen: dict[str, list[Any]]) -> None:
         """Find the columns among the keys of a whole batch, for lines of JSON need not agree.
 
-        ``seen`` is every key so far, with a value where it had one. Raises ArasError for a key of
-        a later batch that changes which columns there are.
+        ``seen`` is every key so far, with some of its values. Raises ArasError for a key of a
+        later batch that changes which columns there are.
         """
         new: dict[str, str] = {}
         for place, row in chunk:
             for key, value in row.items():
-                if seen.get(key) is None:
-                    if value is not None or key not in seen:
-                        new.setdefault(key, place)
-                    seen[key] = value
-        columns = find_columns(self.path, list(seen), self.text, seen)
-        if self.columns is not None and columns != self.columns:
+                is_new = key not in seen
+                some = seen.setdefault(key, [])
+                if len(some) < _SAMPLE and not _is_missing(value):
+                    is_new |= not some
+                    some.append(value)
+                if is_new:
+                    new[key] = place
+        if self.columns is not None and not new:
+            return
+        columns = find_columns(self.path, seen, self.text)
+        if self.columns is not None and set(columns.all) - set(self.columns.all):
             key = next(name for name in new if name in {*columns.all} - {*self.columns.all})
             raise ArasError(
                 f"{self.path}: {new[key]} has {key!r}, which no earlier batch has; "
                 "give it in the first row too, null where it is unknown, or leave it out"
             )
-        self.columns = columns
+        self.columns = self.columns or columns
 
-    def _batch(self, first: int, chunk: list[tuple[str, Row]]) -> Batch:
+    def _batch(self, first: int, row_number: int, chunk: list[Placed]) -> Batch:
         columns = self.columns
         assert columns is not None
-        texts: dict[str, list[str | None]] = {name: [None] * len(chunk) for name in self.streams}
+        ids: list[str | None] = []
+        synthetic: list[bool | None] = []
+        shares: list[list[float]] = []
+        texts: dict[str, list[str | None]] = {name: [] for name in self.streams}
         for i, (place, row) in enumerate(chunk):
+            cells: dict[str, list[str | None]] = {}
             for column in columns.texts:
-                for stream, text in _texts(column, row.get(column), f"{self.path}: {place}"):
-                    if stream not in texts:
-                        texts[stream] = [None] * len(chunk)
-                        self.streams.append(stream)
-                    if text is not None:
-                        cleaned = clean(text)
-                        self.cut.update((stream, what) for what in cleaned.cut)
-                        text = cleaned.text
-                        if cleaned.unclear or no_caption(text):
-                            self.failed += 1
-                            text = None
-                    texts[stream][i] = text
-        shares = None
-        if columns.composition:
-            shares = np.array([self._shares(place, row) for place, row in chunk])
+                where = f"{self.path}: {place}, column {column}"
+                cells |= _cell(column, row.get(column), where)
+            height = max((len(cell) for cell in cells.values()), default=1)
+            for stream in (name for name in cells if name not in texts):
+                texts[stream] = [None] * len(ids)
+            for stream, done in texts.items():
+                cell = cells.get(stream, [None])
+                done += [self._caption(stream, text) for text in cell]
+                done += [None] * (height - len(cell))
+                self.padded[stream] += height - len(cell)
+            name = _id(columns.id, row)
+            self.per_image[row_number + i if name is None else name] += sum(
+                map(len, cells.values())
+            )
+            ids += [name] * height
+            synthetic += [_synthetic(columns.source, row)] * height
+            if columns.composition:
+                shares += [self._shares(place, row)] * height
+        self.streams = list(texts)
         return Batch(
-            first=first,
-            ids=[_id(columns.id, row) for _, row in chunk],
-            texts=texts,
-            shares=shares,
-            synthetic=[_synthetic(columns.source, row) for _, row in chunk],
+            first, ids, texts, np.array(shares) if columns.composition else None, synthetic
         )
+
+    def _caption(self, stream: str, text: str | None) -> str | None:
+        if not text:
+            return text
+        cleaned = clean(text)
+        self.cut.update((stream, what) for what in cleaned.cut)
+        if cleaned.unclear or no_caption(cleaned.text):
+            self.failed += 1
+            return None
+        if len(self.examples) < 3 and cleaned.text not in self.examples:
+            self.examples.append(cleaned.text)
+        return cleaned.text
 
     def _shares(self, place: str, row: Row) -> list[float]:
         columns = self.columns
@@ -246,158 +346,110 @@ class Reader:
         return [value / unit for value in values]
 
 
-def _open(path: Path, reader: Reader) -> Iterator[tuple[str, Row]]:
-    """(place in words, row) of a file by its suffix."""
-    if path.suffix not in SUFFIXES:
-        raise ArasError(
-            f"{path}: cannot tell its format from the suffix {path.suffix!r}; "
-            f"use one of {', '.join(SUFFIXES)}"
-        )
-    if not path.is_file():
-        raise ArasError(f"{path}: no such file; check the path")
-    if path.suffix == ".parquet":
-        return _parquet_rows(path, reader)
-    if path.suffix in JSON:
-        return _json_rows(path)
-    return _csv_rows(path, "\t" if path.suffix == ".tsv" else ",", reader)
+def _is_missing(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.strip().casefold() in _MISSING
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _lines(path: Path) -> Iterator[str]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            try:
-                yield line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise ArasError(
-                    f"{path}: line {number}, byte {error.start + 1} is not UTF-8 "
-                    f"(0x{line[error.start]:02x}); save the file as UTF-8"
-                ) from error
-
-
-LONGEST_FIELD = 1 << 28
-
-
-class CsvRow(NamedTuple):
-    """A row of a table: the lines that it begins and ends on, counted from 1, and its cells (none
-    for a blank line). ``problem`` says why a row cannot be read."""
-
-    first: int
-    last: int
-    cells: list[str]
-    problem: str = ""
-
-
-def csv_rows(
-    lines: Iterable[str], *, delimiter: str = ",", longest_field: int = LONGEST_FIELD
-) -> Iterator[CsvRow]:
-    """The rows of a CSV table, one after another; a row that cannot be read does not end the table.
-
-    Strict, because a quote that never closes would swallow the rows after it; it swallows at most
-    ``longest_field`` characters.
-    """
-    before = csv.field_size_limit(longest_field)  # global in the csv module
-    try:
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
-        while True:
-            first = reader.line_num + 1
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield CsvRow(first, reader.line_num, [], str(error))
-            else:
-                yield CsvRow(first, reader.line_num, cells)
-    finally:
-        csv.field_size_limit(before)
-
-
-def _csv_rows(path: Path, delimiter: str, reader: Reader) -> Iterator[tuple[str, Row]]:
-    text = (line.replace("\0", " ") for line in _lines(path))
-    names: list[str] | None = None
-    for row in csv_rows(text, delimiter=delimiter):
-        if row.problem:
-            raise ArasError(
-                f"{path}: the row that begins at line {row.first} is not CSV: {row.problem}; a "
-                "quote that opens a field must close it, and quotes inside such a field are doubled"
-            )
-        if names is None:
-            names = row.cells
-        elif row.cells == names and names:  # a second header, as resumed jobs write it
-            reader.repeated_headers += 1
-        elif row.cells:
-            if len(row.cells) != len(names):
-                raise ArasError(
-                    f"{path}: line {row.last} ends a row of {len(row.cells)} fields, the header "
-                    f"has {len(names)}; put captions that hold the delimiter or line breaks in "
-                    "double quotes"
-                )
-            yield f"line {row.last}", dict(zip(names, row.cells, strict=True))
-
-
-def _json_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    for number, line in enumerate(_lines(path), 1):
-        if not line.strip():
-            continue
+def _cell(column: str, value: Any, where: str) -> dict[str, list[str | None]]:
+    """The captions of a cell by stream: of one caption, a list of them, or captions by stream."""
+    if isinstance(value, bytes):
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ArasError(
-                f"{path}: line {number} is not JSON: {error}; expected one object per line"
-            ) from error
-        if not isinstance(row, dict):
-            raise ArasError(f"{path}: line {number} holds {type(row).__name__}, not an object")
-        yield f"line {number}", row
+            value = value.decode()
+        except UnicodeDecodeError as error:
+            raise ArasError(f"{where}: is binary and not UTF-8 ({error})") from error
+    if _is_missing(value):
+        return {column: [None]}
+    if isinstance(value, str):
+        listed = _listed(value, where)
+        return {
+            column: [_text(value, where)] if listed is None else [_text(v, where) for v in listed]
+        }
+    if isinstance(value, dict):
+        return _cell(column, _text_in(value, where), where)
+    if not isinstance(value, list | tuple):
+        raise ArasError(f"{where}: {value!r} is not a text; name the caption column with --text")
+    if value and all(isinstance(item, dict) and item.get("stream") for item in value):
+        return {item["stream"]: [_text(_text_in(item, where), where)] for item in value}
+    texts = [_text(_text_in(v, where) if isinstance(v, dict) else v, where) for v in value]
+    return {column: texts or [None]}
 
 
-def _parquet_rows(path: Path, reader: Reader) -> Iterator[tuple[str, Row]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            row: Row = {
-                field.name: {} if pa.types.is_struct(field.type) else ""
-                for field in file.schema_arrow
-            }
-            reader.columns = reader.columns or find_columns(path, names, reader.text, row)
-            number = itertools.count(1)
-            for batch in file.iter_batches(batch_size=4096, columns=reader.columns.all):
-                for record in batch.to_pylist():
-                    yield f"row {next(number)}", record
-    except (pa.ArrowException, OSError) as error:
-        raise ArasError(f"{path}: cannot be read as Parquet: {error}") from error
-
-
-def _texts(column: str, value: Any, where: str) -> Iterator[tuple[str, str | None]]:
-    """(stream, text) of a cell: a string, {text}, or a list of {stream, text} or of strings."""
-    if isinstance(value, list):
-        for i, item in enumerate(value):
-            name = item.get("stream") if isinstance(item, dict) else None
-            yield from _texts(name or f"{column}[{i}]", item, where)
-    elif isinstance(value, dict):
-        yield from _texts(column, value.get("text"), where)
-    elif value is None:
-        yield column, None
-    elif isinstance(value, str):
-        if not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError as error:
-                raise ArasError(
-                    f"{where}, column {column}: character {error.start + 1} is half of a surrogate "
-                    "pair; write the text as valid Unicode"
-                ) from error
-        value = value.replace("\0", " ")  # as in a CSV file
-        yield column, value if value.strip(" \t\r\n") else None
-    else:
+def _text_in(value: Row, where: str) -> Any:
+    key = next((name for name in _TEXT_KEYS if name in value), None)
+    if key is None:
         raise ArasError(
-            f"{where}, column {column}: {value!r} is not a text; "
-            "name the caption column with --text"
+            f"{where}: holds {', '.join(value)}, expected one of {', '.join(_TEXT_KEYS)}"
         )
+    return value[key]
+
+
+def _text(value: Any, where: str) -> str | None:
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if isinstance(value, str) and not value.strip():
+        return ""
+    if _is_missing(value):
+        return None
+    if not isinstance(value, str):
+        raise ArasError(f"{where}: {value!r} is not a text; name the caption column with --text")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ArasError(
+                f"{where}: character {error.start + 1} is half of a surrogate pair; write the text "
+                "as valid Unicode"
+            ) from error
+    return value.replace("\0", " ")  # as in a CSV file
+
+
+_QUOTED = r"""[urbURB]{0,2}(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+_LITERAL = re.compile(rf"({_QUOTED})|None|nan|NaN|NA|null", re.DOTALL)
+_ARRAY = re.compile(
+    r"\A\s*(?:np\.|numpy\.)?array\((.*?)(?:,\s*dtype=[^()\[\]]*)?\)\s*\Z", re.DOTALL
+)
+_LIST = re.compile(r"\A\s*(?:c(?=\()|list(?=\())?\s*[\[({](.*)[\])}]\s*\Z", re.DOTALL)
+_FIRST = re.compile(r"\s*(?:[urbURB]{0,2}['\"]|(?:None|nan|NaN|NA|null)\b|\Z)")
+"""The beginning of a list of texts: a quote, a missing value or its end."""
+
+
+def _listed(text: str, where: str) -> list[Any] | None:
+    """The texts of a list that was written as text, by JSON, Python, numpy or R; None where
+    ``text`` is none. Raises ArasError for a list that was cut when it was written."""
+    array = _ARRAY.match(text)
+    outer = _LIST.match(array[1] if array else text)
+    if not outer or not re.match(
+        r"\s*(?:[urbURB]{0,2}['\"]|None\b|nan\b|NaN\b|null\b|\Z)", outer[1]
+    ):
+        return None
+    if text.lstrip().startswith("["):
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            return value if isinstance(value, list) else None
+    texts: list[Any] = []
+    inside, at = outer[1], 0
+    while inside[at:].strip(" \t\r\n,"):
+        rest = inside[at:]
+        at += len(rest) - len(rest.lstrip(" \t\r\n,"))
+        if inside.startswith("...", at):
+            raise ArasError(
+                f"{where}: holds a list that was shortened to “...” when it was written; write all "
+                "of its captions"
+            )
+        literal = _LITERAL.match(inside, at)
+        if not literal:
+            return None
+        try:
+            texts.append(ast.literal_eval(literal[1]) if literal[1] else None)
+        except (ValueError, SyntaxError):
+            return None
+        at = literal.end()
+    return texts
 
 
 def _id(column: str | None, row: Row) -> str | None:

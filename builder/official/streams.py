@@ -10,9 +10,9 @@ import pyarrow as pa
 from builder.core.errors import ArasError
 from builder.core.files import read_json, write_json
 from builder.land.answers import clean, unclear
-from builder.land.caption_tables import csv_rows
 from builder.land.classes import CLASSES
 from builder.land.columns import CAPTION, STREAM_PREFIX
+from builder.land.table_files import csv_rows
 from builder.official.names import ERROR, HEADER, OFFICIAL_MD5, STREAMS, Refused, group_of, stem_of
 from builder.official.sources import SIDECAR, archives, expected_md5
 

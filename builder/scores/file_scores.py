@@ -101,11 +101,13 @@ Job = tuple[list[str | None], npt.NDArray[np.float64] | None, Path | None]
 
 @dataclass(frozen=True)
 class StreamSummary:
-    """Captions of a stream, or of all: how many there are, how often they repeat each other,
-    their mean scores, and what they leak as far as the file allows to measure it."""
+    """Captions of a stream, or of all: how many there are (``empty`` ones in lists included), how
+    often they repeat each other, their mean scores, and what they leak as far as the file allows
+    to measure it."""
 
     n: int
     missing: int
+    empty: int
     unique: int
     redundancy: float | None
     normalised_redundancy: dict[str, float | None]
@@ -119,13 +121,20 @@ class StreamSummary:
 
 @dataclass(frozen=True)
 class FileSummary:
-    """``composition`` is the scale of the class columns (see `Reader`), None without them; ``cut``
-    counts by stream and kind the captions from around which marks of a model's answer were cut."""
+    """``text_columns`` are those that hold the captions, ``notes`` what had to be guessed of the
+    file, ``examples`` its first captions. ``composition`` is the scale of the class columns (see
+    `Reader`), None without them; ``cut`` counts by stream and kind the captions from around which
+    marks of a model's answer were cut."""
 
     file: str
     rows: int
     composition: str | None
     lexicon: dict[str, str]
+    text_columns: tuple[str, ...]
+    images: int
+    captions_per_image: dict[str, float]
+    examples: list[str]
+    notes: list[str]
     failed_captions: int
     cut: dict[str, dict[str, int]]
     repeated_header_lines: int
@@ -169,6 +178,7 @@ def score_file(
     repeats: dict[str, Redundancy] = collections.defaultdict(Redundancy)
     near = NearDuplicates()
     texts_of: dict[str, int] = collections.Counter()
+    empty: dict[str, int] = collections.Counter()
     rows = width = 0
     for batch in reader.batches(BATCH):
         if rows and len(batch.texts) != width:
@@ -179,7 +189,8 @@ def score_file(
         width = len(batch.texts)
         for name, texts in batch.texts.items():
             repeats[name].add(pa.array(texts, pa.string()))
-            texts_of[name] += sum(text is not None for text in texts)
+            texts_of[name] += sum(bool(text) for text in texts)
+            empty[name] += sum(text == "" for text in texts)
         near.add(pa.array(_interleaved(batch), pa.string()))
         rows += len(batch.ids)
         advance(len(batch.ids) * width)
@@ -206,7 +217,8 @@ def score_file(
             [repeats[member] for member in members],
             [tallies[member] for member in members],
             len(np.unique(clusters)),
-            clusters.size - sum(texts_of[member] for member in members),
+            clusters.size - sum(texts_of[m] + empty[m] + reader.padded[m] for m in members),
+            sum(empty[member] for member in members),
         )
         streams[name] = sample.leakage(name, loaded, seed, summary) if name in tallies else summary
     columns = reader.columns
@@ -215,6 +227,15 @@ def score_file(
         rows=rows,
         composition=reader.scale if columns and columns.composition else None,
         lexicon={"version": loaded.version, "sha256": loaded.sha256},
+        text_columns=columns.texts if columns else (),
+        images=len(reader.per_image),
+        captions_per_image={
+            "min": min(reader.per_image.values()),
+            "mean": sum(reader.per_image.values()) / len(reader.per_image),
+            "max": max(reader.per_image.values()),
+        },
+        examples=reader.examples,
+        notes=reader.notes,
         failed_captions=reader.failed,
         cut={
             stream: {what: n for (of, what), n in sorted(reader.cut.items()) if of == stream}
@@ -260,7 +281,7 @@ class _Sample:
     def add(self, batch: Batch) -> None:
         some = np.flatnonzero(self.chosen[batch.first : batch.first + len(batch.ids)])
         for name, texts in batch.texts.items():
-            self.texts[name] += [texts[i] for i in some]
+            self.texts[name] += [texts[i] or None for i in some]
         if batch.shares is not None:
             self.shares.append(batch.shares[some])
         self.synthetic += [batch.synthetic[i] for i in some]
@@ -333,7 +354,7 @@ def _score(job: Job) -> pa.Table:
 
 def _interleaved(batch: Batch) -> list[str | None]:
     """The captions row by row, each row's streams in order."""
-    return [text for row in zip(*batch.texts.values(), strict=True) for text in row]
+    return [text or None for row in zip(*batch.texts.values(), strict=True) for text in row]
 
 
 def _schema(reader: Reader) -> pa.Schema:
@@ -361,7 +382,7 @@ def _out_table(
 
 
 def _stream(
-    repeats: list[Redundancy], tallies: list[_Tally], clusters: int, missing: int
+    repeats: list[Redundancy], tallies: list[_Tally], clusters: int, missing: int, empty: int
 ) -> StreamSummary:
     redundancy = summarise(repeats)
     raw = redundancy.pop("raw")
@@ -372,11 +393,14 @@ def _stream(
     return StreamSummary(
         n=raw.n,
         missing=missing,
+        empty=empty,
         unique=raw.unique,
         redundancy=raw.redundancy,
         normalised_redundancy={name: each.redundancy for name, each in redundancy.items()},
-        # each missing caption is a cluster of its own
-        near_duplicate_redundancy=1 - (clusters - missing) / raw.n if raw.n else None,
+        # each missing or empty caption is a cluster of its own
+        near_duplicate_redundancy=(
+            1 - (clusters - missing - max(empty - 1, 0)) / raw.n if raw.n else None
+        ),
         scored=sum(tally.counts["grounding"] for tally in tallies),
         means=means,
     )

@@ -127,6 +127,9 @@ def test_the_input_is_not_overwritten_and_nothing_to_score_is_an_error(tmp_path)
 def test_streams_that_appear_late_are_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(file_scores, "BATCH", 1)
     file = tmp_path / "c.jsonl"
-    file.write_text('{"captions": ["a"]}\n{"captions": ["a", "b"]}\n')
+    first, second = ({"stream": name, "text": "a"} for name in ("one", "two"))
+    file.write_text(
+        f"{json.dumps({'captions': [first]})}\n{json.dumps({'captions': [first, second]})}\n"
+    )
     with pytest.raises(ArasError, match="more caption streams"):
         score_file(file)
