@@ -10,6 +10,7 @@ import click
 
 from builder import __version__
 from builder.core.errors import ArasError, WorkFailed
+from builder.core.escape import terminal
 
 # Milliseconds until Arrow's allocator, which reads this as it is loaded, gives memory back.
 os.environ.setdefault("MIMALLOC_PURGE_DELAY", "1")
@@ -43,7 +44,7 @@ class Failure(click.ClickException):
     """An ArasError on its way out: one clear message, a meaningful exit code."""
 
     def __init__(self, error: ArasError) -> None:
-        super().__init__(str(error))
+        super().__init__(terminal(str(error)))
         self.error = error
 
     exit_code = property(lambda self: self.error.exit_code)  # type: ignore[assignment]

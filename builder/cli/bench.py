@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from builder.cli.common import RULE, json_option, near_options, print_json, say
+from builder.cli.common import RULE, echo, json_option, near_options, print_json, say
 from builder.cli.experiments import augmentation, imbalance
 from builder.core.progress import counted
 
@@ -42,7 +42,7 @@ def compare(directory: Path | None, ours: Path, theirs: Path, as_json: bool) -> 
     if as_json:
         print_json(comparison.as_json())
     else:
-        click.echo(report.comparison(comparison))
+        echo(report.comparison(comparison))
 
 
 @click.command()
@@ -181,7 +181,7 @@ def embeddings(
     image_of = load_owner([root / name for name in owner], pictures, captions)
     for note in (pictures.note, captions.note):
         if note:
-            click.echo(note, err=True)
+            echo(note, err=True)
     with bar("ranks", total=len(captions), unit="texts") as advance:
         ranks = rank(pictures.vectors, captions.vectors, Positives.owned(image_of), device, advance)
     scores = summary(*ranks)
@@ -189,7 +189,7 @@ def embeddings(
         from builder.retrieval.intervals import spans
 
         scores = scores.plus(intervals=spans(ranks, image_of))
-    click.echo(json.dumps(scores.as_json()) if as_json else _table(scores))
+    echo(json.dumps(scores.as_json()) if as_json else _table(scores))
 
 
 class _Retrieval(click.Command):
@@ -324,7 +324,7 @@ def retrieval(
     if as_json:
         print_json(result.as_json())
     else:
-        click.echo(text)
+        echo(text)
 
 
 def under(root: Path, spec: str) -> str:

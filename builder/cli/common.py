@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from builder.core.progress import console
+from builder.core.escape import terminal
+from builder.core.progress import say as say
 
 if TYPE_CHECKING:
     from builder.steps.stage import Report
@@ -68,13 +69,13 @@ def run_options(command: F) -> F:
     return command
 
 
+def echo(text: object = "", **options: Any) -> None:
+    """`click.echo` of text that a terminal only shows."""
+    click.echo(terminal(str(text)), **options)
+
+
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False))
-
-
-def say(text: str) -> None:
-    """Print a line on stderr, so that stdout stays clean for --json."""
-    console.print(text, markup=False, soft_wrap=True)
+    echo(json.dumps(value, ensure_ascii=False))
 
 
 def say_report(report: "Report") -> None:

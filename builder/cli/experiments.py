@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from builder.cli.common import experiment_options, print_json, say
+from builder.cli.common import echo, experiment_options, print_json, say
 
 if TYPE_CHECKING:
     from builder.experiments.experiment import Bench
@@ -32,7 +32,7 @@ def run_and_report(
     if as_json:
         print_json(report.as_json())
     else:
-        click.echo("\n".join([*report.conclusions, *report.limits]))
+        echo("\n".join([*report.conclusions, *report.limits]))
     say(f"wrote {out / 'report.md'}")
 
 

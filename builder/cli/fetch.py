@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from builder.cli.common import echo
 from builder.core.errors import ArasError, WorkFailed
 
 if TYPE_CHECKING:
@@ -99,13 +100,13 @@ def official(
       aras fetch official --only test.zip --only val.zip
       aras fetch official --to /data/aras400k
     """
-    from builder.core.progress import console
+    from builder.core.progress import say
     from builder.core.web import in_words, new_session, reason
     from builder.fetch.catalogue import ZENODO
     from builder.fetch.catalogue import official as files_of
 
     def report(error: BaseException, wait: float) -> None:
-        console.print(f"record {record}: {reason(error)}; again {in_words(wait)}", markup=False)
+        say(f"record {record}: {reason(error)}; again {in_words(wait)}")
 
     remotes = files_of(
         new_session(), record, only=only, base_url=base_url or ZENODO, on_retry=report
@@ -188,12 +189,9 @@ def inputs(
 
 
 def _run(remotes: "list[Remote]", to: Path, jobs: int, dry_run: bool, as_json: bool) -> None:
-    from builder.core.progress import bar, console
+    from builder.core.progress import bar, say
     from builder.core.web import new_session
     from builder.fetch import folder
-
-    def say(text: str) -> None:
-        console.print(text, markup=False, soft_wrap=True)
 
     session = new_session(jobs)
     if dry_run:
@@ -211,7 +209,7 @@ def _run(remotes: "list[Remote]", to: Path, jobs: int, dry_run: bool, as_json: b
             with bar("fetch", total, unit="bytes") as advance:
                 outcome = folder.fetch(plan, to, session, jobs=jobs, advance=advance, say=say)
     except KeyboardInterrupt:
-        click.echo(
+        echo(
             f"interrupted: {to} keeps what has arrived; run the same command to continue",
             err=True,
         )
@@ -227,9 +225,9 @@ def _run(remotes: "list[Remote]", to: Path, jobs: int, dry_run: bool, as_json: b
             "absent": absent,
             "failed": failed,
         }
-        click.echo(json.dumps(summary, indent=2))
+        echo(json.dumps(summary, indent=2))
     else:
-        click.echo(
+        echo(
             f"{to}: {len(outcome.fetched)} fetched "
             f"({folder.megabytes(sum(outcome.fetched.values()))}), {len(plan.kept)} already there, "
             f"{len(absent)} absent on the server, {len(failed)} failed"
@@ -255,13 +253,13 @@ def _list(plan: "Plan", to: Path, as_json: bool) -> None:
             for remote, state, size in rows
         ]
         summary = {"to": str(to), "files": files, "bytes": plan.bytes, "unknown": plan.unknown}
-        click.echo(json.dumps(summary, indent=2))
+        echo(json.dumps(summary, indent=2))
         return
     for remote, state, size in rows:
-        click.echo(f"{state:<7}{'' if size is None else megabytes(size):>12}  {remote.name}")
+        echo(f"{state:<7}{'' if size is None else megabytes(size):>12}  {remote.name}")
     sizes = [megabytes(plan.bytes)] if plan.unknown < len(plan.todo) or not plan.todo else []
     sizes += [f"{plan.unknown} of unknown size"] if plan.unknown else []
-    click.echo(
+    echo(
         f"{to}: {len(plan.todo)} to fetch ({', '.join(sizes)}), "
         f"{len(plan.kept)} already there, {len(plan.absent)} absent on the server"
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from builder.cli.common import print_json, run_options, say, say_report, stage_options
+from builder.cli.common import echo, print_json, run_options, say, say_report, stage_options
 
 if TYPE_CHECKING:
     from builder.core.engine import Engine
@@ -25,11 +25,11 @@ def print_plan(steps: "Sequence[StepPreview]", as_json: bool) -> None:
         print_json({"kind": "plan", "steps": [step.as_json() for step in steps]})
         return
     for step in steps:
-        click.echo(f"{step.stage:<22} {step}")
+        echo(f"{step.stage:<22} {step}")
         if step.estimate:
-            click.echo(f"  {step.estimate}")
+            echo(f"  {step.estimate}")
         for path, lines in step.inputs.items():
-            click.echo("\n  ".join([path, *lines]))
+            echo("\n  ".join([path, *lines]))
 
 
 def print_balance(
@@ -62,17 +62,17 @@ def print_balance(
         print_json({"kind": "balance", **summary, "steps": lines, **costs})
         return
     if not asked:
-        click.echo("the recipe asks for no synthetic rows")
+        echo("the recipe asks for no synthetic rows")
         return
-    click.echo(plan or "tiles are drawn without layouts: there is no balance plan")
+    echo(plan or "tiles are drawn without layouts: there is no balance plan")
     if refused:
-        click.echo(
+        echo(
             "`aras generate` will refuse this; with nearest = true in [generator] it takes the "
             "nearest shares"
         )
-    click.echo()
+    echo()
     print_plan(steps, as_json)
-    click.echo(_cost(cost))
+    echo(_cost(cost))
 
 
 def _cost(cost: Any) -> str:

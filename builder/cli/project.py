@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from builder.cli.common import json_option, print_json, say
+from builder.cli.common import echo, json_option, print_json, say
 
 
 @click.command()
@@ -56,7 +56,7 @@ def demo(directory: Path, target: Path, as_json: bool) -> None:
     if as_json:
         print_build(summaries)
     else:
-        click.echo(shown)
+        echo(shown)
 
 
 def show_release(release: Path) -> str:
@@ -119,16 +119,16 @@ def status(directory: Path, as_json: bool) -> None:
     fresh = [step for step in steps if step.is_done]
     print_plan([step for step in steps if not step.waits_for and not step.is_done], False)
     if waiting:
-        click.echo(f"{'waiting':<22} {len(waiting)} of {len(steps)} steps: for those above")
+        echo(f"{'waiting':<22} {len(waiting)} of {len(steps)} steps: for those above")
     if fresh:
-        click.echo(f"{'fresh':<22} {len(fresh)} of {len(steps)} steps: nothing to do")
+        echo(f"{'fresh':<22} {len(fresh)} of {len(steps)} steps: nothing to do")
     for folder in folders:
         manifest = read_manifest(folder)
         rows = sum(manifest.facts.census.rows.values())
         digest = manifest.content_sha256[:12]
-        click.echo(f"release {manifest.version:<14} {rows:,} rows, {digest}")
+        echo(f"release {manifest.version:<14} {rows:,} rows, {digest}")
         for place, text in status_lines(folder):
-            click.echo(f"  {place:<20} {text}")
+            echo(f"  {place:<20} {text}")
 
 
 def release_status(release: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from builder.cli import LazyGroup
-from builder.cli.common import json_option, print_json, say, say_report
+from builder.cli.common import echo, json_option, print_json, say, say_report
 from builder.core.errors import WorkFailed
 from builder.publish.targets import TARGETS, Job, Target, load_target
 
@@ -174,7 +174,7 @@ def diff(directory: Path, old: Path, new: Path, bump: bool, as_json: bool) -> No
     if as_json:
         print_json({"kind": "diff", **changes.as_json(), "changelog": text})
     else:
-        click.echo(changes.next_version if bump else text, nl=bump)
+        echo(changes.next_version if bump else text, nl=bump)
 
 
 @click.command()
@@ -238,12 +238,12 @@ def _command(name: str, target: Target) -> click.Command:
         path = (directory or Path()) / release
         if path.name in ("", ".."):  # the version names the journal beside it
             path = path.resolve()
-        job = Job(path, dry_run, lambda line: click.echo(line, err=True), _check, _render)
+        job = Job(path, dry_run, lambda line: echo(line, err=True), _check, _render)
         outcome = target.publish(job, **options)
         if as_json:
             print_json({"release": str(release), **outcome.as_json()})
         else:
-            click.echo(outcome.as_text())
+            echo(outcome.as_text())
 
     parameters: list[click.Parameter] = [
         click.Argument(["release"], type=click.Path(path_type=Path)),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from builder.cli.common import stage_options
+from builder.cli.common import echo, stage_options
 from builder.cli.make import run_command
 from builder.core.progress import counted
 
@@ -109,11 +109,11 @@ def captions(
             advance=advance,
         )
     if as_json:
-        click.echo(json.dumps(summary.as_json(), ensure_ascii=False))
+        echo(json.dumps(summary.as_json(), ensure_ascii=False))
     else:
-        click.echo("\n".join(_lines(summary)))
+        echo("\n".join(_lines(summary)))
         if out is not None:
-            click.echo(f"scores of each caption: {folder / out}")
+            echo(f"scores of each caption: {folder / out}")
 
 
 def _source_in_words(summary: "FileSummary") -> str:

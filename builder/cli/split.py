@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from builder.cli.common import json_option, print_json, say, stage_options
+from builder.cli.common import echo, json_option, print_json, say, stage_options
 from builder.cli.make import run_command
 from builder.core.progress import counted
 
@@ -85,7 +85,7 @@ def report(
     if as_json:
         print_json({"kind": "split-report", "release": str(release), **leakage.as_json()})
         return
-    click.echo(_describe(leakage))
+    echo(_describe(leakage))
     if map_file is not None:
         say(f"map: {map_file}")
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import jinja2
 import yaml
 
+from builder.core.escape import markdown, one_line
+
 
 def templates() -> Path:
     """The folder cards/, in a checkout or inside an installed package."""
@@ -24,6 +26,7 @@ def environment() -> jinja2.Environment:
     loader = jinja2.FileSystemLoader(templates())
     jinja = jinja2.Environment(
         loader=loader,
+        autoescape=jinja2.select_autoescape(("html.j2",), default_for_string=False),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
         trim_blocks=True,
@@ -32,7 +35,8 @@ def environment() -> jinja2.Environment:
     jinja.filters["json"] = json.dumps
     jinja.filters["number"] = lambda value: f"{value:,}"
     jinja.filters["share"] = lambda value, digits=1: f"{100 * value:.{digits}f} %"
-    jinja.filters["cell"] = table_cell
+    jinja.filters["cell"] = jinja.filters["md"] = markdown
+    jinja.filters["line"] = one_line
     jinja.filters["yaml"] = lambda value: (
         yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
         .strip()
@@ -40,12 +44,6 @@ def environment() -> jinja2.Environment:
         .strip()
     )
     return jinja
-
-
-def table_cell(text: str) -> str:
-    """Text for a cell of a Markdown table: on one line, without what would end it or be markup."""
-    line = " ".join(text.split())
-    return line.replace("|", "\\|").replace("<", "&lt;")
 
 
 _CODE = re.compile(r"`([^`]+)`")
@@ -90,7 +88,7 @@ class Document:
         """One self-contained HTML page; plots are read from ``folder``."""
         template = environment().get_template("document.html.j2")
         return template.render(
-            title=html.escape(self.title),
+            title=self.title,
             blocks=[
                 block[1] if len(block) == 2 else _image(folder, *block[1:])
                 for block in self._blocks
@@ -99,10 +97,15 @@ class Document:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is text, the others numbers."""
+    """A Markdown table; the first column is text, the others numbers. Text may hold `code`."""
     rule = ["---", *("---:" for _ in header[1:])]
     lines = [header, rule, *rows]
-    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines) + "\n"
+    return "\n".join(f"| {' | '.join(map(_table_cell, line))} |" for line in lines) + "\n"
+
+
+def _table_cell(text: str) -> str:
+    """A cell that ends neither itself nor its line, and holds no HTML."""
+    return one_line(str(text)).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _inline(text: str) -> str:

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
-from pydantic import BeforeValidator, Field, JsonValue, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, field_validator
+
+from builder.core.escape import latex, terminal
 
 SHAPES = {
     r"^[a-z0-9][a-z0-9._-]*$": "expected small letters, digits, '.', '_' and '-', without spaces",
@@ -29,6 +31,15 @@ class Section(pydantic.BaseModel):
     )
 
 
+def checked_line(text: str) -> str:
+    """The text. Raises ValueError where it breaks the line or holds what is not seen."""
+    if terminal(text) != text or not {"\n", "\t"}.isdisjoint(text):
+        raise ValueError("expected one line, without control characters")
+    return text
+
+
+Line = Annotated[str, AfterValidator(checked_line)]
+"""A field whose text goes on one line of every card."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0)]
@@ -127,17 +138,6 @@ def bibtex(authors: Sequence[Author]) -> str:
     """As BibTeX's ``author`` has them; braces keep the name of an organisation whole."""
     names = [latex(author.name) for author in authors]
     return " and ".join(name if "," in name else f"{{{name}}}" for name in names)
-
-
-_LATEX = str.maketrans(
-    {character: f"\\{character}" for character in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-)
-
-
-def latex(text: str) -> str:
-    """Text as LaTeX prints it: its ten special characters escaped, on one line."""
-    return " ".join(text.split()).translate(_LATEX)
 
 
 class Place(enum.Enum):

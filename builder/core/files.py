@@ -1,6 +1,7 @@
 """Files and hashes: the one atomic write, the one content hash."""
 
 import contextlib
+import csv
 import errno
 import fcntl
 import hashlib
@@ -10,11 +11,12 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from builder.core.errors import ArasError
+from builder.core.escape import csv_cell
 
 Value = TypeVar("Value")
 
@@ -136,6 +138,13 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     """Write ``value`` as JSON, indented for people unless ``indent`` is None, atomically."""
     write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+
+
+def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV with LF line ends, atomically; no text in it is a formula of a spreadsheet."""
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerows(map(csv_cell, row) for row in rows)
 
 
 def read_json(path: Path) -> Any:

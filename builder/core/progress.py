@@ -17,7 +17,15 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from builder.core.escape import terminal
+
 console = Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """Print a line on stderr, so that stdout stays clean for --json; a terminal only shows it."""
+    console.print(terminal(text), markup=False, soft_wrap=True)
+
 
 Advance = Callable[..., None]
 
@@ -51,22 +59,22 @@ def bar(label: str, total: float | None, unit: str = "it") -> Iterator[Advance]:
     """Show a bar; yields ``advance(n=1, note="")``. Nothing is drawn when stderr is no
     terminal, or when there is nothing to do."""
     with Progress(
-        TextColumn("{task.description:<18}"),
+        TextColumn("{task.description:<18}", markup=False),
         BarColumn(bar_width=28),
         _Count(),
         _Rate(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=console,
         transient=False,
         disable=not console.is_terminal or total == 0,
     ) as progress:
-        task = progress.add_task(label, total=total, unit=unit, note="")
+        task = progress.add_task(terminal(label), total=total, unit=unit, note="")
 
         def advance(n: float = 1, note: str | None = None) -> None:
             progress.update(task, advance=n)
             if note is not None:
-                progress.update(task, note=note)
+                progress.update(task, note=terminal(note))
 
         yield advance

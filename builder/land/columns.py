@@ -107,7 +107,8 @@ COLUMNS: tuple[Column, ...] = (
         "mask",
         IMAGE,
         "source",
-        "Land cover of the same pixels, single-channel PNG of class ids 0…6.",
+        "Land cover of the same pixels: palette PNG of class ids 0…6 in their colours (mode P); as "
+        "an array it gives the ids.",
         "class id",
     ),
     Column(

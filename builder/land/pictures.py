@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from builder.core.errors import ArasError
 from builder.land import classes
@@ -41,36 +41,62 @@ def _encode_ids(array: Pixels) -> bytes:
     lines = np.zeros((height, width + 1), dtype=np.uint8)
     lines[:, 1:] = array
     pack = zlib.compressobj(strategy=zlib.Z_RLE)
-    chunks = {
-        b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0),
-        b"IDAT": pack.compress(lines.tobytes()) + pack.flush(),
-        b"IEND": b"",
-    }
-    framed = (
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in chunks.items()
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    samples = _chunk(b"IDAT", pack.compress(lines.tobytes()) + pack.flush())
+    return _SIGNATURE + header + samples + _chunk(b"IEND", b"")
 
 
-def decode_png(data: bytes, name: str = "picture") -> Pixels:
-    """PNG bytes → uint8 (H, W, 3) or (H, W). Raises ArasError naming ``name`` when damaged."""
+def _chunk(name: bytes, data: bytes) -> bytes:
+    body = name + data
+    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PALETTE = _chunk(b"PLTE", classes.PALETTE.tobytes())
+
+
+def in_colour(mask: bytes, name: str = "mask") -> bytes:
+    """A mask of ids → the same ids as a palette PNG, which viewers show in the classes' colours.
+
+    Of a mask as `encode_png` writes it the samples stay as they are: its header says "palette", and
+    33 bytes with the palette follow. A palette mask is returned unchanged. Raises ArasError naming
+    ``name`` as `decode_mask` does.
+    """
+    if mask[24:26] == b"\x08\x00" and mask[37:41] == b"IDAT":
+        header = mask[16:25] + b"\x03" + mask[26:29]
+        return _SIGNATURE + _chunk(b"IHDR", header) + _PALETTE + mask[33:]
+    ids = decode_mask(mask, name)
+    return mask if mask[25] == 3 else in_colour(encode_png(ids), name)
+
+
+def decode_png(data: bytes, name: str = "picture", *, palette: bool = False) -> Pixels:
+    """PNG bytes → uint8 (H, W, 3) or (H, W), with ``palette`` the ids of a palette picture too.
+
+    Raises ArasError naming ``name`` for a damaged picture, one of another mode, and one with
+    another palette than `classes.PALETTE`.
+    """
     try:
         with Image.open(io.BytesIO(data)) as picture:
             picture.load()
-            if picture.mode not in ("RGB", "L"):
-                raise ArasError(f"{name}: a {picture.mode} picture, expected RGB or single-channel")
-            return np.asarray(picture)
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            mode = picture.mode
+            colours = (picture.getpalette() or [])[: classes.PALETTE.size]
+            pixels = np.asarray(picture)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ArasError(f"{name}: not a whole PNG ({error})") from error
+    if mode not in ("RGB", "L", *("P" * palette)):
+        raise ArasError(f"{name}: a {mode} picture, expected RGB or single-channel")
+    if colours != classes.PALETTE.ravel()[: len(colours)].tolist():
+        raise ArasError(f"{name}: its palette is not that of the classes; its ids may mean others")
+    return pixels
 
 
 def decode_mask(data: bytes, name: str, size: int | None = None) -> Pixels:
-    """Mask bytes → (H, W) uint8 of ids 0…6.
+    """Mask bytes, greyscale or palette → (H, W) uint8 of ids 0…6.
 
-    Raises ArasError naming ``name`` for ids outside 0…6, several channels or another size.
+    Raises ArasError naming ``name`` for ids outside 0…6, several channels, another palette or
+    another size.
     """
-    mask = decode_png(data, name)
+    mask = decode_png(data, name, palette=True)
     if mask.ndim != 2:
         raise ArasError(
             f"{name}: mask has {mask.shape[2]} channels, expected a single channel of class ids"
@@ -86,6 +112,19 @@ def image_column(data: Sequence[bytes], names: Sequence[str]) -> pa.Array:
     """Encoded pictures and their base names as an Image column."""
     fields = [pa.array(data, pa.binary()), pa.array(names, pa.string())]
     return pa.StructArray.from_arrays(fields, fields=list(IMAGE))
+
+
+def masks_in_colour(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """An Image column of masks, each as `in_colour` gives it; null stays null."""
+    return pa.chunked_array([_in_colour(chunk) for chunk in column.chunks], IMAGE)
+
+
+def _in_colour(masks: pa.StructArray) -> pa.StructArray:
+    held, names = masks.flatten()
+    pairs = zip(held.to_pylist(), names.to_pylist(), strict=True)
+    coloured = [mask and in_colour(mask, name or "mask") for mask, name in pairs]
+    fields = [pa.array(coloured, pa.binary()), names]
+    return pa.StructArray.from_arrays(fields, fields=list(IMAGE), mask=masks.is_null())
 
 
 def image_bytes(column: pa.ChunkedArray) -> list[bytes]:

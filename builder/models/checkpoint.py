@@ -1,6 +1,5 @@
 """The state of a training: checkpoints that are whole or refused, moving average, history."""
 
-import csv
 import hashlib
 import io
 import math
@@ -17,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from builder.core import figures
 from builder.core.errors import ArasError
-from builder.core.files import atomic
+from builder.core.files import atomic, write_csv
 
 POWER = 0.75
 """How fast the decay rises: 1 − (1 + steps)^−power, up to the decay of the settings."""
@@ -145,14 +144,14 @@ class History:
     def write(self, folder: Path) -> None:
         """Write loss.csv; where there are evaluations also evaluations.csv and curves.png."""
         rows = [(i, f"{loss:.6f}") for i, loss in enumerate(self.losses)]
-        _write_csv(folder / "loss.csv", ["step", "loss"], rows)
+        write_csv(folder / "loss.csv", [("step", "loss"), *rows])
         if self.evaluations:
             names = list(self.evaluations[0])
             cells = [
                 (int(evaluation["step"]), *(f"{evaluation[name]:.6f}" for name in names[1:]))
                 for evaluation in self.evaluations
             ]
-            _write_csv(folder / "evaluations.csv", names, cells)
+            write_csv(folder / "evaluations.csv", [names, *cells])
             self._plot(folder / "curves.png", names[1:])
 
     def _plot(self, path: Path, names: list[str]) -> None:
@@ -179,10 +178,3 @@ def _running_mean(values: list[float], width: int) -> list[float]:
         total += value - (values[i - width] if i >= width else 0.0)
         means.append(total / min(i + 1, width))
     return means
-
-
-def _write_csv(path: Path, names: list[str], rows: list[Any]) -> None:
-    with atomic(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows(rows)

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from builder.core.errors import ArasError
 from builder.core.files import locked
-from builder.core.progress import console
+from builder.core.progress import say
 from builder.core.store import Store
 from builder.models.freshness import identity, is_fresh
 from builder.models.record import Record, Trained
@@ -137,7 +137,7 @@ class Training:
         directory waits and then sees that it is done.
         """
         started = time.monotonic()
-        waiting = lambda: console.print(f"{self.name}: waiting for another process")  # noqa: E731
+        waiting = lambda: say(f"{self.name}: waiting for another process")  # noqa: E731
         with contextlib.nullcontext() if self._follows() else locked(self.folder, waiting):
             trained = self._trainer.train(store, self.folder, self.settings)
         return TrainingSummary(self.name, trained, time.monotonic() - started)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from builder.core.errors import WorkFailed
 from builder.core.files import sha256_file, sweep
-from builder.core.progress import bar, console
+from builder.core.progress import bar, say
 from builder.models import checkpoint
 from builder.models.checkpoint import Average, History
 from builder.models.record import Record
@@ -123,7 +123,7 @@ def fit(
         if team.leads:
             sweep(job.folder)
             if other := checkpoint.claim(job.checkpoint, job.key):
-                console.print(f"{label}: {other}", soft_wrap=True)
+                say(f"{label}: {other}")
         best = _resume(job, parts)
     with bar(label, job.steps, "steps") as advance, enough_memory(label, lower):
         advance(len(history.losses))

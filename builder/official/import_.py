@@ -17,7 +17,7 @@ from pydantic import Field
 
 from builder.core.errors import ArasError
 from builder.core.fields import MD5, Files, Name, Section
-from builder.core.files import atomic, remove
+from builder.core.files import remove, write_csv
 from builder.core.manifest import Account, ImportReport
 from builder.core.store import Store
 from builder.land import classes
@@ -270,11 +270,6 @@ def _published(lines: Sequence[Line], exact: npt.NDArray[np.int64]) -> pa.Array:
         for line, own in zip(lines, exact.tolist(), strict=True)
     ]
     return pa.array(values, PER_CLASS_PERCENT)
-
-
-def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
-    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def write_rejects(store: Store, index: Index, path: Path) -> Counter[str]:

@@ -24,9 +24,11 @@ from builder.core.fields import (
     VERSION,
     Author,
     AuthorField,
+    Line,
     Name,
     Rate,
     Section,
+    checked_line,
 )
 from builder.core.files import write_text
 from builder.core.seeds import SEED
@@ -54,14 +56,21 @@ FILE = "dataset.toml"
 
 class DatasetSection(Section):
     name: Name = "my-land-cover"
-    title: str = "Land-cover tiles with masks and captions"
+    title: Line = "Land-cover tiles with masks and captions"
     version: Annotated[str, Field(pattern=VERSION)] = "0.1.0"
     date: Annotated[str, Field(pattern=DATE)] = "2026-01-01"
     seed: int = SEED
     authors: Annotated[list[AuthorField], Field(min_length=1)] = Field(
         default=[Author(name="The dataset's maintainers")]
     )
-    license: str = "CC-BY-4.0"
+    license: Line = "CC-BY-4.0"
+
+    @field_validator("authors")
+    @classmethod
+    def _lines(cls, value: list[Author]) -> list[Author]:
+        for author in value:
+            checked_line(author.name + author.affiliation)
+        return value
 
     @field_validator("date", mode="before")
     @classmethod

@@ -13,6 +13,7 @@ import yaml
 from builder import __version__
 from builder.core.document import environment
 from builder.core.errors import ArasError
+from builder.core.escape import one_line
 from builder.core.fields import citation, creator
 from builder.core.files import write_json
 from builder.core.manifest import (
@@ -294,8 +295,8 @@ def front_matter(release: Path, manifest: Manifest) -> str:
         infos.append(_info(release, config, splits))
     rows = sum(manifest.facts.census.rows.values())
     value = {
-        "pretty_name": manifest.title,
-        "license": manifest.license.lower(),
+        "pretty_name": one_line(manifest.title),
+        "license": one_line(manifest.license).lower(),
         "language": ["en"],
         "task_categories": ["image-segmentation", "image-to-text", "text-to-image"],
         "annotations_creators": ["machine-generated"],

@@ -7,7 +7,8 @@ Steps follow from what a user of the older release must know:
   splits, a column of another type or with other classes, other values (pixels, masks, places,
   generator) under an id that was there before;
 - **minor**, something came beside what they use: rows, configs, columns or caption streams added;
-  a split's or judge's column (block, realism, flags) or the vectors of a baseline redone;
+  a split's or judge's column (block, realism, flags) or the vectors of a baseline redone; masks
+  of the same ids in another encoding;
 - **patch**, texts only: captions, and the scores and control captions that follow from them, card,
   citation, pictures of the card; or the version alone;
 - **none**, the same files.
@@ -72,6 +73,8 @@ class Changes:
     removed: dict[str, int] = field(default_factory=dict)
     moved: dict[str, int] = field(default_factory=dict)
     changed: dict[str, int] = field(default_factory=dict)
+    reencoded: dict[str, int] = field(default_factory=dict)
+    """Pictures with the same pixels in other bytes."""
     configs_added: list[str] = field(default_factory=list)
     configs_removed: list[str] = field(default_factory=list)
     streams_added: list[str] = field(default_factory=list)
@@ -96,7 +99,7 @@ class Changes:
         if any(gone) or self.streams_removed or self.removed or self.moved or fewer:
             asked.append("major")
         more = (self.added, self.columns_added, self.configs_added, self.streams_added)
-        if any(more):
+        if any(more) or self.reencoded:
             asked.append("minor")
         asked += ["patch" if part.startswith("controls/") else "minor" for part in self.beside]
         if self.texts or self.old != self.new or self.not_compared:

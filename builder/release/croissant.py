@@ -5,7 +5,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from builder.core.fields import bibtex, latex, schema_org
+from builder.core.escape import latex
+from builder.core.fields import bibtex, schema_org
 from builder.core.manifest import ListedFile, Manifest, SplitFiles
 from builder.land.columns import BY_NAME, INSTANT, SPLITS, Column, columns_of
 from builder.release.disclosure import HUB, coverage, provenance, publisher, responsible_ai

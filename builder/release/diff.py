@@ -1,12 +1,13 @@
 """What changed between two releases.
 
-Only config metadata is read; other configs are compared by the manifests' content digests.
+Only config metadata is read, and masks whose bytes differ, because they may hold the same ids in
+another encoding; other configs are compared by the manifests' content digests.
 `builder.release.changes` decides the step that follows.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from builder.core.errors import ArasError
 from builder.core.manifest import MANIFEST, ChangelogEntry, Manifest, SplitFiles, read_manifest
 from builder.core.progress import bar
 from builder.land.columns import BLOB_DIGESTS, DERIVED, KINDS, SPLITS
+from builder.land.pictures import decode_mask, image_bytes
 from builder.release.changes import Changes, parse_version
 from builder.release.rows import opened
 
@@ -162,7 +164,7 @@ def compare(old: Path, new: Path) -> Changes:
         beside=_beside(*manifests),
         texts=_texts(*manifests),
     )
-    _rows(changes, before, after)
+    _rows(changes, before, after, lambda ids: _same_ids((old, new), manifests, ids))
     return changes
 
 
@@ -191,8 +193,16 @@ def _beside(old: Manifest, new: Manifest) -> dict[str, dict[str, int]]:
     return differing
 
 
-def _rows(changes: Changes, before: Side, after: Side) -> None:
-    """Join by id; fill in what was added, removed, moved and changed."""
+def _rows(
+    changes: Changes,
+    before: Side,
+    after: Side,
+    same_ids: Callable[[pa.Array], npt.NDArray[np.bool_]],
+) -> None:
+    """Join by id; fill in what was added, removed, moved and changed.
+
+    ``same_ids`` says of which rows, given by id, both masks hold the same class ids.
+    """
     place = pc.index_in(after.ids, value_set=before.ids)
     is_new = pc.is_null(place).to_numpy(zero_copy_only=False)
     kept = np.flatnonzero(~is_new)
@@ -216,10 +226,50 @@ def _rows(changes: Changes, before: Side, after: Side) -> None:
     note("moved", after.ids, kept[moved])
     for name in before.hashes:
         differs = np.flatnonzero(before.hashes[name][was] != after.hashes[name][kept])
+        shown = BLOB_DIGESTS.get(name, name)
+        if shown == "mask" and len(differs):
+            same = same_ids(after.ids.take(pa.array(kept[differs])))
+            if same.any():
+                changes.reencoded[shown] = int(same.sum())
+                note(f"{shown} encoding", after.ids, kept[differs[same]])
+            differs = differs[~same]
         if len(differs):
-            shown = BLOB_DIGESTS.get(name, name)
             changes.changed[shown] = len(differs)
             note(shown, after.ids, kept[differs])
+
+
+def _same_ids(
+    releases: Sequence[Path], manifests: Sequence[Manifest], ids: pa.Array
+) -> npt.NDArray[np.bool_]:
+    """(n,) whether the masks of these rows decode to the same class ids in both releases.
+
+    Raises ArasError for a data file that is missing, and a mask that cannot be decoded.
+    """
+    parts = [(kind, split) for kind in KINDS for split in SPLITS]
+    before, after = (
+        _id_hashes([release / name for part in parts for name in manifest.split_files(*part)], ids)
+        for release, manifest in zip(releases, manifests, strict=True)
+    )
+    return np.asarray((before == after) & (before != 0))
+
+
+def _id_hashes(paths: Sequence[Path], ids: pa.Array) -> Hashes:
+    """(n,) hashes of the decoded masks of the rows ``ids``; 0 where no file holds the row."""
+    hashes = np.zeros(len(ids), dtype=np.uint64)
+    with bar("compare masks", len(ids), "rows") as advance:
+        for path in paths:
+            with opened(path) as file:
+                for group in range(file.num_row_groups):
+                    place = pc.index_in(file.read_row_group(group, ["id"]).column(0), value_set=ids)
+                    if place.null_count == len(place):
+                        continue
+                    masks = image_bytes(file.read_row_group(group, ["mask"]).column(0))
+                    for i, mask in zip(place.to_pylist(), masks, strict=True):
+                        if i is not None:
+                            pixels = decode_mask(mask or b"", ids[i].as_py())
+                            hashes[i] = hash((pixels.shape, pixels.tobytes())) & (2**64 - 1)
+                            advance(1)
+    return hashes
 
 
 def _parts(side: Side, places: npt.NDArray[np.int64]) -> dict[str, int]:
@@ -314,6 +364,10 @@ def describe(changes: Changes) -> list[str]:
         for name, (before, after) in changes.columns_changed.items()
     ]
     lines += [f"`{name}` changed in {_count(n)}" for name, n in changes.changed.items()]
+    lines += [
+        f"`{name}`: same ids, other encoding in {_count(n)}"
+        for name, n in changes.reencoded.items()
+    ]
     for what in ("removed", "added", "moved"):
         parts: dict[str, int] = getattr(changes, what)
         if parts:

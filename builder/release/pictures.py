@@ -13,7 +13,7 @@ from builder.core.figures import BLUE, GREY, ORANGE, PART_COLOURS
 from builder.core.manifest import Manifest, SplitFiles
 from builder.land.classes import CLASSES, PALETTE
 from builder.land.columns import KINDS
-from builder.land.pictures import decode_png, per_class
+from builder.land.pictures import decode_mask, decode_png, per_class
 
 
 def contact_sheet(release: Path, manifest: Manifest, path: Path, tiles: int = 6) -> None:
@@ -35,7 +35,7 @@ def contact_sheet(release: Path, manifest: Manifest, path: Path, tiles: int = 6)
             image, mask = axes[:, column]
             image.imshow(decode_png(row["image"]["bytes"], row["id"]), interpolation="nearest")
             image.set_title(row["id"].split("/", 1)[1], fontsize=8)
-            ids = decode_png(row["mask"]["bytes"], row["id"])
+            ids = decode_mask(row["mask"]["bytes"], row["id"])
             mask.imshow(PALETTE[ids], interpolation="nearest")
     legend = [
         Patch(facecolor=PALETTE[i] / 255, edgecolor="black", linewidth=0.4, label=name)

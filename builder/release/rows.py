@@ -25,7 +25,7 @@ from builder.land.columns import (
     arrow_schema,
     arrow_type,
 )
-from builder.land.pictures import per_class
+from builder.land.pictures import masks_in_colour, per_class
 from builder.pipeline.inputs import Inputs
 from builder.tiles.split import centres
 from builder.tiles.subsets import Rows
@@ -69,6 +69,7 @@ def release_rows(
             columns[name] = table.column(name)
         elif name not in columns:
             columns[name] = pa.nulls(table.num_rows, BY_NAME[name].type)
+    columns["mask"] = masks_in_colour(columns["mask"])
     rows = pa.table({name: columns[name] for name in COLUMN_NAMES})
     return rows.cast(arrow_schema(COLUMN_NAMES))
 

@@ -12,7 +12,7 @@ from builder.core.document import environment
 from builder.core.figures import COLOURS, INK, KIND_COLOURS
 from builder.land.classes import CLASSES, PALETTE
 from builder.land.columns import KINDS
-from builder.land.pictures import decode_png, encode_png
+from builder.land.pictures import in_colour
 from builder.land.score_columns import scores_of
 from builder.report.measure import Report, images_of
 from builder.report.streams import BINS, HISTOGRAMS, Distribution, StreamFigures
@@ -152,7 +152,7 @@ WORDS = {
 def render(release: Path, report: Report) -> str:
     """The page as text."""
     pictures = {
-        name: {"image": uri(image), "mask": uri(_coloured(mask))}
+        name: {"image": uri(image), "mask": uri(in_colour(mask))}
         for name, (image, mask) in images_of(release, report.examples.ids).items()
     }
     plots = {"classes": class_shares(report.pixels)}
@@ -171,7 +171,3 @@ def render(release: Path, report: Report) -> str:
         clip_scores=scores_of("clip", "report"),
         measures={name: measure(values) for name, values in report.images.items()},
     )
-
-
-def _coloured(mask: bytes) -> bytes:
-    return encode_png(PALETTE[decode_png(mask)])

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from builder.core.errors import ArasError
+from builder.core.escape import csv_cell
 from builder.core.files import atomic
 from builder.land.caption_tables import Batch, Reader
 from builder.land.score_columns import scores_of
@@ -66,7 +67,7 @@ def writing(path: Path, schema: pa.Schema) -> Iterator[Write]:
                 yield lambda table: file.writelines(_json_lines(table))
             else:
                 rows = csv.writer(file, lineterminator="\n")
-                rows.writerow(schema.names)
+                rows.writerow(map(csv_cell, schema.names))
                 yield lambda table: rows.writerows(_csv_rows(table))
 
 
@@ -77,7 +78,8 @@ def _json_lines(table: pa.Table) -> Iterator[str]:
 
 def _csv_rows(table: pa.Table) -> Iterator[list[Any]]:
     for row in table.to_pylist():
-        yield ["; ".join(v) if isinstance(v, list) else _round(v) for v in row.values()]
+        cells = ("; ".join(v) if isinstance(v, list) else _round(v) for v in row.values())
+        yield [csv_cell(cell) for cell in cells]
 
 
 def _round(value: Any) -> Any:

@@ -13,7 +13,7 @@ from pydantic import field_validator
 
 from builder.core.errors import ArasError
 from builder.core.fields import Positive, Section
-from builder.core.files import atomic
+from builder.core.files import write_csv
 from builder.core.manifest import SubsetFile, SubsetNote
 from builder.core.seeds import seed
 from builder.land.classes import CLASSES
@@ -144,10 +144,7 @@ def _reachable(target: Target, pixels: Ints) -> tuple[Target, list[str]]:
 def write(path: Path, ids: Sequence[str], splits: Iterable[int]) -> SubsetFile:
     """Write a CSV of id and split, LF line ends; returns its rows and the digest of its content."""
     names = [SPLITS[split] for split in splits]
-    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["id", "split"])
-        writer.writerows(zip(ids, names, strict=True))
+    write_csv(path, [("id", "split"), *zip(ids, names, strict=True)])
     return SubsetFile(rows=len(ids), digest=digest(zip(ids, names, strict=True)))
 
 

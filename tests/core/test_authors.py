@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from builder.core.errors import ArasError
-from builder.core.fields import Author, bibtex, checked_orcid, citation, creator, latex, schema_org
+from builder.core.fields import Author, bibtex, checked_orcid, citation, creator, schema_org
 from builder.pipeline.recipe import load
 
 ADA = {"name": "Lovelace, Ada", "orcid": "0000-0002-1825-0097", "affiliation": "Analytical Engines"}
@@ -76,12 +76,6 @@ def test_an_organisation_in_each_format() -> None:
 
 
 def test_what_latex_would_interpret_is_escaped_in_a_citation() -> None:
-    assert latex("Vision & Language: 100 % of land_cover #1, $5") == (
-        r"Vision \& Language: 100 \% of land\_cover \#1, \$5"
-    )
-    assert latex("a\\b ~ {c}^d\n e") == (
-        r"a\textbackslash{}b \textasciitilde{} \{c\}\textasciicircum{}d e"
-    )
     assert bibtex([Author(name="Smith & Sons"), Author(name="O_Hara, R&D")]) == (
         r"{Smith \& Sons} and O\_Hara, R\&D"
     )

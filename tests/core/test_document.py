@@ -4,7 +4,7 @@ import jinja2
 import pytest
 import yaml
 
-from builder.core.document import environment, table_cell, templates
+from builder.core.document import environment, table, templates
 
 
 def test_every_template_is_there_and_parses() -> None:
@@ -40,4 +40,10 @@ def test_numbers_and_shares_are_written_for_people() -> None:
     [("a | b", r"a \| b"), ("two\nlines  here", "two lines here"), ("<b>", "&lt;b>")],
 )
 def test_a_table_cell_cannot_break_its_table(text: str, cell: str) -> None:
-    assert table_cell(text) == cell
+    assert table(["name"], [[text]]).splitlines()[-1] == f"| {cell} |"
+
+
+def test_html_templates_escape_what_they_are_given() -> None:
+    page = environment().get_template("document.html.j2").render(title="<b>&", blocks=["<p>x</p>"])
+    assert "<title>&lt;b&gt;&amp;</title>" in page
+    assert "<p>x</p>" in page

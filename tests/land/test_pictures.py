@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from builder.core.errors import ArasError
-from builder.land.classes import percent
+from builder.land.classes import PALETTE, percent
 from builder.land.columns import IMAGE, arrow_type
 from builder.land.pictures import (
     composition_columns,
@@ -17,6 +17,8 @@ from builder.land.pictures import (
     encode_png,
     image_bytes,
     image_column,
+    in_colour,
+    masks_in_colour,
     per_class,
 )
 
@@ -57,6 +59,47 @@ def test_a_mask_is_one_channel_of_known_ids_of_the_wanted_size() -> None:
     ids[0, 0] = 7
     with pytest.raises(ArasError, match="m: mask holds id 7"):
         decode_mask(encode_png(ids), "m")
+
+
+def mask(size: int = 8) -> np.ndarray:
+    return RNG.integers(0, 7, (size, size), dtype=np.uint8)
+
+
+def test_a_mask_in_colour_shows_the_classes_and_keeps_its_ids() -> None:
+    ids = mask(64)
+    plain = encode_png(ids)
+    coloured = in_colour(plain)
+    assert len(coloured) == len(plain) + 33
+    assert coloured == in_colour(plain) == in_colour(coloured)
+    with Image.open(io.BytesIO(coloured)) as picture:
+        assert picture.mode == "P"
+        np.testing.assert_array_equal(np.asarray(picture), ids)
+        np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), PALETTE[ids])
+    np.testing.assert_array_equal(decode_mask(coloured, "m", 64), ids)
+
+
+def test_a_grey_mask_by_another_encoder_is_put_in_colour_too() -> None:
+    ids, out = mask(), io.BytesIO()
+    Image.fromarray(ids).save(out, "PNG", optimize=True, dpi=(72, 72))  # a chunk before the samples
+    assert in_colour(out.getvalue()) == in_colour(encode_png(ids))
+
+
+def test_a_mask_with_another_palette_is_refused() -> None:
+    picture, out = Image.fromarray(mask(), "P"), io.BytesIO()
+    picture.putpalette(PALETTE[::-1].ravel().tolist())
+    picture.save(out, "PNG")
+    with pytest.raises(ArasError, match="m: its palette is not that of the classes"):
+        decode_mask(out.getvalue(), "m")
+
+
+def test_a_column_of_masks_in_colour_keeps_nulls_and_names() -> None:
+    ids = mask()
+    rows = [{"bytes": encode_png(ids), "path": "a.png"}, None]
+    column = pa.chunked_array([pa.array(rows, IMAGE), pa.array(rows, IMAGE).slice(1)])
+    coloured = masks_in_colour(column)
+    assert coloured.type == IMAGE
+    shown = {"bytes": in_colour(encode_png(ids)), "path": "a.png"}
+    assert coloured.to_pylist() == [shown, None, None]
 
 
 def test_an_image_column_keeps_the_bytes_it_was_given() -> None:

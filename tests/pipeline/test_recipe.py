@@ -216,3 +216,13 @@ def test_a_pattern_without_a_file_names_the_key_and_the_way_out(
         f"{tmp_path / FILE}: tiles.maps: no file matches {pattern!r}; put the files there, "
         "write where they are, or let `aras fetch inputs` bring them"
     )
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['title = "two\\nlines"', 'license = "MIT\\u001b[31m"', 'authors = ["Doe,\\tJane"]'],
+)
+def test_what_goes_on_a_line_of_the_card_is_one_visible_line(line: str, tmp_path: Path) -> None:
+    (tmp_path / "dataset.toml").write_text(f"[dataset]\n{line}\n", encoding="utf-8")
+    with pytest.raises(ArasError, match="expected one line, without control characters"):
+        load(tmp_path)

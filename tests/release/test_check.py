@@ -14,7 +14,7 @@ from PIL import Image
 from builder.core.engine import Engine
 from builder.core.errors import ArasError
 from builder.core.manifest import read_manifest
-from builder.land.pictures import decode_png, encode_png
+from builder.land.pictures import decode_mask, decode_png, encode_png
 from builder.pipeline.project import Project
 from builder.quality.duplicates import pixel_digest
 from builder.release.card import write_cards
@@ -59,7 +59,7 @@ def same_id(rows: Rows) -> None:
 
 
 def wrong_mask(rows: Rows) -> None:
-    ids = decode_png(rows[2]["mask"]["bytes"]).copy()
+    ids = decode_mask(rows[2]["mask"]["bytes"], "m").copy()
     ids[5, 5] = 7
     rows[2]["mask"]["bytes"] = encode_png(ids)
 
@@ -69,7 +69,7 @@ def colour_mask(rows: Rows) -> None:
 
 
 def other_mask(rows: Rows) -> None:
-    ids = decode_png(rows[2]["mask"]["bytes"])
+    ids = decode_mask(rows[2]["mask"]["bytes"], "m")
     rows[2]["mask"]["bytes"] = encode_png(np.full_like(ids, (ids[0, 0] + 1) % 7))
 
 

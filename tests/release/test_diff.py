@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ import pytest
 from builder.cli.release import make_release
 from builder.core.errors import ArasError
 from builder.core.manifest import SplitFiles, read_manifest, write_manifest
+from builder.land.pictures import decode_mask, encode_png
 from builder.pipeline.project import Project
 from builder.pipeline.stand_ins import make_project
 from builder.release.changes import Changes, bump, parse_version
 from builder.release.diff import compare, describe, entry, history
 from builder.release.package import package
+from tests.makers.damage import restamp, rewrite, rows_edited
 
 ROWS, REAL, SHARD = 24, 12, 6
 
@@ -71,6 +74,52 @@ def test_the_version_alone_is_a_patch(folder: Path) -> None:
         assert what == {}
     assert (changes.step, changes.next_version) == ("patch", "0.1.1")
     assert describe(changes) == ["the rows and columns are the same"]
+
+
+def grey(release: Path, *, but: str = "") -> None:
+    """Write the masks as an earlier aras did; of the row ``but`` with other ids too."""
+
+    def older(rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            ids = decode_mask(row["mask"]["bytes"], row["id"]).copy()
+            ids[0, 0] = (ids[0, 0] + (row["id"] == but)) % 7
+            row["mask"]["bytes"] = encode_png(ids)
+            digests[row["id"]] = sha256(row["mask"]["bytes"]).hexdigest()
+
+    def digested(rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            row["mask_sha256"] = digests[row["id"]]
+
+    digests: dict[str, str] = {}
+    for edit, configs in ((older, ("real", "synthetic")), (digested, ("metadata",))):
+        for config in configs:
+            for path in (release / config).glob("*.parquet"):
+                rewrite(path, rows_edited(edit))
+    restamp(release)
+
+
+def test_masks_of_the_same_ids_in_another_encoding_are_no_changed_rows(
+    filled: Path, tmp_path: Path
+) -> None:
+    new, old = filled / "release/0.1.0", tmp_path / "old"
+    shutil.copytree(new, old)
+    grey(old)
+    changes = compare(old, new)
+    assert (changes.changed, changes.reencoded) == ({}, {"mask": ROWS})
+    assert changes.step == "minor"
+    assert f"`mask`: same ids, other encoding in {ROWS} rows" in describe(changes)
+
+
+def test_a_mask_with_other_ids_is_a_changed_row_in_any_encoding(
+    filled: Path, tmp_path: Path
+) -> None:
+    new, old = filled / "release/0.1.0", tmp_path / "old"
+    shutil.copytree(new, old)
+    row = pq.read_table(next((new / "real").glob("*.parquet")), columns=["id"])["id"][0].as_py()
+    grey(old, but=row)
+    changes = compare(old, new)
+    assert (changes.changed, changes.reencoded) == ({"mask": 1}, {"mask": ROWS - 1})
+    assert changes.examples["mask"] == [row]
 
 
 def test_a_release_differs_in_nothing_from_itself(filled: Path) -> None:

@@ -266,7 +266,7 @@ def test_load_dataset_gives_the_control_captions(release: Path, streaming: bool)
 def check_pictures(row: dict[str, Any]) -> None:
     assert isinstance(row["image"], Image.Image)
     assert (row["image"].mode, row["image"].size) == ("RGB", (64, 64))
-    assert row["mask"].mode == "L"
+    assert row["mask"].mode == "P"
     counts = count_pixels(np.asarray(row["mask"]))
     assert counts.tolist() == [row["pixels"][name] for name in CLASSES]
 
