@@ -14,7 +14,7 @@ from builder.core.manifest import MANIFEST, Manifest, checksum_files, listed_fil
 from builder.core.progress import bar
 from builder.land.columns import KINDS, SPLITS, features, names_of
 from builder.release.check_facts import check_facts
-from builder.release.check_rows import MOST, FileChecker, Findings, local_paths
+from builder.release.check_rows import MOST, FileChecker, Findings, Undecodable, local_paths
 from builder.release.funnel import has_official_split
 from builder.release.published import publications
 from builder.release.rows import held_columns
@@ -25,13 +25,15 @@ NOT_TEXTS = (".parquet", ".png", ".csv")
 def violations(release: Path, engine: Engine | None = None) -> list[str]:
     """Every violated invariant of a release, one line each.
 
-    Raises ArasError when the directory holds no release at all.
+    A file that cannot be decoded is named and ends the check: what the rows of the others should
+    agree with is not known. Raises ArasError when the directory holds no release at all.
     """
     manifest = read_manifest(release)
     problems = list(_check_files(release, manifest))
     if any(not (release / file.path).is_file() for file in manifest.files):
         return problems
     seen: dict[str, list[Findings]] = {}
+    undecoded: list[str] = []
     tasks = [
         (config, split, name)
         for config, splits in manifest.configs.items()
@@ -47,12 +49,16 @@ def violations(release: Path, engine: Engine | None = None) -> list[str]:
     }
     with bar("check", len(tasks), "files") as advance:
         for task, outcome in (engine or Engine()).map(FileChecker(release, shards), tasks):
-            if isinstance(outcome, BaseException):
-                problems.append(f"{task[2]}: cannot be read: {outcome}")
+            if isinstance(outcome, Undecodable):
+                undecoded.append(str(outcome))
+            elif isinstance(outcome, BaseException):
+                undecoded.append(f"{task[2]}: cannot be read: {outcome}")
             else:
-                problems += outcome.problems
                 seen.setdefault(f"{task[0]}/{task[1]}", []).append(outcome)
             advance(1)
+    if undecoded:
+        return [*problems, *undecoded]
+    problems += [line for files in seen.values() for file in files for line in file.problems]
     problems += _check_columns(seen)
     problems += _check_ids(seen, is_part=manifest.part is not None)
     problems += _check_blocks(seen)

@@ -1,7 +1,8 @@
 """Check a data file: its schema and every row against the invariants."""
 
+import contextlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,19 +84,38 @@ class FileChecker:
         return lambda task: check_file(self.release, self.shards, *task)
 
 
+class Undecodable(ArasError):
+    """A file that the installed pyarrow cannot decode: nothing is known of its rows."""
+
+
+@contextlib.contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Turn what pyarrow says of a file into `Undecodable`."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise Undecodable(
+            f"{name}: pyarrow {pa.__version__} cannot decode it ({str(error).splitlines()[0]}); "
+            "no row was judged: fetch the file again, or check with another version of pyarrow"
+        ) from error
+
+
 def check_file(release: Path, shards: Shards, config: str, split: str, name: str) -> Findings:
     """Check a Parquet file against the schema and every row against the invariants.
 
     ``shards`` are the manifest's files with pictures. Columns that older releases lack may be
-    missing; `Findings.lacks` names them.
+    missing; `Findings.lacks` names them. Raises Undecodable for a type, codec or page that the
+    installed pyarrow does not read.
     """
     findings = Findings(name)
-    with pq.ParquetFile(release / name) as file:
-        actual = file.schema_arrow
+    with contextlib.ExitStack() as stack:
+        with _decoding(name):
+            file = stack.enter_context(pq.ParquetFile(release / name))
+            actual = file.schema_arrow
         findings.lacks = tuple(LATER.intersection(names_of(config)).difference(actual.names))
         schema = arrow_schema([name for name in names_of(config) if name not in findings.lacks])
         if not actual.equals(schema):
-            findings.problems.append(f"{name}: schema differs from the published schema")
+            findings.problems.append(f"{name}: {_differences(actual, schema)}")
             return findings
         if (actual.metadata or {}).get(b"huggingface") != schema.metadata[b"huggingface"]:
             findings.problems.append(f"{name}: footer carries other features than published")
@@ -107,7 +127,8 @@ def check_file(release: Path, shards: Shards, config: str, split: str, name: str
         if geo.GEO_KEY.encode() in (actual.metadata or {}):
             findings.geo = actual.metadata[geo.GEO_KEY.encode()].decode(errors="replace")
         for group in range(file.num_row_groups):
-            table = file.read_row_group(group)
+            with _decoding(name):
+                table = file.read_row_group(group)
             findings.digests += content_digests(table)
             if config in VIOLATIONS:
                 findings.rows += table.num_rows
@@ -133,6 +154,23 @@ def _first(problems: Iterable[str]) -> list[str]:
     listed = list(problems)
     more = len(listed) - MOST
     return listed if more <= 0 else [*listed[:MOST], f"{listed[0].split(':')[0]}: {more} more rows"]
+
+
+def _differences(actual: pa.Schema, expected: pa.Schema) -> str:
+    """What a file's schema has otherwise than the published one."""
+    missing = [name for name in expected.names if name not in actual.names]
+    other = [
+        f"{field.name} is {actual.field(field.name).type}, expected {field.type}"
+        for field in expected
+        if field.name in actual.names and actual.field(field.name).type != field.type
+    ]
+    more = [name for name in actual.names if name not in expected.names]
+    parts = [
+        *([f"it lacks {', '.join(missing)}"] if missing else []),
+        *([f"it has {', '.join(more)} besides"] if more else []),
+        *other,
+    ]
+    return f"schema differs from the published schema: {'; '.join(parts) or 'other order'}"
 
 
 def _check_rows(table: pa.Table, config: str, split: str, findings: Findings) -> None:

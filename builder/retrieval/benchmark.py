@@ -1,6 +1,6 @@
 """A model answers the captions of a release: embed, rank, write; and two models compared."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -192,12 +192,13 @@ def write(run: Run, path: Path, folder: Path | None = None) -> Result:
     result = run.result
     if folder is not None:
         files = {}
-        for what, ids, rows in (
-            ("images", run.image_ids, run.images),
-            ("texts", run.asked.ids, run.texts),
+        owners = [run.image_ids[row] for row in run.asked.owner]
+        for what, names, rows in (
+            ("images", {"id": run.image_ids}, run.images),
+            ("texts", {"id": run.asked.ids, "owner": owners}, run.texts),
         ):
             with atomic(folder / f"{what}.parquet") as temporary:
-                _write_vectors(temporary, ids, rows)
+                _write_vectors(temporary, names, rows)
             files[what] = vectors.vector_file(folder / f"{what}.parquet")
         result = result.plus(model=result.model.plus(vectors=files))
     ranks = ranks_path(path)
@@ -213,15 +214,19 @@ def ranks_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}.ranks.npz")
 
 
-def _write_vectors(path: Path, ids: Sequence[str], rows: Array) -> None:
-    """Parquet of id and vector (float32), converted and written some rows at a time."""
-    schema = pa.schema([("id", pa.string()), ("vector", pa.list_(pa.float32(), rows.shape[1]))])
+def _write_vectors(path: Path, names: Mapping[str, Sequence[str]], rows: Array) -> None:
+    """Parquet of the named texts of each row and its vector (float32), some rows at a time."""
+    texts = [(name, pa.string()) for name in names]
+    schema = pa.schema([*texts, ("vector", pa.list_(pa.float32()))])
     with pq.ParquetWriter(path, schema) as writer:
-        for start in range(0, len(ids), ROWS):
+        for start in range(0, rows.shape[0], ROWS):
             part: Any = rows[start : start + ROWS]
             dense = np.ascontiguousarray(part.toarray() if issparse(part) else part, np.float32)
-            listed = pa.FixedSizeListArray.from_arrays(dense.ravel(), rows.shape[1])
-            columns = {"id": pa.array(ids[start : start + ROWS], pa.string()), "vector": listed}
+            ends = np.arange(0, dense.size + 1, dense.shape[1], dtype=np.int32)
+            columns = {
+                **{name: pa.array(ids[start : start + ROWS]) for name, ids in names.items()},
+                "vector": pa.ListArray.from_arrays(ends, dense.ravel()),
+            }
             writer.write_table(pa.table(columns, schema=schema))
 
 

@@ -158,10 +158,13 @@ def _match(
                 f"{name} names owners by id, but {embeddings.name} has no ids: "
                 "give all three as Parquet or all three as .npy"
             )
-    table = _table(paths, "id", "owner")
-    table = table.filter(pc.is_valid(table["owner"]))
-    listed = table["id"].cast(pa.string()).to_pylist()
-    owners = table["owner"].cast(pa.string()).to_pylist()
+    listed: list[str] = []
+    owners: list[str] = []
+    for path in paths:
+        table = _columns(path, ("id", "owner"), "")
+        table = table.filter(pc.is_valid(table["owner"]))
+        listed += table["id"].cast(pa.string()).to_pylist()
+        owners += table["owner"].cast(pa.string()).to_pylist()
     _unique(listed, name)
     owner_of = dict(zip(listed, owners, strict=True))
     known = texts.ids or ()
@@ -179,18 +182,36 @@ def _same(difference: set[str], what: str) -> None:
 
 
 def _read_parquet(paths: Sequence[Path], name: str, part: str) -> tuple[tuple[str, ...], Array]:
-    table = _table(paths, "id", "vector", also="owner" if part else "")
-    if "owner" in table.column_names:
-        is_text = pc.is_valid(table["owner"])
-        table = table.filter(is_text if part == "texts" else pc.invert(is_text))
-    ids = table["id"].cast(pa.string()).to_pylist()
+    ids: list[str] = []
+    parts: dict[Path, Array] = {}
+    for path in paths:  # each in its own types: float16 beside float32, lists beside fixed sizes
+        table = _columns(path, ("id", "vector"), "owner" if part else "")
+        if "owner" in table.column_names:
+            is_text = pc.is_valid(table["owner"])
+            table = table.filter(is_text if part == "texts" else pc.invert(is_text))
+        if table.num_rows:
+            ids += table["id"].cast(pa.string()).to_pylist()
+            parts[path] = _vectors(table["vector"].combine_chunks(), str(path))
     _unique(ids, name)
-    column = table["vector"].combine_chunks()
+    if not ids:
+        raise ArasError(f"{name}: no rows")
+    first, *others = parts
+    for path in others:
+        if parts[path].shape[1] != parts[first].shape[1]:
+            raise ArasError(
+                f"{path}: has vectors of {parts[path].shape[1]} numbers, {first} of "
+                f"{parts[first].shape[1]}"
+            )
+    if not others:  # no copy of what may be large
+        return tuple(ids), parts[first]
+    return tuple(ids), np.concatenate([*parts.values()], dtype=np.result_type(*parts.values()))
+
+
+def _vectors(column: pa.Array, name: str) -> Array:
+    """Lists of n floats, of any list type → (n, d). Raises ArasError naming the row."""
     if not pa.types.is_nested(column.type) or not pa.types.is_floating(column.type.value_type):
         raise ArasError(f"{name}: column vector is {column.type}; expected lists of floats")
     _refuse(column.is_null().to_numpy(zero_copy_only=False), name, "has no vector")
-    if not len(ids):
-        raise ArasError(f"{name}: no rows")
     values = column.flatten()
     lengths = column.value_lengths().to_numpy() if hasattr(column, "value_lengths") else None
     width = int(lengths[0]) if lengths is not None else column.type.list_size
@@ -200,12 +221,7 @@ def _read_parquet(paths: Sequence[Path], name: str, part: str) -> tuple[tuple[st
         raise ArasError(f"{name}: row 0 has an empty vector")
     # A null number inside a vector reads as NaN, and is refused as such.
     # Copied, because torch wants arrays that it may believe writable.
-    return tuple(ids), np.array(values.to_numpy(zero_copy_only=False)).reshape(len(ids), width)
-
-
-def _table(paths: Sequence[Path], *columns: str, also: str = "") -> pa.Table:
-    """Some columns of files, one after the other, and another where it exists."""
-    return pa.concat_tables([_columns(path, columns, also) for path in paths])
+    return np.array(values.to_numpy(zero_copy_only=False)).reshape(len(column), width)
 
 
 def _columns(path: Path, columns: Sequence[str], also: str) -> pa.Table:

@@ -85,6 +85,20 @@ def test_a_new_baseline_is_one_line_from_help_to_leaderboard(project, monkeypatc
     assert outcome.exit_code == 0, outcome.output
 
 
+def test_the_vectors_of_a_benchmark_go_into_bench_embeddings(project):
+    outcome = bench(
+        project, "retrieval", "release", "--model", "random", "--stream", "words",
+        "--vectors", "v", "--out", "v/result.json",
+    )  # fmt: skip
+    assert outcome.exit_code == 0, outcome.output
+    images, texts = (str(project / f"v/{name}.parquet") for name in ("images", "texts"))
+    options = ("--images", images, "--texts", texts, "--owner", texts, "--json")
+    outcome = bench(project, "embeddings", *options)
+    assert outcome.exit_code == 0, outcome.output
+    strict = read(project / "v/result.json").streams["words"].S
+    assert json.loads(outcome.stdout)["mR"] == pytest.approx(strict.mR)
+
+
 def test_what_is_refused_exits_with_2(project):
     outcome = bench(project, "retrieval", "release", "--model", "random", "--stream", "poem")
     assert outcome.exit_code == 2

@@ -227,8 +227,11 @@ def no_features(table: pa.Table) -> pa.Table:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (less_columns, "schema differs from the published schema"),
-        (other_type, "schema differs from the published schema"),
+        (less_columns, "schema differs from the published schema: it lacks saturated"),
+        (
+            other_type,
+            "schema differs from the published schema: latitude is float, expected double",
+        ),
         (no_features, "footer carries other features than published"),
     ],
 )
@@ -240,10 +243,49 @@ def test_another_schema_in_a_footer_is_found(
     assert f"{DRAWN}: {message}" in violations(release)
 
 
-def test_a_file_that_is_no_parquet_is_found(release: Path) -> None:
-    (release / TRAIN).write_bytes((release / TRAIN).read_bytes()[:4000])
+def cut_short(data: bytes) -> bytes:
+    return data[:4000]
+
+
+def spoil_a_page(data: bytes) -> bytes:
+    """Bytes of a compressed page overwritten, the footer as it was."""
+    frame = data.index(b"\x28\xb5\x2f\xfd")  # how zstd begins
+    return data[: frame + 4] + b"\xff" * 8 + data[frame + 12 :]
+
+
+def name_an_unknown_codec(data: bytes) -> bytes:
+    """The codec of compressed columns, field 4 of their metadata in Thrift, is one of tomorrow."""
+    zstd, unknown = b"\x15\x0c\x16", b"\x15\x1e\x16"
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    assert zstd in data[start:]
+    return data[:start] + data[start:].replace(zstd, unknown)
+
+
+@pytest.mark.parametrize("damage", [cut_short, spoil_a_page, name_an_unknown_codec])
+@pytest.mark.parametrize("name", [TRAIN, LIGHT])
+def test_a_file_that_cannot_be_decoded_ends_the_check_and_accuses_no_row(
+    release: Path, damage: Callable[[bytes], bytes], name: str
+) -> None:
+    (release / name).write_bytes(damage((release / name).read_bytes()))
+    rewrite(release / TEST, rows_edited(lambda rows: rows[0]["percent"].update(Tree=200)))
     restamp(release)
-    assert any(line.startswith(f"{TRAIN}: cannot be read") for line in violations(release))
+    (line,) = violations(release)
+    assert line.startswith(f"{name}: pyarrow {pa.__version__} cannot decode it (")
+    assert line.endswith("fetch the file again, or check with another version of pyarrow")
+
+
+def test_a_release_of_other_columns_is_told_which(release: Path) -> None:
+    def older(table: pa.Table) -> pa.Table:
+        seeds = table.column("gen_seed").cast(pa.int64())
+        place = table.column_names.index("gen_seed")
+        return table.set_column(place, "gen_seed", seeds).drop_columns(["flags"])
+
+    rewrite(release / DRAWN, older)
+    restamp(release)
+    assert (
+        f"{DRAWN}: schema differs from the published schema: it lacks flags; "
+        "gen_seed is int64, expected string"
+    ) in violations(release)
 
 
 def test_a_row_too_few_is_found(release: Path) -> None:

@@ -205,3 +205,42 @@ def test_owners_by_row_of_rows_with_ids_are_refused(tmp_path, files):
 def test_several_files_must_be_parquet(files):
     with pytest.raises(ArasError, match=r"y\.npy: several files must be Parquet"):
         load([files / "y.npy", files / "x.npy"])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.list_(pa.float16()),
+        pa.list_(pa.float64()),
+        pa.list_(pa.float32(), 4),
+        pa.list_(pa.float16(), 4),
+        pa.large_list(pa.float32()),
+    ],
+    ids=str,
+)
+def test_several_files_may_hold_vectors_of_different_types(tmp_path, kind):
+    eye = np.eye(4).tolist()
+    first = table(tmp_path / "0.parquet", ["a", "b"], pa.array(eye[:2], pa.list_(pa.float32())))
+    second = table(tmp_path / "1.parquet", pa.array([7, 8]), pa.array(eye[2:], kind))
+    vectors = load([first, second])
+    assert vectors.ids == ("a", "b", "7", "8")
+    assert vectors.vectors.dtype == np.float32
+    np.testing.assert_array_equal(vectors.vectors, np.eye(4))
+
+
+def test_files_of_vectors_of_different_lengths_are_named(tmp_path):
+    first = table(tmp_path / "0.parquet", ["a"], [[1.0, 0.0]])
+    second = table(tmp_path / "1.parquet", ["b"], [[1.0, 0.0, 0.0]])
+    with pytest.raises(ArasError, match=r"1\.parquet: has vectors of 3 numbers, .*0\.parquet of 2"):
+        load([first, second])
+
+
+def test_owners_may_come_in_files_of_different_types(tmp_path):
+    eye = np.eye(2).tolist()
+    images = load(table(tmp_path / "x.parquet", ["1", "2"], eye))
+    texts = load(table(tmp_path / "y.parquet", ["7", "t"], eye))
+    owners = [
+        table(tmp_path / "0.parquet", pa.array([7]), pa.array([2]), "owner"),
+        table(tmp_path / "1.parquet", ["t"], ["1"], "owner"),
+    ]
+    assert load_owner(owners, images, texts).tolist() == [1, 0]
