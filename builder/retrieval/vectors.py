@@ -264,7 +264,7 @@ def _listed(path: Files) -> tuple[list[Path], str]:
     return paths, f"{paths[0]} … {paths[-1].name} ({len(paths)} files)"
 
 
-def _unique(ids: list[str | None], name: str) -> None:
+def _unique(ids: Sequence[str | None], name: str) -> None:
     seen: dict[str | None, int] = {}
     for row, id_ in enumerate(ids):
         if id_ is None:
