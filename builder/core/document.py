@@ -35,7 +35,8 @@ def environment() -> jinja2.Environment:
     jinja.filters["json"] = json.dumps
     jinja.filters["number"] = lambda value: f"{value:,}"
     jinja.filters["share"] = lambda value, digits=1: f"{100 * value:.{digits}f} %"
-    jinja.filters["cell"] = jinja.filters["md"] = markdown
+    jinja.filters["cell"] = table_cell
+    jinja.filters["md"] = markdown
     jinja.filters["line"] = one_line
     jinja.filters["yaml"] = lambda value: (
         yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
@@ -100,11 +101,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; the first column is text, the others numbers. Text may hold `code`."""
     rule = ["---", *("---:" for _ in header[1:])]
     lines = [header, rule, *rows]
-    return "\n".join(f"| {' | '.join(map(_table_cell, line))} |" for line in lines) + "\n"
+    return "\n".join(f"| {' | '.join(map(table_cell, line))} |" for line in lines) + "\n"
 
 
-def _table_cell(text: str) -> str:
-    """A cell that ends neither itself nor its line, and holds no HTML."""
+def table_cell(text: object) -> str:
+    """Our own text, which may hold `code`, in a Markdown table: on one line, without HTML.
+
+    Text of others goes through `escape.markdown` instead.
+    """
     return one_line(str(text)).replace("|", "\\|").replace("<", "&lt;")
 
 

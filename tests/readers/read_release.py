@@ -155,6 +155,75 @@ def datasets_file(path):
         return {name: [row[name] for row in read] for name in chosen.features}
 
 
+def decoded_configs(release):
+    """Images and masks as arrays, from Pillow and from the formats numpy and torch."""
+    for config in ("real", "synthetic"):
+        for split in split_names(release, config):
+            yield config, split, partial(decoded_split, release, config, split)
+
+
+def split_names(release, config):
+    import datasets
+
+    return datasets.get_dataset_split_names(release, config)
+
+
+def decoded_split(release, config, split):
+    import datasets
+    import numpy
+
+    datasets.disable_progress_bars()
+    with tempfile.TemporaryDirectory() as cache:
+        rows = datasets.load_dataset(release, config, split=split, cache_dir=cache)
+        rows = rows.select_columns(["image", "mask"])
+        columns = {}
+        for name in ("image", "mask"):
+            columns[name] = [array_digest(numpy.asarray(row[name])) for row in rows]
+            columns[f"{name} mode"] = [row[name].mode for row in rows]
+            arrays = rows.with_format("numpy")
+            columns[f"{name} numpy"] = [array_digest(row[name]) for row in arrays]
+        tensors = rows.with_format("torch")  # (1, H, W) in new versions, (H, W) in old ones
+        columns["mask torch"] = [array_digest(row["mask"].squeeze().numpy()) for row in tensors]
+        return columns
+
+
+def array_digest(array):
+    """Shape and sha256 of an array of bytes."""
+    return f"{list(array.shape)} {hashlib.sha256(array.astype('uint8').tobytes()).hexdigest()}"
+
+
+def croissant_configs(release):
+    """Record sets by mlcroissant, split by split."""
+    import mlcroissant
+
+    dataset = mlcroissant.Dataset(jsonld=str(Path(release) / "croissant.json"))
+    for config, split in files_of(release):
+        yield config, split, partial(croissant_split, dataset, config, split)
+
+
+def croissant_split(dataset, config, split):
+    records = dataset.records(config, filters={f"{config}/split": split})
+    rows = [{name.partition("/")[2]: v for name, v in row.items()} for row in records]
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def webdataset_parts(folder):
+    """Samples of an export as WebDataset reads them, undecoded."""
+    import webdataset
+
+    for path in sorted(Path(folder).glob("*/*.tar")):
+        read = partial(samples_of, webdataset, str(path))
+        yield path.parent.name, path.name.split("-")[0], read
+
+
+def samples_of(webdataset, path):
+    samples = list(webdataset.WebDataset(path, shardshuffle=False))
+    names = ("png", "mask.png", "txt")
+    columns = {name: [sample.get(name) for sample in samples] for name in names}
+    facts = [json.loads(sample["json"]) for sample in samples]
+    return {**columns, **{name: [row[name] for row in facts] for name in facts[0]}}
+
+
 READERS = {
     "pyarrow": by_file(pyarrow_file),
     "pyarrow.dataset": by_file(pyarrow_dataset),
@@ -164,6 +233,9 @@ READERS = {
     "datasets": lambda release: datasets_configs(release, streaming=False),
     "datasets streaming": lambda release: datasets_configs(release, streaming=True),
     "datasets one file": by_file(datasets_file),
+    "datasets decoded": decoded_configs,
+    "mlcroissant": croissant_configs,
+    "webdataset": webdataset_parts,
 }
 
 

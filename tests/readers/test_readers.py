@@ -1,14 +1,10 @@
 """A release, with nulls wherever there may be any, read by the libraries that people have.
 
-Run by ``make readers``. Each environment is made once by ``pip install --target`` in a cache folder
-(``ARAS_READERS``, else ``~/.cache/aras-readers``) and kept; other packages make it anew.
+Run by ``make readers``, in the environments of ``cards/readers.json``.
 """
 
-import hashlib
-import json
-import os
+import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,61 +13,57 @@ import pyarrow.parquet as pq
 import pytest
 
 from builder.core.arrow import options, rows_per_group
+from builder.land.pictures import decode_mask, decode_png
 from builder.pipeline.project import Project
-from tests.readers.read_release import digest, files_of
+from builder.release.card import write_cards
+from builder.release.exports import Options, export
+from builder.release.readers import environments
+from tests.makers.damage import restamp
+from tests.readers.environments import ask
+from tests.readers.read_release import array_digest, digest, files_of
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 pytestmark = [pytest.mark.readers, pytest.mark.timeout(1500)]
 
 PROGRAM = Path(__file__).with_name("read_release.py")
-ENVIRONMENTS: dict[str, tuple[str, ...]] = {
-    "oldest": (
-        *("datasets==2.18.0", "pyarrow==14.0.2", "numpy<2", "pandas<2.3", "pillow"),
-        *("polars==0.20.31", "duckdb==0.10.3"),
-    ),
-    "middle": ("datasets==3.6.0", "pyarrow==18.1.0", "pandas<3", "pillow", "polars", "duckdb"),
-    "floor": ("datasets==4.0.0", "pyarrow==21.0.0", "pillow"),
-    "today": (),  # the environment that the tests run in
+ROOT = Path(__file__).parents[2]
+BY_FILE = {
+    "pyarrow": "pyarrow",
+    "pyarrow.dataset": "pyarrow",
+    "pandas": "pandas",
+    "polars": "polars",
+    "duckdb": "duckdb",
+    "datasets": "datasets",
+    "datasets streaming": "datasets",
+    "datasets one file": "datasets",
 }
-READERS = {
-    "oldest": ("pyarrow", "pyarrow.dataset", "pandas", "polars", "duckdb"),
-    "middle": ("pyarrow", "pandas", "polars", "duckdb"),
-    "floor": ("pyarrow", "pandas"),
-    "today": ("pyarrow", "pyarrow.dataset", "pandas"),
-}
-OF_DATASETS = ("datasets", "datasets streaming", "datasets one file")
+"""Reader → the library that it needs."""
 CASES = [
     (environment, reader)
-    for environment in ENVIRONMENTS
-    for reader in (*READERS[environment], *OF_DATASETS)
+    for environment, versions in environments().items()
+    for reader, library in BY_FILE.items()
+    if library in versions
 ]
 KEPT = {"id", "kind", "split", "image", "mask", "pixels", "percent", "dominant", "owner", "caption"}
 """Columns that are never null."""
 
+Digests = dict[tuple[str, str], dict[str, str]]
 
-def installed(name: str) -> Path | None:
-    """The folder of an environment, made where it is missing; None for that of the tests."""
-    packages = ENVIRONMENTS[name]
-    if not packages:
-        return None
-    cache = Path(os.environ.get("ARAS_READERS", "~/.cache/aras-readers")).expanduser()
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    key = hashlib.sha256(" ".join((version, *packages)).encode()).hexdigest()[:12]
-    folder = cache / f"{name}-{key}"
-    if not folder.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        half = cache / f".{name}-{os.getpid()}"
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(half)]
-        subprocess.run([*command, *packages], check=True)
-        half.rename(folder)
-    return folder
+
+def having(library: str) -> list[str]:
+    return [name for name, versions in environments().items() if library in versions]
 
 
 @pytest.fixture(scope="module")
 def release(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny project's release, its second row of each file null wherever a row may be null."""
-    folder = tmp_path_factory.mktemp("readers") / "release"
-    shutil.copytree(project.releases / project.recipe.dataset.version, folder)
-    for path in folder.glob("*/*.parquet"):
+    copy = tmp_path_factory.mktemp("readers") / "release"
+    shutil.copytree(project.releases / project.recipe.dataset.version, copy)
+    for path in copy.glob("*/*.parquet"):
         table = pq.read_table(path)
         schema = table.schema
         columns = []
@@ -82,39 +74,89 @@ def release(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
             columns.append(pa.array(values, schema.field(name).type))
         with pq.ParquetWriter(path, schema, **options(schema)) as writer:
             writer.write_table(pa.table(columns, schema), row_group_size=rows_per_group(schema))
-    return folder
+    restamp(copy)
+    write_cards(copy)
+    return copy
 
 
 @pytest.fixture(scope="module")
-def expected(release: Path) -> dict[tuple[str, str], dict[str, str]]:
-    """(config, split) → digest of each column, read by the pyarrow that wrote it."""
-    digests = {}
-    for key, paths in files_of(release).items():
-        table = pa.concat_tables([pq.read_table(path) for path in paths])
-        digests[key] = {name: digest(table.column(name).to_pylist()) for name in table.column_names}
-    return digests
+def tables(release: Path) -> dict[tuple[str, str], pa.Table]:
+    """(config, split) → rows, read by the pyarrow that wrote them."""
+    return {
+        key: pa.concat_tables([pq.read_table(path) for path in paths])
+        for key, paths in files_of(release).items()
+    }
+
+
+def digests_of(table: pa.Table) -> dict[str, str]:
+    return {name: digest(table.column(name).to_pylist()) for name in table.column_names}
+
+
+def read(environment: str, reader: str, folder: Path, cwd: Path, **options: bool) -> Digests:
+    lines = ask(environment, PROGRAM, reader, str(folder), cwd=cwd, **options)
+    return {(line["config"], line["split"]): line["columns"] for line in lines}
 
 
 @pytest.mark.parametrize(("environment", "reader"), CASES)
 def test_every_value_of_every_config_is_read(
     release: Path,
-    expected: dict[tuple[str, str], dict[str, str]],
+    tables: dict[tuple[str, str], pa.Table],
     environment: str,
     reader: str,
     tmp_path: Path,
 ) -> None:
-    folder = installed(environment)
-    isolated = ["-S"] if folder else []
-    variables = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    variables["PYTHONPATH"] = str(folder) if folder else ""
-    command = [sys.executable, *isolated, str(PROGRAM), reader, str(release)]
-    run = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
-    lines = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
-    assert not [line for line in lines if "error" in line], run.stderr[-2000:]
-    assert run.returncode == 0, run.stderr[-2000:]
-    read = {(line["config"], line["split"]): line["columns"] for line in lines}
-    assert expected.keys() <= read.keys()
-    assert {key: read[key] for key in expected} == expected
+    columns = read(environment, reader, release, tmp_path)
+    assert tables.keys() <= columns.keys()
+    for key, table in tables.items():
+        assert columns[key] == digests_of(table), key
+
+
+@pytest.mark.parametrize("environment", having("datasets"))
+def test_images_and_masks_decode_to_the_same_pixels_and_ids(
+    tables: dict[tuple[str, str], pa.Table], release: Path, environment: str, tmp_path: Path
+) -> None:
+    columns = read(environment, "datasets decoded", release, tmp_path, borrow=True)
+    for key in columns:
+        rows = tables[key].select(["image", "mask"]).to_pylist()
+        images = digest([array_digest(decode_png(row["image"]["bytes"])) for row in rows])
+        masks = digest([array_digest(decode_mask(row["mask"]["bytes"], "m")) for row in rows])
+        assert columns[key] == {
+            "image": images,
+            "image mode": digest(["RGB"] * len(rows)),
+            "image numpy": images,
+            "mask": masks,
+            "mask mode": digest(["P"] * len(rows)),
+            "mask numpy": masks,
+            "mask torch": masks,
+        }, key
+    assert {config for config, _ in columns} == {"real", "synthetic"}
+
+
+@pytest.mark.parametrize("environment", having("webdataset"))
+def test_a_webdataset_export_holds_the_rows(
+    tables: dict[tuple[str, str], pa.Table], release: Path, environment: str, tmp_path: Path
+) -> None:
+    export(release, tmp_path / "export", "webdataset", Options())
+    columns = read(environment, "webdataset", tmp_path / "export", tmp_path)
+    pictured = {key: table for key, table in tables.items() if key[0] in ("real", "synthetic")}
+    assert columns.keys() == pictured.keys()
+    for key, table in pictured.items():
+        rows = table.to_pylist()
+        assert columns[key]["id"] == digest([row["id"] for row in rows])
+        assert columns[key]["png"] == digest([row["image"]["bytes"] for row in rows])
+        assert columns[key]["mask.png"] == digest([row["mask"]["bytes"] for row in rows])
+
+
+def test_the_floor_is_what_the_package_declares() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = dict(
+        re.match(r"([\w-]+)>=([\d.]+)", line).groups()
+        for line in project["dependencies"]
+        if ">=" in line and "torch" not in line
+    )
+    for library in ("datasets", "pyarrow", "pillow", "numpy"):
+        pinned = environments()["floor"][library].split(".")
+        assert pinned[: len(declared[library].split("."))] == declared[library].split(".")
 
 
 def test_a_seed_beside_nulls_keeps_every_digit_in_pandas(release: Path) -> None:
@@ -122,6 +164,6 @@ def test_a_seed_beside_nulls_keeps_every_digit_in_pandas(release: Path) -> None:
 
     path = next((release / "metadata").glob("train-*.parquet"))
     seeds = pq.read_table(path, columns=["gen_seed"]).column(0).to_pylist()
-    read = pandas.read_parquet(path, columns=["gen_seed"])["gen_seed"].tolist()
-    assert [seed for seed in read if isinstance(seed, str)] == [s for s in seeds if s is not None]
+    frame = pandas.read_parquet(path, columns=["gen_seed"])["gen_seed"].tolist()
+    assert [seed for seed in frame if isinstance(seed, str)] == [s for s in seeds if s is not None]
     assert any(int(seed) > 2**53 for seed in seeds if seed is not None)

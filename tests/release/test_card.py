@@ -53,7 +53,7 @@ def test_every_python_snippet_of_the_card_runs_as_written(
     assert len(snippets) >= 3
     code = "\n".join(snippets).replace("hf://datasets/someone/tiny", str(release))
     code = code.replace("someone/tiny", str(release))
-    code += "\nassert row['mask'].mode == 'L' and first['id']\n"
+    code += "\nassert row['mask'].mode == 'P' and first['id']\n"
     code += "import json\n"
     code += "print(json.dumps({id: name for name in subset for id in subset[name]['id']}))\n"
     environment = {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PATH": ""}
@@ -73,7 +73,7 @@ def test_without_a_repository_the_snippets_load_the_folder_of_the_card(
     write_cards(copy)
     card = (copy / "README.md").read_text(encoding="utf-8")
     code = (
-        re.findall(r"```python\n(.*?)```", card, re.DOTALL)[0] + "assert row['mask'].mode == 'L'\n"
+        re.findall(r"```python\n(.*?)```", card, re.DOTALL)[0] + "assert row['mask'].mode == 'P'\n"
     )
     assert 'load_dataset(str(Path.cwd()), "real")' in code
     environment = {"HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}

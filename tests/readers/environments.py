@@ -1,0 +1,54 @@
+"""Environments with the libraries of ``cards/readers.json``, made once and kept in a cache folder.
+
+The folder is ``ARAS_READERS``, else ``~/.cache/aras-readers``; other versions make an environment
+anew, beside the old one.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from builder.release.readers import environments
+
+
+def installed(name: str) -> Path:
+    """The folder of an environment, made where it is missing."""
+    packages = [f"{library}=={version}" for library, version in environments()[name].items()]
+    cache = Path(os.environ.get("ARAS_READERS", "~/.cache/aras-readers")).expanduser()
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    key = hashlib.sha256(" ".join((version, *packages)).encode()).hexdigest()[:12]
+    folder = cache / f"{name}-{key}"
+    if not folder.is_dir():
+        cache.mkdir(parents=True, exist_ok=True)
+        half = cache / f".{name}-{os.getpid()}"
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(half)]
+        subprocess.run([*command, *packages], check=True)
+        half.rename(folder)
+    return folder
+
+
+def ask(
+    name: str, program: Path, *arguments: str, cwd: Path, borrow: bool = False
+) -> list[dict[str, Any]]:
+    """The lines of JSON that a program prints in an environment; it must end well.
+
+    With ``borrow`` a library that the environment lacks (torch, say) is that of these tests.
+    """
+    folders = [str(installed(name))]
+    if borrow:
+        folders.append(sysconfig.get_paths()["purelib"])
+    variables = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(cwd / "hf")}
+    variables["PYTHONPATH"] = os.pathsep.join(folders)
+    command = [sys.executable, "-S", str(program), *arguments]
+    run = subprocess.run(
+        command, env=variables, cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    lines = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
+    assert not [line for line in lines if "error" in line], run.stderr[-3000:]
+    return lines
