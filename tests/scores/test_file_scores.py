@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -133,3 +134,25 @@ def test_streams_that_appear_late_are_an_error(tmp_path, monkeypatch):
     )
     with pytest.raises(ArasError, match="more caption streams"):
         score_file(file)
+
+
+HUMAN = Path(__file__).parents[3] / "shared" / "data" / "human_captions"
+
+
+@pytest.mark.skipif(not HUMAN.is_dir(), reason="the shared captions by people are not here")
+@pytest.mark.parametrize(
+    ("name", "images", "captions", "empty", "unique", "redundancy"),
+    [
+        ("RSICD.csv", 10_921, 54_605, 3, 18_190, 0.6669),
+        ("UCM_captions.csv", 2_100, 10_500, 0, 2_038, 0.8059),
+    ],
+)
+def test_captions_by_people_give_their_known_figures(
+    name, images, captions, empty, unique, redundancy
+):
+    summary = score_file(HUMAN / name)
+    (stream,) = summary.streams.values()
+    assert (summary.images, summary.text_columns) == (images, ("sentence",))
+    assert (stream.n, stream.empty, stream.missing, stream.unique) == (captions, empty, 0, unique)
+    assert stream.redundancy == pytest.approx(redundancy, abs=5e-5)
+    assert (summary.failed_captions, summary.cut) == (0, {})  # nothing a person wrote is cut
