@@ -206,10 +206,10 @@ def _without_tokens(text: str, special: Collection[str]) -> str:
 def _without_next_turn(text: str) -> str | None:
     """What stands before a further turn; None where nothing does."""
     text = _LABEL.sub("", text, 1)
-    found = _NEXT.search(text)
-    if not found:
+    further = _NEXT.search(text)
+    if not further:
         return text
-    return text[: found.start()] if text[: found.start()].strip() else None
+    return text[: further.start()] if text[: further.start()].strip() else None
 
 
 def _from_json(text: str) -> str | None:

@@ -172,7 +172,7 @@ def _describe(path: Path, source: Any, wanted: Sequence[str]) -> Description:
         0,
     )
     numbers, choice = _choose(path, source, wanted, alpha)
-    bands = tuple(_band(path, source, *found) for found in zip(wanted, numbers, strict=True))
+    bands = tuple(_band(path, source, *band) for band in zip(wanted, numbers, strict=True))
     turn = _turn_of(source.transform)
     transform, (width, height) = source.transform, (source.width, source.height)
     if turn is not None:
@@ -249,10 +249,10 @@ def _choose(
     colours = dict(zip(source.indexes, source.colorinterp, strict=True))
     there = ", ".join(f"{number} {text}" for number, text in named.items())
     if wanted == CLASS:
-        found = [n for n, text in named.items() if _NAMES["class"].match(text.lower())]
+        named_class = [n for n, text in named.items() if _NAMES["class"].match(text.lower())]
         others = [number for number in source.indexes if number != alpha]
-        if len(found) == 1:
-            return tuple(found), "by name"
+        if len(named_class) == 1:
+            return tuple(named_class), "by name"
         if len(others) == 1:
             return tuple(others), "its only band"
         raise ArasError(
