@@ -132,7 +132,7 @@ class Description:
 
     def _no_data(self) -> str:
         values = {f"{b.name} {b.nodata:g}" for b in self.bands if b.nodata is not None}
-        if len({band.nodata for band in self.bands}) == 1 and values:
+        if len({str(band.nodata) for band in self.bands}) == 1 and values:
             values = {f"{self.bands[0].nodata:g}"}
         parts = [f"value {', '.join(sorted(values))}"] if values else []
         parts += [f"alpha band {self.alpha}"] * bool(self.alpha)
@@ -362,8 +362,8 @@ def opened(
 def check_resampling(description: Description) -> None:
     """Raise ArasError where a raster says in several ways what holds no data: GDAL resamples by
     one of them alone."""
-    values = {band.nodata for band in description.bands}
-    ways = (values != {None}) + bool(description.alpha) + bool(description.mask)
+    values = {str(band.nodata) for band in description.bands}  # as text: NaN equals nothing
+    ways = (values != {"None"}) + bool(description.alpha) + bool(description.mask)
     if len(values) > 1 or ways > 1 or description.mask == "masks":
         raise ArasError(
             f"{description.path}: holds no data by {description._no_data()}; resampling reads one "
@@ -500,7 +500,7 @@ def _as(value: float, dtype: np.dtype[Any]) -> Any:
     if dtype.kind == "f":
         return dtype.type(value)
     limits = np.iinfo(dtype)
-    return int(value) if value == int(value) and limits.min <= value <= limits.max else value
+    return int(value) if limits.min <= value <= limits.max and value == int(value) else value
 
 
 def rendered(

@@ -10,6 +10,8 @@ from rasterio.warp import transform as warp_points
 
 from builder.core.errors import ArasError
 from builder.land import classes, grid, products
+from builder.land.rasters import rendered
+from tests.makers import raster_ways
 from tests.makers.products import (
     CELL,
     codes_of,
@@ -17,6 +19,7 @@ from tests.makers.products import (
     land,
     map_name,
     reflect,
+    shown,
     write_composite,
     write_map,
     write_tif,
@@ -169,6 +172,31 @@ def test_nearest_resampling_of_pixels_twice_as_large_repeats_each_twice(tmp_path
     with products.opened(raster, "nearest") as product:
         read = product.read(LEFT, TOP, 80, 64).values
     np.testing.assert_array_equal(read, dn[:3].repeat(2, axis=1).repeat(2, axis=2))
+
+
+@pytest.mark.parametrize("what", ["S2RGBNIR", "Map"])
+def test_a_product_on_another_grid_means_the_same_however_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(raster_ways, "STEP", 2 / grid.PER_DEGREE)
+    ids = land((20, 30))
+    hole = np.zeros(ids.shape, bool)
+    hole[3:9, 4:11] = True
+    left, top = grid.cell_origin("N36W033")
+    dn, codes = reflect(ids), codes_of(ids)[None]
+    ways = raster_ways.COMPOSITES if what == "S2RGBNIR" else raster_ways.MAPS
+    for number, way in enumerate(ways.values()):
+        path = tmp_path / str(number) / f"x_N36W033_{what}.tif"
+        path.parent.mkdir()
+        way(path, dn if what == "S2RGBNIR" else codes, hole, left, top)
+        with products.opened(products.inspect(path, what, resample=True)) as product:
+            values, valid = product.read(left, top, 60, 40)
+            bands = product.description.bands
+        np.testing.assert_array_equal(valid, ~hole.repeat(2, axis=0).repeat(2, axis=1))
+        expected = (shown(dn[:3]) if what == "S2RGBNIR" else codes).repeat(2, 1).repeat(2, 2)
+        if what == "S2RGBNIR":
+            values, _ = rendered(values, bands, 0.0, 0.275)
+        np.testing.assert_array_equal(values[:, valid], expected[:, valid])
 
 
 def test_bilinear_resampling_of_a_plane_gives_the_plane(tmp_path: Path) -> None:

@@ -89,6 +89,19 @@ def test_each_band_may_have_no_data_of_its_own(tmp_path: Path, internal: bool) -
     np.testing.assert_array_equal(~valid, missing)
 
 
+@pytest.mark.parametrize("nodata", [-9999, 70000, 0.5, float("nan"), float("inf")])
+def test_a_no_data_value_that_samples_cannot_have_hides_nothing(
+    tmp_path: Path, nodata: float
+) -> None:
+    path = tmp_path / "composite.tif"
+    COMPOSITES["as products are"](path, DN, HOLE & False, *PLACE)
+    value = f"<NoDataValue>{nodata}</NoDataValue>"
+    bands = "".join(f'<PAMRasterBand band="{n}">{value}</PAMRasterBand>' for n in (1, 2, 3))
+    path.with_name(f"{path.name}.aux.xml").write_text(f"<PAMDataset>{bands}</PAMDataset>")
+    with rasters.opened(rasters.describe(path, rasters.COLOURS)) as reader:
+        assert reader.read(0, 0, 30, 20).valid.all()
+
+
 def test_a_near_infrared_band_that_gdal_takes_for_alpha_hides_nothing_once_it_is_named(
     tmp_path: Path,
 ) -> None:
