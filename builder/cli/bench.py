@@ -61,30 +61,52 @@ def compare(directory: Path | None, ours: Path, theirs: Path, as_json: bool) -> 
     metavar="RELEASE",
     help="Write nothing; re-score the vectors beside each result on RELEASE.",
 )
+@click.option(
+    "--card",
+    type=click.Path(path_type=Path),
+    metavar="RELEASE",
+    help="Put the figures into the card of RELEASE instead.",
+)
 @click.pass_obj
 def leaderboard(
-    directory: Path | None, results: tuple[Path, ...], out: Path, release: Path | None
+    directory: Path | None,
+    results: tuple[Path, ...],
+    out: Path,
+    release: Path | None,
+    card: Path | None,
 ) -> None:
     """Write LEADERBOARD.md from result files of `aras bench retrieval`.
 
     One table per release, split and caption stream, best mean recall first; oracles and baselines
     are marked. With --check each result's vectors (images.parquet and texts.parquet in its
-    folder) are scored again; a figure that they do not give is named.
+    folder) are scored again; a figure that they do not give is named. With --card the strict
+    figures go into README.md and manifest.json of a release, which publishing then sends too.
 
     \b
     Examples:
       aras bench leaderboard results/*.json
       aras bench leaderboard results/mine.json --check release/0.1.0
+      aras bench leaderboard reports/retrieval-*.json --card release/0.1.0
 
     Exit codes: 0 done; 1 a check found differences; 2 an input was refused.
     """
     from builder.core.errors import WorkFailed
     from builder.core.files import write_text
-    from builder.retrieval.leaderboard import board, check
+    from builder.retrieval.leaderboard import board, check, figures
     from builder.retrieval.result import read
 
+    if release and card:
+        raise click.UsageError("--check and --card exclude each other")
     root = directory or Path()
     if release is None:
+        if card:
+            from builder.core.manifest import read_manifest
+            from builder.release.card import write_cards
+
+            listed = [(str(root / path), read(root / path)) for path in results]
+            write_cards(root / card, retrieval=figures(listed, read_manifest(root / card)))
+            say(f"wrote {root / card / 'README.md'}")
+            return
         folder = (root / out).resolve().parent
         named = [
             (Path(os.path.relpath((root / path).resolve(), folder)).as_posix(), read(root / path))

@@ -35,6 +35,7 @@ def environment() -> jinja2.Environment:
     jinja.filters["json"] = json.dumps
     jinja.filters["number"] = lambda value: f"{value:,}"
     jinja.filters["share"] = lambda value, digits=1: f"{100 * value:.{digits}f} %"
+    jinja.filters["size"] = file_size
     jinja.filters["cell"] = table_cell
     jinja.filters["md"] = markdown
     jinja.filters["line"] = one_line
@@ -45,6 +46,12 @@ def environment() -> jinja2.Environment:
         .strip()
     )
     return jinja
+
+
+def file_size(size: int) -> str:
+    """Bytes as a reader of a card wants them: 25.1 MB."""
+    power = next(power for power in (9, 6, 3) if size >= 10**power or power == 3)
+    return f"{size / 10**power:.1f} {'kMG'[power // 3 - 1]}B"
 
 
 _CODE = re.compile(r"`([^`]+)`")

@@ -343,7 +343,29 @@ class ExampleCaption(Record):
 class ExampleRow(Record):
     id: str
     percent: dict[str, int] = {}
+    longitude: float | None = None
+    latitude: float | None = None
     captions: tuple[ExampleCaption, ...] = ()
+
+
+class RetrievalFigures(Record):
+    """Figures of a model on a caption stream, by the strict protocol (S), in per cent.
+
+    ``t2i`` and ``i2t`` hold R@1, R@5, R@10 and MedR (a rank); ``interval`` is the 95 % of mR.
+    """
+
+    model: str
+    role: str = ""
+    """Of a bundled baseline: ``oracle`` or ``baseline``; empty for a model."""
+    meaning: str = ""
+    stream: str
+    split: str
+    images: int
+    texts: int
+    t2i: dict[str, float]
+    i2t: dict[str, float]
+    mR: float
+    interval: tuple[float, ...] | None = None
 
 
 BY_KIND = (
@@ -352,11 +374,12 @@ BY_KIND = (
     "flags",
     "pixels",
     "mask_agreement",
+    "nulls",
     "generators",
     "streams",
     "examples",
 )
-"""Counts of the census whose keys are, or begin with, a kind."""
+"""Counts of the census that follow one kind of rows; their keys are, or begin with, a kind."""
 
 
 class Census(Record):
@@ -376,13 +399,18 @@ class Census(Record):
     mask_agreement: dict[str, float] = {}
     generators: dict[str, tuple[Agent, ...]] = {}
     """By part: what drew its synthetic tiles, most first."""
+    measures: dict[str, dict[str, float]] = {}
+    """By part and measure: the median over the rows that have a value."""
+    nulls: dict[str, tuple[str, ...]] = {}
+    """By kind: columns that are null in some of its rows."""
     streams: dict[str, StreamSummary] = {}
     """By ``kind/stream``."""
     examples: dict[str, ExampleRow] = {}
     """The first row of each kind."""
 
     def of_kind(self, kind: str) -> "Census":
-        """The counts of a kind of rows; clusters of duplicates stay those of all rows."""
+        """The counts of a kind of rows; clusters of duplicates stay those of all rows, and so do
+        measures, which mean something beside those of the other kind."""
         by_kind = {
             name: {part: n for part, n in getattr(self, name).items() if part.split("/")[0] == kind}
             for name in BY_KIND
@@ -408,6 +436,8 @@ class Facts(Record):
     )
     census: Census = Census()
     sources: tuple[Source, ...] = ()
+    retrieval: tuple[RetrievalFigures, ...] = ()
+    """Figures of baselines, which the publisher put into the card."""
 
     def setting(self, section: str, key: str, default: Any = None) -> Any:
         """A value of the recipe; ``default`` where the release lacks it."""

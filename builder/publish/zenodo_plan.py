@@ -20,7 +20,7 @@ from builder.core.manifest import SUMS, Manifest, Part, read_manifest, write_man
 from builder.publish.cards import is_card
 from builder.publish.release import File, Release, read_release
 from builder.publish.targets import Render
-from builder.release.card import flat_name, flat_texts
+from builder.release.card import MAP, flat_name, flat_texts
 
 MAIN, SYNTHETIC = "main", "synthetic"
 """The two roles a record can have; a release that fits has the main record alone."""
@@ -72,7 +72,7 @@ def in_part(role: str, path: str) -> bool:
     """Whether a record of two holds the file at ``path`` of the release."""
     if role == MAIN:
         return not path.startswith(OF_SYNTHETIC)
-    return path.startswith(OF_SYNTHETIC) or is_card(path)
+    return path.startswith(OF_SYNTHETIC) or (is_card(path) and path != MAP)
 
 
 @contextlib.contextmanager

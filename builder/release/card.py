@@ -1,8 +1,10 @@
 """The texts of a release, rendered from its manifest and Parquet footers: nothing typed in."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,10 @@ from builder.core.escape import one_line
 from builder.core.fields import citation, creator
 from builder.core.files import write_json
 from builder.core.manifest import (
+    ExampleCaption,
+    Extent,
     Manifest,
+    RetrievalFigures,
     SplitFiles,
     describe_files,
     listed_files,
@@ -25,7 +30,14 @@ from builder.core.manifest import (
     write_manifest,
 )
 from builder.land.classes import CLASSES, PALETTE, WORLDCOVER
-from builder.land.columns import COLUMNS, CONTROLS, KINDS, Column
+from builder.land.columns import (
+    COLUMNS,
+    CONTROLS,
+    KINDS,
+    SPLITS,
+    Column,
+)
+from builder.land.grid import EARTH_KM
 from builder.land.score_columns import SCORE_COLUMNS, shown_in
 from builder.release.croissant import (
     cite,
@@ -114,6 +126,7 @@ TEMPLATES = {
     "LICENSE.j2": "LICENSE",
     "CHANGELOG.md.j2": "CHANGELOG.md",
 }
+MAP = "pictures/map.png"
 NAMES = {"double": "float64", "float": "float32", "timestamp[us, tz=UTC]": "timestamp, UTC"}
 """Arrow's names of the floating types → everybody else's."""
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -128,6 +141,7 @@ def write_cards(
     repo: str | None = None,
     endpoint: str | None = None,
     copies: Mapping[str, str] | None = None,
+    retrieval: Sequence[RetrievalFigures] = (),
 ) -> None:
     """(Re)write every text and picture of a release, its manifest's file list and checksums.
 
@@ -135,11 +149,11 @@ def write_cards(
     known; .zenodo.json has none, because Zenodo keeps the DOI that it reserved. ``synthetic_doi``
     is that of a second record, with the synthetic tiles ("" where there is none any more). ``repo``
     takes the place of the recipe's in the snippets, ``endpoint`` that of huggingface.co in
-    addresses; ``copies`` adds addresses at other publishing targets, by name. Shards keep the
-    digests that the manifest has of them: new cards never describe other bytes than were
-    packaged.
+    addresses; ``copies`` adds addresses at other publishing targets, by name; ``retrieval`` adds
+    figures of models, in place of those of the same model and captions. Shards keep the digests
+    that the manifest has of them: new cards never describe other bytes than were packaged.
     """
-    from builder.release.pictures import contact_sheet, plot_balance, plot_classes
+    from builder.release.pictures import contact_sheet, plot_balance, plot_classes, plot_map
 
     manifest = read_manifest(release)
     changes: dict[str, Any] = {
@@ -150,6 +164,11 @@ def write_cards(
         changes["synthetic_doi"] = synthetic_doi
     if repo:
         changes["facts"] = manifest.facts.with_setting("release", "repo", repo)
+    if retrieval:
+        facts = changes.get("facts", manifest.facts)
+        changes["facts"] = facts.model_copy(
+            update={"retrieval": _joined(facts.retrieval, retrieval)}
+        )
     if endpoint:
         changes["endpoint"] = None if endpoint == HUB else endpoint
     if copies:
@@ -161,6 +180,7 @@ def write_cards(
     contact_sheet(release, manifest, release / "pictures" / "contact-sheet.png")
     plot_classes(manifest, release / "pictures" / "class-shares.png")
     plot_balance(manifest, release / "pictures" / "balance.png")
+    plot_map(release, manifest, release / MAP)
     values = card_values(release, manifest)
     for template, name in TEMPLATES.items():
         text = environment().get_template(template).render(values)
@@ -179,6 +199,19 @@ def write_cards(
     described = [*shards, *describe_files(release, texts)]
     files = tuple(sorted(described, key=lambda file: file.path))
     write_manifest(release, manifest.model_copy(update={"files": files}))
+
+
+def _joined(
+    old: Sequence[RetrievalFigures], new: Sequence[RetrievalFigures]
+) -> tuple[RetrievalFigures, ...]:
+    """Figures of each caption stream in the order in which it came, best first."""
+    by_name = {(each.split, each.stream, each.model): each for each in (*old, *new)}
+    streams = list(dict.fromkeys(name[:2] for name in by_name))
+    return tuple(
+        sorted(
+            by_name.values(), key=lambda each: (streams.index((each.split, each.stream)), -each.mR)
+        )
+    )
 
 
 def column_type(column: Column) -> str:
@@ -219,6 +252,7 @@ def card_values(release: Path, manifest: Manifest) -> dict[str, Any]:
             BESIDE.format(name) if manifest.part or not repo else f'"hf://datasets/{repo}/{name}"'
         ),
         "front_matter": front_matter(release, manifest),
+        "names": there,
         "columns": [column for column in COLUMNS if column.name in there],
         "controls": CONTROLS,
         "scores": SCORE_COLUMNS,
@@ -237,6 +271,17 @@ def card_values(release: Path, manifest: Manifest) -> dict[str, Any]:
         "licence": licence(manifest.license),
         "worldcover_tiles": shows_worldcover(manifest),
         "fenced": fenced,
+        "hex": lambda colour: "#" + bytes(colour).hex(),
+        "side": manifest.facts.setting("tiles", "size"),
+        "repo": repo,
+        "place": place,
+        "grid": grid,
+        "longest": longest,
+        "target_meaning": target_meaning,
+        "gap": smallest_gap(manifest),
+        "has_map": (release / MAP).is_file(),
+        "reached": reached(manifest),
+        "compared": compared(manifest),
     }
 
 
@@ -245,6 +290,123 @@ def fenced(text: str, kind: str = "text") -> str:
     runs = [len(run) for run in re.findall("`+", text)]
     fence = "`" * max(3, 1 + max(runs, default=0))
     return f"{fence}{kind}\n{text.rstrip()}\n{fence}"
+
+
+def longest(captions: Sequence[ExampleCaption]) -> str:
+    """The stream whose caption says most; empty where no model wrote any."""
+    texts = {caption.stream: caption.text for caption in captions if caption.text}
+    return max(texts, key=lambda stream: len(texts[stream]), default="")
+
+
+def target_meaning(target: str) -> str:
+    """What a balance target asks for, in brackets; nothing where its text says it."""
+    if target == "natural":
+        return " (those of the real train tiles)"
+    kind, _, exponent = target.partition(":")
+    tempered = kind == "tempered"
+    return f" (those of the real train tiles, to the power {exponent})" if tempered else ""
+
+
+def place(extent: Extent) -> str:
+    """The box of the tiles, as in 78.38° W to 77.98° W, 0.17° S to 0.17° N."""
+
+    def side(degrees: float, letters: str) -> str:
+        return f"{abs(degrees):.2f}° {letters[degrees >= 0]}"
+
+    west, south, east, north = extent.bounds
+    return f"{side(west, 'WE')} to {side(east, 'WE')}, {side(south, 'SN')} to {side(north, 'SN')}"
+
+
+def grid(extent: Extent) -> str:
+    """Reference systems and width of a pixel, as far as they are known."""
+    known = list(extent.crs)
+    if extent.crs == ("EPSG:4326",) and len(extent.pixel) == 1:
+        (width,) = extent.pixel
+        metres = math.radians(width) * EARTH_KM * 1000
+        known.append(f"pixels of 1/{1 / width:,.0f}°, {metres:.1f} m from north to south")
+    elif extent.pixel:
+        widths = ", ".join(f"{width:g}" for width in extent.pixel)
+        known.append(f"pixels of {widths} in its units")
+    return ", ".join(known)
+
+
+def smallest_gap(manifest: Manifest) -> float | None:
+    """The smallest distance between two splits in km; None where it is unknown or they touch."""
+    report = manifest.facts.split
+    known = [km for km in report.smallest_distance_km.values() if km is not None] if report else []
+    return (min(known, default=None) or None) if "real" in manifest.configs else None
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Of a split by blocks, in per cent as text: the share of the tiles that the recipe asks for,
+    and what it has of the real tiles and of the pixels of each class."""
+
+    asked: str
+    tiles: str
+    classes: tuple[str, ...]
+
+
+def reached(manifest: Manifest) -> dict[str, Reached]:
+    """Split → what it has; empty where the recipe asked for no shares, or no real row is here."""
+    facts = manifest.facts
+    asked = facts.setting("split", "shares", {})
+    real = {split: f"real/{split}" for split in SPLITS if f"real/{split}" in facts.census.rows}
+    is_official = facts.imported is not None and facts.setting("imports", "split") == "official"
+    if not real or not asked or is_official:
+        return {}
+    tiles = sum(facts.census.rows[part] for part in real.values())
+    pixels = {
+        name: sum(facts.census.pixels[part][name] for part in real.values()) for name in CLASSES
+    }
+    return {
+        split: Reached(
+            _percent(asked[split], sum(asked.values())),
+            _percent(facts.census.rows[part], tiles),
+            tuple(_percent(facts.census.pixels[part][name], pixels[name]) for name in CLASSES),
+        )
+        for split, part in real.items()
+    }
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "–"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Medians as text: a column per part of the release, a row per measure."""
+
+    parts: tuple[str, ...]
+    rows: dict[str, list[str]]
+
+
+def compared(manifest: Manifest) -> Compared | None:
+    """Measures of real and synthetic rows side by side; None unless the release has both kinds.
+
+    A measure of one kind alone compares nothing and is left out.
+    """
+    census = manifest.facts.census
+    if manifest.part is None and not holds_synthetic(manifest):
+        return None
+    parts = tuple(census.measures)
+    names = dict.fromkeys(name for values in census.measures.values() for name in values)
+    kinds = {
+        name: {part.split("/")[0] for part in parts if name in census.measures[part]}
+        for name in names
+    }
+    rows = {
+        name: [_median(census.measures[part].get(name)) for part in parts]
+        for name in names
+        if kinds[name] == set(KINDS)
+    }
+    return Compared(parts, rows) if rows else None
+
+
+def _median(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def extremes(pixels: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, Any]]:

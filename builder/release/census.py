@@ -12,15 +12,20 @@ import pyarrow.compute as pc
 
 from builder.core.manifest import Agent, Census, Clusters, ExampleRow, Extent, StreamSummary
 from builder.land.classes import CLASSES
-from builder.land.columns import KINDS, SPLITS
+from builder.land.columns import COLUMN_NAMES, KINDS, SPLITS
 from builder.land.pictures import per_class
 from builder.land.score_columns import shown_in
+from builder.quality.pixels import MEASURES as PIXEL_MEASURES
 from builder.release.funnel import Funnel
 from builder.release.geo import YEAR, bounds, footprints
 from builder.scores.redundancy import Redundancy
 
 MEANS = shown_in("card")
 """Scores that the card gives the mean of."""
+MEASURES = ("mask_agreement", "realism", "nearest_real_ratio", *PIXEL_MEASURES)
+"""Columns that the card gives the median of, of real beside synthetic rows."""
+EXAMPLE = ("id", "percent", "longitude", "latitude", "captions")
+"""Columns of the row that the card shows."""
 
 
 @dataclass
@@ -89,6 +94,26 @@ class ClusterCounter:
         )
         rows = sum(parts.total() for parts in here)
         return Clusters(clusters=len(here), rows=rows, spans=dict(sorted(spans.items())))
+
+
+@dataclass
+class MeasureCounter:
+    """Values of the `MEASURES` of a part, in 4 bytes each, for their medians."""
+
+    values: dict[str, list[npt.NDArray[np.float32]]] = field(default_factory=dict)
+
+    def see(self, table: pa.Table) -> None:
+        for name in MEASURES:
+            known = pc.drop_null(table.column(name)).to_numpy()
+            if known.size:
+                self.values.setdefault(name, []).append(known)
+
+    def medians(self) -> dict[str, float]:
+        """Measure → median, in four digits; without those that no row has."""
+        return {
+            name: float(f"{np.median(np.concatenate(parts)):.4g}")
+            for name, parts in self.values.items()
+        }
 
 
 SIDES = ("west", "south", "east", "north")
@@ -178,6 +203,8 @@ class RowCounter:
     pixels: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
     streams: dict[str, StreamCounter] = field(default_factory=dict)
     agreement: dict[str, float] = field(default_factory=dict)
+    measures: dict[str, MeasureCounter] = field(default_factory=dict)
+    nulls: dict[str, set[str]] = field(default_factory=dict)
     examples: dict[str, ExampleRow] = field(default_factory=dict)
     extent: ExtentCounter = field(default_factory=ExtentCounter)
     generators: dict[str, AgentCounter] = field(default_factory=dict)
@@ -190,6 +217,10 @@ class RowCounter:
         if agreement.null_count < table.num_rows:
             seen = float(np.nansum(agreement.to_numpy()))
             self.agreement[part] = self.agreement.get(part, 0.0) + seen
+        self.measures.setdefault(part, MeasureCounter()).see(table)
+        self.nulls.setdefault(kind, set()).update(
+            name for name in table.column_names if table.column(name).null_count
+        )
         if kind == "real":
             self.extent.see(table)
         else:
@@ -200,7 +231,7 @@ class RowCounter:
         for name, captions in _by_stream(table).items():
             self.streams.setdefault(f"{kind}/{name}", StreamCounter()).see(captions)
         if kind not in self.examples:
-            (row,) = table.select(["id", "percent", "captions"]).slice(0, 1).to_pylist()
+            (row,) = table.select(EXAMPLE).slice(0, 1).to_pylist()
             self.examples[kind] = ExampleRow.model_validate(row)
 
     def census(self, funnel: Funnel) -> Census:
@@ -223,6 +254,11 @@ class RowCounter:
                 if part in self.agreement
             },
             generators={part: seen.agents() for part, seen in self.generators.items()},
+            measures={part: self.measures[part].medians() for part in parts},
+            nulls={
+                kind: tuple(name for name in COLUMN_NAMES if name in names)
+                for kind, names in self.nulls.items()
+            },
             streams={name: captions.summary() for name, captions in self.streams.items()},
             examples=self.examples,
         )

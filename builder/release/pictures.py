@@ -1,4 +1,4 @@
-"""Pictures of a release, drawn from its own rows: a contact sheet and the class shares."""
+"""Pictures of a release, drawn from its own rows: a contact sheet, the class shares, a map."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,10 @@ from builder.core.figures import BLUE, GREY, ORANGE, PART_COLOURS
 from builder.core.manifest import Manifest, SplitFiles
 from builder.land.classes import CLASSES, PALETTE
 from builder.land.columns import KINDS
+from builder.land.grid import PER_DEGREE
 from builder.land.pictures import decode_mask, decode_png, per_class
+from builder.release.rows import real_rows
+from builder.tiles.split_report import draw_map
 
 
 def contact_sheet(release: Path, manifest: Manifest, path: Path, tiles: int = 6) -> None:
@@ -69,6 +72,15 @@ def plot_classes(manifest: Manifest, path: Path) -> None:
     figures.draw_bars(axes, CLASSES, series, "share of pixels, %", upright=True)
     figure.legend(loc="outside lower center", ncol=len(pixels), frameon=False, fontsize=9)
     figures.save(figure, path)
+
+
+def plot_map(release: Path, manifest: Manifest, path: Path) -> None:
+    """The real tiles where they lie on Earth, by split; none where no row here has a place."""
+    path.unlink(missing_ok=True)
+    if not {"real", "metadata"} <= manifest.configs.keys() or not manifest.facts.census.extent:
+        return
+    size = manifest.facts.setting("tiles", "size") / PER_DEGREE
+    draw_map(real_rows(release), size, path)
 
 
 def plot_balance(manifest: Manifest, path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from builder.core.document import table
 from builder.core.errors import ArasError
 from builder.core.files import sha256_file
+from builder.core.manifest import Manifest, RetrievalFigures
 from builder.retrieval import baselines, gallery, protocol, report
 from builder.retrieval.benchmark import Model
 from builder.retrieval.protocol import Settings
@@ -88,6 +89,46 @@ def _marked(model: ModelFacts) -> str:
     baseline = baselines.find(model.spec)
     role = model.role or (baseline.role if baseline else "")
     return f"{model.name} ({role})" if role else model.name
+
+
+def figures(results: Sequence[tuple[str, Result]], manifest: Manifest) -> list[RetrievalFigures]:
+    """The strict figures of results on the real rows of a release, for its card.
+
+    Raises ArasError where a result is about another release, or about rows that its checks would
+    have left out.
+    """
+    rows = []
+    for name, result in results:
+        release, checks = result.release, result.release.checks
+        if release.content_sha256 != manifest.content_sha256:
+            raise ArasError(
+                f"{name}: is about another release (content {str(release.content_sha256)[:12]}…, "
+                f"this is {manifest.content_sha256[:12]}…)"
+            )
+        if any(rule.rule == "keep" and rule.rows for rule in (checks.near, checks.synthetic)):
+            raise ArasError(
+                f"{name}: scores synthetic rows or rows near train tiles; run `aras bench "
+                "retrieval` without --near keep and --synthetic keep"
+            )
+        baseline = baselines.find(result.model.spec)
+        for stream, evaluation in result.streams.items():
+            strict = evaluation.S
+            rows.append(
+                RetrievalFigures(
+                    model=result.model.name,
+                    role=result.model.role or (baseline.role if baseline else ""),
+                    meaning=baseline.description if baseline else "",
+                    stream=stream,
+                    split=release.split,
+                    images=evaluation.images,
+                    texts=evaluation.texts,
+                    t2i=strict.t2i,
+                    i2t=strict.i2t,
+                    mR=strict.mR,
+                    interval=tuple(strict.intervals.mR) if strict.intervals else None,
+                )
+            )
+    return rows
 
 
 def check(path: Path, release: Path) -> list[str]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from builder.core import figures
 from builder.core.errors import ArasError
-from builder.core.figures import DPI, INK, SPLIT_COLOURS
+from builder.core.figures import DPI, GRID, INK, SPLIT_COLOURS
 from builder.land.classes import CLASSES
 from builder.land.columns import SPLITS
 from builder.tiles.split import block_corners, block_names, nearest_gap, smallest_distance
@@ -140,6 +140,8 @@ def draw_map(rows: Rows, size: float, path: Path, aside: Rows | None = None) -> 
     figure, (axes,) = figures.panels(WIDTH, min(max(height, 1.8), 14))
     axes.set(xlim=(west, east), ylim=(south, north), xlabel="longitude (°)", ylabel="latitude (°)")
     axes.set_aspect(aspect)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
     shown = size / (east - west) * (WIDTH - 1) * DPI >= SHOWN
 
     def squares(places: npt.NDArray[np.float64], colours: list[str]) -> None:

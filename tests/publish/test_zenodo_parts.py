@@ -148,7 +148,7 @@ def test_every_snippet_of_the_card_runs_where_the_files_were_downloaded_to(
 ):
     copy = Path(shutil.copytree(folder, tmp_path / "any name"))
     snippets = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    assert len(snippets) == {"main": 5, "synthetic": 3}[role]
+    assert len(snippets) == {"main": 9, "synthetic": 6}[role]
     kind = KIND[role]
     code = "\n".join(
         [

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import mlcroissant
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,10 +19,10 @@ import yaml
 
 from builder.core.manifest import CONFIGS, read_manifest
 from builder.land.classes import CLASSES
-from builder.land.columns import BY_NAME, COLUMNS
+from builder.land.columns import BY_NAME, COLUMN_NAMES, COLUMNS, KINDS, SPLITS
 from builder.pipeline.project import Project
 from builder.release.card import column_type, fenced, write_cards
-from builder.release.census import SIDES
+from builder.release.census import MEASURES, SIDES
 from builder.tiles import subsets
 from tests.makers.damage import copy_of, restamp
 
@@ -49,11 +50,18 @@ def tables(card: str) -> list[list[str]]:
 def test_every_python_snippet_of_the_card_runs_as_written(
     release: Path, card: str, tmp_path: Path
 ) -> None:
+    shown = read_manifest(release).facts.census.examples["real"].id
     snippets = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    assert len(snippets) >= 3
+    assert len(snippets) >= 9
     code = "\n".join(snippets).replace("hf://datasets/someone/tiny", str(release))
     code = code.replace("someone/tiny", str(release))
     code += "\nassert row['mask'].mode == 'P' and first['id']\n"
+    code += "assert images.shape == (8, 3, 64, 64) and masks.shape == (8, 64, 64)\n"
+    code += "assert len(texts) == 8 and all(texts)\n"
+    code += "assert chosen.num_rows == sum(p['Tree'] >= 50 for p in data['train']['percent'])\n"
+    code += "assert test['id'] == data['test']['id'] and len(table) + 51 == len(frame)\n"
+    code += f"assert [id for id, in here] == [{shown!r}]\n"
+    code += "assert list(picture.getdata()) == list(data['test'][0]['image'].getdata())\n"
     code += "import json\n"
     code += "print(json.dumps({id: name for name in subset for id in subset[name]['id']}))\n"
     environment = {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PATH": ""}
@@ -155,6 +163,82 @@ def test_class_shares_of_the_card_are_those_of_the_rows(release: Path, card: str
         pixels = [census.pixels[part][name] for name in CLASSES]
         assert shown == pytest.approx([100 * count / sum(pixels) for count in pixels], abs=0.006)
         assert f"| {census.rows[part]} |" in line
+
+
+def columns_of(release: Path, config: str, *names: str) -> pa.Table:
+    files = [
+        name for part in read_manifest(release).configs[config].values() for name in part.files
+    ]
+    return pa.concat_tables([pq.read_table(release / name, columns=list(names)) for name in files])
+
+
+def test_shares_are_shown_as_asked_for_and_as_reached(release: Path, card: str) -> None:
+    (table,) = [lines for lines in tables(card) if lines[0].startswith("| split | asked |")]
+    rows = columns_of(release, "real", "split", "pixels").to_pylist()
+    whole = Counter()
+    for row in rows:
+        whole.update(row["pixels"])
+    for line, split, asked in zip(table[2:], SPLITS, ("60.0", "20.0", "20.0"), strict=True):
+        mine = [row["pixels"] for row in rows if SPLITS[row["split"]] == split]
+        shares = [sum(pixels[name] for pixels in mine) / whole[name] for name in CLASSES]
+        reached = [f"{100 * share:.1f} %" for share in (len(mine) / len(rows), *shares)]
+        assert line == f"| {split} | {asked} % | {' | '.join(reached)} |"
+    assert "each has its share" not in card
+
+
+def test_medians_of_synthetic_rows_stand_beside_those_of_real_rows(
+    release: Path, card: str
+) -> None:
+    (table,) = [lines for lines in tables(card) if lines[0].startswith("| median of |")]
+    assert table[0] == "| median of | real/train | real/validation | real/test | synthetic/train |"
+    shown = {line.split("`")[1]: line.strip("| ").split(" | ")[1:] for line in table[2:]}
+    assert list(shown) == [name for name in MEASURES if name != "nearest_real_ratio"]
+    for name, cells in shown.items():
+        rows = columns_of(release, "metadata", "kind", "split", name).to_pylist()
+        for cell, (kind, split) in zip(cells, [(0, 0), (0, 1), (0, 2), (1, 0)], strict=True):
+            part = [row[name] for row in rows if (row["kind"], row["split"]) == (kind, split)]
+            assert float(cell.replace(",", "")) == pytest.approx(np.median(part), rel=6e-3)
+
+
+def test_columns_with_nulls_are_named_by_kind(release: Path, card: str) -> None:
+    for kind in KINDS:
+        table = columns_of(release, kind, *COLUMN_NAMES)
+        names = [f"`{name}`" for name in COLUMN_NAMES if table.column(name).null_count]
+        assert f"\nNull in {kind} rows, all or some: {', '.join(names)}.\n" in card
+
+
+def test_a_release_without_places_shows_no_map_and_names_none(
+    release: Path, tmp_path: Path, card: str
+) -> None:
+    assert "](pictures/map.png)" in card
+    assert "| place | 32.95° E to 33.03° E, 36.95° N to 37.00° N, in 2 cells of 1° |" in card
+    assert "| grid | EPSG:4326, pixels of 1/12,000°, 9.3 m from north to south |" in card
+
+    def nowhere(manifest: dict[str, Any]) -> None:
+        del manifest["facts"]["census"]["extent"]
+
+    copy, card = rendered(release, tmp_path, nowhere)
+    assert not (copy / "pictures/map.png").exists()
+    assert "map.png" not in card + (copy / "manifest.json").read_text(encoding="utf-8")
+    assert "| place |" not in card
+    assert "- Place: the rows do not say where on Earth they lie." in card
+
+
+def test_a_release_without_captions_promises_none(release: Path, tmp_path: Path) -> None:
+    def silent(manifest: dict[str, Any]) -> None:
+        del manifest["configs"]["controls"]
+        manifest["facts"]["recipe"]["captions"] = {}
+        manifest["facts"]["census"]["streams"] = {}
+        for example in manifest["facts"]["census"]["examples"].values():
+            example["captions"] = []
+
+    copy, card = rendered(release, tmp_path, silent)
+    assert (
+        "each with a land-cover mask of seven classes and its exact\ncomposition. Version" in card
+    )
+    body = card.split("---\n", 2)[2].split("## Columns")
+    assert "aption" not in body[0] + body[1].split("## Class shares")[1]
+    assert "aption" not in json.loads((copy / ".zenodo.json").read_text())["description"]
 
 
 def test_the_funnel_and_the_distances_stand_in_the_card(project: Project, card: str) -> None:

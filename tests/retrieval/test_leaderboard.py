@@ -6,11 +6,15 @@ import pytest
 
 from builder.core.errors import ArasError
 from builder.core.files import read_json, write_json
+from builder.core.manifest import read_manifest
+from builder.release.card import write_cards
+from builder.release.check import violations
 from builder.retrieval.benchmark import Model, run, write
 from builder.retrieval.gallery import load
-from builder.retrieval.leaderboard import board, check
+from builder.retrieval.leaderboard import board, check, figures
 from builder.retrieval.result import read
 from tests.makers.bench_release import bench_release
+from tests.makers.damage import copy_of
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +120,42 @@ def test_another_release_and_results_without_vectors_are_refused(release, submit
         check(tmp_path / "bare.json", release)
     with pytest.raises(ArasError, match="not a result"):
         read(release / "manifest.json")
+
+
+def test_the_card_of_a_release_shows_the_figures_of_baselines_by_their_protocol(project, tmp_path):
+    copy = copy_of(project.releases / "0.1.0", tmp_path)
+    results = []
+    for name, model in (("a", Model("random")), ("b", Model("bm25", "composition"))):
+        outcome = write(run(load(copy, min_km=0.3), model), tmp_path / f"{name}.json")
+        results.append((name, outcome))
+    write_cards(copy, retrieval=figures(results[:1], read_manifest(copy)))
+    write_cards(copy, retrieval=figures(results, read_manifest(copy)))
+    card = (copy / "README.md").read_text(encoding="utf-8")
+    section = card.split("### Retrieval of the bundled baselines")[1].split("\n## ")[0]
+    assert "by the strict protocol (S)" in section
+    for _, result in results:
+        for stream, evaluation in result.streams.items():
+            strict = evaluation.S
+            recalls = [way[f"R@{k}"] for way in (strict.t2i, strict.i2t) for k in (1, 5, 10)]
+            low, high = strict.intervals.mR
+            line = f"| `{stream}`, test (28 tiles) | {result.model.name} (baseline) | "
+            line += " | ".join(f"{value:.1f}" for value in (*recalls, strict.mR))
+            assert section.count(f"{line} ({low:.1f}–{high:.1f}) |") == 1
+    assert "\n- random: chance.\n" in section
+    assert violations(copy) == []
+
+
+def test_figures_of_another_release_do_not_come_into_a_card(release, submitted):
+    manifest = read_manifest(release)
+    other = manifest.model_copy(update={"content_sha256": "0" * 64})
+    with pytest.raises(ArasError, match=r"a\.json: is about another release \(content "):
+        figures([("a.json", read(submitted))], other)
+
+
+def test_figures_of_rows_near_train_tiles_do_not_come_into_a_card(release, submitted):
+    result = read(submitted)
+    checks = result.release.checks
+    kept = checks.near.model_copy(update={"rows": 3, "rule": "keep"})
+    facts = result.release.plus(checks=checks.plus(near=kept))
+    with pytest.raises(ArasError, match="without --near keep"):
+        figures([("a.json", result.plus(release=facts))], read_manifest(release))
