@@ -1,5 +1,6 @@
 """The ``aras`` command: a lazy group, so that help costs no heavy import."""
 
+import difflib
 import errno
 import importlib
 import os
@@ -15,29 +16,40 @@ from builder.core.escape import terminal
 # Milliseconds until Arrow's allocator, which reads this as it is loaded, gives memory back.
 os.environ.setdefault("MIMALLOC_PURGE_DELAY", "1")
 
-# Command → where it lives. The order is the order of help: the way the data flows.
-COMMANDS = {
-    "init": "builder.cli.project:init",
-    "fetch": "builder.cli.fetch:fetch",
-    "demo": "builder.cli.project:demo",
-    "tiles": "builder.cli.make:tiles",
-    "import": "builder.cli.exchange:import_",
-    "split": "builder.cli.split:split",
-    "train": "builder.cli.train:train",
-    "generate": "builder.cli.make:generate",
-    "segment": "builder.cli.make:segment",
-    "caption": "builder.cli.make:caption",
-    "score": "builder.cli.score:score",
-    "package": "builder.cli.release:package",
-    "build": "builder.cli.make:build",
-    "status": "builder.cli.project:status",
-    "check": "builder.cli.release:check",
-    "diff": "builder.cli.release:diff",
-    "report": "builder.cli.release:report",
-    "export": "builder.cli.exchange:export",
-    "publish": "builder.cli.release:publish",
-    "bench": "builder.cli.bench:bench",
+GROUPS = {
+    "Begin": {
+        "init": "builder.cli.project:init",
+        "fetch": "builder.cli.fetch:fetch",
+        "demo": "builder.cli.project:demo",
+    },
+    "Make": {
+        "build": "builder.cli.make:build",
+        "status": "builder.cli.project:status",
+        "tiles": "builder.cli.make:tiles",
+        "import": "builder.cli.exchange:import_",
+        "split": "builder.cli.split:split",
+        "train": "builder.cli.train:train",
+        "generate": "builder.cli.make:generate",
+        "caption": "builder.cli.make:caption",
+    },
+    "Judge": {
+        "segment": "builder.cli.make:segment",
+        "score": "builder.cli.score:score",
+        "report": "builder.cli.release:report",
+    },
+    "Release and share": {
+        "package": "builder.cli.release:package",
+        "check": "builder.cli.release:check",
+        "diff": "builder.cli.release:diff",
+        "export": "builder.cli.exchange:export",
+        "publish": "builder.cli.release:publish",
+    },
+    "Benchmark": {
+        "bench": "builder.cli.bench:bench",
+    },
 }
+"""Heading in help → command → where it lives."""
+COMMANDS = {name: place for group in GROUPS.values() for name, place in group.items()}
 
 
 class Failure(click.ClickException):
@@ -57,9 +69,16 @@ _SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, e
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are asked for."""
 
-    def __init__(self, *args: Any, lazy: dict[str, str] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        lazy: dict[str, str] | None = None,
+        headings: dict[str, dict[str, str]] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.lazy = lazy or {}
+        self.headings = headings or {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*self.lazy, *super().list_commands(ctx)]
@@ -70,6 +89,34 @@ class LazyGroup(click.Group):
         module, attribute = self.lazy[cmd_name].split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Names commands that are written alike where there is none of the given name."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            alike = difflib.get_close_matches(args[0], self.list_commands(ctx))
+            if alike and "Did you mean" not in error.message:
+                text = f"{error.message} Did you mean {' or '.join(map(repr, alike))}?"
+                raise click.UsageError(text, ctx) from error
+            raise
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The first sentence of each command, whole, under the headings."""
+        listed = {name for group in self.headings.values() for name in group}
+        rest = [name for name in self.list_commands(ctx) if name not in listed]
+        width = max(map(len, self.list_commands(ctx)), default=0)
+        for heading, names in (*self.headings.items(), ("Commands", rest)):
+            lines = [
+                (name.ljust(width), command.get_short_help_str(1000))
+                for name in names
+                if (command := self.get_command(ctx, name)) is not None
+            ]
+            if lines:
+                with formatter.section(heading):
+                    formatter.write_dl(lines)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -90,6 +137,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     lazy=COMMANDS,
+    headings=GROUPS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option(
@@ -121,6 +169,8 @@ def cli(ctx: click.Context, directory: Path) -> None:
 
     Exit codes: 0 done; 1 some of the work failed (named on stderr) or a check found violations;
     2 a bad command, recipe or input; 130 interrupted.
+
+    Completion in the shell: eval "$(_ARAS_COMPLETE=bash_source aras)" (or zsh_source, fish_source).
     """
     ctx.obj = directory
 

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from builder import __version__
-from builder.cli import COMMANDS, Failure, LazyGroup, cli
+from builder.cli import COMMANDS, GROUPS, Failure, LazyGroup, cli
 from builder.core.errors import ArasError, CorruptFile, WorkFailed
 from tests.makers.toy import ROOT, environment
 
@@ -65,6 +65,28 @@ def test_planning_imports_only_what_it_needs() -> None:
 @pytest.mark.parametrize("command", ["build", "init"])
 def test_the_help_of_a_command_costs_no_heavy_import(command: str) -> None:
     assert imported(command, "--help") & set(HEAVY.split()) == set()
+
+
+def test_help_lists_every_command_under_a_heading_with_its_whole_sentence() -> None:
+    text = " ".join(CliRunner().invoke(cli, ["--help"], env={"COLUMNS": "80"}).stdout.split())
+    headings = [text.index(f" {heading}: ") for heading in GROUPS]
+    assert headings == sorted(headings)
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        assert f" {name} {command.get_short_help_str(1000)}" in text
+    assert "..." not in text[text.index(" Begin: ") :]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"), [(["bild"], "'build'"), (["bench", "retreival"], "'retrieval'")]
+)
+def test_a_mistyped_command_is_answered_with_those_written_alike(
+    wrong: list[str], right: str
+) -> None:
+    result = CliRunner().invoke(cli, wrong)
+    assert result.exit_code == 2
+    assert f"Did you mean {right}?" in result.stderr
 
 
 def test_every_command_is_found_and_says_what_it_is_for() -> None:
