@@ -41,6 +41,7 @@ GROUPS = {
         "package": "builder.cli.release:package",
         "check": "builder.cli.release:check",
         "diff": "builder.cli.release:diff",
+        "get": "builder.cli.get:get",
         "export": "builder.cli.exchange:export",
         "publish": "builder.cli.release:publish",
     },

@@ -1,5 +1,6 @@
 """A release directory's manifest as types, with its reader and writer, and the checksum files."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ from pydantic import Field, JsonValue
 
 from builder.core.errors import ArasError
 from builder.core.fields import Author
-from builder.core.files import hash_file, read_json, write_json, write_text
+from builder.core.files import hash_file, write_json, write_text
 from builder.core.progress import counted
 
 MANIFEST = "manifest.json"
@@ -110,6 +111,53 @@ class Part(Record):
     """Content digest of the whole release."""
     twin_doi: str = ""
     twin_concept_doi: str = ""
+
+
+class Selection(Record):
+    """Of a part of a release: which release it is of, and which of its rows."""
+
+    name: str
+    title: str
+    version: str
+    content_sha256: str
+    """Content digest of that release."""
+    address: str
+    """Where it was read: a web address, hf://datasets/ORG/NAME@COMMIT, or the name of a folder."""
+    doi: str | None = None
+    rows: int
+    """Rows of the part, of ``of_rows`` rows of the release."""
+    of_rows: int
+    where: str = ""
+    """The condition that rows meet, an expression of SQL over config metadata; empty for all."""
+    bbox: tuple[float, float, float, float] | None = None
+    """West, south, east and north of the centres of the tiles, in degrees."""
+    splits: tuple[str, ...] = ()
+    """The splits that were asked for; empty for all."""
+    configs: tuple[str, ...] = ()
+    columns: tuple[str, ...] | None = None
+    """The columns that were kept, beside those that every part has; None for all."""
+    limit: int | None = None
+    seed: int = 0
+    """Seed that the rows were drawn with, where there were more than ``limit``."""
+    of: "Selection | None" = None
+    """Where that release is a part itself: of which one."""
+
+    @property
+    def condition(self) -> str:
+        """The choice in words, as Markdown."""
+        words = [f"`{self.where}`"] if self.where else []
+        if self.bbox:
+            west, south, east, north = self.bbox
+            words.append(f"tile centres within {west}…{east}° E, {south}…{north}° N")
+        if self.splits:
+            words.append(f"split {' or '.join(self.splits)}")
+        if self.configs:
+            words.append(f"config {', '.join(self.configs)}")
+        if self.columns is not None:
+            words.append(f"columns {', '.join(self.columns) or 'none beside the usual'}")
+        if self.limit is not None:
+            words.append(f"at most {self.limit:,} rows, drawn with seed {self.seed}")
+        return "; ".join(words) or "all rows"
 
 
 class Source(Record):
@@ -475,6 +523,8 @@ class Manifest(Record):
     endpoint: str | None = None
     """The Hub that holds the repo, where it is not huggingface.co."""
     part: Part | None = None
+    selection: Selection | None = None
+    """Set where `aras get` took the rows from another release."""
     copies: dict[str, str] = {}
     """Publishing target → address of a copy there; a Hub's and Zenodo's have fields above."""
 
@@ -499,30 +549,37 @@ def read_manifest(release: Path) -> Manifest:
     """The manifest of a release. Raises ArasError when there is none or it cannot be read."""
     path = release / MANIFEST
     try:
-        value = read_json(path)
+        text = path.read_bytes()
     except FileNotFoundError:
         raise ArasError(
             f"{release}: not a release directory (no {MANIFEST}); `aras package` writes it"
         ) from None
     except NotADirectoryError:
         raise ArasError(f"{release}: is a file, not a release directory") from None
+    return parse_manifest(text, str(path))
+
+
+def parse_manifest(text: bytes, place: str) -> Manifest:
+    """The manifest that ``text`` holds, read at ``place``. Raises ArasError for any other JSON."""
+    try:
+        value = json.loads(text)
     except ValueError as error:
-        raise ArasError(f"{path}: not readable ({error}); package again") from error
+        raise ArasError(f"{place}: not readable ({error}); package again") from error
     values = value if isinstance(value, dict) else {}
     if values.get("format", FORMAT) != FORMAT:
-        raise _not_ours(path, f"its format is {values['format']}, not {FORMAT}")
+        raise _not_ours(place, f"its format is {values['format']}, not {FORMAT}")
     if missing := [name for name in NEEDED if name not in values]:
-        raise _not_ours(path, f"it has no {', '.join(missing)}")
+        raise _not_ours(place, f"it has no {', '.join(missing)}")
     try:
         return Manifest.model_validate(values)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise _not_ours(path, f"{where}: {first['msg']}") from error
+        raise _not_ours(place, f"{where}: {first['msg']}") from error
 
 
-def _not_ours(path: Path, why: str) -> ArasError:
-    return ArasError(f"{path}: not a manifest that aras can read ({why}); package again")
+def _not_ours(place: str, why: str) -> ArasError:
+    return ArasError(f"{place}: not a manifest that aras can read ({why}); package again")
 
 
 def listed_files(release: Path) -> list[str]:

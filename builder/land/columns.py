@@ -449,6 +449,8 @@ BLOB_DIGESTS = {column.name: column.beside for column in COLUMNS if column.besid
 
 LOCATIONS = tuple(column.name for column in COLUMNS if column.locates)
 """Columns of config metadata that say where pictures lie."""
+ALWAYS = ("id", "kind", "split", "image", "mask", "pixels", "percent", "dominant")
+"""Columns that every release has; a part of a release may lack others."""
 GEO_COLUMNS = tuple(column.name for column in COLUMNS if column.on_map)
 """Columns of config metadata that follow from a row's place and source."""
 DERIVED = LOCATIONS + GEO_COLUMNS

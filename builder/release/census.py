@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +17,6 @@ from builder.land.columns import COLUMN_NAMES, KINDS, SPLITS
 from builder.land.pictures import per_class
 from builder.land.score_columns import shown_in
 from builder.quality.pixels import MEASURES as PIXEL_MEASURES
-from builder.release.funnel import Funnel
 from builder.release.geo import YEAR, bounds, footprints
 from builder.scores.redundancy import Redundancy
 
@@ -234,15 +234,17 @@ class RowCounter:
             (row,) = table.select(EXAMPLE).slice(0, 1).to_pylist()
             self.examples[kind] = ExampleRow.model_validate(row)
 
-    def census(self, funnel: Funnel) -> Census:
-        """The counts of all rows that passed, and of those that the funnel left out."""
+    def census(
+        self, left_out: Mapping[str, Mapping[str, int]], flags: Mapping[str, Mapping[str, int]]
+    ) -> Census:
+        """The counts of all rows that passed, beside those that the funnel left out and flagged."""
         parts = [f"{kind}/{split}" for kind in KINDS for split in SPLITS]
         parts = [part for part in parts if part in self.rows]
         return Census(
             extent=self.extent.extent(),
             rows={part: self.rows[part] for part in parts},
-            left_out={kind: dict(counts) for kind, counts in funnel.left_out.items()},
-            flags={kind: dict(counts) for kind, counts in funnel.flags.items()},
+            left_out={kind: dict(counts) for kind, counts in left_out.items()},
+            flags={kind: dict(counts) for kind, counts in flags.items()},
             duplicates=self.duplicates.clusters(),
             near_duplicates=self.near_duplicates.clusters(),
             pixels={

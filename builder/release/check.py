@@ -12,7 +12,15 @@ from builder.core.engine import Engine
 from builder.core.files import sha256_file
 from builder.core.manifest import MANIFEST, Manifest, checksum_files, listed_files, read_manifest
 from builder.core.progress import bar
-from builder.land.columns import KINDS, SPLITS, features, names_of
+from builder.land.columns import (
+    ALWAYS,
+    COLUMN_NAMES,
+    KINDS,
+    LATER,
+    SPLITS,
+    features,
+    names_of,
+)
 from builder.release.check_facts import check_facts
 from builder.release.check_rows import MOST, FileChecker, Findings, Undecodable, local_paths
 from builder.release.funnel import has_official_split
@@ -48,7 +56,8 @@ def violations(release: Path, engine: Engine | None = None) -> list[str]:
         for split in SPLITS
     }
     with bar("check", len(tasks), "files") as advance:
-        for task, outcome in (engine or Engine()).map(FileChecker(release, shards), tasks):
+        checker = FileChecker(release, shards, _optional(manifest))
+        for task, outcome in (engine or Engine()).map(checker, tasks):
             if isinstance(outcome, Undecodable):
                 undecoded.append(str(outcome))
             elif isinstance(outcome, BaseException):
@@ -91,6 +100,12 @@ def _check_files(release: Path, manifest: Manifest) -> Iterator[str]:
             yield f"{name}: does not list the files and sums of {MANIFEST}"
 
 
+def _optional(manifest: Manifest) -> frozenset[str]:
+    """Columns that a release may lack: later ones, and those that a part was asked to leave out."""
+    kept = manifest.selection.columns if manifest.selection else None
+    return LATER if kept is None else LATER | set(COLUMN_NAMES).difference(kept, ALWAYS)
+
+
 def _check_columns(seen: dict[str, list[Findings]]) -> Iterator[str]:
     """A column that releases may lack is in every file of a config, or in none."""
     by_config: dict[str, list[Findings]] = {}
@@ -111,8 +126,9 @@ def lacking_columns(release: Path) -> list[str]:
     """
     manifest = read_manifest(release)
     lacking: dict[str, None] = {}
+    left_out = _optional(manifest) - LATER
     for config, held in held_columns(release, manifest).items():
-        lacking |= dict.fromkeys(name for name in names_of(config) if name not in held)
+        lacking |= dict.fromkeys(n for n in names_of(config) if n not in (*held, *left_out))
     return list(lacking)
 
 

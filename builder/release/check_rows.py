@@ -63,7 +63,7 @@ class Findings:
     near: set[str] = field(default_factory=set)
     """Clusters of near-duplicate images."""
     lacks: tuple[str, ...] = ()
-    """Columns that older releases lack, and this file too."""
+    """Columns that the file lacks, and may lack: it is of an older release, or of a part of one."""
     extent: ExtentCounter = field(default_factory=ExtentCounter)
     """Where and when its real rows are."""
     footprints: geo.GeoFooter = field(default_factory=geo.GeoFooter)
@@ -79,9 +79,11 @@ class FileChecker:
 
     release: Path
     shards: Shards
+    optional: frozenset[str] = LATER
+    """Columns that the release may lack."""
 
     def open(self) -> Callable[[tuple[str, str, str]], Findings]:
-        return lambda task: check_file(self.release, self.shards, *task)
+        return lambda task: check_file(self.release, self.shards, self.optional, *task)
 
 
 class Undecodable(ArasError):
@@ -100,11 +102,13 @@ def _decoding(name: str) -> Iterator[None]:
         ) from error
 
 
-def check_file(release: Path, shards: Shards, config: str, split: str, name: str) -> Findings:
+def check_file(
+    release: Path, shards: Shards, optional: frozenset[str], config: str, split: str, name: str
+) -> Findings:
     """Check a Parquet file against the schema and every row against the invariants.
 
-    ``shards`` are the manifest's files with pictures. Columns that older releases lack may be
-    missing; `Findings.lacks` names them. Raises Undecodable for a type, codec or page that the
+    ``shards`` are the manifest's files with pictures. Columns in ``optional`` may be missing;
+    `Findings.lacks` names them. Raises Undecodable for a type, codec or page that the
     installed pyarrow does not read.
     """
     findings = Findings(name)
@@ -112,7 +116,7 @@ def check_file(release: Path, shards: Shards, config: str, split: str, name: str
         with _decoding(name):
             file = stack.enter_context(pq.ParquetFile(release / name))
             actual = file.schema_arrow
-        findings.lacks = tuple(LATER.intersection(names_of(config)).difference(actual.names))
+        findings.lacks = tuple(optional.intersection(names_of(config)).difference(actual.names))
         schema = arrow_schema([name for name in names_of(config) if name not in findings.lacks])
         if not actual.equals(schema):
             findings.problems.append(f"{name}: {_differences(actual, schema)}")
@@ -177,10 +181,8 @@ def _check_rows(table: pa.Table, config: str, split: str, findings: Findings) ->
     ids = table.column("id").to_pylist()
     findings.rows += len(ids)
     findings.ids += ids
-    findings.blocks |= {block for block in table.column("block").to_pylist() if block}
-    findings.near |= {
-        cluster for cluster in table.column("near_duplicate_cluster").to_pylist() if cluster
-    }
+    findings.blocks |= _values(table, "block")
+    findings.near |= _values(table, "near_duplicate_cluster")
 
     def report(wrong: Any, rule: str) -> None:
         places = np.flatnonzero(np.asarray(wrong))
@@ -205,15 +207,16 @@ def _check_rows(table: pa.Table, config: str, split: str, findings: Findings) ->
     report((percent != classes.percent(pixels)).any(axis=1), "percent does not follow from pixels")
     dominant = table.column("dominant").to_numpy()
     report(dominant != classes.dominant(pixels), "dominant is not the largest class")
-    report(
-        [_bad_captions(row) for row in table.column("captions").to_pylist()],
-        "a caption is neither a text nor an error, or both",
-    )
-    for text in _models(table.column("captions")):
-        for path in local_paths(text):
-            findings.problems.append(
-                f"{findings.path}: captions name a model by its local path {path}"
-            )
+    if "captions" in table.column_names:
+        report(
+            [_bad_captions(row) for row in table.column("captions").to_pylist()],
+            "a caption is neither a text nor an error, or both",
+        )
+        for text in _models(table.column("captions")):
+            for path in local_paths(text):
+                findings.problems.append(
+                    f"{findings.path}: captions name a model by its local path {path}"
+                )
     if "image" in table.column_names:
         pictures = zip(
             table.column("image").to_pylist(), table.column("mask").to_pylist(), strict=True
@@ -223,6 +226,13 @@ def _check_rows(table: pa.Table, config: str, split: str, findings: Findings) ->
                 findings.pixels.add(_checked_pictures(_encoded(image), _encoded(mask), pixels[i]))
             except ArasError as error:
                 findings.problems.append(f"{findings.path}: {ids[i]}: {error}")
+
+
+def _values(table: pa.Table, name: str) -> set[str]:
+    """The values of a column, but for nulls; none where there is no such column."""
+    if name not in table.column_names:
+        return set()
+    return set(pc.unique(table.column(name)).drop_null().to_pylist()) - {""}
 
 
 def _encoded(picture: dict[str, Any] | None) -> bytes:

@@ -165,7 +165,7 @@ def write_data(inputs: Inputs, folder: Path) -> tuple[Configs, Census, str]:
         for split, part in embedding_rows(store.read(shard, ("id", "split", "vectors"))):
             data.add("embeddings", split, part)
     configs, content = data.close()
-    return configs, counter.census(funnel), content
+    return configs, counter.census(funnel.left_out, funnel.flags), content
 
 
 def _existing(target: Path, key: str) -> Packaged:

@@ -144,11 +144,14 @@ def held_columns(release: Path, manifest: Manifest) -> dict[str, tuple[str, ...]
 def metadata(release: Path, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
     """(split, table) of each metadata file, only the given columns.
 
-    Raises ArasError when the release or any of its files is not there, or cut short.
+    Raises ArasError when the release or any of its files is not there, or cut short, and for
+    columns that it lacks.
     """
     for split, part in read_manifest(release).configs["metadata"].items():
         for name in part.files:
             with opened(release / name) as file:
+                if missing := [n for n in columns if n not in file.schema_arrow.names]:
+                    raise ArasError(f"{release / name}: lacks column {', '.join(missing)}")
                 yield split, file.read(list(columns))
 
 
