@@ -294,12 +294,12 @@ def _by_part(table: pa.Table) -> Iterator[tuple[str, str, pa.Table]]:
 
 
 def _filled(table: pa.Table) -> pa.Table:
-    """The columns that are counted, nulls and empty lists where the part lacks one."""
+    """The columns that are counted, nulls and empty lists of captions where the part lacks them."""
     n, columns = table.num_rows, {}
     for name in COLUMN_NAMES:
         if name in table.column_names:
             columns[name] = table.column(name)
-        elif pa.types.is_list(arrow_type(name)):
+        elif name in TOGETHER:
             columns[name] = pa.array([[]] * n, arrow_type(name))
         else:
             columns[name] = pa.nulls(n, arrow_type(name))

@@ -133,6 +133,9 @@ class OpenRelease:
             for split, name in files:
                 kept = [np.zeros(0, dtype=np.int64)]
                 for first, count, table in self._groups(name, asked, request.bbox):
+                    advance(count)
+                    if table is None:
+                        continue
                     numbers = question.rows(table) if question.where else np.arange(count)
                     if request.bbox or "kind" in more:
                         numbers = numbers[_inside(table, request)[numbers]]
@@ -140,7 +143,6 @@ class OpenRelease:
                         ids = table.column("id").take(pa.array(numbers)).to_pylist()
                         hashes += [seed_of(request.seed, "part", row) for row in ids]
                     kept.append(first + numbers)
-                    advance(count)
                 chosen.append(Chosen(split, name, np.concatenate(kept)))
         return _limited(chosen, hashes, request.limit) if request.limit is not None else chosen
 
@@ -230,18 +232,17 @@ class OpenRelease:
 
     def _groups(
         self, name: str, columns: Sequence[str], bbox: Box | None
-    ) -> Iterator[tuple[int, int, pa.Table]]:
-        """(first row, rows, table) of each row group that can hold rows within ``bbox``."""
+    ) -> Iterator[tuple[int, int, pa.Table | None]]:
+        """(first row, rows, table) of each row group; None where no row can be within ``bbox``."""
         file, first = self._parquet(name), 0
         self.footers.setdefault(name, file.metadata)
         for group, count in enumerate(self._group_rows(name)):
-            table = pa.table({})
             if bbox and _is_outside(file.metadata.row_group(group), bbox):
-                count_there = 0
+                yield first, count, None
+            elif columns:
+                yield first, count, file.read_row_group(group, columns=list(columns))
             else:
-                count_there = count
-                table = file.read_row_group(group, columns=list(columns)) if columns else table
-            yield first, count_there, table
+                yield first, count, pa.table({})
             first += count
 
 
