@@ -27,8 +27,7 @@ from builder.cli.common import json_option, print_json, say_report
 )
 @click.option(
     "--columns",
-    help="Keep only these columns, with commas, beside id, kind, split, image, mask, pixels, "
-    "percent, dominant.",
+    help="Keep only these columns, with commas, beside id, split, pictures, classes and place.",
 )
 @click.option("--limit", type=click.IntRange(1), help="At most so many rows, drawn at random.")
 @click.option("--seed", default=0, show_default=True, help="Which rows --limit draws.")

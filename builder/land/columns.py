@@ -449,7 +449,9 @@ BLOB_DIGESTS = {column.name: column.beside for column in COLUMNS if column.besid
 
 LOCATIONS = tuple(column.name for column in COLUMNS if column.locates)
 """Columns of config metadata that say where pictures lie."""
-ALWAYS = ("id", "kind", "split", "image", "mask", "pixels", "percent", "dominant")
+PLACE = ("crs", "transform", "longitude", "latitude", "source")
+"""Columns that the place and the year of a row follow from."""
+ALWAYS = ("id", "kind", "split", "image", "mask", "pixels", "percent", "dominant", *PLACE)
 """Columns that every release has; a part of a release may lack others."""
 GEO_COLUMNS = tuple(column.name for column in COLUMNS if column.on_map)
 """Columns of config metadata that follow from a row's place and source."""

@@ -26,6 +26,8 @@ from builder.land.columns import (
     BLOB_DIGESTS,
     BLOBS,
     COLUMN_NAMES,
+    DERIVED,
+    GEO_COLUMNS,
     KINDS,
     LOCATIONS,
     SPLITS,
@@ -143,7 +145,7 @@ def columns_of_part(config: str, kept: Sequence[str] | None) -> tuple[str, ...]:
     """The columns of a config of a part that keeps these; all of them for None."""
     if kept is None or config not in (*KINDS, "metadata"):
         return names_of(config)
-    always = {*ALWAYS, *LOCATIONS, *BLOB_DIGESTS, *kept}
+    always = {*ALWAYS, *DERIVED, *BLOB_DIGESTS, *kept}
     return tuple(name for name in names_of(config) if name in always)
 
 
@@ -151,7 +153,8 @@ def _fetch_all(
     release: OpenRelease, chosen: Sequence[Chosen], request: Request, work: Path
 ) -> _Fetched:
     """Fetch the rows into files of at most `ROW_GROUP` rows; those that are there stay."""
-    names = columns_of_part("metadata", request.columns)
+    asked = columns_of_part("metadata", request.columns)
+    names = [name for name in asked if name not in GEO_COLUMNS]  # they follow from the others
     batches: list[Path] = []
     resumed = 0
     with bar("get", sum(len(part.rows) for part in chosen), "rows") as advance:

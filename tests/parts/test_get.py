@@ -20,7 +20,7 @@ from builder.cli import cli
 from builder.core.errors import ArasError, CorruptFile, WorkFailed
 from builder.core.files import read_json, write_json
 from builder.core.manifest import listed_files, read_manifest
-from builder.land.columns import ALWAYS, LOCATIONS
+from builder.land.columns import ALWAYS, COLUMN_NAMES, DERIVED
 from builder.parts import ranges
 from builder.parts.get import Got, get
 from builder.parts.opened import OpenRelease, Request
@@ -204,11 +204,11 @@ def test_a_request_that_cannot_be_met_is_refused(
 def test_columns_that_were_left_out_are_missing_and_the_part_is_right(
     whole: Path, tmp_path: Path
 ) -> None:
-    got = take(whole, tmp_path / "few", Request(columns=("block", "longitude")))
+    got = take(whole, tmp_path / "few", Request(columns=("block",)))
     assert violations(got.release) == []
     assert lacking_columns(got.release) == []
     names = pq.read_schema(got.release / TEST).names
-    assert names == [*ALWAYS, "longitude", "block"]
+    assert names == [n for n in COLUMN_NAMES if n in (*ALWAYS, "block")]
     texts = take(whole, tmp_path / "texts", Request(columns=("captions",)))
     assert violations(texts.release) == []
     assert "caption_scores" in pq.read_schema(texts.release / TEST).names
@@ -371,7 +371,7 @@ def test_a_hostile_manifest_is_refused_at_once(
 
 def test_an_older_release_is_told_what_it_lacks(whole: Path, tmp_path: Path) -> None:
     release = copy_of(whole, tmp_path)
-    without_columns(release, LOCATIONS)
+    without_columns(release, DERIVED)
     with pytest.raises(ArasError, match=r"lacks .*shard, image_offset.*\(an older aras made it\)"):
         take(release, tmp_path / "x")
     assert len(OpenRelease(Folder(release)).query("dominant = 'Tree'").ids) == 23
