@@ -145,7 +145,8 @@ class Selection(Record):
     @property
     def condition(self) -> str:
         """The choice in words, as Markdown."""
-        words = [f"`{self.where}`"] if self.where else []
+        where = " ".join(self.where.split())
+        words = [f"`` {where} ``" if "`" in where else f"`{where}`"] if where else []
         if self.bbox:
             west, south, east, north = self.bbox
             words.append(f"tile centres within {west}…{east}° E, {south}…{north}° N")

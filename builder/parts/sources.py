@@ -13,7 +13,15 @@ import requests
 
 from builder.core.errors import ArasError, WorkFailed
 from builder.core.manifest import MANIFEST
-from builder.core.web import TIMEOUT, new_session, reason, redact, retrying, secure, status_of
+from builder.core.web import (
+    TIMEOUT,
+    checked_address,
+    new_session,
+    reason,
+    redact,
+    retrying,
+    status_of,
+)
 
 JOBS = 8
 """Ranges that are asked for at once."""
@@ -48,7 +56,7 @@ def open_source(place: str, base: float = 0.5) -> Source:
     if place.startswith("hf:"):
         return _hub(place, base)
     if place.startswith(("http:", "https:")):
-        address = secure(place.removesuffix(MANIFEST))
+        address = checked_address(place.removesuffix(MANIFEST), "SOURCE")
         return Web(address, lambda name: f"{address}/{quote(name)}", {}, base)
     if "://" in place:
         raise ArasError(
