@@ -1,5 +1,6 @@
 """Commands that run stages: tiles, split, generate, segment, caption, build."""
 
+import os
 import resource
 import sys
 import time
@@ -270,13 +271,21 @@ def build(
     from builder.pipeline.preview import preview
     from builder.pipeline.project import Project
     from builder.pipeline.run import StepFailed
-    from builder.release.package import preview_package
+    from builder.release.package import preview_package, refuse_early
 
     project = Project(directory)
+    previews = preview(project, project.steps())
+    plan = [*previews, preview_package(project.inputs(), previews)]
     if dry_run:
-        previews = preview(project, project.steps())
-        print_plan([*previews, preview_package(project.inputs(), previews)], as_json)
+        print_plan(plan, as_json)
         return
+    if not as_json and all(step.is_done for step in plan) and is_checked(project):
+        say(
+            f"nothing to do: {len(previews)} steps are fresh, and "
+            f"{os.path.relpath(project.inputs().target, directory)} was packaged and checked"
+        )
+        return
+    refuse_early(project.inputs(), previews)
     started = time.monotonic()
     try:
         summaries = build_all(project, project.engine(engine, workers), as_json)
@@ -292,6 +301,29 @@ def build(
             f"done in {seconds} s; peak memory {memory['main']} MB, largest worker "
             f"{memory['worker']} MB"
         )
+        say_next(project)
+
+
+def is_checked(project: "Project") -> bool:
+    """Whether the last build found every invariant of the release that is there now."""
+    from builder.core.files import read_json
+    from builder.core.manifest import read_manifest
+
+    try:
+        report = read_json(project.directory / "reports" / "package.json")
+    except (FileNotFoundError, ValueError):
+        return False
+    content = read_manifest(project.inputs().target).content_sha256
+    return bool(report.get("violations") == [] and report.get("content_sha256") == content)
+
+
+def say_next(project: "Project") -> None:
+    """What people do with a release that was just made."""
+    release = os.path.relpath(project.inputs().target, project.directory)
+    say(
+        f"next: `aras report {release}` shows what was measured, `aras publish hub {release} "
+        "--repo ORG/NAME --dry-run` what would be published"
+    )
 
 
 def print_build(summaries: "Sequence[Report]", **figures: Any) -> None:

@@ -126,7 +126,9 @@ def build_release(project: "Project", *, quiet: bool) -> "Packaged":
         raise WorkFailed(f"check: {len(violations)} violations\n  " + "\n  ".join(violations))
     if not quiet:
         say("check: every invariant holds")
-    return replace(packaged, violations=())
+    packaged = replace(packaged, violations=())
+    project.report("package", packaged)
+    return packaged
 
 
 @click.command()

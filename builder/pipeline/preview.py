@@ -25,6 +25,8 @@ class StepPreview:
     todo: str = ""
     shards: int = 0
     stale: int = 0
+    changed: bool = False
+    """Whether shards that are there are to be made again, from other inputs or settings."""
     estimate: Estimate | None = None
     """What captioning the stale rows takes, where the backend estimates it."""
     inputs: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -79,7 +81,12 @@ def preview(project: Project, steps: Sequence[Step], part: Part = (1, 1)) -> lis
                 line = replace(line, todo=todo)
             elif isinstance(step, Stage) and not waits:
                 planned = plan(step, project.store, part)
-                line = replace(line, shards=len(planned.tasks), stale=len(planned.stale))
+                line = replace(
+                    line,
+                    shards=len(planned.tasks),
+                    stale=len(planned.stale),
+                    changed=any(task.changed for task in planned.tasks),
+                )
                 if len(steps) == 1:
                     words = step.understood(project.store)
                     line = replace(line, inputs=_relative(words, project.directory))

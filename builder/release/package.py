@@ -203,6 +203,18 @@ def _packaged(target: Path, *, is_new: bool) -> Packaged:
     )
 
 
+def refuse_early(inputs: Inputs, steps: Sequence[StepPreview]) -> None:
+    """Raise ArasError, before anything is made, where the version exists and ``steps`` would give
+    it other content. Shards that are missing alone are made again as they were."""
+    changed = [step.stage for step in steps if step.changed]
+    if changed and inputs.target.exists():
+        raise ArasError(
+            f"{inputs.target.relative_to(inputs.directory)}: exists already, and what was changed "
+            f"since ({', '.join(changed)}) gives it other content; nothing was made. Raise version "
+            "in [dataset] for a new release, or move that directory away"
+        )
+
+
 def preview_package(inputs: Inputs, steps: Sequence[StepPreview]) -> StepPreview:
     """What `aras package` would do after ``steps``."""
     if waits := [step.stage for step in steps if not step.is_done and not step.waits_for]:

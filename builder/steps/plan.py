@@ -31,6 +31,8 @@ class Task:
     unit: Unit
     key: str
     stale: bool
+    changed: bool = False
+    """Whether a shard is there that was made from other inputs or with other settings."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ def plan(stage: Stage, store: Store, part: Part = (1, 1)) -> Plan:
         key = digest_of([common, unit.shard, unit.inputs, inputs])
         footer = store.fresh(stage.name, unit.shard)
         stale = footer is None or footer.key != key or footer.errors > 0
-        tasks.append(Task(unit, key, stale))
+        tasks.append(Task(unit, key, stale, footer is not None and footer.key != key))
     return Plan(stage, tasks, [unit.shard for unit in units])
 
 

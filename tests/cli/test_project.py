@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from builder.cli import cli
 from builder.core.files import write_json
+from builder.pipeline.project import Project
 from builder.pipeline.recipe import FILE, load
 from builder.publish.zenodo_client import PRODUCTION, SANDBOX
 from builder.publish.zenodo_plan import Record
@@ -119,6 +120,40 @@ def test_status_tells_what_packaging_would_do(
     assert package("Tiny:", "Small:").startswith("release/0.1.0 exists with other content")
     raised = package("[dataset]", '[dataset]\nversion = "0.2.0"')
     assert raised == "release/0.2.0 is to be written"
+
+
+def test_an_idle_build_is_one_line_once_its_release_was_checked(
+    tmp_path: Path, project: Project
+) -> None:
+    shutil.copytree(project.directory, tmp_path / "copy")
+    first, again = (aras("-C", tmp_path / "copy", "build", "--engine", "serial") for _ in range(2))
+    assert first.exit_code == again.exit_code == 0
+    assert "check: every invariant holds" in first.stderr  # the copy was never checked
+    assert "next: `aras report release/0.1.0`" in first.stderr
+    (line,) = again.stderr.splitlines()
+    assert line.startswith("nothing to do: ")
+    assert line.endswith(" steps are fresh, and release/0.1.0 was packaged and checked")
+
+
+def test_a_build_that_would_change_a_release_is_refused_before_anything_is_made(
+    tmp_path: Path, project: Project
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(project.directory, copy)
+    recipe = (copy / FILE).read_text()
+    (copy / FILE).write_text(recipe.replace('style = "full"', 'style = "layout"'))
+    before = {path: path.stat().st_mtime_ns for path in copy.glob("work/*/*.parquet")}
+    result = aras("-C", copy, "build", "--engine", "serial")
+    assert result.exit_code == 2
+    assert (
+        "release/0.1.0: exists already, and what was changed since (caption-full" in result.stderr
+    )
+    assert "Raise version in [dataset]" in result.stderr
+    assert {path: path.stat().st_mtime_ns for path in copy.glob("work/*/*.parquet")} == before
+    lost = next((copy / "work" / "caption-layout").glob("*.parquet"))
+    (copy / FILE).write_text(recipe)
+    lost.unlink()  # a shard that is missing is made again as it was
+    assert aras("-C", copy, "build", "--engine", "serial").exit_code == 0
 
 
 def test_status_changes_nothing(tmp_path: Path) -> None:
