@@ -29,6 +29,8 @@ KIND = {MAIN: "real", SYNTHETIC: "synthetic"}
 """Role → the kind of tiles that such a record of two holds."""
 
 OF_SYNTHETIC = ("synthetic/", "pictures/balance.png")
+OF_PLACES = ("stac/", MAP)
+"""What only real tiles have, which are somewhere."""
 
 
 @dataclass
@@ -72,7 +74,7 @@ def in_part(role: str, path: str) -> bool:
     """Whether a record of two holds the file at ``path`` of the release."""
     if role == MAIN:
         return not path.startswith(OF_SYNTHETIC)
-    return path.startswith(OF_SYNTHETIC) or (is_card(path) and path != MAP)
+    return path.startswith(OF_SYNTHETIC) or (is_card(path) and not path.startswith(OF_PLACES))
 
 
 @contextlib.contextmanager

@@ -39,6 +39,7 @@ from builder.land.columns import (
 )
 from builder.land.grid import EARTH_KM
 from builder.land.score_columns import SCORE_COLUMNS, shown_in
+from builder.release import stac
 from builder.release.croissant import (
     cite,
     croissant,
@@ -185,6 +186,8 @@ def write_cards(
     for template, name in TEMPLATES.items():
         text = environment().get_template(template).render(values)
         (release / name).write_text(text, encoding="utf-8", newline="\n")
+    if (release / stac.ITEMS).is_file():
+        write_json(release / stac.COLLECTION, stac.collection(manifest))
     names = listed_files(release)
     known = {file.path: file for file in manifest.files}
     shards = [

@@ -7,6 +7,7 @@ from typing import Any
 
 from builder.core.manifest import MANIFEST, Extent, Manifest
 from builder.land.columns import KINDS, SPLITS
+from builder.release import stac
 from builder.release.census import ExtentCounter
 from builder.release.check_rows import Findings
 from builder.release.disclosure import coverage, locations
@@ -39,6 +40,18 @@ def check_facts(release: Path, manifest: Manifest, seen: Seen) -> Iterator[str]:
     said = _document(release, ".zenodo.json")
     if "locations" in said and said["locations"] != locations(manifest):
         yield f".zenodo.json: its locations are not those of {MANIFEST}"
+    yield from _check_stac(release, manifest)
+
+
+def _check_stac(release: Path, manifest: Manifest) -> Iterator[str]:
+    """The items are those of the rows, and the collection covers what they do."""
+    said = _document(release, stac.COLLECTION)
+    extent = manifest.facts.census.extent
+    known = stac.extent_of(extent) if extent and extent.years else None
+    if said and said.get("extent") != known:
+        yield f"{stac.COLLECTION}: its extent is not that of {MANIFEST}"
+    if stac.differ(release, manifest):
+        yield f"{stac.ITEMS}: its items are not the rows of config metadata with place and year"
 
 
 def _document(release: Path, name: str) -> dict[str, Any]:

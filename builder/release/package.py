@@ -29,6 +29,7 @@ from builder.release.configs import CONTROL_SPLIT, Controls, embedding_rows
 from builder.release.facts import facts, sources
 from builder.release.funnel import Funnel
 from builder.release.rows import by_split, release_rows, stored_columns
+from builder.release.stac import write_items
 from builder.release.writer import DataWriter, prefetch, with_digests
 from builder.scores import lexicon as lexicons
 from builder.steps.stage import shards
@@ -104,6 +105,7 @@ def package(inputs: Inputs) -> Packaged:
             facts=known.model_copy(update={"census": census, "sources": origin}),
         )
         write_manifest(temporary, manifest)  # named splits are read from the release itself
+        write_items(temporary, manifest)
         subsets = named_splits.write_subsets(temporary, inputs)
         write_manifest(temporary, manifest.model_copy(update={"subsets": subsets}))
         write_cards(temporary)
