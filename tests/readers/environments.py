@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,13 @@ from builder.release.readers import environments
 
 
 def installed(name: str) -> Path:
-    """The folder of an environment, made where it is missing."""
-    packages = [f"{library}=={version}" for library, version in environments()[name].items()]
+    """The folder of an environment of ``cards/readers.json``, made where it is missing."""
+    versions = environments()[name]
+    return folder_with(name, [f"{library}=={version}" for library, version in versions.items()])
+
+
+def folder_with(name: str, packages: Sequence[str]) -> Path:
+    """The folder of an environment with these packages, made where it is missing."""
     cache = Path(os.environ.get("ARAS_READERS", "~/.cache/aras-readers")).expanduser()
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     key = hashlib.sha256(" ".join((version, *packages)).encode()).hexdigest()[:12]
@@ -39,11 +45,19 @@ def ask(
 
     With ``borrow`` a library that the environment lacks (torch, say) is that of these tests.
     """
-    folders = [str(installed(name))]
+    folders = [installed(name)]
     if borrow:
-        folders.append(sysconfig.get_paths()["purelib"])
+        folders.append(Path(sysconfig.get_paths()["purelib"]))
+    return ask_in(folders, program, *arguments, cwd=cwd)
+
+
+def ask_in(
+    folders: Sequence[Path], program: Path, *arguments: str, cwd: Path
+) -> list[dict[str, Any]]:
+    """The lines of JSON that a program prints with the packages of these folders; it must end
+    well."""
     variables = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(cwd / "hf")}
-    variables["PYTHONPATH"] = os.pathsep.join(folders)
+    variables["PYTHONPATH"] = os.pathsep.join(map(str, folders))
     command = [sys.executable, "-S", str(program), *arguments]
     run = subprocess.run(
         command, env=variables, cwd=cwd, capture_output=True, text=True, check=False

@@ -56,9 +56,9 @@ def digest(values):
 
 
 def files_of(release):
-    """(config, split) → Parquet files, from the folders of a release."""
+    """(config, split) → Parquet files, from the folders of a release that hold configs."""
     files = {}
-    for path in sorted(Path(release).glob("*/*.parquet")):
+    for path in sorted(Path(release).glob("*/*-of-*.parquet")):
         files.setdefault((path.parent.name, path.name.split("-")[0]), []).append(str(path))
     return files
 
