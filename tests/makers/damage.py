@@ -34,7 +34,9 @@ def restamp(release: Path, edit: Callable[[dict[str, Any]], None] = lambda _: No
 
 
 def without_columns(release: Path, names: Collection[str]) -> None:
-    """Make config metadata, card and manifest what an aras wrote that knew no columns ``names``."""
+    """Make config metadata, card and manifest what an aras wrote that knew no columns ``names``, and
+    so no catalogue."""
+    shutil.rmtree(release / "stac", ignore_errors=True)
     for path in (release / "metadata").glob("*.parquet"):
         table = pq.ParquetFile(path).read()
         held = [name for name in table.column_names if name not in names]
