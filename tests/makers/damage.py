@@ -34,8 +34,8 @@ def restamp(release: Path, edit: Callable[[dict[str, Any]], None] = lambda _: No
 
 
 def without_columns(release: Path, names: Collection[str]) -> None:
-    """Make config metadata, card and manifest what an aras wrote that knew no columns ``names``, and
-    so no catalogue."""
+    """Make config metadata, card and manifest what an aras wrote that knew no columns ``names``; it
+    wrote no catalogue."""
     shutil.rmtree(release / "stac", ignore_errors=True)
     for path in (release / "metadata").glob("*.parquet"):
         table = pq.ParquetFile(path).read()
