@@ -9,13 +9,23 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from builder.core import budgets
 from builder.core.errors import ArasError
 from builder.land import classes
 from builder.land.columns import IMAGE, PER_CLASS_COUNT, PER_CLASS_PERCENT
 
 Pixels = npt.NDArray[np.uint8]
+
+UNDECODABLE = (
+    UnidentifiedImageError, Image.DecompressionBombError, zlib.error, struct.error,
+    OSError, SyntaxError, ValueError, LookupError, EOFError, OverflowError, TypeError,
+)  # fmt: skip
+"""What Pillow raises for a picture that is damaged, or beyond its own limits."""
+
+_ORIENTATION = 0x0112
+"""Tag of EXIF that turns a picture in readers that look at it; 1 leaves it as it is."""
 
 COMPOSITION = ("pixels", "percent", "dominant")
 """Columns that `composition_columns` makes."""
@@ -70,21 +80,35 @@ def in_colour(mask: bytes, name: str = "mask") -> bytes:
 
 
 def decode_png(data: bytes, name: str = "picture", *, palette: bool = False) -> Pixels:
-    """PNG bytes → uint8 (H, W, 3) or (H, W), with ``palette`` the ids of a palette picture too.
+    """PNG bytes → uint8 (H, W, 3) or (H, W), as `datasets` decodes them; with ``palette`` the ids
+    of a palette picture too.
 
-    Raises ArasError naming ``name`` for a damaged picture, one of another mode, and one with
-    another palette than `classes.PALETTE`.
+    Raises ArasError naming ``name`` for a damaged picture, one of another mode, one with another
+    palette than `classes.PALETTE`, one of more pixels than `budgets.PICTURE_PIXELS`, and one that
+    EXIF turns, which `datasets` obeys and a mask does not.
     """
+    width, height = struct.unpack(">II", data[16:24].rjust(8, b"\0"))
+    if data.startswith(_SIGNATURE) and width * height > budgets.PICTURE_PIXELS:
+        raise ArasError(
+            f"{name}: a picture of {width:,}×{height:,} pixels, at most "
+            f"{budgets.PICTURE_PIXELS:,} are decoded"
+        )
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
             picture.load()
             mode = picture.mode
             colours = (picture.getpalette() or [])[: classes.PALETTE.size]
+            orientation = picture.getexif().get(_ORIENTATION, 1)
             pixels = np.asarray(picture)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNDECODABLE as error:
         raise ArasError(f"{name}: not a whole PNG ({error})") from error
     if mode not in ("RGB", "L", *("P" * palette)):
         raise ArasError(f"{name}: a {mode} picture, expected RGB or single-channel")
+    if orientation != 1:
+        raise ArasError(
+            f"{name}: readers turn it away from its mask (EXIF orientation {orientation}); take "
+            "its eXIf chunk out"
+        )
     if colours != classes.PALETTE.ravel()[: len(colours)].tolist():
         raise ArasError(f"{name}: its palette is not that of the classes; its ids may mean others")
     return pixels

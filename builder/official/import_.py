@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
+from builder.core import budgets
 from builder.core.errors import ArasError
 from builder.core.fields import MD5, Files, Name, Section
 from builder.core.files import remove, write_csv
@@ -27,8 +28,8 @@ from builder.land.pictures import COMPOSITION, composition_columns, encode_png, 
 from builder.official import zips
 from builder.official.index import Index, IndexRequest, Line, Part, ensure
 from builder.official.names import GROUPS, OFFICIAL_MD5, Place, Refused, place, row_id
-from builder.official.pictures import check_image, colour_table, mask_ids
-from builder.official.sources import MOST_PICTURE, Source, find_sources, read_file
+from builder.official.pictures import checked_image, colour_table, mask_ids
+from builder.official.sources import Source, find_sources, read_file
 from builder.official.streams import PUBLISHED, UNKNOWN, Column, caption_columns, cell
 from builder.steps.stage import Maker, Output, Stage, Unit, refuse_beside, setting
 
@@ -62,9 +63,10 @@ class ImportSection(Section):
 class Import(Stage):
     """Bring in every whole row of the sources; the others are listed with the reason.
 
-    Images keep their bytes, RGB masks become single-channel id masks, and the ``columns`` of
-    captions.csv become streams. Without ``captions`` only the pictures come. ``run`` names the
-    synthetic rows. With ``placed`` a real row is rejected when its name gives no place.
+    Images keep their samples, and their bytes but for chunks that no decoder needs; RGB masks
+    become single-channel id masks, and the ``columns`` of captions.csv become streams. Without
+    ``captions`` only the pictures come. ``run`` names the synthetic rows. With ``placed`` a real
+    row is rejected when its name gives no place.
     """
 
     sources: tuple[Path, ...] = setting()
@@ -75,6 +77,8 @@ class Import(Stage):
     columns: tuple[Column, ...] = UNKNOWN
     placed: bool
     shard_rows: int
+
+    version = 2
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -177,7 +181,7 @@ class _Reader:
             return read_file(source.path / part.path)
         if part.source not in self.files:
             self.files[part.source] = source.path.open("rb")
-        return zips.read(self.files[part.source], part.member, MOST_PICTURE)
+        return zips.read(self.files[part.source], part.member, budgets.PICTURE_BYTES)
 
     def row(self, line: Line) -> tuple[bytes, bytes, npt.NDArray[np.int64]]:
         """(image bytes, id mask bytes, pixel counts). Raises Refused naming the file."""
@@ -185,8 +189,7 @@ class _Reader:
         try:
             if self.placed and line.group in _TILES and not place(line.name, self.size):
                 raise Refused(NO_PLACE)
-            image = self.read(part)
-            check_image(image, self.size)
+            image = checked_image(self.read(part), self.size)
             part = line.mask
             ids = mask_ids(self.read(part), self.size, self.table)
         except Refused as error:

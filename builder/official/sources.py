@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from builder.core import budgets
 from builder.core.errors import ArasError, CorruptFile
 from builder.core.files import digest_of, hash_file
 from builder.core.progress import bar
@@ -28,10 +29,6 @@ SIDECAR = "streams.json"
 ANY = "any"
 """In place of an md5: any content is taken."""
 
-MOST_PICTURE = 4 << 20
-"""Bytes of a picture; 256×256 RGB samples are 0.2 MB unpacked."""
-MOST_TABLE = 16 << 30
-"""Bytes of a table; captions.csv of 400,240 rows is below 1 GB."""
 MOST_DEPTH = 8
 """Folders within folders; a link that goes in circles ends there."""
 
@@ -196,7 +193,7 @@ def _checked(entry: Entry | Odd) -> Entry | Odd:
         return entry
     table = entry.role in ("captions", "percentages")
     try:
-        zips.check(entry.member, MOST_TABLE if table else MOST_PICTURE)
+        zips.check(entry.member, budgets.TABLE_BYTES if table else budgets.PICTURE_BYTES)
     except Refused as error:
         return Odd(entry.path, str(error), entry)
     return entry
@@ -205,7 +202,7 @@ def _checked(entry: Entry | Odd) -> Entry | Odd:
 def open_table(source: Source, entry: Entry) -> BinaryIO:
     """A table as a binary stream."""
     if entry.member is not None:
-        return zips.stream(source.path.open("rb"), entry.member, MOST_TABLE)
+        return zips.stream(source.path.open("rb"), entry.member, budgets.TABLE_BYTES)
     return (source.path / entry.path if source.kind == "folder" else source.path).open("rb")
 
 
@@ -213,11 +210,11 @@ def read_file(path: Path) -> bytes:
     """The bytes of a picture in a folder. Raises Refused when it is gone or too large."""
     try:
         with path.open("rb") as file:
-            data = file.read(MOST_PICTURE + 1)
+            data = file.read(budgets.PICTURE_BYTES + 1)
     except OSError as error:
         raise Refused(f"cannot be read: {error.strerror}") from error
-    if len(data) > MOST_PICTURE:
-        raise Refused(f"too large: at most {MOST_PICTURE:,} bytes are read")
+    if len(data) > budgets.PICTURE_BYTES:
+        raise Refused(f"too large: at most {budgets.PICTURE_BYTES:,} bytes are read")
     return data
 
 

@@ -6,13 +6,15 @@ reads an entry by its offset.
 """
 
 import io
+import re
 import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
+from builder.core import budgets
 from builder.core.errors import ArasError
 from builder.official.names import Refused
 
@@ -22,15 +24,13 @@ _LOCAL = struct.Struct("<4s5H3I2H")
 _FULL = 0xFFFFFFFF
 STORED, DEFLATED = 0, 8
 
-MOST_RATIO = 200
-"""An entry that claims to unpack to more than this many times its size counts as a bomb."""
-SMALL = 1 << 16
-"""Entries up to this many bytes may have any ratio."""
-
 
 @dataclass(frozen=True)
 class Member:
-    """One entry of an archive; sizes in bytes, ``offset`` that of its local header."""
+    """One entry of an archive; sizes in bytes, ``offset`` that of its local header.
+
+    ``damage`` says why an entry cannot be where or what the directory says.
+    """
 
     name: str
     offset: int
@@ -39,31 +39,56 @@ class Member:
     crc: int
     method: int
     encrypted: bool = False
+    damage: str = ""
 
     @property
     def is_folder(self) -> bool:
         return self.name.endswith("/")
 
 
+class _Directory(NamedTuple):
+    """Where a central directory is. Offsets in it count from ``shift``: what stands before the
+    archive, such as the program of one that unpacks itself. ``wide`` counts have 64 bits."""
+
+    start: int
+    size: int
+    total: int
+    shift: int
+    wide: bool
+
+
 def members(path: Path) -> Iterator[Member]:
-    """Walk the central directory. Raises ArasError when the file is not a whole zip."""
+    """Walk the central directory to its end, as zipfile does.
+
+    Bytes before or after the archive and a count of entries modulo 65,536, which some programs
+    write, are no damage. An entry that lies about itself says so in its ``damage``. Raises
+    ArasError when the file is not a whole zip.
+    """
     with path.open("rb") as file:
-        total, start, size = _directory(file, path)
-        file.seek(start)
-        for number in range(total):
+        directory = _directory(file, path)
+        end, number = directory.start + directory.size, 0
+        file.seek(directory.start)
+        while (place := file.tell()) < end:
             try:
-                yield _member(file)
+                member = _member(file, directory)
             except (struct.error, ValueError) as error:
                 raise _damaged(path, f"entry {number} of its directory ({error})") from error
-        if file.tell() != start + size:
+            number += 1
+            yield member
+        if place != end:
             raise _damaged(path, "its directory holds more than it says")
+        if directory.total not in ((number,) if directory.wide else (number, number & 0xFFFF)):
+            raise _damaged(
+                path, f"its directory has {number:,} entries, its end record {directory.total:,}"
+            )
 
 
 def read(file: BinaryIO, member: Member, most: int) -> bytes:
     """The bytes of an entry, checked against its size and CRC-32.
 
     Raises Refused when it is encrypted, packed by another method than deflate, larger than
-    ``most`` bytes, a bomb by `MOST_RATIO`, or damaged. Never holds more than ``most`` + 1 bytes.
+    ``most`` bytes, a bomb by `budgets.ZIP_RATIO`, or damaged. Never holds more than ``most``
+    unpacked bytes and about as many packed.
     """
     check(member, most)
     _to_data(file, member)
@@ -81,15 +106,21 @@ def read(file: BinaryIO, member: Member, most: int) -> bytes:
 
 def check(member: Member, most: int) -> None:
     """Raises Refused for an entry that `read` would not unpack, without reading it."""
+    if member.damage:
+        raise Refused(f"damaged in the archive ({member.damage})")
     if member.encrypted:
         raise Refused("encrypted")
     if member.method not in (STORED, DEFLATED):
         raise Refused(f"unknown packing: method {member.method}, expected stored or deflate")
     if member.size > most:
         raise Refused(f"too large: {member.size:,} bytes unpacked, at most {most:,} are read")
-    if member.size > SMALL and member.size > MOST_RATIO * max(1, member.packed):
-        ratio = member.size // max(1, member.packed)
-        raise Refused(f"zip bomb: unpacks to {ratio} times its size, at most {MOST_RATIO} is read")
+    ratio = member.size // max(1, member.packed)
+    if member.size > budgets.ZIP_ANY_RATIO and ratio > budgets.ZIP_RATIO:
+        raise Refused(
+            f"zip bomb: unpacks to {ratio} times its size, at most {budgets.ZIP_RATIO} is read"
+        )
+    if member.packed > most + budgets.ZIP_ANY_RATIO:
+        raise Refused(f"too large: {member.packed:,} bytes packed, at most {most:,} are read")
 
 
 def stream(file: BinaryIO, member: Member, most: int) -> io.BufferedReader:
@@ -149,40 +180,64 @@ def _to_data(file: BinaryIO, member: Member) -> None:
     file.seek(name + extra, io.SEEK_CUR)
 
 
-def _directory(file: BinaryIO, path: Path) -> tuple[int, int, int]:
-    """(entries, offset, bytes) of the central directory, from the records at the end."""
+def _directory(file: BinaryIO, path: Path) -> _Directory:
+    """The central directory, by the end record that leads to one.
+
+    A record whose comment reaches to the end of the file comes first: a signature may be inside a
+    comment, and bytes may stand after the archive.
+    """
     length = file.seek(0, io.SEEK_END)
-    tail_size = min(length, 22 + 0xFFFF)
+    tail_size = min(length, 2 * 0xFFFF)
     file.seek(length - tail_size)
     tail = file.read(tail_size)
-    place = tail.rfind(_END)
-    while place >= 0 and not _ends(tail, place):
-        place = tail.rfind(_END, 0, place + 3)  # a signature inside a comment
-    if place < 0:
+    places = [match.start() for match in re.finditer(re.escape(_END), tail)]
+    places = [place for place in places if place + 22 <= len(tail)]
+    if not places:
         raise _damaged(path, "no end record: not a zip, or only a part of a zip")
-    total, size, start = struct.unpack("<10xHII", tail[place : place + 20])
-    end = length - tail_size + place
-    locator = tail[max(0, place - 20) : place]
+    for place in sorted(places, key=lambda place: (_ends(tail, place), place), reverse=True):
+        record = tail[place : place + 22]
+        if directory := _directory_before(file, record, length - tail_size + place):
+            return directory
+    raise _damaged(path, "its directory is not where its end record says")
+
+
+def _directory_before(file: BinaryIO, record: bytes, end: int) -> _Directory | None:
+    """The directory that an end record at ``end`` describes; None when it is not there."""
+    total, size, start = struct.unpack_from("<10xHII", record)
+    wide = False
+    locator = _read_at(file, end - 20, 20)
     if locator.startswith(_LOCATOR):
-        (where,) = struct.unpack("<8xQ4x", locator)
-        file.seek(where)
-        record = file.read(56)
-        if len(record) < 56 or not record.startswith(_END64):
-            raise _damaged(path, "its 64-bit end record is missing")
-        total, size, start = struct.unpack("<32xQQQ", record)
-        end = where
-    if start + size != end:
-        raise _damaged(path, "its directory is not where its end record says")
-    return total, start, size
+        (listed,) = struct.unpack("<8xQ4x", locator)
+        for place in (listed, end - 20 - 56):  # the second where bytes stand before the archive
+            if (record := _read_at(file, place, 56)).startswith(_END64):
+                total, size, start = struct.unpack("<32xQQQ", record)
+                end, wide = place, True
+                break
+        else:
+            return None
+    for first in (end - size, start):
+        begins = _read_at(file, first, 4) == b"PK\1\2" if size else first >= 0
+        if begins and first >= start and first + size <= end:
+            return _Directory(first, size, total, first - start, wide)
+    return None
+
+
+def _read_at(file: BinaryIO, place: int, size: int) -> bytes:
+    """Bytes at a place that the file itself names; nothing, or fewer, beyond its ends."""
+    if not 0 <= place < 1 << 62:
+        return b""
+    file.seek(place)
+    data = file.read(size)
+    return data if len(data) == size else b""
 
 
 def _ends(tail: bytes, place: int) -> bool:
-    """The comment of the end record at ``place`` reaches to the end of the file."""
+    """Whether the comment of the end record at ``place`` reaches to the end of the file."""
     comment = int.from_bytes(tail[place + 20 : place + 22], "little")
     return place + 22 + comment == len(tail)
 
 
-def _member(file: BinaryIO) -> Member:
+def _member(file: BinaryIO, directory: _Directory) -> Member:
     fields = _ENTRY.unpack(file.read(_ENTRY.size))
     if fields[0] != b"PK\1\2":
         raise ValueError("no signature")
@@ -192,21 +247,39 @@ def _member(file: BinaryIO) -> Member:
     if len(rest) != sum(lengths):
         raise ValueError("cut short")
     name = rest[: lengths[0]].decode("utf-8" if flags & 0x800 else "cp437", "replace")
+    damage = ""
     if _FULL in (size, packed, offset):
-        size, packed, offset = _wide(rest[lengths[0] :][: lengths[1]], size, packed, offset)
-    return Member(name, offset, packed, size, crc, method, bool(flags & 1))
+        try:
+            extra = rest[lengths[0] :][: lengths[1]]
+            size, packed, offset = _wide(extra, size, packed, offset)
+        except ValueError as error:
+            damage = str(error)
+    offset += directory.shift
+    if offset + _LOCAL.size + packed > directory.start:
+        damage = damage or "it claims bytes beyond the end of the entries"
+    return Member(name, offset, packed, size, crc, method, bool(flags & 1), damage)
 
 
 def _wide(extra: bytes, *values: int) -> list[int]:
-    """The values of a 64-bit extra field in place of those whose bits are all set."""
+    """The values of a 64-bit extra field in place of those whose bits are all set.
+
+    Raises ValueError where the field is too short for them.
+    """
     while len(extra) >= 4:
         kind, length = struct.unpack("<HH", extra[:4])
         if kind == 1:
-            wide = struct.iter_unpack("<Q", extra[4 : 4 + length // 8 * 8])
-            return [next(wide)[0] if value == _FULL else value for value in values]
+            field = extra[4 : 4 + length]
+            wide = struct.iter_unpack("<Q", field[: len(field) // 8 * 8])
+            given = [next(wide, (None,))[0] if value == _FULL else value for value in values]
+            if None in given:
+                raise ValueError("its 64-bit sizes are cut short")
+            return [int(value) for value in given if value is not None]
         extra = extra[4 + length :]
     return list(values)
 
 
 def _damaged(path: Path, what: str) -> ArasError:
-    return ArasError(f"{path}: not a whole zip ({what}); fetch it again")
+    return ArasError(
+        f"{path}: not a whole zip ({what}); fetch it again or, if another program unpacks it, "
+        "import the unpacked folder"
+    )

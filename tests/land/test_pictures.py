@@ -21,6 +21,7 @@ from builder.land.pictures import (
     masks_in_colour,
     per_class,
 )
+from tests.makers.pngs import beyond_the_samples, damaged, png
 
 RNG = np.random.default_rng(0)
 
@@ -126,3 +127,27 @@ def test_no_rows_make_empty_columns() -> None:
     assert table.num_rows == 0
     assert per_class(table.column("pixels")).shape == (0, 7)
     assert per_class(pa.chunked_array([], arrow_type("pixels"))).shape == (0, 7)
+
+
+def test_a_picture_beyond_the_budget_is_refused_by_its_header(monkeypatch) -> None:
+    huge = png(np.zeros((1, 13_000, 3), np.uint8)).replace(b"\0\0\0\1\x08", b"\0\0\x32\xc8\x08")
+    monkeypatch.setattr(Image, "open", None)
+    with pytest.raises(ArasError, match="13,000×13,000 pixels, at most 16,777,216 are decoded"):
+        decode_png(huge)
+
+
+@pytest.mark.parametrize("what", ["an orientation", "an orientation in XMP"])
+def test_a_picture_that_readers_turn_away_from_its_mask_is_an_error(what: str) -> None:
+    picture = beyond_the_samples(np.zeros((8, 8, 3), np.uint8))[what]
+    with pytest.raises(ArasError, match="EXIF orientation 6"):
+        decode_png(picture, "real/a")
+
+
+def test_whatever_pillow_raises_is_an_error_that_names_the_picture() -> None:
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pictures = beyond_the_samples(pixels)
+    spoilt = [data for what, data in damaged(pixels).items() if what != "critical"]
+    limited = [data for what, data in pictures.items() if "Pillow's limit" in what]
+    for data in [*spoilt, *limited, b"", b"\x89PNG", pictures["a text"][:60]]:
+        with pytest.raises(ArasError, match="real/a: not a whole PNG"):
+            decode_png(data, "real/a")

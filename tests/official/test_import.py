@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from datasets import Image
 
+from builder.core import budgets
 from builder.core.engine import Engine
 from builder.core.errors import ArasError
 from builder.core.store import Store
@@ -18,11 +20,12 @@ from builder.land.pictures import decode_mask, decode_png, encode_png, per_class
 from builder.land.rasters import Band
 from builder.official.import_ import Import, ImportSection
 from builder.official.names import STREAMS, place
-from builder.official.sources import MOST_PICTURE, find_sources
+from builder.official.sources import find_sources
 from builder.official.streams import PUBLISHED, Column
 from builder.steps.plan import Summary, run
 from builder.tiles.cut import Tiles, TilesSection, tile_at
 from tests.makers.official import Layout, official, rgb_mask, scene
+from tests.makers.pngs import damaged, png, turned
 from tests.makers.stages import by_default
 
 SIZE = 64
@@ -224,11 +227,49 @@ def test_a_changed_caption_remakes_its_shard_alone(tmp_path: Path, layout: Layou
 
 
 def zip_bomb(layout: Layout, path: str) -> None:
-    layout.files[path] = b"\0" * (MOST_PICTURE // 2)
+    layout.files[path] = b"\0" * (budgets.PICTURE_BYTES // 2)
 
 
 def grey(layout: Layout, path: str) -> None:
     layout.files[path] = encode_png(decode_png(layout.files[path])[..., 0].copy())
+
+
+@pytest.mark.parametrize("what", damaged(np.zeros((8, 8, 3), np.uint8)))
+@pytest.mark.parametrize("folder", ["images", "masks"])
+def test_a_picture_that_no_reader_decodes_is_a_reject_of_its_row_alone(
+    tmp_path: Path, layout: Layout, what: str, folder: str
+) -> None:
+    path = f"synth/{folder}/0001.png"
+    layout.files[path] = damaged(decode_png(layout.files[path]))[what]
+    summary, _ = bring(tmp_path, *layout.write_zips(tmp_path))
+    assert not summary.failed
+    ((_, row, reason),) = rejects(tmp_path)
+    assert row == "synth/0001"
+    assert reason.startswith("damaged PNG")
+
+
+def test_a_picture_that_exif_would_turn_loads_on_its_mask(tmp_path: Path, layout: Layout) -> None:
+    pixels = decode_png(layout.files["synth/images/0001.png"])
+    layout.files["synth/images/0001.png"] = png(pixels, turned(6))
+    _, store = bring(tmp_path, *layout.write_zips(tmp_path))
+    cell = rows(store)["synthetic/official/0001"]["image"]
+    assert np.array_equal(np.asarray(Image().decode_example(cell)), pixels)
+
+
+def test_an_entry_that_claims_more_than_any_archive_holds_is_a_reject_of_its_row_alone(
+    tmp_path: Path, layout: Layout
+) -> None:
+    archives = layout.write_zips(tmp_path, packing=zipfile.ZIP_STORED)
+    path = next(path for path in archives if path.name == "synth.zip")
+    data = path.read_bytes()
+    name = b"ARAS400k/synth/images/0001.png"
+    entry = data.rindex(b"PK\1\2", 0, data.rindex(name))
+    path.write_bytes(data[: entry + 42] + b"\xfe\xff\xff\xff" + data[entry + 46 :])  # its offset
+    summary, _ = bring(tmp_path, *archives)
+    assert not summary.failed
+    assert [row[1:] for row in rejects(tmp_path)] == [
+        ("synth/0001", "damaged in the archive (it claims bytes beyond the end of the entries)")
+    ]
 
 
 SPOILT = {
@@ -299,7 +340,7 @@ def test_a_zip_bomb_and_a_name_that_leaves_the_archive_are_rejected(
 
 
 def test_a_folder_has_the_same_limits(tmp_path: Path, layout: Layout) -> None:
-    layout.files["synth/images/0001.png"] += b"\0" * MOST_PICTURE
+    layout.files["synth/images/0001.png"] += b"\0" * budgets.PICTURE_BYTES
     layout.files["synth/masks/0002.png"] = layout.files["synth/masks/0002.png"][:50]
     folder = layout.write_folder(tmp_path / "folder")
     (folder / "synth/images/0003.png").unlink()

@@ -1,12 +1,16 @@
 """Zip archives are read in place, as zipfile reads them, and no entry is trusted."""
 
+import contextlib
 import io
 import struct
 import zipfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from builder.core import budgets
 from builder.core.errors import ArasError
 from builder.official import zips
 from builder.official.names import Refused
@@ -87,6 +91,72 @@ def test_a_zip_that_lost_its_beginning_is_refused(tmp_path: Path) -> None:
         list(zips.members(path))
 
 
+def test_a_count_modulo_65536_and_bytes_around_the_archive_are_no_damage(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.zip", ENTRIES | {f"n/{i}": b"" for i in range(65_536)})
+    whole = path.read_bytes()
+    place = whole.rindex(b"PK\5\6")
+    wide = whole[: whole.rindex(b"PK\6\6")]  # without the 64-bit records, as old programs write
+    count = struct.pack("<HH", 4, 4)
+    start = struct.unpack("<Q", whole[len(wide) + 48 : len(wide) + 56])[0]
+    ends = struct.pack("<II", len(wide) - start, start)
+    path.write_bytes(wide + whole[place : place + 8] + count + ends + whole[place + 20 :])
+    assert len(list(zips.members(path))) == 65_540
+    for before, after in ((b"#!/bin/sh\n", b""), (b"", bytes(512)), (b"MZ" * 99, b"PK\5\6" * 9)):
+        for data in (path.read_bytes(), whole):  # of 32 bits and of 64
+            path_ = tmp_path / "b.zip"
+            path_.write_bytes(before + data + after)
+            with path_.open("rb") as file:
+                first = next(zips.members(path_))
+                assert zips.read(file, first, MOST) == ENTRIES["a/b.png"]
+            assert len(list(zips.members(path_))) == 65_540
+
+
+@pytest.mark.parametrize("claim", [1 << 62, (1 << 63) + 5, (1 << 64) - 1])
+@pytest.mark.parametrize("field", ["size", "packed", "offset"])
+def test_an_entry_that_claims_what_no_archive_holds_is_refused_alone(
+    tmp_path: Path, claim: int, field: str
+) -> None:
+    path = write(tmp_path / "a.zip", ENTRIES, zipfile.ZIP_STORED)
+    data = path.read_bytes()
+    central, end = data.index(b"PK\1\2"), data.rindex(b"PK\5\6")
+    entry = bytearray(data[central : data.index(b"PK\1\2", central + 1)])
+    place = {"packed": 20, "size": 24, "offset": 42}[field]
+    entry[place : place + 4] = b"\xff" * 4
+    entry[30:32] = struct.pack("<H", 12)
+    entry += struct.pack("<HHQ", 1, 8, claim)
+    rest = data[central + len(entry) - 12 : end]
+    size = struct.pack("<I", len(entry) + len(rest))
+    tail = data[end : end + 12] + size + data[end + 16 :]
+    path.write_bytes(data[:central] + entry + rest + tail)
+    hostile, *others = zips.members(path)
+    with path.open("rb") as file:
+        with pytest.raises(Refused, match=r"too large|damaged in the archive"):
+            zips.read(file, hostile, MOST)
+        assert [zips.read(file, member, MOST) for member in others] == list(ENTRIES.values())[1:]
+
+
+@settings(
+    max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_a_spoilt_archive_gives_its_entries_or_a_reason(
+    tmp_path: Path, data: st.DataObject
+) -> None:
+    """Whatever bytes change: each entry is whole or refused, or the archive is, with a reason."""
+    path = write(tmp_path / "a.zip", ENTRIES)
+    spoilt = bytearray(path.read_bytes())
+    central = spoilt.index(b"PK\1\2")
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(spoilt) - 1) | st.integers(central, len(spoilt) - 1))
+        change = data.draw(st.binary(max_size=8))
+        spoilt[place : place + data.draw(st.integers(0, 8))] = change
+    path.write_bytes(spoilt)
+    with contextlib.suppress(ArasError):  # it is not a whole zip
+        for member in zips.members(path):
+            with path.open("rb") as file, contextlib.suppress(Refused):
+                assert zips.read(file, member, MOST) in ENTRIES.values()
+
+
 def test_a_flipped_byte_shows(tmp_path: Path) -> None:
     path = write(tmp_path / "a.zip", {"one": bytes(range(256)) * 4}, zipfile.ZIP_STORED)
     data = bytearray(path.read_bytes())
@@ -114,8 +184,8 @@ def test_a_bomb_is_refused_unread(tmp_path: Path) -> None:
 
 
 def test_small_entries_may_have_any_ratio(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.zip", {"flat": b"\0" * zips.SMALL})
-    assert read_all(path)["flat"] == b"\0" * zips.SMALL
+    path = write(tmp_path / "a.zip", {"flat": b"\0" * budgets.ZIP_ANY_RATIO})
+    assert read_all(path)["flat"] == b"\0" * budgets.ZIP_ANY_RATIO
 
 
 def test_encrypted_and_exotic_entries_are_refused(tmp_path: Path) -> None:

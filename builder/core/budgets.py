@@ -1,0 +1,18 @@
+"""Budgets: how much a file, an archive or a server of other people may hold.
+
+A reader compares them with what headers say before it spends memory. What is beyond a budget is a
+rejected row or an error that names the figure; nothing is cut short in silence.
+"""
+
+PICTURE_BYTES = 4 << 20
+"""Bytes of an encoded picture; a tile of 256×256 RGB samples is 0.2 MB unpacked."""
+PICTURE_PIXELS = 4096 * 4096
+"""Pixels that a picture's header may claim; the largest tile has 512×512."""
+
+TABLE_BYTES = 16 << 30
+"""Bytes of a table that is read row by row; captions.csv of 400,240 rows is below 1 GB."""
+
+ZIP_RATIO = 200
+"""An entry that claims to unpack to more than this many times its size counts as a bomb."""
+ZIP_ANY_RATIO = 1 << 16
+"""Entries up to this many bytes may have any ratio."""
