@@ -47,7 +47,8 @@ def parse_png(data: bytes) -> Png:
         raise Refused("not a PNG")
     view, place, kind = memoryview(data), 8, b""
     header = b""
-    packed, kept = [], [view[:8]]
+    packed: list[memoryview] = []
+    kept = [view[:8]]
     while kind != b"IEND":
         if place + 12 > len(data):
             raise Refused(f"truncated PNG ({len(data):,} bytes, no end chunk)")
