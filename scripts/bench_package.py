@@ -36,6 +36,8 @@ from typing import Any
 import numpy as np
 from measure import peak_mb
 
+from builder.land.pictures import encode_png
+
 STREAMS = ("dominant", "composition", "layout", "full", "absence")
 LIMIT = 512e6
 BATCH = 128
@@ -50,7 +52,8 @@ def make_files(folder: Path, rows: int) -> None:
     with (folder / "captions.jsonl").open("w") as lines:
         for i in range(rows):
             (folder / f"images/{i:06d}.png").write_bytes(rng.bytes(int(rng.integers(11e4, 144e3))))
-            (folder / f"masks/{i:06d}.png").write_bytes(rng.bytes(int(rng.integers(1e3, 7e3))))
+            ids = rng.integers(0, 7, [int(rng.integers(50, 135))] * 2, dtype=np.uint8)
+            (folder / f"masks/{i:06d}.png").write_bytes(encode_png(ids))
             texts = {name: f"Caption {i} of {name}: {'words on land. ' * 6}" for name in STREAMS}
             lines.write(json.dumps(texts) + "\n")
 

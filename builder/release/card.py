@@ -39,7 +39,7 @@ from builder.land.columns import (
 )
 from builder.land.grid import EARTH_KM
 from builder.land.score_columns import SCORE_COLUMNS, shown_in
-from builder.release import stac
+from builder.release import readers, stac
 from builder.release.croissant import (
     cite,
     croissant,
@@ -285,6 +285,7 @@ def card_values(release: Path, manifest: Manifest) -> dict[str, Any]:
         "has_map": (release / MAP).is_file(),
         "reached": reached(manifest),
         "compared": compared(manifest),
+        "readers": readers.spans(),
     }
 
 

@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,30 +38,40 @@ def folder_with(name: str, packages: Sequence[str]) -> Path:
 
 
 def ask(
-    name: str, program: Path, *arguments: str, cwd: Path, borrow: bool = False
+    name: str, program: Path, *arguments: str, cwd: Path, borrow: bool = False, given: Any = None
 ) -> list[dict[str, Any]]:
-    """The lines of JSON that a program prints in an environment; it must end well.
+    """The lines of JSON that a program prints in an environment, as `ask_in`.
 
     With ``borrow`` a library that the environment lacks (torch, say) is that of these tests.
     """
     folders = [installed(name)]
     if borrow:
-        folders.append(Path(sysconfig.get_paths()["purelib"]))
-    return ask_in(folders, program, *arguments, cwd=cwd)
+        folders += [Path(path) for path in sys.path if path.endswith("site-packages")]
+    return ask_in(folders, program, *arguments, cwd=cwd, given=given)
 
 
 def ask_in(
-    folders: Sequence[Path], program: Path, *arguments: str, cwd: Path
+    folders: Sequence[Path], program: Path, *arguments: str, cwd: Path, given: Any = None
 ) -> list[dict[str, Any]]:
-    """The lines of JSON that a program prints with the packages of these folders; it must end
-    well."""
+    """The lines of JSON that a program, ``given`` JSON on stdin, prints with these packages.
+
+    It must end well, and no line may name an error.
+    """
     variables = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(cwd / "hf")}
+    variables["MPLBACKEND"] = "agg"
     variables["PYTHONPATH"] = os.pathsep.join(map(str, folders))
     command = [sys.executable, "-S", str(program), *arguments]
     run = subprocess.run(
-        command, env=variables, cwd=cwd, capture_output=True, text=True, check=False
+        command,
+        env=variables,
+        cwd=cwd,
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.returncode == 0, run.stderr[-3000:]
     lines = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
-    assert not [line for line in lines if "error" in line], run.stderr[-3000:]
+    errors = [line for line in lines if "error" in line]
+    assert not errors, f"{errors}\n{run.stderr[-3000:]}"
     return lines

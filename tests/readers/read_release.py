@@ -197,14 +197,32 @@ def croissant_configs(release):
     import mlcroissant
 
     dataset = mlcroissant.Dataset(jsonld=str(Path(release) / "croissant.json"))
+    records = {}
     for config, split in files_of(release):
-        yield config, split, partial(croissant_split, dataset, config, split)
+        if config not in records:
+            records[config] = [croissant_value(row) for row in dataset.records(config)]
+        yield config, split, partial(croissant_split, records[config], split)
 
 
-def croissant_split(dataset, config, split):
-    records = dataset.records(config, filters={f"{config}/split": split})
-    rows = [{name.partition("/")[2]: v for name, v in row.items()} for row in records]
+def croissant_split(rows, split):
+    rows = [row for row in rows if row.get("split", split) == split]
     return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def croissant_value(value, name=""):
+    """A value of mlcroissant: its text is bytes, its members bear the names of all above them."""
+    if isinstance(value, dict):
+        short = {key.rpartition("/")[2]: member for key, member in value.items()}
+        return {key: croissant_value(member, key) for key, member in short.items()}
+    if isinstance(value, list):
+        return [croissant_value(member) for member in value]
+    if isinstance(value, bytes) and name != "geometry":
+        return value.decode()
+    if hasattr(value, "getbands"):
+        import numpy
+
+        return array_digest(numpy.asarray(value))
+    return value
 
 
 def webdataset_parts(folder):
@@ -221,7 +239,7 @@ def samples_of(webdataset, path):
     names = ("png", "mask.png", "txt")
     columns = {name: [sample.get(name) for sample in samples] for name in names}
     facts = [json.loads(sample["json"]) for sample in samples]
-    return {**columns, **{name: [row[name] for row in facts] for name in facts[0]}}
+    return {**columns, **{name: [row.get(name) for row in facts] for name in facts[0]}}
 
 
 READERS = {

@@ -6,6 +6,7 @@ Run by ``make readers``, in the environments of ``cards/readers.json``.
 import re
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ from builder.land.pictures import decode_mask, decode_png
 from builder.pipeline.project import Project
 from builder.release.card import write_cards
 from builder.release.exports import Options, export
-from builder.release.readers import environments
+from builder.release.readers import environments, spans
 from tests.makers.damage import restamp
 from tests.readers.environments import ask
 from tests.readers.read_release import array_digest, digest, files_of
@@ -50,6 +51,9 @@ CASES = [
 ]
 KEPT = {"id", "kind", "split", "image", "mask", "pixels", "percent", "dominant", "owner", "caption"}
 """Columns that are never null."""
+
+RECORDS = {"captions", "caption_scores"}
+"""Columns of lists of records."""
 
 Digests = dict[tuple[str, str], dict[str, str]]
 
@@ -132,6 +136,25 @@ def test_images_and_masks_decode_to_the_same_pixels_and_ids(
     assert {config for config, _ in columns} == {"real", "synthetic"}
 
 
+@pytest.mark.parametrize("environment", having("mlcroissant"))
+def test_the_records_of_croissant_json_hold_every_value(
+    tables: dict[tuple[str, str], pa.Table], release: Path, environment: str, tmp_path: Path
+) -> None:
+    columns = read(environment, "mlcroissant", release, tmp_path)
+    assert tables.keys() <= columns.keys()
+    for (config, split), table in tables.items():
+        rows = {name: table.column(name).to_pylist() for name in table.column_names}
+        for name, decode in (("image", decode_png), ("mask", partial(decode_mask, name="m"))):
+            if name in rows:
+                rows[name] = [array_digest(decode(value["bytes"])) for value in rows[name]]
+        for name in RECORDS & rows.keys():  # to mlcroissant, no list is a list of nothing
+            rows[name] = [[None] if value is None else value for value in rows[name]]
+        if "split" in rows:  # by its name, from the path of the file
+            rows["split"] = [split] * table.num_rows
+        expected = {name: digest(values) for name, values in rows.items()}
+        assert columns[config, split] == expected, (config, split)
+
+
 @pytest.mark.parametrize("environment", having("webdataset"))
 def test_a_webdataset_export_holds_the_rows(
     tables: dict[tuple[str, str], pa.Table], release: Path, environment: str, tmp_path: Path
@@ -145,6 +168,14 @@ def test_a_webdataset_export_holds_the_rows(
         assert columns[key]["id"] == digest([row["id"] for row in rows])
         assert columns[key]["png"] == digest([row["image"]["bytes"] for row in rows])
         assert columns[key]["mask.png"] == digest([row["mask"]["bytes"] for row in rows])
+
+
+def test_the_card_names_the_versions_that_were_compared(release: Path) -> None:
+    card = (release / "README.md").read_text(encoding="utf-8")
+    for library, (lowest, highest) in spans().items():
+        held = {versions[library] for versions in environments().values() if library in versions}
+        assert {lowest, highest} <= held
+        assert re.search(rf"\b{library} {lowest} to {highest}\b", card)
 
 
 def test_the_floor_is_what_the_package_declares() -> None:
