@@ -451,7 +451,10 @@ LOCATIONS = tuple(column.name for column in COLUMNS if column.locates)
 """Columns of config metadata that say where pictures lie."""
 PLACE = ("crs", "transform", "longitude", "latitude", "source")
 """Columns that the place and the year of a row follow from."""
-ALWAYS = ("id", "kind", "split", "image", "mask", "pixels", "percent", "dominant", *PLACE)
+ALWAYS = (
+    *("id", "kind", "split", "image", "mask", "pixels", "percent", "dominant", "block"),
+    *PLACE,
+)
 """Columns that every release has; a part of a release may lack others."""
 GEO_COLUMNS = tuple(column.name for column in COLUMNS if column.on_map)
 """Columns of config metadata that follow from a row's place and source."""

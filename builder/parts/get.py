@@ -239,6 +239,11 @@ def _write(
         configs.pop("augmented", None)
     of = release.manifest
     census = counter.census(of.facts.census.left_out, {})
+    nulls = {
+        kind: tuple(name for name in names if name in data.columns(kind))
+        for kind, names in census.nulls.items()
+    }
+    census = census.model_copy(update={"nulls": nulls})
     facts = of.facts.with_setting("release", "repo", "")
     facts = facts.model_copy(update={"census": census, "balance": None, "split": None})
     if "embeddings" not in configs:

@@ -204,11 +204,11 @@ def test_a_request_that_cannot_be_met_is_refused(
 def test_columns_that_were_left_out_are_missing_and_the_part_is_right(
     whole: Path, tmp_path: Path
 ) -> None:
-    got = take(whole, tmp_path / "few", Request(columns=("block",)))
+    got = take(whole, tmp_path / "few", Request(columns=("sharpness",)))
     assert violations(got.release) == []
     assert lacking_columns(got.release) == []
     names = pq.read_schema(got.release / TEST).names
-    assert names == [n for n in COLUMN_NAMES if n in (*ALWAYS, "block")]
+    assert names == [n for n in COLUMN_NAMES if n in (*ALWAYS, "sharpness")]
     texts = take(whole, tmp_path / "texts", Request(columns=("captions",)))
     assert violations(texts.release) == []
     assert "caption_scores" in pq.read_schema(texts.release / TEST).names
