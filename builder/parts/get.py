@@ -99,7 +99,8 @@ def get(release: OpenRelease, out: Path, request: Request, *, dry: bool = False)
     bad request, for no rows, and where ``out`` is something else already.
     """
     request = replace(request, columns=_kept(release, request))
-    key = digest_of([release.manifest_sha256, asdict(request)])
+    columns = columns_of_part("metadata", request.columns)  # another aras may have others
+    key = digest_of([release.manifest_sha256, asdict(request), columns])
     if out.exists() and not dry and not (out.is_dir() and not any(out.iterdir())):
         return _existing(release, out, key)
     chosen = release.choose(request)
