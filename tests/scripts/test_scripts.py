@@ -68,6 +68,13 @@ def test_a_comparison_of_releases_is_timed_and_reports_exactly_the_changes() -> 
     assert (report["removed"], report["added"], report["step"]) == (1, 1, "major")
 
 
+def test_the_bytes_of_a_part_are_counted() -> None:
+    report = json.loads(run("bench_get.py", "--rows 60 --json"))
+    water = report["parts"]["dominant = 'Water'"]
+    assert water["rows"] == 4
+    assert 1 < water["ratio"] < report["bytes"] / water["picture_bytes"]
+
+
 def test_finding_repeats_is_timed() -> None:
     assert json.loads(run("bench_duplicates.py", "--captions 200"))["captions"] == 200
 
