@@ -21,7 +21,7 @@ from builder.land.columns import (
     features,
     names_of,
 )
-from builder.release.check_facts import check_facts
+from builder.release.check_facts import check_catalogue, check_facts
 from builder.release.check_rows import MOST, FileChecker, Findings, Undecodable, local_paths
 from builder.release.funnel import has_official_split
 from builder.release.published import publications
@@ -76,6 +76,8 @@ def violations(release: Path, engine: Engine | None = None) -> list[str]:
         problems += _check_duplicates(seen)
     problems += _check_counts(manifest, seen)
     problems += check_facts(release, manifest, seen)
+    if not any(line.startswith("metadata/") for line in problems):  # what the items are made from
+        problems += check_catalogue(release, manifest)
     problems += _check_content(manifest, seen)
     problems += _check_published(release, manifest)
     problems += _check_card(release, manifest, seen)

@@ -40,11 +40,10 @@ def check_facts(release: Path, manifest: Manifest, seen: Seen) -> Iterator[str]:
     said = _document(release, ".zenodo.json")
     if "locations" in said and said["locations"] != locations(manifest):
         yield f".zenodo.json: its locations are not those of {MANIFEST}"
-    yield from _check_stac(release, manifest)
 
 
-def _check_stac(release: Path, manifest: Manifest) -> Iterator[str]:
-    """The items are those of the rows, and the collection covers what they do."""
+def check_catalogue(release: Path, manifest: Manifest) -> Iterator[str]:
+    """The items of stac/ are those of config metadata, and the collection covers what they do."""
     said = _document(release, stac.COLLECTION)
     extent = manifest.facts.census.extent
     known = stac.extent_of(extent) if extent and extent.years else None
