@@ -460,11 +460,12 @@ def front_matter(release: Path, manifest: Manifest) -> str:
         configs.append({"config_name": config, **default, "data_files": files})
         infos.append(_info(release, config, splits))
     rows = sum(manifest.facts.census.rows.values())
+    tasks = ["image-to-text", "text-to-image"] if manifest.facts.census.streams else []
     value = {
         "pretty_name": one_line(manifest.title),
         "license": one_line(manifest.license).lower(),
         "language": ["en"],
-        "task_categories": ["image-segmentation", "image-to-text", "text-to-image"],
+        "task_categories": ["image-segmentation", *tasks],
         "annotations_creators": ["machine-generated"],
         "source_datasets": ["original"],
         "size_categories": [next((name for most, name in SIZES if rows < most), "n>1M")],

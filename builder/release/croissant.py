@@ -135,7 +135,8 @@ def croissant(
 def keywords(manifest: Manifest) -> list[str]:
     sensor = ["Sentinel-2"] if shows_worldcover(manifest) else []
     synthetic = ["synthetic data"] if holds_synthetic(manifest) else []
-    return ["remote sensing", "land cover", *sensor, "image captioning", *synthetic]
+    captions = ["image captioning"] if manifest.facts.census.streams else []
+    return ["remote sensing", "land cover", *sensor, *captions, *synthetic]
 
 
 def _description(manifest: Manifest) -> str:

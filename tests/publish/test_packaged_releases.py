@@ -49,7 +49,7 @@ def run_snippets(desk, card):
     """Run every Python snippet of a card as a plain user of the Hub; how many there were."""
     assert "someone/tiny" not in card  # what the recipe names
     snippets = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    code = "\n".join(snippets) + "\nassert row['mask'].mode == 'L' and first['id']"
+    code = "\n".join(snippets) + "\nassert row['mask'].mode == 'P' and first['id']"
     code += "\nassert len(subset['train']) and len(table)\nimport os\nos._exit(0)\n"
     done = run(desk, "-c", code, token=None)
     assert done.returncode == 0, done.stderr

@@ -153,7 +153,7 @@ def test_every_snippet_of_the_card_runs_where_the_files_were_downloaded_to(
     code = "\n".join(
         [
             *snippets[:-1],
-            "assert row['mask'].mode == 'L'",
+            "assert row['mask'].mode == 'P'",
             f"assert first['id'].startswith('{kind}/')",
             "print({name: split.num_rows for name, split in data.items()})",
             *(["assert len(subset['train']) and len(table) and len(shuffled)"] * (role == "main")),

@@ -34,5 +34,5 @@ def test_an_official_split_that_repeats_itself_is_told_and_kept(tmp_path: Path) 
     assert len(rows) == 5
     assert len({row["duplicate_cluster"] for row in rows} - {None}) == 1
     card = " ".join((packaged / "README.md").read_text().split())
-    assert "3 rows are in 1 clusters of equal pixels, of which 1 span real/test and" in card
+    assert "3 rows are in 1 cluster of equal pixels, of which 1 span real/test and" in card
     assert "clusters that span splits are reported, not removed" in card
