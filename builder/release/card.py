@@ -259,7 +259,11 @@ def card_values(release: Path, manifest: Manifest) -> dict[str, Any]:
         "columns": [column for column in COLUMNS if column.name in there],
         "controls": CONTROLS,
         "scores": SCORE_COLUMNS,
-        "score_means": [name for name in shown_in("card") if all(name in each for each in means)],
+        "score_means": [
+            name
+            for name in shown_in("card")
+            if all(name in each for each in means) and any(each[name] is not None for each in means)
+        ],
         "column_type": column_type,
         "classes": CLASSES,
         "palette": PALETTE.tolist(),
