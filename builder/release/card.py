@@ -361,7 +361,7 @@ def reached(manifest: Manifest) -> dict[str, Reached]:
     asked = facts.setting("split", "shares", {})
     real = {split: f"real/{split}" for split in SPLITS if f"real/{split}" in facts.census.rows}
     is_official = facts.imported is not None and facts.setting("imports", "split") == "official"
-    if not real or not asked or is_official:
+    if not real or not asked or is_official or manifest.selection:
         return {}
     tiles = sum(facts.census.rows[part] for part in real.values())
     pixels = {
