@@ -117,7 +117,7 @@ def figures(results: Sequence[tuple[str, Result]], manifest: Manifest) -> list[R
                 RetrievalFigures(
                     model=result.model.name,
                     role=result.model.role or (baseline.role if baseline else ""),
-                    meaning=baseline.description if baseline else "",
+                    meaning=_meaning(result.model, baseline),
                     stream=stream,
                     split=release.split,
                     images=evaluation.images,
@@ -129,6 +129,14 @@ def figures(results: Sequence[tuple[str, Result]], manifest: Manifest) -> list[R
                 )
             )
     return rows
+
+
+def _meaning(model: ModelFacts, baseline: baselines.Baseline | None) -> str:
+    """What a reader of the card must know of a model that is not one of its own."""
+    if model.spec == "embeddings":
+        return "the vectors of config embeddings"
+    text = baseline.description if baseline else ""
+    return text.replace("stream --proxy", f"stream {model.proxy}")
 
 
 def check(path: Path, release: Path) -> list[str]:

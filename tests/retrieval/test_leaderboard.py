@@ -131,7 +131,7 @@ def test_the_card_of_a_release_shows_the_figures_of_baselines_by_their_protocol(
     write_cards(copy, retrieval=figures(results[:1], read_manifest(copy)))
     write_cards(copy, retrieval=figures(results, read_manifest(copy)))
     card = (copy / "README.md").read_text(encoding="utf-8")
-    section = card.split("### Retrieval of the bundled baselines")[1].split("\n## ")[0]
+    section = card.split("### Retrieval baselines")[1].split("\n## ")[0]
     assert "by the strict protocol (S)" in section
     for _, result in results:
         for stream, evaluation in result.streams.items():
