@@ -256,6 +256,7 @@ def card_values(release: Path, manifest: Manifest) -> dict[str, Any]:
         ),
         "front_matter": front_matter(release, manifest),
         "names": there,
+        "stac": stac.COLLECTION if (release / stac.ITEMS).is_file() else "",
         "columns": [column for column in COLUMNS if column.name in there],
         "controls": CONTROLS,
         "scores": SCORE_COLUMNS,

@@ -3,11 +3,12 @@
 import json
 
 import pytest
+from click.testing import CliRunner
 
+from builder.cli import cli
 from builder.core.errors import ArasError
 from builder.core.files import read_json, write_json
 from builder.core.manifest import read_manifest
-from builder.release.card import write_cards
 from builder.release.check import violations
 from builder.retrieval.benchmark import Model, run, write
 from builder.retrieval.gallery import load
@@ -128,8 +129,10 @@ def test_the_card_of_a_release_shows_the_figures_of_baselines_by_their_protocol(
     for name, model in (("a", Model("random")), ("b", Model("bm25", "composition"))):
         outcome = write(run(load(copy, min_km=0.3), model), tmp_path / f"{name}.json")
         results.append((name, outcome))
-    write_cards(copy, retrieval=figures(results[:1], read_manifest(copy)))
-    write_cards(copy, retrieval=figures(results, read_manifest(copy)))
+    for files in (["a.json"], ["a.json", "b.json"]):
+        command = ["-C", str(tmp_path), "bench", "leaderboard", *files, "--card", copy.name]
+        outcome = CliRunner().invoke(cli, command)
+        assert outcome.exit_code == 0, outcome.output
     card = (copy / "README.md").read_text(encoding="utf-8")
     section = card.split("### Retrieval baselines")[1].split("\n## ")[0]
     assert "by the strict protocol (S)" in section
@@ -143,6 +146,8 @@ def test_the_card_of_a_release_shows_the_figures_of_baselines_by_their_protocol(
             assert section.count(f"{line} ({low:.1f}–{high:.1f}) |") == 1
     assert "\n- random: chance.\n" in section
     assert violations(copy) == []
+    both = CliRunner().invoke(cli, [*command, "--check", copy.name])
+    assert (both.exit_code, "--check and --card exclude each other" in both.output) == (2, True)
 
 
 def test_figures_of_another_release_do_not_come_into_a_card(release, submitted):
