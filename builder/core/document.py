@@ -54,6 +54,7 @@ def file_size(size: int) -> str:
     return f"{size / 10**power:.1f} {'kMG'[power // 3 - 1]}B"
 
 
+_TAG = re.compile("<(?=[A-Za-z/!?])")
 _CODE = re.compile(r"`([^`]+)`")
 
 
@@ -116,7 +117,7 @@ def table_cell(text: object) -> str:
 
     Text of others goes through `escape.markdown` instead.
     """
-    return one_line(str(text)).replace("|", "\\|").replace("<", "&lt;")
+    return _TAG.sub("&lt;", one_line(str(text)).replace("|", "\\|"))
 
 
 def _inline(text: str) -> str:

@@ -37,7 +37,12 @@ def test_numbers_and_shares_are_written_for_people() -> None:
 
 @pytest.mark.parametrize(
     ("text", "cell"),
-    [("a | b", r"a \| b"), ("two\nlines  here", "two lines here"), ("<b>", "&lt;b>")],
+    [
+        ("a | b", r"a \| b"),
+        ("two\nlines  here", "two lines here"),
+        ("<b>", "&lt;b>"),
+        ("p < 0.01", "p < 0.01"),
+    ],
 )
 def test_a_table_cell_cannot_break_its_table(text: str, cell: str) -> None:
     assert table(["name"], [[text]]).splitlines()[-1] == f"| {cell} |"

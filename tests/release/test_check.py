@@ -14,6 +14,7 @@ from PIL import Image
 from builder.core.engine import Engine
 from builder.core.errors import ArasError
 from builder.core.manifest import read_manifest
+from builder.land.classes import PALETTE
 from builder.land.pictures import decode_mask, decode_png, encode_png
 from builder.pipeline.project import Project
 from builder.quality.duplicates import pixel_digest
@@ -68,6 +69,13 @@ def colour_mask(rows: Rows) -> None:
     rows[2]["mask"]["bytes"] = rows[2]["image"]["bytes"]
 
 
+def other_palette(rows: Rows) -> None:
+    picture, out = Image.open(io.BytesIO(rows[2]["mask"]["bytes"])), io.BytesIO()
+    picture.putpalette(PALETTE[::-1].ravel().tolist())
+    picture.save(out, "PNG")
+    rows[2]["mask"]["bytes"] = out.getvalue()
+
+
 def other_mask(rows: Rows) -> None:
     ids = decode_mask(rows[2]["mask"]["bytes"], "m")
     rows[2]["mask"]["bytes"] = encode_png(np.full_like(ids, (ids[0, 0] + 1) % 7))
@@ -117,6 +125,7 @@ BROKEN_ROWS = [
     (TRAIN, set_row(0, id=""), "has no id"),
     (TRAIN, wrong_mask, "mask holds id 7; ids are 0…6"),
     (TRAIN, colour_mask, "mask has 3 channels, expected a single channel"),
+    (TRAIN, other_palette, "mask: its palette is not that of the classes"),
     (TRAIN, other_mask, "pixels are not the counts of the mask"),
     (TRAIN, cut_image, "image: not a whole PNG"),
     (DRAWN, no_image, "image: not a whole PNG"),
