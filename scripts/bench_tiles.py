@@ -53,10 +53,11 @@ def plain(scene: Path, out: Path, _: int) -> dict[str, Any]:
     from PIL import Image
     from rasterio.windows import Window
 
-    from builder.land.classes import DEFAULT_REMAP, WATER, remap_table
+    from builder.land.classes import WATER
+    from builder.land.legends import public
 
     maps, composites = products(scene)
-    table = remap_table(DEFAULT_REMAP)
+    table = public("worldcover").ids(np.arange(256, dtype=np.uint8))
     shades = np.rint(np.clip(np.arange(65536) / 2750, 0, 1) * 255).astype(np.uint8)
     opened = [rasterio.open(path) for path in maps]
     kept = candidates = 0

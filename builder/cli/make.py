@@ -139,13 +139,14 @@ def print_steps(summaries: "Sequence[Report]") -> None:
 @stage_options
 @click.pass_obj
 def tiles(directory: Path, /, **options: Any) -> None:
-    """Cut real tiles from WorldCover maps and S2RGBNIR composites.
+    """Cut real tiles from land-cover maps and satellite pictures.
 
     Reads the files that [tiles] names, checks each against its own name and georeference, and
-    cuts patches on the regular grid of every 1° cell. Files are read as they describe themselves:
-    band names, scale and offset, no-data values and masks, orientation; the dry run prints what
-    was understood of each. The summary accounts for every candidate: kept, or dropped as black,
-    partly black, no map, nodata or water.
+    cuts patches on the regular grid of every 1° cell. The maps are WorldCover's, or any with a
+    `legend`: worldcover, dynamic-world, esri, corine, nlcd, or a table of codes. Files are read as
+    they describe themselves: band names, scale and offset, no-data values and masks, orientation;
+    the dry run prints what was understood of each. The summary accounts for every candidate:
+    kept, or dropped as black, partly black, no map, nodata or water.
 
     \b
       aras tiles --dry-run

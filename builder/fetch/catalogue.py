@@ -12,6 +12,7 @@ import requests
 from builder.core.errors import ArasError
 from builder.core.web import TIMEOUT, reason, retrying, secure, status_of, unreachable
 from builder.fetch.download import Raster, Remote
+from builder.land.grid import cell_name
 from builder.official.names import OFFICIAL_MD5, OFFICIAL_RECORD
 
 Box = tuple[float, float, float, float]
@@ -55,14 +56,6 @@ def cells(box: Sequence[float], step: int) -> list[tuple[int, int]]:
     rows = range(math.floor(south / step) * step, math.ceil(north), step)
     columns = range(math.floor(west / step) * step, math.ceil(east), step)
     return [(latitude, longitude) for latitude in rows for longitude in columns]
-
-
-def cell_name(latitude: int, longitude: int) -> str:
-    """Name of a cell by its lower-left corner, as WorldCover spells it: N36E028, S01W078."""
-    return (
-        f"{'S' if latitude < 0 else 'N'}{abs(latitude):02d}"
-        f"{'W' if longitude < 0 else 'E'}{abs(longitude):03d}"
-    )
 
 
 def worldcover(

@@ -1,7 +1,5 @@
 """The seven land-cover classes: ids, palette, WorldCover remap and composition of a mask."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import numpy.typing as npt
 
@@ -55,16 +53,7 @@ DEFAULT_REMAP = {
 """WorldCover code → class, as the code behind ARAS400k does it."""
 
 NODATA, UNKNOWN = 255, 254
-"""Ids in `remap_table` of WorldCover's 0 and of codes that WorldCover does not have."""
-
-
-def remap_table(remap: Mapping[int, str]) -> npt.NDArray[np.uint8]:
-    """Look-up table, (256,) uint8, from WorldCover code to class id, NODATA or UNKNOWN."""
-    table = np.full(256, UNKNOWN, dtype=np.uint8)
-    table[0] = NODATA
-    for code, name in remap.items():
-        table[code] = CLASSES.index(name)
-    return table
+"""In place of a class id: pixels without data, and of codes that a legend does not have."""
 
 
 def count_pixels(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:

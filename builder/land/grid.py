@@ -1,7 +1,8 @@
 """The Earth-fixed pixel grid of WorldCover: places of cells, rasters and tiles on it."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,13 @@ MAP, COMPOSITE = "Map", "S2RGBNIR"
 
 @dataclass(frozen=True)
 class Raster:
-    """A product file and its place in the global pixel grid (column from 180° W, row from 90° N).
+    """A file and its place in the global pixel grid (column from 180° W, row from 90° N).
 
-    ``what`` it is, MAP or COMPOSITE, is in its name, as is the cell.
+    ``what`` it is, MAP or COMPOSITE, and the cell are in a product's name; another file has no
+    cell (""), and is its part in each 1° cell once it is divided (`divided`).
     ``warp`` marks a file on another grid, resampled on reading onto this grid; ``shift`` is what
-    its longitudes need to become ours, a multiple of 360; ``beside`` are files read with it.
+    its longitudes need to become ours, a multiple of 360; ``beside`` are files read with it;
+    ``start`` is the (column, row) of the file at which a part begins that is not resampled.
     """
 
     path: Path
@@ -36,6 +39,7 @@ class Raster:
     warp: bool = False
     shift: int = 0
     beside: tuple[Path, ...] = ()
+    start: tuple[int, int] = (0, 0)
 
     def __str__(self) -> str:
         return self.path.name
@@ -46,6 +50,14 @@ def lonlat(column: float, row: float) -> tuple[float, float]:
     return column / PER_DEGREE - 180, 90 - row / PER_DEGREE
 
 
+def cell_name(latitude: int, longitude: int) -> str:
+    """Name of a cell by its lower-left corner, as WorldCover spells it: N36E028, S01W078."""
+    return (
+        f"{'S' if latitude < 0 else 'N'}{abs(latitude):02d}"
+        f"{'W' if longitude < 0 else 'E'}{abs(longitude):03d}"
+    )
+
+
 def cell_origin(cell: str, degrees: int = 1) -> tuple[int, int]:
     """Upper-left global pixel (column, row) of the cell named by its lower-left corner."""
     match = re.fullmatch(r"([NS])(\d{2})([EW])(\d{3})", cell)
@@ -54,6 +66,33 @@ def cell_origin(cell: str, degrees: int = 1) -> tuple[int, int]:
     south = int(match[2]) * (1 if match[1] == "N" else -1)
     west = int(match[4]) * (1 if match[3] == "E" else -1)
     return (west + 180) * PER_DEGREE, (90 - south - degrees) * PER_DEGREE
+
+
+def divided(raster: Raster, cells: Collection[str] | None = None) -> Iterator[Raster]:
+    """A product as it is; any other file as its part in each 1° cell, or in each of ``cells``."""
+    if raster.cell:
+        yield raster
+        return
+    end, low = raster.column + raster.width, raster.row + raster.height
+    for down in range(max(0, raster.row // PER_DEGREE), min(180, -(-low // PER_DEGREE))):
+        for across in range(raster.column // PER_DEGREE, -(-end // PER_DEGREE)):
+            cell = cell_name(89 - down, across % 360 - 180)
+            if cells is not None and cell not in cells:
+                continue
+            left, top = max(raster.column, across * PER_DEGREE), max(raster.row, down * PER_DEGREE)
+            right = min(end, (across + 1) * PER_DEGREE)
+            bottom = min(low, (down + 1) * PER_DEGREE)
+            shift = across % 360 - across
+            yield replace(
+                raster,
+                cell=cell,
+                column=left + shift * PER_DEGREE,
+                row=top,
+                width=right - left,
+                height=bottom - top,
+                shift=shift,
+                start=(0, 0) if raster.warp else (left - raster.column, top - raster.row),
+            )
 
 
 def overlap(raster: Raster, column: int, row: int, width: int, height: int) -> tuple[int, ...]:

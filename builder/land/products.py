@@ -1,4 +1,5 @@
-"""Products of WorldCover and Sentinel-2: checked against their names, read as one mosaic."""
+"""Maps and composites on the global grid: WorldCover's products, checked against their names, and
+other files, divided into the cells that they touch; maps are read as one mosaic."""
 
 import contextlib
 import re
@@ -13,7 +14,7 @@ from rasterio.warp import transform_bounds
 
 from builder.core.errors import ArasError
 from builder.land import rasters
-from builder.land.classes import NODATA
+from builder.land.classes import NODATA, UNKNOWN
 from builder.land.grid import (
     COMPOSITE,
     CRS_NAME,
@@ -24,6 +25,7 @@ from builder.land.grid import (
     lonlat,
     overlap,
 )
+from builder.land.legends import DROPPED, Legend
 from builder.land.rasters import Description, Pixels, Reader
 
 OUTSIDE = 253
@@ -59,23 +61,13 @@ def inspect(path: Path, what: str, *, resample: bool) -> Raster:
     cell = f"{match['ns']}{match['lat']}{match['ew']}{match['lon']}"
     degrees = _DEGREES[what]
     raster = described(path, what)
-    problem = _grid_problem(raster)
-    if problem and not resample:
-        raise ArasError(
-            f'{path}: {problem}; set resample = "nearest" or "bilinear" in [tiles] to '
-            f"resample it onto the {CRS_NAME} 1/{PER_DEGREE}° grid, or give a product on that grid"
-        )
-    if problem:
-        rasters.check_resampling(raster)
+    warp = _check_grid(raster, resample=resample)
     column, row = cell_origin(cell, degrees)
     right, bottom = column + degrees * PER_DEGREE, row + degrees * PER_DEGREE
     west, south, east, north = _bounds(raster)
     shift = _shift(west, east, column / PER_DEGREE - 180, degrees)
-    left, top, end, low = (
-        round(PER_DEGREE * value)
-        for value in (180 + west + shift, 90 - north, 180 + east + shift, 90 - south)
-    )
-    if problem:  # a resampled file may reach beyond its cell
+    left, top, end, low = _pixels(west + shift, south, east + shift, north)
+    if warp:  # a resampled file may reach beyond its cell
         left, top, end, low = max(left, column), max(top, row), min(end, right), min(low, bottom)
     if not (column <= left < end <= right and row <= top < low <= bottom):
         raise ArasError(
@@ -83,7 +75,50 @@ def inspect(path: Path, what: str, *, resample: bool) -> Raster:
             f"{_wrapped(east):.4f}, {south:.4f} to {north:.4f}; rename it or fetch it again"
         )
     place = (left, top, end - left, low - top)
-    return Raster(path, what, cell, *place, warp=bool(problem), shift=shift, beside=raster.files)
+    return Raster(path, what, cell, *place, warp=warp, shift=shift, beside=raster.files)
+
+
+def is_named(path: Path) -> bool:
+    """Whether a file is named like a product of WorldCover, of either kind."""
+    return _NAME.search(path.name) is not None
+
+
+def placed(raster: Description, what: str, *, resample: bool) -> Raster:
+    """Where a file lies that is not named like a product: its smallest box of global pixels.
+
+    Raises ArasError for a file on another grid, unless ``resample``, or without a place on Earth.
+    """
+    warp = _check_grid(raster, resample=resample)
+    bounds = _bounds(raster)
+    if not np.isfinite(bounds).all():
+        raise ArasError(
+            f"{raster.path}: its corners have no longitude and latitude; cut out the part that you "
+            "need (gdalwarp -te)"
+        )
+    left, top, end, low = _pixels(*bounds)
+    return Raster(
+        raster.path, what, "", left, top, end - left, low - top, warp=warp, beside=raster.files
+    )
+
+
+def _check_grid(raster: Description, *, resample: bool) -> bool:
+    """Whether a file has to be resampled; ArasError where it must not or cannot be."""
+    problem = _grid_problem(raster)
+    if problem and not resample:
+        raise ArasError(
+            f'{raster.path}: {problem}; set resample = "nearest" or "bilinear" in [tiles] to '
+            f"resample it onto the {CRS_NAME} 1/{PER_DEGREE}° grid, or give a product on that grid"
+        )
+    if problem:
+        rasters.check_resampling(raster)
+    return bool(problem)
+
+
+def _pixels(west: float, south: float, east: float, north: float) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of a box in global pixels."""
+    edges = (180 + west, 90 - north, 180 + east, 90 - south)
+    left, top, right, bottom = (round(PER_DEGREE * value) for value in edges)
+    return left, top, right, bottom
 
 
 def _bounds(raster: Description) -> tuple[float, float, float, float]:
@@ -136,15 +171,22 @@ class Product:
 
         Raises ArasError naming the file when its data is damaged.
         """
-        return self._reader.read(column - self.raster.column, row - self.raster.row, width, height)
+        x, y = self._offset
+        return self._reader.read(column - x, row - y, width, height)
+
+    @property
+    def _offset(self) -> tuple[int, int]:
+        """Global (column, row) of the first pixel that the reader has."""
+        return self.raster.column - self.raster.start[0], self.raster.row - self.raster.start[1]
 
     def filled(self, row: int, height: int) -> tuple[int, int]:
         """Global columns [first, last) between which its rows hold any data, where that is known
         without reading, else all of them."""
         if self.raster.warp:
             return self.raster.column, self.raster.column + self.raster.width
-        first, last = self._reader.filled(row - self.raster.row, height)
-        return self.raster.column + first, self.raster.column + last
+        x, y = self._offset
+        first, last = self._reader.filled(row - y, height)
+        return x + first, x + last
 
 
 @contextlib.contextmanager
@@ -162,19 +204,12 @@ def opened(raster: Raster, resampling: str = "nearest") -> Iterator[Product]:
 
 
 def mosaic(
-    maps: Sequence[Product],
-    table: npt.NDArray[np.uint8],
-    unknown: int,
-    column: int,
-    row: int,
-    width: int,
-    height: int,
+    maps: Sequence[Product], legend: Legend, column: int, row: int, width: int, height: int
 ) -> npt.NDArray[np.uint8]:
     """Class ids of a window over any number of maps, seams included.
 
-    ``table`` (256,) maps codes to ids; pixels outside every map are OUTSIDE, those without data
-    NODATA. Raises ArasError naming the map, the code and its count for a code that maps to
-    ``unknown``.
+    Pixels outside every map are OUTSIDE, those without data or of a dropped code NODATA. Raises
+    ArasError naming the map, the code and its count for a code that the legend does not have.
     """
     out = np.full((height, width), OUTSIDE, dtype=np.uint8)
     for product in maps:
@@ -182,16 +217,38 @@ def mosaic(
         if w <= 0 or h <= 0:
             continue
         (codes,), valid = product.read(left, top, w, h)
-        known = (codes >= 0) & (codes < len(table))
-        ids = np.where(known, table[np.where(known, codes, 0)], np.uint8(unknown))
+        ids = legend.ids(codes)
         ids[~valid] = NODATA
-        if (ids == unknown).any():
-            values, counts = np.unique(codes[ids == unknown], return_counts=True)
+        if (ids == UNKNOWN).any():
+            values, counts = np.unique(codes[ids == UNKNOWN], return_counts=True)
             raise ArasError(
-                f"{product.raster.path}: class value {int(values[0])} ({int(counts[0])} pixels) is "
-                "not one of WorldCover's; add it to remap in [tiles] or fetch the map again"
+                f"{product.raster.path}: class value {int(values[0])} ({int(counts[0])} pixels) "
+                + _unknown(legend)
             )
         place = out[top - row : top - row + h, left - column : left - column + w]
         # No data hides nothing: a resampled map has some around it.
         np.copyto(place, ids, where=(ids != NODATA) | (place == OUTSIDE))
     return out
+
+
+def _unknown(legend: Legend) -> str:
+    if not legend.title:
+        return f'is not in the legend; add it to legend in [tiles], as a class or "{DROPPED}"'
+    return (
+        f'is not one of {legend.title}\'s; add it to remap in [tiles], as a class or "{DROPPED}", '
+        "name another legend, or fetch the map again"
+    )
+
+
+def check_no_data(raster: Description, legend: Legend) -> None:
+    """Raise ArasError where a map's no-data value is a class of the legend: either is wrong."""
+    nodata = raster.bands[0].nodata
+    named = (
+        dict(legend.classes).get(int(nodata)) if nodata is not None and nodata % 1 == 0 else None
+    )
+    if named not in (None, DROPPED):
+        raise ArasError(
+            f"{raster.path}: says that {nodata:g} is no data, the legend that it is {named}; "
+            "remove the no-data value from the file (gdal_edit -unsetnodata) or drop the code in "
+            "[tiles]"
+        )

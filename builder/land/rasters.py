@@ -114,6 +114,11 @@ class Description:
         xs, ys = zip(*points, strict=True)
         return min(xs), min(ys), max(xs), max(ys)
 
+    @property
+    def is_map(self) -> bool:
+        """Whether it is read for class codes: then any code may have a meaning, 0 too."""
+        return self.bands[0].name == "class"
+
     def lines(self) -> list[str]:
         """In words: bands, meaning of their values, validity, grid, files beside it."""
         bands = ", ".join(f"{band.name} {band.number}" for band in self.bands)
@@ -137,6 +142,8 @@ class Description:
         parts = [f"value {', '.join(sorted(values))}"] if values else []
         parts += [f"alpha band {self.alpha}"] * bool(self.alpha)
         parts += [self.mask] * bool(self.mask)
+        if not parts and self.is_map:
+            return "what the legend drops (the file names none)"
         return " and ".join(parts) or "0 in every band (the file names none)"
 
 
@@ -376,6 +383,8 @@ def _warp_options(description: Description) -> dict[str, Any]:
     if description.mask or description.alpha:
         return {"add_alpha": True} if description.mask else {}
     nodata = description.bands[0].nodata
+    if nodata is None and description.is_map:
+        return {"add_alpha": True}
     empty = 0 if nodata is None else nodata
     return {"src_nodata": empty, "nodata": empty}
 
@@ -388,7 +397,10 @@ class Reader:
         self._numbers = [band.number for band in description.bands]
         self._nodata = [band.nodata for band in description.bands]
         self._masked = bool(description.mask or description.alpha)
-        if warped and not self._masked and self._nodata[0] is None:
+        unnamed = not self._masked and self._nodata[0] is None
+        # Resampling turns a mask into a last band, and marks so what lies outside a map.
+        self._edged = warped and (bool(description.mask) or (unnamed and description.is_map))
+        if warped and unnamed and not description.is_map:
             self._nodata = [0.0] * len(self._nodata)
 
     @property
@@ -443,7 +455,12 @@ class Reader:
         valid: npt.NDArray[np.bool_]
         if self._nodata == [0] * len(numbers) and values.dtype.kind == "u":
             valid = np.minimum.reduce(values) > 0
-        elif set(self._nodata) == {None} and not self._masked and values.dtype.kind in "iu":
+        elif (
+            set(self._nodata) == {None}
+            and not self._masked
+            and not self._description.is_map
+            and values.dtype.kind in "iu"
+        ):
             valid = np.bitwise_or.reduce(values) != 0
         else:
             valid = np.ones(values.shape[1:], dtype=bool)
@@ -452,7 +469,7 @@ class Reader:
                     valid &= band != _as(nodata, values.dtype)
                 if values.dtype.kind == "f":
                     valid &= np.isfinite(band)
-        if alpha or (mask and self._warped):  # resampling turns a mask into a last band
+        if alpha or self._edged:
             valid &= self._source.read(alpha or self._source.count, window=window) > 0
         if mask and not self._warped:
             of = numbers if mask == "masks" else numbers[:1]

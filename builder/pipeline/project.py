@@ -219,6 +219,7 @@ class Project:
             max_black=section.max_black,
             remap=tuple(sorted(section.remap.items())),
             resample=section.resample,
+            legend=section.legend_name,
         )
 
     def split(self) -> Split:

@@ -29,7 +29,7 @@ from builder.core.manifest import (
     read_manifest,
     write_manifest,
 )
-from builder.land.classes import CLASSES, PALETTE, WORLDCOVER
+from builder.land.classes import CLASSES, PALETTE
 from builder.land.columns import (
     COLUMNS,
     CONTROLS,
@@ -38,6 +38,7 @@ from builder.land.columns import (
     Column,
 )
 from builder.land.grid import EARTH_KM
+from builder.land.legends import PUBLIC_MAPS, WORLDCOVER_LEGEND
 from builder.land.score_columns import SCORE_COLUMNS, shown_in
 from builder.release import readers, stac
 from builder.release.croissant import (
@@ -241,6 +242,7 @@ def card_values(release: Path, manifest: Manifest) -> dict[str, Any]:
     Snippets load the repo that the recipe names; where none is, and in a part of a release, which
     no repo holds, the folder that the card lies in.
     """
+    legend = PUBLIC_MAPS.get(str(manifest.facts.setting("tiles", "legend", WORLDCOVER_LEGEND)))
     repo, pixels = manifest.repo, manifest.facts.census.pixels
     means = [stream.means for stream in manifest.facts.census.streams.values()]
     held = held_columns(release, manifest)
@@ -268,7 +270,8 @@ def card_values(release: Path, manifest: Manifest) -> dict[str, Any]:
         "column_type": column_type,
         "classes": CLASSES,
         "palette": PALETTE.tolist(),
-        "worldcover": WORLDCOVER,
+        "map_title": legend.title if legend else "the map",
+        "code_names": {code: name for code, (name, _) in legend.codes.items()} if legend else {},
         "class_shares": class_shares(pixels),
         "extremes": extremes(pixels),
         "locations": locations(manifest),

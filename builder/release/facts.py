@@ -6,8 +6,10 @@ from typing import cast
 
 from pydantic import JsonValue
 
+from builder.core.errors import ArasError
 from builder.core.fields import Place
 from builder.core.manifest import EncoderRecord, Extent, Facts, ModelRecord, Source, read_manifest
+from builder.land.legends import PUBLIC_MAPS, WORLDCOVER_LEGEND
 from builder.models.record import Record
 from builder.official.import_release import ImportRelease
 from builder.pipeline.inputs import Inputs
@@ -95,7 +97,10 @@ def sources(inputs: Inputs, extent: Extent | None) -> tuple[Source, ...]:
         return tuple(Source(**source.model_dump()) for source in declared)
     years = extent.years if extent else ()
     if not (stage := inputs.imports):
-        return worldcover(years)
+        legend = inputs.recipe.tiles.legend_name
+        if legend == WORLDCOVER_LEGEND:
+            return worldcover(years)
+        return (_map(legend), *worldcover(years)[1::2])
     if not isinstance(stage, ImportRelease):
         return (OFFICIAL, *worldcover(years))
     origin = read_manifest(stage.release)
@@ -108,6 +113,21 @@ def sources(inputs: Inputs, extent: Extent | None) -> tuple[Source, ...]:
     )
     has_sources = "sources" in origin.facts.model_fields_set  # old releases have none
     return (own, *(origin.facts.sources if has_sources else worldcover(years)))
+
+
+def _map(legend: str) -> Source:
+    """The map that the masks are cut from, by its legend.
+
+    Raises ArasError for a legend of the recipe's own (""): whose map it is is not known.
+    """
+    if not legend:
+        raise ArasError(
+            "[tiles] gives its maps a legend of its own, so their source is not known; name it and "
+            "that of the composites: [[release.sources]] with name, license, notice, url"
+        )
+    public = PUBLIC_MAPS[legend]
+    values = {"license": public.license, "notice": public.attribution, "url": public.source}
+    return Source(name=public.title, **values)
 
 
 def worldcover(years: Iterable[int]) -> tuple[Source, ...]:

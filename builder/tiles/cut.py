@@ -1,6 +1,7 @@
 """Source stage: real tiles from Sentinel-2 RGBNIR composites and WorldCover maps."""
 
 import contextlib
+import itertools
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import Field, Strict, field_validator
+from pydantic import Field, Strict, ValidationInfo, field_validator
 
 from builder.core.errors import ArasError
 from builder.core.fields import Files, Fraction, Section, Share
@@ -25,9 +26,11 @@ from builder.land.grid import (
     PER_DEGREE,
     Raster,
     cell_origin,
+    divided,
     lonlat,
     overlap,
 )
+from builder.land.legends import DROPPED, PUBLIC_MAPS, WORLDCOVER_LEGEND, Legend, public
 from builder.land.pictures import COMPOSITION, Pixels, composition_columns, encode_png, image_column
 from builder.steps.stage import Maker, Output, Stage, Unit, setting
 
@@ -43,6 +46,13 @@ REASONS = ("black", "partly_black", "no_map", "nodata", "water")
 """Why a candidate patch is dropped, in the order of the rules."""
 
 
+Codes = dict[
+    Annotated[int, Strict(False), Field(ge=-(2**31), lt=2**31)],
+    Literal[(*classes.CLASSES, DROPPED)],  # type: ignore[valid-type]
+]
+"""Code of a map → class, or DROPPED."""
+
+
 class TilesSection(Section):
     maps: Annotated[Files, Field(min_length=1)] = Field(default=["inputs/*_Map.tif"])
     composites: Annotated[Files, Field(min_length=1)] = Field(default=["inputs/*_S2RGBNIR.tif"])
@@ -51,7 +61,8 @@ class TilesSection(Section):
     max_water: Fraction = 0.9
     max_black: Share = 0.0
     resample: Literal["refuse", "nearest", "bilinear"] = "refuse"
-    remap: dict[Annotated[int, Strict(False)], Literal[classes.CLASSES]] = classes.DEFAULT_REMAP  # type: ignore[valid-type]
+    legend: Literal[tuple(PUBLIC_MAPS)] | Codes = WORLDCOVER_LEGEND  # type: ignore[valid-type]
+    remap: Annotated[Codes, Field(validate_default=True)] = classes.DEFAULT_REMAP
 
     @field_validator("reflectance")
     @classmethod
@@ -62,10 +73,24 @@ class TilesSection(Section):
 
     @field_validator("remap")
     @classmethod
-    def _codes(cls, value: dict[int, str]) -> dict[int, str]:
+    def _codes(cls, value: dict[int, str], info: ValidationInfo) -> dict[int, str]:
+        """Every code that the maps may hold, but for WorldCover's 0."""
+        legend = info.data.get("legend", WORLDCOVER_LEGEND)
+        if isinstance(legend, dict):
+            if value != classes.DEFAULT_REMAP:
+                raise ValueError("goes with a legend by name; write the codes into legend itself")
+            return dict(legend)
+        if legend != WORLDCOVER_LEGEND:
+            given = {} if value == classes.DEFAULT_REMAP else value
+            return dict(public(legend, given).classes)
         if bad := [code for code in value if not 1 <= code <= 250]:
             raise ValueError(f"map codes are 1…250, not {bad[0]}")
         return {**classes.DEFAULT_REMAP, **value}
+
+    @property
+    def legend_name(self) -> str:
+        """A key of PUBLIC_MAPS; empty for a legend of the recipe's own."""
+        return self.legend if isinstance(self.legend, str) else ""
 
 
 @dataclass(frozen=True)
@@ -108,11 +133,24 @@ class Tiles(Stage):
     max_black: float
     remap: tuple[tuple[int, str], ...]
     resample: str
+    legend: str = setting(WORLDCOVER_LEGEND)
+    """Name of the legend that ``remap`` completes, for messages; empty for one of the recipe."""
 
     adds = (
         *("id", "image", "mask", *COMPOSITION),
         *("crs", "transform", "longitude", "latitude", "source", "saturated"),
     )
+
+    def codes(self) -> Legend:
+        """What every code of the maps becomes."""
+        title = PUBLIC_MAPS[self.legend].title if self.legend else ""
+        unnamed = {0: DROPPED} if self.legend == WORLDCOVER_LEGEND else {}
+        return Legend(title, tuple(sorted({**unnamed, **dict(self.remap)}.items())))
+
+    @property
+    def _suffix(self) -> str:
+        """What else than ``resample`` decides which files are refused, in short."""
+        return "" if self.legend == WORLDCOVER_LEGEND else f"-{digest_of(self.remap)[:12]}"
 
     def units(self, store: Store) -> list[Unit]:
         """One shard per cell and `SHARD` patch rows, named after both.
@@ -138,21 +176,28 @@ class Tiles(Stage):
         """The inputs, checked: (composites, maps). A file is opened again only when it, or a file
         beside it with its name, changed."""
         problems: list[str] = []
-        resample = self.resample != "refuse"
+        resample, legend = self.resample != "refuse", self.codes()
 
         def checked(paths: Sequence[Path], what: str) -> list[Raster]:
             def inspected(path: Path) -> list[Any] | None:
-                from builder.land.products import inspect  # GDAL: slow to load
+                from builder.land import products  # GDAL: slow to load
 
                 try:
-                    raster = inspect(path, what, resample=resample)
+                    if what == COMPOSITE or products.is_named(path):
+                        raster = products.inspect(path, what, resample=resample)
+                    else:
+                        raster = products.placed(
+                            products.described(path, what), what, resample=resample
+                        )
+                    if what == MAP:
+                        products.check_no_data(products.described(path, what), legend)
                 except ArasError as error:
                     problems.append(str(error))
                     return None
-                _, *place, beside = astuple(raster)
+                _, *place, beside, _ = astuple(raster)
                 return [*place, [str(file) for file in beside]]
 
-            cache = store.root / f".rasters-{self.resample}.json"
+            cache = store.root / f".rasters-{self.resample}{self._suffix}.json"
             known = remembered(_stamps(paths), cache, inspected)
             return [
                 replace(Raster(Path(path), *place), beside=tuple(map(Path, beside)))
@@ -160,7 +205,11 @@ class Tiles(Stage):
             ]
 
         composites = checked(self.composites, COMPOSITE)
-        maps = checked(self.maps, MAP)
+        maps = [
+            part
+            for raster in checked(self.maps, MAP)
+            for part in divided(raster, {composite.cell for composite in composites})
+        ]
         cells = Counter(composite.cell for composite in composites)
         if twice := [cell for cell, n in cells.items() if n > 1]:
             problems.append(
@@ -177,13 +226,20 @@ class Tiles(Stage):
         return composites, maps
 
     def understood(self, store: Store) -> dict[str, list[str]]:
-        from builder.land.products import described
+        from builder.land.products import described, is_named
 
-        return {
-            str(raster.path): described(raster.path, raster.what).lines()
-            for rasters in self.products(store)
-            for raster in rasters
-        }
+        lines: dict[str, list[str]] = {}
+        cells: dict[str, list[str]] = {}
+        for raster in itertools.chain(*self.products(store)):
+            path = str(raster.path)
+            if path not in lines:
+                lines[path] = described(raster.path, raster.what).lines()
+                lines[path] += [self.codes().line()] * (raster.what == MAP)
+            if not is_named(raster.path):
+                cells.setdefault(path, []).append(raster.cell)
+        for path, names in cells.items():
+            lines[path].append(f"not named like a product: read in {', '.join(names)}")
+        return lines
 
     def report(self, store: Store) -> TilesReport:
         composites, maps = self.products(store)
@@ -191,8 +247,8 @@ class Tiles(Stage):
         return TilesReport(alone)
 
     def open(self, store: Store, survey: Any) -> Maker:
-        table = classes.remap_table(dict(self.remap))
-        return lambda payload: cut(self, payload, table)
+        legend = self.codes()
+        return lambda payload: cut(self, payload, legend)
 
 
 def _stamps(paths: Sequence[Path]) -> dict[str, list[Any]]:
@@ -222,11 +278,8 @@ def overlapping(maps: Sequence[Raster]) -> Iterator[tuple[Raster, Raster]]:
         of_cell.setdefault(raster.cell, []).append(raster)
 
 
-def cut(stage: Tiles, payload: Payload, table: Pixels) -> Output:
-    """The tiles of a shard, and how many candidates each of `REASONS` dropped.
-
-    ``table`` (256,) uint8 maps WorldCover codes to class ids.
-    """
+def cut(stage: Tiles, payload: Payload, legend: Legend) -> Output:
+    """The tiles of a shard, and how many candidates each of `REASONS` dropped."""
     from builder.land import products
 
     composite = payload.composite
@@ -239,7 +292,7 @@ def cut(stage: Tiles, payload: Payload, table: Pixels) -> Output:
         maps = [stack.enter_context(products.opened(raster)) for raster in payload.maps]
         for first in range(payload.first, payload.first + payload.rows, STRIP):
             last = min(first + STRIP, payload.first + payload.rows)
-            for patch in _strip(stage, image, maps, (first, last), table, counts):
+            for patch in _strip(stage, image, maps, (first, last), legend, counts):
                 tiles.append(tile_at(stage, composite, origin, image.description.bands, *patch))
     counts["kept"] = len(tiles)
     return Output(_table(tiles), dict(counts))
@@ -250,7 +303,7 @@ def _strip(
     image: "Product",
     maps: "Sequence[Product]",
     patch_rows: tuple[int, int],
-    table: Pixels,
+    legend: Legend,
     counts: Counter[str],
 ) -> Iterator[tuple[int, int, npt.NDArray[Any], Pixels]]:
     """Apply the rules to a strip; yields (row, column, stored values (3, s, s), mask) of each tile
@@ -285,9 +338,7 @@ def _strip(
     if not len(bright):
         return
     low, high = bright[:, 1].min(), bright[:, 1].max() + 1
-    ids = products.mosaic(
-        maps, table, classes.UNKNOWN, x + low * size, y, (high - low) * size, height
-    )
+    ids = products.mosaic(maps, legend, x + low * size, y, (high - low) * size, height)
     for line, column in bright:
         mask = ids[line * size :, (column - low) * size :][:size, :size]
         reason = _reject(mask, stage.max_water)

@@ -12,15 +12,6 @@ from builder.land.classes import CLASSES
 CAPTIONS = Path(__file__).parents[3] / "shared" / "data" / "aras400k_captions"
 
 
-def test_the_default_remap_knows_every_worldcover_code() -> None:
-    table = classes.remap_table(classes.DEFAULT_REMAP)
-    for code in classes.WORLDCOVER:
-        assert CLASSES[table[code]] == classes.DEFAULT_REMAP[code]
-    assert table[0] == classes.NODATA
-    unknown = [code for code in range(1, 256) if code not in classes.WORLDCOVER]
-    assert set(table[unknown]) == {classes.UNKNOWN}
-
-
 def test_snow_is_barren_wetland_and_moss_are_grass_mangroves_are_trees() -> None:
     remap = classes.DEFAULT_REMAP
     assert (remap[70], remap[90], remap[100], remap[95]) == ("Barren", "Grass", "Grass", "Tree")

@@ -9,7 +9,8 @@ from PIL import Image
 from rasterio.warp import transform as warp_points
 
 from builder.core.errors import ArasError
-from builder.land import classes, grid, products
+from builder.land import grid, products
+from builder.land.legends import public
 from builder.land.rasters import rendered
 from tests.makers import raster_ways
 from tests.makers.products import (
@@ -26,7 +27,7 @@ from tests.makers.products import (
 )
 
 LEFT, TOP = grid.cell_origin(CELL)
-TABLE = classes.remap_table(classes.DEFAULT_REMAP)
+LEGEND = public("worldcover")
 
 
 def inspect_map(path: Path, *, resample: bool = False) -> products.Raster:
@@ -243,8 +244,8 @@ def test_a_mosaic_continues_over_the_seam_of_two_maps(tmp_path: Path) -> None:
     ids, rasters = two_maps(tmp_path)
     with products.opened(rasters[0]) as west, products.opened(rasters[1]) as east:
         maps = [west, east]
-        mosaic = products.mosaic(maps, TABLE, classes.UNKNOWN, LEFT - 30, TOP + 10, 64, 40)
-        wider = products.mosaic(maps, TABLE, classes.UNKNOWN, LEFT + 40, TOP + 50, 20, 20)
+        mosaic = products.mosaic(maps, LEGEND, LEFT - 30, TOP + 10, 64, 40)
+        wider = products.mosaic(maps, LEGEND, LEFT + 40, TOP + 50, 20, 20)
     np.testing.assert_array_equal(mosaic, ids[10:50, 20:84])
     np.testing.assert_array_equal(wider[:10, :10], ids[50:, 90:])
     assert (wider[10:] == products.OUTSIDE).all()
@@ -257,7 +258,7 @@ def test_a_class_value_that_worldcover_lacks_names_map_value_and_count(tmp_path:
     path = write_map(tmp_path, codes, LEFT, TOP)
     raster = inspect_map(path)
     with products.opened(raster) as product, pytest.raises(ArasError) as raised:
-        products.mosaic([product], TABLE, classes.UNKNOWN, LEFT, TOP, 40, 40)
+        products.mosaic([product], LEGEND, LEFT, TOP, 40, 40)
     assert f"{path}: class value 37 (12 pixels)" in str(raised.value)
     assert "add it to remap in [tiles]" in str(raised.value)
 
