@@ -71,7 +71,7 @@ def test_a_comparison_of_releases_is_timed_and_reports_exactly_the_changes() -> 
 def test_the_bytes_of_a_part_are_counted() -> None:
     report = json.loads(run("bench_get.py", "--rows 60 --json"))
     water = report["parts"]["dominant = 'Water'"]
-    assert water["rows"] == 4
+    assert 0 < water["rows"] < 10
     assert 1 < water["ratio"] < report["bytes"] / water["picture_bytes"]
 
 
