@@ -104,10 +104,8 @@ class ImportRelease(Stage):
             for column in self.adds
             if not column.startswith(STREAM_PREFIX)
         }
-        captions = [
-            {caption["stream"]: caption for caption in row}
-            for row in table.column("captions").to_pylist()
-        ]
+        lists = table.column("captions").to_pylist() if "captions" in table.column_names else []
+        captions = [{caption["stream"]: caption for caption in row} for row in lists or [[]] * rows]
         nothing = {"error": MISSING}
         for stream in self.streams:
             cells = [row.get(stream, nothing) for row in captions]

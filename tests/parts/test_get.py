@@ -17,19 +17,25 @@ from click.testing import CliRunner
 
 import builder
 from builder.cli import cli
+from builder.core.engine import Engine
 from builder.core.errors import ArasError, CorruptFile, WorkFailed
 from builder.core.files import read_json, write_json
 from builder.core.manifest import listed_files, read_manifest
+from builder.core.store import Store
 from builder.land.columns import ALWAYS, COLUMN_NAMES, DERIVED
+from builder.official.import_ import ImportSection
+from builder.official.import_release import ImportRelease, streams_of
 from builder.parts import ranges
 from builder.parts.get import Got, get
 from builder.parts.opened import OpenRelease, Request
 from builder.parts.sources import Folder, open_source
 from builder.pipeline.project import Project
 from builder.release.check import lacking_columns, violations
+from builder.steps.plan import run
 from tests.loopback.files import Fault, FileServer, file_server
 from tests.loopback.hub import Hub
 from tests.makers.damage import copy_of, restamp, rewrite, rows_edited, without_columns
+from tests.makers.stages import by_default
 
 ROOT = Path(__file__).parents[2]
 TREES = Request("dominant = 'Tree'")
@@ -219,6 +225,9 @@ def test_controls_and_embeddings_come_with_their_rows(whole: Path, tmp_path: Pat
     ids = set(same_rows(got.release, whole, "real"))
     held = {row["id"] for row in rows_of(got.release, "controls")}
     assert held == ids & {row["id"] for row in rows_of(whole, "controls")}
+    card = (got.release / "README.md").read_text()  # its snippets name a split that it has
+    assert 'row = data["test"][0]' in card
+    assert 'split="train"' not in card
     plain = take(whole, tmp_path / "plain", Request(splits=("test",), configs=("real",)))
     assert "controls" not in plain.rows
 
@@ -440,3 +449,13 @@ def test_the_command_prints_what_it_moved(whole: Path, tmp_path: Path) -> None:
     bad = CliRunner().invoke(cli, [*arguments[:3], str(whole), "new", "--where", "nothing = 1"])
     assert bad.exit_code == 2
     assert "Referenced column" in bad.output
+
+
+def test_a_part_without_captions_is_imported(whole: Path, tmp_path: Path) -> None:
+    got = take(whole, tmp_path / "few", Request(columns=(), limit=6))
+    store = Store(tmp_path / "work")
+    options = {"release": got.release, "streams": streams_of(got.release)}
+    stage = by_default(ImportRelease, ImportSection(), **options)
+    summary = run(stage, store, Engine("serial"))
+    assert not summary.failed
+    assert summary.report.account.rows_out == 6
