@@ -40,6 +40,7 @@ from builder.parts.opened import Chosen, OpenRelease, Request
 from builder.release.card import write_cards
 from builder.release.census import RowCounter
 from builder.release.rows import metadata
+from builder.release.stac import write_items
 from builder.release.writer import DataWriter
 
 TOGETHER = {"captions": "caption_scores", "caption_scores": "captions"}
@@ -273,6 +274,7 @@ def _write(
         }
     )
     write_manifest(folder, manifest)
+    write_items(folder, manifest)
     write_cards(folder)
 
 

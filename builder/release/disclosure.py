@@ -226,18 +226,22 @@ def _of_kind(census: Census, kind: str) -> dict[str, int]:
 
 def _collection(manifest: Manifest, real: int, synthetic: int) -> str:
     facts, lines = manifest.facts, []
+    if part := manifest.selection:
+        lines.append(
+            f"{part.rows:,} of {counted(part.of_rows, 'row')} of {part.name} {part.version}."
+        )
     sources = "; ".join(source.name for source in facts.sources)
     if real:
         origin = f" Third-party data: {sources}." if sources else " No third-party data."
         lines.append(f"{counted(real, 'real tile')}.{origin}")
     patches = facts.counts.get("tiles", {})
-    if real and "candidates" in patches and facts.imported is None:
+    if real and "candidates" in patches and facts.imported is None and not manifest.selection:
         others = [f"{patches[name]:,} {word}" for name, word in PATCHES.items() if patches[name]]
         lines.append(
             f"{patches['kept']:,} of {counted(patches['candidates'], 'patch', 'patches')} of the "
             f"grid were kept{'; left out: ' if others else ''}{', '.join(others)}."
         )
-    if facts.imported and real:
+    if facts.imported and real and not manifest.selection:
         account = facts.imported.account
         lines.append(
             f"Imported: {counted(account.rows_out, 'row')} of {account.rows_in:,}, "
@@ -266,7 +270,8 @@ def _handling(manifest: Manifest) -> str:
     low, high = facts.setting("tiles", "reflectance") or (None, None)
     if facts.imported is None and low is not None and "tiles" in facts.counts:
         lines.append(f"Reflectances {low} to {high} became 0 to 255, the same for every tile.")
-    for kind, reasons in facts.census.left_out.items():
+    left_out = {} if manifest.selection else facts.census.left_out  # counts of the whole
+    for kind, reasons in left_out.items():
         if any(reasons.values()):
             why = [f"{n:,} {LEFT_OUT.get(name, name)}" for name, n in reasons.items() if n]
             lines.append(f"Left out of the {kind} tiles: {', '.join(why)}.")

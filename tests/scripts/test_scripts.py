@@ -173,6 +173,13 @@ def test_imbalance_is_measured_on_an_archive_of_scene_classes(tmp_path: Path) ->
     assert len(report["arms"]) == 10
 
 
+def test_what_places_cost_a_release_is_measured(project: Project) -> None:
+    release = project.releases / "0.1.0"
+    report = json.loads(run("measure_places.py", release, "--repeat 2 --json"))
+    assert report["metadata bytes"] > report["metadata bytes without places"] > 0
+    assert report["release bytes"] > report["items bytes"] > 0
+
+
 def test_the_house_is_measured() -> None:
     assert "circles of rooms" in run("measure_house.py", ROOT)
 
