@@ -102,7 +102,7 @@ COLUMNS: tuple[Column, ...] = (
         "Spatial split of the tile; synthetic rows are train only.",
         labels=SPLITS,
     ),
-    Column("image", IMAGE, "source", "True-colour tile, RGB PNG.", "8-bit, see card"),
+    Column("image", IMAGE, "source", "True-colour tile, RGB PNG.", "8-bit"),
     Column(
         "mask",
         IMAGE,
