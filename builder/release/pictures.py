@@ -15,7 +15,7 @@ from builder.land.classes import CLASSES, PALETTE
 from builder.land.columns import KINDS
 from builder.land.grid import PER_DEGREE
 from builder.land.pictures import decode_mask, decode_png, per_class
-from builder.release.rows import real_rows
+from builder.release.rows import held_columns, real_rows
 from builder.tiles.split_report import draw_map
 
 
@@ -79,6 +79,8 @@ def plot_map(release: Path, manifest: Manifest, path: Path) -> None:
     path.unlink(missing_ok=True)
     if not {"real", "metadata"} <= manifest.configs.keys() or not manifest.facts.census.extent:
         return
+    if "block" not in held_columns(release, manifest)["metadata"]:
+        return  # a part whose question left it out
     size = manifest.facts.setting("tiles", "size") / PER_DEGREE
     draw_map(real_rows(release), size, path)
 

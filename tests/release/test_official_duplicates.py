@@ -36,3 +36,18 @@ def test_an_official_split_that_repeats_itself_is_told_and_kept(tmp_path: Path) 
     card = " ".join((packaged / "README.md").read_text().split())
     assert "3 rows are in 1 cluster of equal pixels, of which 1 span real/test and" in card
     assert "clusters that span splits are reported, not removed" in card
+
+
+def test_the_card_of_an_imported_release_shows_its_captions_and_no_zeros(tmp_path: Path) -> None:
+    packaged = release(official(train=2, test=1, synth=1), tmp_path)
+    card = (packaged / "README.md").read_text(encoding="utf-8")
+    census = read_manifest(packaged).facts.census
+    assert census.streams
+    section = card.split("\n## Captions\n")[1].split("\n## ")[0]
+    for name, stream in census.streams.items():
+        assert f"| {name} | {stream.n} | " in section
+        assert f"| `{name.split('/')[1]}` | unknown | " in section
+    assert "The rows were imported from official. All 5 rows there were taken." in card
+    assert "were incomplete" not in card
+    assert "rows were published" not in card
+    assert "| split | asked |" not in card
