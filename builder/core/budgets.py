@@ -16,3 +16,16 @@ ZIP_RATIO = 200
 """An entry that claims to unpack to more than this many times its size counts as a bomb."""
 ZIP_ANY_RATIO = 1 << 16
 """Entries up to this many bytes may have any ratio."""
+
+PARQUET_GROUP_BYTES = 192 << 20
+"""Bytes of a row group unpacked, repeated values counted as often as they stand; 128 tiles of 512
+pixels have at most half of them."""
+PARQUET_GROUP_ROWS = 1 << 20
+"""Rows of a row group; ours have 128 or 4,096."""
+
+JSON_BYTES = 16 << 20
+"""Bytes of a manifest or another JSON document; each may cost 40 times as much in memory."""
+CARD_BYTES = 2 << 20
+"""Bytes of a card whose YAML is parsed."""
+LINE_CHARS = 1 << 20
+"""Characters of a line of a text that is searched line by line; a longer one is cut in pieces."""

@@ -147,8 +147,24 @@ def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
         lines.writerows(map(csv_cell, row) for row in rows)
 
 
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+def read_json(path: Path, most: int | None = None) -> Any:
+    """The JSON value of a file. Raises OSError, and ValueError as `parse_json`."""
+    with path.open("rb") as file:
+        return parse_json(file.read(-1 if most is None else most + 1), most)
+
+
+def parse_json(text: bytes, most: int | None = None) -> Any:
+    """The value of JSON in UTF-8, of at most ``most`` bytes where it is of other people.
+
+    Raises ValueError for what is not JSON, is larger, nested deeper than Python's stack, or holds
+    integers of more digits than Python reads (4,300).
+    """
+    if most is not None and len(text) > most:
+        raise ValueError(f"more than {most:,} bytes")
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def digest_of(value: Any) -> str:

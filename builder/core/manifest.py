@@ -1,6 +1,5 @@
 """A release directory's manifest as types, with its reader and writer, and the checksum files."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,9 +7,10 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import Field, JsonValue
 
+from builder.core import budgets
 from builder.core.errors import ArasError
 from builder.core.fields import Author
-from builder.core.files import hash_file, write_json, write_text
+from builder.core.files import hash_file, parse_json, write_json, write_text
 from builder.core.progress import counted
 
 MANIFEST = "manifest.json"
@@ -29,7 +29,12 @@ CONFIGS = ("real", "synthetic", "augmented", "metadata", "controls", "embeddings
 def _inside(path: str) -> str:
     """A path of the manifest, which must lead to a file of its own folder."""
     parts = path.split("/")
-    if not path or "\\" in path or ":" in parts[0] or not {"", ".", ".."}.isdisjoint(parts):
+    if (
+        not path
+        or {"\\", "\0"} & set(path)
+        or ":" in parts[0]
+        or not {"", ".", ".."}.isdisjoint(parts)
+    ):
         raise ValueError(f"{path!r} does not lead to a file of the release")
     return path
 
@@ -550,25 +555,49 @@ def read_manifest(release: Path) -> Manifest:
     """The manifest of a release. Raises ArasError when there is none or it cannot be read."""
     path = release / MANIFEST
     try:
-        text = path.read_bytes()
+        with path.open("rb") as file:
+            text = file.read(budgets.JSON_BYTES + 1)
     except FileNotFoundError:
         raise ArasError(
             f"{release}: not a release directory (no {MANIFEST}); `aras package` writes it"
         ) from None
     except NotADirectoryError:
         raise ArasError(f"{release}: is a file, not a release directory") from None
-    return parse_manifest(text, str(path))
+    manifest = parse_manifest(text, str(path))
+    _refuse_links_outside(release, manifest)
+    return manifest
+
+
+def _refuse_links_outside(release: Path, manifest: Manifest) -> None:
+    """Raises ArasError when a path of the manifest leads out of the release by a link.
+
+    The cache of huggingface_hub keeps the files of a snapshot in a folder beside it, and links.
+    """
+    parts = (part for splits in manifest.configs.values() for part in splits.values())
+    paths = {file.path for file in manifest.files}.union(*(part.files for part in parts))
+    root = release.resolve()
+    inside = [root, root.parent.parent / "blobs"] if root.parent.name == "snapshots" else [root]
+    for name in sorted(paths.union(manifest.subsets)):
+        target = (release / name).resolve()
+        if not any(target.is_relative_to(folder) for folder in inside):
+            raise ArasError(
+                f"{release / name}: a link to {target}, outside the release; put the file itself "
+                "there"
+            )
 
 
 def parse_manifest(text: bytes, place: str) -> Manifest:
-    """The manifest that ``text`` holds, read at ``place``. Raises ArasError for any other JSON."""
+    """The manifest that ``text`` holds, read at ``place``.
+
+    Raises ArasError for any other JSON, and for more than `budgets.JSON_BYTES`.
+    """
     try:
-        value = json.loads(text)
+        value = parse_json(text, budgets.JSON_BYTES)
     except ValueError as error:
         raise ArasError(f"{place}: not readable ({error}); package again") from error
     values = value if isinstance(value, dict) else {}
     if values.get("format", FORMAT) != FORMAT:
-        raise _not_ours(place, f"its format is {values['format']}, not {FORMAT}")
+        raise _not_ours(place, f"its format is {str(values['format'])[:40]}, not {FORMAT}")
     if missing := [name for name in NEEDED if name not in values]:
         raise _not_ours(place, f"it has no {', '.join(missing)}")
     try:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from builder.core.arrow import ROW_GROUP
+from builder.core.arrow import ROW_GROUP, refuse_bombs
 from builder.core.errors import ArasError, CorruptFile
 from builder.core.fields import NAME, SHAPES
 from builder.core.files import content_hashes, digest_of
@@ -94,6 +94,7 @@ class ImportRelease(Stage):
 
     def _make(self, payload: tuple[str, int, int]) -> Output:
         name, first, last = payload
+        refuse_bombs(self.release / name, range(first, last))
         with pq.ParquetFile(self.release / name) as file:
             table = file.read_row_groups(range(first, last))
         rows = table.num_rows

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from builder.core import budgets
 from builder.core.arrow import combine
 from builder.core.engine import Engine
 from builder.core.files import sha256_file
@@ -98,7 +99,9 @@ def _check_files(release: Path, manifest: Manifest) -> Iterator[str]:
             yield f"{name}: checksum does not match {MANIFEST}"
     for name, text in checksum_files(release, manifest).items():
         path = release / name
-        if not path.is_file() or path.read_bytes() != text.encode():
+        data = text.encode()
+        same = path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+        if not same:
             yield f"{name}: does not list the files and sums of {MANIFEST}"
 
 
@@ -248,12 +251,18 @@ def _check_paths(release: Path, manifest: Manifest) -> Iterator[str]:
     """No text names a path of the machine that the release was packaged on."""
     for name in (*(file.path for file in manifest.files), MANIFEST):
         if not name.endswith(NOT_TEXTS):
-            text = (release / name).read_text(encoding="utf-8", errors="replace")
-            for path in local_paths(text):
+            for path in _local_paths(release / name):
                 yield (
                     f"{name}: contains the local path {path}; take it out of the recipe and "
                     "package again"
                 )
+
+
+def _local_paths(path: Path) -> list[str]:
+    """The absolute paths in a text, which is read line by line."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        lines = iter(lambda: file.readline(budgets.LINE_CHARS), "")
+        return list(dict.fromkeys(name for line in lines for name in local_paths(line)))
 
 
 def _check_card(
@@ -264,6 +273,8 @@ def _check_card(
     An older release names its features there too, which must be those of the footers.
     """
     try:
+        if (size := (release / "README.md").stat().st_size) > budgets.CARD_BYTES:
+            raise ValueError(f"{size:,} bytes, at most {budgets.CARD_BYTES:,} are read")
         text = (release / "README.md").read_text(encoding="utf-8")
         card = yaml.safe_load(text.split("---\n")[1])
         infos = {info["config_name"]: info for info in card["dataset_info"]}
@@ -274,7 +285,7 @@ def _check_card(
             }
             for config in card["configs"]
         }
-    except (OSError, IndexError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (OSError, LookupError, TypeError, ValueError, RecursionError, yaml.YAMLError) as error:
         yield f"README.md: its YAML cannot be read ({type(error).__name__}: {error})"
         return
     if sum(config.get("default", False) for config in card["configs"]) != 1:

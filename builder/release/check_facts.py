@@ -1,10 +1,11 @@
 """Check what a release says of its rows: no place, time or count that the rows contradict."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from builder.core import budgets
+from builder.core.files import read_json
 from builder.core.manifest import MANIFEST, Extent, Manifest
 from builder.land.columns import KINDS, SPLITS
 from builder.release import stac
@@ -56,7 +57,7 @@ def check_catalogue(release: Path, manifest: Manifest) -> Iterator[str]:
 def _document(release: Path, name: str) -> dict[str, Any]:
     """A JSON object of the release; empty where there is none, which other checks report."""
     try:
-        value = json.loads((release / name).read_text(encoding="utf-8"))
+        value = read_json(release / name, budgets.JSON_BYTES)
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from builder.core.arrow import refuse_bombs
 from builder.core.errors import ArasError
 from builder.land import classes
 from builder.land.columns import (
@@ -114,6 +115,7 @@ def check_file(
     findings = Findings(name)
     with contextlib.ExitStack() as stack:
         with _decoding(name):
+            refuse_bombs(release / name)
             file = stack.enter_context(pq.ParquetFile(release / name))
             actual = file.schema_arrow
         findings.lacks = tuple(optional.intersection(names_of(config)).difference(actual.names))

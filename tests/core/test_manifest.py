@@ -1,12 +1,15 @@
 """The release directory: what its manifest lists, and sums that other tools can check."""
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from builder.core import manifest
+from builder.core import budgets, manifest
 from builder.core.errors import ArasError
 from builder.core.files import write_json
 from builder.pipeline.project import Project
@@ -110,3 +113,86 @@ def test_a_manifest_that_is_not_ours_is_refused_with_the_reason(
     write_json(tmp_path / "manifest.json", {**manifest.read_manifest(release).as_json(), **change})
     with pytest.raises(ArasError, match=rf"not a manifest that aras can read \({message}"):
         manifest.read_manifest(tmp_path)
+
+
+MINIMAL = {
+    "format": 1, "version": "0.1.0", "content_sha256": "", "configs": {}, "files": [], "facts": {},
+}  # fmt: skip
+OUTSIDE = ["/etc/passwd", "../a", "real/../../a", "C:/a", "c:a", "real\\a", "a\0b", "", ".", "a//b"]
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
+def test_a_path_that_leaves_the_release_is_refused_wherever_it_stands(
+    tmp_path: Path, path: str
+) -> None:
+    file = {"path": path, "bytes": 1, "sha256": ""}
+    part = {"real": {"train": {"rows": 1, "files": [path]}}}
+    subset = {path: {"rows": 1, "digest": ""}}
+    for change in ({"files": [file]}, {"configs": part}, {"subsets": subset}):
+        write_json(tmp_path / "manifest.json", {**MINIMAL, **change})
+        with pytest.raises(ArasError, match="does not lead to a file of the release"):
+            manifest.read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["linked.txt", "linked/secret.txt"])
+def test_a_link_that_leaves_the_release_is_refused(tmp_path: Path, path: str) -> None:
+    (tmp_path / "secret.txt").write_text("secret")
+    release = tmp_path / "release"
+    release.mkdir()
+    (release / "linked").symlink_to(tmp_path)
+    (release / "linked.txt").symlink_to(tmp_path / "secret.txt")
+    file = {"path": path, "bytes": 6, "sha256": ""}
+    write_json(release / "manifest.json", {**MINIMAL, "files": [file]})
+    with pytest.raises(ArasError, match=r"a link to .*secret\.txt, outside the release"):
+        manifest.read_manifest(release)
+
+
+def test_a_snapshot_in_the_cache_of_huggingface_hub_is_read_through_its_links(
+    tmp_path: Path,
+) -> None:
+    release, blob = tmp_path / "snapshots" / "c0ffee", tmp_path / "blobs" / "b10b"
+    release.mkdir(parents=True)
+    blob.parent.mkdir()
+    blob.write_text("text")
+    (release / "a.txt").symlink_to(blob)
+    file = {"path": "a.txt", "bytes": 4, "sha256": ""}
+    write_json(release / "manifest.json", {**MINIMAL, "files": [file]})
+    assert manifest.read_manifest(release).files[0].path == "a.txt"
+
+
+HOSTILE = {
+    "depth": b"[" * 1_000_000,
+    "digits": b'{"format": ' + b"9" * 1_000_000 + b"}",
+    "size": b" " * (budgets.JSON_BYTES + 1),
+    "encoding": b"\xff\xfe{}",
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_json_that_would_cost_more_than_it_may_is_refused(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "manifest.json").write_bytes(HOSTILE[kind])
+    with pytest.raises(ArasError, match="not readable"):
+        manifest.read_manifest(tmp_path)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_whatever_a_manifest_holds_it_is_read_or_refused(data: st.DataObject) -> None:
+    names = sorted(manifest.Manifest.model_fields)
+    value = MINIMAL | data.draw(st.dictionaries(st.sampled_from(names), JSON, max_size=3))
+    text = bytearray(json.dumps(value).encode())
+    for _ in range(data.draw(st.integers(0, 2))):
+        place = data.draw(st.integers(0, len(text) - 1))
+        text[place : place + 1] = data.draw(st.binary(max_size=4))
+    try:
+        read = manifest.parse_manifest(bytes(text), "manifest.json")
+    except ArasError:
+        return
+    assert manifest.parse_manifest(json.dumps(read.as_json()).encode(), "again") == read

@@ -2,6 +2,8 @@
 
 import io
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from builder.release.card import write_cards
 from builder.release.check import _check_ids, violations
 from builder.release.check_rows import Findings, local_paths
 from builder.release.published import Publication, record_publication
+from tests.makers.bombs import repeat_a_text
 from tests.makers.damage import copy_of, restamp, rewrite, rows_edited
 
 TRAIN = "real/train-00000-of-00001.parquet"
@@ -150,7 +153,7 @@ def test_a_row_that_breaks_a_rule_is_named(
     rewrite(release / name, rows_edited(edit))
     restamp(release)
     lines = violations(release)
-    assert any(re.search(message, line) for line in lines), lines
+    assert any(re.search(message, line) for line in lines)
     assert all(name in line or re.match(r"id |metadata/|controls/", line) for line in lines)
 
 
@@ -522,3 +525,34 @@ def test_the_metadata_of_a_part_may_tell_of_the_other_part_s_rows_too() -> None:
     assert violations_of(["1", "2"], is_part=True) == violations_of([], is_part=True) == []
     assert violations_of(["2"], is_part=True) == wrong
     assert violations_of(["1", "2"], is_part=False) == violations_of([], is_part=False) == wrong
+
+
+def test_a_release_that_unpacks_to_gigabytes_is_named_in_bounded_memory(release: Path) -> None:
+    repeat_a_text(release / TRAIN, "text", 32 << 20)
+    restamp(release)
+    assert (release / TRAIN).stat().st_size < 1 << 20
+    (problem,) = violations(release)
+    assert re.match(rf"{TRAIN}: cannot be read: .* unpacks to \d+,\d+,\d+ bytes and more", problem)
+    code = (
+        "import sys; from pathlib import Path; from builder.release.check import violations; "
+        "violations(Path(sys.argv[1])); print(Path('/proc/self/status').read_text())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, release], capture_output=True, text=True)
+    peak = re.search(r"VmHWM:\s+(\d+) kB", done.stdout)
+    assert peak, done.stderr
+    assert int(peak[1]) < 1 << 20
+
+
+def test_a_text_of_any_length_is_searched_for_paths(release: Path) -> None:
+    (release / "LICENSE").write_text(
+        "word " * 1_000_000 + "\n/home/somebody/data\n" + "-" * 3_000_000
+    )
+    restamp(release)
+    assert any("LICENSE: contains the local path /home/somebody" in p for p in violations(release))
+
+
+@pytest.mark.parametrize("text", ["---\n" + "[" * 5000 + "\n---\n", "---\n" + " " * (3 << 20)])
+def test_a_card_that_would_cost_too_much_is_a_violation(release: Path, text: str) -> None:
+    (release / "README.md").write_text(text)
+    restamp(release)
+    assert any(p.startswith("README.md: its YAML cannot be read") for p in violations(release))

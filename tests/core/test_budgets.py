@@ -1,0 +1,64 @@
+"""Files of other people are measured by their headers before they cost memory."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from builder.core import budgets
+from builder.core.arrow import options, refuse_bombs
+from builder.core.errors import ArasError
+
+
+def written(path: Path, table: pa.Table, **how: object) -> Path:
+    pq.write_table(table, path, **how)
+    return path
+
+
+def test_a_text_repeated_by_dictionary_counts_as_often_as_it_stands(tmp_path: Path) -> None:
+    text = pa.DictionaryArray.from_arrays(
+        pa.array([0] * 100, pa.int32()), pa.array(["x" * (4 << 20)])
+    )
+    captions = pa.ListArray.from_arrays(
+        pa.array(range(101), pa.int32()), pa.StructArray.from_arrays([text], names=["text"])
+    )
+    table = pa.table({"captions": captions})
+    path = written(tmp_path / "a.parquet", table, store_schema=False, compression="zstd")
+    assert path.stat().st_size < 20_000
+    before = pa.total_allocated_bytes()
+    with pytest.raises(
+        ArasError, match=r"row group 0 unpacks to 4\d\d,\d+,\d+ bytes and more, column captions"
+    ):
+        refuse_bombs(path)
+    assert pa.total_allocated_bytes() - before < 32 << 20
+
+
+def test_a_row_group_of_many_rows_is_refused_by_its_footer(tmp_path: Path) -> None:
+    rows = budgets.PARQUET_GROUP_ROWS + 1
+    table = pa.table({"n": pa.nulls(rows, pa.int8())})
+    path = written(tmp_path / "a.parquet", table, row_group_size=rows)
+    with pytest.raises(ArasError, match=r"row group 0 has 1,048,577 rows"):
+        refuse_bombs(path)
+
+
+def test_values_built_from_the_one_before_are_refused(tmp_path: Path) -> None:
+    table = pa.table({"text": ["x" * 1000] * 1000})
+    how = {"use_dictionary": False, "column_encoding": {"text": "DELTA_BYTE_ARRAY"}}
+    path = written(tmp_path / "a.parquet", table, **how)
+    with pytest.raises(ArasError, match="text is encoded as DELTA_BYTE_ARRAY"):
+        refuse_bombs(path)
+
+
+def test_what_we_write_is_never_refused(tmp_path: Path) -> None:
+    rows = 4096
+    table = pa.table(
+        {
+            "id": [f"real/{i}" for i in range(rows)],
+            "text": [f"a text of its own, {i} " * 20 for i in range(rows)],
+            "same": ["the same text in every row " * 20] * rows,
+            "vector": pa.array([[0.5] * 64] * rows, pa.list_(pa.float32())),
+            "none": pa.nulls(rows, pa.string()),
+        }
+    )
+    refuse_bombs(written(tmp_path / "a.parquet", table, **options(table.schema)))
