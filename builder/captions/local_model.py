@@ -244,10 +244,11 @@ def _processor(source: Path) -> Any:
     import transformers
     from transformers.models.qwen3_vl import processing_qwen3_vl
 
+    how: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        return transformers.AutoProcessor.from_pretrained(source, local_files_only=True)
+        return transformers.AutoProcessor.from_pretrained(source, **how)
     except (ImportError, OSError, AttributeError):
-        kind = transformers.AutoConfig.from_pretrained(source).model_type
+        kind = transformers.AutoConfig.from_pretrained(source, **how).model_type
         if not kind.startswith("qwen3_vl"):
             raise
     images_only = _image_only(processing_qwen3_vl.Qwen3VLProcessor)

@@ -1,6 +1,7 @@
 """The resumable, verified download of a file."""
 
 import logging
+import re
 import shutil
 import threading
 from collections.abc import Callable
@@ -280,7 +281,7 @@ def _strong(etag: str | None) -> bool:
 
 def _length(answer: requests.Response) -> int | None:
     text = answer.headers.get("Content-Length", "")
-    return int(text) if text.isdigit() else None
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def _room(partial: Path, needed: int) -> None:

