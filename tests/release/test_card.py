@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,16 +15,20 @@ from typing import Any
 import mlcroissant
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from builder.cli import cli
 from builder.core.manifest import CONFIGS, read_manifest
 from builder.land.classes import CLASSES
 from builder.land.columns import BY_NAME, COLUMN_NAMES, COLUMNS, KINDS, SPLITS
 from builder.pipeline.project import Project
 from builder.release.card import column_type, fenced, write_cards
 from builder.release.census import MEASURES, SIDES
+from builder.release.check import violations
 from builder.tiles import subsets
 from tests.makers.damage import copy_of, restamp
 
@@ -87,6 +92,20 @@ def test_without_a_repository_the_snippets_load_the_folder_of_the_card(
     assert 'load_dataset(str(Path.cwd()), "real")' in code
     environment = {"HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
     subprocess.run([sys.executable, "-c", code], cwd=copy, env=environment, check=True, timeout=120)
+
+
+def test_the_card_s_command_takes_a_part_of_the_release(
+    release: Path, card: str, tmp_path: Path
+) -> None:
+    (line,) = re.findall(r"^aras (get .*)$", card, re.MULTILINE)
+    words = shlex.split(line.replace("hf://datasets/someone/tiny@0.1.0", str(release)))
+    outcome = CliRunner().invoke(cli, ["-C", str(tmp_path), *words])
+    assert outcome.exit_code == 0, outcome.output
+    assert violations(tmp_path / "part") == []
+    rows = columns_of(release, "real", "id", "split", "dominant")
+    asked = (pc.field("split") == SPLITS.index("test")) & (pc.field("dominant") == 0)
+    assert CLASSES[0] == "Tree"
+    assert columns_of(tmp_path / "part", "real", "id") == rows.filter(asked).select(["id"])
 
 
 def test_tables_render_on_github_and_the_hub(card: str) -> None:
