@@ -12,6 +12,7 @@ container, each run in a process of its own, its imports not timed, after the fi
     and embed        from_generator(paths), then the bytes put in, as push_to_hub does; to_parquet
     SplitWriter      ours: all columns, row groups, page index, sha256 of every picture
     aras package     ours from the store: every column verified, both kinds of config written
+    without an index the same; config metadata does not say where pictures and tiles are
 
 The last one reads shards in place of files. webdataset is not among our requirements; without it
 its line says so:
@@ -232,6 +233,35 @@ def aras_package(folder: Path, out: Path, rows: int) -> Callable[[], None]:
     return go
 
 
+def without_an_index(folder: Path, out: Path, rows: int) -> Callable[[], None]:
+    """`aras package` with config metadata written beside the others, its derived columns null."""
+    import pyarrow as pa
+
+    from builder.land.columns import BLOBS, DERIVED, KINDS, arrow_schema, arrow_type, names_of
+    from builder.release import package
+    from builder.release.writer import DataWriter, SplitWriter, with_digests
+
+    class AtOnce(DataWriter):
+        def add(self, config: str, split: str, table: pa.Table) -> None:
+            table = with_digests(table)
+            self._plain(config, split).add(table)
+            if config in KINDS:
+                light = table.drop_columns(list(BLOBS))
+                for name in DERIVED:
+                    light = light.append_column(name, pa.nulls(light.num_rows, arrow_type(name)))
+                self._plain("metadata", split).add(light.select(names_of("metadata")))
+
+        def _plain(self, config: str, split: str) -> SplitWriter:
+            if (config, split) not in self.writers:
+                schema = arrow_schema(names_of(config))
+                writer = SplitWriter(self.folder / config, split, schema, self.limit)
+                self.writers[config, split] = writer
+            return self.writers[config, split]
+
+    package.DataWriter = AtOnce  # type: ignore[misc]
+    return aras_package(folder, out, rows)
+
+
 def store_of(folder: Path, rows: int) -> Path:
     """Where the same rows lie as shards."""
     return folder.parent / f"project-{rows}"
@@ -258,6 +288,7 @@ WAYS: dict[str, Callable[[Path, Path, int], Callable[[], None]]] = {
     "and embed": embedded,
     "SplitWriter": split_writer,
     "aras package": aras_package,
+    "without an index": without_an_index,
 }
 
 
