@@ -143,8 +143,9 @@ def tiles(directory: Path, /, **options: Any) -> None:
 
     Reads the files that [tiles] names, checks each against its own name and georeference, and
     cuts patches on the regular grid of every 1° cell. The maps are WorldCover's, or any with a
-    `legend`: worldcover, dynamic-world, esri, corine, nlcd, or a table of codes. Files are read as
-    they describe themselves: band names, scale and offset, no-data values and masks, orientation;
+    `legend`: worldcover, dynamic-world, esri, corine, nlcd, or a table of codes. The pictures are
+    its composites, or Sentinel-2 L2A, in a file per band or in stacks. Files are read as they
+    describe themselves: band names, scale and offset, no-data values and masks, orientation;
     the dry run prints what was understood of each. The summary accounts for every candidate:
     kept, or dropped as black, partly black, no map, nodata or water.
 

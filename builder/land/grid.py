@@ -1,5 +1,6 @@
 """The Earth-fixed pixel grid of WorldCover: places of cells, rasters and tiles on it."""
 
+import itertools
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
@@ -18,6 +19,17 @@ MAP, COMPOSITE = "Map", "S2RGBNIR"
 """What a product is, as its name says."""
 
 
+_PRODUCT = re.compile(
+    r"(?P<ns>[NS])(?P<lat>\d{2})(?P<ew>[EW])(?P<lon>\d{3})_(?P<what>Map|S2RGBNIR)\.tiff?$"
+)
+
+
+def product_name(path: Path) -> tuple[str, str] | None:
+    """(cell, MAP or COMPOSITE) of a file that is named like a product of WorldCover."""
+    match = _PRODUCT.search(path.name)
+    return match and (f"{match['ns']}{match['lat']}{match['ew']}{match['lon']}", match["what"])
+
+
 @dataclass(frozen=True)
 class Raster:
     """A file and its place in the global pixel grid (column from 180° W, row from 90° N).
@@ -26,6 +38,7 @@ class Raster:
     cell (""), and is its part in each 1° cell once it is divided (`divided`).
     ``warp`` marks a file on another grid, resampled on reading onto this grid; ``shift`` is what
     its longitudes need to become ours, a multiple of 360; ``beside`` are files read with it;
+    ``bands`` are the files of green and blue where ``path`` holds red alone;
     ``start`` is the (column, row) of the file at which a part begins that is not resampled.
     """
 
@@ -40,9 +53,21 @@ class Raster:
     shift: int = 0
     beside: tuple[Path, ...] = ()
     start: tuple[int, int] = (0, 0)
+    bands: tuple[Path, ...] = ()
 
     def __str__(self) -> str:
-        return self.path.name
+        """The name of the file, or what the names of its bands, or their folder, share."""
+        if not self.bands:
+            return self.path.name
+        names = zip(*(path.name for path in self.files), strict=False)
+        alike = itertools.takewhile(lambda letters: len(set(letters)) == 1, names)
+        shared = "".join(letters[0] for letters in alike)
+        return re.sub(r"[-_. ]*B?0?$", "", shared) or self.path.parent.name
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file, or those of red, green and blue."""
+        return (self.path, *self.bands)
 
 
 def lonlat(column: float, row: float) -> tuple[float, float]:

@@ -2,7 +2,6 @@
 other files, divided into the cells that they touch; maps are read as one mosaic."""
 
 import contextlib
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -24,25 +23,50 @@ from builder.land.grid import (
     cell_origin,
     lonlat,
     overlap,
+    product_name,
 )
 from builder.land.legends import DROPPED, Legend
-from builder.land.rasters import Description, Pixels, Reader
+from builder.land.rasters import Band, Description, Pixels, Reader
 
 OUTSIDE = 253
 """Fill value of a mosaic outside every map."""
 
-_NAME = re.compile(
-    r"(?P<ns>[NS])(?P<lat>\d{2})(?P<ew>[EW])(?P<lon>\d{3})_(?P<what>Map|S2RGBNIR)\.tiff?$"
-)
 _DEGREES = {MAP: 3, COMPOSITE: 1}
 _WANTED = {MAP: rasters.CLASS, COMPOSITE: rasters.COLOURS}
 _OFF = 0.02
 """Pixels by which a product may miss the grid, its last pixel by ten times that."""
 
 
-def described(path: Path, what: str) -> Description:
-    """What a MAP or COMPOSITE says of itself; ArasError where it cannot be understood."""
-    return rasters.describe(path, _WANTED[what])
+def described(
+    files: Sequence[Path], what: str, offset: float | None = None
+) -> tuple[Description, ...]:
+    """What a MAP or COMPOSITE says of itself, or each of its files of red, green and blue.
+
+    ``offset`` is the recipe's, in digital numbers. Raises ArasError for what cannot be understood,
+    and for bands that lie apart or have samples of several types.
+    """
+    rule = None if offset is None else rasters.Offset(offset, f"offset = {offset:g} in [tiles]")
+    if what == MAP or product_name(files[0]):
+        rule = rasters.PLAIN
+    if len(files) == 1:
+        return (rasters.describe(files[0], _WANTED[what], rule),)
+    bands = tuple(
+        rasters.describe(path, (colour,), rule)
+        for path, colour in zip(files, rasters.COLOURS, strict=True)
+    )
+    first = bands[0]
+    for band in bands[1:]:
+        place = (band.crs, band.transform, band.width, band.height)
+        if place != (first.crs, first.transform, first.width, first.height):
+            raise ArasError(
+                f"{band.path}: lies on another grid than {first.path.name}; give bands of one "
+                "resolution and one scene"
+            )
+        if band.dtype != first.dtype:
+            raise ArasError(
+                f"{band.path}: samples are {band.dtype}, those of {first.path.name} {first.dtype}"
+            )
+    return bands
 
 
 def inspect(path: Path, what: str, *, resample: bool) -> Raster:
@@ -52,15 +76,14 @@ def inspect(path: Path, what: str, *, resample: bool) -> Raster:
     `rasters.describe` refuses, another grid (unless ``resample``), or a place other than that
     which its name gives.
     """
-    match = _NAME.search(path.name)
-    if not match or match["what"] != what:
+    cell, kind = product_name(path) or ("", "")
+    if kind != what:
         raise ArasError(
             f"{path}: not named like a WorldCover {what} product "
             f"(…_N36E027_{what}.tif); rename it or narrow the pattern in [tiles]"
         )
-    cell = f"{match['ns']}{match['lat']}{match['ew']}{match['lon']}"
     degrees = _DEGREES[what]
-    raster = described(path, what)
+    (raster,) = described([path], what)
     warp = _check_grid(raster, resample=resample)
     column, row = cell_origin(cell, degrees)
     right, bottom = column + degrees * PER_DEGREE, row + degrees * PER_DEGREE
@@ -78,17 +101,16 @@ def inspect(path: Path, what: str, *, resample: bool) -> Raster:
     return Raster(path, what, cell, *place, warp=warp, shift=shift, beside=raster.files)
 
 
-def is_named(path: Path) -> bool:
-    """Whether a file is named like a product of WorldCover, of either kind."""
-    return _NAME.search(path.name) is not None
+def placed(files: Sequence[Path], what: str, *, resample: bool, offset: float | None) -> Raster:
+    """Where a file, or a scene of three, lies that is not named like a product: its smallest box
+    of global pixels.
 
-
-def placed(raster: Description, what: str, *, resample: bool) -> Raster:
-    """Where a file lies that is not named like a product: its smallest box of global pixels.
-
-    Raises ArasError for a file on another grid, unless ``resample``, or without a place on Earth.
+    Raises ArasError for a file on another grid, unless ``resample``, without a place on Earth, and
+    as `described` does.
     """
-    warp = _check_grid(raster, resample=resample)
+    descriptions = described(files, what, offset)
+    raster = descriptions[0]
+    warps = [_check_grid(band, resample=resample) for band in descriptions]
     bounds = _bounds(raster)
     if not np.isfinite(bounds).all():
         raise ArasError(
@@ -96,8 +118,10 @@ def placed(raster: Description, what: str, *, resample: bool) -> Raster:
             "need (gdalwarp -te)"
         )
     left, top, end, low = _pixels(*bounds)
+    place = (left, top, end - left, low - top)
+    beside = tuple(path for band in descriptions for path in band.files)
     return Raster(
-        raster.path, what, "", left, top, end - left, low - top, warp=warp, beside=raster.files
+        raster.path, what, "", *place, warp=any(warps), beside=beside, bands=tuple(files[1:])
     )
 
 
@@ -159,12 +183,13 @@ def _grid_problem(raster: Description) -> str:
 class Product:
     """An open product, read by global pixels."""
 
-    def __init__(self, raster: Raster, reader: Reader) -> None:
-        self.raster, self._reader = raster, reader
+    def __init__(self, raster: Raster, readers: Sequence[Reader]) -> None:
+        self.raster, self._readers = raster, readers
 
     @property
-    def description(self) -> Description:
-        return self._reader.description
+    def bands(self) -> tuple[Band, ...]:
+        """The bands that `read` gives, in order."""
+        return tuple(band for reader in self._readers for band in reader.description.bands)
 
     def read(self, column: int, row: int, width: int, height: int) -> Pixels:
         """Read a window given in global pixels; it must lie inside the raster.
@@ -172,7 +197,16 @@ class Product:
         Raises ArasError naming the file when its data is damaged.
         """
         x, y = self._offset
-        return self._reader.read(column - x, row - y, width, height)
+        read = [reader.read(column - x, row - y, width, height) for reader in self._readers]
+        if len(read) == 1:
+            return read[0]
+        # As in a stack: where no file says what no data is, it is 0 in all of them.
+        unsaid = not any(reader.description.says_no_data for reader in self._readers)
+        combine = np.logical_or if unsaid else np.logical_and
+        return Pixels(
+            np.concatenate([pixels.values for pixels in read]),
+            combine.reduce([pixels.valid for pixels in read]),
+        )
 
     @property
     def _offset(self) -> tuple[int, int]:
@@ -185,22 +219,28 @@ class Product:
         if self.raster.warp:
             return self.raster.column, self.raster.column + self.raster.width
         x, y = self._offset
-        first, last = self._reader.filled(row - y, height)
-        return x + first, x + last
+        spans = [reader.filled(row - y, height) for reader in self._readers]
+        return x + min(first for first, _ in spans), x + max(last for _, last in spans)
 
 
 @contextlib.contextmanager
-def opened(raster: Raster, resampling: str = "nearest") -> Iterator[Product]:
-    """Open a product that `inspect` has placed."""
-    description, grid = described(raster.path, raster.what), None
+def opened(
+    raster: Raster, resampling: str = "nearest", offset: float | None = None
+) -> Iterator[Product]:
+    """Open what `inspect` or `placed` has placed."""
+    descriptions, grid = described(raster.files, raster.what, offset), None
     if raster.warp:
         west, north = lonlat(raster.column, raster.row)
-        if description.crs.is_geographic:  # in the longitudes of the file itself
+        if descriptions[0].crs.is_geographic:  # in the longitudes of the file itself
             west -= raster.shift
         transform = Affine(1 / PER_DEGREE, 0, west, 0, -1 / PER_DEGREE, north)
         grid = rasters.Grid(CRS_NAME, transform, raster.width, raster.height)
-    with rasters.opened(description, grid, resampling) as reader:
-        yield Product(raster, reader)
+    with contextlib.ExitStack() as stack:
+        readers = [
+            stack.enter_context(rasters.opened(description, grid, resampling))
+            for description in descriptions
+        ]
+        yield Product(raster, readers)
 
 
 def mosaic(

@@ -59,6 +59,19 @@ class Band(NamedTuple):
     nodata: float | None
 
 
+class Offset(NamedTuple):
+    """What is added to digital numbers of a file whose tags say nothing, and why."""
+
+    dn: float
+    why: str
+
+
+PLAIN = Offset(0, "")
+"""Of products that are digital numbers by definition."""
+_BASELINE = re.compile(r"_N(\d{2})(\d{2})_")
+"""The processing baseline in the name of a Sentinel-2 product."""
+
+
 class Turn(NamedTuple):
     """How stored rows and columns become north-up ones: transposed first, then mirrored."""
 
@@ -102,6 +115,8 @@ class Description:
     choice: str
     mask: str
     alpha: int
+    why: str
+    """Where the offset comes from, in words; empty for the file's own tags and for products."""
     files: tuple[Path, ...]
 
     @property
@@ -113,6 +128,11 @@ class Description:
         points = [self.stored @ (x, y) for x in (0, across) for y in (0, down)]
         xs, ys = zip(*points, strict=True)
         return min(xs), min(ys), max(xs), max(ys)
+
+    @property
+    def says_no_data(self) -> bool:
+        """Whether the file says anything on what is no data."""
+        return bool(self.alpha or self.mask) or any(band.nodata is not None for band in self.bands)
 
     @property
     def is_map(self) -> bool:
@@ -128,7 +148,8 @@ class Description:
         ]
         if self.bands[0].name in COLOURS:
             rules = dict.fromkeys(f"value × {b.scale:g}{_signed(b.offset)}" for b in self.bands)
-            lines.append(f"reflectance = {'; '.join(rules)}")
+            why = f" ({self.why})" if self.why else ""
+            lines.append(f"reflectance = {'; '.join(rules)}{why}")
         lines.append(f"no data: {self._no_data()}")
         if self.files:
             names = ", ".join(path.name for path in self.files)
@@ -151,22 +172,24 @@ def _signed(offset: float) -> str:
     return "" if not offset else f" {'+' if offset > 0 else '−'} {abs(offset):g}"
 
 
-def describe(path: Path, wanted: Sequence[str]) -> Description:
-    """Read what ``path`` says of itself; ``wanted`` are COLOURS or CLASS.
+def describe(path: Path, wanted: Sequence[str], offset: Offset | None = PLAIN) -> Description:
+    """Read what ``path`` says of itself; ``wanted`` are COLOURS, one of them, or CLASS.
 
+    ``offset`` counts where the file has whole numbers without scale and offset; with None, its
+    processing baseline decides, in its tags or in its name or folder, and it must have one.
     Raises ArasError naming what is wrong and the way out: not a readable GeoTIFF, no CRS, bands
     that contradict or are missing, samples or masks that are not understood.
     """
     try:
         with rasterio.open(path) as source:
-            return _describe(path, source, wanted)
+            return _describe(path, source, wanted, offset)
     except RasterioIOError as error:
         raise ArasError(
             f"{path}: not a readable GeoTIFF ({error}); fetch the file again"
         ) from error
 
 
-def _describe(path: Path, source: Any, wanted: Sequence[str]) -> Description:
+def _describe(path: Path, source: Any, wanted: Sequence[str], offset: Offset | None) -> Description:
     if source.driver != "GTiff":
         raise ArasError(f"{path}: a {source.driver} file, expected a GeoTIFF")
     _check_georeference(path, source)
@@ -179,7 +202,17 @@ def _describe(path: Path, source: Any, wanted: Sequence[str]) -> Description:
         0,
     )
     numbers, choice = _choose(path, source, wanted, alpha)
-    bands = tuple(_band(path, source, *band) for band in zip(wanted, numbers, strict=True))
+    silent = wanted != CLASS and all(
+        (source.scales[number - 1], source.offsets[number - 1]) == (1, 0)
+        and np.dtype(source.dtypes[number - 1]).kind in "iu"
+        and source.dtypes[number - 1] != "uint8"
+        for number in numbers
+    )
+    added = (offset or _offset_of(path, source)) if silent else PLAIN
+    bands = tuple(
+        _band(path, source, name, number, added.dn)
+        for name, number in zip(wanted, numbers, strict=True)
+    )
     turn = _turn_of(source.transform)
     transform, (width, height) = source.transform, (source.width, source.height)
     if turn is not None:
@@ -197,6 +230,7 @@ def _describe(path: Path, source: Any, wanted: Sequence[str]) -> Description:
         choice=choice,
         mask=_mask_of(source, numbers),
         alpha=alpha,
+        why=added.why,
         files=tuple(
             sorted(
                 Path(name)
@@ -216,7 +250,23 @@ def _check_georeference(path: Path, source: Any) -> None:
         raise ArasError(f"{path}: has no CRS; expected a georeferenced GeoTIFF")
 
 
-def _band(path: Path, source: Any, name: str, number: int) -> Band:
+def _offset_of(path: Path, source: Any) -> Offset:
+    """The offset of Sentinel-2 L2A samples, by the processing baseline that the file names."""
+    baseline, where = source.tags().get("PROCESSING_BASELINE", ""), "in its tags"
+    for name in (path.name, *(parent.name for parent in path.parents[:3])):
+        if not baseline and (match := _BASELINE.search(f"_{name}_")):
+            baseline, where = f"{match[1]}.{match[2]}", f"in the name {name}"
+    if not re.fullmatch(r"\d{2}\.\d{2}", baseline):
+        raise ArasError(
+            f"{path}: says neither scale and offset nor its processing baseline; set offset in "
+            "[tiles]: -1000 for Sentinel-2 L2A of baseline 04.00 (January 2022) or later as ESA "
+            "gives it, 0 for earlier ones and where the provider has applied it"
+        )
+    dn = -1000 if baseline >= "04.00" else 0
+    return Offset(dn, f"offset {dn}: processing baseline {baseline} {where}")
+
+
+def _band(path: Path, source: Any, name: str, number: int, added: float) -> Band:
     """What the values of a band mean; refuses samples that are neither counts nor reflectance."""
     dtype = np.dtype(source.dtypes[number - 1])
     scale, offset = source.scales[number - 1], source.offsets[number - 1]
@@ -240,7 +290,7 @@ def _band(path: Path, source: Any, name: str, number: int) -> Band:
     if not (math.isfinite(scale) and math.isfinite(offset) and scale > 0):
         raise ArasError(f"{path}: scale {scale:g} and offset {offset:g} of band {number} are none")
     if scale == 1 and dtype.kind != "f":  # digital numbers; an offset is then in their unit too
-        scale, offset = 1 / DN_PER_REFLECTANCE, offset / DN_PER_REFLECTANCE
+        scale, offset = 1 / DN_PER_REFLECTANCE, (offset + added) / DN_PER_REFLECTANCE
     return Band(name, number, scale, offset, nodata)
 
 
@@ -266,6 +316,11 @@ def _choose(
             f"{path}: {len(others)} bands ({there or 'without names'}), expected one of class "
             "codes; name it “class” (gdal_edit or rasterio descriptions) or write it alone"
         )
+    if len(wanted) == 1 and len(colours) - bool(alpha) == 1:
+        (number,) = (number for number in source.indexes if number != alpha)
+        if number in named and not _NAMES[wanted[0]].match(named[number].lower()):
+            raise ArasError(f"{path}: names its band {there}, expected {wanted[0]}")
+        return (number,), "its only band"
     by_name = {
         want: [n for n, text in named.items() if _NAMES[want].match(text.lower())]
         for want in wanted

@@ -34,7 +34,7 @@ from builder.steps.stage import Report, Stage
 from builder.synthesis.balance import BalancePlan
 from builder.synthesis.generate import Generate
 from builder.synthesis.layouts import Layouts, RowsWithoutLayout, balance_plan
-from builder.tiles.cut import Tiles
+from builder.tiles.cut import Tiles, grouped, matched
 from builder.tiles.split import Split
 
 SEGMENTER = "segmenter"
@@ -210,9 +210,12 @@ class Project:
 
     def tiles(self) -> Tiles:
         section = self.recipe.tiles
+        composites, scenes = self._composites()
         return Tiles(
             maps=recipes.files(self.directory, section.maps, "tiles.maps"),
-            composites=recipes.files(self.directory, section.composites, "tiles.composites"),
+            composites=tuple(composites),
+            scenes=tuple(scenes),
+            offset=section.offset,
             size=section.size,
             reflectance=section.reflectance,
             max_water=section.max_water,
@@ -221,6 +224,17 @@ class Project:
             resample=section.resample,
             legend=section.legend_name,
         )
+
+    def _composites(self) -> tuple[list[Path], list[tuple[Path, Path, Path]]]:
+        """Files with all bands, and scenes of a file each of red, green and blue."""
+        patterns, key = self.recipe.tiles.composites, "tiles.composites"
+        if isinstance(patterns, list):
+            return grouped(recipes.files(self.directory, patterns, key))
+        bands = [
+            recipes.files(self.directory, [pattern], f"{key}.{colour}")
+            for colour, pattern in patterns
+        ]
+        return [], matched(*bands)
 
     def split(self) -> Split:
         section = self.recipe.split

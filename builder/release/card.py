@@ -280,6 +280,7 @@ def card_values(release: Path, manifest: Manifest) -> dict[str, Any]:
         "bibtex": cite(manifest),
         "keywords": keywords(manifest),
         "licence": licence(manifest.license),
+        "worldcover_composites": any("RGBNIR" in s.name for s in manifest.facts.sources),
         "worldcover_tiles": shows_worldcover(manifest),
         "fenced": fenced,
         "hex": lambda colour: "#" + bytes(colour).hex(),

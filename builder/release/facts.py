@@ -78,6 +78,12 @@ def models(inputs: Inputs) -> dict[str, ModelRecord]:
 MAPS = {"2020": ("v100", "10.5281/zenodo.5571936"), "2021": ("v200", "10.5281/zenodo.7254221")}
 """Year of an ESA WorldCover map → version and DOI, as github.com/ESA-WorldCover cites them."""
 COMPOSITES = "https://esa-worldcover.org/en/data-access"
+SENTINEL = Source(
+    name="Copernicus Sentinel-2 Level-2A",
+    notice="Contains modified Copernicus Sentinel data",
+    url="https://dataspace.copernicus.eu",
+)
+"""What tiles show that are not cut from composites of WorldCover."""
 OFFICIAL = Source(
     name="ARAS400k, by the authors of arXiv 2603.09625",
     license="CC-BY-4.0",
@@ -98,9 +104,11 @@ def sources(inputs: Inputs, extent: Extent | None) -> tuple[Source, ...]:
     years = extent.years if extent else ()
     if not (stage := inputs.imports):
         legend = inputs.recipe.tiles.legend_name
-        if legend == WORLDCOVER_LEGEND:
+        is_sentinel = extent is not None and not years  # no tile is of a WorldCover composite
+        if legend == WORLDCOVER_LEGEND and not is_sentinel:
             return worldcover(years)
-        return (_map(legend), *worldcover(years)[1::2])
+        maps = worldcover(years)[::2] if legend == WORLDCOVER_LEGEND else (_map(legend),)
+        return (*maps, *((SENTINEL,) if is_sentinel else worldcover(years)[1::2]))
     if not isinstance(stage, ImportRelease):
         return (OFFICIAL, *worldcover(years))
     origin = read_manifest(stage.release)

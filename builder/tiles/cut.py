@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
@@ -15,7 +16,7 @@ import pyarrow as pa
 from pydantic import Field, Strict, ValidationInfo, field_validator
 
 from builder.core.errors import ArasError
-from builder.core.fields import Files, Fraction, Section, Share
+from builder.core.fields import File, Files, Fraction, Place, Section, Share
 from builder.core.files import content_hashes, digest_of, remembered
 from builder.core.store import Store
 from builder.land import classes
@@ -29,6 +30,7 @@ from builder.land.grid import (
     divided,
     lonlat,
     overlap,
+    product_name,
 )
 from builder.land.legends import DROPPED, PUBLIC_MAPS, WORLDCOVER_LEGEND, Legend, public
 from builder.land.pictures import COMPOSITION, Pixels, composition_columns, encode_png, image_column
@@ -53,9 +55,20 @@ Codes = dict[
 """Code of a map → class, or DROPPED."""
 
 
+class BandFiles(Section):
+    """Patterns of the files of each colour."""
+
+    red: File
+    green: File
+    blue: File
+
+
 class TilesSection(Section):
     maps: Annotated[Files, Field(min_length=1)] = Field(default=["inputs/*_Map.tif"])
-    composites: Annotated[Files, Field(min_length=1)] = Field(default=["inputs/*_S2RGBNIR.tif"])
+    composites: Annotated[Annotated[list[str], Field(min_length=1)] | BandFiles, Place.FILE] = (
+        Field(default=["inputs/*_S2RGBNIR.tif"])
+    )
+    offset: Annotated[float, Strict(False), Field(ge=-10_000, le=10_000)] | None = None
     size: Literal[64, 128, 256, 512] = 256
     reflectance: Annotated[tuple[float, float], Strict(False)] = (0.0, 0.275)
     max_water: Fraction = 0.9
@@ -95,9 +108,10 @@ class TilesSection(Section):
 
 @dataclass(frozen=True)
 class Payload:
-    """Patch rows ``first`` … ``first + rows`` of a composite, and the maps that may cover it."""
+    """Patch rows ``first`` … ``first + rows`` of a cell: the composites there, first choice first,
+    and the maps that may cover them."""
 
-    composite: Raster
+    composites: tuple[Raster, ...]
     maps: tuple[Raster, ...]
     first: int
     rows: int
@@ -135,11 +149,21 @@ class Tiles(Stage):
     resample: str
     legend: str = setting(WORLDCOVER_LEGEND)
     """Name of the legend that ``remap`` completes, for messages; empty for one of the recipe."""
+    scenes: tuple[tuple[Path, Path, Path], ...] = setting(())
+    """Composites in a file each of red, green and blue."""
+    offset: float | None = None
+    """Digital numbers to add to samples of files that say nothing of it themselves."""
 
     adds = (
         *("id", "image", "mask", *COMPOSITION),
         *("crs", "transform", "longitude", "latitude", "source", "saturated"),
     )
+
+    def config(self) -> dict[str, object]:
+        values = super().config()
+        if self.offset is None:  # so that recipes without it keep their keys
+            del values["offset"]
+        return values
 
     def codes(self) -> Legend:
         """What every code of the maps becomes."""
@@ -150,7 +174,9 @@ class Tiles(Stage):
     @property
     def _suffix(self) -> str:
         """What else than ``resample`` decides which files are refused, in short."""
-        return "" if self.legend == WORLDCOVER_LEGEND else f"-{digest_of(self.remap)[:12]}"
+        if self.legend == WORLDCOVER_LEGEND and self.offset is None:
+            return ""
+        return f"-{digest_of([self.remap, self.offset])[:12]}"
 
     def units(self, store: Store) -> list[Unit]:
         """One shard per cell and `SHARD` patch rows, named after both.
@@ -159,17 +185,24 @@ class Tiles(Stage):
         covers any composite.
         """
         composites, maps = self.products(store)
-        files = [path for raster in (*composites, *maps) for path in (raster.path, *raster.beside)]
+        files = [
+            path for raster in (*composites, *maps) for path in (*raster.files, *raster.beside)
+        ]
         hashes = content_hashes(files, store.root / ".inputs.json")
         units = []
+        of_cell: dict[str, list[Raster]] = {}
         for composite in composites:
-            near = covering(composite, maps)
-            paths = [p for raster in (composite, *near) for p in (raster.path, *raster.beside)]
+            of_cell.setdefault(composite.cell, []).append(composite)
+        for cell, unordered in of_cell.items():
+            there = sorted(unordered, key=str)
+            covers = {raster for composite in there for raster in covering(composite, maps)}
+            near = tuple(raster for raster in maps if raster in covers)
+            paths = [p for raster in (*there, *near) for p in (*raster.files, *raster.beside)]
             inputs = digest_of([hashes[str(path)] for path in paths])
             per_cell = PER_DEGREE // self.size
             for first in range(0, per_cell, SHARD):
-                payload = Payload(composite, near, first, min(SHARD, per_cell - first))
-                units.append(Unit(f"real-{composite.cell}-{first:02d}", payload, inputs))
+                payload = Payload(tuple(there), near, first, min(SHARD, per_cell - first))
+                units.append(Unit(f"real-{cell}-{first:02d}", payload, inputs))
         return sorted(units, key=lambda unit: unit.shard)
 
     def products(self, store: Store) -> tuple[list[Raster], list[Raster]]:
@@ -182,35 +215,44 @@ class Tiles(Stage):
             def inspected(path: Path) -> list[Any] | None:
                 from builder.land import products  # GDAL: slow to load
 
+                files = (path, *others.get(path, ()))
                 try:
-                    if what == COMPOSITE or products.is_named(path):
+                    if product_name(path):
                         raster = products.inspect(path, what, resample=resample)
                     else:
-                        raster = products.placed(
-                            products.described(path, what), what, resample=resample
-                        )
+                        raster = products.placed(files, what, resample=resample, offset=self.offset)
                     if what == MAP:
-                        products.check_no_data(products.described(path, what), legend)
+                        products.check_no_data(products.described(files, what)[0], legend)
                 except ArasError as error:
                     problems.append(str(error))
                     return None
-                _, *place, beside, _ = astuple(raster)
+                _, *place, beside, _, _ = astuple(raster)
                 return [*place, [str(file) for file in beside]]
 
             cache = store.root / f".rasters-{self.resample}{self._suffix}.json"
-            known = remembered(_stamps(paths), cache, inspected)
+            stamps = _stamps([*paths, *itertools.chain(*others.values())])
+            for path in paths:
+                for other in others.get(path, ()):
+                    stamps[str(path)] = [*stamps[str(path)], *stamps.pop(str(other))]
+            known = remembered({str(path): stamps[str(path)] for path in paths}, cache, inspected)
             return [
-                replace(Raster(Path(path), *place), beside=tuple(map(Path, beside)))
+                replace(
+                    Raster(Path(path), *place),
+                    beside=tuple(map(Path, beside)),
+                    bands=others.get(Path(path), ()),
+                )
                 for path, (*place, beside) in known.items()
             ]
 
-        composites = checked(self.composites, COMPOSITE)
+        others = {red: (green, blue) for red, green, blue in self.scenes}
+        scenes = checked([*self.composites, *others], COMPOSITE)
+        composites = [part for raster in scenes for part in divided(raster)]
         maps = [
             part
             for raster in checked(self.maps, MAP)
             for part in divided(raster, {composite.cell for composite in composites})
         ]
-        cells = Counter(composite.cell for composite in composites)
+        cells = Counter(raster.cell for raster in composites if product_name(raster.path))
         if twice := [cell for cell, n in cells.items() if n > 1]:
             problems.append(
                 f"several composites of one cell: {', '.join(twice)}; keep a single file of each"
@@ -226,25 +268,33 @@ class Tiles(Stage):
         return composites, maps
 
     def understood(self, store: Store) -> dict[str, list[str]]:
-        from builder.land.products import described, is_named
+        from builder.land.products import described
 
         lines: dict[str, list[str]] = {}
         cells: dict[str, list[str]] = {}
         for raster in itertools.chain(*self.products(store)):
             path = str(raster.path)
             if path not in lines:
-                lines[path] = described(raster.path, raster.what).lines()
+                for description in described(raster.files, raster.what, self.offset):
+                    lines[str(description.path)] = description.lines()
                 lines[path] += [self.codes().line()] * (raster.what == MAP)
-            if not is_named(raster.path):
+            if not product_name(raster.path):
                 cells.setdefault(path, []).append(raster.cell)
         for path, names in cells.items():
             lines[path].append(f"not named like a product: read in {', '.join(names)}")
+        shared = Counter(raster.cell for raster in self.products(store)[0])
+        if any(n > 1 for n in shared.values()):
+            several = ", ".join(cell for cell, n in shared.items() if n > 1)
+            lines[path].append(
+                f"{several}: a tile is taken from the first file by name that holds all of it"
+            )
         return lines
 
     def report(self, store: Store) -> TilesReport:
         composites, maps = self.products(store)
-        alone = [str(composite) for composite in composites if not covering(composite, maps)]
-        return TilesReport(alone)
+        covered = {str(composite) for composite in composites if covering(composite, maps)}
+        names = dict.fromkeys(str(composite) for composite in composites)
+        return TilesReport([name for name in names if name not in covered])
 
     def open(self, store: Store, survey: Any) -> Maker:
         legend = self.codes()
@@ -261,6 +311,50 @@ def _stamps(paths: Sequence[Path]) -> dict[str, list[Any]]:
             stamp = [entry.name, stat.st_size, stat.st_mtime_ns]
             alike.setdefault((folder, entry.name.split(".")[0]), []).append(stamp)
     return {str(path): alike.get((path.parent, path.name.split(".")[0]), []) for path in paths}
+
+
+_BAND = re.compile(r"(?<![A-Za-z0-9])(B0?[234]|red|green|blue)(?![A-Za-z0-9])", re.IGNORECASE)
+_NUMBERED = re.compile(r"(?<![A-Za-z0-9])B0?([234])(?![A-Za-z0-9])", re.IGNORECASE)
+
+
+def grouped(paths: Sequence[Path]) -> tuple[list[Path], list[tuple[Path, Path, Path]]]:
+    """Files with all bands, and scenes of (red, green, blue) files whose names have B04, B03 and
+    B02 in one place and are equal elsewhere.
+
+    Raises ArasError naming a scene that lacks a band.
+    """
+    colours: dict[str, list[Path]] = {"4": [], "3": [], "2": []}
+    stacks: list[Path] = []
+    for path in paths:
+        numbers = _NUMBERED.findall(path.name)
+        (colours[numbers[0]] if len(numbers) == 1 else stacks).append(path)
+    return stacks, matched(*colours.values())
+
+
+def matched(
+    red: Sequence[Path], green: Sequence[Path], blue: Sequence[Path]
+) -> list[tuple[Path, Path, Path]]:
+    """Scenes of files of each colour whose paths differ in the name of the band alone; a file of
+    each is a scene, whatever their names.
+
+    Raises ArasError naming the files that lack another band, or that cannot be told apart.
+    """
+    if len(red) == len(green) == len(blue) == 1:
+        return [(red[0], green[0], blue[0])]
+    scenes: dict[str, dict[str, Path]] = {}
+    for colour, paths in (("red", red), ("green", green), ("blue", blue)):
+        for path in paths:
+            bands = scenes.setdefault(_BAND.sub("*", str(path)), {})
+            if bands.setdefault(colour, path) != path:
+                raise ArasError(f"{bands[colour]} and {path}: both are {colour} of a scene")
+    for bands in scenes.values():
+        if missing := [colour for colour in ("red", "green", "blue") if colour not in bands]:
+            raise ArasError(
+                f"{next(iter(bands.values()))}: no file of {' and '.join(missing)} goes with it; "
+                "expected three files of a scene whose paths differ in B04, B03, B02 (or red, "
+                "green, blue) alone: fetch what is missing, or narrow composites in [tiles]"
+            )
+    return [(bands["red"], bands["green"], bands["blue"]) for bands in scenes.values()]
 
 
 def covering(composite: Raster, maps: Sequence[Raster]) -> tuple[Raster, ...]:
@@ -282,18 +376,27 @@ def cut(stage: Tiles, payload: Payload, legend: Legend) -> Output:
     """The tiles of a shard, and how many candidates each of `REASONS` dropped."""
     from builder.land import products
 
-    composite = payload.composite
-    origin = cell_origin(composite.cell)
+    origin = cell_origin(payload.composites[0].cell)
     counts: Counter[str] = Counter({"candidates": 0, "kept": 0, **dict.fromkeys(REASONS, 0)})
     tiles: list[Tile] = []
     with contextlib.ExitStack() as stack:
         resampling = "bilinear" if stage.resample == "refuse" else stage.resample
-        image = stack.enter_context(products.opened(composite, resampling))
+        images = [
+            stack.enter_context(products.opened(raster, resampling, stage.offset))
+            for raster in payload.composites
+        ]
         maps = [stack.enter_context(products.opened(raster)) for raster in payload.maps]
         for first in range(payload.first, payload.first + payload.rows, STRIP):
             last = min(first + STRIP, payload.first + payload.rows)
-            for patch in _strip(stage, image, maps, (first, last), legend, counts):
-                tiles.append(tile_at(stage, composite, origin, image.description.bands, *patch))
+            waiting: dict[tuple[int, int], str] = {}
+            done: set[tuple[int, int]] = set()
+            for image in images:
+                for patch in _strip(
+                    stage, image, maps, (first, last), legend, counts, waiting, done
+                ):
+                    tiles.append(tile_at(stage, image.raster, origin, image.bands, *patch))
+            counts.update(waiting.values())
+            counts["candidates"] += len(waiting) + len(done)
     counts["kept"] = len(tiles)
     return Output(_table(tiles), dict(counts))
 
@@ -305,9 +408,15 @@ def _strip(
     patch_rows: tuple[int, int],
     legend: Legend,
     counts: Counter[str],
+    waiting: dict[tuple[int, int], str],
+    done: set[tuple[int, int]],
 ) -> Iterator[tuple[int, int, npt.NDArray[Any], Pixels]]:
     """Apply the rules to a strip; yields (row, column, stored values (3, s, s), mask) of each tile
-    kept."""
+    kept.
+
+    ``done`` are the patches that an image has, ``waiting`` those that none has whole so far, with
+    the reason; both are brought up to date.
+    """
     from builder.land import products
 
     size, composite = stage.size, image.raster
@@ -321,32 +430,44 @@ def _strip(
     first, last = image.filled(y, height)
     # Patches in blocks that the file leaves out are black, and need not be read.
     empty = [column for column in columns if not first - size < left + column * size < last]
-    counts["candidates"] += len(empty) * len(lines)
-    counts["black"] += len(empty) * len(lines)
+    for patch in itertools.product(lines, empty):
+        if patch not in done:
+            waiting.setdefault(patch, "black")
     columns = [column for column in columns if column not in empty]
-    if not columns:
+    if not columns or all(patch in done for patch in itertools.product(lines, columns)):
         return
     x, width = left + columns[0] * size, len(columns) * size
     values, valid = image.read(x, y, width, height)
     grid = (len(lines), size, len(columns), size)
     dark = (~valid).view(np.uint8).reshape(grid)
     black = dark.sum(axis=1, dtype=np.uint16).sum(axis=2, dtype=np.uint32) / size**2
-    counts["candidates"] += black.size
-    counts["black"] += int((black == 1).sum())
-    counts["partly_black"] += int(((black < 1) & (black > stage.max_black)).sum())
-    bright = np.argwhere((black < 1) & (black <= stage.max_black))
-    if not len(bright):
+    whole = (black < 1) & (black <= stage.max_black)
+    for line, column in np.argwhere(~whole):
+        patch = lines[line], columns[column]
+        if patch not in done and black[line, column] < 1:
+            waiting[patch] = "partly_black"
+        elif patch not in done:
+            waiting.setdefault(patch, "black")
+    bright = [
+        (line, column)
+        for line, column in np.argwhere(whole).tolist()
+        if (lines[line], columns[column]) not in done
+    ]
+    if not bright:
         return
-    low, high = bright[:, 1].min(), bright[:, 1].max() + 1
+    low = min(column for _, column in bright)
+    high = max(column for _, column in bright) + 1
     ids = products.mosaic(maps, legend, x + low * size, y, (high - low) * size, height)
     for line, column in bright:
+        done.add((lines[line], columns[column]))
+        waiting.pop((lines[line], columns[column]), None)
         mask = ids[line * size :, (column - low) * size :][:size, :size]
         reason = _reject(mask, stage.max_water)
         if reason:
             counts[reason] += 1
             continue
-        patch = values[:, line * size :, column * size :][:, :size, :size]
-        yield lines[line], columns[column], patch, mask
+        stored = values[:, line * size :, column * size :][:, :size, :size]
+        yield lines[line], columns[column], stored, mask
 
 
 def _inside(origin: int, start: int, length: int, size: int, patches: tuple[int, int]) -> list[int]:
@@ -409,7 +530,7 @@ def tile_at(
         transform=[1 / PER_DEGREE, 0.0, west, 0.0, -1 / PER_DEGREE, north],
         longitude=longitude,
         latitude=latitude,
-        source=composite.path.name,
+        source=str(composite),
         saturated=float(saturated.mean()),
     )
 

@@ -192,7 +192,7 @@ def test_a_product_on_another_grid_means_the_same_however_it_is_written(
         way(path, dn if what == "S2RGBNIR" else codes, hole, left, top)
         with products.opened(products.inspect(path, what, resample=True)) as product:
             values, valid = product.read(left, top, 60, 40)
-            bands = product.description.bands
+            bands = product.bands
         np.testing.assert_array_equal(valid, ~hole.repeat(2, axis=0).repeat(2, axis=1))
         expected = (shown(dn[:3]) if what == "S2RGBNIR" else codes).repeat(2, 1).repeat(2, 2)
         if what == "S2RGBNIR":

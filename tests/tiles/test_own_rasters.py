@@ -1,6 +1,8 @@
 """Tiles of anybody's rasters: maps with a legend of their own, Sentinel-2 bands, any names."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,15 +19,17 @@ from builder.land.pictures import decode_mask, image_bytes
 from builder.pipeline.project import Project
 from builder.steps.plan import Summary, plan, run
 from builder.steps.stage import shards
-from builder.tiles.cut import Tiles
+from builder.tiles.cut import REASONS, Tiles
 from tests.makers.products import (
     CELL,
     SIZE,
+    codes_of,
     land,
     reflect,
     write_composite,
     write_map,
     write_pair,
+    write_tif,
 )
 
 LEFT, TOP = cell_origin(CELL)
@@ -163,3 +167,188 @@ def test_a_map_in_utm_is_read_in_every_cell_that_it_touches(tmp_path: Path) -> N
 def test_a_legend_of_the_recipe_takes_no_remap_beside_it(tmp_path: Path) -> None:
     with pytest.raises(ArasError, match="write the codes into legend itself"):
         recipe(tmp_path, 'legend = { 1 = "Tree" }\nremap = { 2 = "Tree" }\n')
+
+
+UTM = "EPSG:32636"
+(WEST,), (NORTH,) = warp_points("EPSG:4326", UTM, [33], [37])
+PLACE = rasterio.Affine(10, 0, WEST - 200, 0, -10, NORTH + 200)
+"""Of a scene that covers the upper left corner of N36E033."""
+
+
+def scene_map(folder: Path) -> None:
+    ids = land((3 * SIZE, 3 * SIZE), grain=6)
+    write_map(folder, codes_of(ids), LEFT, TOP)
+
+
+def write_bands(
+    folder: Path, dn: np.ndarray, stem: str = "S2A_36SVF_20230601", **more: Any
+) -> None:
+    """A scene in files of their own: …_B04_10m.tif, …_B03_10m.tif and …_B02_10m.tif."""
+    for number, band in zip((4, 3, 2), dn[:3], strict=True):
+        name = f"{stem}_B0{number}_10m.tif"
+        write_tif(folder / name, band[None], 0, 0, crs=UTM, **{"transform": PLACE, **more})
+
+
+NEAREST = 'resample = "nearest"\nmax_water = 1.0\n'
+BANDS = 'composites = ["inputs/*_B0?_10m.tif"]\n' + NEAREST
+STACK = 'composites = ["inputs/stack.tif"]\n' + NEAREST
+BY_COLOUR = NEAREST + (
+    '[tiles.composites]\nred = "inputs/*_B04_10m.tif"\ngreen = "inputs/*_B03_10m.tif"\n'
+    'blue = "inputs/*_B02_10m.tif"\n'
+)
+DN = np.clip(reflect(land((160, 160), seed=5)), 1, None)
+
+
+def as_stack(folder: Path, dn: np.ndarray, **more: Any) -> None:
+    profile = {"crs": UTM, "transform": PLACE, **more}
+    write_tif(folder / "stack.tif", dn[[2, 1, 0, 3]], 0, 0, **profile)
+    with rasterio.open(folder / "stack.tif", "r+") as out:
+        out.descriptions = ("B02", "B03", "B04", "B08")
+
+
+def tagged(folder: Path, dn: np.ndarray) -> None:
+    write_bands(folder, dn + 1000)
+    for path in folder.glob("*_10m.tif"):
+        with rasterio.open(path, "r+") as out:
+            out.scales, out.offsets = [1e-4], [-0.1]
+
+
+def with_baseline(folder: Path, dn: np.ndarray) -> None:
+    write_bands(folder, dn + 1000)
+    for path in folder.glob("*_10m.tif"):
+        with rasterio.open(path, "r+") as out:
+            out.update_tags(PROCESSING_BASELINE="05.09")
+
+
+def in_a_product_of(baseline: str, added: int) -> Callable[[Path, np.ndarray], None]:
+    def write(folder: Path, dn: np.ndarray) -> None:
+        product = f"S2A_MSIL2A_20230601T085601_{baseline}_R007_T36SVF_20230601T1"
+        write_bands(folder, dn + added, product)
+
+    return write
+
+
+SENTINEL: dict[str, tuple[Callable[[Path, np.ndarray], None], str]] = {
+    "a file a band": (write_bands, f"offset = 0\n{BANDS}"),
+    "by colour": (write_bands, f"offset = 0\n{BY_COLOUR}"),
+    "in one stack": (as_stack, f"offset = 0\n{STACK}"),
+    "int16": (lambda f, dn: write_bands(f, dn.astype(np.int16)), f"offset = 0\n{BANDS}"),
+    "int16 stack": (lambda f, dn: as_stack(f, dn.astype(np.int16)), f"offset = 0\n{STACK}"),
+    "after 04.00, by the recipe": (
+        lambda folder, dn: write_bands(folder, dn + 1000),
+        f"offset = -1000\n{BANDS}",
+    ),
+    "stack after 04.00": (
+        lambda folder, dn: as_stack(folder, (dn + 1000).astype(np.int16)),
+        f"offset = -1000\n{STACK}",
+    ),
+    "by scale and offset of the files": (tagged, BANDS),
+    "by the baseline in the tags": (with_baseline, BANDS),
+    "by the baseline in the name": (in_a_product_of("N0509", 1000), BANDS),
+    "by an early baseline in the name": (in_a_product_of("N0301", 0), BANDS),
+    "no word on no data": (lambda f, dn: write_bands(f, dn, nodata=None), f"offset = 0\n{BANDS}"),
+}
+
+
+def test_one_scene_of_sentinel_2_gives_the_same_tiles_however_it_is_written(
+    tmp_path: Path,
+) -> None:
+    pictures = {}
+    for number, (name, (write, lines)) in enumerate(SENTINEL.items()):
+        folder = tmp_path / str(number)
+        scene_map(folder / "inputs")
+        write(folder / "inputs", DN)
+        summary, _ = made(recipe(folder, lines), folder)
+        store = Store(folder / "work")
+        rows = pa.concat_tables([store.load("tiles", s) for s in shards(store, ("real",))])
+        pictures[name] = dict(
+            zip(rows["id"].to_pylist(), image_bytes(rows.column("image")), strict=True)
+        )
+        assert summary.counts["kept"] == 4, name
+    for name, images in pictures.items():
+        assert images == pictures["a file a band"], name
+
+
+def test_bands_that_say_nothing_of_their_offset_are_refused_with_the_way_out(
+    tmp_path: Path,
+) -> None:
+    scene_map(tmp_path / "inputs")
+    write_bands(tmp_path / "inputs", DN)
+    with pytest.raises(ArasError, match=r"B04_10m.tif: says neither .* set offset in .tiles.: -10"):
+        plan(recipe(tmp_path, BANDS), Store(tmp_path / "work"))
+
+
+@pytest.mark.parametrize(
+    ("write", "lines", "said"),
+    [
+        (write_bands, "offset = 0\n", "value × 0.0001 (offset = 0 in [tiles])"),
+        (
+            in_a_product_of("N0509", 1000),
+            "",
+            "value × 0.0001 − 0.1 (offset -1000: processing baseline 05.09 in the name S2A_MSIL2A_",
+        ),
+        (with_baseline, "", "− 0.1 (offset -1000: processing baseline 05.09 in its tags)"),
+        (tagged, "offset = 0\n", "reflectance = value × 0.0001 − 0.1"),
+    ],
+)
+def test_the_dry_run_says_which_offset_counts_and_why(
+    tmp_path: Path, write: Callable[[Path, np.ndarray], None], lines: str, said: str
+) -> None:
+    scene_map(tmp_path / "inputs")
+    write(tmp_path / "inputs", DN)
+    understood = recipe(tmp_path, lines + BANDS).understood(Store(tmp_path / "work"))
+    bands = [text for path, text in understood.items() if "_10m.tif" in path]
+    assert len(bands) == 3
+    for text in bands:
+        assert said in text[1], text
+    assert any("read in " in line and CELL in line for text in bands for line in text)
+
+
+def test_a_scene_that_lacks_a_band_or_mixes_grids_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "inputs"
+    scene_map(folder)
+    write_bands(folder, DN)
+    write_bands(folder, DN, "S2A_36SVF_20230606")
+    (folder / "S2A_36SVF_20230606_B03_10m.tif").unlink()
+    with pytest.raises(ArasError, match=r"S2A_36SVF_20230606_B0.*no file of green goes with it"):
+        recipe(tmp_path, f"offset = 0\n{BANDS}")
+    other = {"crs": UTM, "transform": PLACE @ rasterio.Affine.scale(2)}
+    write_tif(folder / "S2A_36SVF_20230606_B03_10m.tif", DN[:1], 0, 0, **other)
+    with pytest.raises(ArasError, match=r"20230606_B03_10m.tif: lies on another grid than"):
+        plan(recipe(tmp_path, f"offset = 0\n{BANDS}"), Store(tmp_path / "work"))
+
+
+def test_a_tile_is_of_the_first_scene_by_name_that_holds_all_of_it(tmp_path: Path) -> None:
+    folder = tmp_path / "inputs"
+    scene_map(folder)
+    half = DN.copy()
+    half[:, :, 80:] = 0
+    write_bands(folder, half, "S2A_1")
+    write_bands(folder, DN, "S2A_2")
+    stage = recipe(tmp_path, f"offset = 0\n{BANDS}")
+    summary, _ = made(stage, tmp_path)
+    store = Store(tmp_path / "work")
+    rows = pa.concat_tables([store.load("tiles", s) for s in shards(store, ("real",))])
+    source = dict(zip(rows["id"].to_pylist(), rows["source"].to_pylist(), strict=True))
+    assert source == {
+        f"real/{CELL}_000_000": "S2A_1",
+        f"real/{CELL}_000_001": "S2A_2",
+        f"real/{CELL}_001_000": "S2A_1",
+        f"real/{CELL}_001_001": "S2A_2",
+    }
+    counts = summary.counts
+    assert counts["candidates"] == counts["kept"] + sum(counts[r] for r in REASONS)
+    lines = [line for text in stage.understood(store).values() for line in text]
+    assert any("the first file by name that holds all of it" in line for line in lines)
+
+
+def test_another_green_file_makes_the_tiles_of_its_scene_stale(tmp_path: Path) -> None:
+    scene_map(tmp_path / "inputs")
+    write_bands(tmp_path / "inputs", DN)
+    stage, store = recipe(tmp_path, f"offset = 0\n{BANDS}"), Store(tmp_path / "work")
+    run(stage, store, Engine("serial"))
+    assert not plan(stage, store).stale
+    brighter = DN.copy()
+    brighter[1] += 7
+    write_bands(tmp_path / "inputs", brighter)
+    assert plan(stage, store).stale
