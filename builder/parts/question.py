@@ -76,7 +76,7 @@ class Question:
         batch = table.append_column("row number", pa.array(np.arange(table.num_rows)))
         self.database.register("batch", batch)
         try:
-            found = self.database.execute(
+            answer = self.database.execute(
                 f'SELECT "row number" FROM (SELECT "row number", {", ".join(shown) or "1"} FROM '
                 f"batch) AS {ROWS} WHERE (\n{self.where}\n)"
             ).fetchnumpy()
@@ -84,7 +84,7 @@ class Question:
             raise self._refused(str(error)) from error
         finally:
             self.database.unregister("batch")
-        return np.asarray(found["row number"], np.int64)
+        return np.asarray(answer["row number"], np.int64)
 
     def _parse(self) -> Any:
         """The condition as DuckDB's tree of JSON; ArasError unless it is one condition."""

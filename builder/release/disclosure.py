@@ -40,7 +40,7 @@ def coverage(manifest: Manifest) -> dict[str, Any]:
     if extent is None:
         return {}
     west, south, east, north = extent.bounds
-    found: dict[str, Any] = {
+    terms: dict[str, Any] = {
         "spatialCoverage": {
             "@type": "sc:Place",
             "geo": {"@type": "sc:GeoShape", "box": f"{south} {west} {north} {east}"},
@@ -48,26 +48,26 @@ def coverage(manifest: Manifest) -> dict[str, Any]:
     }
     if extent.years:
         first, last = min(extent.years), max(extent.years)
-        found["temporalCoverage"] = f"{first}-01-01/{last}-12-31"
-        found["geocr:temporalResolution"] = _quantity(1, "year")
+        terms["temporalCoverage"] = f"{first}-01-01/{last}-12-31"
+        terms["geocr:temporalResolution"] = _quantity(1, "year")
     if len(extent.crs) == 1:
-        (found["geocr:coordinateReferenceSystem"],) = extent.crs
+        (terms["geocr:coordinateReferenceSystem"],) = extent.crs
         if len(extent.pixel) == 1:
             unit = "degree" if extent.crs == ("EPSG:4326",) else "CRS unit"
-            found["geocr:spatialResolution"] = _quantity(extent.pixel[0], unit)
-    found["geocr:bandConfiguration"] = {
+            terms["geocr:spatialResolution"] = _quantity(extent.pixel[0], unit)
+    terms["geocr:bandConfiguration"] = {
         "@type": "geocr:BandConfiguration",
         "geocr:totalBands": 3,
         "geocr:bandNameList": ["red", "green", "blue"],
     }
     if sampling := _sampling(manifest):
-        found["geocr:samplingStrategy"] = sampling
+        terms["geocr:samplingStrategy"] = sampling
     tiles = sum(_of_kind(manifest.facts.census, "real").values())
-    found["geocr:spatialBias"] = (
+    terms["geocr:spatialBias"] = (
         f"{counted(tiles, 'real tile')} from {counted(extent.cells, 'cell')} of 1°, "
         f"{place_name(extent.bounds)}; none from elsewhere."
     )
-    return found
+    return terms
 
 
 def _quantity(value: float, unit: str) -> dict[str, Any]:
@@ -115,9 +115,9 @@ def publisher(manifest: Manifest) -> list[dict[str, Any]]:
 def provenance(manifest: Manifest) -> dict[str, Any]:
     """PROV: the data that it is derived from; and each stream of captions and the synthetic tiles
     as an activity, whose agents are the models with their revisions."""
-    found: dict[str, Any] = {}
+    terms: dict[str, Any] = {}
     if sources := manifest.facts.sources:
-        found["prov:wasDerivedFrom"] = [
+        terms["prov:wasDerivedFrom"] = [
             {
                 "@type": "prov:Entity",
                 **({"@id": f"https://doi.org/{source.doi}"} if source.doi else {}),
@@ -135,8 +135,8 @@ def provenance(manifest: Manifest) -> dict[str, Any]:
     if drawn := _merged(census.generators.values()):
         activities.append(_activity("synthetic-tiles", "Drawing the synthetic tiles", drawn))
     if activities:
-        found["prov:wasGeneratedBy"] = activities
-    return found
+        terms["prov:wasGeneratedBy"] = activities
+    return terms
 
 
 def _activity(name: str, label: str, agents: tuple[Agent, ...]) -> dict[str, Any]:
@@ -183,36 +183,36 @@ def responsible_ai(manifest: Manifest) -> dict[str, Any]:
     real = sum(_of_kind(census, "real").values())
     synthetic = sum(_of_kind(census, "synthetic").values())
     streams = _by_stream(census)
-    found: dict[str, Any] = {}
+    terms: dict[str, Any] = {}
     if collection := _collection(manifest, real, synthetic):
-        found["rai:dataCollection"] = collection
+        terms["rai:dataCollection"] = collection
     if facts.sources:
-        found["rai:dataCollectionType"] = "Secondary Data analysis"
+        terms["rai:dataCollectionType"] = "Secondary Data analysis"
     if census.extent and census.extent.years:
         years = census.extent.years
         frame = [f"{min(years)}-01-01", f"{max(years)}-12-31"]
-        found["rai:dataCollectionTimeFrame"] = frame
+        terms["rai:dataCollectionTimeFrame"] = frame
     if handling := _handling(manifest):
-        found["rai:dataPreprocessingProtocol"] = handling
+        terms["rai:dataPreprocessingProtocol"] = handling
     names = list(dict.fromkeys(part.partition("/")[2] for part in census.streams))
     if names:
-        found["rai:annotationsPerItem"] = f"1 mask and {counted(len(names), 'caption')}"
+        terms["rai:annotationsPerItem"] = f"1 mask and {counted(len(names), 'caption')}"
         by = [
             f"{name} by {', '.join(map(str, streams[name])) if name in streams else 'unknown'}"
             for name in names
         ]
-        found["rai:dataAnnotationProtocol"] = (
+        terms["rai:dataAnnotationProtocol"] = (
             f"Masks: {_masks(manifest)}. Captions by stream: {'; '.join(by)}."
         )
     if tools := list(dict.fromkeys(str(agent) for agents in streams.values() for agent in agents)):
-        found["rai:machineAnnotationTools"] = tools
+        terms["rai:machineAnnotationTools"] = tools
     if biases := _biases(census):
-        found["rai:dataBiases"] = biases
+        terms["rai:dataBiases"] = biases
     if limits := _limits(manifest, synthetic):
-        found["rai:dataLimitations"] = limits
+        terms["rai:dataLimitations"] = limits
     if census.rows:
-        found["rai:hasSyntheticData"] = synthetic > 0
-    return found
+        terms["rai:hasSyntheticData"] = synthetic > 0
+    return terms
 
 
 def _of_kind(census: Census, kind: str) -> dict[str, int]:

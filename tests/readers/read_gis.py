@@ -156,8 +156,8 @@ def coco_reader(folder):
         coco = COCO(str(path))
         sys.stdout = out
         for image in coco.loadImgs(coco.getImgIds()):
-            found = coco.loadAnns(coco.getAnnIds(imgIds=[image["id"]]))
-            yield {"row": image["row"], "captions": [entry["caption"] for entry in found]}
+            annotations = coco.loadAnns(coco.getAnnIds(imgIds=[image["id"]]))
+            yield {"row": image["row"], "captions": [entry["caption"] for entry in annotations]}
 
 
 READERS = {

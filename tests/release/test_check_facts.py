@@ -25,7 +25,7 @@ def release(project: Project, tmp_path: Path) -> Path:
     return copy_of(project.releases / "0.1.0", tmp_path)
 
 
-def found(release: Path) -> list[str]:
+def complaints(release: Path) -> list[str]:
     """Violations, without those that tell of other bytes alone."""
     return [line for line in violations(release) if "checksum" not in line]
 
@@ -89,7 +89,7 @@ def test_a_row_in_another_place_or_time_is_named(
 
     row = pq.read_table(release / LIGHT, columns=["id"]).column(0)[0].as_py()
     rewrite(release / LIGHT, rows_edited(edit))
-    assert any(line.startswith(f"{LIGHT}: {row}: {message}") for line in found(release))
+    assert any(line.startswith(f"{LIGHT}: {row}: {message}") for line in complaints(release))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_census_that_the_rows_contradict_is_named(
             census["extent"][key] = value
 
     restamp(release, edit)
-    assert any(message in line for line in found(release))
+    assert any(message in line for line in complaints(release))
 
 
 def test_documents_that_name_another_place_time_or_count_are_named(release: Path) -> None:
@@ -128,7 +128,7 @@ def test_documents_that_name_another_place_time_or_count_are_named(release: Path
 
     edited(release, "croissant.json", edit)
     edited(release, ".zenodo.json", lambda value: value["locations"][0].update(lat=0.0))
-    assert found(release) == [
+    assert complaints(release) == [
         "croissant.json: its spatialCoverage is not that of manifest.json",
         "croissant.json: its temporalCoverage is not that of manifest.json",
         "croissant.json: record set real has other rows than manifest.json",
@@ -149,7 +149,7 @@ def test_a_footer_that_does_not_fit_its_rows_is_named(release: Path, text: str |
     rewrite(release / LIGHT, edit)
     restamp(release)
     message = "has no key geo" if text is None else "key geo does not fit"
-    (line,) = found(release)
+    (line,) = complaints(release)
     assert line.startswith(LIGHT)
     assert message in line
 
