@@ -137,7 +137,7 @@ class Server:
         self.revision = ask.revision
         self.url = f"{running.base_url}/chat/completions"
         self._key = _key(running)
-        self._session = new_session(running.concurrency)
+        self._session = new_session(running.concurrency, running.timeout)
         self._over = ""
 
     @property

@@ -29,3 +29,8 @@ CARD_BYTES = 2 << 20
 """Bytes of a card whose YAML is parsed."""
 LINE_CHARS = 1 << 20
 """Characters of a line of a text that is searched line by line; a longer one is cut in pieces."""
+
+ANSWER_BYTES = 64 << 20
+"""Bytes of a server's answer that is held in memory."""
+ANSWER_SECONDS = 120.0
+"""Seconds within which the body of such an answer, or the next 64 kB of a download, arrives."""

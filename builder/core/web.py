@@ -1,19 +1,25 @@
 """The network: one retry policy, one session maker, safe addresses, and no secret in a message."""
 
+import contextlib
 import datetime
 import email.utils
 import ipaddress
 import re
+import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import requests
 import tenacity
 from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from builder import __version__
+from builder.core import budgets
 from builder.core.errors import ArasError
 
 T = TypeVar("T")
@@ -110,14 +116,137 @@ TIMEOUT = (10.0, 60.0)
 """Seconds to connect, and to wait for the next bytes."""
 
 
-def new_session(jobs: int = 1) -> requests.Session:
-    """A session for ``jobs`` threads; proxies, netrc and CA bundles come from the environment."""
+def new_session(jobs: int = 1, seconds: float = budgets.ANSWER_SECONDS) -> requests.Session:
+    """A session for ``jobs`` threads; proxies, netrc and CA bundles come from the environment.
+
+    An answer that is not streamed has at most `budgets.ANSWER_BYTES`, its body arrives within
+    ``seconds`` and its head within twice the time-out of its request, however slowly bytes drip.
+    Raises requests.ReadTimeout, or RequestException for a larger one.
+    """
     session = requests.Session()
     # Range and Content-Length count bytes as stored, so the body must not be compressed.
     session.headers.update({"User-Agent": f"aras/{__version__}", "Accept-Encoding": "identity"})
     for scheme in ("https://", "http://"):
-        session.mount(scheme, HTTPAdapter(pool_maxsize=jobs))
+        session.mount(scheme, _Adapter(pool_maxsize=jobs))
+
+    def hold(answer: requests.Response, **how: Any) -> None:
+        if not how.get("stream") or answer.is_redirect:
+            # requests has no public way to read a body within bounds
+            answer._content = read_body(answer, seconds)
+
+    session.hooks["response"].append(hold)
     return session
+
+
+def chunks(
+    answer: requests.Response, size: int, seconds: float = budgets.ANSWER_SECONDS
+) -> Iterator[bytes]:
+    """A streamed body in pieces of ``size`` bytes; requests.ReadTimeout when the next one is not
+    there within twice ``seconds``."""
+    pieces, ended, stalled = [0, -1], threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(seconds):
+            if pieces[0] == pieces[1]:
+                stalled.set()
+                with contextlib.suppress(OSError, RuntimeError, ValueError):  # closed already
+                    answer.raw.shutdown()
+                return
+            pieces[1] = pieces[0]
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        for piece in answer.iter_content(size):
+            pieces[0] += 1
+            yield piece
+    except (requests.RequestException, OSError):
+        if not stalled.is_set():
+            raise
+    finally:
+        ended.set()
+    if stalled.is_set():
+        raise requests.ReadTimeout(f"fewer than {size:,} bytes within {seconds:g} s")
+
+
+def read_body(
+    answer: requests.Response,
+    seconds: float = budgets.ANSWER_SECONDS,
+    most: int = budgets.ANSWER_BYTES,
+) -> bytes:
+    """The body of a streamed answer, within ``seconds`` or requests.ReadTimeout.
+
+    Raises requests.RequestException for more than ``most`` bytes.
+    """
+    held = bytearray()
+    with _within(seconds, answer.raw.shutdown):
+        for piece in answer.iter_content(1 << 16):
+            held += piece
+            if len(held) > most:
+                answer.close()
+                raise requests.RequestException(f"the server answers with more than {most:,} bytes")
+    return bytes(held)
+
+
+@contextlib.contextmanager
+def _within(seconds: float, end: Callable[[], object]) -> Iterator[None]:
+    """Call ``end``, which makes reading fail, after ``seconds``; then requests.ReadTimeout."""
+    over = threading.Event()
+
+    def stop() -> None:
+        over.set()
+        with contextlib.suppress(OSError, RuntimeError, ValueError):  # it is closed already
+            end()
+
+    timer = threading.Timer(seconds, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except Exception:
+        if not over.is_set():
+            raise
+    finally:
+        timer.cancel()
+    if over.is_set():
+        raise requests.ReadTimeout(f"no whole answer within {seconds:g} s")
+
+
+class _TimedHead:
+    """A connection that waits for the head of an answer at most twice its time-out."""
+
+    def getresponse(self) -> Any:
+        connection: Any = self
+        if connection.sock is None or not isinstance(connection.timeout, (int, float)):
+            return super().getresponse()  # type: ignore[misc]
+        try:
+            with _within(
+                2 * connection.timeout, lambda: connection.sock.shutdown(socket.SHUT_RDWR)
+            ):
+                return super().getresponse()  # type: ignore[misc]
+        except requests.ReadTimeout as error:
+            raise TimeoutError(str(error)) from error  # as urllib3 knows it
+
+
+class _Plain(_TimedHead, HTTPConnection):
+    pass
+
+
+class _Encrypted(_TimedHead, HTTPSConnection):
+    pass
+
+
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = _Plain
+
+
+class _EncryptedPool(HTTPSConnectionPool):
+    ConnectionCls = _Encrypted
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": _EncryptedPool}
 
 
 def is_secure(url: str) -> bool:

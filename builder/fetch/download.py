@@ -12,7 +12,7 @@ import requests
 
 from builder.core.errors import ArasError, CorruptFile
 from builder.core.files import hash_file, read_json, settle, write_json
-from builder.core.web import TIMEOUT, in_words, is_transient, reason, retrying, secure
+from builder.core.web import TIMEOUT, chunks, in_words, is_transient, reason, retrying, secure
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def _transfer(remote: Remote, partial: Path, line: Line) -> None:
         total = total or remote.size
         _room(partial, (total or 0) - offset)
         with partial.open("ab") as file:
-            for chunk in answer.iter_content(CHUNK):
+            for chunk in chunks(answer, CHUNK):
                 if line.stop.is_set():
                     raise Stopped
                 file.write(chunk)

@@ -11,12 +11,14 @@ from urllib.parse import quote
 
 import requests
 
+from builder.core import budgets
 from builder.core.errors import ArasError, WorkFailed
 from builder.core.manifest import MANIFEST
 from builder.core.web import (
     TIMEOUT,
     checked_address,
     new_session,
+    read_body,
     reason,
     redact,
     retrying,
@@ -152,7 +154,7 @@ class Web:
                 )
             if part:
                 self._compare(name, answer, start, size)
-            data = answer.content
+            data = read_body(answer, most=max(end - start, budgets.ANSWER_BYTES))
         if part and len(data) != end - start:
             raise _CutShort(f"the answer ends after {len(data):,} of {end - start:,} bytes")
         with self.lock:

@@ -1,8 +1,11 @@
 """What may heal is tried again; a token goes to safe addresses only and into no message."""
 
 import email.utils
+import socketserver
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -12,8 +15,11 @@ from builder.core.errors import ArasError
 from builder.core.web import (
     LONGEST_WAIT,
     checked_address,
+    chunks,
     in_words,
     is_transient,
+    new_session,
+    read_body,
     redact,
     retry_after,
     retrying,
@@ -234,3 +240,64 @@ def test_secrets_are_cut_out_of_any_text(text: str) -> None:
 def test_what_is_not_a_secret_stays() -> None:
     text = "HTTP 404: https://hub/datasets/org/hf_a/resolve/main/x.parquet?download=true"
     assert redact(text, "hf_token0123") == redact(text) == text
+
+
+@contextmanager
+def dripping(head: bool, size: int = 1000) -> Iterator[str]:
+    """A server on loopback that sends a byte every 20 ms, of the head too or of the body alone."""
+    closing = threading.Event()
+    answer = f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n".encode() + bytes(size)
+    whole = 0 if head else answer.index(b"\r\n\r\n") + 4
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            with suppress(OSError):
+                self.request.sendall(answer[:whole])
+                for byte in answer[whole:]:
+                    if closing.wait(0.02):
+                        return
+                    self.request.sendall(bytes([byte]))
+
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+    finally:
+        closing.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize("head", [True, False])
+def test_an_answer_that_drips_ends_in_time(head: bool) -> None:
+    with dripping(head) as url, pytest.raises(requests.ReadTimeout):
+        new_session(seconds=0.2).get(url, timeout=0.2)
+
+
+def test_a_download_that_drips_ends_in_time() -> None:
+    with (
+        dripping(head=False) as url,
+        new_session().get(url, stream=True) as answer,
+        pytest.raises(requests.ReadTimeout, match="fewer than 500 bytes within"),
+    ):
+        list(chunks(answer, 500, seconds=0.2))
+
+
+def test_an_answer_beyond_the_budget_is_not_held() -> None:
+    with (
+        dripping(head=False, size=20) as url,
+        new_session().get(url, stream=True) as answer,
+        pytest.raises(requests.RequestException, match="more than 10 bytes"),
+    ):
+        read_body(answer, most=10)
+
+
+def test_an_answer_within_the_budget_is_whole() -> None:
+    with dripping(head=False, size=20) as url:
+        answer = new_session().get(url, timeout=5)
+    assert answer.content == bytes(20)
+    assert answer.ok

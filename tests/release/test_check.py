@@ -532,7 +532,7 @@ def test_a_release_that_unpacks_to_gigabytes_is_named_in_bounded_memory(release:
     restamp(release)
     assert (release / TRAIN).stat().st_size < 1 << 20
     (problem,) = violations(release)
-    assert re.match(rf"{TRAIN}: cannot be read: .* unpacks to [\d,]{(11,)} bytes", problem)
+    assert re.match(rf"{TRAIN}: cannot be read: .* unpacks to [\d,]+ bytes", problem)
     code = (
         "import sys; from pathlib import Path; from builder.release.check import violations; "
         "violations(Path(sys.argv[1])); print(Path('/proc/self/status').read_text())"
