@@ -99,11 +99,14 @@ def get(release: OpenRelease, out: Path, request: Request, *, dry: bool = False)
     ``out`` until it is whole, so that the same call continues a killed one. Raises ArasError for a
     bad request, for no rows, and where ``out`` is something else already.
     """
+    work = out.with_name(f".{out.name}.get")
     request = replace(request, columns=_kept(release, request))
     columns = columns_of_part("metadata", request.columns)  # another aras may have others
     key = digest_of([release.manifest_sha256, asdict(request), columns])
     if out.exists() and not dry and not (out.is_dir() and not any(out.iterdir())):
-        return _existing(release, out, key)
+        got = _existing(release, out, key)
+        remove(work)  # of a run that was killed when all was written
+        return got
     chosen = release.choose(request)
     if not any(len(part.rows) for part in chosen):
         raise ArasError(f"{release.source.address}: no row of {len(release):,} is as asked for")
@@ -111,7 +114,6 @@ def get(release: OpenRelease, out: Path, request: Request, *, dry: bool = False)
         return _counted(release, out, chosen)
     out.parent.mkdir(parents=True, exist_ok=True)
     sweep(out.parent, out.name)
-    work = out.with_name(f".{out.name}.get")
     work.mkdir(exist_ok=True)
     with alone(work, f"{out}: another process is fetching it"):
         if not (work / "key.json").exists() or read_json(work / "key.json") != key:

@@ -236,8 +236,10 @@ def test_the_same_command_again_moves_nothing_and_another_changes_nothing(
     whole: Path, tmp_path: Path
 ) -> None:
     take(whole, tmp_path / "x")
+    (tmp_path / ".x.get").mkdir()  # as a kill just before the end leaves it
     again = take(whole, tmp_path / "x")
     assert not again.is_new
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
     assert again.requests == 0
     with pytest.raises(ArasError, match=r"x: already exists with other content; not changed"):
         take(whole, tmp_path / "x", Request("dominant = 'Water'"))
