@@ -1,15 +1,16 @@
 """A release directory's manifest as types, with its reader and writer, and the checksum files."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field, JsonValue
 
 from builder.core import budgets
 from builder.core.errors import ArasError
-from builder.core.fields import Author
+from builder.core.fields import REPO, SHAPES, VERSION, Author, Name
 from builder.core.files import hash_file, parse_json, write_json, write_text
 from builder.core.progress import counted
 
@@ -77,7 +78,8 @@ class SplitFiles(Record):
     of its own."""
 
 
-Configs = dict[str, dict[str, SplitFiles]]
+Version = Annotated[str, Field(pattern=VERSION)]
+Configs = dict[Name, dict[Name, SplitFiles]]
 """Config → split → its files."""
 
 
@@ -121,9 +123,9 @@ class Part(Record):
 class Selection(Record):
     """Of a part of a release: which release it is of, and which of its rows."""
 
-    name: str
+    name: Name
     title: str
-    version: str
+    version: Version
     content_sha256: str
     """Content digest of that release."""
     address: str
@@ -385,7 +387,7 @@ class StreamSummary(Record):
 
 
 class ExampleCaption(Record):
-    stream: str
+    stream: Name
     text: str | None = None
     model: str | None = None
     revision: str | None = None
@@ -507,9 +509,9 @@ class Manifest(Record):
     """What a release holds and how it was built. DOIs are None until they are known."""
 
     format: int
-    name: str = ""
+    name: Name | Literal[""] = ""
     title: str = ""
-    version: str
+    version: Version
     date: str = ""
     authors: tuple[Author, ...] = ()
     license: str = ""
@@ -539,6 +541,12 @@ class Manifest(Record):
         if self.endpoint is None:
             value.pop("endpoint", None)  # back on huggingface.co: as if it had been nowhere else
         return value
+
+    @pydantic.model_validator(mode="after")
+    def _repo_is_a_name(self) -> "Manifest":
+        if not re.fullmatch(REPO, self.repo):
+            raise ValueError(f"the repo {self.repo!r}: {SHAPES[REPO]}")
+        return self
 
     @property
     def repo(self) -> str:

@@ -154,14 +154,3 @@ def test_a_release_of_an_older_aras_comes_in_with_todays_types(
         cells = table.column(f"caption_{stream}").to_pylist()
         assert {cell["seed"] for cell in cells} <= {str(2**61 + i) for i in range(n)}
         assert any(cell["seed"] for cell in cells)
-
-
-def test_a_stream_whose_name_is_markup_is_refused(packaged: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "release"
-    shutil.copytree(packaged, copy)
-    manifest = json.loads((copy / MANIFEST).read_text(encoding="utf-8"))
-    example = next(iter(manifest["facts"]["census"]["examples"].values()))
-    example["captions"][0]["stream"] = "full`|<b>"
-    (copy / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-    with pytest.raises(ArasError, match=r"the stream 'full.*' has no valid name; expected small"):
-        streams_of(copy)

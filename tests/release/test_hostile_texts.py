@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from click.testing import CliRunner
 from markdown_it import MarkdownIt
 
 from builder.cli import cli
+from builder.core.errors import ArasError
 from builder.core.escape import one_line
+from builder.core.manifest import read_manifest
 from builder.pipeline.project import Project
 from builder.release.card import write_cards
 from builder.release.check import violations
@@ -85,8 +88,34 @@ def test_citation_and_zenodo_hold_the_texts_as_values(release: Path) -> None:
 
 
 def test_the_command_line_acts_on_nothing_of_them(release: Path) -> None:
-    manifest = json.loads((release / "manifest.json").read_text(encoding="utf-8"))
-    manifest["version"] = "\x1b[2J9"
-    (release / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    run = CliRunner().invoke(cli, ["diff", str(release), str(release)])
+    run = CliRunner().invoke(cli, ["check", str(release)])
+    assert run.exit_code == 0, run.output
+    run = CliRunner().invoke(cli, ["check", str(release / "\x1b[2Jnowhere")])
+    assert run.exit_code == 2
+    assert "\\u001b[2Jnowhere" in run.output
     assert "\x1b" not in run.output
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda value: value.update(version="\x1b[2J9"),
+        lambda value: value.update(name='tiny"]; import os'),
+        lambda value: value["configs"].update({'real"); import os; ("': {}}),
+        lambda value: value["facts"]["recipe"]["release"].update(repo='a/b"); import os; ("'),
+        lambda value: first_caption(value).update(stream='full"]; import os; ["'),
+    ],
+    ids=["version", "name", "config", "repo", "stream"],
+)
+def test_a_name_that_would_go_into_code_or_a_path_is_refused(
+    release: Path, tmp_path: Path, change: Callable[[Any], object]
+) -> None:
+    manifest = json.loads((release / "manifest.json").read_text(encoding="utf-8"))
+    change(manifest)
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(ArasError, match=r"manifest\.json"):
+        read_manifest(tmp_path)
+
+
+def first_caption(manifest: Any) -> Any:
+    return manifest["facts"]["census"]["examples"]["real"]["captions"][0]
