@@ -103,7 +103,7 @@ class MeasureCounter:
     values: dict[str, list[npt.NDArray[np.float32]]] = field(default_factory=dict)
 
     def see(self, table: pa.Table) -> None:
-        for name in MEASURES:
+        for name in (name for name in MEASURES if name in table.column_names):
             known = pc.drop_null(table.column(name)).to_numpy()
             if known.size:
                 self.values.setdefault(name, []).append(known)

@@ -4,15 +4,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+
 from builder.core import budgets
 from builder.core.files import read_json
 from builder.core.manifest import MANIFEST, Extent, Manifest
 from builder.land.columns import KINDS, SPLITS
 from builder.release import stac
-from builder.release.census import ExtentCounter
+from builder.release.census import MEASURES, ExtentCounter, MeasureCounter
 from builder.release.check_rows import Findings
 from builder.release.disclosure import coverage, locations
 from builder.release.geo import SAME, GeoFooter
+from builder.release.rows import held_columns, metadata
 
 Seen = dict[str, list[Findings]]
 """``config/split`` → what its files hold."""
@@ -28,6 +31,7 @@ def check_facts(release: Path, manifest: Manifest, seen: Seen) -> Iterator[str]:
     yield from _check_counts(manifest, seen)
     yield from _check_extent(manifest, seen)
     yield from _check_footers(seen)
+    yield from _check_measures(release, manifest, seen)
     known = coverage(manifest)
     said = _document(release, "croissant.json")
     for key in ("spatialCoverage", "temporalCoverage"):
@@ -41,6 +45,24 @@ def check_facts(release: Path, manifest: Manifest, seen: Seen) -> Iterator[str]:
     said = _document(release, ".zenodo.json")
     if "locations" in said and said["locations"] != locations(manifest):
         yield f".zenodo.json: its locations are not those of {MANIFEST}"
+
+
+def _check_measures(release: Path, manifest: Manifest, seen: Seen) -> Iterator[str]:
+    """The medians that the card shows are those of the rows; older releases state none."""
+    stated = manifest.facts.census.measures
+    splits = manifest.configs.get("metadata", {})
+    read = {split: sum(f.rows for f in seen.get(f"metadata/{split}", [])) for split in splits}
+    if not stated or not splits or any(read[split] != splits[split].rows for split in splits):
+        return
+    held = held_columns(release, manifest)["metadata"]
+    counters = {part: MeasureCounter() for part in stated}
+    for split, table in metadata(release, [n for n in ("kind", *MEASURES) if n in held]):
+        for i, kind in enumerate(KINDS):
+            if counter := counters.get(f"{kind}/{split}"):
+                counter.see(table.filter(pc.field("kind") == i))
+    for part, medians in stated.items():
+        if counters[part].medians() != medians:
+            yield f"{MANIFEST}: the medians of {part} are not those of its rows"
 
 
 def check_catalogue(release: Path, manifest: Manifest) -> Iterator[str]:

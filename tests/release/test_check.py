@@ -556,3 +556,12 @@ def test_a_card_that_would_cost_too_much_is_a_violation(release: Path, text: str
     (release / "README.md").write_text(text)
     restamp(release)
     assert any(p.startswith("README.md: its YAML cannot be read") for p in violations(release))
+
+
+def test_medians_that_the_rows_do_not_have_are_a_violation(release: Path) -> None:
+    def embellished(manifest: dict[str, Any]) -> None:
+        manifest["facts"]["census"]["measures"]["synthetic/train"]["realism"] = 0.99
+
+    restamp(release, embellished)
+    (problem,) = violations(release)
+    assert problem == "manifest.json: the medians of synthetic/train are not those of its rows"
