@@ -1,5 +1,6 @@
 """``aras fetch``: bring in the official zips, or the WorldCover inputs of a bounding box."""
 
+import datetime
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from builder.core.errors import ArasError, WorkFailed
 if TYPE_CHECKING:
     from builder.fetch.download import Remote
     from builder.fetch.folder import Plan
+    from builder.fetch.stac import Search
 
 _SHARED = (
     click.option(
@@ -130,6 +132,20 @@ def official(
 @click.option("--maps", is_flag=True, help="Only the land-cover maps (3° cells).")
 @click.option("--composites", is_flag=True, help="Only the Sentinel-2 RGBNIR composites (1°).")
 @click.option(
+    "--scenes",
+    type=click.Choice(["earth-search", "planetary-computer"]),
+    help="Fetch Sentinel-2 L2A scenes through this STAC API in place of composites.",
+)
+@click.option("--time", metavar="FIRST/LAST", help="Days of the scenes: 2023-06-01/2023-08-31.")
+@click.option(
+    "--max-cloud",
+    type=click.FloatRange(0, 100),
+    default=20,
+    show_default=True,
+    help="Percent of a scene that clouds may cover.",
+)
+@click.option("--collection", default="", metavar="NAME", help="Another collection of the API.")
+@click.option(
     "--year",
     type=click.Choice(["2020", "2021"]),
     default="2021",
@@ -142,7 +158,7 @@ def official(
     default="inputs",
     show_default=True,
     metavar="DIR",
-    help="Where maps/ and composites/ go.",
+    help="Where maps/, composites/ and scenes/ go.",
 )
 @_jobs(4)
 @_shared
@@ -153,6 +169,10 @@ def inputs(
     preset: str | None,
     maps: bool,
     composites: bool,
+    scenes: str | None,
+    time: str | None,
+    max_cloud: float,
+    collection: str,
     year: str,
     to: Path,
     jobs: int,
@@ -160,16 +180,21 @@ def inputs(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Fetch the WorldCover maps and Sentinel-2 composites of a bounding box.
+    """Fetch the WorldCover maps and Sentinel-2 composites of a bounding box, or L2A scenes.
 
     Both come from the public ESA WorldCover buckets, without an account. A tile is checked by
     its size and by reading every block of the GeoTIFF. A cell without a file (open sea) is
     counted as absent and is not a failure.
 
+    With --scenes and --time it brings Sentinel-2 L2A: of every granule (MGRS tile) in the box the
+    least cloudy scene, its bands B04, B03 and B02 as COGs, and beside each an .aux.xml with the
+    scale and offset that its item gives. --base-url is then the address of the API.
+
     \b
       aras fetch inputs --bbox 28 36 30 37 --dry-run
       aras fetch inputs --bbox -79 -1 -77 1 --maps
       aras fetch inputs --preset turkiye --jobs 8 --to /data/worldcover
+      aras fetch inputs --bbox 28 36 29 37 --scenes earth-search --time 2023-06-01/2023-08-31
     """
     from builder.fetch.catalogue import PRESETS, worldcover
 
@@ -177,6 +202,15 @@ def inputs(
         raise click.UsageError("give either --bbox W S E N or --preset turkiye")
     box = PRESETS[preset] if preset else bbox
     assert box is not None
+    if scenes or time:
+        if not (scenes and time) or maps or composites:
+            raise click.UsageError(
+                "--scenes goes with --time FIRST/LAST, and without --maps and --composites; run "
+                "the command once more for the maps"
+            )
+        search = _search(scenes, box, time, max_cloud, collection, base_url or "")
+        _fetch_scenes(search, directory or Path(), to, jobs, dry_run, as_json)
+        return
     both = maps == composites
     remotes = worldcover(
         box,
@@ -186,6 +220,55 @@ def inputs(
         base_url=base_url,
     )
     _run(remotes, (directory or Path()) / to, jobs, dry_run, as_json)
+
+
+def _search(
+    name: str,
+    box: tuple[float, float, float, float],
+    time: str,
+    max_cloud: float,
+    collection: str,
+    api: str,
+) -> "Search":
+    from builder.core.progress import console
+    from builder.core.web import in_words, reason
+    from builder.fetch.stac import SERVICES, Search
+
+    def report(error: BaseException, wait: float) -> None:
+        console.print(f"{name}: {reason(error)}; again {in_words(wait)}", markup=False)
+
+    try:
+        first, last = (datetime.date.fromisoformat(day) for day in time.split("/"))
+    except ValueError as error:
+        raise click.UsageError(
+            f"--time {time}: expected two days, for example 2023-06-01/2023-08-31"
+        ) from error
+    return Search(SERVICES[name], box, first, last, max_cloud, collection, api=api, on_retry=report)
+
+
+def _fetch_scenes(
+    search: "Search", directory: Path, to: Path, jobs: int, dry_run: bool, as_json: bool
+) -> None:
+    from builder.core.progress import console
+    from builder.core.web import new_session
+    from builder.fetch.stac import FOLDER, write_sidecars
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, soft_wrap=True)
+
+    session = new_session(jobs)
+    scenes = search.scenes(session)
+    signature = search.signature(session)
+    for scene in scenes:
+        say(str(scene))
+    remotes = [remote for scene in scenes for remote in scene.remotes(signature)]
+    try:
+        _run(remotes, directory / to, jobs, dry_run, as_json)
+    finally:
+        if not dry_run:
+            write_sidecars(scenes, directory / to)
+    pattern = f"{to}/{FOLDER}/*_B0[234].tif"
+    say(f'in [tiles] of dataset.toml: composites = ["{pattern}"], resample = "nearest"')
 
 
 def _run(remotes: "list[Remote]", to: Path, jobs: int, dry_run: bool, as_json: bool) -> None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -17,9 +18,10 @@ from builder.core.web import TIMEOUT, chunks, in_words, is_transient, reason, re
 
 @dataclass(frozen=True)
 class Raster:
-    """What a WorldCover tile must hold: its cell (west, south, east, north; degrees) and bands."""
+    """What a GeoTIFF must hold: its cell (west, south, east, north; degrees), None for any place,
+    and bands."""
 
-    bounds: tuple[float, float, float, float]
+    bounds: tuple[float, float, float, float] | None
     bands: int
     dtype: str
 
@@ -29,8 +31,9 @@ class Remote:
     """One file to fetch.
 
     ``name`` is its path under the target folder; ``size`` (bytes) and ``md5`` are known
-    beforehand or None; ``raster`` is set for WorldCover tiles, which have no published
-    checksums; an ``optional`` file that the server answers with 404 is absent, not failed.
+    beforehand or None; ``raster`` is set for GeoTIFFs, which have no published checksums;
+    ``signature`` is a query that the server wants with the address and that changes in time; an
+    ``optional`` file that the server answers with 404 is absent, not failed.
     """
 
     name: str
@@ -39,6 +42,12 @@ class Remote:
     md5: str | None = None
     raster: Raster | None = None
     optional: bool = False
+    signature: str = ""
+
+    @property
+    def address(self) -> str:
+        """What to ask the server for."""
+        return f"{self.url}?{self.signature}" if self.signature else self.url
 
 
 def verify(path: Path, remote: Remote) -> None:
@@ -71,17 +80,20 @@ def _decode(path: Path, expected: Raster) -> None:
                     f"it has {tile.count} band(s) of {'/'.join(sorted(set(tile.dtypes)))}, "
                     f"expected {expected.bands} of {expected.dtype}"
                 )
-            corners = tuple(round(value, 6) for value in tile.bounds)
-            far = max(abs(a - b) for a, b in zip(corners, expected.bounds, strict=True))
-            if tile.crs is None or tile.crs.to_epsg() != 4326 or far > 0.01:
-                raise CorruptFile(
-                    f"it lies at {corners} in {tile.crs}, expected {expected.bounds} in EPSG:4326"
-                )
+            if expected.bounds is not None:
+                _check_place(tile, expected.bounds)
             for _, window in tile.block_windows(1):
                 tile.read(window=window)
     except RasterioError as error:
         cause = error.__cause__ or error
         raise CorruptFile(f"it is not a GeoTIFF that can be read whole ({cause})") from error
+
+
+def _check_place(tile: Any, bounds: tuple[float, float, float, float]) -> None:
+    corners = tuple(round(value, 6) for value in tile.bounds)
+    far = max(abs(a - b) for a, b in zip(corners, bounds, strict=True))
+    if tile.crs is None or tile.crs.to_epsg() != 4326 or far > 0.01:
+        raise CorruptFile(f"it lies at {corners} in {tile.crs}, expected {bounds} in EPSG:4326")
 
 
 CHUNK = 1 << 16
@@ -201,7 +213,7 @@ def _transfer(remote: Remote, partial: Path, line: Line) -> None:
         validator = version.etag if _strong(version.etag) else version.last_modified
         if validator:
             headers["If-Range"] = validator
-    with line.session.get(remote.url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+    with line.session.get(remote.address, headers=headers, stream=True, timeout=TIMEOUT) as answer:
         secure(answer.url)
         if offset and answer.status_code == 416:
             _discard(partial, line)

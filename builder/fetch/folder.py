@@ -267,7 +267,7 @@ def _write_ledger(to: Path, ledger: dict[str, Seen]) -> None:
 
 
 def _head(remote: Remote, session: requests.Session) -> int | None:
-    answer = session.head(remote.url, allow_redirects=True, timeout=TIMEOUT)
+    answer = session.head(remote.address, allow_redirects=True, timeout=TIMEOUT)
     answer.raise_for_status()
     text = answer.headers.get("Content-Length", "")
     return int(text) if text.isdigit() else None

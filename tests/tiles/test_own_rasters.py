@@ -1,5 +1,6 @@
 """Tiles of anybody's rasters: maps with a legend of their own, Sentinel-2 bands, any names."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -352,3 +353,33 @@ def test_another_green_file_makes_the_tiles_of_its_scene_stale(tmp_path: Path) -
     brighter[1] += 7
     write_bands(tmp_path / "inputs", brighter)
     assert plan(stage, store).stale
+
+
+HOW_TO = Path(__file__).parents[2] / "docs/how-to/cut-from-your-own-rasters.md"
+EXAMPLES = re.findall(r"```toml\n(.*?)```", HOW_TO.read_text(encoding="utf-8"), re.DOTALL)
+HEAD = '[dataset]\nname = "case"\nversion = "0.1.0"\nauthors = ["A"]\n'
+
+
+@pytest.mark.parametrize("number", [n for n, text in enumerate(EXAMPLES) if "[tiles]" in text])
+def test_the_examples_of_the_how_to_cut_tiles(tmp_path: Path, number: int) -> None:
+    text, folder = EXAMPLES[number], tmp_path / "inputs"
+    ids = land((3 * SIZE, 3 * SIZE), grain=6)
+    codes = np.array(LABELS["dynamic-world"], np.uint8)[ids]
+    own = np.array([1, 2, 300], np.int16)[ids % 3]
+    write_map(folder / "dynamic_world", codes, LEFT, TOP, name="dw.tif", nodata=None)
+    write_map(folder, own, LEFT, TOP, name="forest_inventory.tif", nodata=None)
+    for at in (folder, folder / "maps"):
+        write_map(at, codes_of(ids), LEFT, TOP)
+    if "composites" not in text or "_S2RGBNIR" in text:
+        write_composite(folder, reflect(ids), LEFT, TOP)
+    write_bands(folder, DN)
+    for colour, band in zip(("red", "green", "blue"), DN[:3], strict=True):
+        write_tif(folder / "N0301" / f"{colour}.tif", band[None], 0, 0, crs=UTM, transform=PLACE)
+    for band, values in zip(("B04", "B03", "B02"), DN[:3], strict=True):
+        write_tif(
+            folder / f"scenes/a_N0301_{band}.tif", values[None], 0, 0, crs=UTM, transform=PLACE
+        )
+    (tmp_path / "dataset.toml").write_text(HEAD + text.replace("[tiles]\n", "[tiles]\nsize = 64\n"))
+    summary, masks = made(Project(tmp_path).tiles(), tmp_path)
+    assert masks
+    assert summary.counts["kept"] == len(masks)
