@@ -165,7 +165,7 @@ class OpenRelease:
             for group, (first, end) in enumerate(itertools.pairwise(ends)):
                 here = part.rows[(part.rows >= first) & (part.rows < end)] - first
                 if len(here):
-                    table = self._parquet(part.file).read_row_group(group, columns=list(columns))
+                    table = self._read(part.file, group, columns)
                     yield table.select(list(columns)).take(pa.array(here))
 
     def pictures(self, table: pa.Table, name: str) -> list[bytes]:
@@ -188,9 +188,8 @@ class OpenRelease:
 
     def table(self, name: str) -> Iterator[pa.Table]:
         """A file of the release, a row group at a time."""
-        file = self._parquet(name)
-        for group in range(file.num_row_groups):
-            yield file.read_row_group(group)
+        for group in range(self._footer(name).num_row_groups):
+            yield self._read(name, group)
 
     def _piece(self, row: dict[str, Any], name: str) -> Piece:
         shard, start, size = row["shard"], row[f"{name}_offset"], row[f"{name}_size"]
@@ -230,17 +229,27 @@ class OpenRelease:
         except pa.ArrowInvalid as error:
             raise CorruptFile(f"{self.source.address}: {name}: not Parquet ({error})") from error
 
+    def _read(self, name: str, group: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """A row group. Raises CorruptFile where it cannot be decoded."""
+        file = self._parquet(name)
+        try:
+            return file.read_row_group(group, columns=None if columns is None else list(columns))
+        except (pa.ArrowException, OSError) as error:
+            raise CorruptFile(
+                f"{self.source.address}: {name} cannot be decoded ({str(error).splitlines()[0]}); "
+                f"it is damaged, or pyarrow {pa.__version__} is too old for it"
+            ) from error
+
     def _groups(
         self, name: str, columns: Sequence[str], bbox: Box | None
     ) -> Iterator[tuple[int, int, pa.Table | None]]:
         """(first row, rows, table) of each row group; None where no row can be within ``bbox``."""
-        file, first = self._parquet(name), 0
-        self.footers.setdefault(name, file.metadata)
+        footer, first = self._footer(name), 0
         for group, count in enumerate(self._group_rows(name)):
-            if bbox and _is_outside(file.metadata.row_group(group), bbox):
+            if bbox and _is_outside(footer.row_group(group), bbox):
                 yield first, count, None
             elif columns:
-                yield first, count, file.read_row_group(group, columns=list(columns))
+                yield first, count, self._read(name, group, columns)
             else:
                 yield first, count, pa.table({})
             first += count

@@ -339,6 +339,17 @@ def test_other_bytes_than_the_digests_say_are_named_by_their_row(
         take(f"{server.url}/tiles", tmp_path / "x", Request(splits=("test",)))
 
 
+def test_metadata_that_cannot_be_decoded_is_named(whole: Path, tmp_path: Path) -> None:
+    release = copy_of(whole, tmp_path)
+    light = release / "metadata/train-00000-of-00001.parquet"
+    data = bytearray(light.read_bytes())
+    data[5000:5400] = bytes(400)
+    light.write_bytes(bytes(data))
+    opened = OpenRelease(Folder(release))
+    with pytest.raises(CorruptFile, match=r"release: metadata/train\S+ cannot be decoded \("):
+        opened.query().table(opened.columns().names)
+
+
 HOSTILE = [
     ({"shard": "../../secret"}, "said to lie in '../../secret', which is not a file of its config"),
     ({"shard": "metadata/test-00000-of-00001.parquet"}, "is not a file of its config and split"),
