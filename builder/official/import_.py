@@ -277,15 +277,16 @@ def _published(lines: Sequence[Line], exact: npt.NDArray[np.int64]) -> pa.Array:
 
 def write_rejects(store: Store, index: Index, path: Path) -> Counter[str]:
     """List the rows that the index and the shards rejected; returns how many for each reason."""
-    return _write_reasons(path, itertools.chain(index.rejects(), _of_shards(store)))
+    return write_reasons(path, itertools.chain(index.rejects(), rejects_of_shards(store)))
 
 
 def write_set_aside(index: Index, path: Path) -> Counter[str]:
     """List the entries outside every row; returns how many for each reason."""
-    return _write_reasons(path, index.set_aside())
+    return write_reasons(path, index.set_aside())
 
 
-def _write_reasons(path: Path, listed: Iterable[Sequence[str]]) -> Counter[str]:
+def write_reasons(path: Path, listed: Iterable[Sequence[str]]) -> Counter[str]:
+    """List (file, row, reason); returns how many for each reason."""
     reasons: Counter[str] = Counter()
 
     def rows() -> Iterator[Sequence[str]]:
@@ -298,7 +299,8 @@ def _write_reasons(path: Path, listed: Iterable[Sequence[str]]) -> Counter[str]:
     return reasons
 
 
-def _of_shards(store: Store) -> Iterator[Sequence[str]]:
+def rejects_of_shards(store: Store) -> Iterator[Sequence[str]]:
+    """(file, row, reason) of the rows that shards rejected."""
     for shard in store.shards("import"):
         path = store.root / "import" / REJECTS / f"{shard}.csv"
         if path.is_file():

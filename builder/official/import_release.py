@@ -10,11 +10,19 @@ import pyarrow.parquet as pq
 
 from builder.core.arrow import ROW_GROUP, refuse_bombs
 from builder.core.errors import ArasError, CorruptFile
-from builder.core.files import content_hashes, digest_of
+from builder.core.files import content_hashes, digest_of, remove
 from builder.core.manifest import MANIFEST, Account, ImportReport, Manifest, read_manifest
 from builder.core.progress import bar
 from builder.core.store import Store
 from builder.land.columns import BLOB_DIGESTS, CAPTION, COLUMNS, KINDS, STREAM_PREFIX, arrow_type
+from builder.land.pictures import decode_mask, decode_png, image_bytes
+from builder.official.import_ import (
+    REJECTS,
+    REPORTS,
+    rejects_of_shards,
+    write_csv,
+    write_reasons,
+)
 from builder.steps.stage import Maker, Output, Stage, Unit, refuse_beside, setting
 
 MISSING = "the imported release has no caption of this stream"
@@ -36,13 +44,17 @@ def streams_of(release: Path) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportRelease(Stage):
-    """Bring in every row of a release; each file is first checked against the manifest."""
+    """Bring in every row of a release; each file is first checked against the manifest.
+
+    A row whose image or mask `datasets` would not decode is a reject, with its reason.
+    """
 
     release: Path = setting()
     streams: tuple[str, ...]
     shard_rows: int
 
     name = "import"
+    version = 2
 
     @property
     def adds(self) -> tuple[str, ...]:
@@ -76,19 +88,26 @@ class ImportRelease(Stage):
                 groups = range(pq.read_metadata(path).num_row_groups)
                 number = Path(name).stem.split("-")[1]
                 for first in groups[::step]:
-                    payload = (name, first, min(first + step, len(groups)))
-                    shard = f"{part}-{number}-{first:05d}"
-                    units.append(Unit(shard, payload, digest_of([digest, *payload[1:]])))
+                    shard, end = f"{part}-{number}-{first:05d}", min(first + step, len(groups))
+                    payload = (shard, name, first, end)
+                    units.append(Unit(shard, payload, digest_of([digest, first, end])))
         return sorted(units, key=lambda unit: unit.shard)
 
     def open(self, store: Store, survey: Any) -> Maker:
-        return self._make
+        folder = store.root / self.name / REJECTS
+        return lambda payload: self._make(payload, folder)
 
-    def _make(self, payload: tuple[str, int, int]) -> Output:
-        name, first, last = payload
+    def _make(self, payload: tuple[str, str, int, int], folder: Path) -> Output:
+        shard, name, first, last = payload
         refuse_bombs(self.release / name, range(first, last))
         with pq.ParquetFile(self.release / name) as file:
             table = file.read_row_groups(range(first, last))
+        refused = _undecodable(table)
+        if refused:
+            write_csv(folder / f"{shard}.csv", [(name, *reason) for reason in refused.values()])
+            table = table.take(pa.array(sorted(set(range(table.num_rows)) - refused.keys())))
+        else:
+            remove(folder / f"{shard}.csv")
         rows = table.num_rows
         columns = {
             column: table.column(column).cast(arrow_type(column))  # an older release's types
@@ -104,21 +123,47 @@ class ImportRelease(Stage):
             cells = [row.get(stream, nothing) for row in captions]
             columns[STREAM_PREFIX + stream] = pa.array(map(_cell, cells), CAPTION)
         errors = sum(cell["error"] is not None for row in captions for cell in row.values())
-        return Output(pa.table(columns), {"kept": rows, "caption_errors": errors})
+        counts = {"kept": rows, "rejected": len(refused), "caption_errors": errors}
+        return Output(pa.table(columns), counts)
 
     def report(self, store: Store) -> ImportReport:
-        """Account for every row. Raises ArasError when rows in are not rows out."""
+        """List the rejects under reports/ and account for every row.
+
+        Raises ArasError when rows in are not rows out and rejects.
+        """
         configs = read_manifest(self.release).configs
         listed = sum(part.rows for kind in KINDS for part in configs.get(kind, {}).values())
         footers = (store.footer(self.name, shard) for shard in store.shards(self.name))
         rows = sum(footer.rows for footer in footers if footer)
-        if rows != listed:
+        path = store.root.parent / "reports" / REPORTS["rejects"]
+        reasons = write_reasons(path, rejects_of_shards(store))
+        rejects = sum(reasons.values())
+        if rows + rejects != listed:
             raise ArasError(
-                f"import: {self.release / MANIFEST} lists {listed:,} rows, {rows:,} came in; "
+                f"import: {self.release / MANIFEST} lists {listed:,} rows, {rows:,} came in, "
+                f"{rejects:,} were rejected; "
                 f"run `aras check {self.release}`"
             )
-        account = Account(rows_in=listed, rows_out=rows, rejects=0)
-        return ImportReport(account=account, official=False)
+        account = Account(rows_in=listed, rows_out=rows, rejects=rejects)
+        lists = (f"reports/{REPORTS['rejects']}",) if rejects else ()
+        return ImportReport(
+            account=account, official=False, reasons=dict(reasons.most_common()), lists=lists
+        )
+
+
+def _undecodable(table: pa.Table) -> dict[int, tuple[str, str]]:
+    """Row → its id and why its pictures cannot be decoded."""
+    refused = {}
+    pictures = (image_bytes(table.column(name)) for name in ("image", "mask"))
+    for i, (id_, image, mask) in enumerate(
+        zip(table.column("id").to_pylist(), *pictures, strict=True)
+    ):
+        try:
+            decode_png(image or b"", "image")
+            decode_mask(mask or b"", "mask")
+        except ArasError as error:
+            refused[i] = (str(id_), str(error))
+    return refused
 
 
 def _cell(caption: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.core import budgets, manifest
@@ -14,6 +14,7 @@ from builder.core.errors import ArasError
 from builder.core.files import write_json
 from builder.pipeline.project import Project
 from tests.makers.damage import copy_of
+from tests.makers.fuzz import tries
 
 EXPECTED = {
     "README.md",
@@ -182,7 +183,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@tries(300)
 @given(st.data())
 def test_whatever_a_manifest_holds_it_is_read_or_refused(data: st.DataObject) -> None:
     names = sorted(manifest.Manifest.model_fields)

@@ -1,10 +1,11 @@
 """What a model wrote, and the caption in it."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.land.answers import FENCES, MARKS, THINKING, TOKENS, TURNS, clean, unclear
+from tests.makers.fuzz import tries
 
 CAPTION = "A dense forest crossed by a river."
 
@@ -121,7 +122,7 @@ FRAGMENTS = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
+@tries(300)
 @given(st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=6), max_size=12))
 def test_any_answer_is_cleaned_once_and_for_all(parts: list[str]) -> None:
     cleaned = clean("".join(parts))

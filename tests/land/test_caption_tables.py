@@ -12,12 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.core.errors import ArasError
 from builder.land.caption_tables import Reader
 from builder.land.classes import CLASSES
+from tests.makers.fuzz import tries
 
 HEADER = ["filename", "split", *CLASSES]
 ROWS = [
@@ -447,9 +448,7 @@ def test_webdataset_shards_are_read(tmp_path):
     assert "2 .tar files" in reader.notes
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@tries(150)
 @given(
     st.binary(max_size=200), st.sampled_from([".csv", ".tsv", ".jsonl", ".json", ".csv.gz", ".tar"])
 )
@@ -460,9 +459,7 @@ def test_any_bytes_are_read_or_refused(tmp_path, data, suffix):
         read(file)
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@tries(150)
 @given(
     st.lists(
         st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=20), max_size=4),

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,10 +15,13 @@ from builder.core.files import sha256_file
 from builder.core.manifest import MANIFEST, read_manifest
 from builder.core.store import Store
 from builder.land.columns import COLUMNS, SPLITS
+from builder.land.pictures import decode_png
 from builder.official.import_ import ImportSection
 from builder.official.import_release import ImportRelease, is_release, streams_of
 from builder.steps.plan import Summary, run
+from tests.makers.damage import copy_of, restamp, rewrite, rows_edited
 from tests.makers.official import official, release
+from tests.makers.pngs import damaged, png, turned
 from tests.makers.stages import by_default
 
 
@@ -154,3 +158,30 @@ def test_a_release_of_an_older_aras_comes_in_with_todays_types(
         cells = table.column(f"caption_{stream}").to_pylist()
         assert {cell["seed"] for cell in cells} <= {str(2**61 + i) for i in range(n)}
         assert any(cell["seed"] for cell in cells)
+
+
+def test_a_row_whose_pictures_readers_cannot_decode_is_a_reject(
+    packaged: Path, tmp_path: Path
+) -> None:
+    source = copy_of(packaged, tmp_path)
+    name = "real/train-00000-of-00001.parquet"
+    ids: list[str] = []
+
+    def spoil(rows: list[dict[str, Any]]) -> None:
+        pixels = decode_png(rows[0]["image"]["bytes"])
+        rows[0]["image"]["bytes"] = png(pixels, turned(6))
+        rows[1]["mask"]["bytes"] = damaged(pixels)["filter"]
+        ids.extend(row["id"] for row in rows[:2])
+
+    rewrite(source / name, rows_edited(spoil))
+    restamp(source)
+    summary, _ = bring(tmp_path, source)
+    assert not summary.failed
+    assert summary.report.account.as_json() == {"rows_in": 8, "rows_out": 6, "rejects": 2}
+    listed = (tmp_path / "reports" / "import-rejects.csv").read_text().splitlines()
+    assert [line.split(",")[:2] for line in listed[1:]] == [[name, id_] for id_ in ids]
+    assert "EXIF orientation 6" in listed[1]
+    assert "not a whole PNG" in listed[2]
+    again, _ = bring(tmp_path, source)
+    assert again.shards_made == 0
+    assert again.report.account.as_json() == summary.report.account.as_json()

@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 from datasets import Image as Image_
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -15,6 +15,7 @@ from builder.land.classes import PALETTE
 from builder.land.pictures import Pixels, decode_png, encode_png
 from builder.official.names import Refused
 from builder.official.pictures import checked_image, colour_table, colours_to_ids, mask_ids
+from tests.makers.fuzz import tries
 from tests.makers.official import rgb_mask, scene
 from tests.makers.pngs import beyond_the_samples, chunk, damaged, interlaced
 from tests.makers.pngs import png as written
@@ -77,7 +78,7 @@ def test_a_mask_that_no_reader_decodes_is_refused() -> None:
             mask_ids(data, SIZE, TABLE)
 
 
-@settings(max_examples=300, deadline=None)
+@tries(300)
 @given(st.data())
 def test_whatever_is_accepted_is_decoded_by_datasets(data: st.DataObject) -> None:
     """Spoil samples and chunks of a small picture at will: it is refused, or loads as it is."""

@@ -1,0 +1,16 @@
+"""How many inputs a property test tries: few in CI, ARAS_FUZZ times as many where that is set."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+TIMES = int(os.environ.get("ARAS_FUZZ", "1"))
+
+
+def tries(examples: int) -> settings:
+    """A decorator of a test that may write to its temporary folder again for each input."""
+    return settings(
+        max_examples=examples * TIMES,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
