@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from builder.core.arrow import ROW_GROUP, refuse_bombs
 from builder.core.errors import ArasError, CorruptFile
-from builder.core.files import content_hashes, digest_of, remove
+from builder.core.files import content_hashes, digest_of, remove, write_csv
 from builder.core.manifest import MANIFEST, Account, ImportReport, Manifest, read_manifest
 from builder.core.progress import bar
 from builder.core.store import Store
@@ -20,7 +20,6 @@ from builder.official.import_ import (
     REJECTS,
     REPORTS,
     rejects_of_shards,
-    write_csv,
     write_reasons,
 )
 from builder.steps.stage import Maker, Output, Stage, Unit, refuse_beside, setting
