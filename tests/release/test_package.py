@@ -127,7 +127,7 @@ def test_a_release_without_synthetic_rows_has_no_config_augmented(tmp_path: Path
 
 
 def test_every_footer_carries_the_published_schema_and_features(release: Path) -> None:
-    paths = sorted(release.glob("*/*.parquet"))
+    paths = sorted(release.glob("*/*-of-*.parquet"))
     assert len(paths) == 8
     for path in paths:
         names = names_of(path.parent.name)
