@@ -255,7 +255,8 @@ def _offset_of(path: Path, source: Any) -> Offset:
     baseline, where = source.tags().get("PROCESSING_BASELINE", ""), "in its tags"
     for name in (path.name, *(parent.name for parent in path.parents[:3])):
         if not baseline and (match := _BASELINE.search(f"_{name}_")):
-            baseline, where = f"{match[1]}.{match[2]}", f"in the name {name}"
+            baseline = f"{match[1]}.{match[2]}"
+            where = "in its name" if name == path.name else f"in the name of its folder {name}"
     if not re.fullmatch(r"\d{2}\.\d{2}", baseline):
         raise ArasError(
             f"{path}: says neither scale and offset nor its processing baseline; set offset in "

@@ -286,7 +286,7 @@ def test_bands_that_say_nothing_of_their_offset_are_refused_with_the_way_out(
         (
             in_a_product_of("N0509", 1000),
             "",
-            "value × 0.0001 − 0.1 (offset -1000: processing baseline 05.09 in the name S2A_MSIL2A_",
+            "value × 0.0001 − 0.1 (offset -1000: processing baseline 05.09 in its name)",
         ),
         (with_baseline, "", "− 0.1 (offset -1000: processing baseline 05.09 in its tags)"),
         (tagged, "offset = 0\n", "reflectance = value × 0.0001 − 0.1"),
