@@ -7,6 +7,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 
+from builder.core import budgets
 from builder.core.errors import ArasError
 from builder.core.files import read_json, write_json
 from builder.land.answers import clean, unclear
@@ -67,7 +68,7 @@ def columns_of(sources: Sequence[Path], md5: Mapping[str, str]) -> tuple[Column,
 
 def _read(path: Path) -> tuple[Column, ...]:
     try:
-        sidecar = read_json(path)
+        sidecar = read_json(path, budgets.JSON_BYTES)
         if sidecar["format"] != FORMAT or not sidecar["columns"].keys() <= STREAMS.keys():
             raise ValueError("another format")
         columns = [

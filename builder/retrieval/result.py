@@ -13,6 +13,7 @@ import pydantic
 from pydantic import ConfigDict, Field
 
 from builder import __version__
+from builder.core import budgets
 from builder.core.errors import ArasError
 from builder.core.files import read_json, write_json
 from builder.core.manifest import Record
@@ -256,7 +257,7 @@ class Comparison(Part):
 def read(path: Path) -> Result:
     """A result of `aras bench retrieval`. Raises ArasError when the file is none."""
     try:
-        values = read_json(path)
+        values = read_json(path, budgets.JSON_BYTES)
     except FileNotFoundError as error:
         raise ArasError(f"{path}: no such file") from error
     except (ValueError, OSError) as error:
