@@ -186,7 +186,7 @@ def load(directory: Path) -> Recipe:
 
 def _explain(error: Any) -> str:
     """One pydantic error as a line that names the key and the way out."""
-    place = [str(part) for part in error["loc"] if part != "[key]"]
+    place = [str(part) for part in error["loc"] if not str(part).startswith("[")]
     backend = place.pop(2) if place[:1] == ["captions"] and len(place) > 2 else ""
     key = ".".join(place)
     if error["type"] == "extra_forbidden":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import Field, Strict, ValidationInfo, field_validator
+from pydantic import Discriminator, Field, Strict, Tag, ValidationInfo, field_validator
 
 from builder.core.errors import ArasError
 from builder.core.fields import File, Files, Fraction, Place, Section, Share
@@ -65,16 +65,25 @@ class BandFiles(Section):
 
 class TilesSection(Section):
     maps: Annotated[Files, Field(min_length=1)] = Field(default=["inputs/*_Map.tif"])
-    composites: Annotated[Annotated[list[str], Field(min_length=1)] | BandFiles, Place.FILE] = (
-        Field(default=["inputs/*_S2RGBNIR.tif"])
-    )
+    composites: Annotated[
+        Annotated[list[str], Field(min_length=1), Tag("[list]")]
+        | Annotated[BandFiles, Tag("[table]")],
+        Discriminator(
+            lambda value: "[table]" if isinstance(value, (dict, BandFiles)) else "[list]"
+        ),
+        Place.FILE,
+    ] = Field(default=["inputs/*_S2RGBNIR.tif"])
     offset: Annotated[float, Strict(False), Field(ge=-10_000, le=10_000)] | None = None
     size: Literal[64, 128, 256, 512] = 256
     reflectance: Annotated[tuple[float, float], Strict(False)] = (0.0, 0.275)
     max_water: Fraction = 0.9
     max_black: Share = 0.0
     resample: Literal["refuse", "nearest", "bilinear"] = "refuse"
-    legend: Literal[tuple(PUBLIC_MAPS)] | Codes = WORLDCOVER_LEGEND  # type: ignore[valid-type]
+    legend: Annotated[
+        Annotated[Literal[tuple(PUBLIC_MAPS)], Tag("[name]")]  # type: ignore[valid-type]
+        | Annotated[Codes, Field(min_length=1), Tag("[table]")],
+        Discriminator(lambda value: "[table]" if isinstance(value, dict) else "[name]"),
+    ] = WORLDCOVER_LEGEND
     remap: Annotated[Codes, Field(validate_default=True)] = classes.DEFAULT_REMAP
 
     @field_validator("reflectance")
