@@ -56,16 +56,28 @@ def settle(temporary: Path, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def scratch(name: str) -> Iterator[Path]:
-    """Yield a new temporary folder, removed afterwards.
+def scratch(name: str, within: Path | None = None) -> Iterator[Path]:
+    """Yield a new temporary folder, removed afterwards; in ``within`` where that can be written to.
 
     What killed processes left there under the same ``name`` goes first.
     """
-    sweep(Path(tempfile.gettempdir()), name)
+    place = within if within and os.access(within, os.W_OK) else Path(tempfile.gettempdir())
+    sweep(place, name)
     with tempfile.TemporaryDirectory(
-        prefix=f".{name}.{_HOST}.{os.getpid()}.", suffix=".tmp", ignore_cleanup_errors=True
+        prefix=f".{name}.{_HOST}.{os.getpid()}.",
+        suffix=".tmp",
+        dir=place,
+        ignore_cleanup_errors=True,
     ) as folder:
         yield Path(folder)
+
+
+def lend(source: Path, path: Path) -> None:
+    """Make ``path`` the same file as ``source``, or a copy of it where links cannot be made."""
+    try:
+        os.link(source.resolve(), path)
+    except OSError:
+        shutil.copyfile(source, path)
 
 
 def sweep(folder: Path, name: str = "*") -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 from builder.core.arrow import combine
 from builder.core.errors import ArasError
-from builder.core.files import read_json, scratch
+from builder.core.files import lend, read_json, scratch
 from builder.core.manifest import SUMS, Manifest, Part, read_manifest, write_manifest
 from builder.publish.cards import is_card
 from builder.publish.release import File, Release, read_release
@@ -88,7 +88,7 @@ def parts(
     if SYNTHETIC not in records:
         yield {MAIN: release}
         return
-    with scratch("aras-zenodo") as temporary:
+    with scratch("aras-zenodo", release.parent) as temporary:
         folders = {role: temporary / role for role in KIND}
         for role, twin in ((MAIN, SYNTHETIC), (SYNTHETIC, MAIN)):
             make_part(release, folders[role], role, records[role], records[twin], render)
@@ -103,7 +103,7 @@ def make_part(
     twin: Record,
     render: Render,
 ) -> None:
-    """Lay out what a record of two holds: links to the data, and cards that name both DOIs."""
+    """Lay out what a record of two holds: the data's own files, and cards that name both DOIs."""
     manifest = part_manifest(read_manifest(release), role, twin)
     for file in manifest.files:
         path = folder / file.path
@@ -111,7 +111,7 @@ def make_part(
         if is_card(file.path):
             shutil.copyfile(release / file.path, path)
         else:
-            path.symlink_to((release / file.path).resolve())
+            lend(release / file.path, path)
     write_manifest(folder, manifest)
     render(folder, doi=record.doi, concept_doi=record.concept_doi)
 
