@@ -50,9 +50,9 @@ def is_transient(error: BaseException) -> bool:
 
 
 def retry_after(error: BaseException) -> float | None:
-    """Seconds that a failed answer asks for, from Retry-After or the Hub's RateLimit; None where
+    """Seconds that a throttling answer asks for, from Retry-After or the Hub's RateLimit; None where
     it asks for nothing that can be read."""
-    if status_of(error) not in TRANSIENT:  # servers send Retry-After on successes too
+    if status_of(error) not in THROTTLED:  # Zenodo sends Retry-After: 3600 with every answer
         return None
     headers: Any = getattr(getattr(error, "response", None), "headers", {})
     value = headers.get("Retry-After")
@@ -87,7 +87,7 @@ def retrying(
 ) -> T:
     """Call until it succeeds, at most ``attempts`` times; the last error is raised unchanged.
 
-    Waits grow exponentially from ``base`` seconds with jitter, or as long as the answer asks for
+    Waits grow exponentially from ``base`` seconds with jitter, or as long as a 429/503 asks for
     (capped at two minutes). ``on_retry(error, wait)`` is called before each wait.
     """
     backoff = tenacity.wait_exponential_jitter(initial=base, max=30, jitter=base)

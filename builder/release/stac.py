@@ -114,10 +114,10 @@ def items(release: Path, manifest: Manifest) -> Iterator[pa.Table]:
     for rows in _rows(release, manifest):
         waiting.append(rows)
         if sum(table.num_rows for table in waiting) >= TEXT_ROW_GROUP:
-            yield _items(pa.concat_tables(waiting), manifest.name)
+            yield _items(pa.concat_tables(waiting), collection_id(manifest))
             waiting = []
     if waiting:
-        yield _items(pa.concat_tables(waiting), manifest.name)
+        yield _items(pa.concat_tables(waiting), collection_id(manifest))
 
 
 def _rows(release: Path, manifest: Manifest) -> Iterator[pa.Table]:
@@ -185,6 +185,12 @@ def _assets(rows: pa.Table) -> pa.StructArray:
     return pa.StructArray.from_arrays(assets, fields=list(SCHEMA.field("assets").type))
 
 
+def collection_id(manifest: Manifest) -> str:
+    """The name of the release, also in a record that holds one kind of its rows: its items are the
+    same file there."""
+    return manifest.name.removesuffix(f"-{manifest.part.kind}") if manifest.part else manifest.name
+
+
 def differ(release: Path, manifest: Manifest) -> bool:
     """Whether stac/items.parquet, where there is one, holds other items than the rows of config
     metadata give."""
@@ -225,7 +231,7 @@ def collection(manifest: Manifest) -> dict[str, Any]:
         "type": "Collection",
         "stac_version": VERSION,
         "stac_extensions": [],
-        "id": manifest.name,
+        "id": collection_id(manifest),
         "title": manifest.title,
         "description": _description(manifest, tiles),
         "license": manifest.license,
