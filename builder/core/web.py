@@ -50,8 +50,8 @@ def is_transient(error: BaseException) -> bool:
 
 
 def retry_after(error: BaseException) -> float | None:
-    """Seconds that a throttling answer asks for, from Retry-After or the Hub's RateLimit; None where
-    it asks for nothing that can be read."""
+    """Seconds that a throttling answer asks for, from Retry-After or the Hub's RateLimit; None
+    where it asks for nothing that can be read."""
     if status_of(error) not in THROTTLED:  # Zenodo sends Retry-After: 3600 with every answer
         return None
     headers: Any = getattr(getattr(error, "response", None), "headers", {})
