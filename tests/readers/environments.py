@@ -15,6 +15,14 @@ from typing import Any
 
 from builder.release.readers import environments
 
+GIS = (
+    *("geopandas>=1.1", "pyogrio>=0.12", "stac-geoparquet>=0.8", "stac-valid>=4.6", "pystac>=1.15"),
+    *("duckdb-extension-spatial>=1.5", "duckdb-extensions>=1.5", "pytz", "tzdata"),
+    *("webdataset>=1.0", "pycocotools>=2.0.11", "pillow"),
+)
+"""Geographic and training libraries; stac-valid asks for a jsonschema that cffconvert, in the
+environment of the tests, refuses."""
+
 
 def installed(name: str) -> Path:
     """The folder of an environment of ``cards/readers.json``, made where it is missing."""
@@ -44,7 +52,7 @@ def ask(
 
     With ``borrow`` a library that the environment lacks (torch, say) is that of these tests.
     """
-    folders = [installed(name)]
+    folders = [folder_with(name, GIS) if name == "gis" else installed(name)]
     if borrow:
         folders += [Path(path) for path in sys.path if path.endswith("site-packages")]
     return ask_in(folders, program, *arguments, cwd=cwd, given=given)

@@ -16,18 +16,12 @@ from builder.core.manifest import read_manifest
 from builder.land.columns import SPLITS
 from builder.pipeline.project import Project
 from builder.release.exports import Options, export
-from tests.readers.environments import ask_in, folder_with
+from tests.readers.environments import GIS, ask_in, folder_with
 
 pytestmark = [pytest.mark.readers, pytest.mark.timeout(1500)]
 
 HERE = Path(__file__).parent
 PROGRAM, PROJECTION = HERE / "read_gis.py", HERE / "stac_projection.json"
-PACKAGES = (
-    *("geopandas>=1.1", "pyogrio>=0.12", "stac-geoparquet>=0.8", "stac-valid>=4.6", "pystac>=1.15"),
-    *("duckdb-extension-spatial>=1.5", "duckdb-extensions>=1.5", "pytz", "tzdata"),
-    *("webdataset>=1.0", "pycocotools>=2.0.11", "pillow"),
-)
-"""stac-valid asks for a jsonschema that cffconvert, in the environment of the tests, refuses."""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +36,7 @@ def rows(release: Path) -> pa.Table:
 
 
 def ask(reader: str, *arguments: Path, cwd: Path) -> list[dict[str, Any]]:
-    folder = folder_with("gis", PACKAGES)
+    folder = folder_with("gis", GIS)
     return ask_in([folder], PROGRAM, reader, *map(str, arguments), cwd=cwd)
 
 

@@ -32,6 +32,17 @@ LOCAL = {
     "release/0.1.0": "RELEASE",
     "subsets/10k-balanced.csv": "subsets/mini.csv",
     'data_dir="folder"': 'data_dir="imagefolder"',
+    "https://huggingface.co/datasets/my-lab/my-tiles/resolve/main": "SERVER",
+    "my-lab/my-tiles": "RELEASE",
+    '"stac/items.parquet"': '"RELEASE/stac/items.parquet"',
+    'load_dataset("my-lab/my-tiles", "real", revision="0.1.0")': (
+        'import datasets; datasets.load_dataset("RELEASE", "real")'
+    ),
+    '...  # (len(rows), d), of rows["image"]': "[[1.0, 0.0]] * len(rows)",
+    "...  # (len(texts), d)": "[[1.0, 0.0]] * len(texts)",
+    'datasets.load_dataset("release/0.1.0", "embeddings", split="test")': (
+        'datasets.load_dataset("RELEASE", "metadata", split="test")'  # the tiny one has no vectors
+    ),
 }
 """What a document says → what it means here, the longest first; nothing else is replaced."""
 
@@ -39,6 +50,9 @@ PAGES = {
     "README.md": ENDS,
     "docs/how-to/use-the-official-release.md": ENDS,
     "docs/how-to/export-a-release.md": ("middle", NEWEST),  # as the page says
+    "docs/how-to/benchmark-your-model.md": ENDS,
+    "docs/how-to/publish-to-the-hub.md": ENDS,
+    "docs/how-to/open-a-release-on-a-map.md": ("gis",),
 }
 """Pages for readers of a release, and the environments that they are for."""
 
@@ -66,11 +80,8 @@ def localised(block: str, release: Path, server: FileServer) -> str:
     """A block with its places on this machine."""
     names = sorted(LOCAL, key=len, reverse=True)
     places = {"RELEASE": str(release), "SERVER": server.url}
-    return re.sub(
-        "|".join(map(re.escape, names)),
-        lambda match: places.get(LOCAL[match[0]], LOCAL[match[0]]),
-        block,
-    )
+    local = re.sub("|".join(map(re.escape, names)), lambda match: LOCAL[match[0]], block)
+    return re.sub("|".join(places), lambda match: places[match[0]], local)
 
 
 @pytest.mark.parametrize("environment", ENDS)
