@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -317,13 +317,24 @@ def _limited(chosen: Sequence[Chosen], hashes: Sequence[int], limit: int) -> lis
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a release, read when they are looked at: ``len``, ``ids``, ``table``, a loop."""
+    """Rows of a release, read when they are looked at: ``len``, ``rows[0]``, ``ids``, ``table``, a
+    loop."""
 
     release: OpenRelease
     chosen: list[Chosen]
 
     def __len__(self) -> int:
         return sum(len(part.rows) for part in self.chosen)
+
+    def __getitem__(self, number: int) -> "Row":
+        """A row by its number, from 0, or from the end where that is negative. Raises IndexError
+        beyond the rows, as a list does."""
+        number += len(self) if number < 0 else 0
+        for part in self.chosen:
+            if 0 <= number < len(part.rows):
+                return next(iter(Rows(self.release, [replace(part, rows=part.rows[[number]])])))
+            number -= len(part.rows)
+        raise IndexError(f"there are {len(self):,} rows")
 
     @property
     def ids(self) -> list[str]:

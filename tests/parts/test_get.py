@@ -177,6 +177,17 @@ def test_a_smaller_limit_takes_some_of_the_rows_of_a_larger(whole: Path) -> None
     assert len(release.query(limit=1000)) == len(release) == 101
 
 
+def test_a_row_is_taken_by_its_number_as_of_a_list(whole: Path) -> None:
+    rows = builder.open_release(whole).query("dominant = 'Tree'")
+    ids = rows.ids
+    assert len(ids) > 3
+    assert [rows[n].id for n in (0, 2, len(ids) - 1, -1)] == [ids[0], ids[2], ids[-1], ids[-1]]
+    assert rows[1].image.shape == (64, 64, 3)
+    for beyond in (len(ids), -len(ids) - 1):
+        with pytest.raises(IndexError, match=f"there are {len(ids):,} rows"):
+            rows[beyond]
+
+
 def test_a_box_holds_the_tiles_whose_centres_are_in_it(whole: Path) -> None:
     release = OpenRelease(Folder(whole))
     rows = [row for row in rows_of(whole, "metadata") if row["longitude"] is not None]
