@@ -55,7 +55,7 @@ def test_the_command_that_init_names_works_from_where_it_was_run(
     assert words == ["aras", "-C", "a/b", "build"]
     result = aras(*words[1:], "--dry-run")
     assert result.exit_code == 2
-    assert "a/b/dataset.toml: tiles.maps: no file matches" in result.stderr
+    assert "a/b/dataset.toml: tiles.composites: no file matches" in result.stderr
 
 
 def test_init_never_overwrites(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_a_table_for_people_and_one_object_for_programs(tmp_path):
 def test_bad_input_is_one_clear_line_and_exit_code_2(tmp_path):
     (tmp_path / "c.csv").write_text("a,b\n1,2\n")
     for arguments, complaint in (
-        (["c.csv"], "name it with --text"),
+        (["c.csv"], "name the caption column with --text"),
         (["c.csv", "--text", "z"], "no column 'z'"),
         (["c.csv", "--text", "a", "--out", "s.txt"], "cannot write .txt"),
         (["missing.csv"], "no such file"),
