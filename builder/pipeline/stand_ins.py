@@ -150,8 +150,8 @@ def _write_real(project: Project, shard: str, numbers: npt.NDArray[np.int64], dr
             **_pictures(3 * numbers + splits, draw, [f"{stem}.png" for stem in stems]),
             "crs": [grid.CRS_NAME] * n,
             "transform": [[pixel, 0.0, x, 0.0, -pixel, y] for x, y in place],
-            "longitude": place[:, 0],
-            "latitude": place[:, 1],
+            "longitude": place[:, 0] + pixel * SIDE / 2,
+            "latitude": place[:, 1] - pixel * SIDE / 2,
             "source": [
                 f"ESA_WorldCover_10m_2021_v200_{cell_name}_S2RGBNIR.tif" for cell_name in names
             ],
