@@ -127,7 +127,7 @@ def _flat(value: Any) -> list[str]:
     try:
         return [text for texts in _cell("", value, "").values() for text in texts if text]
     except ArasError:  # said with its place when it is read
-        return [str(value)] if isinstance(value, str | bytes) else []
+        return [str(value)] if isinstance(value, str | bytes | list) else []
 
 
 def _class_columns(path: Path, names: Sequence[str]) -> tuple[str, ...]:
@@ -352,20 +352,25 @@ def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
+def _decoded(value: Any, where: str) -> Any:
+    """``value``, as text where it is bytes."""
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise ArasError(f"{where}: is binary and not UTF-8 ({error})") from error
+
+
 def _cell(column: str, value: Any, where: str) -> dict[str, list[str | None]]:
     """The captions of a cell by stream: of one caption, a list of them, or captions by stream."""
-    if isinstance(value, bytes):
-        try:
-            value = value.decode()
-        except UnicodeDecodeError as error:
-            raise ArasError(f"{where}: is binary and not UTF-8 ({error})") from error
+    value = _decoded(value, where)
     if _is_missing(value):
         return {column: [None]}
     if isinstance(value, str):
-        listed = _listed(value, where)
-        return {
-            column: [_text(value, where)] if listed is None else [_text(v, where) for v in listed]
-        }
+        texts = _listed(value, where)
+        texts = [value] if texts is None else texts or [None]
+        return {column: [_text(text, where) for text in texts]}
     if isinstance(value, dict):
         return _cell(column, _text_in(value, where), where)
     if not isinstance(value, list | tuple):
@@ -386,8 +391,7 @@ def _text_in(value: Row, where: str) -> Any:
 
 
 def _text(value: Any, where: str) -> str | None:
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
+    value = _decoded(value, where)
     if isinstance(value, str) and not value.strip():
         return ""
     if _is_missing(value):
@@ -411,6 +415,7 @@ _ARRAY = re.compile(
     r"\A\s*(?:np\.|numpy\.)?array\((.*?)(?:,\s*dtype=[^()\[\]]*)?\)\s*\Z", re.DOTALL
 )
 _LIST = re.compile(r"\A\s*(?:c(?=\()|list(?=\())?\s*[\[({](.*)[\])}]\s*\Z", re.DOTALL)
+_GAP = re.compile(r"[ \t\r\n,]*")
 _FIRST = re.compile(r"\s*(?:[urbURB]{0,2}['\"]|(?:None|nan|NaN|NA|null)\b|\Z)")
 """The beginning of a list of texts: a quote, a missing value or its end."""
 
@@ -420,9 +425,7 @@ def _listed(text: str, where: str) -> list[Any] | None:
     ``text`` is none. Raises ArasError for a list that was cut when it was written."""
     array = _ARRAY.match(text)
     outer = _LIST.match(array[1] if array else text)
-    if not outer or not re.match(
-        r"\s*(?:[urbURB]{0,2}['\"]|None\b|nan\b|NaN\b|null\b|\Z)", outer[1]
-    ):
+    if not outer or not _FIRST.match(outer[1]):
         return None
     if text.lstrip().startswith("["):
         try:
@@ -433,9 +436,7 @@ def _listed(text: str, where: str) -> list[Any] | None:
             return value if isinstance(value, list) else None
     texts: list[Any] = []
     inside, at = outer[1], 0
-    while inside[at:].strip(" \t\r\n,"):
-        rest = inside[at:]
-        at += len(rest) - len(rest.lstrip(" \t\r\n,"))
+    while (at := _GAP.match(inside, at).end()) < len(inside):  # type: ignore[union-attr]
         if inside.startswith("...", at):
             raise ArasError(
                 f"{where}: holds a list that was shortened to “...” when it was written; write all "

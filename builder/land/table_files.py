@@ -75,7 +75,8 @@ def open_table(path: Path, columns: Sequence[str] | None = None) -> Table:
     if suffix == ".json" or (suffix in JSON_LINES and _is_one_document(path)):
         return Table(_document_rows(path))
     if suffix in JSON_LINES:
-        text, notes = _lines(path)
+        encoding = _encoding(path)
+        text, notes = _lines(path, encoding), _guessed(encoding)
         return Table(_json_rows(path, text), notes)
     return _csv(path, suffix)
 
@@ -143,26 +144,25 @@ def _unpacking(path: Path) -> Iterator[None]:
         raise ArasError(f"{path}: cannot be read ({error}); copy or download it again") from error
 
 
-def _lines(path: Path) -> tuple[Iterator[str], list[str]]:
-    """The lines of a text file, ends included, and what its encoding had to be guessed as."""
-    encoding = _encoding(path)
-    notes = [] if encoding == "utf-8-sig" else [f"read as {encoding.upper()}: it is not UTF-8"]
+def _guessed(encoding: str) -> list[str]:
+    """What to say of an encoding that had to be guessed."""
+    return [] if encoding == "utf-8-sig" else [f"read as {encoding.upper()}: it is not UTF-8"]
 
-    def lines() -> Iterator[str]:
-        with (
-            _unpacking(path),
-            _open(path) as file,
-            io.TextIOWrapper(file, encoding, newline="") as text,
-        ):
-            try:
-                yield from text
-            except UnicodeDecodeError as error:
-                raise ArasError(
-                    f"{path}: byte 0x{error.object[error.start]:02x} is neither UTF-8 nor "
-                    f"{encoding.upper()}; save the file as UTF-8"
-                ) from error
 
-    return lines(), notes
+def _lines(path: Path, encoding: str) -> Iterator[str]:
+    """The lines of a text file, ends included."""
+    with (
+        _unpacking(path),
+        _open(path) as file,
+        io.TextIOWrapper(file, encoding, newline="") as text,
+    ):
+        try:
+            yield from text
+        except UnicodeDecodeError as error:
+            raise ArasError(
+                f"{path}: byte 0x{error.object[error.start]:02x} is neither UTF-8 nor "
+                f"{encoding.upper()}; save the file as UTF-8"
+            ) from error
 
 
 class CsvRow(NamedTuple):
@@ -225,8 +225,9 @@ def csv_rows(
 
 
 def _csv(path: Path, suffix: str) -> Table:
-    dialect = _dialect(path, suffix)
-    text, notes = _lines(path)
+    encoding = _encoding(path)
+    dialect = _dialect(path, suffix, encoding)
+    text, notes = _lines(path, encoding), _guessed(encoding)
     if dialect != Dialect("\t" if suffix == ".tsv" else ","):
         notes.append(str(dialect))
     table = Table(iter(()), notes)
@@ -234,18 +235,19 @@ def _csv(path: Path, suffix: str) -> Table:
     return table
 
 
-def _dialect(path: Path, suffix: str) -> Dialect:
+def _dialect(path: Path, suffix: str, encoding: str) -> Dialect:
     """The first dialect in which the first rows have equally many fields, more than one; a quote
     in a tab-separated file that ends no field stands for itself, wherever it is."""
     own = "\t" if suffix == ".tsv" else ","
+    escapes = any('\\"' in line for line in itertools.islice(_lines(path, encoding), _PEEK))
     for delimiter in sorted(",;\t|", key=lambda sign: sign != own):
         dialects = [Dialect(delimiter)]
-        if any('\\"' in line for line in itertools.islice(_lines(path)[0], _PEEK)):
+        if escapes:
             dialects.append(Dialect(delimiter, escape="\\"))
         if delimiter == "\t":
             dialects.append(Dialect(delimiter, csv.QUOTE_NONE))
         for dialect in dialects:
-            rows = csv_rows(_lines(path)[0], dialect)
+            rows = csv_rows(_lines(path, encoding), dialect)
             some = itertools.islice(rows, None if delimiter == "\t" else _PEEK)
             widths = {-1 if row.problem else len(row.cells) for row in some} - {0}
             if len(widths) == 1 and max(widths) > 1:

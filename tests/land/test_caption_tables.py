@@ -304,6 +304,16 @@ def test_a_list_of_captions_that_was_written_as_text_is_a_list(tmp_path, kind):
     assert [text for text in texts_of(file) if text is not None] == [FIRST, SECOND]
 
 
+@pytest.mark.parametrize("empty", ["[]", "()", "[ ]", "array([], dtype=object)"])
+def test_an_empty_list_that_was_written_as_text_is_a_missing_caption(tmp_path, empty):
+    rows = [["a.tif", repr([FIRST])], ["b.tif", empty]]
+    with (tmp_path / "x.csv").open("w", newline="") as out:
+        csv.writer(out).writerows([["filename", "sentence"], *rows])
+    reader, (batch,) = read(tmp_path / "x.csv")
+    assert (batch.ids, batch.texts) == (["a.tif", "b.tif"], {"sentence": [FIRST, None]})
+    assert reader.per_image == {"a.tif": 1, "b.tif": 1}
+
+
 @pytest.mark.parametrize("text", ["[A forest] by a river", "['old'] forest here", "(a) a forest"])
 def test_a_caption_that_begins_with_a_bracket_is_no_list(tmp_path, text):
     assert texts_of(json_lines(tmp_path / "x.jsonl", {"caption": text})) == [text]
@@ -416,6 +426,9 @@ def test_binary_texts_and_missing_columns_of_parquet_are_read(tmp_path):
     pq.write_table(pa.table({"caption": pa.array([b"\xff\xfe"])}), tmp_path / "c.parquet")
     with pytest.raises(ArasError, match="row 1, column caption: is binary and not UTF-8"):
         read(tmp_path / "c.parquet")
+    pq.write_table(pa.table({"captions": [[b"A forest.", b"\xff"]]}), tmp_path / "l.parquet")
+    with pytest.raises(ArasError, match="row 1, column captions: is binary and not UTF-8"):
+        read(tmp_path / "l.parquet")
     empty = pa.array([float("nan")])
     table = pa.table({"caption_a": ["A forest."], "caption_b": empty})
     pq.write_table(table, tmp_path / "d.parquet")
@@ -462,7 +475,7 @@ def test_any_bytes_are_read_or_refused(tmp_path, data, suffix):
 @tries(150)
 @given(
     st.lists(
-        st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=20), max_size=4),
+        st.lists(st.text(st.characters(codec="utf-8"), max_size=20), max_size=4),
         min_size=1,
         max_size=5,
     )
