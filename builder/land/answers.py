@@ -21,10 +21,10 @@ _THOUGHTS = (
     r"|◁/?think▷|\[/?THINK(?:ING)?\]"
     r"|<\|(?:begin_of_thought|end_of_thought|START_THINKING|END_THINKING|begin_of_thinking"
     r"|end_of_thinking|thinking_start|thinking_end|think_start|think_end)\|>"
-    r"|</?\|(?:think|thinking)\|>"
+    r"|</?\|/?(?:think|thinking|thought|thoughts|reasoning|analysis)\|>"
 )
 _THOUGHT = re.compile(_THOUGHTS, re.IGNORECASE)
-_ENDS_THOUGHT = re.compile(r"[</◁\[]+\s*/|end|finish", re.IGNORECASE)
+_ENDS_THOUGHT = re.compile(r"[</◁\[|]+\s*/|end|finish", re.IGNORECASE)
 """What the mark at the end of a thought has and that at its beginning has not."""
 _BARE_CHANNEL = re.compile(r"\A\s*(?:analysis|commentary).*assistantfinal", re.DOTALL)
 """Harmony channels whose marks were dropped as special tokens."""
@@ -69,9 +69,9 @@ _NEXT = re.compile(
     re.IGNORECASE,
 )
 """A further turn in plain letters, on a line of its own."""
-_FENCE = re.compile(r"```[ \t]*[\w+-]*[ \t]*\n?(.*?)\n?[ \t]*```", re.DOTALL)
+_FENCE = re.compile(r"(?:```|~~~)[ \t]*[\w+-]*[ \t]*\n?(.*?)\n?[ \t]*(?:```|~~~)", re.DOTALL)
 _LEFT = re.compile(
-    rf"{_THOUGHTS}|{_TOKEN}|<\|[\w/]|[\w/]\|>|◁|▷|```|\\boxed|\[/?(?:THINK|ANSWER|INST)"
+    rf"{_THOUGHTS}|{_TOKEN}|<\|[\w/]|[\w/]\|>|◁|▷|```|~~~|&lt;/?[a-z]|\\boxed|\[/?(?:THINK|ANSWER|INST)"
     r"|</?[a-z][\w:-]{0,30}\s*/?>|\A\s*\{\s*[\"']|\A\s*\[\s*[\"'{\[].*[\]}]\s*\Z",
     re.IGNORECASE | re.DOTALL,
 )
@@ -190,10 +190,11 @@ def _inside_marks(text: str) -> str:
 
 def _without_fences(text: str) -> str | None:
     """The inside of the only fence; None where there are several, or none that ends."""
-    if "```" not in text:
+    marks = text.count("```") + text.count("~~~")
+    if not marks:
         return text
     fences = _FENCE.findall(text)
-    return fences[0] if len(fences) == 1 and text.count("```") == 2 else None
+    return fences[0] if len(fences) == 1 and marks == 2 else None
 
 
 def _without_tokens(text: str, special: Collection[str]) -> str:

@@ -21,6 +21,7 @@ CAPTION = "A dense forest crossed by a river."
         (f"◁think▷x◁/think▷{CAPTION}", [THINKING]),
         (f"[THINK]x[/THINK]{CAPTION}", [THINKING]),
         (f"<seed:think>x</seed:think>{CAPTION}", [THINKING]),
+        (f"<|thought|>x<|/thought|>{CAPTION}", [THINKING]),
         (f"<|begin_of_thought|>x<|end_of_thought|>{CAPTION}", [THINKING]),
         (f"<reasoning>x</reasoning>\n<answer>\n{CAPTION}\n</answer>", [THINKING, MARKS]),
         (
@@ -55,6 +56,7 @@ CAPTION = "A dense forest crossed by a river."
         (f"### Response:\n{CAPTION}", [TURNS]),
         (f"{CAPTION} <|a_token|>", [TOKENS]),
         (f"```\n{CAPTION}\n```", [FENCES]),
+        (f"~~~\n{CAPTION}\n~~~", [FENCES]),
         (f'```json\n{{"caption": "{CAPTION}"}}\n```', [FENCES]),
         (f'{{"caption": "{CAPTION}", "confidence": 0.9}}', [FENCES]),
         (f'[{{"description": "{CAPTION}"}}]', [FENCES]),
@@ -78,6 +80,7 @@ def test_the_caption_remains_and_what_was_cut_is_named(answer: str, cut: list[st
         ("User: describe the tile", "its further turns"),
         (f"<new_kind>{CAPTION}</new_kind>", "the mark '<new_kind>'"),
         (f"<p>{CAPTION}</p>", "the mark '<p>'"),
+        (f"&lt;think&gt;x&lt;/think&gt;{CAPTION}", "the mark '&lt;t'"),
         (f'{{"caption": "{CAPTION}', "the mark"),
     ],
 )
