@@ -215,8 +215,10 @@ def _directory_before(file: BinaryIO, record: bytes, end: int) -> _Directory | N
                 break
         else:
             return None
+    if not size:  # an archive without entries is its end record alone
+        return _Directory(end, 0, total, 0, wide) if start == end else None
     for first in (end - size, start):
-        begins = _read_at(file, first, 4) == b"PK\1\2" if size else first >= 0
+        begins = _read_at(file, first, 4) == b"PK\1\2"
         if begins and first >= start and first + size <= end:
             return _Directory(first, size, total, first - start, wide)
     return None
