@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(BIN)/aras demo demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # A release, read by the oldest to the newest libraries in use; environments are kept in a cache.
 readers: $(VENV)/.installed

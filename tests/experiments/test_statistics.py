@@ -33,7 +33,12 @@ def test_the_hierarchical_bootstrap_is_wider_than_either_level():
     assert both > 0.95 * seeds_only
 
 
-def test_the_committed_ranks_give_the_committed_report_to_the_digit():
+def read(document):
+    """A JSON document with ten digits of each number: the last ones hang on the processor."""
+    return json.loads(json.dumps(document), parse_float=lambda text: float(f"{float(text):.10g}"))
+
+
+def test_the_committed_ranks_give_the_committed_report():
     """Two arms of EuroSAT's experiment, whose test tiles lie class by class."""
     folder = RESULTS / "imbalance-eurosat"
     report = json.loads((folder / "report.json").read_text())
@@ -55,15 +60,15 @@ def test_the_committed_ranks_give_the_committed_report_to_the_digit():
         }
     dominant = np.repeat(np.arange(len(names)), list(report["analysis"]["test_tiles"].values()))
     analysis = analyse(pairs, dominant, None, Groups.of(train, names, 1), Design({}, 1.0), "C")
-    computed, committed = json.loads(json.dumps(analysis.as_json())), report["analysis"]
+    computed, committed = read(analysis.as_json()), read(report["analysis"])
     for key in ("images", "clusters", "seeds", "depth", "head", "tail", "test_tiles"):
         assert computed[key] == committed[key]
-    assert computed["chance"]["mR"] == pytest.approx(committed["chance"]["mR"], rel=1e-12)
+    assert computed["chance"]["mR"] == committed["chance"]["mR"]
     for arm in arms:
         assert computed["arms"][arm] == committed["arms"][arm]
     (new,) = computed["contrasts"]
-    before = Analysis.model_validate(committed).contrast("real", "shuffled")
-    assert without_new(new, before.as_json()) == json.loads(json.dumps(before.as_json()))
+    before = Analysis.model_validate(report["analysis"]).contrast("real", "shuffled")
+    assert without_new(new, read(before.as_json())) == read(before.as_json())
     assert list(before.tested) == ["mR", "tail"]
 
 
