@@ -1,5 +1,4 @@
-"""How many inputs a property test tries: the same few in every run of the tests, so that a change is
-accused only of what it does, and ARAS_FUZZ times as many, new ones, where that is set."""
+"""How many inputs a property test tries: the same few in every run, ARAS_FUZZ times new ones if set."""
 
 import os
 
