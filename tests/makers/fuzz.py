@@ -1,4 +1,4 @@
-"""How many inputs a property test tries: the same few in every run, ARAS_FUZZ times new ones if set."""
+"""How many inputs a property test tries: the same few in each run, or ARAS_FUZZ times new ones."""
 
 import os
 
