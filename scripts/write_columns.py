@@ -35,6 +35,16 @@ def columns_page() -> str:
         for stage in ("score", "repeat", "clip")
         for name, score in scores_of(stage, "release").items()
     ]
+    lines += [
+        "",
+        "Columns that only the file of `aras score captions --out` has, beside those of the",
+    ]
+    lines += ["stage score above:", "", *HEADER]
+    lines += [
+        score_row(name, score)
+        for name, score in scores_of("score").items()
+        if "release" not in score.shown
+    ]
     for config, columns in OTHERS.items():
         lines += ["", f"Config `{config}` has rows and columns of its own:", "", *HEADER]
         lines += [row(column) for column in columns]
@@ -56,7 +66,9 @@ def score_row(name: str, score: ScoreColumn) -> str:
 
 def type_name(kind: pa.DataType) -> str:
     if pa.types.is_list(kind):
-        return f"list of {kind.value_type}"
+        return f"list of {type_name(kind.value_type)}"
+    if pa.types.is_struct(kind):
+        return f"({', '.join(field.name for field in kind)})"
     return NAMES.get(str(kind), str(kind))
 
 

@@ -30,6 +30,10 @@ class ScoreColumn:
 
 
 _SHARE, _COUNT, _NAMES = pa.float32(), pa.int32(), pa.list_(pa.string())
+_QUANTITIES = pa.list_(pa.struct([("class", pa.string()), ("low", _SHARE), ("high", _SHARE)]))
+_PLACES = pa.list_(
+    pa.struct([("class", pa.string()), ("region", pa.string()), ("absent", pa.bool_())])
+)
 
 SCORE_COLUMNS: dict[str, ScoreColumn] = {
     "grounding": ScoreColumn(
@@ -90,6 +94,27 @@ SCORE_COLUMNS: dict[str, ScoreColumn] = {
     "digits": ScoreColumn(pa.bool_(), "Whether there is a numeral.", ()),
     "n_words": ScoreColumn(_COUNT, "Words of the caption.", ("release", "file"), unit="word"),
     "mentioned": ScoreColumn(_NAMES, "Classes in order of mention."),
+    "present": ScoreColumn(
+        _NAMES, "Classes that the text says are there, in order of mention; as `mentioned`.", ()
+    ),
+    "absent": ScoreColumn(_NAMES, "Classes that the text says are nowhere in the tile.", ()),
+    "dominant": ScoreColumn(
+        pa.string(),
+        "The class that the text says is the largest; null without one, or with several together.",
+        (),
+    ),
+    "quantities": ScoreColumn(
+        _QUANTITIES,
+        "Shares that the text gives: class (several joined by +, for their sum), lowest and "
+        "highest fraction of the tile.",
+        (),
+    ),
+    "places": ScoreColumn(
+        _PLACES,
+        "Where the text says a class lies: class, region of the lexicon, and whether the class is "
+        "said to be absent there.",
+        (),
+    ),
     "contradictions": ScoreColumn(_NAMES, "Every claim with a value below 0.5, in words."),
     "near_duplicate_cluster": ScoreColumn(
         pa.string(),

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from builder.land.score_columns import scores_of
 from builder.scores import lexicon as lexicons
+from builder.scores import readings
 from builder.scores.grounding import COUNT, Captions, Masks, contradictions, mentioned, tau_b
 from builder.scores.lexicon import Lexicon
 
@@ -33,6 +34,11 @@ COMPUTED: dict[str, Callable[[Captions], pa.Array]] = {
     ),
     "n_words": lambda captions: captions.counted(captions.claims.length),
     "mentioned": mentioned,
+    "present": mentioned,
+    "absent": readings.absent,
+    "dominant": readings.dominant,
+    "quantities": readings.quantities,
+    "places": readings.places,
     "contradictions": contradictions,
 }
 """Score of the stage ``score`` → its column, one value a caption. `builder.land.score_columns`

@@ -73,16 +73,30 @@ def writing(path: Path, schema: pa.Schema) -> Iterator[Write]:
 
 def _json_lines(table: pa.Table) -> Iterator[str]:
     for row in table.to_pylist():
-        yield json.dumps({k: _round(v) for k, v in row.items()}, ensure_ascii=False) + "\n"
+        yield json.dumps(_round(row), ensure_ascii=False) + "\n"
 
 
 def _csv_rows(table: pa.Table) -> Iterator[list[Any]]:
     for row in table.to_pylist():
-        cells = ("; ".join(v) if isinstance(v, list) else _round(v) for v in row.values())
-        yield [csv_cell(cell) for cell in cells]
+        cells = ("; ".join(map(_words, v)) if isinstance(v, list) else v for v in row.values())
+        yield [csv_cell(_round(cell)) for cell in cells]
+
+
+def _words(item: Any) -> str:
+    """An item of a list in a cell: a name, or the members of a struct joined by spaces, such as
+    ``Crop 0.5 1.0`` and ``Water upper left absent``; what is false is left out."""
+    if not isinstance(item, dict):
+        return str(item)
+    parts = (name if v is True else str(_round(v)) for name, v in item.items() if v is not False)
+    return " ".join(parts)
 
 
 def _round(value: Any) -> Any:
+    """``value`` with every number in it to four decimals."""
+    if isinstance(value, dict):
+        return {name: _round(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_round(member) for member in value]
     return round(value, 4) if isinstance(value, float) else value
 
 

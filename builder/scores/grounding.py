@@ -271,6 +271,11 @@ def mentioned(captions: Captions) -> pa.Array:
     return pa.array(names, pa.list_(pa.string()))
 
 
+def class_names(bits: int) -> str:
+    """Names of the classes in ``bits``, joined by "+"."""
+    return "+".join(name for k, name in enumerate(CLASSES) if bits >> k & 1)
+
+
 def contradictions(captions: Captions) -> pa.Array:
     """For each caption the claims that score under a half, in words."""
     claims, lexicon = captions.claims, captions.lexicon
@@ -278,9 +283,7 @@ def contradictions(captions: Captions) -> pa.Array:
     lines: list[list[str] | None] = [[] if known else None for known in captions.known]
     for i in np.flatnonzero((value < 0.5) & captions.known[claims.row]):
         bits = int(claims.bits[i])
-        name = lexicon.groups.get(bits) or "+".join(
-            c for k, c in enumerate(CLASSES) if bits >> k & 1
-        )
+        name = lexicon.groups.get(bits) or class_names(bits)
         place = " there" if claims.kind[i] == LOCAL_ABSENCE else ""
         if claims.kind[i] == LAYOUT:
             whole = lexicon.regions[int(claims.low[i])][1] == WHOLE
