@@ -31,6 +31,7 @@ LIBRARIES = {"measure.py"}
 """What scripts import; not run itself."""
 ELSEWHERE = {
     "bench_generate.py": "models/test_bench_generate.py",
+    "measure_reader.py": "scores/test_gold.py",
     "write_columns.py": "land/test_columns_page.py",
 }
 """Scripts that another test runs."""

@@ -1,0 +1,57 @@
+"""The reader of captions on free text: its figures on captions with gold claims do not fall."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+GOLD = Path(__file__).parent / "gold"
+LOCKED = "23f3670ebd7f22520fd4fa29ded2d2556047562bb3111ede7084a5f354222f60"
+AT_LEAST = {
+    "dev": {
+        "presence_f1": 80,
+        "absence_f1": 38,
+        "places_f1": 40,
+        "dominance_recall": 16,
+        "dominance_precision": 99,
+        "quantities_overlapping": 26,
+    },
+}
+AT_MOST = {
+    "dev": {"false_contradictions": 12, "true_that_score_0": 10.5},
+}
+
+
+def measured(name):
+    script = ROOT / "scripts" / "measure_reader.py"
+    command = [sys.executable, script, GOLD / f"{name}.jsonl"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("name", AT_LEAST)
+def test_the_reader_reads_free_text_as_well_as_it_did(name):
+    figures = measured(name)
+    assert figures["captions"] == {"dev": 310, "locked": 150}[name]
+    assert {
+        key: figures[key] for key, least in AT_LEAST[name].items() if figures[key] < least
+    } == {}
+    assert {key: figures[key] for key, most in AT_MOST[name].items() if figures[key] > most} == {}
+
+
+def test_the_locked_captions_are_those_that_were_locked():
+    assert hashlib.sha256((GOLD / "locked.jsonl").read_bytes()).hexdigest() == LOCKED
+
+
+def test_each_gold_claim_is_about_a_class_that_the_caption_says_is_there_or_is_not():
+    for name in ("dev", "locked"):
+        for line in (GOLD / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            assert abs(sum(row["shares"].values()) - 1) < 1e-6
+            assert not set(row["present"]) & set(row["absent"])
+            assert {key for key, _ in row["places"]} <= set(row["present"])
+            assert row["reads"] or not row["present"]
