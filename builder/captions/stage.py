@@ -21,7 +21,7 @@ from builder.core.fields import Section
 from builder.core.seeds import SEED, seed
 from builder.core.store import Store
 from builder.land.columns import CAPTION, STREAM_PREFIX
-from builder.land.pictures import decode_mask, image_bytes, per_class
+from builder.land.pictures import decode_mask, decode_png, image_bytes, per_class
 from builder.land.prompts import Request
 from builder.steps.plan import Plan
 from builder.steps.stage import Maker, Output, Stage, setting
@@ -142,14 +142,15 @@ class Caption(Stage):
         column = self.adds[0]
         cells, todo = self._todo(table)
         requests = dict(zip(todo, self._requests(table, todo), strict=True))
-        whole = {i: request for i, request in requests.items() if not self._lacks(request)}
-        answers = {
-            i: Answer(
-                None, f"{request.id}: has no {' and no '.join(lacks)}, which this stream needs"
-            )
-            for i, request in requests.items()
-            if (lacks := self._lacks(request))
-        }
+        whole, answers = {}, {}
+        for i, request in requests.items():
+            if lacks := self._lacks(request):
+                why = f"has no {' and no '.join(lacks)}, which this stream needs"
+                answers[i] = Answer(None, f"{request.id}: {why}")
+            elif request.flaw:
+                answers[i] = Answer(None, request.flaw)
+            else:
+                whole[i] = request
         if whole:
             answers |= zip(whole, backend.caption(list(whole.values())), strict=True)
         counts: Counter[str] = Counter()
@@ -185,16 +186,27 @@ class Caption(Stage):
             pixels = [next(known) if is_counted else None for is_counted in counted]
             pixels = [row if row is not None and row.any() else None for row in pixels]
         for i in todo:
+            mask, flaw = None, ""
+            try:
+                if masks is not None and masks[i] is not None:
+                    mask = decode_mask(masks[i], ids[i])
+                if images is not None and images[i] is not None:
+                    decode_png(images[i], ids[i])  # no backend is given what it cannot read
+            except ArasError as error:
+                flaw = str(error)
             yield Request(
                 id=ids[i],
                 seed=seed(self.seed, ids[i], self.name),
                 pixels=None if pixels is None else pixels[i],
-                mask=None if masks is None or masks[i] is None else decode_mask(masks[i], ids[i]),
+                mask=mask,
                 image=None if images is None else images[i],
+                flaw=flaw,
             )
 
     def _lacks(self, request: Request) -> list[str]:
         """The columns that the stream needs and that are missing in this row."""
+        if request.flaw:
+            return []
         return [name for name in self.needs[1:] if getattr(request, name) is None]
 
     def remaining(self, store: Store, todo: Plan) -> int:
@@ -205,7 +217,7 @@ class Caption(Stage):
         """Requests of all rows that a run of the plan would ask the backend for, shard by shard."""
         for table in self._stale(store, todo, self.needs):
             asked = self._requests(table, self._todo(table)[1])
-            yield from (request for request in asked if not self._lacks(request))
+            yield from (r for r in asked if not r.flaw and not self._lacks(r))
 
     def _stale(self, store: Store, todo: Plan, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Stale shards with those columns, and with the stream's own where only rows failed."""

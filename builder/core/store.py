@@ -33,6 +33,10 @@ class Footer:
     written: int
     errors: int = 0
     counts: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    """Id of each row that its stage could not make → why; the row's columns are null."""
+    withheld: dict[str, str] = field(default_factory=dict)
+    """Id of each row that failed in a stage before → that stage and why."""
 
     @property
     def digest(self) -> str:
@@ -206,10 +210,28 @@ class Store:
             raise
         return table if columns is None else table.select(list(columns))
 
-    def scan(self, shards: Iterable[str], columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
-        """(shard, table) in turn: memory stays at one shard."""
+    def failed(self, shard: str, columns: Sequence[str] | None = None) -> dict[str, str]:
+        """Rows without values in ``columns`` (None: in any column), because the stage that makes
+        them, or a stage before it, failed on them: id → stage and reason."""
+        lost: dict[str, str] = {}
+        for stage in self.stages() if columns is None else self._likely(columns):
+            footer = self.fresh(stage, shard)
+            if footer and (columns is None or not footer.digests.keys().isdisjoint(columns)):
+                lost |= footer.withheld
+                lost |= {row: f"{stage}: {why}" for row, why in footer.failed.items()}
+        return lost
+
+    def scan(
+        self, shards: Iterable[str], columns: Sequence[str], *, sound: bool = False
+    ) -> Iterator[tuple[str, pa.Table]]:
+        """(shard, table) in turn: memory stays at one shard. Rows that the makers of the columns
+        failed on are skipped; with ``sound`` those that any stage failed on."""
         for shard in shards:
-            yield shard, self.read(shard, columns)
+            table = self.read(shard, columns)
+            if lost := self.failed(shard, None if sound else columns):
+                ids = self.read(shard, ["id"]).column("id").to_pylist()
+                table = table.filter(pa.array([row not in lost for row in ids], pa.bool_()))
+            yield shard, table
 
     def write(
         self,
@@ -220,10 +242,19 @@ class Store:
         key: str,
         errors: int = 0,
         counts: dict[str, int] | None = None,
+        failed: dict[str, str] | None = None,
+        withheld: dict[str, str] | None = None,
     ) -> Footer:
         """Write a shard under its name at once or not at all (OSError when the disk is full)."""
         footer = Footer(
-            key, table.num_rows, table_digests(table), int(time.time()), errors, counts or {}
+            key,
+            table.num_rows,
+            table_digests(table),
+            int(time.time()),
+            errors,
+            counts or {},
+            failed or {},
+            withheld or {},
         )
         with atomic(self.path(stage, shard)) as temporary:
             text = json.dumps(footer.__dict__).encode()

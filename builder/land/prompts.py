@@ -26,6 +26,8 @@ class Request:
     pixels: npt.NDArray[np.int64] | None = None
     mask: npt.NDArray[np.uint8] | None = None
     image: bytes | None = None
+    flaw: str = ""
+    """Why the tile's pictures cannot be decoded; empty where they can."""
 
 
 ROWS = {"first": "north", "last": "south"}

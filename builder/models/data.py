@@ -79,7 +79,10 @@ def load(store: Store, split: str) -> Tiles:
     key = digest(store, split)
     path = store.root / ".cache" / f"{split}-{key[:16]}.npy"
     if not path.exists():
-        rows = sum(t.column("split").to_pylist().count(wanted) for _, t in store.scan(names, NEEDS))
+        rows = sum(
+            t.column("split").to_pylist().count(wanted)
+            for _, t in store.scan(names, NEEDS, sound=True)
+        )
         if not rows:
             raise ArasError(
                 f"split {split} has no tiles: change shares, block or buffer_km in [split]"
@@ -94,7 +97,7 @@ def load(store: Store, split: str) -> Tiles:
 
 def _pictures(store: Store, names: list[str], wanted: int) -> Iterator[Picture]:
     place = 0
-    for _, table in store.scan(names, NEEDS):
+    for _, table in store.scan(names, NEEDS, sound=True):
         ids, splits = (table.column(name).to_pylist() for name in ("id", "split"))
         images, masks = image_bytes(table.column("image")), image_bytes(table.column("mask"))
         for i in (i for i, split in enumerate(splits) if split == wanted):

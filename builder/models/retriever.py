@@ -209,7 +209,7 @@ def load_texts(store: Store, stream: str) -> dict[str, str]:
     """The captions of real train tiles, by id. Raises ArasError for too few."""
     caption = STREAM_PREFIX + stream
     captions: dict[str, str] = {}
-    for _, table in store.scan(shards(store, ("real",)), ("id", "split", caption)):
+    for _, table in store.scan(shards(store, ("real",)), ("id", "split", caption), sound=True):
         columns = (table.column(n).to_pylist() for n in ("id", "split", caption))
         for row, split, entry in zip(*columns, strict=True):
             if split == SPLITS.index("train") and entry and entry["text"]:

@@ -9,6 +9,7 @@ from typing import Any
 from builder.captions.base import Estimate
 from builder.core.engine import Engine
 from builder.core.errors import ArasError
+from builder.core.progress import counted
 from builder.models.step import Training
 from builder.pipeline.project import LastRun, Project, Step
 from builder.steps.plan import Part, Setup, plan, setup_of
@@ -29,6 +30,8 @@ class StepPreview:
     """Whether shards that are there are to be made again, from other inputs or settings."""
     estimate: Estimate | None = None
     """What captioning the stale rows takes, where the backend estimates it."""
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Rows that an earlier run failed on, and why; they are tried again."""
     inputs: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """What each file that is read says of itself, where the step is the only one."""
 
@@ -50,7 +53,12 @@ class StepPreview:
         if not self.shards:
             return "nothing yet: there are no rows"
         if self.stale:
-            return f"{self.stale} of {self.shards} shards to make"
+            again = ""
+            if self.failed:
+                row, why = next(iter(self.failed.items()))
+                n = counted(len(self.failed), "failed row")
+                again = f"; {n} to try again, first {row}: {why}"
+            return f"{self.stale} of {self.shards} shards to make{again}"
         return f"nothing: {self.shards} shards are fresh"
 
     def as_json(self) -> dict[str, Any]:
@@ -62,6 +70,8 @@ class StepPreview:
         values: dict[str, Any] = {"stage": self.stage, "shards": self.shards, "stale": self.stale}
         if self.estimate:
             values |= {"estimate": asdict(self.estimate), "note": str(self.estimate)}
+        if self.failed:
+            values["failed_rows"] = dict(self.failed)
         if self.inputs:
             values["inputs"] = self.inputs
         return values
@@ -86,6 +96,7 @@ def preview(project: Project, steps: Sequence[Step], part: Part = (1, 1)) -> lis
                     shards=len(planned.tasks),
                     stale=len(planned.stale),
                     changed=any(task.changed for task in planned.tasks),
+                    failed=planned.failed,
                 )
                 if len(steps) == 1:
                     words = step.understood(project.store)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
@@ -13,7 +14,7 @@ from builder.core.store import Store
 from builder.land.columns import SPLITS, STREAM_PREFIX, VECTORS
 from builder.land.pictures import decode_png, image_bytes
 from builder.models.weights import Weights, identity_of, public_name
-from builder.steps.stage import Maker, Output, Stage, setting
+from builder.steps.stage import Maker, Output, Stage, each, setting
 
 COLUMNS = {"clip": "image_vector", "features": "embedding"}
 """What the vectors are for → the working column that holds them."""
@@ -56,24 +57,27 @@ class Embed(Stage):
         dual.model.to(training.device()).eval()
 
         def make(table: pa.Table) -> Output:
-            rows = table.select(["id", "split"]).to_pylist()
+            ids = table.column("id").to_pylist()
+            splits = table.column("split").to_pylist()
             texts = {name: table.column(STREAM_PREFIX + name).to_pylist() for name in self.streams}
             images = image_bytes(table.column("image"))
-            vectors_of_rows: list[Any] = []
+
+            def encode(i: int, name: str) -> list[dict[str, Any]] | None:
+                split = splits[i]
+                if split is None or SPLITS[split] not in self.splits:
+                    return None
+                captions = {name: (cells[i] or {}).get("text") for name, cells in texts.items()}
+                # One at a time: sums differ in the last bit between batch sizes.
+                vectors: list[Any] = [(None, dual.image(decode_png(images[i], name)))]
+                vectors += [(stream, dual.text(text)) for stream, text in captions.items() if text]
+                return [{"stream": stream, "vector": finite(v)} for stream, v in vectors]
+
             with training.single_thread():
-                for i, row in enumerate(rows):
-                    if row["split"] is None or SPLITS[row["split"]] not in self.splits:
-                        vectors_of_rows.append(None)
-                        continue
-                    captions = {name: (cells[i] or {}).get("text") for name, cells in texts.items()}
-                    # One at a time: sums differ in the last bit between batch sizes.
-                    vectors: list[Any] = [(None, dual.image(decode_png(images[i], row["id"])))]
-                    vectors += [(name, dual.text(text)) for name, text in captions.items() if text]
-                    vectors_of_rows.append([{"stream": name, "vector": v} for name, v in vectors])
-            count = sum(len(cell or ()) for cell in vectors_of_rows)
-            return Output(
-                pa.table({"vectors": pa.array(vectors_of_rows, VECTORS)}), {"vectors": count}
-            )
+                vectors, failed = each(ids, encode)
+            rows = [vectors.get(i) for i in range(len(ids))]
+            count = sum(len(cell or ()) for cell in rows)
+            column = pa.array(rows, VECTORS)
+            return Output(pa.table({"vectors": column}), {"vectors": count}, failed=failed)
 
         return make
 
@@ -111,14 +115,28 @@ class Encode(Stage):
         def make(table: pa.Table) -> Output:
             names = table.column("id").to_pylist()
             data = image_bytes(table.column("image"))
-            vectors: list[Any] = []
+            encoded: dict[int, Any] = {}
+            failed: dict[int, str] = {}
             for start in range(0, len(names), self.batch):
-                part = slice(start, start + self.batch)
-                pictures = zip(data[part], names[part], strict=True)
-                vectors += list(encode([decode_png(image, name) for image, name in pictures]))
-            return Output(pa.table({self.adds[0]: pa.array(vectors, pa.list_(pa.float32()))}))
+                part = range(start, min(start + self.batch, len(names)))
+                pictures, lost = each(names, lambda i, name: decode_png(data[i], name), part)
+                failed |= lost
+                if pictures:
+                    encoded |= zip(pictures, encode(list(pictures.values())), strict=True)
+            vectors, lost = each(names, lambda i, _: finite(encoded[i]), encoded)
+            failed |= lost
+            rows = [vectors.get(i) for i in range(len(names))]
+            column = pa.array(rows, pa.list_(pa.float32()))
+            return Output(pa.table({self.adds[0]: column}), failed=failed)
 
         return make
+
+
+def finite(vector: Any) -> Any:
+    """The vector. Raises ArasError for one that holds a value that is not a finite number."""
+    if not np.isfinite(vector).all():
+        raise ArasError("the model's vector holds values that are not finite numbers")
+    return vector
 
 
 def record(model: str) -> EmbeddingsRecord:

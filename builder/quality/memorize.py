@@ -22,7 +22,8 @@ from builder.land.columns import SPLITS
 from builder.land.pictures import decode_png, image_bytes
 from builder.models.neighbours import matrix, nearest, nearest_hash, perceptual_hash
 from builder.models.record import require
-from builder.steps.stage import Maker, Output, Scan, Stage, setting
+from builder.quality.embed import finite
+from builder.steps.stage import Maker, Output, Scan, Stage, each, setting
 
 TRAIN, TEST = SPLITS.index("train"), SPLITS.index("test")
 SYMMETRIES = 8
@@ -76,24 +77,32 @@ class Turned(Stage):
             wanted = [True] * len(ids)
             if self.kind == "real":
                 wanted = [split == TEST for split in table.column("split").to_pylist()]
-            features: list[Any] = [None] * len(ids)
-            hashes: list[Any] = [None] * len(ids)
             images = image_bytes(table.column("image"))
-            for i in np.flatnonzero(wanted):
-                others = symmetries(decode_png(images[i], ids[i]))[1:]
-                features[i] = segmenter.look(model, others)[1].ravel()
-                hashes[i] = [perceptual_hash(image) for image in others]
+
+            def look(i: int, name: str) -> tuple[Any, Any]:
+                if not wanted[i]:
+                    return None, None
+                others = symmetries(decode_png(images[i], name))[1:]
+                features = finite(segmenter.look(model, others)[1].ravel())
+                return features, [perceptual_hash(image) for image in others]
+
+            looks, failed = each(ids, look)
+            pairs = [looks.get(i, (None, None)) for i in range(len(ids))]
             columns = {
-                "turned_features": pa.array(features, pa.list_(pa.float32())),
-                "turned_hashes": pa.array(hashes, pa.list_(pa.uint64())),
+                "turned_features": pa.array([a for a, _ in pairs], pa.list_(pa.float32())),
+                "turned_hashes": pa.array([b for _, b in pairs], pa.list_(pa.uint64())),
             }
-            return Output(pa.table(columns))
+            return Output(pa.table(columns), failed=failed)
 
         return make
 
 
 def symmetries(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The eight turns and flips of a square (s, s, 3) tile, (8, s, s, 3), itself first."""
+    """The eight turns and flips of a square (s, s, 3) tile, (8, s, s, 3), itself first.
+
+    Raises ArasError for a tile that is not square."""
+    if image.shape[0] != image.shape[1]:
+        raise ArasError(f"is {image.shape[1]}×{image.shape[0]} pixels, expected a square")
     mirrored = (image, image[:, ::-1])
     return np.stack([np.rot90(side, turns) for side in mirrored for turns in range(4)])
 

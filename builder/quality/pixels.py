@@ -14,7 +14,7 @@ from builder.core.store import Store
 from builder.land.pictures import decode_png, image_bytes
 from builder.models.neighbours import perceptual_hash
 from builder.quality.duplicates import pixel_digest, thumbnail
-from builder.steps.stage import Maker, Output, Stage
+from builder.steps.stage import Maker, Output, Stage, each
 
 LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue (ITU-R BT.601)."""
@@ -114,15 +114,23 @@ class Quality(Stage):
 
 
 def _make(table: pa.Table) -> Output:
-    names = table.column("id").to_pylist()
-    columns: dict[str, list[Any]] = {name: [] for name in Quality.adds}
-    for data, name in zip(image_bytes(table.column("image")), names, strict=True):
-        image = decode_png(data, name)
-        for measure, value in measure_pixels(image).items():
-            columns[measure].append(value)
-        columns["pixel_sha256"].append(pixel_digest(image))
-        columns["phash"].append(perceptual_hash(image))
-        columns["thumbnail"].append(thumbnail(image))
+    images = image_bytes(table.column("image"))
+
+    def look(i: int, name: str) -> dict[str, Any]:
+        image = decode_png(images[i], name)
+        return {
+            **measure_pixels(image),
+            "pixel_sha256": pixel_digest(image),
+            "phash": perceptual_hash(image),
+            "thumbnail": thumbnail(image),
+        }
+
+    ids = table.column("id").to_pylist()
+    looks, failed = each(ids, look)
+    rows = [looks.get(i) for i in range(len(ids))]
     kinds = {"pixel_sha256": pa.string(), "phash": pa.uint64(), "thumbnail": pa.binary()}
-    arrays = {name: pa.array(some, kinds.get(name, pa.float32())) for name, some in columns.items()}
-    return Output(pa.table(arrays))
+    arrays = {
+        name: pa.array([row and row[name] for row in rows], kinds.get(name, pa.float32()))
+        for name in Quality.adds
+    }
+    return Output(pa.table(arrays), failed=failed)

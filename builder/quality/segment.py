@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from builder.core.errors import ArasError
 from builder.core.store import Store
 from builder.land.classes import count_pixels
 from builder.land.pictures import (
@@ -19,7 +21,10 @@ from builder.land.pictures import (
     image_column,
 )
 from builder.models.record import require
-from builder.steps.stage import Maker, Output, Stage, setting
+from builder.quality.embed import finite
+from builder.steps.stage import Maker, Output, Stage, each, setting
+
+_FEATURES = pa.list_(pa.float32())
 
 
 @dataclass(frozen=True)
@@ -73,31 +78,65 @@ class Segment(Stage):
             ids = table.column("id").to_pylist()
             images = image_bytes(table.column("image"))
             masks = [] if self.blanks else image_bytes(table.column(self.reference))
-            agreement: list[float | None] = []
-            features: list[Any] = []
-            seen: list[Any] = []
+
+            def decode(i: int, name: str) -> tuple[Any, Any]:
+                image = decode_png(images[i], name)
+                if self.blanks:
+                    return image, None
+                mask = decode_mask(masks[i], name)
+                if mask.shape != image.shape[:2] or image.ndim != 3:
+                    raise ArasError(
+                        f"image and {self.reference} differ in size: {image.shape}, {mask.shape}"
+                    )
+                return image, mask
+
+            seen: dict[int, Seen] = {}
+            failed: dict[int, str] = {}
             for start in range(0, len(ids), self.batch):
-                names = ids[start : start + self.batch]
-                tiles = np.stack([decode_png(images[start + i], n) for i, n in enumerate(names)])
-                ids_seen, vectors = segmenter.look(model, tiles)
-                for i, name in enumerate(names):
-                    if self.blanks:
-                        agreement.append(None)
-                    else:
-                        mask = decode_mask(masks[start + i], name)
-                        agreement.append(float((mask == ids_seen[i]).mean()))
-                    features.append(vectors[i])
-                    seen.append(ids_seen[i])
+                part = range(start, min(start + self.batch, len(ids)))
+                whole, lost = each(ids, decode, part)
+                failed |= lost
+                for shape in dict.fromkeys(image.shape for image, _ in whole.values()):
+                    alike = {i: tile for i, tile in whole.items() if tile[0].shape == shape}
+                    looks = segmenter.look(model, np.stack([image for image, _ in alike.values()]))
+                    for (i, (_, mask)), classes, vector in zip(alike.items(), *looks, strict=True):
+                        agreement = None if mask is None else float((mask == classes).mean())
+                        seen[i] = Seen(classes, agreement, vector)
+            kept, lost = each(ids, lambda i, _: seen[i].finite(), seen)
+            failed |= lost
+            rows = [kept.get(i) for i in range(len(ids))]
             columns = {
-                "mask_agreement": pa.array(agreement, pa.float32()),
-                "features": pa.array(features, pa.list_(pa.float32())),
+                "mask_agreement": pa.array([row and row.agreement for row in rows], pa.float32()),
+                "features": pa.array([row and row.features for row in rows], _FEATURES),
             }
             if self.labels:
-                pngs = [row.split("/")[-1] + ".png" for row in ids]
-                counts = np.array([count_pixels(mask) for mask in seen]).reshape(-1, 7)
-                columns["mask"] = image_column([encode_png(mask) for mask in seen], pngs)
-                columns["gen_mask"] = pa.array(["segmenter"] * len(ids))
-                columns.update(composition_columns(counts))
-            return Output(pa.table(columns))
+                columns |= _labels(ids, rows)
+            return Output(pa.table(columns), failed=failed)
 
         return make
+
+
+class Seen(NamedTuple):
+    """What the segmenter sees in a tile."""
+
+    classes: npt.NDArray[np.uint8]
+    agreement: float | None
+    features: npt.NDArray[np.float32]
+
+    def finite(self) -> "Seen":
+        """Itself. Raises ArasError for features that are not finite numbers."""
+        finite(self.features)
+        return self
+
+
+def _labels(ids: list[str], rows: list[Seen | None]) -> dict[str, pa.Array]:
+    """The columns of a mask that the segmenter made; those of a failed row are not read."""
+    blank = np.zeros((1, 1), dtype=np.uint8)
+    masks = [blank if row is None else row.classes for row in rows]
+    pngs = [row.split("/")[-1] + ".png" for row in ids]
+    counts = np.array([count_pixels(mask) for mask in masks]).reshape(-1, 7)
+    return {
+        "mask": image_column([encode_png(mask) for mask in masks], pngs),
+        "gen_mask": pa.array(["segmenter"] * len(ids)),
+        **composition_columns(counts),
+    }

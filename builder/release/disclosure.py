@@ -17,6 +17,7 @@ from builder.land.classes import CLASSES
 HUB = "https://huggingface.co"
 """Where a release lies unless it was published to another Hub."""
 LEFT_OUT = {
+    "failed": "that could not be read or judged",
     "set_aside": "set aside between the splits",
     "copies": "copies of train tiles",
     "repeats_held_out": "repeats of held-out tiles",

@@ -1,7 +1,7 @@
 """Which rows a release leaves out, and why: every row of the store is counted."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,9 +12,10 @@ from builder.land.columns import arrow_type
 from builder.pipeline.recipe import Recipe
 from builder.quality.pixels import QualitySection
 
-REASONS = ("set_aside", "copies", "repeats_held_out", "flagged")
-"""Why a row is left out, the first that holds: no split took it; it copies a train tile; it is
-synthetic and repeats a validation or test tile; a measure is beyond the recipe's threshold."""
+REASONS = ("failed", "set_aside", "copies", "repeats_held_out", "flagged")
+"""Why a row is left out, the first that holds: a stage could not make its columns of it; no split
+took it; it copies a train tile; it is synthetic and repeats a validation or test tile; a measure is
+beyond the recipe's threshold."""
 
 _BOUNDS = {"min": pc.less, "max": pc.greater}
 
@@ -32,10 +33,13 @@ class Funnel:
         """The split is as rows were imported: it is reported on, not changed."""
         return has_official_split(self.recipe.imports.sources, self.recipe.imports.split)
 
-    def keep(self, kind: str, rows: pa.Table, repeats: pa.ChunkedArray) -> pa.Table:
+    def keep(
+        self, kind: str, rows: pa.Table, repeats: pa.ChunkedArray, failed: Collection[str] = ()
+    ) -> pa.Table:
         """The rows to publish, with ``flags`` filled in.
 
-        ``repeats`` is the working column ``repeats_held_out`` of the same rows.
+        ``repeats`` is the working column ``repeats_held_out`` of the same rows, ``failed`` the ids
+        of those that a stage failed on.
         """
         quality = self.recipe.quality
         flags = flags_of(rows, quality if kind in quality.kinds else QualitySection())
@@ -44,7 +48,11 @@ class Funnel:
         place = rows.schema.get_field_index("flags")
         column = pa.array(flags, arrow_type("flags"))
         rows = rows.set_column(place, rows.schema.field(place), column)
+        lost = np.zeros(rows.num_rows, dtype=bool)
+        if failed:
+            lost = np.array([row in failed for row in rows.column("id").to_pylist()], bool)
         wrong = {
+            "failed": lost,
             "set_aside": _true(rows.column("split").is_null()),
             "copies": _true(rows.column("copy")) & self.recipe.memorization.drop_copies,
             "repeats_held_out": _true(repeats) & (not self.official),
@@ -53,7 +61,9 @@ class Funnel:
         out = np.zeros(rows.num_rows, dtype=bool)
         counts = self.left_out.setdefault(kind, Counter())
         for reason in REASONS:
-            counts[reason] += int((wrong[reason] & ~out).sum())
+            left = int((wrong[reason] & ~out).sum())
+            if left or reason != "failed":  # no release before knew that reason
+                counts[reason] += left
             out |= wrong[reason]
         return rows.filter(pa.array(~out)) if out.any() else rows  # filtering copies pictures
 

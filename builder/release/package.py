@@ -1,6 +1,6 @@
 """Package: shards of the store → Parquet files of a release, the only step that drops rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ from builder.steps.stage import shards
 VERSION = 6
 REPEATS = "repeats_held_out"
 """Working column that decides what is left out."""
+_WORKING = ("vectors", "embedding", "image_vector")
+"""Working columns without which a row could not be in every config, or be measured."""
 RELEASE_SECTIONS = ("dataset", "release", "captions", "subsets", "controls")
 """Sections of the recipe that a release depends on beside its rows."""
 LEAVING_OUT = ("memorization", "quality", "duplicates")
@@ -126,10 +128,18 @@ def content_key(inputs: Inputs) -> str:
     }
     if not digests:
         raise ArasError("no shards to package: run `aras build` first")
+    failed = sorted(row for shard in digests for row in failed_rows(inputs, shard))
     sections: list[object] = [inputs.published[name] for name in (*RELEASE_SECTIONS, *LEAVING_OUT)]
     if inputs.lexicon and inputs.recipe.controls.rows:
         sections.append(lexicons.load(inputs.lexicon).sha256)
-    return digest_of([VERSION, names, digests, sections, named_splits.ingredients(inputs)])
+    known = [VERSION, names, digests, sections, named_splits.ingredients(inputs)]
+    return digest_of([*known, failed] if failed else known)
+
+
+def failed_rows(inputs: Inputs, shard: str) -> dict[str, str]:
+    """Rows of a shard that a stage failed on, on whose columns the release depends: id → why."""
+    kind = shard.split("-")[0]
+    return inputs.store.failed(shard, [*stored_columns(inputs, kind), REPEATS, *_WORKING])
 
 
 def write_data(inputs: Inputs, folder: Path) -> tuple[Configs, Census, str]:
@@ -144,13 +154,13 @@ def write_data(inputs: Inputs, folder: Path) -> tuple[Configs, Census, str]:
     todo = [shard for kind in KINDS for shard in shards(store, (kind,))]
     stored = {kind: stored_columns(inputs, kind) for kind in KINDS}
 
-    def read(shard: str) -> tuple[str, pa.Table, pa.ChunkedArray]:
-        kind = shard.split("-")[0]
-        rows = release_rows(store, shard, stored[kind], names)
-        return kind, rows, store.read(shard, [REPEATS]).column(REPEATS)
+    def read(shard: str) -> tuple[str, pa.Table, pa.ChunkedArray, dict[str, str]]:
+        kind, failed = shard.split("-")[0], failed_rows(inputs, shard)
+        rows = release_rows(store, shard, stored[kind], names, failed)
+        return kind, rows, store.read(shard, [REPEATS]).column(REPEATS), failed
 
-    def add(kind: str, rows: pa.Table, repeats: pa.ChunkedArray) -> None:
-        kept = with_digests(funnel.keep(kind, rows, repeats))
+    def add(kind: str, rows: pa.Table, repeats: pa.ChunkedArray, failed: Mapping[str, str]) -> None:
+        kept = with_digests(funnel.keep(kind, rows, repeats, failed))
         for split, table in by_split(kept):
             counter.see(kind, split, table)
             controls.see(kind, split, table)
@@ -164,7 +174,11 @@ def write_data(inputs: Inputs, folder: Path) -> tuple[Configs, Census, str]:
     if (table := controls.table()) is not None:
         data.add("controls", CONTROL_SPLIT, table)
     for shard in shards(store, ("real",)) if inputs.baseline else ():
-        for split, part in embedding_rows(store.read(shard, ("id", "split", "vectors"))):
+        vectors, failed = store.read(shard, ("id", "split", "vectors")), failed_rows(inputs, shard)
+        if failed:
+            ids = vectors.column("id").to_pylist()
+            vectors = vectors.filter(pa.array([row not in failed for row in ids]))
+        for split, part in embedding_rows(vectors):
             data.add("embeddings", split, part)
     configs, content = data.close()
     return configs, counter.census(funnel.left_out, funnel.flags), content

@@ -1,6 +1,6 @@
 """Shards of the store → rows in the published columns and types, and reading these rows back."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,15 @@ def stored_columns(inputs: Inputs, kind: str) -> list[str]:
 
 
 def release_rows(
-    store: Store, shard: str, stored: Sequence[str], streams: Sequence[str]
+    store: Store,
+    shard: str,
+    stored: Sequence[str],
+    streams: Sequence[str],
+    failed: Collection[str] = (),
 ) -> pa.Table:
     """One shard as release rows, in the published columns and types, whatever their split.
+
+    Masks of ``failed`` rows, which may be what cannot be decoded, are null.
 
     Raises ArasError for a stored column whose type is not what its stage writes today.
     """
@@ -69,6 +75,10 @@ def release_rows(
             columns[name] = table.column(name)
         elif name not in columns:
             columns[name] = pa.nulls(table.num_rows, BY_NAME[name].type)
+    if failed:
+        ids = table.column("id").to_pylist()
+        whole = pa.array([None if row in failed else i for i, row in enumerate(ids)], pa.int64())
+        columns["mask"] = columns["mask"].take(whole)
     columns["mask"] = masks_in_colour(columns["mask"])
     rows = pa.table({name: columns[name] for name in COLUMN_NAMES})
     return rows.cast(arrow_schema(COLUMN_NAMES))

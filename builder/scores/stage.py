@@ -17,7 +17,7 @@ from builder.land.pictures import decode_mask, image_bytes, per_class
 from builder.models.neighbours import matrix
 from builder.models.weights import Weights
 from builder.quality.embed import COLUMNS
-from builder.steps.stage import Maker, Output, Stage, setting
+from builder.steps.stage import Maker, Output, Stage, each, setting
 
 
 class ScoresSection(Section):
@@ -75,12 +75,14 @@ class Score(Stage):
             names = table.column("id").to_pylist()
             texts = [caption["text"] for caption in table.column(self.needs[-1]).to_pylist()]
             shares = _shares(table.column("pixels"))
-            masks = [
-                decode_mask(mask, name) if mask else None
-                for mask, name in zip(image_bytes(table.column("mask")), names, strict=True)
-            ]
+            held = image_bytes(table.column("mask"))
+            known, failed = each(
+                names, lambda i, name: decode_mask(held[i], name) if held[i] else None
+            )
+            masks = [known.get(i) for i in range(len(names))]
             scores = score_captions(texts, shares, masks, lexicon=words, scores=released)
-            return Output(pa.table({self.adds[0]: scores.to_struct_array().combine_chunks()}))
+            column = scores.to_struct_array().combine_chunks()
+            return Output(pa.table({self.adds[0]: column}), failed=failed)
 
         return make
 

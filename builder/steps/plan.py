@@ -4,7 +4,7 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ class Task:
     stale: bool
     changed: bool = False
     """Whether a shard is there that was made from other inputs or with other settings."""
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Rows that are to be tried again, and why they failed."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class Plan:
     @property
     def stale(self) -> list[Task]:
         return [task for task in self.tasks if task.stale]
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Rows that failed in an earlier run, and why."""
+        return {row: why for task in self.tasks for row, why in task.failed.items()}
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,8 @@ class Summary:
     ended: str = ""
     """Why the run ended before every shard was tried; empty where it did not."""
     row_errors: int = 0
+    failed_rows: dict[str, str] = field(default_factory=dict)
+    """Id of each row that the stage could not make → why."""
     counts: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     digest: str = ""
@@ -101,6 +110,8 @@ class Summary:
             "corrupt": self.corrupt,
             "report": self.report.as_json() if self.report else {},
         }
+        if self.failed_rows:
+            values["failed_rows"] = self.failed_rows
         if self.ended:
             values["ended"] = self.ended
         return values if self.setup is None else {**values, "setup": asdict(self.setup)}
@@ -120,8 +131,23 @@ class Summary:
             if n
         ]
         more = [", ".join(counts)] if counts else []
+        more += failure_lines(self.failed_rows)
         more += self.report.lines() if self.report else []
         return [text, *(f"  {line}" for line in more)]
+
+
+SHOWN_ROWS = 3
+"""Most failed rows that a summary names; reports/STAGE.json lists all."""
+
+
+def failure_lines(failed: Mapping[str, str]) -> list[str]:
+    """Rows that failed, the first of them with the reason, and what becomes of them."""
+    if not failed:
+        return []
+    shown = [f"  {row}: {why}" for row, why in list(failed.items())[:SHOWN_ROWS]]
+    more = [f"  and {len(failed) - SHOWN_ROWS:,} more"] if len(failed) > SHOWN_ROWS else []
+    what = f"{counted(len(failed), 'row', 'rows')} failed"
+    return [f"{what}; the next run tries them again, a release leaves them out:", *shown, *more]
 
 
 SINGULAR = {"caption_errors": "caption_error", "copies": "copy", "repeats": "repeat"}
@@ -156,7 +182,9 @@ def plan(stage: Stage, store: Store, part: Part = (1, 1)) -> Plan:
         key = digest_of([common, unit.shard, unit.inputs, inputs])
         footer = store.fresh(stage.name, unit.shard)
         stale = footer is None or footer.key != key or footer.errors > 0
-        tasks.append(Task(unit, key, stale, footer is not None and footer.key != key))
+        is_other = footer is not None and footer.key != key
+        failed = footer.failed if footer is not None and not is_other else {}
+        tasks.append(Task(unit, key, stale, is_other, failed))
     return Plan(stage, tasks, [unit.shard for unit in units])
 
 
@@ -191,36 +219,89 @@ class OpenWorker:
         """Make a shard; returns its rows. Nothing is written unless all of it is right."""
         stage, shard = self.stage, task.unit.shard
         if not stage.needs:
-            result = self.make(task.unit.payload)
+            rows = Rows(self.make(task.unit.payload))
         else:
-            table = self.store.read(shard, stage.needs)
-            result = self.make(self._with_previous(task, table))
-            if result.table.num_rows != table.num_rows:
-                raise ArasError(
-                    f"{stage.name} returned {result.table.num_rows} rows for "
-                    f"{table.num_rows} in {shard}"
-                )
-        columns = _typed(result, stage.adds)
+            rows = self._rows(task, self.store.read(shard, stage.needs))
+        columns = _typed(rows.output.table, stage.adds)
         self.store.write(
-            stage.name, shard, columns, key=task.key, errors=result.errors, counts=result.counts
+            stage.name,
+            shard,
+            columns,
+            key=task.key,
+            errors=rows.output.errors + len(rows.failed),
+            counts=rows.output.counts,
+            failed=rows.failed,
+            withheld=rows.withheld,
         )
         return int(columns.num_rows)
 
-    def _with_previous(self, task: Task, table: pa.Table) -> pa.Table:
-        """Hand the stage its own earlier columns when only failed rows are to be tried again."""
-        footer = self.store.fresh(self.stage.name, task.unit.shard)
-        if footer is None or footer.key != task.key:
-            return table
-        earlier = self.store.load(self.stage.name, task.unit.shard)
-        for name in earlier.column_names:
-            table = table.append_column(name, earlier.column(name))
-        return table
+    def _rows(self, task: Task, table: pa.Table) -> "Rows":
+        """Where only failed rows are to be tried again, a stage is handed its own earlier columns;
+        if whole rows failed, it is handed these alone, and the others keep what they have."""
+        store, shard, adds = self.store, task.unit.shard, self.stage.adds
+        footer = store.fresh(self.stage.name, shard)
+        earlier = None
+        tried: Mapping[str, str] = {}
+        if footer is not None and footer.key == task.key:
+            earlier, tried = store.load(self.stage.name, shard), footer.failed
+            for column in earlier.column_names:
+                table = table.append_column(column, earlier.column(column))
+        lost = store.failed(shard, self.stage.needs)
+        result = Output(pa.schema([(name, arrow_type(name)) for name in adds]).empty_table())
+        rows = list(range(table.num_rows))
+        if tried or lost:
+            ids = _ids(store, shard, table)
+            rows = [i for i in rows if ids[i] not in lost and (not tried or ids[i] in tried)]
+        if rows or not table.num_rows:
+            part = table if len(rows) == table.num_rows else table.take(pa.array(rows))
+            result = self._make(shard, part)
+        if not (tried or lost or result.failed):
+            return Rows(result)
+        ids = _ids(store, shard, table)
+        failed = {ids[rows[n]]: why for n, why in result.failed.items()}
+        # Where the values of each row are: among the earlier, behind them, or nowhere.
+        columns, kept = _typed(result.table, adds), 0
+        if tried and earlier is not None and footer is not None:
+            columns = pa.concat_tables([_typed(earlier, adds), columns])
+            kept = len(ids)
+            counts = Counter(footer.counts)
+            counts.update(result.counts)
+            result = result._replace(counts=dict(counts))
+        new = {i: None if ids[i] in failed else kept + n for n, i in enumerate(rows)}
+        old = [None if row in lost or not kept else i for i, row in enumerate(ids)]
+        places = pa.array([new.get(i, old[i]) for i in range(len(ids))], pa.int64())
+        withheld = {row: lost[row] for row in ids if row in lost}
+        return Rows(result._replace(table=columns.take(places)), failed, withheld)
+
+    def _make(self, shard: str, table: pa.Table) -> Output:
+        result = self.make(table)
+        if result.table.num_rows != table.num_rows:
+            raise ArasError(
+                f"{self.stage.name} returned {result.table.num_rows} rows for "
+                f"{table.num_rows} in {shard}"
+            )
+        return result
 
 
-def _typed(result: Output, adds: tuple[str, ...]) -> pa.Table:
+@dataclass(frozen=True)
+class Rows:
+    """What is written of a shard: columns of all its rows, the rows that failed, and those that
+    were withheld from the stage, because a stage before it failed on them, with the reasons."""
+
+    output: Output
+    failed: dict[str, str] = field(default_factory=dict)
+    withheld: dict[str, str] = field(default_factory=dict)
+
+
+def _ids(store: Store, shard: str, table: pa.Table) -> list[str]:
+    known = table if "id" in table.column_names else store.read(shard, ["id"])
+    return list(known.column("id").to_pylist())
+
+
+def _typed(table: pa.Table, adds: tuple[str, ...]) -> pa.Table:
     """The added columns in their published types and order."""
     schema = pa.schema([pa.field(name, arrow_type(name)) for name in adds])
-    return result.table.select(list(adds)).cast(schema)
+    return table.select(list(adds)).cast(schema)
 
 
 def run(
@@ -281,6 +362,7 @@ def _total(summary: Summary, whole: Sequence[str], store: Store) -> None:
             digests[shard] = footer.digest
             summary.rows += footer.rows
             summary.row_errors += footer.errors
+            summary.failed_rows |= footer.failed
     summary.counts = dict(counts)
     summary.digest = combine(digests)
 

@@ -1,13 +1,15 @@
 """Stage: a frozen dataclass that makes rows or adds columns, one shard at a time."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import pyarrow as pa
 
-from builder.core.errors import ArasError
+from builder.core.errors import ArasError, CorruptFile, NotMade, RunEnded
 from builder.core.store import Store
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,35 @@ class Unit:
 
 
 class Output(NamedTuple):
-    """What a stage makes of one unit: the new columns, counts for the summary, failed rows."""
+    """What a stage makes of one unit: the new columns, counts for the summary, failed rows.
+
+    ``errors`` counts cells that carry an error of their own (captions). ``failed`` are the numbers
+    of the rows that could not be made, with the reason (see `each`): `steps.plan` stores null for
+    them, hands them to no stage that needs these columns, and tries only them in the next run; a
+    release leaves them out.
+    """
 
     table: pa.Table
     counts: dict[str, int] = {}  # noqa: RUF012 - a NamedTuple default, never changed
     errors: int = 0
+    failed: Mapping[int, str] = {}
+
+
+def each(
+    ids: Sequence[str], make: Callable[[int, str], T], rows: Iterable[int] | None = None
+) -> tuple[dict[int, T], dict[int, str]]:
+    """``make(i, id)`` of every row, or of ``rows``: the results by number, and why the other rows
+    have none, because ``make`` raised ArasError."""
+    results: dict[int, T] = {}
+    failed: dict[int, str] = {}
+    for i in range(len(ids)) if rows is None else rows:
+        try:
+            results[i] = make(i, ids[i])
+        except (CorruptFile, NotMade, RunEnded):
+            raise  # not the row's fault
+        except ArasError as error:
+            failed[i] = str(error).removeprefix(f"{ids[i]}: ")
+    return results, failed
 
 
 class Report(Protocol):

@@ -25,7 +25,7 @@ from builder.land.pictures import (
 from builder.models.record import require
 from builder.models.settings import GeneratorSettings, PipelineSection, Sources, read_settings
 from builder.models.step import Training
-from builder.steps.stage import Maker, Output, Stage, setting
+from builder.steps.stage import Maker, Output, Stage, each, setting
 
 Draw = Callable[[npt.NDArray[np.uint8], Sequence[int]], npt.NDArray[np.uint8]]
 """Layouts (n, H, W) and n seeds → tiles (n, H, W, 3)."""
@@ -120,16 +120,19 @@ class Generate(Stage):
             "gen_config_sha256": digest_of(self.pipeline.identity()),
         }
 
-    def _layouts(self, table: pa.Table, ids: list[str]) -> list[npt.NDArray[np.uint8]]:
+    def _layouts(
+        self, table: pa.Table, ids: list[str]
+    ) -> tuple[list[npt.NDArray[np.uint8]], dict[int, str]]:
+        """Layouts, an empty one in the place of one that cannot be decoded, and why it cannot."""
         if self.size:
-            return [np.zeros((self.size, self.size), dtype=np.uint8)] * len(ids)
-        layouts = [
-            decode_mask(data, f"layout of {row_id}")
-            for data, row_id in zip(image_bytes(table.column("layout")), ids, strict=True)
-        ]
-        if len({mask.shape for mask in layouts}) > 1:
+            return [np.zeros((self.size, self.size), dtype=np.uint8)] * len(ids), {}
+        data = image_bytes(table.column("layout"))
+        decoded, failed = each(ids, lambda i, name: decode_mask(data[i], name))
+        shapes = [mask.shape for mask in decoded.values()] or [(1, 1)]
+        if len(set(shapes)) > 1:
             raise ArasError(f"layouts of several sizes among {ids[0]} … {ids[-1]}")
-        return layouts
+        empty = np.zeros(shapes[0], dtype=np.uint8)
+        return [decoded.get(i, empty) for i in range(len(ids))], failed
 
     def open(self, store: Store, survey: Any) -> Maker:
         draw, facts = self._ours() if self.pipeline is None else self._pipeline()
@@ -137,12 +140,17 @@ class Generate(Stage):
         def make(table: pa.Table) -> Output:
             ids = table.column("id").to_pylist()
             seeds = [int(text) for text in table.column("gen_seed").to_pylist()]
-            layouts = self._layouts(table, ids)
-            spans = [slice(i, i + self.batch) for i in range(0, len(ids), self.batch)]
-            drawn = [draw(np.stack(layouts[s]), seeds[s]) for s in spans]
+            layouts, failed = self._layouts(table, ids)
+            whole = [i for i in range(len(ids)) if i not in failed]
+            images: list[bytes] = [b""] * len(ids)
+            for start in range(0, len(whole), self.batch):
+                part = whole[start : start + self.batch]
+                tiles = draw(np.stack([layouts[i] for i in part]), [seeds[i] for i in part])
+                for i, tile in zip(part, tiles, strict=True):
+                    images[i] = encode_png(tile)
             names = [row_id.split("/")[-1] + ".png" for row_id in ids]
             columns: dict[str, pa.Array] = {
-                "image": image_column([encode_png(tile) for part in drawn for tile in part], names),
+                "image": image_column(images, names),
                 **{name: pa.array([value] * len(ids)) for name, value in facts.items()},
             }
             if self.mask == "layout":
@@ -150,6 +158,6 @@ class Generate(Stage):
                 columns["gen_mask"] = pa.array(["layout"] * len(ids))
                 counts = np.stack([count_pixels(mask) for mask in layouts])
                 columns.update(composition_columns(counts))
-            return Output(pa.table({name: columns[name] for name in self.adds}))
+            return Output(pa.table({name: columns[name] for name in self.adds}), failed=failed)
 
         return make

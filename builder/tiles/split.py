@@ -144,7 +144,8 @@ def centres(table: pa.Table) -> Floats:
 
 
 def _look_up(table: pa.Table, chosen: dict[str, int], block: float) -> Output:
-    ids = [chosen[row_id] for row_id in table.column("id").to_pylist()]
+    # A row whose picture could not be judged was not surveyed.
+    ids = [chosen.get(row_id, ASIDE) for row_id in table.column("id").to_pylist()]
     place = centres(table)
     known = np.isfinite(place).all(axis=1)
     blocks = np.full(len(ids), None, dtype=object)
