@@ -1,17 +1,12 @@
 """How we write Parquet: blobs as they are, text compressed, small row groups, a page index."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
-from builder.core import budgets
-from builder.core.errors import ArasError
 
 ROW_GROUP = 128
 """Rows with pictures per row group: the first streamed row costs one group."""
@@ -83,69 +78,6 @@ def options(schema: pa.Schema) -> WriterOptions:
 
 def _has_pictures(schema: pa.Schema) -> bool:
     return any(name in BLOBS for name in schema.names)
-
-
-_ENCODINGS = {"PLAIN", "RLE", "BIT_PACKED", "PLAIN_DICTIONARY", "RLE_DICTIONARY"}
-"""Encodings of Parquet whose unpacked size `refuse_bombs` knows; writers that we know use these for
-texts. Others build a value from the one before it."""
-_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
-
-
-def refuse_bombs(path: Path, groups: Iterable[int] | None = None) -> None:
-    """Compare what row groups of a Parquet file (all, or ``groups``) unpack to with `budgets`.
-
-    Sizes come from the footer; of values that repeat by dictionary, from the dictionary and the
-    counts of its values, which are small. Raises ArasError naming the group and the column,
-    pyarrow's errors for what is no Parquet.
-    """
-    footer = pq.read_metadata(path)
-    for number in range(footer.num_row_groups) if groups is None else groups:
-        group, total = footer.row_group(number), 0
-        where = f"{path.name}: row group {number}"
-        if group.num_rows > budgets.PARQUET_GROUP_ROWS:
-            raise ArasError(
-                f"{where} has {group.num_rows:,} rows, at most {budgets.PARQUET_GROUP_ROWS:,} are "
-                "read at once"
-            )
-        for i in range(group.num_columns):
-            column = group.column(i)
-            total += _unpacked(path, number, column, footer.schema.column(i).length)
-            if total > budgets.PARQUET_GROUP_BYTES:
-                raise ArasError(
-                    f"{where} unpacks to {total:,} bytes and more, column {column.path_in_schema} "
-                    f"included, at most {budgets.PARQUET_GROUP_BYTES:,} are read"
-                )
-
-
-def _unpacked(path: Path, group: int, column: pq.ColumnChunkMetaData, length: int) -> int:
-    """Bytes of a column of a row group in memory."""
-    size, values, kind = column.total_uncompressed_size, column.num_values, column.physical_type
-    if kind != "BYTE_ARRAY":
-        return int(values * (_WIDTHS.get(kind) or length))
-    if unknown := set(column.encodings) - _ENCODINGS:
-        raise ArasError(
-            f"{path.name}: row group {group}: column {column.path_in_schema} is encoded as "
-            f"{min(unknown)}; write it again with dictionaries or as plain values"
-        )
-    if not column.has_dictionary_page or size > budgets.PARQUET_GROUP_BYTES:
-        return int(size)
-    if (bound := size * values) <= budgets.PARQUET_GROUP_BYTES >> 6:
-        return int(bound)
-    name = column.path_in_schema
-    with pq.ParquetFile(path, read_dictionary=[name]) as file:
-        array = file.read_row_group(group, columns=[name]).column(0).combine_chunks()
-    chunks = array.chunks if isinstance(array, pa.ChunkedArray) else [array]
-    return sum(_repeated(chunk) for chunk in chunks)
-
-
-def _repeated(values: pa.Array) -> int:
-    """Bytes of the values of a leaf column whose dictionary is kept."""
-    while pa.types.is_nested(values.type):
-        values = values.field(0) if pa.types.is_struct(values.type) else values.flatten()
-    if not pa.types.is_dictionary(values.type):
-        return int(values.nbytes)
-    lengths = pc.binary_length(values.dictionary).cast(pa.int64())
-    return int(pc.sum(lengths.take(values.indices)).as_py() or 0) + 4 * len(values)
 
 
 def column_digest(column: pa.ChunkedArray | pa.Array) -> str:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from builder.core.arrow import ROW_GROUP, refuse_bombs
+from builder.core.arrow import ROW_GROUP
 from builder.core.errors import ArasError, CorruptFile
 from builder.core.files import content_hashes, digest_of, remove, write_csv
+from builder.core.foreign import ForeignParquet
 from builder.core.manifest import MANIFEST, Account, ImportReport, Manifest, read_manifest
 from builder.core.progress import bar
 from builder.core.store import Store
@@ -84,7 +84,8 @@ class ImportRelease(Stage):
                         f"{path}: not the file that {MANIFEST} lists (its sha256 differs)"
                     )
                 advance(listed[name].bytes)
-                groups = range(pq.read_metadata(path).num_row_groups)
+                with ForeignParquet(path) as file:
+                    groups = range(file.num_row_groups)
                 number = Path(name).stem.split("-")[1]
                 for first in groups[::step]:
                     shard, end = f"{part}-{number}-{first:05d}", min(first + step, len(groups))
@@ -98,8 +99,7 @@ class ImportRelease(Stage):
 
     def _make(self, payload: tuple[str, str, int, int], folder: Path) -> Output:
         shard, name, first, last = payload
-        refuse_bombs(self.release / name, range(first, last))
-        with pq.ParquetFile(self.release / name) as file:
+        with ForeignParquet(self.release / name) as file:
             table = file.read_row_groups(range(first, last))
         refused = _undecodable(table)
         if refused:

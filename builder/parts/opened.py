@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from builder.core import budgets
 from builder.core.errors import ArasError, CorruptFile
+from builder.core.foreign import ForeignParquet, chunks
 from builder.core.manifest import MANIFEST, parse_manifest
 from builder.core.progress import bar
 from builder.core.seeds import seed as seed_of
@@ -218,27 +220,34 @@ class OpenRelease:
         footer = self._footer(name)
         return [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
 
-    def _parquet(self, name: str) -> pq.ParquetFile:
+    def _parquet(self, name: str, held: Sequence[tuple[int, bytes]] = ()) -> ForeignParquet:
         if name not in self.sizes:
             raise ArasError(f"{self.source.address}: {MANIFEST} names {name} and does not list it")
-        file = RangeFile(self.source, name, self.sizes[name])
-        try:
-            return pq.ParquetFile(
-                pa.PythonFile(file, mode="r"), metadata=self.footers.get(name), pre_buffer=True
-            )
-        except pa.ArrowInvalid as error:
-            raise CorruptFile(f"{self.source.address}: {name}: not Parquet ({error})") from error
+        size = self.sizes[name]
+        return ForeignParquet(
+            Path(name),
+            name=f"{self.source.address}: {name}",
+            source=lambda: pa.PythonFile(RangeFile(self.source, name, size, held), mode="r"),
+            metadata=self.footers.get(name),
+        )
 
     def _read(self, name: str, group: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """A row group. Raises CorruptFile where it cannot be decoded."""
-        file = self._parquet(name)
-        try:
-            return file.read_row_group(group, columns=None if columns is None else list(columns))
-        except (pa.ArrowException, OSError) as error:
+        """A row group. Raises Undecodable where pyarrow cannot read it.
+
+        Its columns are fetched at once, and packed: they are measured before they are unpacked.
+        """
+        pieces = [Piece(name, *place) for place in chunks(self._footer(name), group, columns)]
+        if sum(piece.end - piece.start for piece in pieces) > budgets.PARQUET_GROUP_BYTES or any(
+            not 0 <= piece.start <= piece.end <= self.sizes[name] for piece in pieces
+        ):
             raise CorruptFile(
-                f"{self.source.address}: {name} cannot be decoded ({str(error).splitlines()[0]}); "
-                f"it is damaged, or pyarrow {pa.__version__} is too old for it"
-            ) from error
+                f"{self.source.address}: {name}: row group {group} is not within the file, or "
+                f"larger than {budgets.PARQUET_GROUP_BYTES:,} bytes"
+            )
+        data = fetch(self.source, self.sizes, pieces)
+        held = [(piece.start, packed) for piece, packed in zip(pieces, data, strict=True)]
+        file = self._parquet(name, held)
+        return file.read_row_group(group, columns=None if columns is None else list(columns))
 
     def _groups(
         self, name: str, columns: Sequence[str], bbox: Box | None

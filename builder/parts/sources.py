@@ -4,7 +4,7 @@ import io
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -222,10 +222,15 @@ def _hub(place: str, base: float) -> Web:
 
 
 class RangeFile(io.RawIOBase):
-    """A file of a source for readers that seek, such as pyarrow's."""
+    """A file of a source for readers that seek, such as pyarrow's.
 
-    def __init__(self, source: Source, name: str, size: int) -> None:
-        self.source, self.name, self.size, self.place = source, name, size, 0
+    ``held`` are pieces that were fetched before: where each begins, and its bytes.
+    """
+
+    def __init__(
+        self, source: Source, name: str, size: int, held: Sequence[tuple[int, bytes]] = ()
+    ) -> None:
+        self.source, self.name, self.size, self.held, self.place = source, name, size, held, 0
 
     def readable(self) -> bool:
         return True
@@ -245,7 +250,12 @@ class RangeFile(io.RawIOBase):
         end = self.size if length < 0 else min(self.size, self.place + length)
         if end <= self.place:
             return b""
-        data = self.source.read(self.name, self.place, end, self.size)
+        for start, piece in self.held:
+            if start <= self.place and end <= start + len(piece):
+                data = piece[self.place - start : end - start]
+                break
+        else:
+            data = self.source.read(self.name, self.place, end, self.size)
         self.place = end
         return data
 

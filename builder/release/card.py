@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from builder import __version__
@@ -52,7 +51,7 @@ from builder.release.croissant import (
 )
 from builder.release.diff import history
 from builder.release.disclosure import HUB, locations
-from builder.release.rows import held_columns
+from builder.release.rows import held_columns, opened
 
 TEXTS = ("README.md", "croissant.json")
 """Files of which a flat copy holds a variant."""
@@ -499,7 +498,8 @@ def _info(release: Path, config: str, splits: Mapping[str, SplitFiles]) -> dict[
     for split, part in splits.items():
         size = {"num_bytes": 0, "num_examples": 0}
         for name in part.files:  # one footer at a time: many files have large footers
-            footer = pq.read_metadata(release / name)
+            with opened(release / name) as file:
+                footer = file.metadata
             groups = (footer.row_group(i) for i in range(footer.num_row_groups))
             size["num_bytes"] += sum(group.total_byte_size for group in groups)
             size["num_examples"] += footer.num_rows

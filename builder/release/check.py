@@ -11,6 +11,7 @@ from builder.core import budgets
 from builder.core.arrow import combine
 from builder.core.engine import Engine
 from builder.core.files import sha256_file
+from builder.core.foreign import Undecodable
 from builder.core.manifest import MANIFEST, Manifest, checksum_files, listed_files, read_manifest
 from builder.core.progress import bar
 from builder.land.columns import (
@@ -23,7 +24,7 @@ from builder.land.columns import (
     names_of,
 )
 from builder.release.check_facts import check_catalogue, check_facts
-from builder.release.check_rows import MOST, FileChecker, Findings, Undecodable, local_paths
+from builder.release.check_rows import MOST, FileChecker, Findings, local_paths
 from builder.release.funnel import has_official_split
 from builder.release.published import publications
 from builder.release.rows import held_columns
@@ -60,7 +61,7 @@ def violations(release: Path, engine: Engine | None = None) -> list[str]:
         checker = FileChecker(release, shards, _optional(manifest))
         for task, outcome in (engine or Engine()).map(checker, tasks):
             if isinstance(outcome, Undecodable):
-                undecoded.append(str(outcome))
+                undecoded.append(f"{outcome}; no row was judged")
             elif isinstance(outcome, BaseException):
                 undecoded.append(f"{task[2]}: cannot be read: {outcome}")
             else:

@@ -1,8 +1,7 @@
 """Check a data file: its schema and every row against the invariants."""
 
-import contextlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from builder.core.arrow import refuse_bombs
 from builder.core.errors import ArasError
+from builder.core.foreign import ForeignParquet
 from builder.land import classes
 from builder.land.columns import (
     GEO_COLUMNS,
@@ -87,22 +85,6 @@ class FileChecker:
         return lambda task: check_file(self.release, self.shards, self.optional, *task)
 
 
-class Undecodable(ArasError):
-    """A file that the installed pyarrow cannot decode: nothing is known of its rows."""
-
-
-@contextlib.contextmanager
-def _decoding(name: str) -> Iterator[None]:
-    """Turn what pyarrow says of a file into `Undecodable`."""
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:
-        raise Undecodable(
-            f"{name}: pyarrow {pa.__version__} cannot decode it ({str(error).splitlines()[0]}); "
-            "no row was judged: fetch the file again, or check with another version of pyarrow"
-        ) from error
-
-
 def check_file(
     release: Path, shards: Shards, optional: frozenset[str], config: str, split: str, name: str
 ) -> Findings:
@@ -113,11 +95,9 @@ def check_file(
     installed pyarrow does not read.
     """
     findings = Findings(name)
-    with contextlib.ExitStack() as stack:
-        with _decoding(name):
-            refuse_bombs(release / name)
-            file = stack.enter_context(pq.ParquetFile(release / name))
-            actual = file.schema_arrow
+    with ForeignParquet(release / name, name=name) as file:
+        file.measure(range(file.num_row_groups))
+        actual = file.schema_arrow
         findings.lacks = tuple(optional.intersection(names_of(config)).difference(actual.names))
         schema = arrow_schema([name for name in names_of(config) if name not in findings.lacks])
         if not actual.equals(schema):
@@ -133,8 +113,7 @@ def check_file(
         if geo.GEO_KEY.encode() in (actual.metadata or {}):
             findings.geo = actual.metadata[geo.GEO_KEY.encode()].decode(errors="replace")
         for group in range(file.num_row_groups):
-            with _decoding(name):
-                table = file.read_row_group(group)
+            table = file.read_row_group(group)
             findings.digests += content_digests(table)
             if config in VIOLATIONS:
                 findings.rows += table.num_rows

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 
 from builder.core import figures
 from builder.core.errors import ArasError
@@ -15,7 +14,7 @@ from builder.land.classes import CLASSES, PALETTE
 from builder.land.columns import KINDS
 from builder.land.grid import PER_DEGREE
 from builder.land.pictures import decode_mask, decode_png, per_class
-from builder.release.rows import held_columns, real_rows
+from builder.release.rows import held_columns, opened, real_rows
 from builder.tiles.split_report import draw_map
 
 
@@ -50,7 +49,7 @@ def contact_sheet(release: Path, manifest: Manifest, path: Path, tiles: int = 6)
 
 def _varied(release: Path, split: SplitFiles, tiles: int) -> list[dict[str, Any]]:
     """Rows of a split's first row group, each the farthest in composition from those before it."""
-    with pq.ParquetFile(release / split.files[0]) as source:
+    with opened(release / split.files[0]) as source:
         rows = source.read_row_group(0, columns=["id", "image", "mask", "pixels"])
     pixels = per_class(rows.column("pixels"))
     shares = pixels / pixels.sum(axis=1, keepdims=True)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from builder.core.arrow import type_name
 from builder.core.errors import ArasError
+from builder.core.foreign import ForeignParquet
 from builder.core.manifest import Manifest, read_manifest
 from builder.core.store import Store
 from builder.land.columns import (
@@ -126,19 +126,14 @@ def by_split(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
         yield SPLITS[value], part
 
 
-def opened(path: Path) -> pq.ParquetFile:
-    """A Parquet file of a release. Raises ArasError when it is missing, cut short or no Parquet."""
+def opened(path: Path) -> ForeignParquet:
+    """A Parquet file of a release. Raises ArasError when it is missing, and as ForeignParquet."""
     try:
-        return pq.ParquetFile(path)
+        return ForeignParquet(path)
     except FileNotFoundError:
         raise ArasError(
             f"{path}: missing; `aras check {path.parents[1]}` lists what else is wrong"
         ) from None
-    except (pa.ArrowException, OSError) as error:
-        raise ArasError(
-            f"{path}: cannot be read ({str(error).splitlines()[0]}); `aras check "
-            f"{path.parents[1]}` lists what else is wrong"
-        ) from error
 
 
 def held_columns(release: Path, manifest: Manifest) -> dict[str, tuple[str, ...]]:

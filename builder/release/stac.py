@@ -198,7 +198,7 @@ def differ(release: Path, manifest: Manifest) -> bool:
     expected = items(release, manifest)
     if not path.is_file():
         return False
-    with pq.ParquetFile(path) as file:
+    with opened(path) as file:
         if file.schema_arrow.names != SCHEMA.names:
             return True
         groups = (file.read_row_group(i) for i in range(file.num_row_groups))

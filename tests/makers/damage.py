@@ -1,5 +1,6 @@
-"""Ways to change a release that hides the change from its checksums, so that rules must see it."""
+"""Ways to change a release: hidden from its checksums so that rules see it, or plain damage."""
 
+import io
 import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -64,3 +65,28 @@ def rows_edited(edit: Callable[[list[dict[str, Any]]], object]) -> Callable[[pa.
         return pa.Table.from_pylist(rows, schema=table.schema)
 
     return apply
+
+
+def cut_short(data: bytes) -> bytes:
+    """The first 4,000 bytes of a file, or half of a smaller one."""
+    return data[: min(4000, len(data) // 2)]
+
+
+def spoil_pages(data: bytes) -> bytes:
+    """A Parquet file whose first pages lost their headers, its footer as it was."""
+    footer = pq.ParquetFile(io.BytesIO(data)).metadata
+    spoilt = bytearray(data)
+    for group in range(footer.num_row_groups):
+        for column in range(footer.num_columns):
+            chunk = footer.row_group(group).column(column)
+            start = chunk.dictionary_page_offset or chunk.data_page_offset
+            spoilt[start : start + 8] = b"\xff" * 8
+    return bytes(spoilt)
+
+
+def name_an_unknown_codec(data: bytes) -> bytes:
+    """The codec of compressed columns, field 4 of their metadata in Thrift, is one of tomorrow."""
+    zstd, unknown = b"\x15\x0c\x16", b"\x15\x1e\x16"
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    assert zstd in data[start:]
+    return data[:start] + data[start:].replace(zstd, unknown)

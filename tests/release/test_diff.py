@@ -330,7 +330,7 @@ def test_what_cannot_be_compared_is_told(filled: Path, tmp_path: Path) -> None:
     shutil.copytree(release, damaged)
     shard = next((damaged / "metadata").glob("train-*.parquet"))
     shard.write_bytes(shard.read_bytes()[:-9])
-    with pytest.raises(ArasError, match=r"train-00000-of-00001\.parquet: cannot be read"):
+    with pytest.raises(ArasError, match=r"00001\.parquet: pyarrow \S+ cannot decode it"):
         compare(release, damaged)
     shard.unlink()
     with pytest.raises(ArasError, match=r"\.parquet: missing; `aras check"):
