@@ -8,11 +8,12 @@ over all of it, serves it from this machine over HTTP with ranges, and takes par
     aras get            pictures by ranges, as config metadata says where they lie
     load_dataset        load_dataset("parquet", data_files=ADDRESSES, filters=…, streaming=True)
     pyarrow             pyarrow.dataset over fsspec's HTTP, with the same filter
-    polars              scan_parquet(ADDRESSES).filter(…).collect(), where it is installed
+    polars              scan_parquet(ADDRESSES).filter(…).collect()
+    datafusion          read_parquet of local files, the filter pushed down to pages and rows
 
-The last three read no metadata first. The first two of them need aiohttp, which is not among our
-requirements, as polars is not; a way that is not installed is left out, and
-    pip install --target WAYS aiohttp polars
+The last four read no metadata first. load_dataset and pyarrow need aiohttp, which is not among our
+requirements, as polars and DataFusion are not; a way that is not installed is left out, and
+    pip install --target WAYS aiohttp polars datafusion
     PYTHONPATH=WAYS python scripts/bench_get.py
 brings it in. All bytes of bodies that the server sends count. `MB of them` are the bytes of the
 chosen pictures; `question` is what answers it: the columns that it needs of every row, the
@@ -158,6 +159,24 @@ def polars(addresses: list[str]) -> int:
     return int(pl.scan_parquet(addresses).filter(pl.col("dominant") == WATER).collect().height)
 
 
+def datafusion(files: list[Path]) -> dict[str, int]:
+    """DataFusion's own count over local files: its web reader takes no plain HTTP."""
+    from datafusion import SessionConfig, SessionContext, col, lit
+
+    config = SessionConfig().set("datafusion.execution.parquet.pushdown_filters", "true")
+    context = SessionContext(config)
+    counts = {"rows": 0, "bytes": 0}
+    for path in files:
+        frame = context.read_parquet(str(path)).filter(col("dominant") == lit(WATER))
+        plan = frame.execution_plan()
+        for part in range(plan.partition_count):
+            batches = context.execute(plan, part)
+            counts["rows"] += sum(batch.to_pyarrow().num_rows for batch in batches)
+        read = (metrics.sum_by_name("bytes_scanned") for _, metrics in plan.collect_metrics())
+        counts["bytes"] += sum(filter(None, read))
+    return counts
+
+
 def counted(way: Callable[[], int]) -> dict[str, int]:
     before = Ranges.sent
     rows = way()
@@ -204,6 +223,8 @@ def measure(rows: int, folder: Path) -> dict[str, Any]:
             "polars": partial(polars, addresses),
         }
         others = {name: counted(way) for name, way in ways.items() if is_installed(name)}
+        if is_installed("datafusion"):
+            others["datafusion"] = datafusion([release / name for name in files])
     size = sum((release / name).stat().st_size for name in files)
     return {"rows": rows, "bytes": size, "parts": parts, "others": others}
 
@@ -216,7 +237,8 @@ def picture_bytes(release: Path) -> int:
 
 
 def is_installed(way: str) -> bool:
-    return importlib.util.find_spec("polars" if way == "polars" else "aiohttp") is not None
+    needs = way if way in ("polars", "datafusion") else "aiohttp"
+    return importlib.util.find_spec(needs) is not None
 
 
 def main() -> None:

@@ -70,7 +70,7 @@ class ForeignParquet(pq.ParquetFile):  # type: ignore[misc]
         self._source: Callable[[], Any] = source or (lambda: path)
         self._sizes: dict[tuple[int, str], int] = {}
         with _decoding(self._name):
-            super().__init__(self._source(), metadata=metadata)
+            super().__init__(self._source(), metadata=metadata, pre_buffer=False)
 
     def read_row_group(self, i: int, columns: Any = None, **how: Any) -> pa.Table:
         self.measure([i], columns)
@@ -146,7 +146,9 @@ class ForeignParquet(pq.ParquetFile):  # type: ignore[misc]
             return int(bound)
         with (
             _decoding(self._name),
-            pq.ParquetFile(self._source(), metadata=self.metadata, read_dictionary=[name]) as file,
+            pq.ParquetFile(
+                self._source(), metadata=self.metadata, read_dictionary=[name], pre_buffer=False
+            ) as file,
         ):
             array = file.read_row_group(group, columns=[name]).column(0).combine_chunks()
         chunks = array.chunks if isinstance(array, pa.ChunkedArray) else [array]

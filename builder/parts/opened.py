@@ -111,6 +111,7 @@ class OpenRelease:
     def columns(self) -> pa.Schema:
         """Schema of config metadata, that questions are about."""
         first = next(name for part in self._metadata().values() for name in part)
+        self._footer(first)  # kept, so that it is read once
         return self._parquet(first).schema_arrow
 
     def choose(self, request: Request) -> list[Chosen]:
