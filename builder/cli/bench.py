@@ -28,8 +28,8 @@ def compare(directory: Path | None, ours: Path, theirs: Path, as_json: bool) -> 
     """Differences OURS − THEIRS of two result files, with intervals and tests.
 
     Both must have answered the same captions of the same release. Per stream: the six recalls
-    and mR, paired bootstrap over images or spatial blocks (2,000 resamples), sign-flip p-value,
-    and Holm's correction over the seven. The ranks beside each result file are read.
+    and mR, with interval and p-value from one Student's t over images or spatial blocks (none
+    under five), and Holm's correction over the seven. The ranks beside each result are read.
 
     \b
     Example:
@@ -210,7 +210,10 @@ def embeddings(
     if intervals:
         from builder.retrieval.intervals import spans
 
-        scores = scores.plus(intervals=spans(ranks, image_of))
+        if (around := spans(ranks, image_of)) is None:
+            echo("no intervals: fewer than 5 images show nothing of their spread", err=True)
+        else:
+            scores = scores.plus(intervals=around)
     echo(json.dumps(scores.as_json()) if as_json else _table(scores))
 
 

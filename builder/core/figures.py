@@ -106,10 +106,11 @@ def draw_points(axes: "Axes", panel: Panel) -> None:
         shift = (place - (len(panel.colours) - 1) / 2) * step
         for row, points in enumerate(panel.rows.values()):
             point = points.get(name)
-            if point is None or point.value is None or point.interval is None:
+            if point is None or point.value is None:
                 continue
             y = row + shift
-            axes.plot(point.interval, [y, y], color=colour, linewidth=2, alpha=0.6)
+            if point.interval is not None:
+                axes.plot(point.interval, [y, y], color=colour, linewidth=2, alpha=0.6)
             seeds = [value for value in point.seeds if value is not None]
             axes.plot(seeds, [y] * len(seeds), ".", color=colour, markersize=5, alpha=0.6)
             axes.plot([point.value], [y], "o", color=colour, markersize=6, clip_on=False)

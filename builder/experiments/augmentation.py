@@ -194,8 +194,6 @@ def analyse(
     counts: Mapping[str, Sequence[Ints]],
     blocks: Sequence[str] | None,
     train_shares: Floats,
-    *,
-    resamples: int = intervals.RESAMPLES,
 ) -> Analysis:
     """Figures with intervals by arm, and contrasts paired by seed and cluster.
 
@@ -205,9 +203,7 @@ def analyse(
     """
     tail = metrics.rarest(train_shares)
     statistic = Statistic(lambda totals: scores(totals, tail), FIGURES, ("macro F1", "tail F1"))
-    analysis = statistics.analyse(
-        counts, blocks, "tile", statistic, QUESTIONS, FLOOR, resamples=resamples
-    )
+    analysis = statistics.analyse(counts, blocks, "tile", statistic, QUESTIONS, FLOOR)
     truth = next(iter(counts.values()))[0][:, _K : 2 * _K]
     cluster, clusters = intervals.codes(np.arange(len(truth)) if blocks is None else blocks)
     present = intervals.cluster_sums(truth, cluster, clusters)[:, :-1] > 0

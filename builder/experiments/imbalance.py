@@ -24,7 +24,7 @@ from builder.models.retriever import Pairs
 from builder.models.settings import RETRIEVER, RetrieverSettings
 from builder.retrieval import gallery, metrics, protocol
 from builder.retrieval.gallery import captions_by_stream
-from builder.retrieval.ranks import PARTS, Array, Floats, Ints, Pair, Positives, Ranks, rank
+from builder.retrieval.ranks import Array, Floats, Ints, Pair, Positives, Ranks, rank
 from builder.retrieval.result import WAYS, Checks, Part, ReleaseFacts
 from builder.retrieval.vectors import BATCH
 from builder.scores.caption_scores import score_captions
@@ -246,13 +246,13 @@ def release_material(
 def _read(ways: Any) -> Pair:
     if isinstance(ways, tuple):
         return ways
-    t2i, i2t = (Ranks(*(np.array(ways[way][part]) for part in PARTS)) for way in WAYS)
+    t2i, i2t = (Ranks(**{k: np.array(v) for k, v in ways[way].items()}) for way in WAYS)
     return t2i, i2t
 
 
 def _written(pair: Pair) -> dict[str, dict[str, list[int]]]:
     return {
-        way: {part: getattr(ranks, part).tolist() for part in PARTS}
+        way: {part: values.tolist() for part, values in ranks.parts.items()}
         for way, ranks in zip(WAYS, pair, strict=True)
     }
 

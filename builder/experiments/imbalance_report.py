@@ -22,8 +22,8 @@ from builder.experiments.report import Plot, Report, Table, points
 from builder.experiments.statistics import FEW, Analysis, Effect, Statistic
 from builder.land.classes import CLASSES
 from builder.models.freshness import retriever_identity
-from builder.retrieval import intervals, metrics
-from builder.retrieval.ranks import PARTS, Floats, Ints, Pair, Ranks
+from builder.retrieval import metrics
+from builder.retrieval.ranks import Floats, Ints, Pair, Ranks
 from builder.retrieval.report import LABELS
 from builder.retrieval.result import WAYS
 from builder.scores.leakage import source_leak, without_digits
@@ -90,7 +90,6 @@ def analyse(
     groups: Groups,
     design: Design,
     protocol: str = "S",
-    resamples: int = intervals.RESAMPLES,
 ) -> Analysis:
     """Figures with intervals by arm, contrasts paired by seed and cluster, and arms by ratio.
 
@@ -103,7 +102,7 @@ def analyse(
     by_kind = sorted(mixed, key=lambda name: str(design.arms[name].factors["kind"]), reverse=True)
     factors = {name: design.arms[name].factors for name in by_kind}
     analysis = statistics.analyse(
-        runs, blocks, "image", groups.statistic, design.questions, FLOOR, factors, resamples
+        runs, blocks, "image", groups.statistic, design.questions, FLOOR, factors
     )
     facts = {
         "images": len(dominant),
@@ -133,10 +132,9 @@ def conclusions(analysis: Analysis, bench: Bench) -> list[str]:
     if lines[0].startswith(report.NO_CONCLUSION) or contrast is None:
         return lines
     if isinstance(effect := contrast["mR"], Effect):
-        # The bootstrap interval of few seeds and blocks is too narrow for this.
         lines.append(
             f"Non-inferiority: {even} is {'NOT shown to be ' * (effect.low <= -MARGIN)}within "
-            f"{MARGIN:g} point of real in mR (it may be {effect.low:+.2f}, by Student's t at 95 %)."
+            f"{MARGIN:g} point of real in mR (it may be {effect.low:+.2f})."
         )
     ratios = [f"{response.arm} {points(response['mR'])}" for response in analysis.responses]
     lines.append(f"mR against real by ratio (intervals, no test): {'; '.join(ratios)}.")
@@ -318,11 +316,11 @@ def report_of(bench: Bench, records: Mapping[str, Sequence[Judged]]) -> Report:
             f"pixels than in the worst {100 * AGREES:.0f} % of real tiles."
         ],
         arrays={
-            f"{run.arm}/{run.seed}/{name}/{way}/{part}": getattr(ranks, part).astype(np.int32)
+            f"{run.arm}/{run.seed}/{name}/{way}/{part}": values.astype(np.int32)
             for runs in records.values()
             for run in runs
             for name, pair in run.ranks.items()
             for way, ranks in zip(WAYS, pair, strict=True)
-            for part in PARTS
+            for part, values in ranks.parts.items()
         },
     )

@@ -25,6 +25,7 @@ from builder.experiments.statistics import (
     Estimate,
 )
 from builder.retrieval import report as retrieval_report
+from builder.retrieval.crossed import FEWEST
 from builder.retrieval.ranks import Array
 from builder.retrieval.result import libraries
 
@@ -160,8 +161,8 @@ class Report:
         for name, plot in self.plots.items():
             document.plot(plot.alt, name)
         document.text(
-            "Per cent, mean over seeds; 95 % intervals from a hierarchical bootstrap over seeds, "
-            f"then {clusters} {unit}s. {self.about_figures}"
+            "Per cent, mean over seeds; 95 % intervals over seeds crossed with "
+            f"{clusters} {unit}s, both random. {self.about_figures}"
         )
         document.table(
             ["arm", *self.shown],
@@ -174,13 +175,11 @@ class Report:
             document.heading(heading)
             document.table(*contrast_table(compared.contrasts))
         document.text(
-            f"p: Student's t over seeds and {unit}s, Holm over the contrasts but real − "
-            f"{bench.floor}, which must hold before the others count. Detectable: the difference "
-            "that the test detects with 80 % power, from the measured variances, before Holm. "
-            "Conclusions rest on the first table of contrasts. Interval and p are computed "
-            "differently and can disagree: with few seeds p is the more careful one, and where a "
-            "resample holds no tile of a class, means over classes leave that class out, which "
-            "makes the interval lopsided."
+            f"p and interval follow from one model, seeds crossed with {unit}s, both random: where "
+            "an interval excludes 0, p is below 0.05 before Holm's correction. That runs over the "
+            f"contrasts but real − {bench.floor}, which must hold before the others count. "
+            "Detectable: the difference that the test detects with 80 % power, from the measured "
+            "variances, before Holm. Conclusions rest on the first table of contrasts."
         )
         document.items(self.sentences)
         for table in (*self.tables, arm_table(self.holdings, self.losses)):
@@ -203,7 +202,12 @@ def conclude(analysis: Analysis, bench: Bench[Any], ours: str) -> list[str]:
 
     To help means: above real rows alone, and above repeating them to the same class shares.
     """
-    floor = analysis.contrast("real", bench.floor)
+    floor, clusters = analysis.contrast("real", bench.floor), analysis.clusters
+    if clusters.number < FEWEST:
+        return [
+            f"{NO_CONCLUSION} can be drawn from {clusters.number} {clusters.unit}s: how figures "
+            f"vary shows from {FEWEST} on. Make a release whose test tiles lie in more of them."
+        ]
     if floor is None or next(iter(floor.tested.values())).sign <= 0:
         return [
             f"{NO_CONCLUSION} about synthetic data can be drawn from this run: the model trained "
@@ -244,7 +248,12 @@ def common_limits(analysis: Analysis, bench: Bench[Any]) -> list[str]:
         "Equal steps and batch size in all arms: arms with more distinct rows see each of them "
         "less often.",
     ]
-    if clusters.number < FEW:
+    if clusters.number < FEWEST:
+        lines.append(
+            f"Only {clusters.number} {clusters.unit}s: no interval and no test, which need "
+            f"{FEWEST}; make a release whose test tiles lie in more of them."
+        )
+    elif clusters.number < FEW:
         lines.append(
             f"Only {clusters.number} {clusters.unit}s: intervals and tests over so few are "
             "rough and may be too narrow."
@@ -258,9 +267,11 @@ def common_limits(analysis: Analysis, bench: Bench[Any]) -> list[str]:
 
 def verdict(difference: Difference, empty: str) -> str:
     """A tested difference in words; ``empty`` says why there may be no figure."""
-    if not isinstance(difference, Effect):
+    if difference.value is None:
         return f"{empty}; nothing can be said"
     text = points(difference)
+    if not isinstance(difference, Effect):
+        return f"{text}: not tested, test tiles lie in fewer than {FEWEST} clusters"
     if not difference.cluster_sd and not difference.seed_sd:
         return f"{text}: the same in every seed and cluster, so its spread cannot be measured"
     if difference.sign:
@@ -275,16 +286,21 @@ def verdict(difference: Difference, empty: str) -> str:
 
 def cell(estimate: Estimate | None, digits: int = 2) -> str:
     """A figure "7.40 (5.48–9.62)" or a difference "+1.20 (-0.10 … +2.50)", with its interval."""
-    if estimate is None or estimate.interval is None:
+    if estimate is None or estimate.value is None:
         return "–"
     sign, to = ("+", " … ") if isinstance(estimate, Difference) else ("", "–")
+    if estimate.interval is None:
+        return f"{estimate.value:{sign}.{digits}f}"
     value, low, high = (f"{x:{sign}.{digits}f}" for x in (estimate.value, *estimate.interval))
     return f"{value} ({low}{to}{high})"
 
 
 def points(difference: Difference) -> str:
     """A difference in a sentence: "+1.20 points (95 % -0.10 … +2.50, p = 0.031)"."""
-    text = cell(difference).replace(" (", " points (95 % ")
+    text = cell(difference)
+    if difference.interval is None:
+        return text if difference.value is None else f"{text} points"
+    text = text.replace(" (", " points (95 % ")
     return f"{text[:-1]}, p {p_value(difference)})" if isinstance(difference, Effect) else text
 
 

@@ -1,11 +1,11 @@
 """Figures of trainings repeated over seeds: intervals, contrasts, and what a test could detect.
 
 Every training gives counts on each test tile, (N, K); a statistic maps their totals (B, K) to
-figures (B, F) in per cent, NaN for a figure that the tiles say nothing about. How differences are
-tested is decided in this file alone.
+figures (B, F) in per cent, NaN for a figure that the tiles say nothing about. How uncertain figures
+are, and so how differences are tested, is decided in `retrieval.crossed` alone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Generic, TypeVar
@@ -13,19 +13,18 @@ from typing import Annotated, Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
-from scipy.stats import t as student
 
-from builder.retrieval import intervals
+from builder.retrieval import crossed, intervals
+from builder.retrieval.crossed import Compute
 from builder.retrieval.ranks import Array, Floats
 from builder.retrieval.result import Clusters, Part
 
-SIGNIFICANT = 0.05
+SIGNIFICANT = crossed.ALPHA
 WHOLE = 100.0
 """Figures lie between 0 and this: no difference can reach it."""
 FEW = 10
-"""Fewer clusters than this and a bootstrap over them is rough."""
+"""Fewer clusters than this and what they say of their own spread is rough."""
 
-Compute = Callable[[Floats], Floats]
 Interval = tuple[float, float]
 """Ends of a 95 % interval."""
 Factor = str | float
@@ -55,7 +54,8 @@ class Question:
 class Estimate(Part):
     """A figure over all seeds with its interval, and that of each seed (not in older reports).
 
-    Value and interval are None where the test tiles say nothing about it.
+    Value and interval are None where the test tiles say nothing about it, the interval also where
+    they lie in fewer than `crossed.FEWEST` clusters.
     """
 
     value: float | None
@@ -76,13 +76,19 @@ class Difference(Estimate):
 
 
 class Effect(Difference):
-    """A difference that is tested: see `student_test`."""
+    """A difference that is tested, by the spread that its interval follows from.
+
+    Reports of earlier versions had an interval of another origin, and no ``freedom``.
+    """
 
     value: float = Field(validation_alias="difference", serialization_alias="difference")
     cluster_sd: float
-    seed_sd: float
+    seed_sd: float | None
+    """Spread over seeds; ``cluster_sd`` is the error that the clusters alone would give."""
+    freedom: float | None = None
+    """Degrees of freedom of Student's t."""
     low: float
-    """Lower end of the 95 % interval that follows from this test."""
+    """Lower end of the 95 % interval."""
     p: float
     detectable: float
     """Difference that this test detects with 80 % power, from the measured variances."""
@@ -153,7 +159,8 @@ class Analysis(Part):
     responses: list[Response] = Field(
         default=[], validation_alias="ratios", serialization_alias="ratios"
     )
-    resamples: int
+    resamples: int = 0
+    """Of earlier versions: nothing is drawn any more."""
 
     def contrast(self, ours: str, theirs: str) -> Contrast | None:
         """The contrast of two arms; None where these are not compared."""
@@ -177,7 +184,6 @@ def analyse(
     questions: Sequence[Question],
     floor: str,
     factors: Mapping[str, Mapping[str, Factor]] = MappingProxyType({}),
-    resamples: int = intervals.RESAMPLES,
 ) -> Analysis:
     """Figures with intervals by arm, and contrasts paired by seed and cluster.
 
@@ -197,7 +203,7 @@ def analyse(
         parts[arm] = np.stack(sums * seeds if len(sums) == 1 else sums)
 
     def compare(ours: str, theirs: str, tested: Sequence[str] = ()) -> dict[str, Any]:
-        return _differences(parts[ours], parts[theirs], statistic, resamples, tested)
+        return _differences(parts[ours], parts[theirs], statistic, tested)
 
     compared = [
         (question, compare(question.ours, question.theirs, statistic.tested))
@@ -222,49 +228,62 @@ def analyse(
         clusters=Clusters(unit=tile if blocks is None else "block", number=clusters),
         seeds=seeds,
         arms={
-            arm: Scores(**_estimates(Estimate, sums, statistic.compute, statistic, resamples))
+            arm: Scores(**_estimates(Estimate, sums, statistic.compute, statistic))
             for arm, sums in parts.items()
         },
         contrasts=[Contrast(**vars(question), **figures) for question, figures in compared],
-        resamples=resamples,
+        resamples=0,
         **({"responses": responses} if responses else {}),
     )
 
 
-def hierarchical(parts: Floats, resamples: int = intervals.RESAMPLES) -> Floats:
-    """Totals (B, K) of draws of seeds, then of clusters, with replacement; ``parts`` (S, C, K)."""
-    rng = np.random.default_rng(0)
-    seeds, clusters, width = parts.shape
-    out = np.empty((resamples, width))
-    for b in range(resamples):
-        weight = np.bincount(rng.integers(0, clusters, clusters), minlength=clusters)
-        drawn = np.bincount(rng.integers(0, seeds, seeds), minlength=seeds) / seeds
-        out[b] = weight @ np.tensordot(drawn, parts, axes=1)
-    return out
-
-
 def _estimates(
-    kind: type[E], parts: Floats, compute: Compute, statistic: Statistic, resamples: int
+    kind: type[E],
+    parts: Floats,
+    compute: Compute,
+    statistic: Statistic,
+    tested: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Estimates of what ``compute`` makes of ``parts`` (S, C, K), as in `Figures`."""
-    values = compute(parts.mean(0).sum(0)[None])[0]
-    draws = compute(hierarchical(parts, resamples)).T
+    """Estimates of what ``compute`` makes of ``parts`` (S, C, K), as in `Figures`; those of
+    ``tested`` are `Effect`s, or have p None where there is no value or there are few clusters."""
+    values, cells = crossed.linearised(parts, compute)
+    spread = crossed.spread(cells) if parts.shape[1] >= crossed.FEWEST else None
     by_seed = compute(parts.sum(1)).T
-    estimates = {
-        name: kind(
-            value=_number(value), interval=_interval(column), seeds=tuple(map(_number, seeds))
-        )
-        for name, value, column, seeds in zip(
-            (*statistic.names, *statistic.classes), values, draws, by_seed, strict=True
-        )
-    }
+    estimates: dict[str, Any] = {}
+    for n, name in enumerate((*statistic.names, *statistic.classes)):
+        value, seeds = _number(values[n]), tuple(map(_number, by_seed[n]))
+        if value is None or spread is None:
+            untested = {"p": None, "p_holm": None} if name in tested else {}
+            estimate = kind(value=value, interval=None, seeds=seeds)
+            estimates[name] = estimate.model_copy(update=untested)
+            continue
+        low, high = value - float(spread.reach[n]), value + float(spread.reach[n])
+        if name in tested:
+            p = float(spread.p(values)[n])
+            estimates[name] = Effect(
+                value=value,
+                interval=(low, high),
+                seeds=seeds,
+                cluster_sd=float(spread.cluster_sd[n]),
+                seed_sd=_number(spread.seed_sd[n]),
+                freedom=float(spread.freedom[n]),
+                low=low,
+                p=p,
+                detectable=float(spread.detectable[n]),
+                p_holm=p,
+            )
+        else:
+            bounds = (-WHOLE if issubclass(kind, Difference) else 0.0, WHOLE)
+            low, high = (float(np.clip(edge, *bounds)) for edge in (low, high))
+            estimates[name] = kind(value=value, interval=(low, high), seeds=seeds)
     figures = {name: estimates[name] for name in statistic.names}
-    classes = {name: estimates[name] for name in statistic.classes if estimates[name].interval}
+    known = (name for name in statistic.classes if estimates[name].value is not None)
+    classes = {name: estimates[name] for name in known}
     return {**figures, "classes": classes} if classes else figures
 
 
 def _differences(
-    ours: Floats, theirs: Floats, statistic: Statistic, resamples: int, tested: Sequence[str] = ()
+    ours: Floats, theirs: Floats, statistic: Statistic, tested: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Differences ours − theirs of two arms, (S, C, K) each, as in `Figures`; some are tested."""
     both, width = np.concatenate([ours, theirs], axis=2), ours.shape[2]
@@ -272,40 +291,7 @@ def _differences(
     def difference(totals: Floats) -> Floats:
         return statistic.compute(totals[:, :width]) - statistic.compute(totals[:, width:])
 
-    figures = _estimates(Difference, both, difference, statistic, resamples)
-    if tested:
-        draws = difference(intervals.resampled(both.mean(0), resamples))
-    for name in tested:
-        column = statistic.names.index(name)
-        figures[name] = student_test(
-            figures[name], draws[:, column], difference(both.sum(1))[:, column]
-        )
-    return figures
-
-
-def student_test(difference: Difference, over_clusters: Floats, by_seed: Floats) -> Difference:
-    """Test a difference against 0, given its values in draws of clusters (B,) and by seed (S,).
-
-    The p-value is Student's t with seeds − 1 degrees of freedom on the difference over
-    √(bootstrap variance over clusters + variance over seeds / seeds). Without a value it is None.
-    """
-    value, seeds = difference.value, len(by_seed)
-    if value is None:
-        return difference.model_copy(update={"p": None, "p_holm": None})
-    cluster_sd, seed_sd = float(np.nanstd(over_clusters)), float(np.std(by_seed, ddof=1))
-    error = float(np.sqrt(cluster_sd**2 + seed_sd**2 / seeds))
-    p = float(2 * student.sf(abs(value) / error, seeds - 1)) if error > 0 else 1.0
-    return Effect(
-        value=value,
-        interval=difference.interval,
-        seeds=difference.seeds,
-        cluster_sd=cluster_sd,
-        seed_sd=seed_sd,
-        low=value - float(student.ppf(0.975, seeds - 1)) * error,
-        p=p,
-        detectable=intervals.detectable(1, cluster_sd**2 / 1e4, seeds, seed_sd),
-        p_holm=p,
-    )
+    return _estimates(Difference, both, difference, statistic, tested)
 
 
 def mean_of_known(columns: Floats) -> Floats:
@@ -317,11 +303,3 @@ def mean_of_known(columns: Floats) -> Floats:
 
 def _number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
-
-
-def _interval(draws: Floats) -> Interval | None:
-    known = draws[~np.isnan(draws)]
-    if not len(known):
-        return None
-    low, high = intervals.percentile(known)
-    return low, high

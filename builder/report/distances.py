@@ -94,13 +94,12 @@ def distances(store: Store, column: str = "features", seed_: int = 0) -> Distanc
     measured: dict[str, SetDistances] = {}
     for name in PARTS[1:]:
         a, b = equal["test"], equal[name]
-        value, error = sets.frechet_at_infinity(a, b, rng)
-        interval = sets.frechet_interval(a, b, groups=min(10, n // 2))
+        estimate = sets.frechet_estimate(a, b, groups=min(10, n // 2))
         mean, low, high = sets.kid(a, b, rng, size=max(2, n // 2))
         measured[name] = SetDistances(
-            frechet=round(sets.frechet(sets.Moments.of(a), sets.Moments.of(b)), 4),
-            frechet_interval=[round(edge, 4) for edge in interval],
-            frechet_at_infinity=[round(value, 4), round(error, 4)],
+            frechet=round(estimate.value, 4),
+            frechet_interval=[round(edge, 4) for edge in estimate.interval],
+            frechet_at_infinity=[round(estimate.at_infinity, 4), round(estimate.error, 4)],
             frechet_all=round(_frechet(sides["test"], sides[name]), 4),
             kid_x1000=[round(mean, 4), round(low, 4), round(high, 4)],
             **{k: round(v, 4) for k, v in sets.precision_recall(a, b, k=min(5, n - 1)).items()},

@@ -131,8 +131,8 @@ def run(
             evaluation = evaluation.plus(L=scores.plus(change_of_mR=change))
         streams[name] = evaluation
         for way, of_way in zip(WAYS, pair, strict=True):
-            for part in (*PARTS, "tied") if of_way.tied is not None else PARTS:
-                ranks[f"{name}/{way}/{part}"] = getattr(of_way, part).astype(np.int32)
+            for part, values in of_way.parts.items():
+                ranks[f"{name}/{way}/{part}"] = values.astype(np.int32)
         ranks[f"{name}/owner"] = owner.astype(np.int32)
         if rows.blocks is not None:
             ranks[f"{name}/block"] = np.array([rows.blocks[i] for i in keep])
@@ -230,9 +230,7 @@ def _write_vectors(path: Path, names: Mapping[str, Sequence[str]], rows: Array) 
             writer.write_table(pa.table(columns, schema=schema))
 
 
-def compare(
-    ours: Path, theirs: Path, resamples: int = intervals.RESAMPLES, seed: int = SEED
-) -> Comparison:
+def compare(ours: Path, theirs: Path) -> Comparison:
     """Differences ours − theirs by stream as in `intervals.compare`, from two result files.
 
     ``not_compared`` names streams that only either has, or with other captions. Raises
@@ -255,16 +253,15 @@ def compare(
     for name in same:
         pairs = [_pair(part, name) for part in parts]
         blocks = parts[0].get(f"{name}/block")
-        differences[name] = intervals.compare(
-            pairs[0], pairs[1], parts[0][f"{name}/owner"], blocks, resamples, seed
-        )
+        differences[name] = intervals.compare(*pairs, parts[0][f"{name}/owner"], blocks)
     return Comparison(
         kind="comparison",
         ours=a.model.name,
         theirs=b.model.name,
         release=a.release,
-        resamples=resamples,
-        seed=seed,
+        resamples=0,
+        seed=SEED,
+        clusters={name: a.streams[name].clusters for name in same},
         streams=differences,
         not_compared=tuple(n for n in {**a.streams, **b.streams} if n not in differences),
     )

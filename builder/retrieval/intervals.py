@@ -1,12 +1,14 @@
-"""Uncertainty of retrieval figures: cluster bootstrap, paired tests, detectable differences."""
+"""Uncertainty of retrieval figures: cluster bootstrap, paired tests, detectable differences.
 
-from collections.abc import Callable
+How differences are tested, `crossed` decides.
+"""
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm, t
+from scipy.stats import norm
+from scipy.stats import t as student
 
-from builder.retrieval import metrics
+from builder.retrieval import crossed, metrics
 from builder.retrieval.ranks import Floats, Ints, Pair
 from builder.retrieval.result import WAYS, Difference, Intervals, Power, Span
 
@@ -44,25 +46,6 @@ def percentile(replicates: npt.ArrayLike) -> Span:
     return [float(low), float(high)]
 
 
-def sign_flip(differences: npt.ArrayLike, resamples: int = RESAMPLES, seed: int = 0) -> float:
-    """Two-sided p-value that paired differences, one sum per cluster (C,), centre on 0.
-
-    Under the null each cluster's sign is as likely to be the other sign; the p-value counts the
-    observed arrangement among those drawn, so it is never 0.
-    """
-    d = np.asarray(differences, dtype=np.float64)
-    d = d[d != 0]
-    if not len(d):
-        return 1.0
-    rng = np.random.default_rng(seed)
-    observed = abs(d.sum())
-    beyond = sum(
-        abs(d @ (1.0 - 2.0 * rng.integers(0, 2, len(d), dtype=np.int8))) >= observed - 1e-9
-        for _ in range(resamples)
-    )
-    return float((1 + beyond) / (1 + resamples))
-
-
 def holm(p: npt.ArrayLike) -> Floats:
     """Holm's (1979) adjusted p-values, in the order given."""
     values = np.asarray(p, dtype=np.float64)
@@ -73,50 +56,14 @@ def holm(p: npt.ArrayLike) -> Floats:
     return adjusted
 
 
-def paired(
-    ours: Floats,
-    theirs: Floats,
-    statistic: Callable[[Floats], Floats],
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> tuple[Floats, list[Span]]:
-    """Differences (F,) of ``statistic`` between two models, and their intervals.
-
-    ``ours`` and ``theirs`` are (C, K) sums over the same clusters, drawn together;
-    ``statistic`` maps totals (B, K) to figures (B, F).
-    """
-    columns = ours.shape[1]
-    both = np.concatenate([ours, theirs], axis=1)
-
-    def difference(totals: Floats) -> Floats:
-        return statistic(totals[:, :columns]) - statistic(totals[:, columns:])
-
-    draws = difference(resampled(both, resamples, seed))
-    return difference(both.sum(0, keepdims=True))[0], [percentile(column) for column in draws.T]
-
-
-def detectable(
-    queries: int,
-    discordance: float = 0.10,
-    seeds: int = 0,
-    seed_sd: float = 0.0,
-    power: float = 0.80,
-    alpha: float = 0.05,
-) -> float:
+def detectable(queries: int, discordance: float = 0.10) -> float:
     """Smallest true difference in R@K, in percentage points, that a paired test finds.
 
     ``discordance`` is the share of queries on which the two models disagree: the difference has
-    variance discordance / queries (McNemar). With ``seeds`` paired trainings whose differences
-    spread by ``seed_sd`` points, seed_sd² / seeds adds to it and Student's t with seeds − 1
-    degrees of freedom takes the normal's place.
+    variance discordance / queries (McNemar).
     """
-    variance = 1e4 * discordance / queries
-    if seeds < 2:
-        z = norm.ppf(1 - alpha / 2) + norm.ppf(power)
-    else:
-        variance += seed_sd**2 / seeds
-        z = t.ppf(1 - alpha / 2, seeds - 1) + t.ppf(power, seeds - 1)
-    return float(z * np.sqrt(variance))
+    z = norm.ppf(1 - crossed.ALPHA / 2) + norm.ppf(crossed.POWER)
+    return float(z * np.sqrt(1e4 * discordance / queries))
 
 
 def codes(blocks: npt.ArrayLike) -> tuple[Ints, int]:
@@ -148,34 +95,45 @@ def power(queries: int, discordance: float = 0.10) -> Power:
 
 
 def compare(
-    ours: Pair,
-    theirs: Pair,
-    owner: npt.ArrayLike,
-    blocks: npt.ArrayLike | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    ours: Pair, theirs: Pair, owner: npt.ArrayLike, blocks: npt.ArrayLike | None = None
 ) -> dict[str, Difference]:
     """Differences (ours − theirs) of the six recalls and mR, in percentage points.
 
-    Each has a 95 % paired cluster bootstrap interval, a sign-flip p-value and that p-value after
-    Holm's correction over the seven figures. Both models must have answered the same queries.
+    Interval and p-value are those of `crossed` over images or blocks, with Holm's correction over
+    the seven figures; None under `crossed.FEWEST` clusters. Both models must have answered the
+    same queries.
     """
     own = np.asarray(owner, dtype=np.int64)
     images = len(ours[1].above)
     cluster, clusters = codes(np.arange(images) if blocks is None else blocks)
-    mine, others = (_sums(p, cluster[own], cluster, clusters) for p in (ours, theirs))
-    points, spans = paired(mine, others, _figures, resamples, seed)
-    # A cluster's share of each figure's difference; that of mR is the mean of the six.
-    share = 100 * (mine - others)[:, [0, 1, 2, 4, 5, 6]]
-    share = share / np.repeat(mine[:, [3, 7]].sum(0), 3)
-    share = np.concatenate([share, share.mean(1, keepdims=True)], axis=1)
-    p = [sign_flip(column, resamples, seed) for column in share.T]
-    names = [f"{way} {name}" for way, name in _COLUMNS] + ["mR"]
+    both = [_sums(pair, cluster[own], cluster, clusters) for pair in (ours, theirs)]
+    width = both[0].shape[1]
+    values, cells = crossed.linearised(
+        np.concatenate(both, axis=1)[None],
+        lambda totals: _figures(totals[:, :width]) - _figures(totals[:, width:]),
+    )
+    names = [*(f"{way} {name}" for way, name in _COLUMNS), "mR"]
+    if clusters < crossed.FEWEST:
+        points = dict(zip(names, values.tolist(), strict=True))
+        return {
+            name: Difference(difference=value, interval=None, p=None, p_holm=None)
+            for name, value in points.items()
+        }
+    unlike = (both[0] != both[1])[:, [0, 1, 2, 4, 5, 6]]
+    differing = np.append(unlike.sum(0), unlike.any(1).sum())
+    spread = crossed.spread(cells, differing)
+    p = spread.p(values)
+    columns = zip(
+        names, values, values - spread.reach, values + spread.reach, p, holm(p), strict=True
+    )
     return {
         name: Difference(
-            difference=float(points[n]), interval=spans[n], p=p[n], p_holm=float(adjusted)
+            difference=float(value),
+            interval=[float(low), float(high)],
+            p=float(by_itself),
+            p_holm=float(adjusted),
         )
-        for n, (name, adjusted) in enumerate(zip(names, holm(p), strict=True))
+        for name, value, low, high, by_itself, adjusted in columns
     }
 
 
@@ -185,8 +143,9 @@ def spans(
     blocks: npt.ArrayLike | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> Intervals:
-    """95 % percentile intervals of the six recalls and mR, over images or spatial blocks."""
+) -> Intervals | None:
+    """95 % intervals of the six recalls and mR over images or spatial blocks, as `over_clusters`
+    gives them."""
     images = len(pair[1].above)
     cluster, clusters = codes(np.arange(images) if blocks is None else blocks)
     of_text = cluster[np.asarray(owner, dtype=np.int64)]
@@ -195,14 +154,38 @@ def spans(
 
 def over_clusters(
     pair: Pair, of_text: Ints, of_image: Ints, clusters: int, resamples: int, seed: int
-) -> Intervals:
-    """`spans` where the cluster number of each query is known: (Q,) of either direction."""
+) -> Intervals | None:
+    """`spans` where the cluster number of each query is known: (Q,) of either direction.
+
+    The bootstrap's percentiles are moved away from the figure by `widening`, which makes them cover
+    at their level, within 0 … 100; None under `crossed.FEWEST` clusters.
+    """
+    if clusters < crossed.FEWEST:
+        return None
     sums = _sums(pair, of_text, of_image, clusters)
+    values = _figures(sums.sum(0, keepdims=True))[0]
     draws = _figures(resampled(sums, resamples, seed))
+    factor = widening(clusters)
+    by_figure: list[Span] = []
+    for value, column in zip(values, draws.T, strict=True):
+        low, high = percentile(column)
+        edges = (value + factor * (edge - value) for edge in (low, high))
+        by_figure.append([float(np.clip(edge, 0, 100)) for edge in edges])
     by_way: dict[str, dict[str, Span]] = {way: {} for way in WAYS}
-    for (way, name), column in zip(_COLUMNS, draws.T, strict=False):
-        by_way[way][name] = percentile(column)
-    return Intervals(t2i=by_way["t2i"], i2t=by_way["i2t"], mR=percentile(draws[:, 6]))
+    for (way, name), span in zip(_COLUMNS, by_figure, strict=False):
+        by_way[way][name] = span
+    return Intervals(t2i=by_way["t2i"], i2t=by_way["i2t"], mR=by_figure[6])
+
+
+def widening(clusters: int) -> float:
+    """√(C/(C − 1)) · t/z: what the percentiles of a bootstrap over C clusters lack.
+
+    The variance over the clusters drawn is (C − 1)/C of the true one, and is itself estimated, so
+    that Student's t with C − 1 degrees of freedom takes the normal's place.
+    """
+    level = 1 - crossed.ALPHA / 2
+    ratio = student.ppf(level, clusters - 1) / norm.ppf(level)
+    return float(np.sqrt(clusters / (clusters - 1)) * ratio)
 
 
 def _sums(pair: Pair, of_text: Ints, of_image: Ints, clusters: int) -> Floats:

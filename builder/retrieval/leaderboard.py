@@ -67,7 +67,7 @@ def board(results: Sequence[tuple[str, Result]]) -> str:
 
 def _row(name: str, result: Result, evaluation: Evaluation) -> list[str]:
     strict = evaluation.S
-    low, high = strict.intervals.mR if strict.intervals else (float("nan"), float("nan"))
+    span = strict.intervals.mR if strict.intervals else None
     tail = strict.classes.tail if strict.classes else None
     rare = "–"
     if tail and tail.t2i and tail.i2t:
@@ -77,7 +77,7 @@ def _row(name: str, result: Result, evaluation: Evaluation) -> list[str]:
         _marked(result.model),
         *report.recalls(strict),
         f"{strict.mR:.2f}",
-        f"{low:.2f}–{high:.2f}",
+        f"{span[0]:.2f}–{span[1]:.2f}" if span else "–",
         merged,
         rare,
         f"`{name}`",

@@ -278,7 +278,6 @@ def lists(
     index: Ints,
     positive: float = 1.0,
     base: float = 0.0,
-    seed: int = 0,
 ) -> Lists:
     """Rank ``gallery`` (G, d) for the chosen ``queries``: rows ``index`` of (Q, d), unit vectors.
 
@@ -286,47 +285,95 @@ def lists(
     mAP@R = mean over queries of (1/R) Σ_{r≤R} [positive at r] · precision@r with R the query's
     number of positives (Musgrave et al. 2020; Chun et al. 2022). nDCG@10 has linear gains
     (relevance − base) / (1 − base): with ``base`` the mean over random pairs, chance scores 0
-    (so a list may score below 0; where all items are
-    equally relevant it is 0). Ties are broken at random: the gallery is shuffled with
-    ``seed`` and scores are rounded to about 1e-6.
+    (so a list may score below 0; where all items are equally relevant it is 0). Ties, scores
+    equal when rounded to about 1e-6, earn the mean over their orders (McSherry & Najork 2008);
+    with a single positive mAP@R is the R@1 of `credit`.
     """
     size = gallery.shape[0]
-    shuffled = np.random.default_rng(seed).permutation(size)
-    order = torch.from_numpy(shuffled)
     items = block(gallery, slice(None))
     depth = min(DEPTH, size)
     weight = 1 / torch.log2(torch.arange(depth) + 2.0)
-    above, level, negatives, precision, ndcg = [], [], [], [], []
+    parts: list[Ranks] = []
+    precision, ndcg = [], []
     step = max(1, _BLOCK // size)
     for start in range(0, len(index), step):
         rows = np.asarray(index[start : start + step])
-        scores = product(block(queries, rows), items)[:, order]
-        grade = relevance(rows)[:, order]
+        scores = product(block(queries, rows), items)
+        grade = relevance(rows)
         right = grade >= positive - TOLERANCE
         many = right.sum(1)
-        best = torch.where(right, scores, -torch.inf).amax(1, keepdim=True)
-        wrong = torch.where(right, -torch.inf, scores)
-        high = (wrong > best + TOLERANCE).sum(1)
-        above.append(high)
-        level.append((wrong >= best - TOLERANCE).sum(1) - high)
-        negatives.append(size - many)
-        deep = max(depth, int(many.max()))
-        top = (scores * _GRID).round_().topk(min(deep, size), dim=1).indices
-        precision.append(_average_precision(right.gather(1, top), many))
-        ideal = grade.topk(depth, dim=1).values
-        gain = ((grade.gather(1, top[:, :depth]) - base) * weight).sum(1)
-        most = ((ideal - base) * weight).sum(1)
-        ndcg.append(torch.where(most > 0, gain / most, 0.0).double())
-    return Lists(
-        Ranks(*(torch.cat(part).numpy() for part in (above, level, negatives))),
-        torch.cat(precision).numpy(),
-        torch.cat(ndcg).numpy(),
-    )
+        parts.append(_ranks(scores, right, many))
+        top = _top(scores, min(size, max(depth, int(many.max()))))
+        single = credit(parts[-1], 1)
+        several = _average_precision(top, right, many).numpy()
+        precision.append(np.where(many.numpy() == 1, single, several))
+        ideal = ((grade.topk(depth, dim=1).values - base) * weight).sum(1)
+        gain = (top.means(grade - base)[:, :depth] * weight).sum(1)
+        ndcg.append(torch.where(ideal > 0, gain / ideal, 0.0).double().numpy())
+    names = ("above", "level", "negatives", "tied")
+    ranks = Ranks(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    return Lists(ranks, np.concatenate(precision), np.concatenate(ndcg))
 
 
-def _average_precision(hits: torch.Tensor, many: torch.Tensor) -> torch.Tensor:
-    """mAP@R of each list: ``hits`` (q, ≥ R) says whether place r holds a positive."""
-    place = torch.arange(1, hits.shape[1] + 1)
-    counted = hits & (place <= many[:, None])
-    precision = hits.cumsum(1).double() / place
-    return (precision * counted).sum(1) / many
+def _ranks(scores: torch.Tensor, right: torch.Tensor, many: torch.Tensor) -> Ranks:
+    """`Ranks` of queries whose scores (q, gallery) and positives are known."""
+    own = torch.where(right, scores, -torch.inf)
+    best = own.amax(1, keepdim=True)
+    wrong = torch.where(right, -torch.inf, scores)
+    above = (wrong > best + TOLERANCE).sum(1)
+    level = (wrong >= best - TOLERANCE).sum(1) - above
+    tied = (own >= best - TOLERANCE).sum(1)
+    negatives = scores.shape[1] - many
+    return Ranks(*(part.numpy() for part in (above, level, negatives, tied)))
+
+
+@dataclass(frozen=True)
+class _Top:
+    """The first places of each list, (q, places): items, and where the ties of each begin and end.
+
+    ``end`` may lie behind the last place; ``last`` (q, gallery) marks the ties of the last place.
+    """
+
+    items: torch.Tensor
+    begin: torch.Tensor
+    end: torch.Tensor
+    last: torch.Tensor
+
+    def before(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sums of ``values`` (q, gallery) before the ties of each place, and over them, float64."""
+        here = values.gather(1, self.items).double()
+        running = torch.nn.functional.pad(here.cumsum(1), (1, 0))
+        places = self.items.shape[1]
+        begin = running.gather(1, self.begin)
+        inside = running.gather(1, self.end.clamp(max=places)) - begin
+        of_last = (values * self.last).sum(1, dtype=torch.float64)[:, None]
+        return begin, torch.where(self.end > places, of_last, inside)
+
+    def means(self, values: torch.Tensor) -> torch.Tensor:
+        """Mean of ``values`` (q, gallery) over the ties of each place, (q, places)."""
+        return self.before(values)[1] / (self.end - self.begin)
+
+
+def _top(scores: torch.Tensor, places: int) -> _Top:
+    rounded = scores.mul_(_GRID).round_()
+    values, items = rounded.topk(places, dim=1)
+    begin = torch.searchsorted(-values, -values)
+    end = torch.searchsorted(-values, -values, right=True)
+    final = values[:, -1:]
+    count = (rounded >= final).sum(1, keepdim=True)
+    return _Top(items, begin, torch.where(values == final, count, end), rounded == final)
+
+
+def _average_precision(top: _Top, right: torch.Tensor, many: torch.Tensor) -> torch.Tensor:
+    """Mean mAP@R of each list over the orders of its ties, (q,) float64.
+
+    At place j of a tie of n items, r of them positive, with R positives before it and i items of
+    it before j, a positive stands with probability r/n, and then 1 + R + i (r − 1)/(n − 1)
+    positives are expected among the first j.
+    """
+    before, inside = top.before(right.float())
+    size = (top.end - top.begin).double()
+    place = torch.arange(1, top.items.shape[1] + 1)
+    earlier = (place - 1 - top.begin) * (inside - 1) / (size - 1).clamp(min=1)
+    terms = inside / size * (1 + before + earlier) / place
+    return (terms * (place <= many[:, None])).sum(1) / many

@@ -23,6 +23,7 @@ from builder.retrieval.result import (
     Clusters,
     Directions,
     Evaluation,
+    Intervals,
     Scores,
     Tail,
 )
@@ -82,20 +83,17 @@ def evaluate(
     positives and nDCG@10 grades the rest; and power.
     R@K and MedR of S and D use every query; list metrics (mAP@R, nDCG@10) and C use at most
     ``queries`` per direction, drawn with ``seed``. ``ranks`` are the strict ranks where they were
-    counted elsewhere, say by shards. Intervals are 95 % percentile bootstrap over images or
-    blocks.
+    counted elsewhere, say by shards. Intervals are 95 % bootstrap over images or blocks, widened as
+    `intervals.over_clusters` says; there are none under five of them.
     """
     about = about or About()
     own = np.asarray(owner, dtype=np.int64)
     draw = np.random.default_rng(seed)
-    asked = Asked(
-        _sample(texts.shape[0], queries, draw), _sample(images.shape[0], queries, draw), seed
-    )
+    asked = Asked(_sample(texts.shape[0], queries, draw), _sample(images.shape[0], queries, draw))
     strict = ranks or rank(images, texts, Positives.owned(own), device, advance)
 
     def with_intervals(pair: Pair) -> Scores:
-        intervals = spans(pair, own, about.blocks, resamples, seed)
-        return metrics.summary(*pair).plus(intervals=intervals)
+        return _with(metrics.summary(*pair), spans(pair, own, about.blocks, resamples, seed))
 
     cluster, clusters = intervals.codes(
         np.arange(images.shape[0]) if about.blocks is None else about.blocks
@@ -126,9 +124,9 @@ def evaluate(
         scenes, base = by_scene(images, texts, own, share, asked)
         pair = (scenes[0].ranks, scenes[1].ranks)
         of_text, of_image = cluster[own[asked.texts]], cluster[asked.images]
-        merged["C"] = metrics.summary(*pair).plus(
+        spread = over_clusters(pair, of_text, of_image, clusters, resamples, seed)
+        merged["C"] = _with(metrics.summary(*pair), spread).plus(
             chance_overlap=base,
-            intervals=over_clusters(pair, of_text, of_image, clusters, resamples, seed),
             average_precision=_means(scenes, "average_precision"),
             ndcg=_means(scenes, "ndcg"),
         )
@@ -148,11 +146,10 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Asked:
-    """Queries of list metrics: places among texts and images; ``seed`` breaks their ties."""
+    """Queries of list metrics: places among texts and images."""
 
     texts: Ints
     images: Ints
-    seed: int = SEED
 
 
 def merge(
@@ -184,8 +181,8 @@ def by_scene(
     to_images = by_composition(share[owner], share)
     to_texts = by_composition(share, share[owner])
     return (
-        lists(texts, images, to_images, asked.texts, POSITIVE, base, asked.seed),
-        lists(images, texts, to_texts, asked.images, POSITIVE, base, asked.seed),
+        lists(texts, images, to_images, asked.texts, POSITIVE, base),
+        lists(images, texts, to_texts, asked.images, POSITIVE, base),
     ), base
 
 
@@ -196,9 +193,13 @@ def lists_of(
     as_text = by_pairs(positives, "texts", images.shape[0])
     as_image = by_pairs(positives, "images", gallery.shape[0])
     return (
-        lists(gallery, images, as_text, asked.texts, seed=asked.seed),
-        lists(images, gallery, as_image, asked.images, seed=asked.seed),
+        lists(gallery, images, as_text, asked.texts),
+        lists(images, gallery, as_image, asked.images),
     )
+
+
+def _with(scores: Scores, intervals: Intervals | None) -> Scores:
+    return scores if intervals is None else scores.plus(intervals=intervals)
 
 
 def _means(pair: tuple[Lists, Lists], name: str) -> Directions[float]:

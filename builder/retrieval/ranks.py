@@ -181,6 +181,12 @@ class Ranks:
         return self.above + 1 + self.level / (1 + self.several)
 
     @property
+    def parts(self) -> dict[str, Ints]:
+        """The arrays that there are, by name, for files."""
+        arrays = {name: getattr(self, name) for name in PARTS}
+        return arrays if self.tied is None else {**arrays, "tied": self.tied}
+
+    @property
     def several(self) -> Ints:
         """``tied``, with ones where it is None."""
         return np.ones_like(self.above) if self.tied is None else self.tied

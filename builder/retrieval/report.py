@@ -6,7 +6,17 @@ from pathlib import Path
 from builder.core.document import Document, table
 from builder.core.figures import BLUE, GREEN, ORANGE, Panel, Point, save_panels
 from builder.core.files import write_text
-from builder.retrieval.result import WAYS, Checks, Classes, Comparison, Evaluation, Result, Scores
+from builder.retrieval.crossed import FEWEST
+from builder.retrieval.result import (
+    WAYS,
+    Checks,
+    Classes,
+    Clusters,
+    Comparison,
+    Evaluation,
+    Result,
+    Scores,
+)
 
 KS = ("R@1", "R@5", "R@10")
 ARROWS = {"t2i": "t→i", "i2t": "i→t"}
@@ -59,8 +69,7 @@ def document(result: Result, picture: str = "") -> Document:
     for stream, evaluation in streams.items():
         notes += [f"{stream}: {line}" for line in _remarks(evaluation)]
     first = next(iter(streams.values()))
-    units = first.clusters
-    notes.append(f"Intervals draw {units.number:,} {units.unit}s. {first.power.statement}")
+    notes.append(f"{about_intervals(first.clusters)} {first.power.statement}")
     notes.append("Protocols that give the strict recalls are left out of the first table.")
     page.items(notes)
     _add_lists(page, streams)
@@ -192,27 +201,41 @@ def _remarks(evaluation: Evaluation) -> list[str]:
     return lines
 
 
+def about_intervals(clusters: Clusters) -> str:
+    """What intervals run over, or why there are none."""
+    counted = f"{clusters.number:,} {clusters.unit}s"
+    if clusters.number < FEWEST:
+        return (
+            f"No intervals: {counted} are too few to measure how figures vary ({FEWEST} are "
+            "needed). Put tiles of more places into the split."
+        )
+    return f"Intervals draw {counted} and allow for so few by Student's t."
+
+
 def comparison(of: Comparison) -> str:
     """`benchmark.compare` as Markdown."""
     release = of.release
     parts = [
         f"## {of.ours} − {of.theirs}\n",
         f"{release.name} {release.version}, split {release.split}, strict protocol; "
-        "differences in percentage points, paired bootstrap, sign-flip test, Holm over the seven\n",
+        "differences in percentage points; interval and p from one Student's t over images or "
+        "blocks, Holm over the seven\n",
     ]
     for stream, differences in of.streams.items():
         rows = [
             [
                 name.replace("t2i", "t→i").replace("i2t", "i→t"),
                 f"{figure.difference:+.2f}",
-                f"{figure.interval[0]:+.2f} … {figure.interval[1]:+.2f}",
-                f"{figure.p:.4f}",
-                f"{figure.p_holm:.4f}",
+                " … ".join(f"{edge:+.2f}" for edge in figure.interval or ()) or "–",
+                *("–" if p is None else f"{p:.4f}" for p in (figure.p, figure.p_holm)),
             ]
             for name, figure in differences.items()
         ]
         parts.append(f"### {stream}\n")
         parts.append(table(["figure", "difference", "95 % interval", "p", "p (Holm)"], rows))
+        clusters = of.clusters.get(stream)
+        if clusters and clusters.number < FEWEST:
+            parts.append(about_intervals(clusters).replace("intervals", "intervals and tests", 1))
     if of.not_compared:
         parts.append(
             "Not compared, because the two did not answer the same captions: "

@@ -233,12 +233,13 @@ class Result(Part):
 
 
 class Difference(Part):
-    """Ours − theirs in percentage points, with the sign-flip p-value, and that after Holm."""
+    """Ours − theirs in percentage points; interval and p-value, and that after Holm, are None
+    where there are too few clusters for them."""
 
     difference: float
-    interval: Span
-    p: float
-    p_holm: float
+    interval: Span | None
+    p: float | None
+    p_holm: float | None
 
 
 class Comparison(Part):
@@ -248,8 +249,11 @@ class Comparison(Part):
     ours: str
     theirs: str
     release: ReleaseFacts
-    resamples: int
-    seed: int
+    resamples: int = 0
+    """Of earlier versions, as ``seed``: nothing is drawn any more."""
+    seed: int = 0
+    clusters: dict[str, Clusters] = Field(default_factory=dict)
+    """By stream: what was compared."""
     streams: dict[str, dict[str, Difference]]
     not_compared: tuple[str, ...]
 

@@ -182,7 +182,7 @@ def case(**given):
     }
     arms["constant"] = seeds(0.0, 0.0, 0)
     blocks = [f"block{i // 2}" for i in range(TILES)]
-    return analyse(arms, blocks, SHARES, resamples=200)
+    return analyse(arms, blocks, SHARES)
 
 
 def test_the_tail_are_the_rarest_classes_of_the_train_pixels():

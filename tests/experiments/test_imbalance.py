@@ -145,11 +145,11 @@ def arms(**rates):
     }
 
 
-def analysed(pairs, blocks=None, ratios=(1.0,), resamples=300):
+def analysed(pairs, blocks=None, ratios=(1.0,)):
     factors = [{"kind": "balanced", "ratio": ratio} for ratio in ratios]
     mixed = {f"balanced-{f['ratio']:g}": Arm("", np.array([]), factors=f) for f in factors}
     design = Design(mixed, ratios[0] if ratios else 1.0)
-    return analyse(pairs, DOMINANT, blocks, GROUPS, design, resamples=resamples)
+    return analyse(pairs, DOMINANT, blocks, GROUPS, design)
 
 
 def test_a_large_difference_is_established_and_none_is_not():
@@ -173,7 +173,7 @@ def test_a_large_difference_is_established_and_none_is_not():
 
 def test_an_arm_of_one_run_stands_for_all_seeds():
     pairs = arms(real=0.9, shuffled=0.0) | {"zero-shot": [noisy(0.1, 5)]}
-    analysis = analysed(pairs, ratios=(), resamples=100)
+    analysis = analysed(pairs, ratios=())
     assert analysis.contrast("real", "zero-shot")["mR"].value > 30
     assert len(set(analysis.arms["zero-shot"]["mR"].seeds)) == 1
 
@@ -182,7 +182,7 @@ def test_differences_are_given_by_class_and_by_ratio(release, tmp_path):
     never, always = (ranks(np.where(DOMINANT == 2, k, 19)) for k in (19, 0))  # Grass
     pairs = {"real": [(never, never)] * 2, "balanced-0.5": [(always, always)] * 2}
     pairs["shuffled"] = [(ranks([19] * 20),) * 2] * 2
-    analysis = analysed(pairs, ratios=(0.5,), resamples=100)
+    analysis = analysed(pairs, ratios=(0.5,))
     (gain,) = analysis.responses
     assert (gain.arm, gain["tail"].value) == ("balanced-0.5", 100)
     assert gain.as_json()["ratio"] == 0.5
@@ -203,12 +203,22 @@ def test_conclusions_name_the_classes_with_a_gain_and_a_loss(release, tmp_path):
     assert lines[-1].endswith("none.")
 
 
-def test_blocks_are_drawn_whole():
-    blocks = np.repeat(["a", "b", "c", "d", "e"], 4)
-    analysis = analysed(arms(real=0.5, shuffled=0.0), blocks, resamples=50)
+def test_blocks_are_drawn_whole_and_fewer_than_five_allow_no_test(release, tmp_path):
+    five, four = (np.arange(20) * count // 20 for count in (5, 4))
+    pairs = arms(real=0.5, shuffled=0.0, balanced_1=0.9)
+    analysis = analysed(pairs, five)
     assert (analysis.clusters.unit, analysis.clusters.number) == ("block", 5)
+    assert analysis.contrast("balanced-1", "real")["mR"].p < 1
+    few = analysed(pairs, four)
+    untested = few.contrast("balanced-1", "real")
+    assert untested["mR"].interval is None
+    assert untested["mR"].value > 20
+    assert list(untested.tested) == ["mR", "tail"]
+    assert not any(hasattr(value, "detectable") for value in untested.tested.values())
+    bench = experiment_on("imbalance", release, tmp_path).bench
+    assert conclusions(few, bench)[0].startswith("NO CONCLUSION can be drawn from 4 blocks")
 
 
 def test_contrasts_are_those_of_the_arms_that_exist():
-    analysis = analysed(arms(real=0.5, synthetic=0.5, balanced_0=0.5), resamples=20)
+    analysis = analysed(arms(real=0.5, synthetic=0.5, balanced_0=0.5))
     assert [(c.ours, c.theirs) for c in analysis.contrasts] == [("synthetic", "real")]

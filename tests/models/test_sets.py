@@ -40,19 +40,26 @@ def test_the_frechet_distance_agrees_with_scipys_matrix_root(n):
     assert sets.frechet(Moments.of(x), Moments.of(y)) == pytest.approx(expected, rel=1e-3)
 
 
-def test_extrapolation_takes_the_bias_away():
+def test_extrapolation_takes_the_bias_away_and_its_error_is_its_spread_over_other_images():
     """N(0, I) against N(0.1, 1.44 I) in 24 dimensions: 24 (0.1² + 0.2²) apart."""
     truth = 24 * (0.1**2 + 0.2**2)
-    plain, extrapolated = [], []
-    for seed in range(5):
+    estimates = []
+    for seed in range(60):
         rng = np.random.default_rng(seed)
         x, y = rng.standard_normal((300, 24)), 1.2 * rng.standard_normal((300, 24)) + 0.1
-        plain.append(sets.frechet(Moments.of(x), Moments.of(y)))
-        value, error = sets.frechet_at_infinity(x, y, rng)
-        extrapolated.append(value)
-        assert error > 0
+        estimates.append(sets.frechet_estimate(x, y))
+    at_infinity = np.array([estimate.at_infinity for estimate in estimates])
+    plain = [estimate.value for estimate in estimates]
     assert min(plain) > truth
-    assert abs(np.mean(extrapolated) - truth) < 0.5 * (np.mean(plain) - truth)
+    assert abs(at_infinity.mean() - truth) < 0.1 * (np.mean(plain) - truth)
+    errors = np.array([estimate.error for estimate in estimates])
+    assert 0.85 < np.sqrt((errors**2).mean()) / at_infinity.std(ddof=1) < 1.35
+
+
+def test_the_distance_of_all_groups_is_that_of_the_whole():
+    x, y = draw(0, 90, 6), draw(1, 90, 6, shift=0.5)
+    whole = sets.frechet(Moments.of(x), Moments.of(y))
+    assert sets.frechet_estimate(x, y).value == pytest.approx(whole, rel=1e-9)
 
 
 def test_the_interval_of_the_distance_is_as_wide_as_its_spread_over_other_images():
@@ -60,9 +67,10 @@ def test_the_interval_of_the_distance_is_as_wide_as_its_spread_over_other_images
     for seed in range(40):
         rng = np.random.default_rng(seed)
         x, y = rng.standard_normal((400, 4)), 1.5 * rng.standard_normal((400, 4)) + 1
-        distances.append(sets.frechet(Moments.of(x), Moments.of(y)))
-        low, high = sets.frechet_interval(x, y)
-        assert low < distances[-1] < high
+        estimate = sets.frechet_estimate(x, y)
+        low, high = estimate.interval
+        distances.append(estimate.value)
+        assert low < estimate.value < high
         reach.append((high - low) / 2)
     assert np.mean(reach) == pytest.approx(2.26 * np.std(distances), rel=0.3)
     covered = np.abs(np.array(distances) - 4 * (1 + 0.5**2)) < reach
@@ -71,9 +79,17 @@ def test_the_interval_of_the_distance_is_as_wide_as_its_spread_over_other_images
 
 def test_an_interval_of_equal_sides_ends_at_zero_and_needs_enough_images():
     x = draw(3, 200, 4)
-    assert sets.frechet_interval(x, x[::-1])[0] == 0
+    assert sets.frechet_estimate(x, x[::-1]).interval[0] == 0
     with pytest.raises(ArasError, match="at least 20 images"):
-        sets.frechet_interval(x[:19], x)
+        sets.frechet_estimate(x[:19], x)
+
+
+@pytest.mark.parametrize(("n", "shift"), [(200, 0.0), (700, 1e3)])
+def test_two_equal_sets_have_density_one(n, shift):
+    """Every ball holds its own centre and the neighbours before the k-th, which lies on it."""
+    features = draw(4, n, 16, shift=shift)
+    measures = sets.precision_recall(features, features, k=5)
+    assert measures == {"precision": 1.0, "recall": 1.0, "density": 1.0, "coverage": 1.0}
 
 
 def test_kid_of_one_distribution_is_about_zero_and_of_two_is_not():

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import ndcg_score
 
 from builder.retrieval import metrics
-from builder.retrieval.ranks import Positives
+from builder.retrieval.ranks import Positives, rank
 from tests.retrieval.test_ranks import scene, unit
 
 
@@ -78,8 +78,8 @@ def test_a_collapsed_model_earns_chance_in_lists():
     x = np.tile(unit(np.ones((1, 8))), (n, 1))
     relevance = metrics.by_pairs(Positives.owned(np.arange(n) % 20), "texts", n)
     # Each of 400 queries has one positive among the first 20 of 400 items.
-    result = metrics.lists(x, x, relevance, np.arange(n), seed=1)
-    assert result.average_precision.mean() < 0.06
+    result = metrics.lists(x, x, relevance, np.arange(n))
+    np.testing.assert_allclose(result.average_precision, 1 / n)
     assert result.ranks.level.min() == n - 1
 
 
@@ -90,9 +90,56 @@ def test_scores_that_differ_by_rounding_alone_are_ties_in_lists():
     gallery[7, 0] += 1.2e-7
     query = np.array([[1.0, 0.0]], dtype=np.float32)
     relevance = metrics.by_pairs(Positives.of([0] * 2, [7, 7]), "images", n)
-    results = [metrics.lists(query, gallery, relevance, np.array([0]), seed=k) for k in range(20)]
-    assert np.mean([result.average_precision[0] for result in results]) < 0.2
-    assert all(result.ranks.level[0] == n - 1 for result in results)
+    result = metrics.lists(query, gallery, relevance, np.array([0]))
+    assert result.average_precision[0] == 1 / n
+    assert result.ranks.level[0] == n - 1
+
+
+def tied_scene(seed, levels):
+    """Twelve unit vectors of ``levels`` different scores with the query, and grades."""
+    rng = np.random.default_rng(seed)
+    scores = rng.choice(np.linspace(0.1, 0.9, levels), 12)
+    return scores, rng.choice([0.0, 0.3, 1.0], 12, p=[0.4, 0.2, 0.4])
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3, 5])
+@pytest.mark.parametrize("seed", range(4))
+def test_ties_earn_the_mean_over_all_their_orders(seed, levels):
+    """Against the plain definitions over 4,000 random orders of the gallery."""
+    scores, grade = tied_scene(seed, levels)
+    grade[0] = 1.0  # every query has a positive
+    query, gallery = line(scores)
+    result = metrics.lists(query, gallery, grades(grade), np.array([0]), base=0.1)
+    rng, many = np.random.default_rng(9), int((grade == 1).sum())
+    weight = 1 / np.log2(np.arange(10) + 2)
+    ideal = (np.sort(grade - 0.1)[::-1][:10] * weight).sum()
+    precision, gain = [], []
+    for _ in range(4_000):
+        shuffled = rng.permutation(12)
+        order = shuffled[np.argsort(-scores[shuffled], kind="stable")]
+        hit = (grade[order] == 1)[:many]
+        precision.append((hit * hit.cumsum() / np.arange(1, many + 1)).sum() / many)
+        gain.append(((grade[order] - 0.1)[:10] * weight).sum() / ideal)
+    assert result.average_precision[0] == pytest.approx(np.mean(precision), abs=0.02)
+    assert result.ndcg[0] == pytest.approx(np.mean(gain), abs=0.02)
+
+
+def test_with_one_positive_the_mean_average_precision_is_recall_at_one_under_ties_too():
+    rng = np.random.default_rng(0)
+    vectors = unit(rng.integers(0, 2, (90, 4)) + 0.1)  # sixteen different ones
+    owner = np.arange(90)
+    relevance = metrics.by_pairs(Positives.owned(owner), "texts", 90)
+    result = metrics.lists(vectors, vectors, relevance, owner)
+    recall = metrics.credit(rank(vectors, vectors, Positives.owned(owner))[0], 1)
+    assert 0 < recall.mean() < 0.5
+    np.testing.assert_array_equal(result.average_precision, recall)
+
+
+def test_positives_that_tie_share_the_first_place_in_composition_lists():
+    """All scores equal: the first of 3 positives among 6 items is among the first k by chance."""
+    query, gallery = line([0.5] * 6)
+    result = metrics.lists(query, gallery, grades([1, 1, 1, 0, 0, 0]), np.array([0]))
+    assert metrics.credit(result.ranks, 1)[0] == pytest.approx(3 / 6)
 
 
 def test_overlap_of_compositions():

@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from builder.retrieval import intervals, metrics
 from builder.retrieval.intervals import compare, spans
 from builder.retrieval.protocol import About, evaluate
-from builder.retrieval.ranks import Positives, rank
+from builder.retrieval.ranks import Positives, Ranks, rank
 from tests.retrieval.test_ranks import scene, unit
 
 
@@ -195,14 +196,14 @@ def test_a_better_model_is_told_from_a_worse_one_and_an_equal_one_is_not():
     rng = np.random.default_rng(9)
     noisy = unit(y + 0.25 * rng.standard_normal(y.shape))
     good, bad = (rank(x, t, Positives.owned(owner)) for t in (y, noisy))
-    differences = compare(good, bad, owner, resamples=400)
+    differences = compare(good, bad, owner)
     assert differences["mR"].difference == pytest.approx(
         metrics.both(*good).mR - metrics.both(*bad).mR
     )
     assert differences["mR"].interval[0] > 0
     assert differences["mR"].p_holm < 0.05
     assert all(figure.p_holm >= figure.p for figure in differences.values())
-    same = compare(good, good, owner, resamples=100)
+    same = compare(good, good, owner)
     assert all(figure.difference == 0 and figure.p == 1 for figure in same.values())
 
 
@@ -213,11 +214,49 @@ def test_blocks_make_a_comparison_more_careful():
     gap = metrics.credit(good[1], 1) - metrics.credit(bad[1], 1)
     block = np.empty(300, dtype=int)
     block[np.argsort(gap)] = np.arange(300) // 30
-    by_image = compare(good, bad, owner, resamples=300)["i2t R@1"]
-    by_block = compare(good, bad, owner, block, resamples=300)["i2t R@1"]
+    by_image = compare(good, bad, owner)["i2t R@1"]
+    by_block = compare(good, bad, owner, block)["i2t R@1"]
     assert by_block.difference == pytest.approx(by_image.difference)
     assert by_block.p > by_image.p
     assert np.ptp(by_block.interval) > np.ptp(by_image.interval)
+
+
+def test_interval_and_p_of_a_comparison_agree():
+    """The interval excludes 0 exactly where p is below 0.05, over images and over blocks."""
+    x, y, owner = scene(images=120, per_image=2, noise=1.2)
+    rng = np.random.default_rng(9)
+    outcomes = set()
+    for noise in (0.02, 0.06, 0.1, 0.2):
+        noisy = unit(y + noise * rng.standard_normal(y.shape))
+        good, bad = (rank(x, t, Positives.owned(owner)) for t in (y, noisy))
+        for blocks in (None, np.arange(120) // 10, np.arange(120) // 20):
+            for figure in compare(good, bad, owner, blocks).values():
+                low, high = figure.interval
+                assert (low > 0 or high < 0) == (figure.p < 0.05)
+                outcomes.add(figure.p < 0.05)
+    assert outcomes == {True, False}
+
+
+def test_few_blocks_have_no_interval_and_no_test():
+    x, y, owner = scene(images=40)
+    pair = rank(x, y, Positives.owned(owner))
+    block = np.arange(40) // 10
+    assert spans(pair, owner, block) is None
+    assert spans(pair, owner, np.arange(40) // 8) is not None
+    assert all(figure.p is None and figure.interval is None
+               for figure in compare(pair, pair, owner, block).values())  # fmt: skip
+    assert "intervals" not in figures(x, y, owner, About(blocks=block), resamples=20)["S"]
+
+
+def test_queries_that_both_models_answer_alike_say_nothing_of_the_spread():
+    """One model wins on four images of four hundred and loses on none: no evidence yet."""
+    none = np.zeros(400, dtype=np.int64)
+    good = Ranks(none, none, none + 399)
+    worse = Ranks(np.where(np.arange(400) < 4, 9, 0), none, none + 399)
+    figure = compare((good, good), (worse, worse), np.arange(400))["i2t R@1"]
+    exact = stats.binomtest(4, 4).pvalue
+    assert figure.p == pytest.approx(exact, abs=0.02)
+    assert figure.interval[0] < 0 < figure.difference < figure.interval[1]
 
 
 def test_power_follows_the_number_of_queries():
