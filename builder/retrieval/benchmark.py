@@ -251,9 +251,9 @@ def compare(ours: Path, theirs: Path) -> Comparison:
     parts = [_ranks(path, result) for path, result in ((ours, a), (theirs, b))]
     differences = {}
     for name in same:
-        pairs = [_pair(part, name) for part in parts]
+        mine, other = (_pair(part, name) for part in parts)
         blocks = parts[0].get(f"{name}/block")
-        differences[name] = intervals.compare(*pairs, parts[0][f"{name}/owner"], blocks)
+        differences[name] = intervals.compare(mine, other, parts[0][f"{name}/owner"], blocks)
     return Comparison(
         kind="comparison",
         ours=a.model.name,
