@@ -64,6 +64,21 @@ def test_the_command_line_is_timed() -> None:
     assert "aras build --help" in run("bench_cli.py", "--runs 1")
 
 
+def test_finished_experiments_are_tested_again_and_the_committed_pages_are_what_comes_out(
+    tmp_path: Path,
+) -> None:
+    names = ("augmentation", "imbalance-scene", "imbalance-eurosat")
+    for name in names:
+        (tmp_path / name).mkdir()
+        for file in ("report.json", "ranks.npz"):
+            if (ROOT / "docs/results" / name / file).exists():
+                shutil.copy(ROOT / "docs/results" / name / file, tmp_path / name)
+    run("retest_results.py", *(tmp_path / name for name in names))
+    for name in names:
+        written = (tmp_path / name / "retest.md").read_text(encoding="utf-8")
+        assert written == (ROOT / "docs/results" / name / "retest.md").read_text(encoding="utf-8")
+
+
 def test_a_comparison_of_releases_is_timed_and_reports_exactly_the_changes() -> None:
     report = json.loads(run("bench_diff.py", "--rows 400 --json"))
     assert (report["removed"], report["added"], report["step"]) == (1, 1, "major")
