@@ -22,6 +22,7 @@ from builder.land.columns import KINDS
 from builder.models import data, segmenter
 from builder.models.data import Tiles
 from builder.models.settings import SEGMENTER, SegmenterSettings
+from builder.release.gaps import MIN_KM
 from builder.release.rows import metadata
 from builder.retrieval import gallery, intervals, metrics
 from builder.retrieval.ranks import Floats, Ints
@@ -106,7 +107,7 @@ class Bench:
         settings: SegmenterSettings,
         balance: str = EVEN,
         ratio: float = RATIO,
-        min_km: float = gallery.MIN_KM,
+        min_km: float = MIN_KM,
         near: str = "refuse",
     ) -> None:
         self.release, self.out, self.balance = release, out, balance

@@ -22,6 +22,7 @@ from builder.models.encoders import Encoder, transformers_model
 from builder.models.freshness import retriever_identity
 from builder.models.retriever import Pairs
 from builder.models.settings import RETRIEVER, RetrieverSettings
+from builder.release.gaps import MIN_KM
 from builder.retrieval import gallery, metrics, protocol
 from builder.retrieval.gallery import captions_by_stream
 from builder.retrieval.ranks import Array, Floats, Ints, Pair, Positives, Ranks, rank
@@ -30,6 +31,7 @@ from builder.retrieval.vectors import BATCH
 from builder.scores.caption_scores import score_captions
 from builder.scores.controls import shuffled
 from builder.scores.leakage import without_digits
+from builder.scores.relevance import groups_of
 
 VERSION = 2
 RATIOS = (0.25, 0.5, 1.0, 3.0)
@@ -220,7 +222,7 @@ class Material:
 
 
 def release_material(
-    release: Path, stream: str, min_km: float = gallery.MIN_KM, near: str = "refuse"
+    release: Path, stream: str, min_km: float = MIN_KM, near: str = "refuse"
 ) -> Material:
     """The train rows and the real test tiles of a release that have a caption in ``stream``.
 
@@ -357,7 +359,7 @@ def judge(images: Array, texts: Array, test: Test) -> Judged:
     positives = Positives.owned(owner)
     share = np.ascontiguousarray(test.shares, dtype=np.float32)
     pairs = {"S": rank(images, texts, positives), "L": rank(images, plain, positives)}
-    pairs["D"] = protocol.merge(images, texts, owner, metrics.groups_of(test.captions))[0]
+    pairs["D"] = protocol.merge(images, texts, owner, groups_of(test.captions))[0]
     scenes, _ = protocol.by_scene(images, texts, owner, share, protocol.Asked(owner, owner))
     pairs["C"] = (scenes[0].ranks, scenes[1].ranks)
     figures = {name: metrics.summary(*pair).as_json() for name, pair in pairs.items()}

@@ -37,6 +37,7 @@ from builder.land.columns import (
 )
 from builder.land.pictures import image_column
 from builder.parts.opened import Chosen, OpenRelease, Request
+from builder.release.benchmark import write_benchmark
 from builder.release.card import write_cards
 from builder.release.census import RowCounter
 from builder.release.rows import metadata
@@ -277,6 +278,7 @@ def _write(
     )
     write_manifest(folder, manifest)
     write_items(folder, manifest)
+    write_benchmark(folder, manifest)
     write_cards(folder)
 
 

@@ -39,7 +39,7 @@ from builder.land.columns import (
 from builder.land.grid import EARTH_KM
 from builder.land.legends import PUBLIC_MAPS, WORLDCOVER_LEGEND
 from builder.land.score_columns import SCORE_COLUMNS, shown_in
-from builder.release import readers, stac
+from builder.release import benchmark, readers, stac
 from builder.release.croissant import (
     cite,
     croissant,
@@ -186,6 +186,7 @@ def write_cards(
     for template, name in TEMPLATES.items():
         text = environment().get_template(template).render(values)
         (release / name).write_text(text, encoding="utf-8", newline="\n")
+    benchmark.write_texts(release, manifest)
     if (release / stac.ITEMS).is_file():
         write_json(release / stac.COLLECTION, stac.collection(manifest))
     names = listed_files(release)
@@ -257,6 +258,7 @@ def card_values(release: Path, manifest: Manifest) -> dict[str, Any]:
         ),
         "front_matter": front_matter(release, manifest),
         "names": there,
+        "benchmark": benchmark.FOLDER if (release / benchmark.FACTS).is_file() else "",
         "stac": stac.COLLECTION if (release / stac.ITEMS).is_file() else "",
         "columns": [column for column in COLUMNS if column.name in there],
         "controls": CONTROLS,

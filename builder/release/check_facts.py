@@ -10,7 +10,7 @@ from builder.core import budgets
 from builder.core.files import read_json
 from builder.core.manifest import MANIFEST, Extent, Manifest
 from builder.land.columns import KINDS, SPLITS
-from builder.release import stac
+from builder.release import benchmark, stac
 from builder.release.census import MEASURES, ExtentCounter, MeasureCounter
 from builder.release.check_rows import Findings
 from builder.release.disclosure import coverage, locations
@@ -66,7 +66,7 @@ def _check_measures(release: Path, manifest: Manifest, seen: Seen) -> Iterator[s
 
 
 def check_catalogue(release: Path, manifest: Manifest) -> Iterator[str]:
-    """The items of stac/ are those of config metadata, and the collection covers what they do."""
+    """stac/ and benchmark/ hold what config metadata do, and the collection covers its items."""
     said = _document(release, stac.COLLECTION)
     extent = manifest.facts.census.extent
     known = stac.extent_of(extent) if extent and extent.years else None
@@ -74,6 +74,8 @@ def check_catalogue(release: Path, manifest: Manifest) -> Iterator[str]:
         yield f"{stac.COLLECTION}: its extent is not that of {MANIFEST}"
     if stac.differ(release, manifest):
         yield f"{stac.ITEMS}: its items are not the rows of config metadata with place and year"
+    if benchmark.differ(release, manifest):
+        yield f"{benchmark.FOLDER}/: its captions and facts are not those of the test rows"
 
 
 def _document(release: Path, name: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from builder.land.columns import KINDS
 from builder.pipeline.inputs import Inputs
 from builder.pipeline.preview import StepPreview
 from builder.release import named_splits
+from builder.release.benchmark import write_benchmark
 from builder.release.card import write_cards
 from builder.release.census import RowCounter
 from builder.release.changes import parse_version
@@ -108,6 +109,7 @@ def package(inputs: Inputs) -> Packaged:
         )
         write_manifest(temporary, manifest)  # named splits are read from the release itself
         write_items(temporary, manifest)
+        write_benchmark(temporary, manifest)
         subsets = named_splits.write_subsets(temporary, inputs)
         write_manifest(temporary, manifest.model_copy(update={"subsets": subsets}))
         write_cards(temporary)

@@ -12,18 +12,16 @@ import pyarrow.compute as pc
 from builder.core.errors import ArasError
 from builder.core.files import digest_of
 from builder.core.manifest import read_manifest
-from builder.land.columns import KINDS, SPLITS
+from builder.land.columns import KINDS
 from builder.land.pictures import image_bytes, per_class
 from builder.release.configs import CAPTION_ID
+from builder.release.gaps import MIN_KM, gaps
 from builder.release.rows import metadata, opened
 from builder.retrieval.ranks import Floats, Ints
 from builder.retrieval.result import Checks, ReleaseFacts, RuleCount
 
 COLUMNS = ("id", "kind", "pixels", "longitude", "latitude", "transform", "block", "captions",
            "caption_scores")  # fmt: skip
-MIN_KM = 1.0
-"""A test tile whose edge is nearer than this to a train tile's is not an independent test."""
-
 RULES = ("refuse", "leave-out", "keep")
 
 
@@ -114,7 +112,7 @@ def load(
         repeated = next(row for row in ids if ids.count(row) > 1)
         raise ArasError(f"{release}: {split} holds id {repeated} twice; package again")
     is_synthetic = table.column("kind").to_numpy() == KINDS.index("synthetic")
-    gap = _gaps(release, table, split, min_km)
+    gap = gaps(release, table, split, min_km)
     keep = np.ones(len(ids), dtype=bool)
     counts: dict[str, RuleCount] = {}
     close = np.zeros(len(ids), dtype=bool) if gap is None else gap < min_km
@@ -214,34 +212,3 @@ def pictures(
             f"{release}: holds {count:,} pictures of the {len(position):,} rows of split {split}; "
             f"`aras check {release}` names what is missing"
         )
-
-
-def _gaps(release: Path, table: pa.Table, split: str, min_km: float) -> Floats | None:
-    """Kilometres from each row to the nearest real train tile; None where places are unknown."""
-    from builder.tiles.split import nearest_gap
-
-    if split == SPLITS[0]:
-        return None
-    train = [
-        _places(part)
-        for name, part in metadata(release, ("longitude", "latitude"))
-        if name == SPLITS[0]
-    ]
-    here = _places(table)
-    known = ~np.isnan(here).any(axis=1)
-    others = np.concatenate(train) if train else np.empty((0, 2))
-    others = others[~np.isnan(others).any(axis=1)]
-    if not known.any() or not len(others):
-        return None
-    first = int(np.argmax(known))
-    size = abs(table["transform"][first].as_py()[0]) * np.sqrt(
-        per_class(table["pixels"])[first].sum()
-    )
-    out = np.full(len(here), np.inf)
-    out[known] = nearest_gap(here[known], others, float(size), min_km)
-    return out
-
-
-def _places(table: pa.Table) -> Floats:
-    columns = [table.column(name).to_numpy() for name in ("longitude", "latitude")]
-    return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)

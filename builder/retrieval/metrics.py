@@ -1,7 +1,5 @@
 """Recall@K, median rank and what explains them, from exact ranks: pure functions on arrays."""
 
-import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +13,9 @@ from scipy.special import gammaln
 
 from builder.retrieval.ranks import TOLERANCE, Array, Floats, Ints, Positives, Ranks, block, product
 from builder.retrieval.result import Scores
+from builder.scores.relevance import grades
 
 KS = (1, 5, 10)
-
-_PUNCTUATION = re.compile(r"[^\w\s%]|_")
 
 
 def credit(ranks: Ranks, k: int, ties: str = "expected") -> Floats:
@@ -70,18 +67,6 @@ def summary(t2i: Ranks, i2t: Ranks) -> Scores:
     scores = both(t2i, i2t)
     bounds = {ties: both(t2i, i2t, ties) for ties in ("optimistic", "pessimistic")}
     return scores.plus(**bounds) if bounds["optimistic"] != bounds["pessimistic"] else scores
-
-
-def normalise(caption: str) -> str:
-    """A caption without case, punctuation (% stays), Unicode variants and runs of spaces."""
-    plain = unicodedata.normalize("NFKC", caption).casefold()
-    return " ".join(_PUNCTUATION.sub(" ", plain).split())
-
-
-def groups_of(captions: Sequence[str]) -> Ints:
-    """Group number of each caption, (M,): equal after `normalise` means equal group."""
-    _, group = np.unique(np.array([normalise(text) for text in captions]), return_inverse=True)
-    return np.asarray(group, dtype=np.int64).reshape(-1)
 
 
 def joined(near: npt.ArrayLike, equal: npt.ArrayLike | None = None) -> Ints:
@@ -208,9 +193,6 @@ def rarest(counts: npt.ArrayLike, share: float = 0.2) -> list[int]:
 DEPTH = 10
 """Where nDCG cuts the list."""
 
-POSITIVE = 0.95
-"""Overlap of two compositions from which their tiles show the same scene."""
-
 _BLOCK = 1 << 23  # scores held at once: 32 MB
 _GRID = 2.0**20  # scores are rounded to 2**-20, so that ties are ties
 
@@ -225,6 +207,8 @@ class Lists:
     ranks: Ranks
     average_precision: Floats
     ndcg: Floats
+    graded: Floats | None = None
+    """nDCG@10 of whole grades (`relevance.grades`); None where relevance is all or nothing."""
 
 
 def similarity(p: npt.NDArray[np.float32], q: npt.NDArray[np.float32]) -> torch.Tensor:
@@ -234,17 +218,6 @@ def similarity(p: npt.NDArray[np.float32], q: npt.NDArray[np.float32]) -> torch.
     for k in range(p.shape[1]):
         total += torch.minimum(left[:, k, None], right[None, :, k])
     return total
-
-
-def chance(compositions: npt.ArrayLike) -> float:
-    """Mean overlap of two different images, exact in O(N log N): what a random list earns."""
-    p = np.sort(np.asarray(compositions, dtype=np.float64), axis=0)
-    n = len(p)
-    if n < 2:
-        return 0.0
-    # The i-th smallest of n is the smaller in n − 1 − i pairs.
-    smaller = np.arange(n - 1, -1, -1)[:, None]
-    return float((p * smaller).sum() / (n * (n - 1) / 2))
 
 
 def by_pairs(positives: Positives, queries: str, gallery: int) -> Relevance:
@@ -294,7 +267,7 @@ def lists(
     depth = min(DEPTH, size)
     weight = 1 / torch.log2(torch.arange(depth) + 2.0)
     parts: list[Ranks] = []
-    precision, ndcg = [], []
+    precision, ndcg, graded = [], [], []
     step = max(1, _BLOCK // size)
     for start in range(0, len(index), step):
         rows = np.asarray(index[start : start + step])
@@ -310,9 +283,15 @@ def lists(
         ideal = ((grade.topk(depth, dim=1).values - base) * weight).sum(1)
         gain = (top.means(grade - base)[:, :depth] * weight).sum(1)
         ndcg.append(torch.where(ideal > 0, gain / ideal, 0.0).double().numpy())
+        if positive < 1:
+            whole = torch.from_numpy(grades(grade.numpy(), base))
+            ideal = (whole.topk(depth, dim=1).values * weight).sum(1)
+            gain = (top.means(whole)[:, :depth] * weight).sum(1)
+            graded.append(torch.where(ideal > 0, gain / ideal, 0.0).numpy())
     names = ("above", "level", "negatives", "tied")
     ranks = Ranks(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
-    return Lists(ranks, np.concatenate(precision), np.concatenate(ndcg))
+    every = np.concatenate(graded) if graded else None
+    return Lists(ranks, np.concatenate(precision), np.concatenate(ndcg), every)
 
 
 def _ranks(scores: torch.Tensor, right: torch.Tensor, many: torch.Tensor) -> Ranks:

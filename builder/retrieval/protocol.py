@@ -14,7 +14,7 @@ from builder.release.configs import CAPTION_ID
 from builder.retrieval import intervals, metrics
 from builder.retrieval.gallery import Gallery, Texts
 from builder.retrieval.intervals import over_clusters, power, spans
-from builder.retrieval.metrics import POSITIVE, Lists, by_composition, by_pairs, chance, lists
+from builder.retrieval.metrics import Lists, by_composition, by_pairs, lists
 from builder.retrieval.ranks import Array, Ints, Pair, Positives, rank
 from builder.retrieval.result import (
     WAYS,
@@ -27,6 +27,7 @@ from builder.retrieval.result import (
     Scores,
     Tail,
 )
+from builder.scores.relevance import POSITIVE, chance, groups_of, sample
 
 GALLERIES = (1_000, 5_000, 10_000)
 PRESENT = 0.01
@@ -89,7 +90,7 @@ def evaluate(
     about = about or About()
     own = np.asarray(owner, dtype=np.int64)
     draw = np.random.default_rng(seed)
-    asked = Asked(_sample(texts.shape[0], queries, draw), _sample(images.shape[0], queries, draw))
+    asked = Asked(sample(texts.shape[0], queries, draw), sample(images.shape[0], queries, draw))
     strict = ranks or rank(images, texts, Positives.owned(own), device, advance)
 
     def with_intervals(pair: Pair) -> Scores:
@@ -105,7 +106,7 @@ def evaluate(
         gallery=_galleries(strict, images.shape[0]),
     )
     merged: dict[str, Scores] = {}
-    equal = None if about.captions is None else metrics.groups_of(about.captions)
+    equal = None if about.captions is None else groups_of(about.captions)
     if equal is not None:
         most = metrics.ceiling(own, equal)
         reached = {key: 100 * scores.t2i[key] / value for key, value in most.items()}
@@ -129,6 +130,7 @@ def evaluate(
             chance_overlap=base,
             average_precision=_means(scenes, "average_precision"),
             ndcg=_means(scenes, "ndcg"),
+            graded=_means(scenes, "graded"),
         )
         scores = scores.plus(classes=_classes(strict, own, share, about.classes))
     return Evaluation(
@@ -175,7 +177,7 @@ def by_scene(
     """Protocol C: lists of (text→image, image→text), and the overlap of two random images.
 
     ``share`` is (N, K): an image or caption of a tile whose composition overlaps that of the
-    query's tile by `graded.POSITIVE` is a right answer.
+    query's tile by `relevance.POSITIVE` is a right answer.
     """
     base = chance(share)
     to_images = by_composition(share[owner], share)
@@ -214,13 +216,6 @@ def _galleries(strict: Pair, images: int) -> Directions[dict[str, dict[str, floa
         for ranks, limit in zip(strict, limits, strict=True)
     )
     return Directions(t2i=t2i, i2t=i2t)
-
-
-def _sample(size: int, most: int, rng: np.random.Generator) -> Ints:
-    """All of 0 … size − 1, or ``most`` of them, in order."""
-    if size <= most:
-        return np.arange(size)
-    return np.sort(rng.choice(size, most, replace=False))
 
 
 def _classes(

@@ -100,6 +100,10 @@ class Scores(Part):
     ndcg: Directions[float] | None = Field(
         default=None, validation_alias="nDCG@10", serialization_alias="nDCG@10"
     )
+    graded: Directions[float] | None = Field(
+        default=None, validation_alias="nDCG@10 of grades", serialization_alias="nDCG@10 of grades"
+    )
+    """The same with whole grades 0 … 100, as harnesses with graded relevance compute it."""
     gallery: Directions[dict[str, dict[str, float]]] | None = None
     """Recalls by size of a gallery drawn from the gallery."""
     ceiling: dict[str, float] | None = None

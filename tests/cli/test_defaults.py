@@ -8,7 +8,8 @@ import pytest
 from builder.cli import cli
 from builder.experiments import augmentation, experiment
 from builder.official.import_ import ImportSection
-from builder.retrieval import gallery, protocol
+from builder.release.gaps import MIN_KM
+from builder.retrieval import protocol
 
 RUN = ImportSection.model_fields["run"].default
 RETRIEVAL = protocol.Settings()
@@ -18,13 +19,13 @@ RETRIEVAL = protocol.Settings()
     ("command", "flag", "default"),
     [
         ("import", "run", RUN),
-        ("bench retrieval", "min_km", gallery.MIN_KM),
+        ("bench retrieval", "min_km", MIN_KM),
         ("bench retrieval", "batch", RETRIEVAL.batch),
         ("bench retrieval", "seed", RETRIEVAL.seed),
         ("bench retrieval", "device", RETRIEVAL.device),
         ("bench embeddings", "device", RETRIEVAL.device),
         ("bench imbalance", "seeds", experiment.SEEDS),
-        ("bench imbalance", "min_km", gallery.MIN_KM),
+        ("bench imbalance", "min_km", MIN_KM),
         ("bench augmentation", "seeds", experiment.SEEDS),
         ("bench augmentation", "ratio", augmentation.RATIO),
         ("bench augmentation", "balance", augmentation.EVEN),

@@ -6,6 +6,7 @@ from sklearn.metrics import ndcg_score
 
 from builder.retrieval import metrics
 from builder.retrieval.ranks import Positives, rank
+from builder.scores import relevance
 from tests.retrieval.test_ranks import scene, unit
 
 
@@ -42,10 +43,10 @@ def test_ndcg_by_hand_with_the_chance_level_taken_off():
 def test_ndcg_equals_scikit_learn_over_blocks_of_queries(monkeypatch):
     x, y, owner = scene(images=70, per_image=2)
     share = np.random.default_rng(0).dirichlet([0.4] * 7, 70).astype(np.float32)
-    relevance = metrics.by_composition(share[owner], share)
+    overlap = metrics.by_composition(share[owner], share)
     monkeypatch.setattr(metrics, "_BLOCK", 70 * 9)  # nine queries at a time
     index = np.arange(0, 140, 3)
-    result = metrics.lists(y, x, relevance, index)
+    result = metrics.lists(y, x, overlap, index)
     truth = np.minimum(share[owner][index][:, None], share[None]).sum(2)
     for row, query in enumerate(index):
         expected = ndcg_score(truth[row : row + 1], (y[query] @ x.T)[None], k=10)
@@ -151,14 +152,14 @@ def test_overlap_of_compositions():
 def test_chance_is_the_mean_over_all_pairs_of_different_images():
     p = np.random.default_rng(0).dirichlet([0.3] * 7, 40)
     pairs = [np.minimum(p[i], p[j]).sum() for i in range(40) for j in range(i)]
-    assert metrics.chance(p) == pytest.approx(np.mean(pairs))
-    assert metrics.chance(p[:1]) == 0
+    assert relevance.chance(p) == pytest.approx(np.mean(pairs))
+    assert relevance.chance(p[:1]) == 0
 
 
 def test_near_equal_compositions_are_positives():
     share = np.array([[1.0, 0.0], [0.96, 0.04], [0.94, 0.06], [0.0, 1.0]], dtype=np.float32)
     query, gallery = line([0.5, 0.9, 0.8, 0.7])
-    relevance = metrics.by_composition(share[:1], share)
-    result = metrics.lists(query, gallery, relevance, np.array([0]), positive=metrics.POSITIVE)
+    overlap = metrics.by_composition(share[:1], share)
+    result = metrics.lists(query, gallery, overlap, np.array([0]), positive=relevance.POSITIVE)
     assert result.ranks.above[0] == 0  # item 1 overlaps by 0.96
     assert result.ranks.negatives[0] == 2

@@ -9,6 +9,7 @@ from sklearn.metrics import top_k_accuracy_score
 
 from builder.retrieval import metrics
 from builder.retrieval.ranks import Positives, Ranks, rank
+from builder.scores import relevance
 from tests.retrieval.test_ranks import scene
 
 
@@ -86,12 +87,12 @@ def test_image_to_text_recall_equals_a_sorted_dense_matrix():
     ],
 )
 def test_captions_that_differ_in_form_only_are_equal(caption, other):
-    assert metrics.normalise(caption) == metrics.normalise(other)
+    assert relevance.normalise(caption) == relevance.normalise(other)
 
 
 def test_percentages_and_numbers_keep_captions_apart():
-    assert metrics.normalise("79% grass") != metrics.normalise("79 grass")
-    assert metrics.groups_of(["a b", "A b.", "a c"]).tolist() == [0, 0, 1]
+    assert relevance.normalise("79% grass") != relevance.normalise("79 grass")
+    assert relevance.groups_of(["a b", "A b.", "a c"]).tolist() == [0, 0, 1]
 
 
 def test_the_ceiling_of_repeated_captions_by_hand():
