@@ -11,8 +11,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from builder.core.manifest import read_manifest
 from builder.land.grid import cell_origin
 from builder.pipeline.project import Project
+from builder.release import benchmark
+from tests.makers.bench_release import bench_release
 from tests.makers.products import (
     codes_of,
     composite_name,
@@ -216,3 +219,30 @@ def test_every_script_is_named_by_a_page_and_run_by_a_test() -> None:
             assert name.removesuffix(".py") in elsewhere
         else:
             assert f'run("{name}"' in tests, name
+
+
+def test_the_pull_request_to_mteb_holds_tasks_that_load_and_their_statistics(
+    tmp_path: Path,
+) -> None:
+    release = bench_release(tmp_path / "release")
+    assert benchmark.write_benchmark(release, read_manifest(release))
+    run("mteb_pull_request.py", release, f"someone/striped {'0' * 40}", tmp_path / "out")
+    (path,) = (tmp_path / "out").rglob("striped_retrieval.py")
+    code = path.read_text()
+    assert f"hf://datasets/someone/striped@{'0' * 40}" in code
+    place = code.split('ROOT = "', 1)[1].split('"', 1)[0]
+    path.write_text(code.replace(place, str(release)))
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from striped_retrieval import TASKS, StripedMergedI2TRetrieval as Task\n"
+        "task = Task(); task.load_data(); part = task.dataset['words']['test']\n"
+        "print(len(TASKS), len(part['queries']), len(part['corpus']))\n"
+    )
+    command = [sys.executable, "-c", program, str(path.parent)]
+    loaded = subprocess.run(command, capture_output=True, text=True, timeout=250)
+    assert loaded.returncode == 0, loaded.stderr
+    stats = json.loads(next(tmp_path.rglob("StripedMergedI2TRetrieval.json")).read_text())
+    words = stats["test"]["hf_subset_descriptive_stats"]["words"]
+    expected = [6, words["num_queries"], words["num_documents"]]
+    assert [int(n) for n in loaded.stdout.split()] == expected
+    assert words["num_documents"] < words["num_queries"] == 10
