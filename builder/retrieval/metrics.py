@@ -194,7 +194,6 @@ DEPTH = 10
 """Where nDCG cuts the list."""
 
 _BLOCK = 1 << 23  # scores held at once: 32 MB
-_GRID = 2.0**20  # scores are rounded to 2**-20, so that ties are ties
 
 Relevance = Callable[[Ints], torch.Tensor]
 """Query numbers (q,) → relevance of every gallery item in 0…1, (q, gallery) float32."""
@@ -259,7 +258,7 @@ def lists(
     number of positives (Musgrave et al. 2020; Chun et al. 2022). nDCG@10 has linear gains
     (relevance − base) / (1 − base): with ``base`` the mean over random pairs, chance scores 0
     (so a list may score below 0; where all items are equally relevant it is 0). Ties, scores
-    equal when rounded to about 1e-6, earn the mean over their orders (McSherry & Najork 2008);
+    that follow each other within 1e-6, earn the mean over their orders (McSherry & Najork 2008);
     with a single positive mAP@R is the R@1 of `credit`.
     """
     size = gallery.shape[0]
@@ -334,13 +333,19 @@ class _Top:
 
 
 def _top(scores: torch.Tensor, places: int) -> _Top:
-    rounded = scores.mul_(_GRID).round_()
-    values, items = rounded.topk(places, dim=1)
-    begin = torch.searchsorted(-values, -values)
-    end = torch.searchsorted(-values, -values, right=True)
-    final = values[:, -1:]
-    count = (rounded >= final).sum(1, keepdim=True)
-    return _Top(items, begin, torch.where(values == final, count, end), rounded == final)
+    """Scores that follow each other within TOLERANCE tie: those of equal vectors may differ."""
+    values, items = scores.topk(places, dim=1)
+    place = torch.arange(places).expand_as(items)
+    starts = torch.ones_like(values, dtype=torch.bool)
+    starts[:, 1:] = values[:, :-1] - values[:, 1:] > TOLERANCE
+    begin = torch.where(starts, place, 0).cummax(1).values
+    following = torch.full_like(items, places)
+    following[:, :-1] = torch.where(starts, place, places)[:, 1:].flip(1).cummin(1).values.flip(1)
+    lowest = values[:, -1:] - TOLERANCE
+    count = (scores >= lowest).sum(1, keepdim=True)
+    end = torch.where(begin == begin[:, -1:], count, following)
+    last = (scores >= lowest) & (scores <= values.gather(1, begin[:, -1:]))
+    return _Top(items, begin, end, last)
 
 
 def _average_precision(top: _Top, right: torch.Tensor, many: torch.Tensor) -> torch.Tensor:

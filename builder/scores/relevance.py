@@ -31,7 +31,8 @@ def groups_of(captions: Sequence[str]) -> npt.NDArray[np.int64]:
 
 def shares(pixels: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """Class fractions (N, K) of pixel counts (N, K)."""
-    return (pixels / np.maximum(pixels.sum(axis=1, keepdims=True), 1)).astype(np.float32)
+    whole = np.maximum(pixels.sum(axis=1, keepdims=True), 1)
+    return np.asarray(pixels / whole, dtype=np.float32)
 
 
 def chance(compositions: npt.ArrayLike) -> float:
