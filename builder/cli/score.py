@@ -85,10 +85,12 @@ def captions(
     With the columns Tree, Shrub, Grass, Crop, Built-up, Barren and Water beside the text
     (fractions or per cent; or the pixels or percent column of a release): accuracy of the claims,
     coverage of the composition, grounding (their harmonic mean), share of named classes that are
-    absent (chair_i) and share of present classes whose percentage is in the text (leak).
-    Read grounding together with leak, and against the two nulls: the same captions on other
-    tiles, and on other tiles of the same dominant class. With a split or kind column that marks
-    synthetic rows, also how well the words separate them from real rows.
+    absent (chair_i), share of present classes whose percentage is in the text (leak), and how
+    well each caption tells its tile from the other tiles of the file (discrimination; 0.5 for one
+    that is the same on every tile; files with fewer than 10 tiles are compared with built-in ones).
+    Read discrimination together with leak, and grounding against the two nulls: the same captions
+    on other tiles, and on other tiles of the same dominant class. With a split or kind column that
+    marks synthetic rows, also how well the words separate them from real rows.
 
     \b
       aras score captions captions.csv --out scores.parquet
@@ -169,6 +171,8 @@ def _lines(summary: "FileSummary") -> list[str]:
     widths = [max(len(cells[i]) for _, cells in table) for i in range(len(streams))]
     left = max(len(label) for label, _ in table)
     lines = [_source_in_words(summary)]
+    if summary.references:
+        lines.append(f"  discrimination among {', '.join(summary.references)}")
     lines += [f"  {note}" for note in summary.notes]
     lines += [f"  “{text if len(text) <= 90 else text[:89] + '…'}”" for text in summary.examples]
     lines += [

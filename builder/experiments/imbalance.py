@@ -31,13 +31,14 @@ from builder.retrieval.vectors import BATCH
 from builder.scores.caption_scores import score_captions
 from builder.scores.controls import shuffled
 from builder.scores.leakage import without_digits
+from builder.scores.references import FEWEST, Reference, representatives
 from builder.scores.relevance import groups_of
 
 VERSION = 2
 RATIOS = (0.25, 0.5, 1.0, 3.0)
 """Synthetic rows per real row."""
-GROUNDED = 0.5
-"""Least grounding of a synthetic row's caption in the filtered arm."""
+DISCRIMINATES = 0.7
+"""Least discrimination of a synthetic row's caption, among synthetic rows, in the filtered arm."""
 AGREES = 0.25
 """Quantile of the real rows' agreement between segmenter and mask that the filter asks for."""
 FLOOR = "shuffled"
@@ -72,16 +73,29 @@ def load(release: Path, stream: str) -> TrainRows:
     rows = train_rows(release, table, 2, f" have a caption in stream {stream!r}")
     seen = agrees(table.column("mask_agreement").to_numpy(), rows.is_synthetic)
     original = np.array([not copy for copy in table.column("copy").to_pylist()])
-    passes = rows.is_synthetic & grounded(texts, rows.shares) & seen & original
+    fits = grounded(texts, rows.shares, synthetic_reference(rows))
+    passes = rows.is_synthetic & fits & seen & original
     return replace(rows, texts=texts, passes=passes)
 
 
-def grounded(texts: Sequence[str], shares: Floats) -> Flags:
-    """Which captions (n,) are grounded in the shares (n, 7) and give no percentage away."""
-    scores = score_captions(list(texts), shares)
-    grounding = np.nan_to_num(scores["grounding"].to_numpy(zero_copy_only=False), nan=0.0)
-    leak = np.nan_to_num(scores["leak"].to_numpy(zero_copy_only=False), nan=0.0)
-    return np.asarray((grounding >= GROUNDED) & (leak == 0))
+def synthetic_reference(rows: TrainRows) -> Reference | None:
+    """The synthetic tiles among ``rows``, which their captions are to tell apart; None for few."""
+    shares = rows.shares[rows.is_synthetic]
+    if len(shares) < FEWEST:
+        return None
+    at = representatives(range(len(shares)), shares)
+    return Reference("synthetic train rows", shares[at])
+
+
+def grounded(texts: Sequence[str], shares: Floats, reference: Reference | None = None) -> Flags:
+    """Which captions (n,) tell tiles of the shares (n, 7) from the reference tiles, by default the
+    built-in ones, and give no percentage away."""
+    scores = score_captions(list(texts), shares, reference=reference)
+    rank, leak = (
+        np.nan_to_num(scores[name].to_numpy(zero_copy_only=False), nan=0.0)
+        for name in ("discrimination", "leak")
+    )
+    return np.asarray((rank >= DISCRIMINATES) & (leak == 0))
 
 
 def agrees(agreement: npt.ArrayLike, synthetic: Flags) -> Flags:

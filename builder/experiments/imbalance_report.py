@@ -11,8 +11,8 @@ from builder.experiments import report, statistics
 from builder.experiments.imbalance import (
     AGREES,
     DEPTH,
+    DISCRIMINATES,
     FLOOR,
-    GROUNDED,
     JUDGED,
     Bench,
     Design,
@@ -311,9 +311,10 @@ def report_of(bench: Bench, records: Mapping[str, Sequence[Judged]]) -> Report:
         tables=tables(analysis, recalls, train_tiles),
         headings=[f"Contrasts, protocol {name}" for name in (main, other)],
         notes=[
-            f"Filter: grounding of the caption at least {GROUNDED:g}, no percentage of the tile in "
-            "it, no copy of a train tile, and the segmenter agrees with the mask on no fewer "
-            f"pixels than in the worst {100 * AGREES:.0f} % of real tiles."
+            "Filter: discrimination of the caption among the synthetic tiles at least "
+            f"{DISCRIMINATES:g}, no percentage of the tile in it, no copy of a train tile, and the "
+            "segmenter agrees with the mask on no fewer pixels than in the worst "
+            f"{100 * AGREES:.0f} % of real tiles."
         ],
         arrays={
             f"{run.arm}/{run.seed}/{name}/{way}/{part}": values.astype(np.int32)

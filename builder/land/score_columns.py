@@ -38,7 +38,9 @@ _PLACES = pa.list_(
 SCORE_COLUMNS: dict[str, ScoreColumn] = {
     "grounding": ScoreColumn(
         _SHARE,
-        "Harmonic mean of accuracy and coverage; 0 for a caption that names no class.",
+        "Harmonic mean of accuracy and coverage; 0 for a caption that names no class. It rewards "
+        "naming the classes that are there, and so a constant caption that names the usual ones; "
+        "discrimination does not.",
         ("release", "file", "card", "report", "histogram"),
     ),
     "accuracy": ScoreColumn(
@@ -58,6 +60,22 @@ SCORE_COLUMNS: dict[str, ScoreColumn] = {
         "Named classes that are absent / named classes.",
         ("release", "file", "card", "report"),
         unit="fraction",
+    ),
+    "discrimination": ScoreColumn(
+        _SHARE,
+        "Percentile of the own tile among reference tiles of its kind by the accuracy of the "
+        "claims, ties shared: 0.5 on average for a caption that is the same on every tile, "
+        "whatever it says.",
+        ("release", "file", "card", "report", "histogram"),
+    ),
+    "discrimination_bits": ScoreColumn(
+        _SHARE,
+        "log2(reference tiles / those that the claims fit at least as well as the own tile), less "
+        "its mean over the reference tiles: 0 on average for a caption that is the same on every "
+        "tile.",
+        ("release", "file", "report"),
+        unit="bit",
+        title="bits",
     ),
     "precision": ScoreColumn(_SHARE, "Named classes that are present / named classes.", ()),
     "recall": ScoreColumn(_SHARE, "Named classes that are present / present classes.", ()),

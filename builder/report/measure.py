@@ -22,7 +22,7 @@ from builder.report.streams import (
 )
 
 WORST = 6
-"""Captions shown at either end of grounding."""
+"""Captions shown at either end of discrimination."""
 
 
 class Space(Record):
@@ -42,13 +42,14 @@ class SpaceDistances(Distances, Space):
 class ShownCaption(Record):
     stream: str
     id: str
-    grounding: float
+    discrimination: float
+    grounding: float | None
     text: str | None
 
 
 class Examples(Record):
     captions: dict[str, list[ShownCaption]]
-    """At the lowest and the highest end of grounding."""
+    """At the lowest and the highest end of discrimination."""
     images: dict[str, dict[str, list[ShownTile]]]
     """By measure and end."""
     near_duplicates: list[list[str]]
@@ -145,19 +146,25 @@ def spaces(store: Store | None, encoders: Mapping[str, EncoderRecord]) -> dict[s
 
 
 def examples(streams: Mapping[str, Stream]) -> dict[str, list[ShownCaption]]:
-    """Captions with the lowest and the highest grounding, each stream in its turn."""
+    """Captions with the lowest and the highest discrimination, each stream in its turn."""
     by_end: dict[str, list[ShownCaption]] = {}
     for end, sign in (("lowest", 1), ("highest", -1)):
         turns: list[tuple[int, ShownCaption]] = []
         for name, stream in streams.items():
             scored = [
                 (sign * value, stream.ids[i], i)
-                for i, value in enumerate(stream.scores["grounding"])
+                for i, value in enumerate(stream.scores["discrimination"])
                 if value is not None
             ]
             for turn, (value, row, i) in enumerate(sorted(scored)[:WORST]):
                 text = stream.texts[i]
-                caption = ShownCaption(stream=name, id=row, grounding=sign * value, text=text)
+                caption = ShownCaption(
+                    stream=name,
+                    id=row,
+                    discrimination=sign * value,
+                    grounding=stream.scores["grounding"][i],
+                    text=text,
+                )
                 turns.append((turn, caption))
         turns.sort(key=lambda item: item[0])  # streams keep their order
         by_end[end] = [caption for _, caption in turns[:WORST]]

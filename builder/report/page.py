@@ -63,7 +63,7 @@ def grounding_by_class(streams: Mapping[str, StreamFigures]) -> str:
 
 
 def scores(streams: Mapping[str, StreamFigures]) -> str:
-    """Distributions of grounding, coverage and leak, a row for each stream: real rows filled,
+    """Distributions of the scores in `HISTOGRAMS`, a row for each stream: real rows filled,
     synthetic rows outlined; with the means of grounding and of its null."""
     width = len(HISTOGRAMS)
     figure, every = _panels(0.9 + 0.62 * len(streams), len(streams), width)

@@ -96,7 +96,7 @@ def _add(stream: Stream, row: dict[str, Any], share: Any, text: str | None, scor
     stream.shares.append(share)
     stream.clusters.append(score["near_duplicate_cluster"])
     for name in (*SCORES, *CLIP):
-        stream.scores.setdefault(name, []).append(score[name])
+        stream.scores.setdefault(name, []).append(score.get(name))
     claims = {_SHARE.sub("", claim, count=1) for claim in score["contradictions"] or ()}
     stream.contradictions.setdefault(KINDS[row["kind"]], Counter()).update(claims)
 

@@ -10,12 +10,15 @@ from builder.scores import lexicon as lexicons
 from builder.scores import readings
 from builder.scores.grounding import COUNT, Captions, Masks, contradictions, mentioned, tau_b
 from builder.scores.lexicon import Lexicon
+from builder.scores.references import Reference
 
 COMPUTED: dict[str, Callable[[Captions], pa.Array]] = {
     "grounding": lambda captions: captions.measured(captions.grounding),
     "accuracy": lambda captions: captions.measured(captions.accuracy),
     "coverage": lambda captions: captions.measured(captions.coverage),
     "chair_i": lambda captions: captions.measured(1 - captions.agreement([captions.named])),
+    "discrimination": lambda captions: captions.measured(captions.ranking.percentile),
+    "discrimination_bits": lambda captions: captions.measured(captions.ranking.bits),
     "precision": lambda captions: captions.measured(captions.agreement([captions.named])),
     "recall": lambda captions: captions.measured(captions.agreement([captions.present])),
     "f1": lambda captions: captions.measured(
@@ -54,6 +57,7 @@ def score_captions(
     masks: Masks | None = None,
     *,
     lexicon: Lexicon | None = None,
+    reference: Reference | None = None,
     scores: pa.Schema = SCORES,
 ) -> pa.Table:
     """Score n captions against the compositions of their tiles; columns as in ``scores``.
@@ -61,9 +65,10 @@ def score_captions(
     ``compositions`` is (n, 7) shares in class order that sum to 1; a row of NaN, or None for all,
     is a tile without composition, and what depends on it is null, never zero. ``masks`` are
     (H, W) uint8 class ids, or None, for the layout claims, which count only where there is a
-    mask. Pure and deterministic; one caption's scores do not depend on its neighbours.
+    mask. ``reference`` holds the tiles that discrimination ranks the own tile among, else the
+    built-in ones. Pure and deterministic; a caption's scores do not depend on its neighbours.
 
     Raises ArasError naming the row whose shares are not a composition.
     """
-    captions = Captions.read(texts, compositions, masks, lexicon or lexicons.load())
+    captions = Captions.read(texts, compositions, masks, lexicon or lexicons.load(), reference)
     return pa.Table.from_arrays([COMPUTED[name](captions) for name in scores.names], schema=scores)

@@ -2,24 +2,19 @@
 
 import collections
 import contextlib
-import csv
 import dataclasses
-import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from builder.core.errors import ArasError
-from builder.core.escape import csv_cell
-from builder.core.files import atomic
 from builder.land.caption_tables import Batch, Reader
 from builder.land.score_columns import scores_of
 from builder.scores import lexicon as lexicons
@@ -34,71 +29,8 @@ from builder.scores.leakage import (
 )
 from builder.scores.near_duplicates import NearDuplicates
 from builder.scores.redundancy import Redundancy, summarise
-
-SUFFIXES = (".csv", ".jsonl", ".parquet")
-
-Write = Callable[[pa.Table], None]
-
-
-def check(path: Path) -> None:
-    """Raise ArasError unless the suffix can be written."""
-    if path.suffix not in SUFFIXES:
-        raise ArasError(
-            f"{path}: cannot write {path.suffix or 'a file without suffix'}; "
-            f"use one of {', '.join(SUFFIXES)}"
-        )
-
-
-@contextlib.contextmanager
-def writing(path: Path, schema: pa.Schema) -> Iterator[Write]:
-    """Yield ``write(table)``; the file appears under ``path`` only when all went well.
-
-    In text formats numbers have four decimals, missing scores are blank (CSV) or null, and a list
-    is joined by "; " (CSV).
-    """
-    check(path)
-    with atomic(path) as temporary:
-        if path.suffix == ".parquet":
-            with pq.ParquetWriter(temporary, schema, compression="zstd") as parquet:
-                yield parquet.write_table
-            return
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            if path.suffix == ".jsonl":
-                yield lambda table: file.writelines(_json_lines(table))
-            else:
-                rows = csv.writer(file, lineterminator="\n")
-                rows.writerow(map(csv_cell, schema.names))
-                yield lambda table: rows.writerows(_csv_rows(table))
-
-
-def _json_lines(table: pa.Table) -> Iterator[str]:
-    for row in table.to_pylist():
-        yield json.dumps(_round(row), ensure_ascii=False) + "\n"
-
-
-def _csv_rows(table: pa.Table) -> Iterator[list[Any]]:
-    for row in table.to_pylist():
-        cells = ("; ".join(map(_words, v)) if isinstance(v, list) else v for v in row.values())
-        yield [csv_cell(_round(cell)) for cell in cells]
-
-
-def _words(item: Any) -> str:
-    """An item of a list in a cell: a name, or the members of a struct joined by spaces, such as
-    ``Crop 0.5 1.0`` and ``Water upper left absent``; what is false is left out."""
-    if not isinstance(item, dict):
-        return str(item)
-    parts = (name if v is True else str(_round(v)) for name, v in item.items() if v is not False)
-    return " ".join(parts)
-
-
-def _round(value: Any) -> Any:
-    """``value`` with every number in it to four decimals."""
-    if isinstance(value, dict):
-        return {name: _round(member) for name, member in value.items()}
-    if isinstance(value, list):
-        return [_round(member) for member in value]
-    return round(value, 4) if isinstance(value, float) else value
-
+from builder.scores.references import Reference, Tiles
+from builder.scores.score_writer import check, writing
 
 BATCH = 2_000
 """Rows of the file scored at a time."""
@@ -112,7 +44,15 @@ RATES = {"percentage_rate": "percentages", "fraction_word_rate": "fraction_words
          "digit_rate": "digits"}  # fmt: skip
 """Shares of captions in which a count is above 0, and the counts."""
 
-Job = tuple[list[str | None], npt.NDArray[np.float64] | None, Path | None]
+
+class Job(NamedTuple):
+    """Captions of a batch, interleaved, with the shares and the kind of the tile of each."""
+
+    texts: list[str | None]
+    shares: npt.NDArray[np.float64] | None
+    kinds: list[bool | None]
+    lexicon: Path | None
+    references: dict[bool | None, Reference]
 
 
 @dataclass(frozen=True)
@@ -138,9 +78,10 @@ class StreamSummary:
 @dataclass(frozen=True)
 class FileSummary:
     """``text_columns`` are those that hold the captions, ``notes`` what had to be guessed of the
-    file, ``examples`` its first captions. ``composition`` is the scale of the class columns (see
-    `Reader`), None without them; ``cut`` counts by stream and kind the captions from around which
-    marks of a model's answer were cut."""
+    file, ``references`` the tiles that discrimination ranks among, ``examples`` the file's first
+    captions. ``composition`` is the scale of the class columns (see `Reader`), None without them;
+    ``cut`` counts by stream and kind the captions from around which marks of a model's answer were
+    cut."""
 
     file: str
     rows: int
@@ -155,6 +96,7 @@ class FileSummary:
     cut: dict[str, dict[str, int]]
     repeated_header_lines: int
     sampled_rows: int
+    references: tuple[str, ...]
     streams: dict[str, StreamSummary]
 
     def as_json(self) -> dict[str, Any]:
@@ -192,7 +134,7 @@ def score_file(
             raise ArasError(f"{out}: is the input; write the scores to another file")
     reader = Reader(path, text)
     repeats: dict[str, Redundancy] = collections.defaultdict(Redundancy)
-    near = NearDuplicates()
+    near, tiles = NearDuplicates(), Tiles()
     texts_of: dict[str, int] = collections.Counter()
     empty: dict[str, int] = collections.Counter()
     rows = width = 0
@@ -208,16 +150,18 @@ def score_file(
             texts_of[name] += sum(bool(text) for text in texts)
             empty[name] += sum(text == "" for text in texts)
         near.add(pa.array(_interleaved(batch), pa.string()))
+        tiles.add(_tile_ids(batch), batch.synthetic, batch.shares)
         rows += len(batch.ids)
         advance(len(batch.ids) * width)
     if not sum(texts_of.values()):
         raise ArasError(f"{path}: every caption is blank or failed in {', '.join(reader.streams)}")
     first = near.clusters().reshape(rows, width)
+    references = tiles.references()
     tallies = {name: _Tally() for name in reader.streams}
     sample = _Sample(rows, seed)
     with contextlib.ExitStack() as stack:
         write = stack.enter_context(writing(out, _schema(reader))) if out else None
-        for batch, scores in _scored(reader, lexicon, workers, stack):
+        for batch, scores in _scored(reader, lexicon, references, workers, stack):
             sample.add(batch)
             for place, tally in enumerate(tallies.values()):
                 tally.add(scores.take(np.arange(place, len(scores), width)))
@@ -259,6 +203,7 @@ def score_file(
         },
         repeated_header_lines=reader.repeated_headers,
         sampled_rows=sample.size,
+        references=tuple(sorted({reference.name for reference in references.values()})),
         streams=streams,
     )
 
@@ -281,6 +226,11 @@ class _Tally:
             self.counts[name] += len(column)
 
 
+def _tile_ids(batch: Batch) -> list[str | int]:
+    """The tile of each row; a row without an id is a tile of its own."""
+    return [batch.first + i if id_ is None else id_ for i, id_ in enumerate(batch.ids)]
+
+
 class _Sample:
     """The rows drawn for what needs many captions at once."""
 
@@ -301,8 +251,8 @@ class _Sample:
         if batch.shares is not None:
             self.shares.append(batch.shares[some])
         self.synthetic += [batch.synthetic[i] for i in some]
-        # a row without an id is a tile of its own
-        self.tiles += [batch.first + int(i) if (id_ := batch.ids[i]) is None else id_ for i in some]
+        tiles = _tile_ids(batch)
+        self.tiles += [tiles[i] for i in some]
 
     def leakage(
         self, stream: str, lexicon: lexicons.Lexicon, seed: int, summary: StreamSummary
@@ -337,18 +287,22 @@ class _Sample:
 
 
 def _scored(
-    reader: Reader, lexicon: Path | None, workers: int, stack: contextlib.ExitStack
+    reader: Reader,
+    lexicon: Path | None,
+    references: dict[bool | None, Reference],
+    workers: int,
+    stack: contextlib.ExitStack,
 ) -> Iterator[tuple[Batch, pa.Table]]:
     """Batches and their scores in order; at most two batches a worker are in the air."""
     if workers < 2:
         for batch in reader.batches(BATCH):
-            yield batch, _score(_job(batch, lexicon))
+            yield batch, _score(_job(batch, lexicon, references))
         return
     context = multiprocessing.get_context("spawn")
     pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=context))
     waiting: collections.deque[tuple[Batch, Future[pa.Table]]] = collections.deque()
     for batch in reader.batches(BATCH):
-        waiting.append((batch, pool.submit(_score, _job(batch, lexicon))))
+        waiting.append((batch, pool.submit(_score, _job(batch, lexicon, references))))
         if len(waiting) >= 2 * workers:
             done, future = waiting.popleft()
             yield done, future.result()
@@ -356,16 +310,24 @@ def _scored(
         yield done, future.result()
 
 
-def _job(batch: Batch, lexicon: Path | None) -> Job:
-    shares = None
+def _job(batch: Batch, lexicon: Path | None, references: dict[bool | None, Reference]) -> Job:
+    shares, width = None, len(batch.texts)
     if batch.shares is not None:
-        shares = np.repeat(batch.shares, len(batch.texts), axis=0)
-    return _interleaved(batch), shares, lexicon
+        shares = np.repeat(batch.shares, width, axis=0)
+    kinds = [kind for kind in batch.synthetic for _ in range(width)]
+    return Job(_interleaved(batch), shares, kinds, lexicon, references)
 
 
 def _score(job: Job) -> pa.Table:
-    texts, shares, lexicon = job
-    return score_captions(texts, shares, lexicon=lexicons.load(lexicon))
+    """Scores of the captions of each kind of tile, in the order of the job."""
+    loaded, tables, order = lexicons.load(job.lexicon), [], []
+    for kind in dict.fromkeys(job.kinds):
+        at = [i for i, own in enumerate(job.kinds) if own is kind]
+        texts, shares = [job.texts[i] for i in at], None if job.shares is None else job.shares[at]
+        reference = job.references.get(kind)
+        tables.append(score_captions(texts, shares, lexicon=loaded, reference=reference))
+        order += at
+    return pa.concat_tables(tables).take(np.argsort(order))
 
 
 def _interleaved(batch: Batch) -> list[str | None]:

@@ -11,29 +11,24 @@ import pyarrow as pa
 
 from builder.core.errors import ArasError
 from builder.land.classes import CLASSES
-from builder.scores.claims import (
-    ABSENCE,
-    DOMINANCE,
-    LAYOUT,
-    LOCAL_ABSENCE,
-    PRESENCE,
-    QUANTITY,
-    Claims,
-    Floats,
-    read_claims,
+from builder.scores.agreement import (
+    CLASS_SETS,
+    N_TYPES,
+    TYPES,
+    WHOLE,
+    classes_in,
+    place_value,
+    share_values,
 )
+from builder.scores.claims import LAYOUT, LOCAL_ABSENCE, Claims, Floats, read_claims
+from builder.scores.discrimination import Ranking, rank
 from builder.scores.lexicon import Lexicon
+from builder.scores.references import Reference, built_in
 
-_BITS = (np.arange(1 << len(CLASSES))[:, None] >> np.arange(len(CLASSES)) & 1).astype(bool)
-_TYPES = np.array([0, 0, 1, 2, 3, 0])  # presence and absence, anywhere, are one type of claim
 _PAIRS = np.triu_indices(len(CLASSES), 1)
 
 Bools = npt.NDArray[np.bool_]
 FLOAT, COUNT = pa.float32(), pa.int32()
-
-Box = tuple[float, float, float, float]
-WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
-HALVES: tuple[Box, ...] = ((0, 0, 0.5, 1), (0.5, 0, 1, 1), (0, 0, 1, 0.5), (0, 0.5, 1, 1))
 
 Masks = Sequence[npt.NDArray[np.uint8] | None]
 """(H, W) class ids of each tile, None where there is no mask."""
@@ -53,6 +48,8 @@ class Captions:
     shares: Floats
     masks: Masks | None
     lexicon: Lexicon
+    reference: Reference | None = None
+    """Tiles that `discrimination` ranks the own tile among; None for the built-in ones."""
 
     @classmethod
     def read(
@@ -61,10 +58,12 @@ class Captions:
         compositions: npt.ArrayLike | None,
         masks: Masks | None,
         lexicon: Lexicon,
+        reference: Reference | None = None,
     ) -> "Captions":
         """Read the claims of ``texts``; ``compositions`` as in `shares_of`."""
         claims = read_claims(texts, lexicon)
-        return cls(texts, claims, shares_of(compositions, len(texts)), masks, lexicon)
+        shares = shares_of(compositions, len(texts))
+        return cls(texts, claims, shares, masks, lexicon, reference)
 
     @cached_property
     def known(self) -> Bools:
@@ -82,10 +81,12 @@ class Captions:
         """Mean value of the claims of each type, (n, 4); NaN where there is none."""
         n, value = len(self.texts), self.values[0]
         counted = self.known[self.claims.row] & ~np.isnan(value)
-        cell = self.claims.row[counted] * 4 + _TYPES[self.claims.kind[counted]]
-        totals = np.bincount(cell, weights=value[counted], minlength=4 * n)
+        cell = self.claims.row[counted] * N_TYPES + TYPES[self.claims.kind[counted]]
+        totals = np.bincount(cell, weights=value[counted], minlength=N_TYPES * n)
         with np.errstate(invalid="ignore"):
-            return np.asarray((totals / np.bincount(cell, minlength=4 * n)).reshape(n, 4))
+            return np.asarray(
+                (totals / np.bincount(cell, minlength=N_TYPES * n)).reshape(n, N_TYPES)
+            )
 
     @cached_property
     def accuracy(self) -> Floats:
@@ -114,6 +115,12 @@ class Captions:
         both = accuracy + self.coverage
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(both > 0, 2 * accuracy * self.coverage / both, 0)
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """Where the own tile ranks among the reference tiles; see `discrimination.rank`."""
+        reference = self.reference or built_in()
+        return rank(self.claims, self.values[0], self.known, self.masks, self.lexicon, reference)
 
     def agreement(self, of: Sequence[Bools]) -> Floats:
         """Classes both named and present, as a share of the (mean of the) sets ``of``."""
@@ -174,56 +181,24 @@ def _values(
 ) -> tuple[Floats, Floats]:
     """How true each claim is, (m,) in [0, 1], and the share it was held against, (m,)."""
     own = shares[claims.row]
-    inside = _BITS[claims.bits]
+    inside = CLASS_SETS[claims.bits]
     seen = np.where(inside, own, 0).sum(axis=1)
     largest = np.where(inside, own, -1).max(axis=1, initial=-1)
     larger = (own > largest[:, None] + 1e-9).sum(axis=1)
     kind = claims.kind
-    distance = np.maximum(0, np.maximum(claims.low - seen, seen - claims.high))
-    value = np.full(len(kind), np.nan)
-    for type_, score in (
-        (PRESENCE, np.minimum(1, seen / lexicon.presence)),
-        (ABSENCE, np.maximum(0, 1 - seen / (5 * lexicon.presence))),
-        (QUANTITY, np.maximum(0, 1 - distance / lexicon.slack)),
-        (DOMINANCE, (larger < claims.low).astype(float)),
-    ):
-        value[kind == type_] = score[kind == type_]
+    value = share_values(kind, seen, larger, claims.low, claims.high, lexicon)
     for i in np.flatnonzero((kind == LAYOUT) | (kind == LOCAL_ABSENCE)):
         mask = masks[claims.row[i]] if masks is not None else None
         if mask is not None:
-            classes = np.flatnonzero(inside[i])
+            classes = classes_in(claims.bits[i])
             is_class = mask == classes[0] if len(classes) == 1 else np.isin(mask, classes)
-            _, box = lexicon.regions[int(claims.low[i])]
-            if kind[i] == LOCAL_ABSENCE:
-                seen[i] = _inside(is_class, box).mean()
-                value[i] = max(0.0, 1 - seen[i] / (5 * lexicon.presence))
-            else:
-                value[i], seen[i] = _layout(is_class, box)
+            value[i], seen[i] = place_value(
+                is_class,
+                lexicon.regions[int(claims.low[i])][1],
+                denied=kind[i] == LOCAL_ABSENCE,
+                presence=lexicon.presence,
+            )
     return value, seen
-
-
-def _layout(is_class: npt.NDArray[np.bool_], box: Box) -> tuple[float, float]:
-    """How true it is that a class lies in ``box``, and the share of it that does.
-
-    "Spread over the whole tile" is true when every half holds a quarter of it at least, and the
-    less true the less the emptiest half holds.
-    """
-    total = max(1, is_class.sum())
-    if box == WHOLE:
-        most = max(_inside(is_class, half).sum() / total for half in HALVES)
-        return min(1.0, 4 * (1 - most)), float(most)
-    part = _inside(is_class, box)
-    share = part.sum() / total
-    return min(1.0, share * is_class.size / (2 * part.size)), share
-
-
-def _inside(pixels: npt.NDArray[np.bool_], box: Box) -> npt.NDArray[np.bool_]:
-    """The part of (H, W) ``pixels`` in the box of a region, one row and column at least."""
-    height, width = pixels.shape
-    top, left, bottom, right = box
-    rows = slice(round(top * height), max(round(bottom * height), round(top * height) + 1))
-    columns = slice(round(left * width), max(round(right * width), round(left * width) + 1))
-    return pixels[rows, columns]
 
 
 def _numerals(
@@ -236,8 +211,8 @@ def _numerals(
     np.logical_or.at(stated, claims.number_row, same)
     with np.errstate(invalid="ignore", divide="ignore"):
         leak = (stated & present).sum(axis=1) / present.sum(axis=1)
-    groups = [shares[:, _BITS[bits]].sum(axis=1, keepdims=True) for bits in lexicon.groups]
-    said = np.where(_BITS[claims.percent_bits], shares[claims.percent_row], 0).sum(axis=1)
+    groups = [shares[:, CLASS_SETS[bits]].sum(axis=1, keepdims=True) for bits in lexicon.groups]
+    said = np.where(CLASS_SETS[claims.percent_bits], shares[claims.percent_row], 0).sum(axis=1)
     known = np.hstack([np.hstack([shares, *groups])[claims.percent_row], said[:, None]])
     known = np.nan_to_num(known)
     low, high = claims.percent[:, :1] - 0.005, claims.percent[:, 1:] + 0.005

@@ -1,8 +1,9 @@
 """Stage: how grounded a caption stream is in the tiles' land cover, and what it reveals."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,10 @@ from builder.land.pictures import decode_mask, image_bytes, per_class
 from builder.models.neighbours import matrix
 from builder.models.weights import Weights
 from builder.quality.embed import COLUMNS
-from builder.steps.stage import Maker, Output, Stage, each, setting
+from builder.steps.stage import Maker, Output, Scan, Stage, each, setting
+
+if TYPE_CHECKING:
+    from builder.scores.references import Cells, Reference
 
 
 class ScoresSection(Section):
@@ -39,6 +43,9 @@ class Score(Stage):
     """One struct of scores per caption; null values where there is no caption to score, and where
     there is no composition or mask that a value needs.
 
+    Discrimination ranks a tile among tiles of this dataset of its own kind, which a survey draws:
+    real among real, synthetic among synthetic.
+
     ``lexicon`` is laid over the built-in lexicon; its content, not its path, is in the key.
     """
 
@@ -59,10 +66,18 @@ class Score(Stage):
     def adds(self) -> tuple[str, ...]:
         return (f"{SCORE_PREFIX}{self.stream}",)
 
+    @property
+    def surveys(self) -> tuple[str, ...]:
+        return ("id", "mask", "pixels")
+
     def models(self) -> dict[str, str]:
         from builder.scores import lexicon
 
         return {"lexicon": lexicon.load(self.lexicon).sha256}
+
+    def survey(self, scan: Scan) -> "dict[str, Reference]":
+        """Kind → reference tiles of that kind, where there are enough."""
+        return reference_tiles(scan)
 
     def open(self, store: Store, survey: Any) -> Maker:
         from builder.scores import lexicon
@@ -70,9 +85,11 @@ class Score(Stage):
 
         words = lexicon.load(self.lexicon)
         released = pa.schema(list(CAPTION_SCORE))
+        references: dict[str, Reference] = survey or {}
 
         def make(table: pa.Table) -> Output:
             names = table.column("id").to_pylist()
+            reference = references.get(names[0].partition("/")[0]) if names else None
             texts = [caption["text"] for caption in table.column(self.needs[-1]).to_pylist()]
             shares = _shares(table.column("pixels"))
             held = image_bytes(table.column("mask"))
@@ -80,11 +97,63 @@ class Score(Stage):
                 names, lambda i, name: decode_mask(held[i], name) if held[i] else None
             )
             masks = [known.get(i) for i in range(len(names))]
-            scores = score_captions(texts, shares, masks, lexicon=words, scores=released)
+            scores = score_captions(
+                texts, shares, masks, lexicon=words, reference=reference, scores=released
+            )
             column = scores.to_struct_array().combine_chunks()
             return Output(pa.table({self.adds[0]: column}), failed=failed)
 
         return make
+
+
+def reference_tiles(scan: Scan) -> "dict[str, Reference]":
+    """Reference tiles of each kind, ``real`` and ``synthetic``, with `FEWEST` compositions or more,
+    drawn from all surveyed shards: compositions decide which, and only their masks are decoded."""
+    from builder.scores.references import FEWEST, coarse, representatives
+
+    names: dict[str, list[str]] = defaultdict(list)
+    shares: dict[str, list[npt.NDArray[np.float64]]] = defaultdict(list)
+    for shard, table in scan(("id", "pixels")):
+        kind = shard.partition("-")[0]
+        names[kind] += table.column("id").to_pylist()
+        shares[kind].append(_shares(table.column("pixels")))
+    chosen: dict[str, dict[str, npt.NDArray[np.float64]]] = {}
+    for kind, ids in names.items():
+        every = np.concatenate(shares[kind])
+        known = np.flatnonzero(~np.isnan(every).any(axis=1))
+        drawn = representatives([ids[i] for i in known], every[known])
+        chosen[kind] = {ids[known[i]]: every[known[i]] for i in drawn}
+    layouts = {}
+    for shard, table in scan(("id", "mask")):
+        asked = chosen[shard.partition("-")[0]]
+        ids, held = table.column("id").to_pylist(), image_bytes(table.column("mask"))
+
+        def cells(i: int, name: str, held: list[bytes] = held) -> "Cells":
+            return coarse(decode_mask(held[i], name))
+
+        rows = [i for i, name in enumerate(ids) if name in asked and held[i]]
+        known_cells, _ = each(ids, cells, rows)
+        layouts.update({ids[i]: layout for i, layout in known_cells.items()})
+    return {
+        kind: _reference(kind, tiles, layouts)
+        for kind, tiles in chosen.items()
+        if len(tiles) >= FEWEST
+    }
+
+
+def _reference(
+    kind: str, tiles: dict[str, npt.NDArray[np.float64]], layouts: "dict[str, Cells]"
+) -> "Reference":
+    """The tiles with a layout, or all without layouts where few have one."""
+    from builder.scores.references import FEWEST, Reference
+
+    whole = [name for name in tiles if name in layouts]
+    names = whole if len(whole) >= FEWEST else list(tiles)
+    return Reference(
+        f"{len(names)} {kind} tiles of the dataset",
+        np.array([tiles[name] for name in names]),
+        np.stack([layouts[name] for name in names]) if names is whole else None,
+    )
 
 
 def _shares(pixels: pa.ChunkedArray) -> npt.NDArray[np.float64]:

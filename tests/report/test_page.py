@@ -85,8 +85,8 @@ def test_a_phone_shows_the_page_without_overflow_broken_images_or_errors(
     assert seen["console"] == []
     shown = len(report.examples.ids)
     assert seen["images"] >= 2 * shown > 0  # each tile with its mask, and the plots
-    said = ("Tiny: tiles for tests", "Left out", "composition", "fabri-", "Contradictions")
-    for text in (*said, "Lowest grounding of each stream", *CLASSES):
+    said = ("Tiny: tiles for tests", "Left out", "composition", "fabricated", "Contradictions")
+    for text in (*said, "Lowest discrimination of each stream", *CLASSES):
         assert text in seen["text"]
 
 

@@ -18,6 +18,7 @@ from builder.pipeline.project import Project
 from builder.scores.near_duplicates import Repeats
 from builder.scores.stage import Score
 from builder.steps.plan import plan, run
+from tests.makers import scene_like
 
 MASK = np.zeros((16, 16), np.uint8)  # trees in the north, water in the south
 MASK[9:] = 6
@@ -159,3 +160,30 @@ def test_the_threshold_of_a_caption_stream_is_judged_with_the_recipes_lexicon(
     assert backend.score([water], ["A wadi."]) == [1]
     (tmp_path / "words" / "coast.toml").write_text(COAST.replace("wadi", "creek"))
     assert project.caption("judged").models()["lexicon"] != before
+
+
+def test_a_constant_caption_tells_nothing_apart_in_its_dataset_of_either_kind(
+    tmp_path: Path,
+) -> None:
+    store, text = Store(tmp_path / "work"), "Mostly grass in the north, some trees, no water."
+    for kind, seed in (("real", 0), ("synthetic", 1)):
+        tiles = scene_like.masks(40, seed=seed)
+        if kind == "synthetic":
+            tiles = [np.full_like(mask, 6) if i % 2 else mask for i, mask in enumerate(tiles)]
+        pixels = np.array([count_pixels(mask) for mask in tiles])
+        names = [f"{kind}/{i}" for i in range(40)]
+        pictures = [{"bytes": encode_png(mask), "path": "m"} for mask in tiles]
+        table = {
+            "id": pa.array(names),
+            "mask": pa.array(pictures, IMAGE),
+            "pixels": composition_columns(pixels)["pixels"],
+            "caption_full": pa.array([{"text": text, "error": None}] * 40, CAPTION),
+        }
+        store.write("tiles", f"{kind}-0", pa.table(table), key="k")
+    assert not run(SCORE, store, Engine()).failed
+    for shard in ("real-0", "synthetic-0"):
+        cells = store.read(shard, ["score_full"]).column(0).to_pylist()
+        assert np.mean([cell["discrimination"] for cell in cells]) == pytest.approx(0.5, abs=1e-3)
+        assert len({cell["discrimination"] for cell in cells}) > 1
+    store.write("tiles", "real-1", pa.table(table), key="k")
+    assert len(plan(SCORE, store).stale) == 3  # another tile to rank among

@@ -155,6 +155,16 @@ def test_tiles_are_cut_as_by_the_usual_loop(tmp_path: Path) -> None:
     assert len(set(re.findall(r"(\d+) tiles of", text))) == 1
 
 
+def test_reference_tiles_are_cut_from_maps_and_come_out_the_same_again(tmp_path: Path) -> None:
+    left, top = cell_origin("N36E033")
+    write_map(tmp_path, codes_of(land((512, 512))), left, top, name=map_name("N36E033"))
+    maps = sorted(tmp_path.glob("*_Map.tif"))
+    for name in ("a.npz", "b.npz"):
+        text = run("write_reference_tiles.py", *maps, "--out", tmp_path / name)
+        assert text.startswith("9 tiles cut, 9 drawn")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
 def test_solver_steps_are_compared_on_a_projects_own_generator(project: Project) -> None:
     text = run("compare_solver_steps.py", project.directory, "--steps 1 3 --tiles 3")
     rows = [line.split(" | ") for line in text.splitlines()[2:]]
