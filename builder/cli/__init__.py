@@ -12,6 +12,7 @@ import click
 from builder import __version__
 from builder.core.errors import ArasError, WorkFailed
 from builder.core.escape import terminal
+from builder.core.extras import needs_extra
 
 # Milliseconds until Arrow's allocator, which reads this as it is loaded, gives memory back.
 os.environ.setdefault("MIMALLOC_PURGE_DELAY", "1")
@@ -124,6 +125,10 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except ArasError as error:
             raise Failure(error) from error
+        except ImportError as error:
+            if (text := needs_extra(error)) is None:
+                raise
+            raise Failure(ArasError(text)) from error
         except OSError as error:
             if error.errno not in _SYSTEM:
                 raise

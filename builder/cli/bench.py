@@ -190,7 +190,8 @@ def embeddings(
     """
     from builder.core.progress import bar
     from builder.retrieval.metrics import summary
-    from builder.retrieval.ranks import Positives, check_device, rank
+    from builder.retrieval.plain import check_device, rank
+    from builder.retrieval.ranks import Positives
     from builder.retrieval.vectors import check_pair, load, load_owner
 
     check_device(device)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from builder.core.errors import ArasError
 from builder.land.pictures import Pixels
-from builder.models.weights import UNREADABLE, Weights, first_line, identity_of, is_openclip, load
+from builder.models.weights import Weights, first_line, identity_of, is_openclip, load, unreadable
 
 Array = npt.NDArray[Any]
 Vectors = npt.NDArray[np.float32]
@@ -146,7 +146,7 @@ def vision(weights: Weights) -> Encode:
             network = torch.jit.load(  # type: ignore[no-untyped-call]
                 str(weights.locate()), map_location=here
             ).eval()
-        except UNREADABLE as error:
+        except unreadable() as error:
             raise ArasError(
                 f"{weights.path}: not a TorchScript module ({first_line(error)})"
             ) from error

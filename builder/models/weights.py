@@ -5,6 +5,7 @@ A model is a folder or a file of this machine, or ORG/NAME on the Hub; `builder.
 """
 
 import contextlib
+import functools
 import re
 import urllib.error
 import urllib.request
@@ -13,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
-
-from safetensors import SafetensorError
 
 from builder.core import budgets
 from builder.core.errors import ArasError
@@ -26,9 +25,6 @@ SCRIPTED = (".pt", ".torchscript")
 """Suffixes of a TorchScript module that takes (n, 3, h, w) uint8 and returns (n, d) features."""
 SECONDS = 5
 """How long the Hub may take to answer before it counts as out of reach."""
-UNREADABLE = (OSError, ValueError, KeyError, ImportError, RuntimeError, EOFError, SafetensorError,
-              UnpicklingError)  # fmt: skip
-"""What ``from_pretrained`` raises for a model that is not there, is damaged or of another kind."""
 OPENCLIP = "openclip:"
 """Before the file of OpenCLIP weights, where they are named as a model."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -122,6 +118,15 @@ class Weights:
         raise ArasError(f"{path}: not a {kind} (it has no {mark})")
 
 
+@functools.cache
+def unreadable() -> tuple[type[Exception], ...]:
+    """What ``from_pretrained`` raises for a model that is not there, damaged or of another kind."""
+    from safetensors import SafetensorError
+
+    common = (OSError, ValueError, KeyError, ImportError, RuntimeError, EOFError, UnpicklingError)
+    return (*common, SafetensorError)
+
+
 def digest(files: Iterable[Path], base: Path, cache: Path | None) -> str:
     """sha256 over the names (relative to ``base``) and contents of files.
 
@@ -195,7 +200,7 @@ def load(name: str | Path, *kinds: Any, **options: Any) -> list[Any]:
     local = path is not None or not hub_answers()
     try:
         return [kind.from_pretrained(name, local_files_only=local, **options) for kind in kinds]
-    except UNREADABLE as error:
+    except unreadable() as error:
         if local and path is None:
             _snapshot(str(name), "", "/".join([*filter(None, [options.get("subfolder")]), CONFIG]))
         raise refusal(name, library, error) from error

@@ -1,19 +1,20 @@
 """Recall@K, median rank and what explains them, from exact ranks: pure functions on arrays."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.special import gammaln
 
 from builder.retrieval.ranks import TOLERANCE, Array, Floats, Ints, Positives, Ranks, block, product
 from builder.retrieval.result import Scores
 from builder.scores.relevance import grades
+
+if TYPE_CHECKING:  # only result lists need torch
+    import torch
 
 KS = (1, 5, 10)
 
@@ -74,6 +75,9 @@ def joined(near: npt.ArrayLike, equal: npt.ArrayLike | None = None) -> Ints:
 
     Both groupings hold at once, so groups that share a caption are merged.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     _, here = np.unique(np.asarray(near), return_inverse=True)
     if equal is None:
         return np.asarray(here, dtype=np.int64).reshape(-1)
@@ -156,6 +160,8 @@ def _hit_by_rank(negatives: int, drawn: int, k: int) -> Floats:
 
 
 def _log_choose(n: Any, k: int) -> Any:
+    from scipy.special import gammaln
+
     return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
 
 
@@ -195,7 +201,7 @@ DEPTH = 10
 
 _BLOCK = 1 << 23  # scores held at once: 32 MB
 
-Relevance = Callable[[Ints], torch.Tensor]
+Relevance = Callable[[Ints], "torch.Tensor"]
 """Query numbers (q,) → relevance of every gallery item in 0…1, (q, gallery) float32."""
 
 
@@ -212,6 +218,8 @@ class Lists:
 
 def similarity(p: npt.NDArray[np.float32], q: npt.NDArray[np.float32]) -> torch.Tensor:
     """Overlap Σ_k min(p_k, q_k) of compositions (a, K) and (b, K): (a, b), 1 when equal."""
+    import torch
+
     left, right = torch.from_numpy(p), torch.from_numpy(q)
     total = torch.zeros(len(p), len(q))
     for k in range(p.shape[1]):
@@ -221,6 +229,8 @@ def similarity(p: npt.NDArray[np.float32], q: npt.NDArray[np.float32]) -> torch.
 
 def by_pairs(positives: Positives, queries: str, gallery: int) -> Relevance:
     """Relevance 1 for the pairs and 0 elsewhere; ``queries`` is "images" or "texts"."""
+    import torch
+
     ours, theirs = positives.images, positives.texts
     if queries == "texts":
         ours, theirs = theirs, ours
@@ -261,6 +271,8 @@ def lists(
     that follow each other within 1e-6, earn the mean over their orders (McSherry & Najork 2008);
     with a single positive mAP@R is the R@1 of `credit`.
     """
+    import torch
+
     size = gallery.shape[0]
     items = block(gallery, slice(None))
     depth = min(DEPTH, size)
@@ -295,6 +307,8 @@ def lists(
 
 def _ranks(scores: torch.Tensor, right: torch.Tensor, many: torch.Tensor) -> Ranks:
     """`Ranks` of queries whose scores (q, gallery) and positives are known."""
+    import torch
+
     own = torch.where(right, scores, -torch.inf)
     best = own.amax(1, keepdim=True)
     wrong = torch.where(right, -torch.inf, scores)
@@ -319,6 +333,8 @@ class _Top:
 
     def before(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Sums of ``values`` (q, gallery) before the ties of each place, and over them, float64."""
+        import torch
+
         here = values.gather(1, self.items).double()
         running = torch.nn.functional.pad(here.cumsum(1), (1, 0))
         places = self.items.shape[1]
@@ -334,6 +350,8 @@ class _Top:
 
 def _top(scores: torch.Tensor, places: int) -> _Top:
     """Scores that follow each other within TOLERANCE tie: those of equal vectors may differ."""
+    import torch
+
     values, items = scores.topk(places, dim=1)
     place = torch.arange(places).expand_as(items)
     starts = torch.ones_like(values, dtype=torch.bool)
@@ -355,6 +373,8 @@ def _average_precision(top: _Top, right: torch.Tensor, many: torch.Tensor) -> to
     it before j, a positive stands with probability r/n, and then 1 + R + i (r − 1)/(n − 1)
     positives are expected among the first j.
     """
+    import torch
+
     before, inside = top.before(right.float())
     size = (top.end - top.begin).double()
     place = torch.arange(1, top.items.shape[1] + 1)

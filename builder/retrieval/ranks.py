@@ -1,19 +1,21 @@
 """Exact ranks of image↔text retrieval in blocks: one matrix product serves both directions."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from scipy import sparse
-from torch.nn.functional import pad
 
 from builder.core.errors import ArasError
+
+if TYPE_CHECKING:  # ranks are read and written without torch, which takes seconds to load
+    import torch
 
 T = TypeVar("T")
 
@@ -27,14 +29,21 @@ _TILE = (8192, 8192)
 _NARROW = 16
 
 
+def is_sparse(array: Any) -> bool:
+    """Whether it is a matrix of scipy, which is not imported to ask."""
+    return hasattr(array, "tocsr")
+
+
 def tile_on(device: str) -> tuple[int, int]:
     """Images × texts of a tile of scores on a device."""
+    import torch
+
     return _TILES.get(torch.device(device).type, _TILE)
 
 
 def device_of(vectors: Array, device: str) -> str:
     """Where products of ``vectors`` are computed: always on the CPU for sparse vectors."""
-    return "cpu" if sparse.issparse(vectors) else device
+    return "cpu" if is_sparse(vectors) else device
 
 
 def product_only(
@@ -60,7 +69,10 @@ def product(left: Any, right: Any) -> torch.Tensor:
     are widened, so that equal vectors have equal scores wherever they are. Sparse rows are
     summed in the order of their columns, which no shape changes.
     """
-    if sparse.issparse(left):
+    import torch
+    from torch.nn.functional import pad
+
+    if is_sparse(left):
         return torch.from_numpy((left @ right.T).toarray())
     a, b = len(left), len(right)
     if min(a, b) < _NARROW:
@@ -76,6 +88,8 @@ def product(left: Any, right: Any) -> torch.Tensor:
 @functools.cache
 def _has_onednn() -> bool:
     """Whether oneDNN's linear layer is there and right; torch gives it no public name."""
+    import torch
+
     if not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         return False
     probe = torch.arange(6.0).view(3, 2)
@@ -91,7 +105,9 @@ def block(array: Array, index: slice | Ints, device: str = "cpu") -> Any:
 
     Rows of a sparse matrix stay sparse.
     """
-    if sparse.issparse(array):
+    import torch
+
+    if is_sparse(array):
         return array[index]
     return torch.from_numpy(np.ascontiguousarray(array[index])).to(device, torch.float32)
 
@@ -103,6 +119,8 @@ def in_parallel(work: Callable[[int], T], starts: range, device: str) -> Iterato
     barrier thousands of times a second, which costs a factor of ten and more on a busy machine.
     TF32 and bfloat16 products are forbidden meanwhile: they err by a thousand times TOLERANCE.
     """
+    import torch
+
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     on_cpu = torch.device(device).type == "cpu"
     torch.set_float32_matmul_precision("highest")
@@ -137,13 +155,13 @@ class Positives:
     texts: Ints
 
     @staticmethod
-    def of(images: npt.ArrayLike, texts: npt.ArrayLike) -> "Positives":
+    def of(images: npt.ArrayLike, texts: npt.ArrayLike) -> Positives:
         """Sort pairs by text, then image, and drop repeated pairs."""
         pairs = np.unique(np.stack([np.asarray(texts), np.asarray(images)], axis=1), axis=0)
         return Positives(pairs[:, 1].astype(np.int64), pairs[:, 0].astype(np.int64))
 
     @staticmethod
-    def owned(owner: npt.ArrayLike) -> "Positives":
+    def owned(owner: npt.ArrayLike) -> Positives:
         """The classic relation: text u belongs to image owner[u] alone."""
         return Positives(np.asarray(owner, dtype=np.int64), np.arange(np.size(owner)))
 
@@ -159,6 +177,17 @@ class Best:
     texts: Floats
     image_tied: Ints
     text_tied: Ints
+
+    @staticmethod
+    def of(scores: Floats, positives: Positives, images: int, texts: int) -> Best:
+        """From the score of each pair, (P,)."""
+        highest, tied = [], []
+        for query, size in ((positives.images, images), (positives.texts, texts)):
+            top = np.full(size, -np.inf)
+            np.maximum.at(top, query, scores)
+            highest.append(top)
+            tied.append(np.bincount(query[scores >= top[query] - TOLERANCE], minlength=size))
+        return Best(*highest, *tied)
 
 
 @dataclass(frozen=True)
@@ -191,7 +220,7 @@ class Ranks:
         """``tied``, with ones where it is None."""
         return np.ones_like(self.above) if self.tied is None else self.tied
 
-    def take(self, index: Ints) -> "Ranks":
+    def take(self, index: Ints) -> Ranks:
         """The ranks of some queries, or of queries repeated."""
         tied = None if self.tied is None else self.tied[index]
         return Ranks(self.above[index], self.level[index], self.negatives[index], tied)
@@ -213,7 +242,7 @@ class Counts:
     text_above: Ints
     text_level: Ints
 
-    def __add__(self, other: "Counts") -> "Counts":
+    def __add__(self, other: Counts) -> Counts:
         return Counts(
             self.image_above + other.image_above,
             self.image_level + other.image_level,
@@ -238,6 +267,8 @@ class Counts:
 
 def check_device(device: str) -> None:
     """Raise ArasError when torch cannot work on ``device``."""
+    import torch
+
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -265,6 +296,8 @@ def best_positive(images: Array, texts: Array, positives: Positives, device: str
     products, float64) differs from the big product by more than TOLERANCE for some vectors, and
     then a collapsed model, whose scores are all equal, would look perfect.
     """
+    import torch
+
     device = device_of(images, device)
 
     @torch.inference_mode()
@@ -276,13 +309,7 @@ def best_positive(images: Array, texts: Array, positives: Positives, device: str
 
     parts = in_parallel(own, range(0, len(positives.texts), _PAIRS), device)
     scores = np.concatenate(list(parts))
-    highest, tied = [], []
-    for query, size in ((positives.images, images.shape[0]), (positives.texts, texts.shape[0])):
-        top = np.full(size, -np.inf)
-        np.maximum.at(top, query, scores)
-        highest.append(top)
-        tied.append(np.bincount(query[scores >= top[query] - TOLERANCE], minlength=size))
-    return Best(*highest, *tied)
+    return Best.of(scores, positives, images.shape[0], texts.shape[0])
 
 
 def count(
@@ -305,6 +332,8 @@ def count(
     scores. Positives are left out by index, never by comparing scores. ``advance`` is called with
     the number of texts done. Definition: above = #(s > best + 1e-6), level = #(|s − best| ≤ 1e-6).
     """
+    import torch
+
     first, last = image_range or (0, images.shape[0])
     begin, end = text_range or (0, texts.shape[0])
     device = device_of(images, device)
@@ -371,6 +400,8 @@ def _positives_of(
     positives: Positives, left: int, right: int, edges: Ints
 ) -> Callable[[int], tuple[torch.Tensor, torch.Tensor]]:
     """k → (row, column) of the positive pairs inside the k-th tile of texts left … right."""
+    import torch
+
     low, high = np.searchsorted(positives.texts, (left, right))
     order = np.argsort(positives.images[low:high], kind="stable")
     rows = positives.images[low:high][order]

@@ -4,8 +4,9 @@ All figures are per cent unless their field says otherwise. A part that a model 
 not allow is not in the file.
 """
 
+import contextlib
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -285,8 +286,8 @@ def read(path: Path) -> Result:
 def libraries() -> dict[str, str]:
     """Versions of everything that figures could depend on."""
     names = ("torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn", "pillow")
-    return {
-        "aras": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in names},
-    }
+    versions = {"aras": __version__, "python": platform.python_version()}
+    for name in names:
+        with contextlib.suppress(PackageNotFoundError):  # aras[make] need not be installed
+            versions[name] = version(name)
+    return versions

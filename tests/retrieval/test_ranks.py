@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from builder.core.errors import ArasError
-from builder.retrieval import ranks
+from builder.retrieval import plain, ranks
 from builder.retrieval import ranks as products
 from builder.retrieval.ranks import Positives, best_positive, count, rank
 
@@ -217,3 +217,17 @@ def test_a_gpu_gives_the_ranks_of_the_cpu():
     positives = Positives.owned(owner)
     for side, other in zip(rank(x, y, positives, "cuda"), rank(x, y, positives), strict=True):
         np.testing.assert_array_equal(side.above + side.level, other.above + other.level)
+
+
+@pytest.mark.parametrize("collapsed", [False, True])
+def test_numpy_gives_the_ranks_of_torch(collapsed, monkeypatch):
+    monkeypatch.setattr(plain, "_ROWS", 7)
+    monkeypatch.setattr(plain, "_COLS", 11)
+    x, y, owner = scene(images=40, per_image=3)
+    if collapsed:
+        x, y = (np.full_like(side, 1 / np.sqrt(side.shape[1])) for side in (x, y))
+    y[5] = y[0]
+    positives = Positives.of([*owner, 1], [*range(len(owner)), 0])
+    for ours, theirs in zip(plain.rank(x, y, positives), rank(x, y, positives), strict=True):
+        for part in ("above", "level", "negatives", "tied"):
+            np.testing.assert_array_equal(getattr(ours, part), getattr(theirs, part))
