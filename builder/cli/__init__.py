@@ -37,6 +37,7 @@ GROUPS = {
         "segment": "builder.cli.make:segment",
         "score": "builder.cli.score:score",
         "report": "builder.cli.release:report",
+        "explore": "builder.cli.explore:explore",
     },
     "Release and share": {
         "package": "builder.cli.release:package",

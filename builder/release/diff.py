@@ -138,7 +138,8 @@ def compare(old: Path, new: Path) -> Changes:
         name for name in kinds[0] if kinds[1].get(name) == kinds[0][name] and name not in DERIVED
     ]
     before, after = (
-        _read(path, manifest, both) for path, manifest in zip((old, new), manifests, strict=True)
+        read_side(path, manifest, both)
+        for path, manifest in zip((old, new), manifests, strict=True)
     )
     streams = [_streams(manifest) for manifest in manifests]
     changes = Changes(
@@ -164,7 +165,7 @@ def compare(old: Path, new: Path) -> Changes:
         beside=_beside(*manifests),
         texts=_texts(*manifests),
     )
-    _rows(changes, before, after, lambda ids: _same_ids((old, new), manifests, ids))
+    _rows(changes, before, after, lambda ids: same_ids((old, new), manifests, ids))
     return changes
 
 
@@ -238,7 +239,7 @@ def _rows(
             note(shown, after.ids, kept[differs])
 
 
-def _same_ids(
+def same_ids(
     releases: Sequence[Path], manifests: Sequence[Manifest], ids: pa.Array
 ) -> npt.NDArray[np.bool_]:
     """(n,) whether the masks of these rows decode to the same class ids in both releases.
@@ -277,7 +278,7 @@ def _parts(side: Side, places: npt.NDArray[np.int64]) -> dict[str, int]:
     return {part: n for part, n in zip(PARTS, counts, strict=True) if n}
 
 
-def _read(release: Path, manifest: Manifest, columns: Sequence[str]) -> Side:
+def read_side(release: Path, manifest: Manifest, columns: Sequence[str]) -> Side:
     """Ids, parts and hashes of all rows, from config metadata, a batch at a time."""
     if "metadata" not in manifest.configs:
         raise ArasError(f"{release}: has no config metadata to compare by")
