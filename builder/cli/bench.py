@@ -260,6 +260,11 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 @click.option(
     "--vectors", type=click.Path(path_type=Path), help="Write the vectors to this folder."
 )
+@click.option(
+    "--controls",
+    is_flag=True,
+    help="Score the control captions of RELEASE too: shuffled, without class words …",
+)
 @click.option("--cache", type=click.Path(path_type=Path), help="Default work/.cache/embeddings.")
 @click.option(
     "--batch",
@@ -288,6 +293,7 @@ def retrieval(
     synthetic: str,
     out: Path | None,
     vectors: Path | None,
+    controls: bool,
     cache: Path | None,
     batch: int,
     seed: int,
@@ -314,7 +320,8 @@ def retrieval(
     Writes a result file with everything needed to repeat it, and the ranks beside it for `aras
     bench compare`; prints a Markdown table, which the .html beside it shows with a plot.
     --vectors writes images.parquet and texts.parquet: put them beside the result and `aras bench
-    leaderboard --check` can re-score it.
+    leaderboard --check` can re-score it. --controls gives the model other words in place of the
+    captions of its config controls; a model that reads the words scores worse on them.
 
     \b
     Examples:
@@ -341,7 +348,7 @@ def retrieval(
         cache=root / (cache or "work/.cache/embeddings"),
     )
     with bar("embed", None, "items") as advance:
-        run = benchmark.run(rows, model, streams, settings, advance)
+        run = benchmark.run(rows, model, streams, settings, advance, controls)
     name = re.sub(r"[^a-z0-9._-]+", "-", "-".join([model.label, *streams]).lower()).strip("-.")
     path = root / (out or f"reports/retrieval-{name}.json")
     result = benchmark.write(run, path, root / vectors if vectors else None)

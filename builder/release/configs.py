@@ -97,7 +97,7 @@ class Controls:
     def table(self) -> pa.Table | None:
         """Rows of ``controls``, ordered by stream, control and id; None where there are none.
 
-        A control that cannot be derived from a row (no caption, no other classes) is left out.
+        A control that a row has no other text in (no caption, no number to mask) leaves it out.
         """
         tiles = sorted(self._chosen(), key=lambda tile: tile.id)
         ids = [tile.id for tile in tiles]
@@ -110,7 +110,7 @@ class Controls:
             texts = [tile.texts.get(stream) for tile in tiles]
             rows = control_captions(ids, texts, shares, seed=self.seed, lexicon=words)
             rows = rows.append_column("stream", pa.array([stream] * rows.num_rows))
-            parts.append(rows.select(names).filter(rows.column("text").is_valid()))
+            parts.append(rows.select(names))
         return pa.concat_tables(parts).cast(arrow_schema(names)) if parts else None
 
     def _chosen(self) -> list[_Tile]:

@@ -14,7 +14,7 @@ from builder.core.errors import ArasError
 from builder.core.files import atomic, sha256_file
 from builder.core.seeds import SEED
 from builder.models import encoders, weights
-from builder.retrieval import baselines, intervals, metrics, protocol, vectors
+from builder.retrieval import baselines, controls, intervals, metrics, protocol, vectors
 from builder.retrieval.baselines import Question, VectorFacts, Vectors
 from builder.retrieval.gallery import Gallery, Texts
 from builder.retrieval.protocol import Settings
@@ -89,11 +89,13 @@ def run(
     only: Sequence[str] = (),
     settings: Settings | None = None,
     advance: Callable[[float], None] = lambda n: None,
+    with_controls: bool = False,
 ) -> Run:
     """Embed, rank and describe each stream (those named in ``only``), and all streams together.
 
     Figures are those of `protocol.evaluate`; where captions hold numbers and the model reads
-    text, L has the strict figures with numbers removed from the captions, and the change.
+    text, L has the strict figures with numbers removed from the captions, and the change. With
+    ``with_controls`` the release's control captions are scored beside the own ones.
     Raises ArasError for a stream that the release lacks and for a model that cannot be loaded.
     """
     settings = settings or Settings()
@@ -110,6 +112,9 @@ def run(
     plain = [without_digits(text) for text in asked.texts]
     changed = np.array([a != b for a, b in zip(plain, asked.texts, strict=True)])
     extra = [plain[i] for i in np.flatnonzero(changed)]
+    wrong = controls.load(rows, asked) if with_controls else []
+    first = len(asked.texts) + len(extra)
+    extra += [text for control in wrong for text in control.texts]
     answer = vectors_of(rows, model, asked, extra, settings, advance)
     images, both = answer.images, answer.texts
     texts = both[: len(asked.texts)]
@@ -117,7 +122,13 @@ def run(
     plain_at = np.arange(len(asked.texts))
     reads = both.shape[0] > len(asked.texts)
     if reads:
-        plain_at[changed] = len(asked.texts) + np.arange(len(extra))
+        plain_at[changed] = len(asked.texts) + np.arange(changed.sum())
+    elif wrong:
+        raise ArasError(
+            f"--controls: {model.label} reads no text, its vectors are of known captions alone; "
+            "name a model that reads"
+        )
+    controlled = controls.figures(wrong, asked, images, both, first, settings.device)
 
     streams: dict[str, Evaluation] = {}
     ranks: dict[str, Array] = {}
@@ -129,6 +140,8 @@ def run(
             scores = metrics.summary(*rank(shown, both[plain_at[mine]], positives, settings.device))
             change = scores.mR - evaluation.S.mR
             evaluation = evaluation.plus(L=scores.plus(change_of_mR=change))
+        if name in controlled:
+            evaluation = evaluation.plus(controls=controlled[name])
         streams[name] = evaluation
         for way, of_way in zip(WAYS, pair, strict=True):
             for part, values in of_way.parts.items():

@@ -200,8 +200,10 @@ def _differences(result: Result, rows: gallery.Gallery, path: Path) -> Iterator[
         again, _, _ = protocol.figures(
             rows, answer.images, answer.texts, asked, known[name], settings
         )
-        # Vectors of captions without numbers are not handed in, so L is neither checked nor shown.
-        printed = {key: value for key, value in evaluation.as_json().items() if key != "L"}
+        # Vectors of captions without numbers and of controls are not handed in, so these figures
+        # are neither checked nor shown.
+        unseen = ("L", "controls")
+        printed = {k: value for k, value in evaluation.as_json().items() if k not in unseen}
         yield from _unlike(name, printed, again.as_json())
 
 

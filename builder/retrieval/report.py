@@ -196,6 +196,11 @@ def _remarks(evaluation: Evaluation) -> list[str]:
         )
     if evaluation.L and evaluation.L.change_of_mR is not None:
         lines.append(f"without numbers mR changes by {evaluation.L.change_of_mR:+.2f} points")
+    for name, control in (evaluation.controls or {}).items():
+        lines.append(
+            f"{name.replace('_', ' ')}: mR {control.scores.mR:.2f} where the own captions of the "
+            f"same {control.images:,} images have {control.own.mR:.2f}"
+        )
     if missing := evaluation.images_without_caption:
         lines.append(f"{missing} images have no caption and are left out")
     return lines

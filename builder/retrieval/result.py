@@ -135,6 +135,15 @@ PROTOCOLS = {"S": "S", "D": "D", "D~": "D_near", "C": "C", "L": "L"}
 """Protocol → field of `Evaluation`."""
 
 
+class Control(Part):
+    """Strict figures of a control's texts beside those of the own captions of the same images."""
+
+    images: int
+    own: Scores
+    scores: Scores
+    change_of_mR: float
+
+
 class Evaluation(Part):
     """Figures of a caption stream, or of all together, under each protocol."""
 
@@ -155,6 +164,8 @@ class Evaluation(Part):
     C: Scores | None = None
     power: Power
     L: Scores | None = None
+    controls: dict[str, Control] | None = None
+    """Control captions in place of the own ones, where they were asked for."""
 
     @property
     def protocols(self) -> dict[str, Scores]:

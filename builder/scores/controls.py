@@ -25,16 +25,22 @@ MASKED_CLASS = "land"
 
 
 def shuffled(ids: Sequence[str], texts: Sequence[str | None], *, seed: int = 0) -> list[str | None]:
-    """Each row's text from another row with a text; None where there is no other.
+    """Each row's text from another row with another text; None where there is no other.
 
-    Rows are in the order of a hash of ``seed`` and id, and each takes the text of the next: the
-    result depends on the set of rows, not on their order.
+    Rows are in the order of a hash of ``seed`` and id, and each takes the text of the next whose
+    text differs: the result depends on the set of rows, not on their order.
     """
     order = [i for i in _order(ids, seed) if texts[i] is not None]
     given: list[str | None] = [None] * len(texts)
-    for place, i in enumerate(order):
-        if len(order) > 1:
-            given[i] = texts[order[(place + 1) % len(order)]]
+    n = len(order)
+    differs = [texts[order[at]] != texts[order[(at + 1) % n]] for at in range(n)]
+    if not any(differs):
+        return given
+    last = max(at for at in range(n) if differs[at])
+    for step in range(n):  # backwards from a row whose next differs
+        at = (last - step) % n
+        i, after = order[at], order[(at + 1) % n]
+        given[i] = texts[after] if differs[at] else given[after]
     return given
 
 
@@ -46,7 +52,7 @@ def wrong_class(
     seed: int = 0,
     candidates: int = 16,
 ) -> list[str | None]:
-    """Each row's text from a tile of other classes; None where there is none.
+    """Each row's text from a tile of other classes; None where there is no other text.
 
     Among the next ``candidates`` rows, in the order of `shuffled`, whose dominant class differs,
     the tile with the least overlap of compositions, Σ min(p, q). ``compositions`` is (n, 7).
@@ -65,7 +71,8 @@ def wrong_class(
             start = np.searchsorted(pool, place)
             some = ranked[pool[(start + np.arange(min(candidates, len(pool)))) % len(pool)]]
             overlap = np.minimum(shares[i], shares[some]).sum(axis=1)
-            given[i] = texts[int(some[overlap.argmin()])]
+            others_first = (texts[j] for j in some[overlap.argsort(kind="stable")])
+            given[i] = next((text for text in others_first if text != texts[i]), None)
     return given
 
 
@@ -93,10 +100,11 @@ def control_captions(
     seed: int = 0,
     lexicon: Lexicon | None = None,
 ) -> pa.Table:
-    """The five controls of a caption stream: columns id, control, text, n rows of each control.
+    """The controls of a caption stream: columns id, control, text, ordered by control and row.
 
-    Controls are those of `schema.CONTROLS`. A row without caption
-    has null texts (an empty string for ``empty``).
+    Controls are those of `columns.CONTROLS`. A row is left out of a control that gives it no text
+    or its own: one without a number of ``digits_masked``, one without another row to take words
+    from of ``shuffled``. A row without a caption has only the ``empty`` one.
     """
     lexicon = lexicon or lexicons.load()
 
@@ -110,14 +118,15 @@ def control_captions(
         "classes_masked": each(lambda text: classes_masked(text, lexicon)),
         "empty": [""] * len(texts),
     }
+    rows = [
+        (id_, name, text)
+        for name, column in controls.items()
+        for id_, own, text in zip(ids, texts, column, strict=True)
+        if text is not None and text != own
+    ]
+    names = ("id", "control", "text")
     return pa.table(
-        {
-            "id": pa.array(list(ids) * len(controls), pa.string()),
-            "control": pa.array([name for name in controls for _ in texts], pa.string()),
-            "text": pa.array(
-                [text for column in controls.values() for text in column], pa.string()
-            ),
-        }
+        {name: pa.array([row[i] for row in rows], pa.string()) for i, name in enumerate(names)}
     )
 
 

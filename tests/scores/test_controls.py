@@ -48,14 +48,35 @@ def test_every_class_word_becomes_the_same_word():
     assert masked == "Dense land (86%) and land areas by a river valley; land."
 
 
-def test_the_table_holds_five_controls_for_every_row():
+def test_shuffled_takes_the_next_text_that_differs():
+    texts = ["a", "a", "b", "a", None, "a"]
+    for seed in range(9):
+        given = shuffled(IDS[:6], texts, seed=seed)
+        assert [given[i] for i in (0, 1, 3, 5)] == ["b"] * 4
+        assert (given[2], given[4]) == ("a", None)
+    assert shuffled(IDS[:3], ["same"] * 3) == [None] * 3
+
+
+def test_a_tile_of_other_classes_with_the_same_words_gives_none():
+    assert wrong_class(IDS[:3], ["same"] * 3, SHARES[[0, 2, 3]]) == [None] * 3
+
+
+def test_every_row_of_a_control_differs_from_the_caption():
+    texts = ["No number here.", "Words of 5 % alone.", "A quiet morning."] * 10
+    rows = control_captions(IDS, texts, SHARES).to_pylist()
+    own = dict(zip(IDS, texts, strict=True))
+    assert all(row["text"] != own[row["id"]] for row in rows)
+    assert {own[row["id"]] for row in rows if row["control"] == "digits_masked"} == {texts[1]}
+    assert not [row for row in rows if row["control"] == "classes_masked"]
+
+
+def test_the_table_holds_every_control_that_a_row_can_have():
     table = control_captions(IDS, [*TEXTS[:-1], None], SHARES)
     assert table.column_names == ["id", "control", "text"]
-    assert table.num_rows == 5 * len(IDS)
+    assert table.num_rows == 5 * (len(IDS) - 1) + 1
     rows = table.to_pylist()
     assert list(dict.fromkeys(row["control"] for row in rows)) == [
         "shuffled", "wrong_class", "digits_masked", "classes_masked", "empty",
     ]  # fmt: skip
     assert {row["text"] for row in rows if row["control"] == "empty"} == {""}
-    last = [row["text"] for row in rows if row["id"] == IDS[-1]]
-    assert last == [None, None, None, None, ""]
+    assert [row["text"] for row in rows if row["id"] == IDS[-1]] == [""]
