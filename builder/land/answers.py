@@ -76,6 +76,8 @@ _LEFT = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """Marks that nothing above understood."""
+_SIGNS = re.compile(r"[<>|◁▷`~&\\\[{]")
+"""Each of `_LEFT` has a sign of these, which are sought in a tenth of the time."""
 _KEYS = ("caption", "description", "answer", "text", "response", "final_answer", "output")
 
 
@@ -129,7 +131,7 @@ def clean(text: str, special: Collection[str] = ()) -> Cleaned:
 def _suspicious(text: str, special: Collection[str]) -> bool:
     """Whether a text holds anything that is ever cut; most captions hold none."""
     return bool(
-        _LEFT.search(text)
+        (_SIGNS.search(text) and _LEFT.search(text))
         or _NEXT.search(text)
         or _LABEL.match(text)
         or _BARE_CHANNEL.match(text)

@@ -134,8 +134,17 @@ def decode_mask(data: bytes, name: str, size: int | None = None) -> Pixels:
 
 def image_column(data: Sequence[bytes], names: Sequence[str]) -> pa.Array:
     """Encoded pictures and their base names as an Image column."""
-    fields = [pa.array(data, pa.binary()), pa.array(names, pa.string())]
+    fields = [_binary(data), pa.array(names, pa.string())]
     return pa.StructArray.from_arrays(fields, fields=list(IMAGE))
+
+
+def _binary(data: Sequence[bytes]) -> pa.Array:
+    """``pa.array(data, pa.binary())``, which grows its buffer as it goes, in a third of the time."""
+    ends = np.cumsum([0, *map(len, data)], dtype=np.int64)
+    if ends[-1] > np.iinfo(np.int32).max:
+        return pa.array(data, pa.binary())
+    buffers = [None, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b"".join(data))]
+    return pa.Array.from_buffers(pa.binary(), len(data), buffers)
 
 
 def masks_in_colour(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -215,10 +215,10 @@ def _make(stage: Import, reader: _Reader, shard: str, rejects: Path) -> Output:
     else:
         remove(rejects)
     wanted = stage.columns if stage.captions else ()
-    captions = caption_columns(wanted, [line.texts for line in kept])
-    columns = {**_pictures(stage, kept, pictures), **captions}
-    captioned = [line for line in kept if line.texts is not None and stage.captions]
-    cells = [(column.stream, cell(line.texts, column)) for line in captioned for column in wanted]
+    cells_of = {column: [cell(line.texts, column) for line in kept] for column in wanted}
+    columns = {**_pictures(stage, kept, pictures), **caption_columns(cells_of)}
+    captioned = [i for i, line in enumerate(kept) if line.texts is not None and stage.captions]
+    cells = [(column.stream, cells_of[column][i]) for i in captioned for column in wanted]
     counts = {
         "kept": len(kept),
         "rejected": len(refused),

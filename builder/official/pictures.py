@@ -2,12 +2,12 @@
 
 import io
 import struct
-import zlib
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from zlib_ng import zlib_ng
 
 from builder.core.errors import ArasError
 from builder.land.classes import PALETTE
@@ -57,7 +57,7 @@ def parse_png(data: bytes) -> Png:
         if end > len(data):
             raise Refused(f"truncated PNG ({len(data):,} bytes, cut in a chunk)")
         name = kind.decode("latin-1")
-        if zlib.crc32(body, zlib.crc32(kind)) != struct.unpack_from(">I", data, end - 4)[0]:
+        if zlib_ng.crc32(body, zlib_ng.crc32(kind)) != struct.unpack_from(">I", data, end - 4)[0]:
             raise Refused(f"damaged PNG (CRC of a {name} chunk)")
         if (kind == b"IHDR") == bool(header) or (kind == b"PLTE" and packed):
             raise Refused(f"damaged PNG (a {name} chunk where another is expected)")
@@ -75,8 +75,8 @@ def parse_png(data: bytes) -> Png:
     width, height, depth, colour, packing, filtering, interlaced = struct.unpack(">IIBBBBB", header)
     if (packing, filtering) != (0, 0) or interlaced > 1:
         raise Refused(f"damaged PNG (method {packing}, {filtering} or {interlaced} is unknown)")
-    essential = b"".join(kept)
-    bare = len(essential) == len(data)
+    bare = sum(map(len, kept)) == len(data)
+    essential = data if bare else b"".join(kept)
     packed_ = b"".join(packed)
     return Png(width, height, depth, colour, bool(interlaced), packed_, essential, bare)
 
@@ -98,8 +98,8 @@ def checked_image(data: bytes, size: int) -> bytes:
     shapes = _passes(size, size) if png.interlaced else [(size, size)]
     expected = sum(rows * (3 * columns + 1) for rows, columns in shapes)
     try:
-        samples = zlib.decompressobj().decompress(png.packed, expected + 1)
-    except zlib.error as error:
+        samples = zlib_ng.decompressobj().decompress(png.packed, expected + 1)
+    except zlib_ng.error as error:
         raise Refused(f"damaged PNG ({error})") from error
     if len(samples) != expected:
         raise Refused(f"damaged PNG ({len(samples):,} bytes of samples, expected {expected:,})")

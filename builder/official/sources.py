@@ -4,6 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -263,10 +264,12 @@ def verify(
     known = {str(source.path): [identity(source), sum_] for source, (sum_, _) in expected.items()}
     stale = [s for s in expected if list(earlier.get(str(s.path), ())) != known[str(s.path)]]
     wrong = []
-    with bar("md5", sum(source.path.stat().st_size for source in stale), "bytes") as advance:
-        for source in stale:
-            path, (right, origin) = source.path, expected[source]
-            actual = hash_file(path, "md5", advance=advance)["md5"]
+    size = sum(source.path.stat().st_size for source in stale)
+    # hashlib lets go of the interpreter lock.
+    with ThreadPoolExecutor(2) as pool, bar("md5", size, "bytes") as advance:
+        sums = pool.map(lambda source: hash_file(source.path, "md5", advance=advance), stale)
+        for source, digests in zip(stale, sums, strict=True):
+            path, (right, origin), actual = source.path, expected[source], digests["md5"]
             if actual != right:
                 wrong.append(
                     f"{path}: its md5 is {actual}, expected {right} ({origin}); fetch it again or, "

@@ -95,11 +95,10 @@ def write_sidecar(folder: Path, columns: Mapping[str, Column | None]) -> None:
     write_json(folder / SIDECAR, {"format": FORMAT, "columns": written})
 
 
-def caption_columns(columns: Sequence[Column], rows: Sequence[Texts]) -> dict[str, pa.Array]:
+def caption_columns(cells_of: Mapping[Column, Sequence["Cell"]]) -> dict[str, pa.Array]:
     """One column of the store per stream. The layout has no seeds: they are null."""
     streams: dict[str, pa.Array] = {}
-    for column in columns:
-        cells = [cell(texts, column) for texts in rows]
+    for column, cells in cells_of.items():
         values: dict[str, Any] = {
             "text": [cell.text for cell in cells],
             "error": [cell.error for cell in cells],

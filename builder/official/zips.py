@@ -8,11 +8,12 @@ reads an entry by its offset.
 import io
 import re
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
+
+from zlib_ng import zlib_ng
 
 from builder.core import budgets
 from builder.core.errors import ArasError
@@ -94,12 +95,12 @@ def read(file: BinaryIO, member: Member, most: int) -> bytes:
     _to_data(file, member)
     data = file.read(member.packed)
     if member.method == DEFLATED:
-        unpack = zlib.decompressobj(-15)
+        unpack = zlib_ng.decompressobj(-15)
         try:
             data = unpack.decompress(data, member.size + 1)
-        except zlib.error as error:
+        except zlib_ng.error as error:
             raise Refused(f"damaged in the archive ({error})") from error
-    if len(data) != member.size or zlib.crc32(data) != member.crc:
+    if len(data) != member.size or zlib_ng.crc32(data) != member.crc:
         raise Refused("damaged in the archive (its size or CRC-32 is not as listed)")
     return data
 
@@ -134,7 +135,7 @@ class _Unpacking(io.RawIOBase):
     def __init__(self, file: BinaryIO, member: Member) -> None:
         self._file, self._member = file, member
         self._left, self._size, self._crc = member.packed, 0, 0
-        self._unpack = zlib.decompressobj(-15) if member.method == DEFLATED else None
+        self._unpack = zlib_ng.decompressobj(-15) if member.method == DEFLATED else None
         self._waiting = b""
 
     def readable(self) -> bool:
@@ -143,7 +144,7 @@ class _Unpacking(io.RawIOBase):
     def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
         data = self._next(len(buffer))
         self._size += len(data)
-        self._crc = zlib.crc32(data, self._crc)
+        self._crc = zlib_ng.crc32(data, self._crc)
         wrong = self._size > self._member.size
         if not data:
             wrong = (self._size, self._crc) != (self._member.size, self._member.crc)
@@ -163,7 +164,7 @@ class _Unpacking(io.RawIOBase):
                 return packed[:most]
             try:
                 data = self._unpack.decompress(packed, most)
-            except zlib.error as error:
+            except zlib_ng.error as error:
                 raise Refused(f"damaged in the archive ({error})") from error
             self._waiting = self._unpack.unconsumed_tail
             if data or self._unpack.eof or not (packed or self._waiting):

@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.land.answers import FENCES, MARKS, THINKING, TOKENS, TURNS, clean, unclear
+from builder.land.answers import (
+    _LEFT,
+    _SIGNS,
+    FENCES,
+    MARKS,
+    THINKING,
+    TOKENS,
+    TURNS,
+    clean,
+    unclear,
+)
 from tests.makers.fuzz import tries
 
 CAPTION = "A dense forest crossed by a river."
@@ -128,7 +138,9 @@ FRAGMENTS = [
 @tries(300)
 @given(st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=6), max_size=12))
 def test_any_answer_is_cleaned_once_and_for_all(parts: list[str]) -> None:
-    cleaned = clean("".join(parts))
+    text = "".join(parts)
+    assert _SIGNS.search(text) or not _LEFT.search(text)
+    cleaned = clean(text)
     if cleaned.unclear is None:
         again = clean(cleaned.text)
         assert (again.text, again.unclear) == (cleaned.text, None)

@@ -151,3 +151,11 @@ def test_whatever_pillow_raises_is_an_error_that_names_the_picture() -> None:
     for data in [*spoilt, *limited, b"", b"\x89PNG", pictures["a text"][:60]]:
         with pytest.raises(ArasError, match="real/a: not a whole PNG"):
             decode_png(data, "real/a")
+
+
+def test_an_image_column_holds_each_picture_as_it_is() -> None:
+    data = [b"", b"one", b"\0" * 5000, b""]
+    column = image_column(data, ["a", "b", "c", "d"])
+    column.validate(full=True)
+    assert column.field("bytes").equals(pa.array(data, pa.binary()))
+    assert image_column([], []).equals(pa.array([], IMAGE))
