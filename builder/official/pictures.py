@@ -99,7 +99,7 @@ def checked_image(data: bytes, size: int) -> bytes:
     expected = sum(rows * (3 * columns + 1) for rows, columns in shapes)
     try:
         samples = zlib_ng.decompressobj().decompress(png.packed, expected + 1)
-    except zlib_ng.error as error:
+    except zlib_ng.error as error:  # type: ignore[misc]
         raise Refused(f"damaged PNG ({error})") from error
     if len(samples) != expected:
         raise Refused(f"damaged PNG ({len(samples):,} bytes of samples, expected {expected:,})")

@@ -98,7 +98,7 @@ def read(file: BinaryIO, member: Member, most: int) -> bytes:
         unpack = zlib_ng.decompressobj(-15)
         try:
             data = unpack.decompress(data, member.size + 1)
-        except zlib_ng.error as error:
+        except zlib_ng.error as error:  # type: ignore[misc]
             raise Refused(f"damaged in the archive ({error})") from error
     if len(data) != member.size or zlib_ng.crc32(data) != member.crc:
         raise Refused("damaged in the archive (its size or CRC-32 is not as listed)")
@@ -164,7 +164,7 @@ class _Unpacking(io.RawIOBase):
                 return packed[:most]
             try:
                 data = self._unpack.decompress(packed, most)
-            except zlib_ng.error as error:
+            except zlib_ng.error as error:  # type: ignore[misc]
                 raise Refused(f"damaged in the archive ({error})") from error
             self._waiting = self._unpack.unconsumed_tail
             if data or self._unpack.eof or not (packed or self._waiting):
