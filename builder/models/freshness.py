@@ -28,14 +28,21 @@ VERSIONS = {
 }
 """Settings → name of the model, and the version of its training: another version trains again."""
 
+OF_TEXTURES = ("kind", "seed")
+"""Settings that decide what textures are."""
+
 
 def is_fresh(store: Store, folder: Path, settings: ModelSettings) -> bool:
     """Whether the model in ``folder`` was trained with these settings, tiles and models."""
     record = Record.read(folder)
     patience = getattr(settings, "patience", 0)
-    return bool(
-        record and record.is_done(training_key(store, folder, settings), settings.steps, patience)
-    )
+    steps = 0 if is_texture(settings) else settings.steps
+    return bool(record and record.is_done(training_key(store, folder, settings), steps, patience))
+
+
+def is_texture(settings: ModelSettings) -> bool:
+    """Whether tiles are drawn by textures, which are fitted at once and not trained."""
+    return isinstance(settings, GeneratorSettings) and settings.kind == "texture"
 
 
 def training_key(store: Store, folder: Path, settings: ModelSettings) -> str:
@@ -65,6 +72,7 @@ def identity(settings: ModelSettings) -> dict[str, object]:
         part.name: getattr(settings, part.name)
         for part in fields(settings)
         if part.metadata.get("identity", True)
+        and (part.name in OF_TEXTURES or not is_texture(settings))
     }
 
 
@@ -79,6 +87,8 @@ def retriever_identity(settings: RetrieverSettings) -> dict[str, JsonValue]:
 
 def needed_models(settings: GeneratorSettings) -> list[str]:
     """Other models that the training of a generator reads."""
+    if is_texture(settings):
+        return []
     judged = settings.evaluate_every and settings.watch == "frechet"
     latent = settings.kind == "latent" and not settings.autoencoder
     return ["segmenter"] * bool(judged) + ["autoencoder"] * latent

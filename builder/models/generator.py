@@ -15,7 +15,7 @@ from builder.core.files import read_json, remove, sha256_file
 from builder.core.seeds import generator, seed
 from builder.core.store import Store
 from builder.land.classes import CLASSES
-from builder.models import autoencoder, data, drawing, segmenter, training
+from builder.models import autoencoder, data, drawing, segmenter, texture, training
 from builder.models.checkpoint import Average, History
 from builder.models.codec import Codec, LatentCodec, PixelCodec, load_autoencoder
 from builder.models.drawing import Generator, Sampling, sample
@@ -24,6 +24,7 @@ from builder.models.objective import LEVELS, Batch, Objective
 from builder.models.record import FILE, Record, Trained, require, verify
 from builder.models.settings import GeneratorSettings, as_json, read_settings
 from builder.models.team import ALONE, Team
+from builder.models.texture import Textures
 
 if TYPE_CHECKING:
     from builder.models.unet import LayoutUNet
@@ -90,9 +91,32 @@ def train(store: Store, folder: Path, settings: GeneratorSettings) -> Trained:
     key = training_key(store, folder, settings)
     with team.leader_first():
         tiles = data.load(store, "train")
+    if settings.kind == "texture":
+        if team.leads:
+            fit_textures(folder, key, tiles, settings)
+        team.wait()
+        return Trained(require(folder, NAME), fresh=True)
     judge_of = functools.partial(_judge, store=store, folder=folder, settings=settings, team=team)
     record = train_tiles(folder, key, tiles, settings, judge_of=judge_of, team=team)
     return Trained(record, fresh=True)
+
+
+def fit_textures(folder: Path, key: str, tiles: data.Tiles, settings: GeneratorSettings) -> Record:
+    """Fit textures of each class to ``tiles``, in the place of a training; returns the record."""
+    remove(folder / FILE)
+    textures = texture.fit(tiles, settings.seed)
+    textures.save(folder)
+    record = Record(
+        key=key,
+        weights=texture.WEIGHTS,
+        weights_sha256=sha256_file(folder / texture.WEIGHTS),
+        stopped=f"fitted to {len(textures.owners)} pieces of train tiles",
+        settings=as_json(settings),
+        data=tiles.digest,
+        classes=CLASSES,
+    )
+    record.write(folder)
+    return record
 
 
 def train_tiles(
@@ -271,13 +295,13 @@ def load(
     *,
     compiled: bool | str = False,
     channels_last: bool = False,
-) -> Generator:
+) -> Generator | Textures:
     """The trained generator of layouts of ``classes``, in the precision it was trained in.
 
     ``compiled`` and ``channels_last`` are for speed; see `drawing.speed_up`. Raises ArasError when
     it is missing, damaged, of another architecture or of other classes.
     """
-    record = verify(folder, WEIGHTS, NAME)
+    record = verify(folder, require(folder, NAME).weights or WEIGHTS, NAME)
     if record.classes != tuple(classes):
         raise ArasError(
             f"{folder}: was trained for classes {list(record.classes)}, not {list(classes)}; "
@@ -285,6 +309,8 @@ def load(
         )
     codec: Codec = PixelCodec()
     settings = read_settings(GeneratorSettings, record.settings)
+    if settings.kind == "texture":
+        return Textures.read(folder)
     if settings.kind == "latent":
         codec = LatentCodec(load_autoencoder(folder / AUTOENCODER), settings.precision)
         if autoencoder_digest(folder, codec) != record.autoencoder_sha256:

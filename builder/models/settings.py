@@ -105,7 +105,7 @@ class GeneratorSettings:
     when a training ends. ``compile`` is true, or the name of a backend of torch.compile.
     """
 
-    kind: Literal["pixel", "latent"] = "pixel"
+    kind: Literal["pixel", "latent", "texture"] = "pixel"
     condition: Literal["layout", "none"] = "layout"
     steps: Positive = 250
     batch: Positive = 16

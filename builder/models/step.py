@@ -73,7 +73,9 @@ class TrainingSummary:
         if not self.trained.fresh:
             return [f"{self.stage}: already trained, nothing to do"]
         record = self.trained.record
-        text = f"{self.stage}: {record.steps} steps, final loss {record.final_loss:.4f}"
+        text = f"{self.stage}: {record.stopped}"
+        if record.final_loss is not None:
+            text = f"{self.stage}: {record.steps} steps, final loss {record.final_loss:.4f}"
         if test := record.test:
             text += f"; test macro F1 {test.macro_f1}, mIoU {test.mean_iou}"
         return [f"{text} ({self.seconds:.1f} s)"]

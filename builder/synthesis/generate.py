@@ -98,7 +98,9 @@ class Generate(Stage):
         settings = read_settings(GeneratorSettings, record.settings)
         how = model.Sampling(self.sampler, self.sampling_steps, self.guidance)
         return lambda layouts, seeds: model.sample(ours, layouts, seeds, how), {
-            "gen_model": f"aras {settings.kind} UNet2DModel, {list(settings.widths)}",
+            "gen_model": "aras texture, random phases"
+            if settings.kind == "texture"
+            else f"aras {settings.kind} UNet2DModel, {list(settings.widths)}",
             "gen_revision": record.weights_sha256,
             "gen_config_sha256": digest_of(asdict(how)),
         }

@@ -1,0 +1,166 @@
+"""Textures of each class with random phases: tiles without a network, and what one must beat.
+
+After Galerne, Gousseau & Morel (2011), "Random Phase Textures: Theory and Synthesis": white noise,
+convolved with a spot that has the spectrum of a piece of a real tile, looks like that piece where
+it has no structure larger than its grain. Roads, rivers and field borders have one; they come out
+as far as the layout draws them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+from scipy import fft, ndimage
+
+from builder.core.errors import ArasError
+from builder.core.files import atomic
+from builder.core.progress import bar
+from builder.core.seeds import generator as rng_of
+from builder.land.classes import CLASSES
+from builder.models.data import Tiles
+
+WEIGHTS = "textures.safetensors"
+SIDE = 32
+"""Pixels per side of a spot: structure up to this size is kept."""
+PIECES = 64
+"""Most pieces of train tiles that are kept of each class, each of another place."""
+FEWEST = 32
+"""Pixels of its class that a piece must have."""
+PURE, ENOUGH = 0.95, 8
+"""Where `ENOUGH` pieces have this share of their class, no piece with less is kept: what a border of
+classes cuts off looks like grain."""
+TAPER = 4
+"""Pixels over which a piece fades at a border of its class."""
+SCANNED = 4_000
+"""Most train tiles that pieces are looked for in, drawn at random."""
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Textures:
+    """``spots`` (n, SIDE, SIDE, 3) in levels of 0…255 and ``colours`` (n, 3), the means, of n
+    pieces of train tiles; ``owners`` (n,) are their classes. A spot has the piece's spectrum and
+    the relations of its channels, and not its phases: nothing of its picture can be seen in it.
+    """
+
+    spots: Floats
+    colours: Floats
+    owners: npt.NDArray[np.int64]
+
+    def draw(self, layouts: Pixels, seeds: Sequence[int]) -> Pixels:
+        """Draw one tile per layout: (n, H, W) ids and n seeds → (n, H, W, 3) uint8.
+
+        Of each class a tile takes the colour and grain of one piece, by its seed. Raises ArasError
+        for a layout of a class that no train tile has.
+        """
+        return np.stack([self._tile(*pair) for pair in zip(layouts, seeds, strict=True)])
+
+    def _tile(self, layout: Pixels, seed: int) -> Pixels:
+        rng = np.random.default_rng(seed)
+        tile = np.zeros((*layout.shape, 3), dtype=np.float32)
+        for class_id in np.unique(layout):
+            pieces = np.flatnonzero(self.owners == class_id)
+            if not len(pieces):
+                raise ArasError(
+                    f"a layout holds class {class_id}, which no train tile has; train the "
+                    "generator on tiles that have it"
+                )
+            piece = rng.choice(pieces)
+            noise = rng.standard_normal(layout.shape, dtype=np.float32)
+            texture = self.colours[piece] + _grain(noise, self.spots[piece])
+            tile += texture * _soft(layout == class_id)[..., None]
+        return tile.round().clip(0, 255).astype(np.uint8)
+
+    def save(self, folder: Path) -> None:
+        arrays = {"spots": self.spots, "colours": self.colours, "owners": self.owners}
+        with atomic(folder / WEIGHTS) as temporary:
+            temporary.write_bytes(safetensors.numpy.save(arrays))
+
+    @classmethod
+    def read(cls, folder: Path) -> "Textures":
+        arrays = safetensors.numpy.load((folder / WEIGHTS).read_bytes())
+        return cls(arrays["spots"], arrays["colours"], arrays["owners"])
+
+
+def fit(tiles: Tiles, seed: int, classes: int = len(CLASSES)) -> Textures:
+    """The spectrum of pieces of train tiles, a tile's purest of each class, up to `PIECES` of a
+    class, and the colour of the class in that tile."""
+    rng = rng_of(seed, "texture")
+    order = rng.permutation(len(tiles))[:SCANNED]
+    places: list[list[tuple[int, int, int, int]]] = [[] for _ in range(classes)]
+    with bar("fit textures", len(order), "tiles") as advance:
+        for number in order:
+            for class_id, place in _places(np.asarray(tiles.pixels[number, ..., 3]), classes):
+                places[class_id].append((*place, int(number)))
+            advance(1)
+    spots, colours, owners = [], [], []
+    for class_id, pieces in enumerate(places):
+        purest = sorted(pieces, key=lambda place: -place[0])[:PIECES]
+        pure = [place for place in purest if place[0] >= PURE * SIDE**2]
+        for _, y, x, number in pure if len(pure) >= ENOUGH else purest[:ENOUGH]:
+            tile = np.asarray(tiles.pixels[number])
+            piece = tile[y : y + SIDE, x : x + SIDE]
+            spots.append(_spot(piece[..., :3].astype(np.float32), piece[..., 3] == class_id))
+            colours.append(tile[tile[..., 3] == class_id, :3].mean(axis=0, dtype=np.float32))
+            owners.append(class_id)
+    return Textures(np.stack(spots), np.stack(colours), np.array(owners, dtype=np.int64))
+
+
+def _places(mask: Pixels, classes: int) -> list[tuple[int, tuple[int, int, int]]]:
+    """(class, (its pixels, y, x)) of the piece of a tile with most pixels of each class."""
+    step = SIDE // 4
+    places = []
+    for class_id in np.flatnonzero(np.bincount(mask.ravel(), minlength=classes) >= FEWEST):
+        sums = np.pad((mask == class_id).astype(np.int32), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+        high = max(1, mask.shape[0] - SIDE + 1)
+        wide = max(1, mask.shape[1] - SIDE + 1)
+        y, x = (grid.ravel() for grid in np.mgrid[0:high:step, 0:wide:step])
+        bottom, right = np.minimum(y + SIDE, mask.shape[0]), np.minimum(x + SIDE, mask.shape[1])
+        inside = sums[bottom, right] - sums[y, right] - sums[bottom, x] + sums[y, x]
+        best = int(inside.argmax())
+        if inside[best] >= FEWEST:
+            places.append((int(class_id), (int(inside[best]), int(y[best]), int(x[best]))))
+    return places
+
+
+def _spot(piece: Floats, inside: npt.NDArray[np.bool_]) -> Floats:
+    """The spot of the pixels ``inside`` a piece (H, W, 3)."""
+    colour, spread = piece[inside].mean(axis=0), piece[inside].std(axis=0)
+    depth = ndimage.distance_transform_edt(np.pad(inside, TAPER, mode="edge"))
+    seen = np.minimum(depth[TAPER:-TAPER, TAPER:-TAPER] / TAPER, 1)
+    waves = fft.fft2((piece - colour) * _fade(*inside.shape) * seen[..., None], s=(SIDE, SIDE), axes=(0, 1))
+    common = waves.sum(axis=2, keepdims=True)
+    waves *= np.conj(common) / np.maximum(np.abs(common), 1e-12)  # phases go, relations stay
+    spot = fft.fftshift(fft.ifft2(waves, axes=(0, 1)).real, axes=(0, 1)) * _fade(SIDE, SIDE)
+    power = np.sqrt((spot**2).sum(axis=(0, 1)))
+    return np.asarray(spot * (spread / np.maximum(power, 1e-12)), dtype=np.float32)
+
+
+def _fade(height: int, width: int) -> Floats:
+    """A window that falls to nothing at its borders, (H, W, 1)."""
+    window = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1])
+    return np.asarray(window[..., None], dtype=np.float32)
+
+
+def _grain(noise: Floats, spot: Floats) -> Floats:
+    """White noise (H, W), convolved with a spot around each pixel, on a torus: (H, W, 3)."""
+    shape = tuple(max(side, SIDE) for side in noise.shape)
+    padded = np.zeros((*shape, 3), dtype=np.float32)
+    padded[:SIDE, :SIDE] = spot
+    padded = np.roll(padded, (-(SIDE // 2), -(SIDE // 2)), axis=(0, 1))
+    wide = np.pad(noise, [(0, a - b) for a, b in zip(shape, noise.shape, strict=True)], mode="wrap")
+    waves = fft.rfft2(wide)[..., None] * fft.rfft2(padded, axes=(0, 1))
+    grain = fft.irfft2(waves, s=shape, axes=(0, 1))
+    return np.asarray(grain[: noise.shape[0], : noise.shape[1]], dtype=np.float32)
+
+
+def _soft(inside: npt.NDArray[np.bool_]) -> Floats:
+    """Weights of a class, (H, W), that fade over a pixel at its borders as a sensor blurs them."""
+    padded = np.pad(inside.astype(np.float32), 1, mode="edge")
+    rows = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
+    return np.asarray((rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) / 4, dtype=np.float32)
