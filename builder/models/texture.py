@@ -30,8 +30,8 @@ PIECES = 64
 FEWEST = 32
 """Pixels of its class that a piece must have."""
 PURE, ENOUGH = 0.95, 8
-"""Where `ENOUGH` pieces have this share of their class, no piece with less is kept: what a border of
-classes cuts off looks like grain."""
+"""Where `ENOUGH` pieces have this share of their class, no piece with less is kept: a border of
+classes looks like grain."""
 TAPER = 4
 """Pixels over which a piece fades at a border of its class."""
 SCANNED = 4_000
@@ -133,7 +133,9 @@ def _spot(piece: Floats, inside: npt.NDArray[np.bool_]) -> Floats:
     colour, spread = piece[inside].mean(axis=0), piece[inside].std(axis=0)
     depth = ndimage.distance_transform_edt(np.pad(inside, TAPER, mode="edge"))
     seen = np.minimum(depth[TAPER:-TAPER, TAPER:-TAPER] / TAPER, 1)
-    waves = fft.fft2((piece - colour) * _fade(*inside.shape) * seen[..., None], s=(SIDE, SIDE), axes=(0, 1))
+    waves = fft.fft2(
+        (piece - colour) * _fade(*inside.shape) * seen[..., None], s=(SIDE, SIDE), axes=(0, 1)
+    )
     common = waves.sum(axis=2, keepdims=True)
     waves *= np.conj(common) / np.maximum(np.abs(common), 1e-12)  # phases go, relations stay
     spot = fft.fftshift(fft.ifft2(waves, axes=(0, 1)).real, axes=(0, 1)) * _fade(SIDE, SIDE)
