@@ -141,7 +141,7 @@ def child(name: str, folder: Path, batch: int = 0, package: Path | None = None) 
 def ours(arguments: argparse.Namespace) -> dict[str, Any]:
     from builder.retrieval.metrics import summary
     from builder.retrieval.ranks import Positives, rank
-    from builder.retrieval.vectors import load, load_owner
+    from builder.retrieval.vector_files import load, load_owner
 
     folder = arguments.folder
     images, texts = load(folder / "x.npy"), load(folder / "y.npy")
@@ -186,7 +186,7 @@ def full(arguments: argparse.Namespace) -> dict[str, Any]:
 
     from builder.retrieval.metrics import summary
     from builder.retrieval.ranks import Positives, best_positive, count, product_only
-    from builder.retrieval.vectors import load, load_owner
+    from builder.retrieval.vector_files import load, load_owner
 
     folder = arguments.folder
     images, texts = load(folder / "x.npy"), load(folder / "y.npy")

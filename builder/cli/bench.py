@@ -192,7 +192,7 @@ def embeddings(
     from builder.retrieval.metrics import summary
     from builder.retrieval.plain import check_device, rank
     from builder.retrieval.ranks import Positives
-    from builder.retrieval.vectors import check_pair, load, load_owner
+    from builder.retrieval.vector_files import check_pair, load, load_owner
 
     check_device(device)
     root = directory or Path()

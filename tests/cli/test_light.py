@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from builder.core.extras import LIBRARIES
@@ -32,14 +34,18 @@ print(json.dumps([name for name in sys.modules if "." not in name]))
 """
 
 
+def loaded_by(command: Sequence[str]) -> set[str]:
+    words = [sys.executable, "-c", SCRIPT, *command]
+    return set(json.loads(subprocess.run(words, check=True, capture_output=True).stdout))
+
+
 @pytest.mark.parametrize("command", [["status"], ["status", "--json"], ["build", "--dry-run"]])
 def test_planning_a_built_project_loads_no_heavy_library(
     project: Project, command: Sequence[str]
 ) -> None:
-    words = [sys.executable, "-c", SCRIPT, "-C", str(project.directory), *command]
-    loaded = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    loaded = loaded_by(["-C", str(project.directory), *command])
     assert "builder" in loaded
-    assert not HEAVY & set(loaded)
+    assert not HEAVY & loaded
 
 
 LIGHT = """
@@ -98,3 +104,24 @@ def test_what_the_extra_brings_is_what_the_package_says() -> None:
     assert {imported.get(name, name) for name in names} == set(LIBRARIES) - {"tokenizers"}
     plain = {re.split(r"[^\w-]", line)[0] for line in tables["dependencies"]}
     assert not plain & names
+
+
+@pytest.mark.parametrize("kind", ["npy", "parquet"])
+def test_embeddings_of_a_few_tiles_are_scored_without_heavy_libraries(
+    tmp_path: Path, kind: str
+) -> None:
+    x, owner = np.eye(4, dtype=np.float32), np.arange(4)
+    columns = {"x": ("id", "vector"), "y": ("id", "vector"), "o": ("id", "owner")}
+    for name, values in {"x": x, "y": x, "o": owner}.items():
+        if kind == "npy":
+            np.save(tmp_path / f"{name}.npy", values)
+        else:
+            both = pa.table([pa.array(owner), pa.array(values.tolist())], names=columns[name])
+            pq.write_table(both, tmp_path / f"{name}.parquet")
+    options = {"--images": "x", "--texts": "y", "--owner": "o"}
+    paths = {key: str(tmp_path / f"{name}.{kind}") for key, name in options.items()}
+    files = [word for option in paths.items() for word in option]
+    loaded = loaded_by(["bench", "embeddings", *files])
+    assert "numpy" in loaded
+    # pyarrow itself loads pandas, where that is installed
+    assert not (HEAVY | ({"pandas", "pyarrow"} if kind == "npy" else set())) & loaded

@@ -17,8 +17,9 @@ from builder.core.files import read_json, write_json
 from builder.land.pictures import decode_png
 from builder.models.encoders import Encoder, transformers_model
 from builder.retrieval.gallery import load, pictures
-from builder.retrieval.vectors import encode, from_files, from_release, function_model, load_owner
-from builder.retrieval.vectors import load as load_vectors
+from builder.retrieval.vector_files import load as load_vectors
+from builder.retrieval.vector_files import load_owner
+from builder.retrieval.vectors import encode, from_files, from_release, function_model
 from tests.makers.bench_release import bench_release
 from tests.makers.tiny_clip import tiny_clip
 

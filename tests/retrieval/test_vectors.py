@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from builder.core.errors import ArasError
-from builder.retrieval.vectors import check_pair, load, load_owner
+from builder.retrieval import vector_files
+from builder.retrieval.vector_files import check_pair, load, load_owner
 from tests.retrieval.test_ranks import unit
 
 
@@ -205,6 +206,68 @@ def test_owners_by_row_of_rows_with_ids_are_refused(tmp_path, files):
 def test_several_files_must_be_parquet(files):
     with pytest.raises(ArasError, match=r"y\.npy: several files must be Parquet"):
         load([files / "y.npy", files / "x.npy"])
+
+
+def test_what_is_wrong_in_one_of_several_files_is_named_by_file_and_row(tmp_path):
+    eye = np.eye(3).tolist()
+    good = table(tmp_path / "0.parquet", ["a", "b", "c"], eye)
+    for ids, vectors, words in (
+        (["d", "e"], [eye[0], [np.nan, 0, 0]], "1.parquet: row 1 holds NaN"),
+        (["d", "e"], [eye[0], [0, 0, 0]], "1.parquet: row 1 is a zero vector"),
+        (["d", "e"], [eye[0], None], "1.parquet: row 1 has no vector"),
+        (["d", None], eye[:2], "1.parquet: row 1 has no id"),
+        (["d", "b"], eye[:2], r"0.parquet: id b is in row 1 and again in .*1.parquet, row 1"),
+        (["d", "e"], [eye[0], [1.0]], "1.parquet: row 1 has a vector of another length"),
+        (["d"], ["text"], "1.parquet: column vector is string"),
+        ([[1, 2]], eye[:1], "1.parquet: ids of type list<.*> are no texts"),
+    ):
+        with pytest.raises(ArasError, match=words):
+            load([good, table(tmp_path / "1.parquet", ids, vectors)])
+    damaged = tmp_path / "2.parquet"
+    damaged.write_bytes(good.read_bytes()[:40])
+    with pytest.raises(ArasError, match=r"2\.parquet: not a readable Parquet"):
+        load([good, damaged])
+
+
+def test_rows_are_numbered_as_they_lie_in_a_file_of_images_and_texts(tmp_path):
+    columns = {"id": ["a", "s", "b"], "owner": [None, "a", None], "vector": [[1.0], [1.0], [0.0]]}
+    pq.write_table(pa.table(columns), tmp_path / "v.parquet")
+    with pytest.raises(ArasError, match=r"v\.parquet: row 2 is a zero vector"):
+        load(tmp_path / "v.parquet", "images")
+    assert load(tmp_path / "v.parquet", "texts").ids == ("s",)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view(), "dictionary"])
+def test_ids_and_owners_may_be_texts_of_any_type(tmp_path, kind):
+    def column(values):
+        texts = pa.array(values)
+        return texts.dictionary_encode() if kind == "dictionary" else texts.cast(kind)
+
+    eye = np.eye(2).tolist()
+    images = load(table(tmp_path / "x.parquet", column(["a", "b"]), eye))
+    both = [
+        table(tmp_path / "y.parquet", column(["s"]), eye[:1]),
+        table(tmp_path / "z.parquet", ["t"], eye[1:]),
+    ]
+    owner = table(tmp_path / "o.parquet", column(["t", "s"]), column(["a", "b"]), "owner")
+    assert load_owner(owner, images, load(both)).tolist() == [1, 0]
+
+
+def test_rows_of_any_file_that_are_not_unit_make_all_unit(tmp_path):
+    """Also those of batches before it, and of lengths that float32 does not hold."""
+    first = table(tmp_path / "0.parquet", ["a"], pa.array([[0.6, 0.8]], pa.list_(pa.float32())))
+    second = table(tmp_path / "1.parquet", ["b"], [[3e60, 4e60]])
+    vectors = load([first, second])
+    np.testing.assert_allclose(vectors.vectors, [[0.6, 0.8], [0.6, 0.8]], atol=1e-7)
+    assert "normalised" in vectors.note
+
+
+def test_rows_come_in_batches_and_no_more_than_a_batch_is_held_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr(vector_files, "_ROWS", 7)
+    x = unit(np.random.default_rng(0).standard_normal((100, 5)))
+    vectors = load(table(tmp_path / "x.parquet", [str(n) for n in range(100)], x.tolist()))
+    np.testing.assert_allclose(vectors.vectors, x, atol=1e-7)
+    assert vectors.ids == tuple(str(n) for n in range(100))
 
 
 @pytest.mark.parametrize(
