@@ -135,6 +135,7 @@ def _lines(summary: "FileSummary") -> list[str]:
     import pyarrow as pa
 
     from builder.land.score_columns import scores_of
+    from builder.scores.leakage import source_sentence
 
     streams = summary.streams.values()
     table: list[tuple[str, list[str]]] = [("", list(summary.streams))]
@@ -180,9 +181,8 @@ def _lines(summary: "FileSummary") -> list[str]:
         for label, cells in table
     ]
     for name, stream in summary.streams.items():
-        if stream.source_leak and stream.source_leak.telling:
-            words = ", ".join(word for word, _ in stream.source_leak.telling["synthetic"][:6])
-            lines.append(f"{name}: words that mark synthetic images: {words}")
+        if sentence := source_sentence(name, stream.source_leak):
+            lines.append(sentence)
     if summary.failed_captions:
         lines.append(f"{summary.failed_captions:,} captions are error texts, counted as missing")
     for name, kinds in summary.cut.items():

@@ -461,6 +461,8 @@ class Census(Record):
     """By kind: columns that are null in some of its rows."""
     streams: dict[str, StreamSummary] = {}
     """By ``kind/stream``."""
+    source_leaks: dict[str, str] = {}
+    """By stream: what its words give away of which rows are synthetic; only streams that do."""
     examples: dict[str, ExampleRow] = {}
     """The first row of each kind."""
 

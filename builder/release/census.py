@@ -18,6 +18,7 @@ from builder.land.pictures import per_class
 from builder.land.score_columns import shown_in
 from builder.quality.pixels import MEASURES as PIXEL_MEASURES
 from builder.release.geo import YEAR, bounds, footprints
+from builder.release.source_leaks import SourceSample
 from builder.scores.redundancy import Redundancy
 
 MEANS = shown_in("card")
@@ -208,9 +209,11 @@ class RowCounter:
     examples: dict[str, ExampleRow] = field(default_factory=dict)
     extent: ExtentCounter = field(default_factory=ExtentCounter)
     generators: dict[str, AgentCounter] = field(default_factory=dict)
+    sources: SourceSample = field(default_factory=SourceSample)
 
     def see(self, kind: str, split: str, table: pa.Table) -> None:
         part = f"{kind}/{split}"
+        self.sources.see(kind, table)
         self.rows[part] += table.num_rows
         self.pixels[part] = self.pixels.get(part, 0) + per_class(table.column("pixels")).sum(axis=0)
         agreement = table.column("mask_agreement")
@@ -262,6 +265,7 @@ class RowCounter:
                 for kind, names in self.nulls.items()
             },
             streams={name: captions.summary() for name, captions in self.streams.items()},
+            source_leaks=self.sources.sentences(),
             examples=self.examples,
         )
 

@@ -16,6 +16,7 @@ from builder.land.pictures import in_colour
 from builder.land.score_columns import scores_of
 from builder.report.measure import Report, images_of
 from builder.report.streams import BINS, HISTOGRAMS, Distribution, StreamFigures
+from builder.scores.leakage import source_sentence
 
 WIDTH, DPI = 4.2, 160
 """Inches and dots per inch: at 390 CSS pixels a point is about a pixel high."""
@@ -169,5 +170,6 @@ def render(release: Path, report: Report) -> str:
         plots=plots,
         scores=scores_of("score", "report"),
         clip_scores=scores_of("clip", "report"),
+        source_sentence=source_sentence,
         measures={name: measure(values) for name, values in report.images.items()},
     )

@@ -5,7 +5,7 @@ import pytest
 
 from builder.core.errors import ArasError
 from builder.scores import leakage
-from builder.scores.leakage import source_leak, structural_leakage, without_digits
+from builder.scores.leakage import source_leak, source_sentence, structural_leakage, without_digits
 
 WORDS = ("forest", "shrubs", "grass", "crops", "houses", "rock", "water")
 
@@ -79,6 +79,35 @@ def test_an_opening_formula_tells_the_source_and_is_listed():
     assert leak.auc == 1
     assert "satellite" in dict(leak.telling["synthetic"])
     assert "scene" in dict(leak.telling["real"])
+
+
+@pytest.mark.parametrize(
+    ("marked", "mark"),
+    [
+        (str.lower, "^a"),
+        (str.upper, "FOREST"),
+        (lambda text: text.rstrip("."), "grass$"),
+        (lambda text: text.replace(" and ", ", "), "forest ,"),
+    ],
+)
+def test_case_and_punctuation_tell_the_source_too(marked, mark):
+    texts = ["A tile of Forest and grass.", "A scene of shrubs near forest and grass."] * 20
+    leak = source_leak([*texts, *map(marked, texts)], [False] * 40 + [True] * 40)
+    assert leak.auc == 1
+    assert mark in dict(leak.telling["synthetic"])
+
+
+def test_a_stream_that_gives_its_source_away_is_named_and_no_other():
+    texts = ["This satellite image shows forest"] * 40 + ["Forest covers the scene"] * 40
+    leak = source_leak(texts, [True] * 40 + [False] * 40)
+    sentence = source_sentence("full", leak)
+    assert sentence.startswith("Stream full gives its source away: ")
+    assert "AUC 1.00" in sentence
+    assert any(f"“{word}”" in sentence for word, _ in leak.telling["synthetic"][:3])
+    draw = np.random.default_rng(0)
+    same = [" ".join(draw.choice(WORDS, 4)) for _ in range(600)]
+    assert source_sentence("full", source_leak(same, draw.random(600) < 0.5)) is None
+    assert source_sentence("full", None) is None
 
 
 def test_the_same_words_on_both_sides_leak_no_source():
