@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from dataclasses import replace
 from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -237,7 +238,13 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 
 
 @bench.command(cls=_Retrieval)
-@click.argument("release", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("release", required=False, type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Captions of others, instead of RELEASE.",
+)
 @click.option(
     "--model", "spec", required=True, metavar="MODEL", help="See above.", shell_complete=_complete
 )
@@ -246,7 +253,12 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 )
 @click.option("--split", default="test", show_default=True, help="Split to score.")
 @click.option("--proxy", metavar="STREAM", help="Caption stream to search instead of the images.")
-@click.option("--images", type=_FILE, help="Vectors of the images, for --model files.")
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    metavar="FILE|DIR",
+    help="Vectors of the images, for --model files; with --data the folder of pictures.",
+)
 @click.option("--texts", type=_FILE, help="Vectors of the captions, for --model files.")
 @near_options
 @click.option(
@@ -281,7 +293,8 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 @click.pass_obj
 def retrieval(
     directory: Path | None,
-    release: Path,
+    release: Path | None,
+    data: Path | None,
     spec: str,
     streams: tuple[str, ...],
     split: str,
@@ -300,7 +313,7 @@ def retrieval(
     device: str,
     as_json: bool,
 ) -> None:
-    """Score a model on the test tiles of RELEASE, by caption stream.
+    """Score a model on the test tiles of RELEASE, by caption stream, or on --data of others.
 
     MODEL is one of
 
@@ -317,6 +330,11 @@ def retrieval(
     Only real rows at least --min-km from all train tiles are scored. A split that holds other
     rows is refused, unless --near or --synthetic say leave-out or keep; the result says which.
 
+    --data FILE scores other people's data by the same rules: Karpathy's or COCO's JSON, a table, a
+    `datasets` folder or WebDataset shards, any number of captions an image; images without one are
+    distractors. --images DIR holds the pictures where FILE does not. Without pictures bm25, tfidf
+    and sentence:NAME search the first caption of each image by the others.
+
     Writes a result file with everything needed to repeat it, and the ranks beside it for `aras
     bench compare`; prints a Markdown table, which the .html beside it shows with a plot.
     --vectors writes images.parquet and texts.parquet: put them beside the result and `aras bench
@@ -327,20 +345,31 @@ def retrieval(
     Examples:
       aras bench retrieval release/0.1.0 --model bm25 --proxy composition
       aras bench retrieval release/0.1.0 --model openai/clip-vit-base-patch32 --device cuda
+      aras bench retrieval --data dataset_rsicd.json --images RSICD_images --model path/to/my-clip
 
     Exit codes: 0 done; 2 an input was refused, and the message names it.
     """
     from builder.core.progress import bar
-    from builder.retrieval import benchmark, gallery, report
+    from builder.retrieval import benchmark, gallery, others, report
     from builder.retrieval.protocol import Settings
     from builder.retrieval.ranks import check_device
 
     check_device(device)
     root = directory or Path()
-    rows = gallery.load(root / release, split, min_km=min_km, near=near, synthetic=synthetic)
+    if (release is None) == (data is None):
+        raise click.UsageError("give either RELEASE or --data FILE")
     model = benchmark.Model(
         under(root, spec), proxy, root / images if images else None, root / texts if texts else None
     )
+    rows: gallery.Gallery
+    if data is not None:
+        shown = model.images if model.images and model.images.is_dir() else None
+        rows = others.load(root / data, shown, split, text_only=model.is_proxy)
+        streams = (others.STREAM,)
+        if model.is_proxy:
+            model = replace(model, proxy=others.FIRST)
+    elif release is not None:
+        rows = gallery.load(root / release, split, min_km=min_km, near=near, synthetic=synthetic)
     settings = Settings(
         seed=seed,
         batch=batch,
@@ -349,6 +378,9 @@ def retrieval(
     )
     with bar("embed", None, "items") as advance:
         run = benchmark.run(rows, model, streams, settings, advance, controls)
+    if isinstance(rows, others.OthersGallery):
+        result = run.result.plus(notes=(*run.result.notes, *others.notes(rows)))
+        run = replace(run, result=result)
     name = re.sub(r"[^a-z0-9._-]+", "-", "-".join([model.label, *streams]).lower()).strip("-.")
     path = root / (out or f"reports/retrieval-{name}.json")
     result = benchmark.write(run, path, root / vectors if vectors else None)

@@ -116,7 +116,7 @@ class Bench:
         self.test = gallery.load(release, min_km=min_km, near=near)
         self.tiles, self.checks = len(self.test), self.test.facts.checks
         # Crops are no larger than the tiles.
-        side = int(np.sqrt(self.test.pixels[0].sum()))
+        side = int(np.sqrt(self.test.counts[0].sum()))
         self.settings = replace(settings, crop=min(settings.crop, side))
 
     def inputs(self, trial: Trial) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Captions of any file: its text columns, their captions one by one, compositions and sources.
+"""Captions of any file: its text columns, their captions row by row or image by image.
 
 Files are opened by `builder.land.table_files`; here their rows become captions. A cell may hold a
 caption, a list of them in any notation, or captions by stream; missing values of pandas, R,
@@ -471,3 +471,50 @@ def _number(value: Any, where: str) -> float:
 def _synthetic(column: str | None, row: Row) -> bool | None:
     value = row.get(column) if column else None
     return None if value is None else str(value).lower() in _SYNTHETIC
+
+
+@dataclass(frozen=True)
+class ImageCaptions:
+    """The captions of an image in a row, as they are written, and what else the row says of it."""
+
+    id: str
+    split: str | None
+    texts: list[str]
+    picture: bytes | None = None
+
+
+def captions_by_image(path: Path, text: Sequence[str] = ()) -> Iterator[ImageCaptions]:
+    """Rows of any file as images with captions; an image may have several rows, and none has none.
+
+    Nothing is cut from a caption. A row that names no image is one of its own. Raises ArasError as
+    `find_columns`, and for a cell that holds no text.
+    """
+    rows = open_table(path).rows
+    first = list(itertools.islice(rows, 1000))
+    values: dict[str, list[Any]] = {}
+    for _, row in first:
+        for name, value in row.items():
+            some = values.setdefault(name, [])
+            if len(some) < _SAMPLE and not _is_missing(value):
+                some.append(value)
+    pictures = [name for name, some in values.items() if some and _picture(some[0]) is not None]
+    light = {name: some for name, some in values.items() if name not in pictures}
+    columns = find_columns(path, light, text)
+    for number, (place, row) in enumerate(itertools.chain(first, rows)):
+        texts = [
+            caption.strip()
+            for column in columns.texts
+            for some in _cell(column, row.get(column), f"{path}: {place}, column {column}").values()
+            for caption in some
+            if caption and caption.strip()
+        ]
+        split = row.get("split")
+        name = _id(columns.id, row) or f"row {number}"
+        data = _picture(row[pictures[0]]) if pictures and row.get(pictures[0]) else None
+        yield ImageCaptions(name, None if split is None else str(split), texts, data)
+
+
+def _picture(value: Any) -> bytes | None:
+    """The bytes of a picture, as `datasets` stores it."""
+    data = value.get("bytes") if isinstance(value, dict) else None
+    return data if isinstance(data, bytes) else None

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from builder.core.errors import ArasError
 from builder.core.files import digest_of
 from builder.core.manifest import read_manifest
 from builder.land.columns import KINDS
-from builder.land.pictures import image_bytes, per_class
+from builder.land.pictures import Pixels, decode_png, image_bytes, per_class
 from builder.release.configs import CAPTION_ID
 from builder.release.gaps import MIN_KM, gaps
 from builder.release.rows import metadata, opened
@@ -42,7 +43,8 @@ class Gallery:
     facts: ReleaseFacts
     split: str
     ids: list[str]
-    pixels: npt.NDArray[np.int64]
+    pixels: npt.NDArray[np.int64] | None
+    """None where no composition is known."""
     blocks: list[str] | None
     streams: Mapping[str, Sequence[str | None]]
     near: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
@@ -53,8 +55,40 @@ class Gallery:
 
     @property
     def shares(self) -> Floats:
-        """(N, 7) class fractions."""
-        return np.asarray(self.pixels / np.maximum(self.pixels.sum(1, keepdims=True), 1))
+        """(N, 7) class fractions. Raises ArasError where they are not known."""
+        return np.asarray(self.counts / np.maximum(self.counts.sum(1, keepdims=True), 1))
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """(N, 7) pixels by class. Raises ArasError where they are not known."""
+        if self.pixels is None:
+            raise ArasError(f"{self.release}: says nothing of the composition of its images")
+        return self.pixels
+
+    def near_of(self, asked: Texts, mine: Ints) -> list[str] | None:
+        """Cluster of each text ``mine``, its own id where it is alone; None where all are."""
+        clusters, alone = [], True
+        for i in mine:
+            name = asked.ids[i].rsplit("#", 1)[1]
+            cluster = self.near[name][asked.owner[i]] if name in self.near else None
+            alone &= cluster is None
+            clusters.append(asked.ids[i] if cluster is None else CAPTION_ID.format(cluster, name))
+        return None if alone else clusters
+
+    def distractors(self, keep: Ints) -> Ints:
+        """Images that lie in the way of those that captions ask for, ``keep``: none of a release,
+        where an image without a caption is left out."""
+        return np.zeros(0, dtype=np.int64)
+
+    @property
+    def pictures_key(self) -> list[Any]:
+        """What the pictures depend on."""
+        return [self.facts.content_sha256, self.split, self.facts.ids_sha256]
+
+    def pictures(self, batch: int) -> Iterator[tuple[Ints, list[Pixels]]]:
+        """Batches of positions and pictures (h, w, 3). Raises ArasError as `pictures`."""
+        for where, data in pictures(self.release, self.ids, self.split, batch):
+            yield where, [decode_png(png, self.ids[i]) for png, i in zip(data, where, strict=True)]
 
     def texts(self, streams: Sequence[str]) -> Texts:
         """The captions of ``streams`` row by row; rows whose caption failed have none.
@@ -79,7 +113,7 @@ class Gallery:
         return replace(
             self,
             ids=[self.ids[i] for i in rows],
-            pixels=self.pixels[rows],
+            pixels=None if self.pixels is None else self.pixels[rows],
             blocks=None if self.blocks is None else [self.blocks[i] for i in rows],
             streams={name: [texts[i] for i in rows] for name, texts in self.streams.items()},
             near={name: [clusters[i] for i in rows] for name, clusters in self.near.items()},

@@ -10,12 +10,22 @@ import numpy.typing as npt
 from builder.core.files import digest_of
 from builder.core.seeds import SEED
 from builder.land.classes import CLASSES
-from builder.release.configs import CAPTION_ID
 from builder.retrieval import intervals, metrics
 from builder.retrieval.gallery import Gallery, Texts
 from builder.retrieval.intervals import over_clusters, power, spans
 from builder.retrieval.metrics import Lists, by_composition, by_pairs, lists
-from builder.retrieval.ranks import Array, Ints, Pair, Positives, rank
+from builder.retrieval.ranks import (
+    TOLERANCE,
+    Array,
+    Ints,
+    Pair,
+    Positives,
+    best_positive,
+    block,
+    is_sparse,
+    product,
+    rank,
+)
 from builder.retrieval.result import (
     WAYS,
     Classes,
@@ -30,6 +40,7 @@ from builder.retrieval.result import (
 from builder.scores.relevance import POSITIVE, chance, groups_of, sample
 
 GALLERIES = (1_000, 5_000, 10_000)
+_QUERIES = 1 << 10
 PRESENT = 0.01
 """Share of an image's pixels from which a class counts as present."""
 
@@ -60,6 +71,8 @@ class About:
     classes: Sequence[str] = CLASSES
     blocks: npt.ArrayLike | None = None
     """(N,) spatial block of each image: intervals resample blocks instead of images."""
+    distractors: Array | None = None
+    """(E, d) images in the gallery that no text is of."""
 
 
 def evaluate(
@@ -91,7 +104,11 @@ def evaluate(
     own = np.asarray(owner, dtype=np.int64)
     draw = np.random.default_rng(seed)
     asked = Asked(sample(texts.shape[0], queries, draw), sample(images.shape[0], queries, draw))
-    strict = ranks or rank(images, texts, Positives.owned(own), device, advance)
+    owned = Positives.owned(own)
+    strict = ranks or among(
+        rank(images, texts, owned, device, advance), images, texts, owned, about, device
+    )
+    every = images if about.distractors is None else _stacked(images, about.distractors)
 
     def with_intervals(pair: Pair) -> Scores:
         return _with(metrics.summary(*pair), spans(pair, own, about.blocks, resamples, seed))
@@ -100,10 +117,8 @@ def evaluate(
         np.arange(images.shape[0]) if about.blocks is None else about.blocks
     )
     scores = with_intervals(strict).plus(
-        average_precision=_means(
-            lists_of(images, texts, Positives.owned(own), asked), "average_precision"
-        ),
-        gallery=_galleries(strict, images.shape[0]),
+        average_precision=_means(lists_of(images, texts, owned, asked, every), "average_precision"),
+        gallery=_galleries(strict, every.shape[0]),
     )
     merged: dict[str, Scores] = {}
     equal = None if about.captions is None else groups_of(about.captions)
@@ -114,9 +129,11 @@ def evaluate(
     near = None if about.near is None else metrics.joined(about.near, equal)
     for protocol, groups in (("D", equal), ("D_near", near)):
         if groups is not None:
-            pair, positives, gallery, group = merge(images, texts, own, groups, device)
+            pair, positives, gallery, group = merge(images, texts, own, groups, device, about)
             grouped = replace(asked, texts=group[asked.texts])
-            precision = _means(lists_of(images, gallery, positives, grouped), "average_precision")
+            precision = _means(
+                lists_of(images, gallery, positives, grouped, every), "average_precision"
+            )
             merged[protocol] = with_intervals(pair).plus(
                 captions=gallery.shape[0], average_precision=precision
             )
@@ -154,8 +171,33 @@ class Asked:
     images: Ints
 
 
+def among(
+    pair: Pair, images: Array, texts: Array, positives: Positives, about: About, device: str
+) -> Pair:
+    """Ranks of a gallery with the distractors of ``about`` in it, which text→image alone meets."""
+    if about.distractors is None:
+        return pair
+    best = best_positive(images, texts, positives, device).texts
+    t2i, i2t = pair
+    above, level = t2i.above.copy(), t2i.level.copy()
+    for start in range(0, texts.shape[0], _QUERIES):
+        part = slice(start, start + _QUERIES)
+        scores = product(block(texts, part, device), block(about.distractors, slice(None), device))
+        wrong, bar = scores.cpu().numpy(), best[part, None]
+        higher = (wrong > bar + TOLERANCE).sum(1)
+        above[part] += higher
+        level[part] += (wrong >= bar - TOLERANCE).sum(1) - higher
+    negatives = t2i.negatives + about.distractors.shape[0]
+    return replace(t2i, above=above, level=level, negatives=negatives), i2t
+
+
 def merge(
-    images: Array, texts: Array, owner: Ints, groups: npt.ArrayLike, device: str = "cpu"
+    images: Array,
+    texts: Array,
+    owner: Ints,
+    groups: npt.ArrayLike,
+    device: str = "cpu",
+    about: About | None = None,
 ) -> tuple[Pair, Positives, Array, Ints]:
     """Protocol D: ranks, its positives, the gallery of merged captions and each text's place in it.
 
@@ -167,7 +209,8 @@ def merge(
     first, group = np.sort(first), np.argsort(np.argsort(first))[named.reshape(-1)]
     merged = Positives.of(owner, group)
     gallery = texts if len(first) == texts.shape[0] else texts[first]
-    by_group, i2t = rank(images, gallery, merged, device)
+    pair = rank(images, gallery, merged, device)
+    by_group, i2t = among(pair, images, gallery, merged, about or About(), device)
     return (by_group.take(group), i2t), merged, gallery, group
 
 
@@ -189,15 +232,27 @@ def by_scene(
 
 
 def lists_of(
-    images: Array, gallery: Array, positives: Positives, asked: Asked
+    images: Array, gallery: Array, positives: Positives, asked: Asked, every: Array
 ) -> tuple[Lists, Lists]:
-    """Result lists of (text→image, image→text) where pairs alone are right."""
-    as_text = by_pairs(positives, "texts", images.shape[0])
+    """Result lists of (text→image, image→text) where pairs alone are right.
+
+    Texts search ``every``: the images, and distractors behind them.
+    """
+    as_text = by_pairs(positives, "texts", every.shape[0])
     as_image = by_pairs(positives, "images", gallery.shape[0])
     return (
-        lists(gallery, images, as_text, asked.texts),
+        lists(gallery, every, as_text, asked.texts),
         lists(images, gallery, as_image, asked.images),
     )
+
+
+def _stacked(images: Array, distractors: Array) -> Array:
+    if not is_sparse(images):
+        return np.concatenate([images, distractors])
+    from scipy.sparse import vstack
+
+    rows: Array = vstack([images, distractors], format="csr")
+    return rows
 
 
 def _with(scores: Scores, intervals: Intervals | None) -> Scores:
@@ -268,10 +323,19 @@ def figures(
     owner = owner_of(asked, mine, keep)
     some = rows.take(keep)
     ours, theirs = some_rows(images, keep), some_rows(texts, mine)
-    pair = rank(ours, theirs, Positives.owned(owner), settings.device)
     strings = [asked.texts[i] for i in mine]
-    near = _near(rows, asked, mine)
-    about = About(captions=strings, near=near, compositions=some.shares, blocks=some.blocks)
+    others = rows.distractors(keep)
+    about = About(
+        captions=strings,
+        near=rows.near_of(asked, mine),
+        compositions=None if some.pixels is None else some.shares,
+        blocks=some.blocks,
+        distractors=images[others] if len(others) else None,
+    )
+    owned = Positives.owned(owner)
+    pair = among(
+        rank(ours, theirs, owned, settings.device), ours, theirs, owned, about, settings.device
+    )
     evaluation = evaluate(
         ours,
         theirs,
@@ -284,7 +348,8 @@ def figures(
         device=settings.device,
     )
     digest = digest_of([[asked.ids[i], asked.texts[i]] for i in mine])
-    about_texts = {"texts_sha256": digest, "images_without_caption": len(rows) - len(keep)}
+    left_out = len(rows) - len(keep) - len(others)
+    about_texts = {"texts_sha256": digest, "images_without_caption": left_out}
     return evaluation.plus(**about_texts), pair, keep
 
 
@@ -296,14 +361,3 @@ def owner_of(asked: Texts, mine: Ints, keep: Ints) -> Ints:
 def some_rows(array: Array, index: Ints) -> Array:
     """Rows ``index`` (rising) of an array or memory map; the array itself where they are all."""
     return array if len(index) == array.shape[0] else array[index]
-
-
-def _near(rows: Gallery, asked: Texts, mine: Ints) -> list[str] | None:
-    """Cluster of each text ``mine``, its own id where it is alone; None where all are."""
-    clusters, alone = [], True
-    for i in mine:
-        name = asked.ids[i].rsplit("#", 1)[1]
-        cluster = rows.near[name][asked.owner[i]] if name in rows.near else None
-        alone &= cluster is None
-        clusters.append(asked.ids[i] if cluster is None else CAPTION_ID.format(cluster, name))
-    return None if alone else clusters

@@ -14,10 +14,9 @@ import numpy as np
 from builder.core.errors import ArasError
 from builder.core.files import atomic, digest_of, sha256_file, sweep
 from builder.core.manifest import read_manifest
-from builder.land.pictures import decode_png
 from builder.models.encoders import Encoder
 from builder.retrieval.baselines import VectorFacts, Vectors
-from builder.retrieval.gallery import Gallery, Texts, pictures
+from builder.retrieval.gallery import Gallery, Texts
 from builder.retrieval.ranks import Array
 from builder.retrieval.result import VectorFile
 from builder.retrieval.vector_files import Embeddings, Files, check_pair, load, unit
@@ -78,8 +77,7 @@ def encode(
 
     def pictures_now() -> Array:
         vectors: Array | None = None
-        for where, data in pictures(gallery.release, gallery.ids, gallery.split, batch):
-            arrays = [decode_png(png, gallery.ids[i]) for png, i in zip(data, where, strict=True)]
+        for where, arrays in gallery.pictures(batch):
             part = _counted(encoder.images(arrays), len(arrays), encoder.name, "images")
             if vectors is None:
                 vectors = np.empty((len(gallery), part.shape[1]), np.float32)
@@ -96,11 +94,10 @@ def encode(
             advance(len(some))
         return np.concatenate(parts).astype(np.float32)
 
-    pixels = [gallery.facts.content_sha256, gallery.split, gallery.facts.ids_sha256]
     notes = []
     pair = []
     for what, content, make in (
-        ("images", pixels, pictures_now),
+        ("images", gallery.pictures_key, pictures_now),
         ("texts", list(texts), texts_now),
     ):
         raw = _cached(cache, encoder.identity, [what, content], make)
@@ -134,7 +131,7 @@ def vector_file(path: Path) -> VectorFile:
 
 def _in_order(images: Files, texts: Files, gallery: Gallery, asked: Texts) -> Vectors:
     pair, notes = [], []
-    known = {f"{id_}#{name}" for id_ in gallery.ids for name in gallery.streams}
+    known = {f"{id_}#{name}" for id_ in gallery.ids for name in gallery.streams} | set(asked.ids)
     for what, path, wanted, allowed in (
         ("images", images, gallery.ids, set(gallery.ids)),
         ("texts", texts, asked.ids, known),

@@ -1,6 +1,8 @@
 """Every script runs as a maintainer runs it, at its smallest size."""
 
+import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -256,3 +258,29 @@ def test_the_pull_request_to_mteb_holds_tasks_that_load_and_their_statistics(
     expected = [6, words["num_queries"], words["num_documents"]]
     assert [int(n) for n in loaded.stdout.split()] == expected
     assert words["num_documents"] < words["num_queries"] == 10
+
+
+def test_eurosat_becomes_a_retrieval_set_whose_model_runs(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "tiles.tar", "w") as archive:
+        for k, kind in enumerate(("Forest", "SeaLake")):
+            for n in range(6):
+                file = io.BytesIO()
+                pixels = np.full((8, 8, 3), (90 * k, 120 - 10 * n, 60), np.uint8)
+                Image.fromarray(pixels).save(file, "PNG")
+                member = tarfile.TarInfo(f"./{kind}/{kind}_{n}.png")
+                member.size = len(file.getvalue())
+                archive.addfile(member, io.BytesIO(file.getvalue()))
+    out = tmp_path / "set"
+    assert "12 tiles" in run("eurosat_retrieval.py", tmp_path / "tiles.tar", out)
+    options = "--data captions.json --images pictures --model eurosat_colours:model --json"
+    command = [sys.executable, "-m", "builder", "bench", "retrieval", *options.split()]
+    ended = subprocess.run(
+        command,
+        cwd=out,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert ended.returncode == 0, ended.stderr
+    figures = json.loads(ended.stdout)["streams"]["captions"]
+    assert figures["D"]["t2i"]["R@1"] == 100
