@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from builder.cli.bench_exchange import export_results, import_results
 from builder.cli.common import RULE, echo, json_option, near_options, print_json, say
 from builder.cli.experiments import augmentation, imbalance
 from builder.core.progress import counted
@@ -137,6 +138,9 @@ def bench() -> None:
     Results beside each other:
       aras bench compare A.json B.json
       aras bench leaderboard results/*.json
+    Results of mteb on a release, and results for the Hub:
+      aras bench import-results MTEB_RESULTS --release release/0.1.0
+      aras bench export-results MINE.json --release release/0.1.0 --dataset OWNER/NAME
     The project's question, with all its controls:
       aras bench imbalance release/0.1.0 --stream full --small
     What synthetic tiles do for a segmenter:
@@ -148,6 +152,8 @@ bench.add_command(augmentation)
 bench.add_command(imbalance)
 bench.add_command(compare)
 bench.add_command(leaderboard)
+bench.add_command(import_results)
+bench.add_command(export_results)
 
 
 @bench.command()

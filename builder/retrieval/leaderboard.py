@@ -88,6 +88,7 @@ def _marked(model: ModelFacts) -> str:
     """The model's name, and what it is if it is none; results of earlier versions do not say so."""
     baseline = baselines.find(model.spec)
     role = model.role or (baseline.role if baseline else "")
+    role = "unchecked" if model.is_unchecked else role
     return f"{model.name} ({role})" if role else model.name
 
 

@@ -22,6 +22,9 @@ from builder.core.manifest import Record
 FORMAT = 1
 KIND = "retrieval"
 
+MTEB = "mteb"
+"""Source of a result whose figures mteb computed."""
+
 WAYS = ("t2i", "i2t")
 """Text→image and image→text."""
 
@@ -229,6 +232,11 @@ class ModelFacts(Part):
     terms_at_most: int | None = None
     vectors: dict[str, VectorFile] | None = None
     """``images`` and ``texts``: files of the vectors that gave the figures."""
+
+    @property
+    def is_unchecked(self) -> bool:
+        """Whether others computed the figures, and no vectors allow to score them again."""
+        return self.source == MTEB and self.vectors is None
 
 
 class Result(Part):
