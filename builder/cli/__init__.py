@@ -155,9 +155,11 @@ class LazyGroup(click.Group):
     type=click.Path(path_type=Path, file_okay=False),
     help="Work in DIR instead of the current directory, as git and make do.",
 )
+@click.option("--quiet", is_flag=True, help="Print results and errors alone.")
+@click.option("--verbose", is_flag=True, help="Also name each step that has nothing to do.")
 @click.version_option(__version__, prog_name="aras")
 @click.pass_context
-def cli(ctx: click.Context, directory: Path) -> None:
+def cli(ctx: click.Context, directory: Path, quiet: bool, verbose: bool) -> None:
     """Make, judge and publish land-cover vision-and-language datasets.
 
     A dataset is a directory with a dataset.toml. `aras init DIR` writes it; every other command
@@ -179,6 +181,9 @@ def cli(ctx: click.Context, directory: Path) -> None:
 
     Completion in the shell: eval "$(_ARAS_COMPLETE=bash_source aras)" (or zsh_source, fish_source).
     """
+    from builder.core.progress import settings
+
+    settings.quiet, settings.verbose = quiet, verbose
     ctx.obj = directory
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from builder.core.escape import terminal
+from builder.core.progress import note, settings
 from builder.core.progress import say as say
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def stage_options(command: F) -> F:
 def run_options(command: F) -> F:
     """The options of every command that makes shards."""
     for option in (
+        loudness_options,
         json_option,
         click.option("--dry-run", is_flag=True, help="Print what would be made and stop."),
         click.option(
@@ -80,7 +82,28 @@ def print_json(value: Any) -> None:
 
 def say_report(report: "Report") -> None:
     """Print the lines of a report, of a step for example, on stderr."""
-    say("\n".join(report.lines()))
+    note("\n".join(report.lines()))
+
+
+def _more_or_less(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and parameter.name is not None:
+        setattr(settings, parameter.name, True)
+
+
+def loudness_options(command: F) -> F:
+    """--quiet and --verbose, before or behind the command's name."""
+    for name, words in (
+        ("verbose", "Also name each step that has nothing to do."),
+        ("quiet", "Print results and errors alone: no progress, no summaries."),
+    ):
+        command = click.option(
+            f"--{name}",
+            is_flag=True,
+            expose_value=False,
+            callback=_more_or_less,
+            help=words,
+        )(command)
+    return command
 
 
 RULE = click.Choice(["refuse", "leave-out", "keep"])

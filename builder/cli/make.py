@@ -4,14 +4,14 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from builder.cli.common import echo, print_json, run_options, say, say_report, stage_options
+from builder.cli.common import echo, print_json, run_options, say_report, stage_options
+from builder.core.progress import counted, note, settings, words_of
 
 if TYPE_CHECKING:
     from builder.core.engine import Engine
@@ -83,19 +83,10 @@ def _cost(cost: Any) -> str:
         return f"{cost.rows:,} rows to draw; no rate measured for these settings yet"
     total = cost.processor_hours
     return (
-        f"{cost.rows:,} rows to draw: about {duration(cost.hours)}"
+        f"{cost.rows:,} rows to draw: about {words_of(3600 * cost.hours)}"
         + ("" if total is None else f" ({total:.2g} {cost.unit})")
         + f" at the {cost.rate:.3g} tiles/s of the last run with these settings ({cost.device})"
     )
-
-
-def duration(hours: float) -> str:
-    """Hours in words: 40 seconds, 12 minutes, 3.5 hours, 4.2 days."""
-    for unit, size in (("days", 24.0), ("hours", 1.0), ("minutes", 1 / 60)):
-        count = hours / size
-        if count >= 2:
-            return f"{count:.2g} {unit}" if count < 10 else f"{count:.0f} {unit}"
-    return f"{3600 * hours:.0f} seconds"
 
 
 def run_command(
@@ -270,7 +261,7 @@ def build(
       aras build
       aras build --engine ray
     """
-    from builder.pipeline.preview import preview
+    from builder.pipeline.preview import expected, preview
     from builder.pipeline.project import Project
     from builder.pipeline.run import StepFailed
     from builder.release.package import preview_package, refuse_early
@@ -282,7 +273,7 @@ def build(
         print_plan(plan, as_json)
         return
     if not as_json and all(step.is_done for step in plan) and is_checked(project):
-        say(
+        note(
             f"nothing to do: {len(previews)} steps are fresh, and "
             f"{os.path.relpath(project.inputs().target, directory)} was packaged and checked"
         )
@@ -290,7 +281,8 @@ def build(
     refuse_early(project.inputs(), previews)
     started = time.monotonic()
     try:
-        summaries = build_all(project, project.engine(engine, workers), as_json)
+        times = expected(project, previews)
+        summaries = build_all(project, project.engine(engine, workers), as_json, times)
     except StepFailed as error:
         if as_json:
             print_build(error.summaries)
@@ -299,7 +291,7 @@ def build(
     if as_json:
         print_build(summaries, seconds=seconds, peak_memory_mb=memory)
     else:
-        say(
+        note(
             f"done in {seconds} s; peak memory {memory['main']} MB, largest worker "
             f"{memory['worker']} MB"
         )
@@ -322,7 +314,7 @@ def is_checked(project: "Project") -> bool:
 def say_next(project: "Project") -> None:
     """What people do with a release that was just made."""
     release = os.path.relpath(project.inputs().target, project.directory)
-    say(
+    note(
         f"next: `aras report {release}` shows what was measured, `aras publish hub {release} "
         "--repo ORG/NAME --dry-run` what would be published"
     )
@@ -333,11 +325,29 @@ def print_build(summaries: "Sequence[Report]", **figures: Any) -> None:
     print_json({"kind": "build", "steps": steps, **figures})
 
 
-def build_all(project: "Project", engine: "Engine", as_json: bool) -> "list[Report]":
+def build_all(
+    project: "Project",
+    engine: "Engine",
+    as_json: bool,
+    expected: Mapping[str, float | None] | None = None,
+) -> "list[Report]":
     """Run every step, package and check; the summaries."""
     from builder.cli.release import build_release
     from builder.pipeline.run import run_steps
 
-    tell = None if as_json else say_report
-    finish = partial(build_release, project, quiet=as_json)
-    return run_steps(project, project.steps(), engine, tell=tell, finish=finish)
+    steps = project.steps()
+    idle: list[str] = []
+
+    def tell(report: "Report") -> None:
+        if getattr(report, "is_idle", False) and not settings.verbose:
+            idle.append(report.as_json()["stage"])
+        elif not as_json:
+            say_report(report)
+
+    def finish() -> "Report":
+        if idle and not as_json:
+            note(f"{counted(len(idle), 'step')} had nothing to do (--verbose names them)")
+        idle.clear()
+        return build_release(project, quiet=as_json)
+
+    return run_steps(project, steps, engine, tell=tell, finish=finish, expected=expected)

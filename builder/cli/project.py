@@ -12,19 +12,40 @@ from builder.cli.common import echo, json_option, print_json, say
 @click.argument(
     "target", type=click.Path(path_type=Path, file_okay=False), default=".", metavar="[DIR]"
 )
+@click.option(
+    "--from",
+    "start",
+    type=click.Choice(["composites", "scene", "eurosat-like", "official"]),
+    default="composites",
+    show_default=True,
+    help="What the recipe begins with.",
+)
 @click.pass_obj
-def init(directory: Path, target: Path) -> None:
-    """Make DIR with a commented dataset.toml.
+def init(directory: Path, target: Path, start: str) -> None:
+    """Make DIR with a commented dataset.toml that builds what `aras fetch` brings.
 
-    DIR is the current directory unless given.
+    DIR is the current directory unless given. The recipe cuts tiles of 256 pixels from WorldCover's
+    composites; --from scene cuts them from Sentinel-2 L2A scenes, eurosat-like cuts tiles of 64
+    pixels, official imports the published ARAS400k. It ends with the commands that come next.
 
     \b
       aras init my-dataset
+      aras init my-scene --from scene
+      aras init aras400k --from official
     """
     from builder.pipeline import recipe
 
-    path = recipe.write(directory / target)
-    say(f"{path}: name your maps and composites in [tiles], then run `aras -C {path.parent} build`")
+    path = recipe.write(directory / target, start=start)
+    aras = f"aras -C {path.parent}" if path.parent != Path() else "aras"
+    begin = recipe.STARTS[start]
+    lines = [f"{path}: {begin.says}. Next:"]
+    if start == "scene":
+        maps = begin.fetch.partition(" --scenes")[0] + " --maps"
+        lines.append(f"  {aras} {maps}    # the maps of your box: west south east north")
+    note = "" if start == "official" else "    # your box: west south east north"
+    lines.append(f"  {aras} {begin.fetch}{'' if start == 'scene' else note}")
+    lines.append(f"  {aras} build --dry-run    # what would be made; without it, make it")
+    say("\n".join(lines))
 
 
 @click.command()

@@ -1,8 +1,11 @@
-"""The one progress reporter: a bar with rate and time left on stderr, quiet where nobody looks; and
-counts in words."""
+"""The one progress reporter: a bar on a terminal, a line each half minute elsewhere; and counts in
+words. A build says which of its steps runs, and how long the others take."""
 
 import contextlib
+import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import (
@@ -12,7 +15,6 @@ from rich.progress import (
     ProgressColumn,
     Task,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.text import Text
@@ -21,10 +23,63 @@ from builder.core.escape import terminal
 
 console = Console(stderr=True, highlight=False)
 
+HEARTBEAT = 30.0
+"""Seconds between two lines where there is no terminal: a log of Slurm or CI."""
+
+
+@dataclass
+class _Settings:
+    """How much this process says, and which step of a run it is at."""
+
+    quiet: bool = False
+    verbose: bool = False
+    place: "Place | None" = None
+
+
+settings = _Settings()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Step ``number`` of ``total`` of a run; ``rest`` is what the steps after it take, in seconds,
+    by the rates of earlier runs, and ``unknown`` how many of them have no such rate."""
+
+    number: int
+    total: int
+    rest: float = 0.0
+    unknown: int = 0
+    is_timed: bool = True
+    """Whether the whole run's time is to be said."""
+
+    def left(self, seconds: float | None) -> str:
+        """What is left of the whole run when this step takes ``seconds`` more."""
+        known = self.rest + (seconds or 0.0)
+        if not self.is_timed or not known:
+            return ""
+        if not self.unknown and seconds is not None:
+            return f"the whole run about {words_of(known)}"
+        more = counted(self.unknown, "step") if self.unknown else "this step"
+        return f"the whole run over {words_of(known)} ({more} never measured)"
+
 
 def say(text: str) -> None:
     """Print a line on stderr, so that stdout stays clean for --json; a terminal only shows it."""
     console.print(terminal(text), markup=False, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """`say` what nobody must know: not with --quiet."""
+    if not settings.quiet:
+        say(text)
+
+
+def words_of(seconds: float) -> str:
+    """Seconds in words: 40 seconds, 12 minutes, 3.5 hours, 4.2 days."""
+    for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        count = seconds / size
+        if count >= 2:
+            return f"{count:.2g} {unit}" if count < 10 else f"{count:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 Advance = Callable[..., None]
@@ -41,9 +96,19 @@ class _Rate(ProgressColumn):
         unit = task.fields.get("unit", "it")
         if not speed:
             return Text(f"– {unit}/s", style="progress.data.speed")
-        if unit == "bytes":
-            return Text(f"{speed / 1e6:.1f} MB/s", style="progress.data.speed")
-        return Text(f"{speed:.1f} {unit}/s", style="progress.data.speed")
+        return Text(_speed(speed, unit), style="progress.data.speed")
+
+
+class _Rest(ProgressColumn):
+    """What is left of the whole run."""
+
+    def render(self, task: Task) -> Text:
+        place = settings.place
+        if place is None or task.finished:
+            return Text("")
+        if place.unknown or not place.is_timed or task.time_remaining is None:
+            return Text("")
+        return Text(f"run {words_of(place.rest + task.time_remaining)}", style="progress.elapsed")
 
 
 class _Count(MofNCompleteColumn):
@@ -55,22 +120,85 @@ class _Count(MofNCompleteColumn):
 
 
 @contextlib.contextmanager
-def bar(label: str, total: float | None, unit: str = "it") -> Iterator[Advance]:
-    """Show a bar; yields ``advance(n=1, note="")``. Nothing is drawn when stderr is no
-    terminal, or when there is nothing to do."""
+def at(place: Place) -> Iterator[None]:
+    """Bars inside belong to a step of a run."""
+    before, settings.place = settings.place, place
+    try:
+        yield
+    finally:
+        settings.place = before
+
+
+@dataclass
+class Pulse:
+    """Counts of work that is under way, and the line that says how far it is."""
+
+    label: str
+    total: float | None
+    unit: str
+    started: float
+    begun: float = 0
+    """Units that were done before, by an earlier run."""
+    done: float = 0
+    note: str = ""
+
+    def line(self, now: float) -> str:
+        """What a log hears: done of total, rate, time left of the step and of the run."""
+        rate = (self.done - self.begun) / max(now - self.started, 1e-9)
+        of = "" if self.total is None else f" of {_amount(self.total, self.unit)}"
+        parts = [f"{_amount(self.done, self.unit)}{of} {'' if self.unit == 'bytes' else self.unit}"]
+        seconds = None
+        if rate > 0:
+            parts.append(_speed(rate, self.unit))
+            if self.total is not None:
+                seconds = (self.total - self.done) / rate
+                parts.append(f"{words_of(seconds)} left")
+        else:
+            parts.append(f"running for {words_of(now - self.started)}")
+        if self.note:
+            parts.append(self.note)
+        if place := settings.place:
+            parts.append(f"step {place.number} of {place.total}")
+            parts += [left] if (left := place.left(seconds)) else []
+        return f"{self.label}: {', '.join(part.strip() for part in parts)}"
+
+
+def _amount(count: float, unit: str) -> str:
+    return f"{count / 1e6:,.1f} MB" if unit == "bytes" else f"{count:,.0f}"
+
+
+def _speed(rate: float, unit: str) -> str:
+    return f"{rate / 1e6:.1f} MB/s" if unit == "bytes" else f"{rate:.3g} {unit}/s"
+
+
+@contextlib.contextmanager
+def bar(label: str, total: float | None, unit: str = "it", done: float = 0) -> Iterator[Advance]:
+    """Show progress; yields ``advance(n=1, note="")``. ``done`` units were done before.
+
+    A terminal shows a bar; where there is none a line comes each `HEARTBEAT` seconds. Nothing is
+    shown with --quiet, or when there is nothing to do.
+    """
+    shown = terminal(label)
+    pulse = Pulse(shown, total, unit, time.monotonic(), done, done)
+    silent = settings.quiet or total == 0
+    if silent or not console.is_terminal:
+        with contextlib.nullcontext() if silent else _beating(pulse):
+            yield _counting(pulse)
+        return
+    place = settings.place
     with Progress(
-        TextColumn("{task.description:<18}", markup=False),
-        BarColumn(bar_width=28),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=10),
         _Count(),
         _Rate(),
-        TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
+        _Rest(),
         console=console,
         transient=False,
-        disable=not console.is_terminal or total == 0,
     ) as progress:
-        task = progress.add_task(terminal(label), total=total, unit=unit, note="")
+        name = f"{place.number}/{place.total} {shown}" if place else f"{shown:<16}"
+        task = progress.add_task(name, total=total, completed=int(done), unit=unit, note="")
 
         def advance(n: float = 1, note: str | None = None) -> None:
             progress.update(task, advance=n)
@@ -78,3 +206,30 @@ def bar(label: str, total: float | None, unit: str = "it") -> Iterator[Advance]:
                 progress.update(task, note=terminal(note))
 
         yield advance
+
+
+def _counting(pulse: Pulse) -> Advance:
+    def advance(n: float = 1, note: str | None = None) -> None:
+        pulse.done += n
+        if note is not None:
+            pulse.note = terminal(note)
+
+    return advance
+
+
+@contextlib.contextmanager
+def _beating(pulse: Pulse) -> Iterator[None]:
+    """Say how far ``pulse`` is each `HEARTBEAT` seconds, also while a long shard is made."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(HEARTBEAT):
+            say(pulse.line(time.monotonic()))
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

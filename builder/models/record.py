@@ -23,6 +23,8 @@ class Record(manifest.Record):
     """File of the weights in the model's folder."""
     weights_sha256: str = ""
     steps: int = 0
+    last_loss: float | None = None
+    """Training loss of the last step; None in records of an earlier version."""
     final_loss: float | None = None
     """Mean training loss of the last 20 steps."""
     stopped: str = ""

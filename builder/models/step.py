@@ -75,14 +75,22 @@ class TrainingSummary:
         record = self.trained.record
         text = f"{self.stage}: {record.stopped}"
         if record.final_loss is not None:
-            text = f"{self.stage}: {record.steps} steps, final loss {record.final_loss:.4f}"
+            last = "" if record.last_loss is None else f"last loss {record.last_loss:.4f}, "
+            text = (
+                f"{self.stage}: {record.steps} steps, {last}mean of the last 20 "
+                f"{record.final_loss:.4f}"
+            )
         if test := record.test:
             text += f"; test macro F1 {test.macro_f1}, mIoU {test.mean_iou}"
         return [f"{text} ({self.seconds:.1f} s)"]
 
+    @property
+    def is_idle(self) -> bool:
+        return not self.trained.fresh
+
     def as_json(self) -> dict[str, Any]:
         record = self.trained.record.as_json()
-        keep = ("steps", "final_loss", "stopped", "best", "weights_sha256", "test")
+        keep = ("steps", "last_loss", "final_loss", "stopped", "best", "weights_sha256", "test")
         facts = {"made": self.trained.fresh, **{key: record[key] for key in keep if key in record}}
         seconds = round(self.seconds, 2)
         return {"kind": "training", "stage": self.stage, **facts, "seconds": seconds}

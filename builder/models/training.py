@@ -125,8 +125,10 @@ def fit(
             if other := checkpoint.claim(job.checkpoint, job.key):
                 say(f"{label}: {other}")
         best = _resume(job, parts)
-    with bar(label, job.steps, "steps") as advance, enough_memory(label, lower):
-        advance(len(history.losses))
+    begun = len(history.losses)
+    if begun and begun < job.steps and team.leads:
+        say(f"{label}: resumed at step {begun:,} of {job.steps:,}")
+    with bar(label, job.steps, "steps", begun) as advance, enough_memory(label, lower):
         model.train()
         while len(history.losses) < job.steps and not history.stalled(job.patience):
             step = len(history.losses)
@@ -168,6 +170,7 @@ def finish(job: Job, weights: str, history: History, about: Record) -> Record:
         "weights": weights,
         "weights_sha256": sha256_file(job.folder / weights),
         "steps": len(losses),
+        "last_loss": losses[-1] if losses else None,
         "final_loss": sum(losses[-20:]) / max(1, len(losses[-20:])),
         "stopped": _reason(job, history),
         "waited": history.waited,

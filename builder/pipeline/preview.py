@@ -186,3 +186,21 @@ def rows_to_draw(project: Project, steps: Sequence[StepPreview]) -> int:
     if not all(step.is_planned for step in steps) or steps[0].stale:
         return rows
     return round(rows * steps[-1].stale / max(1, steps[-1].shards))
+
+
+def seconds_of(project: Project, step: StepPreview) -> float | None:
+    """What a step takes by the rate of its last run here; 0 for nothing, None where that is not
+    known. A step that waits is taken to be made whole."""
+    if step.is_done:
+        return 0.0
+    last = project.last_made(step.stage)
+    if last is None:
+        return None
+    if not last.shards_made or not last.shards:  # a training, or the release
+        return last.seconds
+    return last.seconds / last.shards_made * (step.stale if step.is_planned else last.shards)
+
+
+def expected(project: Project, steps: Sequence[StepPreview]) -> dict[str, float | None]:
+    """Step → `seconds_of` it."""
+    return {step.stage: seconds_of(project, step) for step in steps}

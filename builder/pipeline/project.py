@@ -1,5 +1,6 @@
 """From a recipe to the steps that build its dataset, in the order in which the data flows."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -52,19 +53,31 @@ Step = Stage | Training
 
 @dataclass(frozen=True)
 class LastRun:
-    """A run that wrote rows, as its report keeps it; ``setup`` is only of a stage with a model."""
+    """A run that made something, as its report keeps it; ``setup`` is only of a stage with a model.
+
+    A training makes no row and no shard."""
 
     rows_made: int
     seconds: float
     setup: Setup | None = None
+    shards_made: int = 0
+    shards: int = 0
+    """All of the stage, at that time."""
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "LastRun":
         setup = Setup(**values["setup"]) if "setup" in values else None
-        return cls(values["rows_made"], values["seconds"], setup)
+        made = int(values.get("shards_made", values.get("made", 0)))
+        shards = values.get("shards", 0)
+        return cls(values.get("rows_made", 0), values["seconds"], setup, made, shards)
 
     def as_json(self) -> dict[str, Any]:
         return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+def has_made(report: Mapping[str, Any]) -> bool:
+    """Whether the run of a report made rows, or a training its model."""
+    return bool(report.get("rows_made", report.get("made")))
 
 
 @dataclass(frozen=True)
@@ -102,17 +115,17 @@ class Project:
         """Keep the summary of a step under reports/; where it added no row, together with the last
         run that did, as ``last_made``."""
         values = summary.as_json()
-        if values.get("rows_made") == 0 and (earlier := self.last_made(name)):
+        if not has_made(values) and (earlier := self.last_made(name)):
             values["last_made"] = earlier.as_json()
         write_json(self.directory / "reports" / f"{name}.json", values)
 
     def last_made(self, name: str) -> LastRun | None:
-        """The last run of a stage that wrote rows; None before the first."""
+        """The last run of a stage that wrote rows, or of a training; None before the first."""
         try:
             report = read_json(self.directory / "reports" / f"{name}.json")
         except FileNotFoundError:
             return None
-        run = report if report["rows_made"] else report.get("last_made")
+        run = report if has_made(report) else report.get("last_made")
         return LastRun.from_json(run) if run else None
 
     @property

@@ -4,6 +4,7 @@ import datetime
 import difflib
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -256,22 +257,63 @@ def files(directory: Path, patterns: list[str], key: str) -> tuple[Path, ...]:
         if not matches:
             raise ArasError(
                 f"{directory / FILE}: {key}: no file matches {pattern!r}; put the files there, "
-                "write where they are, or let `aras fetch inputs` bring them"
+                "write where they are, or let `aras fetch inputs --bbox W S E N` bring them"
             )
         paths.update(path.resolve() for path in matches)
     return tuple(sorted(paths))
 
 
-def write(directory: Path, *, demo: bool = False, imports: ImportSection | None = None) -> Path:
+@dataclass(frozen=True)
+class Start:
+    """A recipe that `aras init --from NAME` writes."""
+
+    says: str
+    """What the rows are, and so what the inputs are."""
+    fetch: str
+    """The command that brings the inputs, into the dataset's folder."""
+    size: int = 256
+    block: float = 0.25
+
+
+STARTS = {
+    "composites": Start(
+        "256-pixel tiles of WorldCover's yearly composites", "fetch inputs --bbox 28 36 29 37"
+    ),
+    "scene": Start(
+        "256-pixel tiles of Sentinel-2 L2A scenes",
+        "fetch inputs --bbox 28 36 29 37 --scenes earth-search --time 2021-06-01/2021-08-31",
+        block=0.128,
+    ),
+    "eurosat-like": Start(
+        "64-pixel tiles of composites, as small as those of EuroSAT",
+        "fetch inputs --bbox 28 36 29 37",
+        size=64,
+        block=0.064,
+    ),
+    "official": Start("the published rows of ARAS400k, imported", "fetch official"),
+}
+"""What `aras init --from` offers; the first is what it writes unless it is given."""
+
+
+def write(
+    directory: Path,
+    *,
+    demo: bool = False,
+    imports: ImportSection | None = None,
+    start: str = "composites",
+) -> Path:
     """Write a commented dataset.toml; returns its path.
 
-    With ``demo`` it is the demo's small recipe, with ``imports`` a recipe for imported rows.
+    With ``demo`` it is the demo's small recipe, with ``imports`` a recipe for imported rows,
+    otherwise that of ``start``.
 
     Raises ArasError when there is a recipe already.
     """
     path = directory / FILE
     if path.exists():
         raise ArasError(f"{path}: already exists; not changed: edit it, or name another DIR")
+    if start == "official":
+        imports = ImportSection(sources=["official"])
     text = (
         environment()
         .get_template("dataset.toml.j2" if imports is None else "import.toml.j2")
@@ -280,6 +322,9 @@ def write(directory: Path, *, demo: bool = False, imports: ImportSection | None 
             or "demo",
             date=datetime.date.today().isoformat(),
             demo=demo,
+            kind=start,
+            size=STARTS[start].size,
+            block=0.064 if demo else STARTS[start].block,
             imports=imports,
             remap=DEFAULT_REMAP,
             worldcover=WORLDCOVER,

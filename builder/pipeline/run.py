@@ -1,9 +1,10 @@
 """Run steps in order, with a report of each, and start over where a shard turns out corrupt."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from builder.core import progress
 from builder.core.engine import Engine
 from builder.core.errors import NotMade, WorkFailed
 from builder.core.store import CorruptShard
@@ -44,8 +45,12 @@ def run_steps(
     part: Part = (1, 1),
     tell: Callable[[Report], None] | None = None,
     finish: Callable[[], Report] | None = None,
+    expected: Mapping[str, float | None] | None = None,
 ) -> list[Report]:
     """Run steps in order, then ``finish``; returns their summaries, of which ``tell`` hears too.
+
+    Progress says which of them runs, and how long the others take by ``expected`` seconds of each
+    step (None where they are not known; left out, nothing is said of them).
 
     When a shard turns out corrupt on reading, the steps start over, at most `RESTARTS` times:
     planning then sees it as missing. Raises StepFailed naming the failed shards; what succeeded
@@ -53,8 +58,13 @@ def run_steps(
     """
     for _ in range(RESTARTS):
         try:
-            summaries = _run_once(project, steps, engine, part, tell)
-            return [*summaries, finish()] if finish else summaries
+            number = len(steps) + (finish is not None)
+            places = _places([step.name for step in steps], number, expected)
+            summaries = _run_once(project, steps, engine, part, tell, places)
+            if finish is None:
+                return summaries
+            with progress.at(progress.Place(number, number)):
+                return [*summaries, finish()]
         except CorruptShard as error:
             if not _makes(steps, error.stage):
                 raise
@@ -68,16 +78,18 @@ def _run_once(
     engine: Engine,
     part: Part,
     tell: Callable[[Report], None] | None,
+    places: Sequence[progress.Place],
 ) -> list[Report]:
     summaries: list[Report] = []
     columns: set[str] = set()
-    for step in steps:
+    for step, place in zip(steps, places, strict=True):
         summary: Report
         try:
-            if isinstance(step, Training):
-                summary = step.run(project.store)
-            else:
-                summary = _run_stage(project, steps, step, engine, part)
+            with progress.at(place):
+                if isinstance(step, Training):
+                    summary = step.run(project.store)
+                else:
+                    summary = _run_stage(project, steps, step, engine, part)
         except NotMade as error:
             if part[1] == 1 or columns.isdisjoint(error.columns):
                 raise
@@ -92,6 +104,18 @@ def _run_once(
         if isinstance(summary, Summary) and summary.failed:
             raise StepFailed(summaries, summary)
     return summaries
+
+
+def _places(
+    names: Sequence[str], total: int, expected: Mapping[str, float | None] | None
+) -> list[progress.Place]:
+    """The place of each step among ``total``, with what the steps after it take."""
+    places = []
+    for i in range(len(names)):
+        rest = [] if expected is None else [expected.get(name) for name in names[i + 1 :]]
+        known = sum(seconds for seconds in rest if seconds is not None)
+        places.append(progress.Place(i + 1, total, known, rest.count(None), expected is not None))
+    return places
 
 
 def _run_stage(

@@ -47,7 +47,7 @@ def facts(inputs: Inputs) -> Facts:
         balance=plan.summary() if plan else None,
         recipe=recipe,
         counts={stage: dict(count) for stage, count in counts.items() if count},
-        split=inputs.split.report(store) if shards(store, ("real",)) else None,
+        split=inputs.split.figures(store) if shards(store, ("real",)) else None,
         models=models(inputs),
         encoders=encoders,
     )

@@ -94,6 +94,11 @@ class Summary:
     setup: Setup | None = None
     """Only of a stage with a model."""
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there was nothing to do and nothing to say."""
+        return not (self.shards_made or self.failed or self.failed_rows)
+
     def as_json(self) -> dict[str, Any]:
         values = {
             "kind": "stage",
@@ -320,10 +325,12 @@ def run(
     untried = {task.unit.shard for task in stale}
     outcomes = engine.map(worker, stale, stage.gpus, stage.light)
     try:
-        with bar(stage.name, len(stale), "shards") as advance, contextlib.closing(outcomes):
+        amounts, unit = sizes(stage, store, stale)
+        total = sum(amounts.values())
+        with bar(stage.name, total, unit) as advance, contextlib.closing(outcomes):
             for task, outcome in outcomes:
                 _account(summary, task, outcome)
-                advance(1)
+                advance(amounts[task.unit.shard])
                 untried.discard(task.unit.shard)
                 if isinstance(outcome, RunEnded):
                     summary.ended = str(outcome)
@@ -340,6 +347,18 @@ def run(
         summary.report = stage.report(store)
     summary.seconds = time.monotonic() - started
     return summary
+
+
+def sizes(stage: Stage, store: Store, tasks: Sequence[Task]) -> tuple[dict[str, int], str]:
+    """Shard → its rows, and "rows"; of a source, which does not know them, 1 and "shards"."""
+    names = [task.unit.shard for task in tasks]
+    if not stage.needs:
+        return dict.fromkeys(names, 1), "shards"
+    rows = {}
+    for name in names:
+        footers = (store.fresh(source, name) for source in SOURCES)
+        rows[name] = next((footer.rows for footer in footers if footer is not None), 0)
+    return rows, "rows"
 
 
 def _account(summary: Summary, task: Task, outcome: Outcome) -> None:

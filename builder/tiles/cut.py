@@ -64,7 +64,7 @@ class BandFiles(Section):
 
 
 class TilesSection(Section):
-    maps: Annotated[Files, Field(min_length=1)] = Field(default=["inputs/*_Map.tif"])
+    maps: Annotated[Files, Field(min_length=1)] = Field(default=["inputs/**/*_Map.tif"])
     composites: Annotated[
         Annotated[list[str], Field(min_length=1), Tag("[list]")]
         | Annotated[BandFiles, Tag("[table]")],
@@ -72,7 +72,7 @@ class TilesSection(Section):
             lambda value: "[table]" if isinstance(value, (dict, BandFiles)) else "[list]"
         ),
         Place.FILE,
-    ] = Field(default=["inputs/*_S2RGBNIR.tif"])
+    ] = Field(default=["inputs/**/*_S2RGBNIR.tif"])
     offset: Annotated[float, Strict(False), Field(ge=-10_000, le=10_000)] | None = None
     size: Literal[64, 128, 256, 512] = 256
     reflectance: Annotated[tuple[float, float], Strict(False)] = (0.0, 0.275)

@@ -1,6 +1,7 @@
 """Whole stage: assign Earth-fixed blocks to train, validation and test, with a buffer between."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from pydantic import Field, model_validator
 from builder.core.errors import ArasError
 from builder.core.fields import Fraction, NotNegative, Section
 from builder.core.manifest import SplitReport
+from builder.core.progress import counted
 from builder.core.seeds import generator
 from builder.core.store import Store
 from builder.land import grid
@@ -27,6 +29,10 @@ ASIDE, REPEATS = -1, -2
 """In place of a split id: too near to another split; repeats a tile of another split."""
 SWAPS = 200
 """Most blocks up to which every pair is tried for a swap; beyond, single moves are fine enough."""
+OFF = 0.5
+"""A split is short when it has less than this part of the share of tiles that it was to get."""
+TRIED_BLOCKS = 1_000
+"""Most blocks of a size that is tried for advice."""
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -80,12 +86,51 @@ class Split(Stage):
         chosen = self.choose(scan)
         if not chosen:
             raise ArasError("there are no tiles to split: see the funnel that `aras tiles` prints")
-        if 0 not in chosen.values():
+        there = set(chosen.values())
+        empty = [SPLITS[i] for i, share in enumerate(self.shares) if share and i not in there]
+        if empty:
+            place, counts = _places(scan, self.surveys)
+            advice = self.advice(place, counts, np.array(list(chosen.values())))
             raise ArasError(
-                f"no train tile is left (blocks of {self.block}°, {len(chosen)} tiles): make block "
-                "or buffer_km smaller in [split], or the share of train larger"
+                f"no {' and no '.join(empty)} tile is left (blocks of {self.block}°, {len(chosen)} "
+                f"tiles): {advice or 'repeats of other tiles; change shares in [split]'}"
             )
         return chosen
+
+    def advice(self, place: Floats, counts: Ints, chosen: Ints) -> str:
+        """What a split lacks, and the largest smaller block that gives it; "" for nothing.
+
+        ``place`` (n, 2) degrees, ``counts`` (n, 7) pixels per class, ``chosen`` (n,) split ids.
+        """
+        wrong = lacking(chosen, counts, np.array(self.shares))
+        known = np.isfinite(place).all(axis=1)
+        if not wrong or not known.any():
+            return ""
+        place, counts, block = place[known], counts[known], self.block
+        while (block := block / 2) > self.size:
+            block = float(f"{block:.3g}")
+            names = block_names(place, block)
+            if len(np.unique(names)) > TRIED_BLOCKS:
+                break
+            tried = self._dealt(place, counts, names)
+            if not lacking(tried, counts, np.array(self.shares)):
+                kept = (tried >= 0).sum()
+                return (
+                    f"{wrong}; write block = {block:g} in [split], which gives each its part and "
+                    f"keeps {counted(int(kept), 'tile')} of {len(place):,}"
+                )
+        return (
+            f"{wrong}; no smaller block down to a tile's side gives each its part: bring maps and "
+            "composites of a larger place, make buffer_km smaller, or change shares, in [split]"
+        )
+
+    def _dealt(self, place: Floats, counts: Ints, names: npt.NDArray[np.str_]) -> Ints:
+        """Split id of every tile, by the blocks ``names``, before repeats are set aside."""
+        blocks, member = np.unique(names, return_inverse=True)
+        weights = np.zeros((len(blocks), len(CLASSES) + 1))
+        np.add.at(weights, member, np.column_stack([counts, np.ones(len(counts))]))
+        chosen = assign(weights, np.array(self.shares), list(blocks), self.seed)[member]
+        return set_aside(chosen, place, self.size, self.buffer_km)
 
     def choose(self, scan: Scan) -> dict[str, int]:
         """Split id of every tile by row id; `ASIDE` or `REPEATS` for tiles that are set aside, also
@@ -101,18 +146,24 @@ class Split(Stage):
             pixels.append(per_class(table.column("pixels")))
         place, counts = np.concatenate(places), np.concatenate(pixels)
         known = np.isfinite(place).all(axis=1)
-        blocks, member = np.unique(block_names(place[known], self.block), return_inverse=True)
-        weights = np.zeros((len(blocks), len(CLASSES) + 1))
-        np.add.at(weights, member, np.column_stack([counts[known], np.ones(known.sum())]))
         chosen = np.full(len(ids), ASIDE)
-        chosen[known] = assign(weights, np.array(self.shares), list(blocks), self.seed)[member]
-        chosen[known] = set_aside(chosen[known], place[known], self.size, self.buffer_km)
+        names = block_names(place[known], self.block)
+        chosen[known] = self._dealt(place[known], counts[known], names)
         chosen = without_repeats(chosen, looks.clusters(self.bits, self.rms)[1])
         return dict(zip(ids, chosen.tolist(), strict=True))
 
-    def report(self, store: Store) -> SplitReport:
+    def report(self, store: Store) -> "Outcome":
+        """`figures`, and advice where a split has not what it was to get."""
+        place, chosen, pixels = self._outcome(store)
+        return Outcome(self._figures(place, chosen, pixels), self.advice(place, pixels, chosen))
+
+    def figures(self, store: Store) -> SplitReport:
         """Class shares per split in per cent, the smallest distance between splits in km, and how
         many tiles have no place and so no distance."""
+        return self._figures(*self._outcome(store))
+
+    def _outcome(self, store: Store) -> tuple[Floats, Ints, Ints]:
+        """Places, split ids (-1 for none) and pixels per class of all real tiles."""
         columns = ("split", "pixels", "longitude", "latitude")
         places, chosen, counts = [np.zeros((0, 2))], [], [np.zeros((0, len(CLASSES)), np.int64)]
         for _, table in store.scan(shards(store, self.kinds), columns):
@@ -121,7 +172,9 @@ class Split(Stage):
                 -1 if split is None else split for split in table.column("split").to_pylist()
             ]
             counts.append(per_class(table.column("pixels")))
-        place, split, pixels = np.concatenate(places), np.array(chosen), np.concatenate(counts)
+        return np.concatenate(places), np.array(chosen, dtype=np.int64), np.concatenate(counts)
+
+    def _figures(self, place: Floats, split: Ints, pixels: Ints) -> SplitReport:
         shares = {}
         for i, name in enumerate(SPLITS):
             total = pixels[split == i].sum(axis=0)
@@ -136,6 +189,50 @@ class Split(Stage):
 
     def open(self, store: Store, survey: Any) -> Maker:
         return lambda table: _look_up(table, survey, self.block)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a split came to: a `Report`."""
+
+    figures: SplitReport
+    advice: str
+
+    def lines(self) -> list[str]:
+        return [*self.figures.lines(), *([f"ADVICE: {self.advice}"] if self.advice else [])]
+
+    def as_json(self) -> dict[str, Any]:
+        more = {"advice": self.advice} if self.advice else {}
+        return {**self.figures.as_json(), **more}
+
+
+def _places(scan: Scan, columns: Sequence[str]) -> tuple[Floats, Ints]:
+    """Places and pixels per class of the tiles that `Split.choose` saw."""
+    tables = [table for _, table in scan(columns)]
+    places = [centres(table) for table in tables]
+    return np.concatenate(places), np.concatenate([per_class(t.column("pixels")) for t in tables])
+
+
+def lacking(chosen: Ints, counts: Ints, shares: Floats) -> str:
+    """Which splits with a share have no tile, too few of them, or none of a class that there is;
+    "" where nothing lacks. ``chosen`` (n,) split ids, ``counts`` (n, 7), ``shares`` (3,)."""
+    problems = []
+    total = max(1, int((chosen >= 0).sum()))
+    present = counts.sum(axis=0) > 0
+    for i, name in enumerate(SPLITS):
+        if not shares[i]:
+            continue
+        mine = chosen == i
+        if not mine.any():
+            problems.append(f"{name} has no tile")
+            continue
+        if (share := mine.sum() / total) < OFF * shares[i]:
+            problems.append(f"{name} has {share:.1%} of the tiles, not {shares[i]:.0%}")
+        missing = present & (counts[mine].sum(axis=0) == 0)
+        if missing.any():
+            names = ", ".join(np.array(CLASSES)[missing])
+            problems.append(f"{name} has no {names}")
+    return "; ".join(problems)
 
 
 def centres(table: pa.Table) -> Floats:

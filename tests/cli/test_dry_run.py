@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 
 from builder.cli import cli
-from builder.cli.make import duration
+from builder.core.progress import words_of
 from builder.pipeline.preview import cost_of
 from builder.pipeline.project import LastRun
 from builder.steps.plan import Setup
@@ -146,4 +146,4 @@ def test_without_a_rate_or_a_generator_it_says_what_is_missing(directory: Path) 
     ],
 )
 def test_durations_are_said_as_people_do(hours: float, words: str) -> None:
-    assert duration(hours) == words
+    assert words_of(3600 * hours) == words

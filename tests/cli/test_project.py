@@ -30,7 +30,7 @@ def test_init_writes_a_commented_recipe_that_loads(tmp_path: Path) -> None:
     assert result.exit_code == 0
     path = tmp_path / "new" / "data" / FILE
     assert result.stdout == ""
-    assert "name your maps and composites in [tiles]" in result.stderr
+    assert "fetch inputs --bbox" in result.stderr
     assert load(path.parent).dataset.name == "data"
     comments = [line for line in path.read_text().splitlines() if "#" in line]
     assert len(comments) > 20
@@ -46,14 +46,15 @@ def test_init_makes_the_current_directory_a_dataset(
     assert load(tmp_path / "here").dataset.name == "here"
 
 
-def test_the_command_that_init_names_works_from_where_it_was_run(
+def test_the_commands_that_init_names_work_from_where_it_was_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    message = " ".join(aras("-C", "a", "init", "b").stderr.split())
-    words = message.split("`")[1].split()
-    assert words == ["aras", "-C", "a/b", "build"]
-    result = aras(*words[1:], "--dry-run")
+    _, fetch, build = aras("-C", "a", "init", "b").stderr.splitlines()
+    words = build.partition("#")[0].split()
+    assert words == ["aras", "-C", "a/b", "build", "--dry-run"]
+    assert fetch.split()[:5] == ["aras", "-C", "a/b", "fetch", "inputs"]
+    result = aras(*words[1:])
     assert result.exit_code == 2
     assert "a/b/dataset.toml: tiles.composites: no file matches" in result.stderr
 

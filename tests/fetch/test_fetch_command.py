@@ -12,13 +12,17 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from builder.cli.fetch import inputs, official
 from builder.fetch.catalogue import PRESETS
+from builder.land.grid import cell_origin
 from builder.official.names import OFFICIAL_RECORD
+from builder.pipeline.demo import write_product
 from tests.fetch.worldcover_tiles import composite, land_map
 from tests.loopback.files import Fault, FileServer, file_server
+from tests.makers.products import codes_of, land, reflect
 
 ROOT = Path(__file__).parents[2]
 BODY = random.Random(3).randbytes(1_000_000)
@@ -116,6 +120,37 @@ def test_official_brings_a_record_and_says_so(server: FileServer, tmp_path: Path
         "absent": [],
         "failed": {},
     }
+
+
+def product(folder: Path, cell: str, degrees: int, data: np.ndarray) -> bytes:
+    """A file of a whole cell, sparse, as the real products are, with data in its upper left."""
+    origin = cell_origin(cell, degrees)
+    west, north = cell_origin("N36E028")
+    path = folder / f"{cell}-{degrees}.tif"
+    write_product(path, origin, degrees, data, west, north)
+    return path.read_bytes()
+
+
+def test_init_then_fetch_then_build_works_without_an_edit(
+    server: FileServer, tmp_path: Path
+) -> None:
+    ids = land((10 * 64, 10 * 64))
+    server.put(MAP_KEY, product(tmp_path, "N36E027", 3, codes_of(ids)[None]))
+    server.put(COMPOSITE_KEY, product(tmp_path, "N36E028", 1, reflect(ids)))
+    begun = aras("init", "data", "--from", "eurosat-like", cwd=tmp_path)
+    fetch = begun.stderr.splitlines()[1].partition("#")[0].split()[1:]
+    box = ["28.2", "36.2", "28.8", "36.8"]
+    at = fetch.index("--bbox") + 1
+    fetch[at : at + 4] = box
+    done = aras(*fetch, "--base-url", server.url, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.parent.name for path in (tmp_path / "data" / "inputs").rglob("*.tif")) == [
+        "composites",
+        "maps",
+    ]
+    assert aras("-C", "data", "build", "--dry-run", cwd=tmp_path).returncode == 0
+    cut = aras("-C", "data", "tiles", "--json", cwd=tmp_path)
+    assert json.loads(cut.stdout)["rows"] > 50, cut.stderr
 
 
 def test_dash_C_is_where_the_folder_lies(server: FileServer, tmp_path: Path) -> None:

@@ -172,6 +172,16 @@ def test_the_commented_keys_show_the_values_that_hold_without_them(tmp_path: Pat
         assert (list(held) if isinstance(held, tuple) else held) == value, f"[{section}] {key}"
 
 
+@pytest.mark.parametrize("start", recipe.STARTS)
+def test_every_recipe_that_init_offers_loads(tmp_path: Path, start: str) -> None:
+    recipe.write(tmp_path, start=start)
+    read = load(tmp_path)
+    begin = recipe.STARTS[start]
+    assert read.imports.sources == (["official"] if start == "official" else [])
+    if start != "official":
+        assert (read.tiles.size, read.split.block) == (begin.size, begin.block)
+
+
 def test_the_demo_recipe_loads_and_is_small(tmp_path: Path) -> None:
     recipe.write(tmp_path, demo=True)
     read = load(tmp_path)
@@ -214,7 +224,7 @@ def test_a_pattern_without_a_file_names_the_key_and_the_way_out(
         recipe.files(tmp_path, ["good.tif", pattern], "tiles.maps")
     assert str(error.value) == (
         f"{tmp_path / FILE}: tiles.maps: no file matches {pattern!r}; put the files there, "
-        "write where they are, or let `aras fetch inputs` bring them"
+        "write where they are, or let `aras fetch inputs --bbox W S E N` bring them"
     )
 
 

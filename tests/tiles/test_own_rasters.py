@@ -368,8 +368,7 @@ def test_the_examples_of_the_how_to_cut_tiles(tmp_path: Path, number: int) -> No
     own = np.array([1, 2, 300], np.int16)[ids % 3]
     write_map(folder / "dynamic_world", codes, LEFT, TOP, name="dw.tif", nodata=None)
     write_map(folder, own, LEFT, TOP, name="forest_inventory.tif", nodata=None)
-    for at in (folder, folder / "maps"):
-        write_map(at, codes_of(ids), LEFT, TOP)
+    write_map(folder / "maps", codes_of(ids), LEFT, TOP)
     if "composites" not in text or "_S2RGBNIR" in text:
         write_composite(folder, reflect(ids), LEFT, TOP)
     write_bands(folder, DN)

@@ -129,13 +129,13 @@ def test_the_smallest_distance_and_the_class_shares_are_those_of_brute_force(
     tmp_path: Path, west: float
 ) -> None:
     summary, rows = split(tmp_path, grid(12, 20, west), **SETTINGS)
-    for pair, value in summary.report.smallest_distance_km.items():
+    for pair, value in summary.report.figures.smallest_distance_km.items():
         a, b = (SPLITS.index(name) for name in pair.split("-"))
         here, there = ([r for r in rows if r["split"] == i] for i in (a, b))
         assert value == pytest.approx(min(edge_km(x, y) for x in here for y in there), abs=0.001)
     for i, name in enumerate(SPLITS):
         total = np.sum([list(r["pixels"].values()) for r in rows if r["split"] == i], axis=0)
-        value = list(summary.report.class_shares[name].values())
+        value = list(summary.report.figures.class_shares[name].values())
         assert value == pytest.approx((100 * total / total.sum()).tolist(), abs=0.01)
 
 
@@ -162,7 +162,7 @@ def test_the_counts_say_where_every_tile_went(tmp_path: Path) -> None:
 def test_without_a_buffer_nothing_is_set_aside(tmp_path: Path) -> None:
     summary, _ = split(tmp_path, grid(15, 18), **{**SETTINGS, "buffer_km": 0.0})
     assert summary.counts["set_aside"] == 0
-    assert summary.report.smallest_distance_km["train-test"] == 0
+    assert summary.report.figures.smallest_distance_km["train-test"] == 0
 
 
 def test_only_tiles_nearer_than_the_buffer_are_set_aside() -> None:
@@ -229,11 +229,32 @@ def test_a_split_with_no_share_gets_nothing(tmp_path: Path) -> None:
     settings = {**SETTINGS, "shares": (0.7, 0.0, 0.3)}
     summary, _ = split(tmp_path, grid(12, 12), **settings)
     assert summary.counts["validation"] == 0
-    assert summary.report.smallest_distance_km["train-validation"] is None
+    assert summary.report.figures.smallest_distance_km["train-validation"] is None
+
+
+def test_blocks_that_are_too_large_are_refused_with_a_size_that_works(tmp_path: Path) -> None:
+    place = grid(12, 12)
+    with pytest.raises(
+        ArasError, match=r"no validation and no test tile .*write block = "
+    ) as error:
+        split(tmp_path / "large", place, **{**SETTINGS, "block": 2.0})
+    block = float(str(error.value).partition("write block = ")[2].split()[0])
+    summary, _ = split(tmp_path / "advised", place, **{**SETTINGS, "block": block})
+    assert summary.report is not None
+    assert summary.report.advice == ""
+
+
+def test_a_class_that_a_split_lacks_is_named_with_a_way_out(tmp_path: Path) -> None:
+    counts = counts_of(144)
+    counts[:, 6] = 0
+    counts[:2, 6] = 500  # water in a single block
+    summary, _ = split(tmp_path, grid(12, 12), counts, **SETTINGS)
+    assert "has no Water" in summary.report.advice
+    assert "no smaller block" in summary.report.lines()[-1]
 
 
 def test_an_empty_train_split_says_what_to_change(tmp_path: Path) -> None:
-    with pytest.raises(ArasError, match=r"no train tile is left .*make block or buffer_km smaller"):
+    with pytest.raises(ArasError, match=r"no .* tile is left .*buffer_km smaller"):
         split(tmp_path, grid(4, 4), **{**SETTINGS, "buffer_km": 500.0})
 
 
