@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from dataclasses import replace
 from inspect import cleandoc
 from pathlib import Path
@@ -35,7 +34,7 @@ def compare(directory: Path | None, ours: Path, theirs: Path, as_json: bool) -> 
 
     \b
     Example:
-      aras bench compare reports/retrieval-tfidf-on-full.json reports/retrieval-random.json
+      aras bench compare mine.json theirs.json
     """
     from builder.retrieval import benchmark, report
 
@@ -274,7 +273,20 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     show_default=True,
     help="What to do with synthetic rows.",
 )
-@click.option("--out", type=_FILE, help="Result; default reports/retrieval-MODEL[-STREAM].json.")
+@click.option("--name", default="", help="What the leaderboard calls the model; default: MODEL.")
+@click.option("--author", default="", help="Who made the model.")
+@click.option("--link", default="", metavar="URL", help="Where model, paper or code is.")
+@click.option(
+    "--training",
+    default="",
+    metavar="TEXT",
+    help="zero-shot, or what the model was trained or fine-tuned on.",
+)
+@click.option(
+    "--out",
+    type=_FILE,
+    help="Result; default reports/retrieval-RELEASE-VERSION-NAME-…-seedN-DATE.json.",
+)
 @click.option(
     "--vectors", type=click.Path(path_type=Path), help="Write the vectors to this folder."
 )
@@ -310,6 +322,10 @@ def retrieval(
     min_km: float,
     near: str,
     synthetic: str,
+    name: str,
+    author: str,
+    link: str,
+    training: str,
     out: Path | None,
     vectors: Path | None,
     controls: bool,
@@ -342,7 +358,9 @@ def retrieval(
     and sentence:NAME search the first caption of each image by the others.
 
     Writes a result file with everything needed to repeat it, and the ranks beside it for `aras
-    bench compare`; prints a Markdown table, which the .html beside it shows with a plot.
+    bench compare`; prints a short table, the .html beside it has everything with a plot. A result
+    is a record: no file is overwritten. --name, --author, --link and --training go into it and
+    onto the leaderboard.
     --vectors writes images.parquet and texts.parquet: put them beside the result and `aras bench
     leaderboard --check` can re-score it. --controls gives the model other words in place of the
     captions of its config controls; a model that reads the words scores worse on them.
@@ -356,7 +374,7 @@ def retrieval(
     Exit codes: 0 done; 2 an input was refused, and the message names it.
     """
     from builder.core.progress import bar
-    from builder.retrieval import benchmark, gallery, others, report
+    from builder.retrieval import benchmark, entries, gallery, others, report
     from builder.retrieval.protocol import Settings
     from builder.retrieval.ranks import check_device
 
@@ -364,6 +382,9 @@ def retrieval(
     root = directory or Path()
     if (release is None) == (data is None):
         raise click.UsageError("give either RELEASE or --data FILE")
+    names = ("images.parquet", "texts.parquet") if vectors else ()
+    entries.refuse_existing([root / (vectors or "") / file for file in names])
+    entries.refuse_existing([root / out] if out else [])
     model = benchmark.Model(
         under(root, spec), proxy, root / images if images else None, root / texts if texts else None
     )
@@ -387,15 +408,16 @@ def retrieval(
     if isinstance(rows, others.OthersGallery):
         result = run.result.plus(notes=(*run.result.notes, *others.notes(rows)))
         run = replace(run, result=result)
-    name = re.sub(r"[^a-z0-9._-]+", "-", "-".join([model.label, *streams]).lower()).strip("-.")
-    path = root / (out or f"reports/retrieval-{name}.json")
+    result = run.result.plus(entry=entries.entry_of(run.result, name, author, link, training))
+    run = replace(run, result=result)
+    path = root / out if out else entries.free(root / entries.default_path(result, streams))
     result = benchmark.write(run, path, root / vectors if vectors else None)
-    text = report.write(result, path)
+    report.write(result, path)
     say(f"wrote {path}, and .html and .png beside it")
     if as_json:
         print_json(result.as_json())
     else:
-        echo(text)
+        echo(report.terminal(result, path.with_suffix(".html")))
 
 
 def under(root: Path, spec: str) -> str:

@@ -23,7 +23,7 @@ from builder.experiments.statistics import FEW, Analysis, Effect, Statistic
 from builder.land.classes import CLASSES
 from builder.models.freshness import retriever_identity
 from builder.retrieval import metrics
-from builder.retrieval.ranks import Floats, Ints, Pair, Ranks
+from builder.retrieval.ranks import Floats, Ints, Pair
 from builder.retrieval.report import LABELS
 from builder.retrieval.result import WAYS
 from builder.scores.leakage import source_leak, without_digits
@@ -104,24 +104,18 @@ def analyse(
     analysis = statistics.analyse(
         runs, blocks, "image", groups.statistic, design.questions, FLOOR, factors
     )
+    tiles = len(dominant)
     facts = {
-        "images": len(dominant),
+        "images": tiles,
         "ratio": design.ratio,
         "depth": groups.depth,
         "head": groups.head,
         "tail": groups.tail,
         "test_tiles": {n: int((dominant == k).sum()) for k, n in enumerate(groups.names)},
         "protocol": protocol,
-        "chance": {"mR": chance(next(iter(ranks.values()))[0])},
+        "chance": {"mR": metrics.chance(*next(iter(ranks.values()))[0], tiles, tiles).mR},
     }
     return analysis.model_copy(update=facts)
-
-
-def chance(pair: Pair) -> float:
-    """Mean recall, per cent, of a random order: of ranks in which everything is tied."""
-    none = np.zeros(len(pair[0].above), dtype=np.int64)
-    t2i, i2t = (Ranks(none, r.negatives, r.negatives, len(none) - r.negatives) for r in pair)
-    return metrics.both(t2i, i2t).mR
 
 
 def conclusions(analysis: Analysis, bench: Bench) -> list[str]:

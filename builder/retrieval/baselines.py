@@ -100,7 +100,7 @@ def _sentence(question: Question) -> Vectors:
 _TERMS: VectorFacts = {"terms_at_most": TERMS}
 
 BASELINES: dict[str, Baseline] = {
-    "random": Baseline("chance", _random),
+    "random": Baseline("one draw of chance, whose exact value is in every result", _random),
     "composition": Baseline(
         "knows every tile's class shares: the bound of models that know no more",
         _composition,

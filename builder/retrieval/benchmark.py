@@ -62,7 +62,7 @@ class Model:
     @property
     def label(self) -> str:
         if self.spec == "files" and self.images:
-            return f"files {self.images.name}"
+            return f"files {self.images.resolve().parent.name}/{self.images.name}"
         if self.spec.startswith(weights.OPENCLIP):
             return Path(self.spec).name
         kind, colon, name = self.spec.rpartition(":")
@@ -269,8 +269,8 @@ def compare(ours: Path, theirs: Path) -> Comparison:
         differences[name] = intervals.compare(mine, other, parts[0][f"{name}/owner"], blocks)
     return Comparison(
         kind="comparison",
-        ours=a.model.name,
-        theirs=b.model.name,
+        ours=a.name,
+        theirs=b.name,
         release=a.release,
         resamples=0,
         seed=SEED,

@@ -4,21 +4,28 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from builder.core.document import table
 from builder.core.errors import ArasError
+from builder.core.escape import markdown
 from builder.core.files import sha256_file
 from builder.core.manifest import Manifest, RetrievalFigures
-from builder.retrieval import baselines, gallery, protocol, report
+from builder.retrieval import baselines, gallery, metrics, protocol, report
 from builder.retrieval.benchmark import Model
 from builder.retrieval.protocol import Settings
-from builder.retrieval.result import Evaluation, ModelFacts, Result, read
+from builder.retrieval.ranks import Ranks
+from builder.retrieval.result import Evaluation, ModelFacts, Result, Scores, read
 from builder.retrieval.vectors import from_files
 
 TOLERANCE = 0.005
 """Percentage points by which a claimed figure may differ from the re-scored: its rounding."""
 
-Entry = tuple[str, Result, Evaluation]
+Line = tuple[str, Result, Evaluation]
 """Name of the file, the result in it, and its figures of a stream."""
+
+Groups = dict[tuple[str, ...], list[Line]]
+"""Lines by release (five words), stream and digest of its texts."""
 
 
 def board(results: Sequence[tuple[str, Result]]) -> str:
@@ -30,7 +37,7 @@ def board(results: Sequence[tuple[str, Result]]) -> str:
         raise ArasError(
             "no result files: `aras bench retrieval RELEASE --out FILE` writes a result"
         )
-    groups: dict[tuple[str, ...], list[Entry]] = {}
+    groups: Groups = {}
     for name, result in results:
         release = result.release
         for stream, evaluation in result.streams.items():
@@ -49,20 +56,84 @@ def board(results: Sequence[tuple[str, Result]]) -> str:
         "Retrieval between images and captions, strict protocol, per cent; best mean recall (mR) "
         "first. D mR merges equal captions; tail is macro R@10 over the rarest classes. Compare "
         "within one table only, and differences only with `aras bench compare`. An oracle knows "
-        "what no model is given; a baseline needs no vision model.\n",
+        "what no model is given; a baseline needs no vision model. docs/how-to/hand-in-results.md "
+        "says how to add a model.\n",
     ]
+    shown = None
     for key in sorted(groups):
         release_name, version, content, split, ids, stream, _ = key
         entries = sorted(groups[key], key=lambda entry: (-entry[2].S.mR, entry[0]))
         _, first, evaluation = entries[0]
+        if key[:5] != shown:
+            shown = key[:5]
+            parts += _over_streams(f"{release_name} {version}, {split}", shown, groups)
         parts.append(f"## {release_name} {version}, {split}, captions: {stream}\n")
         parts.append(
             f"{evaluation.images:,} images, {evaluation.texts:,} captions; content "
             f"`{content[:16]}`, rows `{ids[:16]}`; {report.checks(first.release.checks)}\n"
         )
-        header = ["model", *report.COLUMNS, "mR", "95 % of mR", "D mR", "tail", "file"]
-        parts.append(table(header, [_row(*entry) for entry in entries]))
+        models = [entry for entry in entries if not _is_bundled(entry[1])]
+        others = [entry for entry in entries if _is_bundled(entry[1])]
+        about = ["author", "training", "seed", "date", "link"]
+        header = ["model", *report.COLUMNS, "mR", "95 % of mR", "D mR", "tail", *about, "file"]
+        if models:
+            parts.append(table(header, [_row(*entry) for entry in models]))
+        rows = [_row(*entry) for entry in others]
+        if (chance := _chance(evaluation)) is not None:
+            values = [*report.recalls(chance), f"{chance.mR:.2f}"]
+            rows.append(["chance (exact)", *values, *["–"] * (len(header) - len(values) - 1)])
+        if rows:
+            parts += ["Baselines, oracles and chance, which are no models:\n", table(header, rows)]
     return "\n".join(parts)
+
+
+def _over_streams(title: str, release: tuple[str, ...], groups: Groups) -> list[str]:
+    """mR of every model by caption stream, where a release has several."""
+    streams = sorted({key[5] for key in groups if key[:5] == release})
+    if len(streams) < 2:
+        return []
+    by_model: dict[tuple[bool, str, str], dict[str, float]] = {}
+    for key in groups:
+        if key[:5] == release:
+            for name, result, evaluation in groups[key]:
+                which = (_is_bundled(result), _cell(report.named(result)), name)
+                by_model.setdefault(which, {})[key[5]] = evaluation.S.mR
+
+    def mean(known: dict[str, float]) -> float:
+        alone = [known[stream] for stream in streams if stream in known and stream != protocol.ALL]
+        complete = len(known) == len(streams)
+        return sum(alone) / len(alone) if complete and alone else float("-inf")
+
+    ordered = sorted(by_model.items(), key=lambda item: (item[0][0], -mean(item[1]), item[0]))
+    rows = []
+    for (_, model, name), known in ordered:
+        cells = [f"{known[stream]:.2f}" if stream in known else "–" for stream in streams]
+        overall = f"{mean(known):.2f}" if len(known) == len(streams) else "–"
+        rows.append([model, *cells, overall, f"`{name}`"])
+    about = (
+        "mR (strict) by caption stream and its mean over them, models first, then baselines and "
+        "oracles.\n"
+    )
+    header = ["model", *streams, "mean", "file"]
+    return [f"## {title}, over streams\n", about, table(header, rows)]
+
+
+def _is_bundled(result: Result) -> bool:
+    return bool(result.model.role or baselines.find(result.model.spec))
+
+
+def _chance(evaluation: Evaluation) -> Scores | None:
+    """Exact chance; of results of earlier versions where every image has one caption."""
+    if evaluation.S.chance or evaluation.texts != evaluation.images:
+        return evaluation.S.chance
+    others = np.full(evaluation.texts, evaluation.texts - 1)
+    ranks = Ranks(np.zeros_like(others), others, others)
+    return metrics.chance(ranks, ranks, evaluation.images, evaluation.texts)
+
+
+def _cell(text: str) -> str:
+    """Text of others for `table`, which escapes the end of a cell itself."""
+    return markdown(text).replace("\\|", "|") or "–"
 
 
 def _row(name: str, result: Result, evaluation: Evaluation) -> list[str]:
@@ -74,22 +145,22 @@ def _row(name: str, result: Result, evaluation: Evaluation) -> list[str]:
         rare = f"{(tail.t2i['R@10'] + tail.i2t['R@10']) / 2:.2f}"
     merged = f"{evaluation.D.mR:.2f}" if evaluation.D else "–"
     return [
-        _marked(result.model),
+        _cell(report.named(result)),
         *report.recalls(strict),
         f"{strict.mR:.2f}",
         f"{span[0]:.2f}–{span[1]:.2f}" if span else "–",
         merged,
         rare,
+        *_about(result),
         f"`{name}`",
     ]
 
 
-def _marked(model: ModelFacts) -> str:
-    """The model's name, and what it is if it is none; results of earlier versions do not say so."""
-    baseline = baselines.find(model.spec)
-    role = model.role or (baseline.role if baseline else "")
-    role = "unchecked" if model.is_unchecked else role
-    return f"{model.name} ({role})" if role else model.name
+def _about(result: Result) -> list[str]:
+    """Author, training, seed, date and link."""
+    known = report.said(result)
+    cells = [known.get(key, "") for key in ("author", "training", "seed", "date", "link")]
+    return [_cell(text) for text in cells]
 
 
 def figures(results: Sequence[tuple[str, Result]], manifest: Manifest) -> list[RetrievalFigures]:
@@ -116,7 +187,7 @@ def figures(results: Sequence[tuple[str, Result]], manifest: Manifest) -> list[R
             strict = evaluation.S
             rows.append(
                 RetrievalFigures(
-                    model=result.model.name,
+                    model=result.name,
                     role=result.model.role or (baseline.role if baseline else ""),
                     meaning=_meaning(result.model, baseline),
                     stream=stream,

@@ -63,6 +63,19 @@ def both(t2i: Ranks, i2t: Ranks, ties: str = "expected") -> Scores:
     return Scores(t2i=ways[0], i2t=ways[1], mR=mean)
 
 
+def chance(t2i: Ranks, i2t: Ranks, images: int, texts: int) -> Scores:
+    """What a random order earns, exactly: everything is level with everything.
+
+    ``images`` and ``texts`` are the sizes of the galleries that the two directions search.
+    """
+
+    def level(ranks: Ranks, size: int) -> Ranks:
+        every = ranks.negatives
+        return Ranks(np.zeros_like(every), every, every, size - every)
+
+    return both(level(t2i, images), level(i2t, texts))
+
+
 def summary(t2i: Ranks, i2t: Ranks) -> Scores:
     """`both` under expected ties, and under "optimistic" and "pessimistic" where they differ."""
     scores = both(t2i, i2t)

@@ -110,13 +110,14 @@ def evaluate(
     )
     every = images if about.distractors is None else _stacked(images, about.distractors)
 
-    def with_intervals(pair: Pair) -> Scores:
-        return _with(metrics.summary(*pair), spans(pair, own, about.blocks, resamples, seed))
+    def described(pair: Pair, gallery: int) -> Scores:
+        scores = _with(metrics.summary(*pair), spans(pair, own, about.blocks, resamples, seed))
+        return scores.plus(chance=metrics.chance(*pair, every.shape[0], gallery))
 
     cluster, clusters = intervals.codes(
         np.arange(images.shape[0]) if about.blocks is None else about.blocks
     )
-    scores = with_intervals(strict).plus(
+    scores = described(strict, texts.shape[0]).plus(
         average_precision=_means(lists_of(images, texts, owned, asked, every), "average_precision"),
         gallery=_galleries(strict, every.shape[0]),
     )
@@ -134,7 +135,7 @@ def evaluate(
             precision = _means(
                 lists_of(images, gallery, positives, grouped, every), "average_precision"
             )
-            merged[protocol] = with_intervals(pair).plus(
+            merged[protocol] = described(pair, gallery.shape[0]).plus(
                 captions=gallery.shape[0], average_precision=precision
             )
     if about.compositions is not None:
@@ -144,6 +145,7 @@ def evaluate(
         of_text, of_image = cluster[own[asked.texts]], cluster[asked.images]
         spread = over_clusters(pair, of_text, of_image, clusters, resamples, seed)
         merged["C"] = _with(metrics.summary(*pair), spread).plus(
+            chance=metrics.chance(*pair, every.shape[0], texts.shape[0]),
             chance_overlap=base,
             average_precision=_means(scenes, "average_precision"),
             ndcg=_means(scenes, "ndcg"),

@@ -1,11 +1,13 @@
 """Retrieval results and comparisons as a person reads them: Markdown, HTML and a plot."""
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
 from builder.core.document import Document, table
 from builder.core.figures import BLUE, GREEN, ORANGE, Panel, Point, save_panels
 from builder.core.files import write_text
+from builder.retrieval import baselines
 from builder.retrieval.crossed import FEWEST
 from builder.retrieval.result import (
     WAYS,
@@ -13,6 +15,7 @@ from builder.retrieval.result import (
     Classes,
     Clusters,
     Comparison,
+    Entry,
     Evaluation,
     Result,
     Scores,
@@ -37,24 +40,93 @@ def recalls(scores: Scores) -> list[str]:
     return [f"{way[k]:.2f}" for way in (scores.t2i, scores.i2t) for k in KS]
 
 
-def write(result: Result, path: Path) -> str:
-    """Write the result at ``path`` (.json) as .html and .png beside it; returns its Markdown."""
+def write(result: Result, path: Path) -> None:
+    """Write the result at ``path`` (.json) as .html and .png beside it."""
     picture = path.with_suffix(".png")
     plot(result, picture)
     write_text(path.with_suffix(".html"), document(result, picture.name).page(path.parent))
-    return document(result).markdown()
+
+
+WIDTH = 80
+
+
+def terminal(result: Result, page: Path) -> str:
+    """The recalls of each stream and protocol in 80 columns; ``page`` has the rest."""
+    release, first = result.release, next(iter(result.streams.values()))
+    clusters, about = first.clusters, said(result)
+    lines = [
+        f"{named(result)} on {release.name} {release.version}, split {release.split}",
+        *(["; ".join(f"{key}: {value}" for key, value in about.items())] if about else []),
+        f"{first.images:,} images in {clusters.number:,} {clusters.unit}s; per cent, mR with 95 %",
+        "",
+        f"{'':17}{'text → image':>18}{'image → text':>20}",
+        f"{'captions':12}{'':4}" + f"{'R@1':>7}{'R@5':>6}{'R@10':>6}" * 2 + f"{'mR':>7}",
+    ]
+    for stream, evaluation in result.streams.items():
+        shown = _short(stream, 12)
+        for name, scores in evaluation.protocols.items():
+            if name == "S" or recalls(scores) != recalls(evaluation.S):
+                lines.append(_line(shown, name, scores))
+                shown = ""
+        if chance := evaluation.S.chance:
+            lines.append(_line("", "–", chance))
+    lines += ["", "S strict, D equal captions merged, D~ nearly equal ones too, C like composition"]
+    lines += ["counts, L numbers removed, – chance of a random order (exact)."]
+    notes = [*result.notes]
+    for stream, evaluation in result.streams.items():
+        notes += [f"{stream}: {line}" for line in _remarks(evaluation)]
+    if clusters.number < FEWEST:
+        notes.append(about_intervals(clusters))
+    notes.append(f"Everything else: {page}")
+    lines += [part for note in notes for part in _wrapped(note)]
+    return "\n".join(part for line in lines for part in (_wrapped(line) if line else [""]))
+
+
+def _wrapped(text: str) -> list[str]:
+    if len(text) <= WIDTH:
+        return [text]
+    return textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def _line(stream: str, protocol: str, scores: Scores) -> str:
+    values = "".join(
+        f"{way['R@1']:7.2f}{way['R@5']:6.1f}{way['R@10']:6.1f}" for way in (scores.t2i, scores.i2t)
+    )
+    span = scores.intervals.mR if scores.intervals else None
+    around = f"  {span[0]:.2f}–{span[1]:.2f}" if span else ""
+    return f"{stream:12} {protocol:3}{values}{scores.mR:7.2f}{around}"
+
+
+def _short(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def named(result: Result) -> str:
+    """The model's name, and what it is if it is none; results of earlier versions do not say so."""
+    baseline = baselines.find(result.model.spec)
+    role = result.model.role or (baseline.role if baseline else "")
+    role = "unchecked" if result.model.is_unchecked else role
+    return f"{result.name} ({role})" if role else result.name
+
+
+def said(result: Result) -> dict[str, str]:
+    """What a result says of itself, by name; without what nobody said."""
+    entry = result.entry or Entry(name=result.name)
+    words = {"author": entry.author, "link": entry.link, "training": entry.training}
+    words |= {"seed": str(result.settings["seed"]), "date": entry.date}
+    return {key: value for key, value in words.items() if value}
 
 
 def document(result: Result, picture: str = "") -> Document:
     """One result: the protocols by stream, the tail, and how to read them."""
     release, streams = result.release, result.streams
-    page = Document(
-        f"{result.model.name} on {release.name} {release.version}, split {release.split}"
-    )
+    page = Document(f"{named(result)} on {release.name} {release.version}, split {release.split}")
     page.text(
         f"{release.rows:,} images; content {str(release.content_sha256)[:16]}…; "
         f"{checks(release.checks)}"
     )
+    if about := said(result):
+        page.text("; ".join(f"{key}: {value}" for key, value in about.items()))
     rows = []
     for stream, evaluation in streams.items():
         for name, scores in evaluation.protocols.items():
@@ -62,6 +134,9 @@ def document(result: Result, picture: str = "") -> Document:
                 span = scores.intervals.mR if scores.intervals else None
                 cells = [f"{scores.mR:.2f}", f"{span[0]:.2f}–{span[1]:.2f}" if span else ""]
                 rows.append([f"{stream}, {LABELS[name]}", *recalls(scores), *cells])
+                if scores.chance:
+                    values = [*recalls(scores.chance), f"{scores.chance.mR:.2f}", ""]
+                    rows.append([f"{stream}, {LABELS[name]}: chance, exact", *values])
     page.table(["stream, protocol", *COLUMNS, "mR", "95 % of mR"], rows)
     if picture:
         page.plot("Mean recall by stream and protocol", picture)

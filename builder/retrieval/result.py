@@ -98,6 +98,8 @@ class Scores(Part):
     """The same with ties won, where ties matter; ``pessimistic`` with ties lost."""
     pessimistic: "Scores | None" = None
     intervals: Intervals | None = None
+    chance: "Scores | None" = None
+    """What a random order of the same gallery earns, exactly; earlier results lack it."""
     average_precision: Directions[float] | None = Field(
         default=None, validation_alias="mAP@R", serialization_alias="mAP@R"
     )
@@ -239,18 +241,38 @@ class ModelFacts(Part):
         return self.source == MTEB and self.vectors is None
 
 
+class Entry(Part):
+    """What a result says of itself on a leaderboard; empty where nobody said it."""
+
+    name: str
+    author: str = ""
+    link: str = ""
+    """Where the model, a paper or code is."""
+    training: str = ""
+    """zero-shot, or what the model was trained or fine-tuned on."""
+    date: str = ""
+    """Day (UTC) of the run, YYYY-MM-DD."""
+
+
 class Result(Part):
     """Figures of a model on a release, with what it takes to repeat them."""
 
     kind: str
     format: int
     model: ModelFacts
+    entry: Entry | None = None
+    """Not in results of earlier versions."""
     release: ReleaseFacts
     settings: dict[str, int | str]
     libraries: dict[str, str]
     notes: tuple[str, ...] = ()
     streams: dict[str, Evaluation]
     ranks_sha256: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What tables call the model."""
+        return self.entry.name if self.entry else self.model.name
 
     def write(self, path: Path) -> None:
         write_json(path, self.as_json())

@@ -1,6 +1,7 @@
 """``aras bench retrieval``, ``compare`` and ``leaderboard`` as a user runs them."""
 
 import json
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -28,14 +29,15 @@ def bench(project, *words):
 def test_from_a_model_to_the_leaderboard(project):
     for model, more in (("composition", ["--vectors", "reports"]), ("random", [])):
         outcome = bench(
-            project, "retrieval", "release", "--model", model, "--stream", "words", "--json", *more
-        )
+            project, "retrieval", "release", "--model", model, "--stream", "words", "--json",
+            "--out", f"reports/{model}.json", *more,
+        )  # fmt: skip
         assert outcome.exit_code == 0, outcome.output
         assert json.loads(outcome.stdout)["model"]["name"] == model
-        page = (project / f"reports/retrieval-{model}-words.html").read_text()
+        page = (project / f"reports/{model}.html").read_text()
         assert "<td>words, strict</td>" in page
         assert page.count("data:image/png;base64,") == 1
-    a, b = "reports/retrieval-composition-words.json", "reports/retrieval-random-words.json"
+    a, b = "reports/composition.json", "reports/random.json"
     outcome = bench(project, "compare", a, b)
     assert outcome.exit_code == 0
     assert "composition − random" in outcome.stdout
@@ -50,6 +52,53 @@ def test_from_a_model_to_the_leaderboard(project):
     outcome = bench(project, "leaderboard", a, "--check", "release")
     assert outcome.exit_code == 1
     assert "claims 99.00" in outcome.output
+
+
+def test_a_result_is_a_record_that_says_what_it_is_and_that_nothing_overwrites(project):
+    said = {
+        "--name": "Mine | v2", "--author": "A. Nobody", "--link": "https://example.org/mine",
+        "--training": "fine-tuned on striped 0.1.0 train",
+    }  # fmt: skip
+    words = [word for pair in said.items() for word in pair]
+    command = ("retrieval", "release", "--model", "random", "--stream", "words", "--seed", "3")
+    first, again = (bench(project, *command, *words) for _ in range(2))
+    assert first.exit_code == again.exit_code == 0, first.output
+    today = datetime.now(timezone.utc).date().isoformat()
+    start = "retrieval-striped-0.1.0-mine-v2-words-seed3"
+    files = [project / f"reports/{start}-{today}{number}.json" for number in ("", "-2")]
+    assert {*(project / "reports").glob(f"{start}*.json")} == {*files}
+    entry = read(files[0]).entry
+    assert (entry.author, entry.link, entry.date) == ("A. Nobody", said["--link"], today)
+    assert max(len(line) for line in first.stdout.splitlines()) <= 80
+    for text in ("Mine | v2 (baseline) on striped 0.1.0", "training: fine-tuned on", "seed: 3"):
+        assert text in first.stdout
+    assert bench(project, "leaderboard", *map(str, files)).exit_code == 0
+    board = (project / "LEADERBOARD.md").read_text()
+    assert f"| A. Nobody | {said['--training']} | 3 | {today} | {said['--link']} |" in board
+    assert "| Mine \\| v2 (baseline) |" in board
+    before = files[0].read_bytes()
+    refused = bench(project, *command, "--out", str(files[0]))
+    assert refused.exit_code == 2
+    assert "already exists; not changed" in refused.output
+    assert files[0].read_bytes() == before
+    assert bench(project, *command, "--link", "mine.example").exit_code == 2
+
+
+def test_vectors_of_another_run_are_not_overwritten(project):
+    command = (
+        "retrieval",
+        "release",
+        "--model",
+        "random",
+        "--stream",
+        "words",
+        "--vectors",
+        "mine",
+    )
+    assert bench(project, *command).exit_code == 0
+    refused = bench(project, *command)
+    assert refused.exit_code == 2
+    assert "images.parquet already exists; not changed" in refused.output
 
 
 def test_a_model_in_a_folder_of_the_project_is_named_as_the_release_is(project):

@@ -15,7 +15,6 @@ from builder.experiments.imbalance_report import (
     RECALLS,
     Groups,
     analyse,
-    chance,
     conclusions,
     counts,
     figures,
@@ -24,7 +23,7 @@ from builder.experiments.imbalance_report import (
 from builder.experiments.rows import Arm
 from builder.land.classes import CLASSES
 from builder.models import clip
-from builder.retrieval import benchmark, gallery
+from builder.retrieval import benchmark, gallery, metrics
 from builder.retrieval.benchmark import Model
 from builder.retrieval.ranks import Ranks
 from tests.makers.bench_release import SIZE, bench_release
@@ -104,9 +103,9 @@ def test_chance_is_what_a_random_order_earns():
         zero = np.zeros(10, dtype=np.int64)
         return Ranks(zero, zero, np.full(10, negatives))
 
-    assert chance((level(9), level(9))) == pytest.approx(100 * (0.1 + 0.5 + 1) / 3)
+    assert metrics.chance(level(9), level(9), 10, 10).mR == pytest.approx(100 * (0.1 + 0.5 + 1) / 3)
     missed = 7 * 6 * 5 * 4 * 3 / (10 * 9 * 8 * 7 * 6)
-    three = chance((level(7), level(7)))
+    three = metrics.chance(level(7), level(7), 10, 10).mR
     assert three == pytest.approx(100 * (0.3 + 1 - missed + 1) / 3)
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -35,6 +36,24 @@ def test_the_best_model_stands_first(release, submitted, tmp_path):
     assert text.index("| composition (oracle) |") < text.index("| random (baseline) |")
     assert "## striped 0.1.0, test, captions: words" in text
     assert board([(n, read(tmp_path / n)) for n in ("a.json", "b.json")]) == text
+
+
+def test_models_stand_before_baselines_and_chance_is_exact(release, submitted, tmp_path):
+    files = Model("files", images=tmp_path / "images.parquet", texts=tmp_path / "texts.parquet")
+    write(run(load(release), files), tmp_path / "c.json")
+    text = board([(name, read(tmp_path / name)) for name in ("a.json", "c.json")])
+    words = text[text.index("captions: words") :]
+    model, baseline = (words.index(name) for name in (f"| files {tmp_path.name}/", "| composition"))
+    assert model < words.index("which are no models") < baseline
+    images = read(submitted).streams["words"].images
+    one = f"{100 / images:.2f}"
+    assert f"| chance (exact) | {one} | {5 * 100 / images:.2f} |" in words
+    assert text.index("## striped 0.1.0, test, over streams") < text.index("captions: all")
+    assert "| model | all | numbers | words | mean | file |" in text
+    both = read(submitted).streams["all"].S.chance  # two captions an image
+    assert both.i2t["R@1"] == pytest.approx(100 / images)
+    missed = np.prod([(2 * images - 2 - k) / (2 * images - k) for k in range(5)])
+    assert both.i2t["R@5"] == pytest.approx(100 * (1 - missed))
 
 
 def test_honest_vectors_pass(release, submitted):
@@ -144,7 +163,7 @@ def test_the_card_of_a_release_shows_the_figures_of_baselines_by_their_protocol(
             line = f"| `{stream}`, test (28 tiles) | {result.model.name} (baseline) | "
             line += " | ".join(f"{value:.1f}" for value in (*recalls, strict.mR))
             assert section.count(f"{line} ({low:.1f}–{high:.1f}) |") == 1
-    assert "\n- random: chance.\n" in section
+    assert "\n- random: one draw of chance, whose exact value is in every result.\n" in section
     assert violations(copy) == []
     both = CliRunner().invoke(cli, [*command, "--check", copy.name])
     assert (both.exit_code, "--check and --card exclude each other" in both.output) == (2, True)
