@@ -113,7 +113,7 @@ def said(result: Result) -> dict[str, str]:
     """What a result says of itself, by name; without what nobody said."""
     entry = result.entry or Entry(name=result.name)
     words = {"author": entry.author, "link": entry.link, "training": entry.training}
-    words |= {"seed": str(result.settings["seed"]), "date": entry.date}
+    words |= {"seed": str(result.settings.get("seed", "")), "date": entry.date}
     return {key: value for key, value in words.items() if value}
 
 
