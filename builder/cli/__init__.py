@@ -38,6 +38,7 @@ GROUPS = {
         "score": "builder.cli.score:score",
         "report": "builder.cli.release:report",
         "explore": "builder.cli.explore:explore",
+        "review": "builder.cli.explore:review",
     },
     "Release and share": {
         "package": "builder.cli.release:package",

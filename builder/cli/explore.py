@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from builder.cli.common import json_option, print_json, say, say_report
+from builder.cli.common import echo, json_option, print_json, say, say_report
 
 
 @click.command()
@@ -74,3 +74,89 @@ def explore(
     written, folders = cached(opened, source, old)
     print_json(written.as_json()) if as_json else say_report(written)
     serve(folders, port=port, opens=opens, say=say)
+
+
+@click.group()
+def review() -> None:
+    """Have people judge captions and masks: draw a sample, read their marks.
+
+    The page of `aras explore` takes the marks, which stay in the reader's browser until they are
+    saved as a file.
+    """
+
+
+@review.command("draw")
+@click.argument("release")
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--per", default=20, show_default=True, type=click.IntRange(1), help="Of each stream and class."
+)
+@click.option("--stream", "streams", multiple=True, help="Only this stream, or mask. Repeatable.")
+@click.option("--seed", default=0, show_default=True, help="Which items are drawn.")
+@json_option
+@click.pass_obj
+def draw(
+    directory: Path,
+    release: str,
+    out: Path,
+    per: int,
+    streams: tuple[str, ...],
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Write a stratified sample of captions and masks of RELEASE to the file OUT.
+
+    Each stream and largest class gives --per items, so that rare classes are judged too; the order
+    tells no reader the stratum. Give OUT to every reader: Review on the page opens it.
+
+    \b
+      aras review draw release/0.1.0 sample.json --per 30 --stream full --stream mask
+    """
+    from builder.explore.review import draw as draw_sample
+    from builder.explore.review import write_sample
+    from builder.explore.writer import open_page_source
+
+    place = release if "://" in release else str(directory / release)
+    sample = draw_sample(open_page_source(place), per, seed, streams)
+    write_sample(directory / out, sample)
+    n = len(sample["items"])
+    if as_json:
+        print_json({"kind": "review-draw", "out": str(out), "items": n, "strata": sample["strata"]})
+    else:
+        say(f"review: {out} written: {n:,} items of {sample['strata']} strata")
+
+
+@review.command("read")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--release", required=True, help="The release that was reviewed.")
+@click.option(
+    "--column",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write id, stream, verdict and counts here, as CSV.",
+)
+@json_option
+@click.pass_obj
+def read(
+    directory: Path, files: tuple[Path, ...], release: str, column: Path | None, as_json: bool
+) -> None:
+    """Count the marks in FILES, one of each reader.
+
+    Gives the share that is right by stream and class with 95 % intervals (Wilson), Cohen's κ of
+    every two readers, how grounding agrees with people, and a line for the card. A mark counts
+    while its caption and pictures are unchanged. Several readers decide by majority.
+
+    \b
+      aras review read ada.json grace.json --release release/0.1.0 --column review.csv
+    """
+    from builder.explore.review import read_files, read_review, write_column
+    from builder.explore.writer import open_page_source
+
+    place = release if "://" in release else str(directory / release)
+    result = read_review(open_page_source(place), read_files([directory / f for f in files]))
+    if column is not None:
+        write_column(directory / column, result)
+    if as_json:
+        print_json({**result.as_json(), "card": result.card_line()})
+    else:
+        say_report(result)
+        echo(result.card_line())

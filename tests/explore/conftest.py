@@ -37,6 +37,7 @@ class Page:
         size = {"width": wide, "height": high, "deviceScaleFactor": 1, "mobile": wide < 500}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         self.driver.get("about:blank")
+        self.driver.get_log("browser")  # of pages before
         self.driver.get(self.address + state)
         self.until(
             "return document.body.dataset.ready || !document.getElementById('trouble').hidden"

@@ -37,6 +37,7 @@ LIBRARIES = {"measure.py"}
 ELSEWHERE = {
     "bench_generate.py": "models/test_bench_generate.py",
     "measure_reader.py": "scores/test_gold.py",
+    "write_coastline.py": "explore/test_coastline.py",
     "write_columns.py": "land/test_columns_page.py",
 }
 """Scripts that another test runs."""

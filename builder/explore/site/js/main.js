@@ -3,26 +3,32 @@
 import { h, put, isTyping } from "./dom.js";
 import { choose, order } from "./filter.js";
 import { Grid } from "./grid.js";
+import { MapView } from "./map.js";
 import { Panel } from "./panel.js";
 import { Pictures } from "./pictures.js";
 import { Release, Trouble } from "./release.js";
+import { RetrievalView } from "./retrieval.js";
+import { Marks, ReviewView } from "./review.js";
 import { format, parse } from "./state.js";
+import { takeAlong } from "./take.js";
 import { TileView } from "./tile.js";
+import { VersionsView } from "./versions.js";
 
-const VIEWS = [["tiles", "Tiles"]];
+const VIEWS = [["tiles", "Tiles"], ["map", "Map"], ["retrieval", "Retrieval"], ["versions", "Versions"], ["review", "Review"]];
 
 class App {
   constructor(release) {
     this.release = release;
     this.trouble = (error) => trouble(error);
     this.pictures = new Pictures(release, this.trouble);
+    this.marks = new Marks(release);
     this.rows = new Uint32Array(0);
     this.state = parse(location.hash);
     this.view = document.getElementById("view");
     this.grid = new Grid(this);
     this.panel = new Panel(this, document.getElementById("panel"));
     this.tile = new TileView(this);
-    this.views = { tiles: this.grid };
+    this.views = { tiles: this.grid, map: new MapView(this), retrieval: new RetrievalView(this), versions: new VersionsView(this), review: new ReviewView(this) };
     this.links = new Map();
     this.heading();
     window.addEventListener("popstate", () => { this.state = parse(location.hash); this.update(); });
@@ -42,7 +48,8 @@ class App {
     const toggle = h("button", { type: "button", class: "quiet filters", "aria-expanded": "false", "aria-controls": "panel", onclick: () => {
       toggle.setAttribute("aria-expanded", String(panel.classList.toggle("open")));
     } }, "Filters");
-    put(document.getElementById("tools"), toggle);
+    const take = h("button", { type: "button", class: "quiet", onclick: () => takeAlong(this).catch(trouble) }, "Take along");
+    put(document.getElementById("tools"), toggle, take);
     if (release.older) trouble(new Trouble(release.older));
   }
 
@@ -51,6 +58,12 @@ class App {
     this.state = { ...this.state, ...change };
     history[how === "quiet" ? "replaceState" : "pushState"](null, "", format(this.state));
     return this.update();
+  }
+
+  /** Note in the address what needs no drawing. */
+  note(change) {
+    Object.assign(this.state, change);
+    history.replaceState(null, "", format(this.state));
   }
 
   async openTile(row) {
@@ -101,6 +114,7 @@ class App {
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event) || document.querySelector("dialog[open]")) return;
     const { state } = this;
+    if (!state.tile && state.view === "review" && this.views.review.press(event.key)) return;
     const act = {
       "/": () => document.getElementById("search").focus(),
       m: () => this.set({ mix: state.mix === 0 ? 100 : 0 }, "quiet"),

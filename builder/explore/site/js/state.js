@@ -1,7 +1,7 @@
 // What is looked at, kept in the address: whoever opens it sees the same.
 
 const LISTS = ["kind", "split", "dominant", "flags"];
-const TEXTS = ["view", "tile", "q", "sort", "colour", "stream", "query", "change", "box"];
+const TEXTS = ["view", "tile", "q", "sort", "colour", "stream", "query", "change", "map", "box"];
 const NUMBERS = { mix: 0, size: 128 };
 
 /** The state that an address describes; numbers as `n` (name → [low, high]). */

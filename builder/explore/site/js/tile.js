@@ -1,7 +1,7 @@
 // One tile: its pictures, composition, captions with their claims, scores and provenance.
 
 import { h, put, count, figure, copyButton } from "./dom.js";
-import { captionMarks } from "./review.js";
+import { captionMarks, maskMarks } from "./review.js";
 
 const STATES = ["", "supported", "contradicted", "unknown"];
 const WORDS = { supported: "agrees with the mask", contradicted: "does not agree with the mask", unknown: "cannot be checked by the mask" };
@@ -97,7 +97,7 @@ export class TileView {
     const slider = h("input", { type: "range", min: 0, max: 100, value: app.state.mix, "aria-label": "From image to mask",
       oninput: () => { stack.style.setProperty("--mask", slider.value / 100); app.set({ mix: +slider.value }, "quiet"); } });
     this.slider = slider;
-    return h("div", {}, stack, h("div", { class: "mix" }, h("span", {}, "Image"), slider, h("span", {}, "Mask")));
+    return h("div", {}, stack, h("div", { class: "mix" }, h("span", {}, "Image"), slider, h("span", {}, "Mask")), maskMarks(app, details));
   }
 
   /** Of a synthetic tile: the layout that it was drawn on, and the nearest real tile. */
