@@ -20,14 +20,19 @@ Decoding = Literal["greedy", "sample", "model"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
+BEST = "best"
+"""As ``fallback``: the best attempt, in place of a style of the template."""
+
+
 @dataclass(frozen=True)
 class Ask:
     """All that decides a model's texts; the fields enter the stage's key.
 
     ``decoding`` is greedy, sample (by ``temperature``, ``top_p``, ``top_k``; 0 is no top-k), or
     model: what the model's own generation_config.json (or the server) does. A text that is
-    flawed, or less grounded than ``min_grounding``, is written again, ``attempts`` times in all;
-    then the template's ``fallback`` style replaces the text, or the row fails.
+    flawed, or below ``min_discrimination`` or ``min_grounding``, is written again, ``attempts``
+    times in all; then the template's ``fallback`` style replaces the text, or with `BEST` the
+    attempt of the highest discrimination is taken; or the row fails.
     """
 
     model: str
@@ -43,6 +48,7 @@ class Ask:
     dtype: Dtype = "auto"
     attempts: int = 1
     min_grounding: float = 0.0
+    min_discrimination: float = 0.0
     fallback: str = ""
     extra: str = "{}"
     """More keys of a server's request body, as canonical JSON."""
@@ -53,8 +59,13 @@ class Ask:
         return f"{self.system}\n\n{self.prompt}" if self.system else self.prompt
 
     @property
+    def is_judged(self) -> bool:
+        """Whether texts are scored while they are written."""
+        return bool(self.min_grounding or self.min_discrimination or self.fallback == BEST)
+
+    @property
     def needs(self) -> tuple[str, ...]:
-        judged = self.min_grounding > 0 or bool(self.fallback)
+        judged = self.is_judged or bool(self.fallback)
         needed = {
             "image": "image" in self.sees,
             "mask": "layout" in self.sees or judged,
@@ -64,7 +75,10 @@ class Ask:
 
     def identity(self) -> dict[str, object]:
         # The stage has the revision among its models, resolved, so that pinning it changes nothing.
-        return {"ask": dataclasses.asdict(dataclasses.replace(self, revision=""))}
+        asked = dataclasses.asdict(dataclasses.replace(self, revision=""))
+        if not self.min_discrimination:  # a stream without it keeps the key that it had
+            del asked["min_discrimination"]
+        return {"ask": asked}
 
     def published(self) -> dict[str, JsonValue]:
         return {"prompt": self.prompt}
@@ -87,7 +101,8 @@ class ModelSection(Section):
     max_new_tokens: Positive = Ask.max_new_tokens
     attempts: Annotated[int, Field(ge=1, le=10)] = Ask.attempts
     min_grounding: Fraction = Ask.min_grounding
-    fallback: Literal[tuple(STYLES)] | None = None  # type: ignore[valid-type]
+    min_discrimination: Fraction = Ask.min_discrimination
+    fallback: Literal[(*STYLES, BEST)] | None = None  # type: ignore[valid-type]
 
     @model_validator(mode="before")
     @classmethod
@@ -143,7 +158,7 @@ def ask_of(place: str, section: ModelSection, directory: Path, **more: Any) -> A
         raise ArasError(f"{place} {key}: {error}") from error
     keys = (
         *("system", "decoding", "temperature", "top_p", "top_k", "max_new_tokens"),
-        *("attempts", "min_grounding", "fallback"),
+        *("attempts", "min_grounding", "min_discrimination", "fallback"),
     )
     given = {key: value for key in keys if (value := getattr(section, key)) is not None}
     given |= {"model": section.model, "revision": section.revision, **more}

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -123,7 +123,7 @@ def read_answer(completion: Any, limit: int) -> Answer:
 
 
 class Server:
-    """Asks a chat completion per row, ``concurrency`` at a time.
+    """Asks a chat completion per row, always ``concurrency`` at a time.
 
     Dropped connections, time-outs, 429, 5xx and errors inside an answer are tried again with
     growing waits; what still fails is the error of its row. When the server is gone, refuses the
@@ -145,7 +145,15 @@ class Server:
         return self.ask.instructions
 
     def caption(self, requests: Sequence[Request]) -> list[Answer]:
-        """One answer per request.
+        """One answer per request; see `follow`."""
+        return self.follow(requests, lambda i, answer: None)
+
+    def follow(
+        self, requests: Sequence[Request], after: Callable[[int, Answer], Request | None]
+    ) -> list[Answer]:
+        """One answer per request, the last; ``after`` is called with each answer as it comes, on
+        the thread that asked, and names the request to send next in its place. So ``concurrency``
+        requests are under way until there are fewer rows left.
 
         Raises RunEnded when no row was answered because the server is not there, or refuses
         everything, saying what it said.
@@ -155,7 +163,10 @@ class Server:
         closed, alive = threading.Event(), threading.Event()
         answers: list[Answer | None] = [None] * len(requests)
         with ThreadPoolExecutor(self.running.concurrency) as pool:
-            asked = [pool.submit(self._ask, request, closed, alive) for request in requests]
+            asked = [
+                pool.submit(self._row, i, request, after, closed, alive)
+                for i, request in enumerate(requests)
+            ]
             try:
                 for i, future in enumerate(asked):
                     answers[i] = future.result()
@@ -168,6 +179,22 @@ class Server:
             if not any(answer.text or answer.flawed for answer in whole):
                 raise RunEnded(self._over)
         return whole
+
+    def _row(
+        self,
+        i: int,
+        request: Request,
+        after: Callable[[int, Answer], Request | None],
+        closed: threading.Event,
+        alive: threading.Event,
+    ) -> Answer:
+        """The last answer of a row."""
+        while True:
+            answer = self._ask(request, closed, alive)
+            following = after(i, answer)
+            if following is None:
+                return answer
+            request = following
 
     def _ask(self, request: Request, closed: threading.Event, alive: threading.Event) -> Answer:
         if closed.is_set():

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from builder.captions.ask import Ask
+from builder.captions.ask import BEST, Ask
 from builder.captions.base import Answer, Backend, BackendSpec, Running, Settings, flaw
 from builder.captions.section import BACKENDS, backend_of
 from builder.captions.template import Style
@@ -109,10 +109,12 @@ class Caption(Stage):
         if self.spec.pin:
             with _naming(self.stream):
                 models["model"] = self.spec.pin(self.ask, self.running)
-        if isinstance(self.ask, Ask) and self.ask.min_grounding:
-            from builder.scores import lexicon
+        if isinstance(self.ask, Ask) and self.ask.is_judged:
+            from builder.scores import lexicon, references
 
             models["lexicon"] = lexicon.load(self.running.lexicon).sha256
+            if self.ask.min_discrimination or self.ask.fallback == BEST:
+                models["reference"] = references.built_in().name
         return models
 
     def report(self, store: Store) -> CaptionReport:

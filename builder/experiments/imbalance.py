@@ -39,6 +39,8 @@ RATIOS = (0.25, 0.5, 1.0, 3.0)
 """Synthetic rows per real row."""
 DISCRIMINATES = 0.7
 """Least discrimination of a synthetic row's caption, among synthetic rows, in the filtered arm."""
+ACCURATE = 0.5
+"""Least accuracy of such a caption: one that is false of its tile and more so elsewhere fails."""
 AGREES = 0.25
 """Quantile of the real rows' agreement between segmenter and mask that the filter asks for."""
 FLOOR = "shuffled"
@@ -89,13 +91,13 @@ def synthetic_reference(rows: TrainRows) -> Reference | None:
 
 def grounded(texts: Sequence[str], shares: Floats, reference: Reference | None = None) -> Flags:
     """Which captions (n,) tell tiles of the shares (n, 7) from the reference tiles, by default the
-    built-in ones, and give no percentage away."""
+    built-in ones, are true of them, and give no percentage away."""
     scores = score_captions(list(texts), shares, reference=reference)
-    rank, leak = (
+    rank, accuracy, leak = (
         np.nan_to_num(scores[name].to_numpy(zero_copy_only=False), nan=0.0)
-        for name in ("discrimination", "leak")
+        for name in ("discrimination", "accuracy", "leak")
     )
-    return np.asarray((rank >= DISCRIMINATES) & (leak == 0))
+    return np.asarray((rank >= DISCRIMINATES) & (accuracy >= ACCURATE) & (leak == 0))
 
 
 def agrees(agreement: npt.ArrayLike, synthetic: Flags) -> Flags:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from builder.core.figures import BLUE, GREEN, GREY, ORANGE, PINK, Panel
 from builder.experiments import report, statistics
 from builder.experiments.imbalance import (
+    ACCURATE,
     AGREES,
     DEPTH,
     DISCRIMINATES,
@@ -306,9 +307,9 @@ def report_of(bench: Bench, records: Mapping[str, Sequence[Judged]]) -> Report:
         headings=[f"Contrasts, protocol {name}" for name in (main, other)],
         notes=[
             "Filter: discrimination of the caption among the synthetic tiles at least "
-            f"{DISCRIMINATES:g}, no percentage of the tile in it, no copy of a train tile, and the "
-            "segmenter agrees with the mask on no fewer pixels than in the worst "
-            f"{100 * AGREES:.0f} % of real tiles."
+            f"{DISCRIMINATES:g}, its accuracy at least {ACCURATE:g}, no percentage of the tile in "
+            "it, no copy of a train tile, and the segmenter agrees with the mask on no fewer "
+            f"pixels than in the worst {100 * AGREES:.0f} % of real tiles."
         ],
         arrays={
             f"{run.arm}/{run.seed}/{name}/{way}/{part}": values.astype(np.int32)

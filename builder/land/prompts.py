@@ -123,7 +123,8 @@ PRESETS: dict[str, dict[str, JsonValue]] = {
         "temperature": 0.7,
         "top_p": 0.8,
         "attempts": 3,
-        "min_grounding": 0.7,
+        "min_discrimination": 0.7,
+        "min_grounding": 0.5,
         "fallback": "full",
     },
 }

@@ -1,11 +1,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import pytest
-
 from builder.captions.base import Answer
-from builder.captions.checked import Checked
-from builder.captions.checked import grounding as real_grounding
+from builder.captions.checked import Checked, Fit, fits
 from builder.captions.stage import cell_of
 from builder.captions.template import Template
 from builder.land.prompts import Request
@@ -34,11 +31,12 @@ def said(text: str) -> Answer:
 EMPTY = Answer(None, "the backend gave an empty text", flawed=True, counts={"new_tokens": 1})
 DOWN = Answer(None, "http://…: connection refused")
 SCORES = {"poor": 0.2, "fair": 0.6, "good": 0.9, "mute": None}
+GROUNDING = 0.5
 
 
-def score(requests: Sequence[Request], texts: Sequence[str]) -> list[float | None]:
+def score(requests: Sequence[Request], texts: Sequence[str]) -> list[Fit]:
     assert len(requests) == len(texts)
-    return [SCORES[text] for text in texts]
+    return [Fit(SCORES[text], GROUNDING) for text in texts]
 
 
 def test_a_flawed_text_is_written_again_with_another_seed_and_every_attempt_counts() -> None:
@@ -49,7 +47,7 @@ def test_a_flawed_text_is_written_again_with_another_seed_and_every_attempt_coun
         rows[2].id: [said("mute"), EMPTY, said("fair")],
     }
     backend = Scripted(script)
-    answers = Checked(backend, attempts=3, threshold=0.7, score=score).caption(rows)
+    answers = Checked(backend, attempts=3, min_discrimination=0.7, score=score).caption(rows)
     assert [answer.text for answer in answers] == ["good", "good", None]
     assert [[request.id for request in part] for part in backend.asked] == [
         [row.id for row in rows],
@@ -64,7 +62,7 @@ def test_a_flawed_text_is_written_again_with_another_seed_and_every_attempt_coun
     assert answers[1].counts == {"attempts": 3, "new_tokens": 11, "ungrounded": 1}
     assert answers[2].counts == {"attempts": 3, "new_tokens": 11, "ungrounded": 2}
     assert answers[2].error == (
-        "ungrounded: 'fair' has grounding 0.60, less than 0.7 (attempt 3, the last)"
+        "ungrounded: 'fair' has discrimination 0.60, less than 0.7 (attempt 3, the last)"
     )
 
 
@@ -84,7 +82,7 @@ def test_the_template_stands_in_under_its_own_name() -> None:
     checked = Checked(
         Scripted({row.id: [EMPTY, said("poor")]}),
         attempts=2,
-        threshold=0.7,
+        min_discrimination=0.7,
         score=score,
         fallback=Template("full"),
     )
@@ -107,14 +105,43 @@ def test_nothing_stands_in_for_a_server_that_is_down() -> None:
 
 def test_no_rows_ask_nothing() -> None:
     backend = Scripted({})
-    assert Checked(backend, attempts=2, threshold=0.5, score=score).caption([]) == []
+    assert Checked(backend, attempts=2, min_discrimination=0.5, score=score).caption([]) == []
     assert backend.asked == []
 
 
-def test_the_projects_own_score_tells_a_true_caption_from_an_invention() -> None:
-    pytest.importorskip("builder.scores.grounding", reason="the grounding score is not there")
+def test_either_threshold_is_kept_and_named() -> None:
     row = requests(1)[0]
-    true = Template("composition").caption([row])[0].text or ""
-    scores = real_grounding([row, row], [true, "A desert without any class, mostly clouds."])
-    assert (scores[0] or 0) > 0.7
-    assert (scores[1] or 0) < 0.7
+    for thresholds, error in (
+        ({"min_grounding": 0.7}, "ungrounded: 'good' has grounding 0.50, less than 0.7"),
+        ({"min_grounding": 0.4}, None),
+        ({"min_discrimination": 0.95}, "'good' has discrimination 0.90, less than 0.95"),
+    ):
+        checked = Checked(Scripted({row.id: [said("good")]}), score=score, **thresholds)
+        answer = checked.caption([row])[0]
+        assert error is None or error in (answer.error or "")
+        assert (answer.text is None) == (error is not None)
+
+
+def test_the_best_attempt_is_kept_with_its_own_seed_and_all_are_counted() -> None:
+    rows = requests(2)
+    script = {
+        rows[0].id: [said("poor"), said("fair"), EMPTY],
+        rows[1].id: [EMPTY, EMPTY, EMPTY],
+    }
+    backend = Scripted(script)
+    checked = Checked(backend, attempts=3, min_discrimination=0.7, score=score, keep_best=True)
+    best, lost = checked.caption(rows)
+    assert (best.text, best.error) == ("fair", None)
+    assert best.counts == {"attempts": 3, "new_tokens": 11, "ungrounded": 2, "best_kept": 1}
+    seeds = [request.seed for part in backend.asked for request in part if request.id == rows[0].id]
+    assert best.seed == seeds[1]
+    assert lost.text is None
+    assert "(attempt 3, the last)" in (lost.error or "")
+
+
+def test_the_projects_own_score_tells_a_true_caption_from_an_invention() -> None:
+    row = requests(1)[0]
+    true = Template("full").caption([row])[0].text or ""
+    scores = fits([row, row], [true, "A desert without any class, mostly clouds."])
+    assert (scores[0].discrimination or 0) > 0.7 > (scores[1].discrimination or 0)
+    assert (scores[0].grounding or 0) > 0.7 > (scores[1].grounding or 0)

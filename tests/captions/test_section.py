@@ -60,7 +60,8 @@ def test_keys_beside_a_preset_replace_its_own(tmp_path: Path) -> None:
     ask = stage(tmp_path, text).ask
     assert isinstance(ask, Ask)
     assert (ask.prompt, ask.decoding, ask.revision) == ("Only {{ composition }}.", "greedy", "v1")
-    assert (ask.attempts, ask.min_grounding, ask.fallback) == (1, 0.7, "full")
+    assert (ask.attempts, ask.fallback) == (1, "full")
+    assert (ask.min_discrimination, ask.min_grounding) == (0.7, 0.5)
 
 
 MODEL = 'backend = "transformers"\nmodel = "a/b"\nsees = ["image"]\nprompt = "Describe."\n'

@@ -2,6 +2,7 @@ import base64
 import dataclasses
 import json
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import pytest
 
 from builder.captions.ask import Ask
 from builder.captions.base import Answer, Running
+from builder.captions.checked import Checked
 from builder.captions.server import Server, body, read_answer
 from builder.core.errors import ArasError, RunEnded, WorkFailed
-from tests.loopback.openai import TEXT, Fault, OpenAIServer, completion, first, openai_server
+from tests.loopback.openai import TEXT, Asked, Fault, OpenAIServer, completion, first, openai_server
 from tests.makers.caption_requests import request, requests
 
 ASK = Ask("tiny", "Land cover: {{ percentages }}. Describe it.", ("image", "composition"))
@@ -73,6 +75,32 @@ def test_at_most_so_many_requests_are_under_way(server: OpenAIServer) -> None:
     answers = backend(server, concurrency=3).caption(requests(9))
     assert server.busiest == 3
     assert all(answer.text == TEXT for answer in answers)
+
+
+def test_a_row_is_asked_again_while_others_are_under_way(server: OpenAIServer) -> None:
+    rows = requests(2)
+    client = backend(server, concurrency=2)
+    poor, slow = (body(client.ask, row)["messages"] for row in rows)
+    third, waited = threading.Event(), []
+
+    def fault_of(asked: Asked) -> Fault | None:
+        if asked.body["messages"] != poor:
+            return None
+        attempts = sum(sent.body["messages"] == poor for sent in server.log)
+        if attempts == 3:
+            third.set()
+            return None
+        return Fault(finish="length")
+
+    def hold(asked: Asked) -> None:
+        if asked.body["messages"] == slow:
+            waited.append(third.wait(20))
+
+    server.fault_of, server.hold = fault_of, hold
+    answers = Checked(client, attempts=3).caption(rows)
+    assert waited == [True]  # in rounds the slow row would have waited for nothing
+    assert [answer.text for answer in answers] == [TEXT, TEXT]
+    assert [answer.counts["attempts"] for answer in answers] == [3, 1]
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,8 @@ class OpenAIServer:
     log: list[Asked] = field(default_factory=list)
     fault_of: Callable[[Asked], Fault | None] = lambda asked: None
     """The fault of a request, None for a good answer; called with the lock held."""
+    hold: Callable[[Asked], object] = lambda asked: None
+    """Called before an answer without the lock, so that it may wait for other requests."""
     busiest: int = 0
     """Most requests that were under way at once."""
     wait_for: int = 0
@@ -62,6 +64,7 @@ class OpenAIServer:
                 self._full.set()
             fault = self.fault_of(asked) or Fault()
         self._full.wait(20)
+        self.hold(asked)
         return fault
 
     def end(self) -> None:

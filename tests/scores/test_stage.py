@@ -157,7 +157,7 @@ def test_the_threshold_of_a_caption_stream_is_judged_with_the_recipes_lexicon(
     before = stage.models()["lexicon"]
     backend: Any = load_backend(stage.stream, stage.backend, stage.ask, stage.running)
     water = Request(id="a", seed=0, pixels=np.array([0, 0, 0, 0, 0, 0, 9]), mask=None, image=None)
-    assert backend.score([water], ["A wadi."]) == [1]
+    assert [fit.grounding for fit in backend.score([water], ["A wadi."])] == [1]
     (tmp_path / "words" / "coast.toml").write_text(COAST.replace("wadi", "creek"))
     assert project.caption("judged").models()["lexicon"] != before
 

@@ -158,6 +158,18 @@ def test_tiles_are_cut_as_by_the_usual_loop(tmp_path: Path) -> None:
     assert len(set(re.findall(r"(\d+) tiles of", text))) == 1
 
 
+def test_what_further_attempts_lift_is_measured(tmp_path: Path) -> None:
+    sizes = "--rows 3 --batch 2 --attempts 2 --max-new-tokens 4"
+    report = json.loads(run("measure_attempts.py", "--model", tiny_model(tmp_path / "tiny"), sizes))
+    assert report["one_attempt"]["attempts"] == 3 < report["several"]["attempts"] <= 6
+
+
+def test_requests_in_flight_are_measured_against_the_limit() -> None:
+    report = json.loads(run("measure_serving.py", "--rows 6 --concurrency 3 --mean 0.01"))
+    assert report["continuous"]["requests"] == report["in_rounds"]["requests"] >= 6
+    assert report["continuous"]["most_in_flight"] <= 3
+
+
 def test_reference_tiles_are_cut_from_maps_and_come_out_the_same_again(tmp_path: Path) -> None:
     left, top = cell_origin("N36E033")
     write_map(tmp_path, codes_of(land((512, 512))), left, top, name=map_name("N36E033"))
