@@ -39,6 +39,12 @@ def json_option(command: F) -> F:
     )
 
 
+def strict_option(command: F) -> F:
+    return click.option(
+        "--strict", is_flag=True, help="Exit code 1 when the verdict has a finding."
+    )(command)
+
+
 def stage_options(command: F) -> F:
     """The options of a command that makes the shards of a stage."""
     part = click.option(

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from builder.cli.common import echo, print_json, run_options, say_report, stage_options
+from builder.cli.common import (
+    echo,
+    print_json,
+    run_options,
+    say_report,
+    stage_options,
+    strict_option,
+)
 from builder.core.progress import counted, note, settings, words_of
 
 if TYPE_CHECKING:
@@ -244,9 +251,16 @@ def peak_memory() -> dict[str, int]:
 
 @click.command()
 @run_options
+@strict_option
 @click.pass_obj
 def build(
-    directory: Path, /, engine: str | None, workers: int | None, dry_run: bool, as_json: bool
+    directory: Path,
+    /,
+    engine: str | None,
+    workers: int | None,
+    dry_run: bool,
+    strict: bool,
+    as_json: bool,
 ) -> None:
     """Make everything that is out of date, from input files to a checked release.
 
@@ -261,6 +275,7 @@ def build(
       aras build
       aras build --engine ray
     """
+    from builder.cli.release import judge, refuse_findings
     from builder.pipeline.preview import expected, preview
     from builder.pipeline.project import Project
     from builder.pipeline.run import StepFailed
@@ -276,7 +291,10 @@ def build(
         note(
             f"nothing to do: {len(previews)} steps are fresh, and "
             f"{os.path.relpath(project.inputs().target, directory)} was packaged and checked"
+            f" (verdict: {judge(project.inputs().target).headline})"
         )
+        if strict:
+            refuse_findings(judge(project.inputs().target))
         return
     refuse_early(project.inputs(), previews)
     started = time.monotonic()
@@ -296,6 +314,8 @@ def build(
             f"{memory['worker']} MB"
         )
         say_next(project)
+    if strict:
+        refuse_findings(judge(project.inputs().target))
 
 
 def is_checked(project: "Project") -> bool:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from builder.cli import LazyGroup
-from builder.cli.common import echo, json_option, print_json, say, say_report
+from builder.cli.common import echo, json_option, print_json, say, say_report, strict_option
 from builder.core.errors import WorkFailed
 from builder.publish.targets import TARGETS, Job, Target, load_target
 
 if TYPE_CHECKING:
     from builder.pipeline.project import Project
     from builder.release.package import Packaged
+    from builder.release.verdict import Verdict
 
 
 @click.command()
@@ -44,9 +45,10 @@ def package(directory: Path, as_json: bool) -> None:
     show_default=True,
     help="Where shards are read.",
 )
+@strict_option
 @json_option
 @click.pass_obj
-def check(directory: Path, release: Path, engine: str, as_json: bool) -> None:
+def check(directory: Path, release: Path, engine: str, strict: bool, as_json: bool) -> None:
     """Read every shard of RELEASE again and list each violated invariant.
 
     Checksums, schemas, counts, unique ids, splits disjoint by id and block, no synthetic row in
@@ -54,6 +56,9 @@ def check(directory: Path, release: Path, engine: str, as_json: bool) -> None:
     against the files, and every picture at the byte that config metadata says. Exit code 1 when an
     invariant is violated. A release of an older aras is checked too; the columns that it lacks are
     named.
+
+    Then the verdict, whose findings a right release may have too: splits that miss their shares,
+    classes without tiles, synthetic tiles that look unlike real ones, captions that are missing.
 
     \b
       aras check release/0.1.0
@@ -63,11 +68,14 @@ def check(directory: Path, release: Path, engine: str, as_json: bool) -> None:
 
     violations = run_check(directory / release, engine)
     lacking = [] if violations else lacking_columns(directory / release)
+    judged = None if violations else judge(directory / release)
     if as_json:
         known = {"kind": "check", "release": str(release), "violations": violations}
-        print_json({**known, "lacking_columns": lacking})
-    elif not violations:
+        found = [] if judged is None else list(map(str, judged.findings))
+        print_json({**known, "lacking_columns": lacking, "verdict": found})
+    elif judged is not None:
         say(f"check: {release}: every invariant holds")
+        say("\n".join(judged.lines()))
     if lacking:
         say(
             f"check: {release}: an older aras made it, without {', '.join(lacking)}; `aras "
@@ -75,6 +83,21 @@ def check(directory: Path, release: Path, engine: str, as_json: bool) -> None:
         )
     if violations:
         raise WorkFailed(f"{release}: {len(violations)} violations\n  " + "\n  ".join(violations))
+    if strict and judged is not None:
+        refuse_findings(judged)
+
+
+def judge(release: Path) -> "Verdict":
+    from builder.core.manifest import read_manifest
+    from builder.release.verdict import verdict
+
+    return verdict(read_manifest(release))
+
+
+def refuse_findings(judged: "Verdict") -> None:
+    """Raises WorkFailed for a verdict with findings, as ``--strict`` asks."""
+    if judged.findings:
+        raise WorkFailed(f"--strict: the verdict has {judged.headline}")
 
 
 def run_check(release: Path, engine: str = "serial") -> list[str]:
@@ -126,6 +149,7 @@ def build_release(project: "Project", *, quiet: bool) -> "Packaged":
         raise WorkFailed(f"check: {len(violations)} violations\n  " + "\n  ".join(violations))
     if not quiet:
         say("check: every invariant holds")
+        say("\n".join(judge(packaged.release).lines()))
     packaged = replace(packaged, violations=())
     project.report("package", packaged)
     return packaged

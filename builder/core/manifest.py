@@ -457,6 +457,8 @@ class Census(Record):
     """By part: what drew its synthetic tiles, most first."""
     measures: dict[str, dict[str, float]] = {}
     """By part and measure: the median over the rows that have a value."""
+    ranges: dict[str, dict[str, tuple[float, float]]] = {}
+    """By part and measure: the 5 % and 95 % quantiles."""
     nulls: dict[str, tuple[str, ...]] = {}
     """By kind: columns that are null in some of its rows."""
     streams: dict[str, StreamSummary] = {}

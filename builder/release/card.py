@@ -52,6 +52,7 @@ from builder.release.croissant import (
 from builder.release.diff import history
 from builder.release.disclosure import HUB, locations
 from builder.release.rows import held_columns, opened
+from builder.release.verdict import verdict
 
 TEXTS = ("README.md", "croissant.json")
 """Files of which a flat copy holds a variant."""
@@ -294,6 +295,7 @@ def card_values(release: Path, manifest: Manifest) -> dict[str, Any]:
         "gap": smallest_gap(manifest),
         "has_map": (release / MAP).is_file(),
         "reached": reached(manifest),
+        "verdict": verdict(manifest),
         "compared": compared(manifest),
         "readers": readers.spans(),
     }

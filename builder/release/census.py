@@ -111,10 +111,16 @@ class MeasureCounter:
 
     def medians(self) -> dict[str, float]:
         """Measure → median, in four digits; without those that no row has."""
+        return {name: self._quantile(name, 0.5) for name in self.values}
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Measure → the values between which nine in ten rows lie."""
         return {
-            name: float(f"{np.median(np.concatenate(parts)):.4g}")
-            for name, parts in self.values.items()
+            name: (self._quantile(name, 0.05), self._quantile(name, 0.95)) for name in self.values
         }
+
+    def _quantile(self, name: str, share: float) -> float:
+        return float(f"{np.quantile(np.concatenate(self.values[name]), share):.4g}")
 
 
 SIDES = ("west", "south", "east", "north")
@@ -260,6 +266,7 @@ class RowCounter:
             },
             generators={part: seen.agents() for part, seen in self.generators.items()},
             measures={part: self.measures[part].medians() for part in parts},
+            ranges={part: self.measures[part].ranges() for part in parts},
             nulls={
                 kind: tuple(name for name in COLUMN_NAMES if name in names)
                 for kind, names in self.nulls.items()

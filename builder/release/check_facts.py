@@ -48,7 +48,7 @@ def check_facts(release: Path, manifest: Manifest, seen: Seen) -> Iterator[str]:
 
 
 def _check_measures(release: Path, manifest: Manifest, seen: Seen) -> Iterator[str]:
-    """The medians that the card shows are those of the rows; older releases state none."""
+    """The medians and ranges that the card shows are those of the rows; older ones state none."""
     stated = manifest.facts.census.measures
     splits = manifest.configs.get("metadata", {})
     read = {split: sum(f.rows for f in seen.get(f"metadata/{split}", [])) for split in splits}
@@ -63,6 +63,9 @@ def _check_measures(release: Path, manifest: Manifest, seen: Seen) -> Iterator[s
     for part, medians in stated.items():
         if counters[part].medians() != medians:
             yield f"{MANIFEST}: the medians of {part} are not those of its rows"
+    for part, ranges in manifest.facts.census.ranges.items():
+        if part not in counters or counters[part].ranges() != ranges:
+            yield f"{MANIFEST}: the ranges of measures of {part} are not those of its rows"
 
 
 def check_catalogue(release: Path, manifest: Manifest) -> Iterator[str]:

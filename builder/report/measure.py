@@ -9,6 +9,7 @@ from builder.core.store import Store
 from builder.land.columns import KINDS
 from builder.models.encoders import INCEPTION_DIGEST
 from builder.release.rows import opened
+from builder.release.verdict import verdict
 from builder.report import streams as image_figures
 from builder.report.distances import Distances, distances, features_of, has_column
 from builder.report.streams import (
@@ -81,6 +82,8 @@ class Report(Record):
     images: dict[str, Distribution]
     distances: list[SpaceDistances]
     examples: Examples
+    verdict: tuple[str, ...] = ()
+    """Findings of the verdict on the release, and what could not be judged."""
 
 
 def measure(release: Path, store: Store | None) -> Report:
@@ -100,8 +103,10 @@ def measure(release: Path, store: Store | None) -> Report:
         column = next(reversed(by_column))
         ids = {stream.ids[i] for stream in streams.values() for i in sample(stream)}
         features = features_of(store, ids, column)
+    judged = verdict(manifest)
     return Report(
         kind="report",
+        verdict=tuple(judged.lines()),
         name=manifest.name,
         title=manifest.title,
         version=manifest.version,
