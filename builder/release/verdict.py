@@ -160,13 +160,14 @@ def _balance(manifest: Manifest) -> Iterator[str]:
 
 
 def _captions(manifest: Manifest) -> Iterator[str]:
-    """Streams of which captions failed."""
+    """Streams of which captions failed, and whose words give away which rows are synthetic."""
     for stage, counts in manifest.facts.counts.items():
         failed = counts.get("failed", 0)
         if stage.startswith("caption-") and failed:
             of = failed + counts.get("captions", 0)
             stream = stage.removeprefix("caption-")
             yield f"{failed:,} of {of:,} captions of {stream} are missing (their rows say why)"
+    yield from (said.rstrip(".") for said in manifest.facts.census.source_leaks.values())
 
 
 def _duplicates(census: Census) -> Iterator[str]:
@@ -184,7 +185,8 @@ def _too_few(census: Census, part: str) -> bool:
 
 def _unjudged(census: Census) -> Iterator[str]:
     for part in census.measures:
-        if part.startswith("synthetic/") and (_too_few(census, part) or not census.ranges):
+        drawn = part.startswith("synthetic/") and census.rows.get(part)
+        if drawn and (_too_few(census, part) or not census.ranges):
             yield (
                 f"the look of the synthetic tiles: {census.rows.get(part, 0):,} of them and "
                 f"{census.rows.get('real/test', 0):,} real test tiles, at least {ENOUGH} of each "

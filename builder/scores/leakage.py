@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
 from builder.core.errors import ArasError
 from builder.land.classes import CLASSES
@@ -84,6 +83,8 @@ def cross_validated_r2(features: Any, target: Floats, fold: npt.NDArray[np.int64
     On one thread: the figure is the same whatever the number of cores, and threads that wait
     for a busy core cost more than they save.
     """
+    from threadpoolctl import threadpool_limits
+
     with threadpool_limits(1, user_api="blas"):
         return _cross_validated(features, target, fold)
 
