@@ -151,10 +151,10 @@ def _balance(manifest: Manifest) -> Iterator[str]:
     counts = {name: sum(of.get(name, 0) for of in pixels) for name in CLASSES}
     total = max(1, sum(counts.values()))
     gaps = {n: counts[n] / total - planned for n, planned in plan.shares_planned.items()}
-    missed = sorted((n for n in gaps if abs(gaps[n]) > PLAN_MISSED), key=lambda n: -abs(gaps[n]))
-    if missed:
+    classes = sorted((n for n in gaps if abs(gaps[n]) > PLAN_MISSED), key=lambda n: -abs(gaps[n]))
+    if classes:
         shares = ", ".join(
-            f"{n} {counts[n] / total:.1%} for {plan.shares_planned[n]:.1%}" for n in missed
+            f"{n} {counts[n] / total:.1%} for {plan.shares_planned[n]:.1%}" for n in classes
         )
         yield f"shares of the train pixels are not the planned ones: {shares}"
 
