@@ -8,7 +8,8 @@ end. clip-benchmark goes into a folder of its own, without its dependencies:
     python scripts/bench_retrieval.py --clip-benchmark clipbench --sizes 2000 10000    # a minute
 
 --memory measures instead the peak memory of a text-to-text baseline (BM25) and of all protocols at
-full size, from captions of random words.
+full size, from captions of random words. --start-to-end measures the command itself, from its start
+to its end with all imports, beside the product of the same vectors alone.
 """
 
 import argparse
@@ -48,6 +49,9 @@ def main() -> None:
     )
     parser.add_argument("--skip-full", action="store_true", help="leave the full size out")
     parser.add_argument("--memory", action="store_true", help="peak memory of BM25, nothing else")
+    parser.add_argument(
+        "--start-to-end", action="store_true", help="the command beside the bare product, only"
+    )
     parser.add_argument("--folder", type=Path, help="where the vectors go (default: temporary)")
     parser.add_argument("--output", type=Path, help="write the JSON here too")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -57,7 +61,11 @@ def main() -> None:
         print(json.dumps(CHILDREN[arguments.child](arguments)))
         return
     with tempfile.TemporaryDirectory() as temporary:
-        if arguments.memory:
+        if arguments.start_to_end:
+            sizes = arguments.sizes[: 1 if arguments.skip_full else 2]
+            folder = arguments.folder or Path(temporary)
+            report = {str(size): start_to_end(folder / str(size), size) for size in sizes}
+        elif arguments.memory:
             report = {"words": child("words", Path(temporary), arguments.sizes[1])}
         else:
             report = measure(arguments, arguments.folder or Path(temporary))
@@ -136,6 +144,39 @@ def child(name: str, folder: Path, batch: int = 0, package: Path | None = None) 
     result: dict[str, Any] = json.loads(done.stdout)
     print(f"{folder.name} {name} {batch or ''}: {result['seconds']:.2f} s", file=sys.stderr)
     return result
+
+
+def start_to_end(folder: Path, images: int) -> dict[str, Any]:
+    """`aras bench embeddings` as a user runs it, and the bare product, in turns."""
+    if not (folder / "owner.npy").exists():
+        make(folder, images)
+    files = {"images": "x", "texts": "y", "owner": "owner"}
+    options = [f"--{option}={folder / name}.npy" for option, name in files.items()]
+    command = [sys.executable, "-m", "builder", "bench", "embeddings", "--json", *options]
+    bare, started = child("product", folder), time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command)} ended with {status}")
+    whole = {
+        "seconds": time.perf_counter() - started,
+        "cpu_seconds": used.ru_utime + used.ru_stime,
+        "peak_mb": used.ru_maxrss / 1e3,
+        "vectors_mb": sum((folder / f"{name}.npy").stat().st_size for name in "xy") / 1e6,
+    }
+    ratios = {f"times_{key}": whole[key] / bare[key] for key in ("seconds", "cpu_seconds")}
+    return {"bare": bare, "whole": whole, **ratios}
+
+
+def product(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The matrix product alone, torch loaded already."""
+    from builder.retrieval.ranks import product_only
+
+    x, y = (np.load(arguments.folder / f"{name}.npy", mmap_mode="c") for name in "xy")
+    product_only(x[:64], y[:64], (0, 64))
+    clock = Clock()
+    product_only(x, y, (0, len(y)))
+    return clock.read()
 
 
 def ours(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -264,7 +305,7 @@ def plain_products(torch: Any, x: Any, y: Any) -> dict[str, float]:
     return {key: value * len(x) * len(y) / done for key, value in clock.read().items()}
 
 
-CHILDREN = {"ours": ours, "theirs": theirs, "full": full, "words": words}
+CHILDREN = {"product": product, "ours": ours, "theirs": theirs, "full": full, "words": words}
 
 
 class Clock:

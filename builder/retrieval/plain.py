@@ -1,5 +1,7 @@
 """Exact ranks by numpy in float64: of small matrices, sooner than torch loads, or without it."""
 
+import gc
+import importlib
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -30,9 +32,21 @@ def rank(
     """
     size = float(images.shape[0]) * texts.shape[0] * images.shape[1]
     if device != "cpu" or ranks.is_sparse(images) or (size > SMALL and has("torch")):
+        _load_torch()
         return ranks.rank(images, texts, positives, device, advance)
     best = _best(images, texts, positives)
     return _count(images, texts, positives, best, advance).ranks(positives, best)
+
+
+def _load_torch() -> None:
+    """Import torch without the collector, which would look ten times through what stays."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        importlib.import_module("torch")
+    finally:
+        if before:
+            gc.enable()
 
 
 def check_device(device: str) -> None:

@@ -144,6 +144,11 @@ def test_ranks_are_timed_against_the_matrix_product() -> None:
     assert report["full_size"]["images"] == 30
 
 
+def test_the_command_is_timed_from_its_start_to_its_end() -> None:
+    report = json.loads(run("bench_retrieval.py", "--start-to-end --skip-full --sizes 20 30"))
+    assert report["20"]["times_cpu_seconds"] > 0
+
+
 def test_the_memory_of_a_text_baseline_is_measured() -> None:
     report = json.loads(run("bench_retrieval.py", "--memory --sizes 20 30"))
     assert report["words"]["texts"] == 150
