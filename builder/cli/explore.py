@@ -66,12 +66,14 @@ def explore(
         folder = directory / out
         base = writer.base_of(opened, folder, source)
         base_old = writer.base_of(old, folder, None) if old else ""
-        written = writer.write_site(opened, folder, base=base, old=old, base_old=base_old)
+        written = writer.write_site(
+            opened, folder, base=base, old=old, base_old=base_old, address=source or ""
+        )
         print_json(written.as_json()) if as_json else say_report(written)
         return
     from builder.explore.server import serve
 
-    written, folders = cached(opened, source, old)
+    written, folders = cached(opened, source, old, release)
     print_json(written.as_json()) if as_json else say_report(written)
     serve(folders, port=port, opens=opens, say=say)
 

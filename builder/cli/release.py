@@ -264,7 +264,7 @@ def _command(name: str, target: Target) -> click.Command:
         path = (directory or Path()) / release
         if path.name in ("", ".."):  # the version names the journal beside it
             path = path.resolve()
-        job = Job(path, dry_run, lambda line: echo(line, err=True), _check, _render)
+        job = Job(path, dry_run, lambda line: echo(line, err=True), _check, _render, _write_site)
         outcome = target.publish(job, **options)
         if as_json:
             print_json({"release": str(release), **outcome.as_json()})
@@ -293,3 +293,9 @@ def _render(release: Path, **values: Any) -> None:
     from builder.release.card import write_cards
 
     write_cards(release, **values)
+
+
+def _write_site(release: Path, folder: Path, base: str, address: str) -> None:
+    from builder.explore.writer import open_page_source, write_site
+
+    write_site(open_page_source(str(release)), folder, base=base, address=address)

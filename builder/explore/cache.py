@@ -17,9 +17,12 @@ def cache_folder() -> Path:
 
 
 def cached(
-    release: OpenRelease, source: str | None, old: OpenRelease | None
+    release: OpenRelease, source: str | None, old: OpenRelease | None, place: str
 ) -> tuple[Site, dict[str, Path]]:
-    """The page of a release, written unless the cache has it, and what the server serves where."""
+    """The page of a release, written unless the cache has it, and what the server serves where.
+
+    ``place`` is the release as the user named it.
+    """
     folders: dict[str, Path] = {}
     base = base_of(release, Path(), source) if source else ""
     if not base and isinstance(release.source, Folder):
@@ -28,12 +31,12 @@ def cached(
     base_old = ""
     if old is not None and isinstance(old.source, Folder):
         base_old, folders["/release-old/"] = "release-old/", old.source.root
-    out = cache_folder() / key_of(release, base, old)
+    out = cache_folder() / key_of(release, base, old, place)
     if (out / DATA / HEAD).is_file():
         files = [path for path in out.rglob("*") if path.is_file()]
         rows = int(read_json(out / DATA / HEAD)["rows"])
         site = Site(out, rows, len(files), sum(path.stat().st_size for path in files), is_new=False)
     else:
-        site = write_site(release, out, base=base, old=old, base_old=base_old)
+        site = write_site(release, out, base=base, old=old, base_old=base_old, address=place)
     folders["/"] = site.folder
     return site, folders

@@ -59,10 +59,10 @@ def open_page_source(place: str) -> OpenRelease:
     return OpenRelease(open_source(place))
 
 
-def key_of(release: OpenRelease, base: str, old: OpenRelease | None) -> str:
+def key_of(release: OpenRelease, base: str, old: OpenRelease | None, place: str) -> str:
     """What a page depends on: equal keys, equal pages."""
     before = old.manifest_sha256 if old else ""
-    return digest_of([release.manifest_sha256, before, base, FORMAT, __version__])[:20]
+    return digest_of([release.manifest_sha256, before, base, place, FORMAT, __version__])[:20]
 
 
 def base_of(release: OpenRelease, out: Path, source: str | None) -> str:
@@ -94,11 +94,13 @@ def write_site(
     base: str,
     old: OpenRelease | None = None,
     base_old: str = "",
+    address: str = "",
 ) -> Site:
     """Write the page of ``release`` into ``out``, whole or not at all.
 
     ``base`` is where it reads pictures, see `base_of`; ``old`` is an earlier release to compare
-    with, which lies in a folder. Raises ArasError where ``out`` holds something else.
+    with, which lies in a folder; ``address`` what `aras get` is told instead of where the release
+    was read. Raises ArasError where ``out`` holds something else.
     """
     if out.exists() and not (out / DATA / HEAD).is_file() and any(out.iterdir()):
         raise ArasError(f"{out}: exists and is not a page of aras explore; not changed")
@@ -113,7 +115,7 @@ def write_site(
             license=manifest.license,
             doi=manifest.doi,
             content_sha256=manifest.content_sha256,
-            address=release.source.address,
+            address=address or release.source.address,
             base=base,
             base_old=base_old,
         )

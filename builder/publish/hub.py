@@ -1,6 +1,7 @@
 """The Hugging Face Hub as a publishing target: its options, and where it says a release is."""
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -36,9 +37,16 @@ Example:
 
 
 def publish(
-    job: Job, *, repo: str | None, endpoint: str, private: bool, unpublished_doi: bool
+    job: Job,
+    *,
+    repo: str | None,
+    endpoint: str,
+    private: bool,
+    unpublished_doi: bool,
+    explore: str | None,
 ) -> Outcome:
     """Publish with the token of this machine's login, see hub_steps."""
+    from builder.core.manifest import read_manifest
     from builder.core.web import checked_address
     from builder.publish.hub_client import environment
 
@@ -47,9 +55,10 @@ def publish(
 
     from huggingface_hub import get_token
 
-    from builder.publish import hub_steps
+    from builder.publish import hub_space, hub_steps
 
-    return hub_steps.publish(
+    space = hub_space.check_space(explore, endpoint, get_token()) if explore else None
+    outcome = hub_steps.publish(
         job,
         repo,
         endpoint=endpoint,
@@ -57,6 +66,17 @@ def publish(
         private=private,
         unpublished_doi=unpublished_doi,
     )
+    if space is None or job.write_site is None:
+        return outcome
+    if job.dry_run:
+        job.say(f"the page of the release would be sent to the Space {explore}")
+        return outcome
+    manifest = read_manifest(job.release)
+    url = hub_space.publish_space(
+        space, job.release, manifest, outcome.repo, job.write_site, private
+    )
+    job.say(f"page: {url}")
+    return replace(outcome, space=url)
 
 
 def line(place: "Publication") -> str:
@@ -88,6 +108,11 @@ HUB = Target(
             ["--unpublished-doi"],
             is_flag=True,
             help="Accept cards whose DOI is a draft's or the sandbox's.",
+        ),
+        click.Option(
+            ["--explore"],
+            metavar="ORG/NAME",
+            help="Put the page of `aras explore` into this static Space; it reads the dataset.",
         ),
     ),
     publish=publish,

@@ -53,6 +53,8 @@ class HubOutcome:
     url: str
     plan: Plan | None = None
     cards: str | None = None
+    space: str = ""
+    """Address of the page of the release, where one was asked for."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -64,6 +66,7 @@ class HubOutcome:
             "commit": self.commit,
             "cards": self.cards,
             "url": self.url,
+            **({"space": self.space} if self.space else {}),
             "plan": self.plan.as_json() if self.plan else None,
         }
 

@@ -21,6 +21,9 @@ TARGETS = {
 """Name in `aras publish NAME` → module and attribute of its `Target`."""
 
 Say = Callable[[str], None]
+WriteSite = Callable[[Path, Path, str, str], None]
+"""``write_site(release, folder, base, address)`` writes the page of a release into a folder; it
+reads pictures from ``base`` and names ``address`` for `aras get`."""
 Render = Callable[..., None]
 """``render(release, doi=…, concept_doi=…, synthetic_doi=…, repo=…, endpoint=…, copies=…)`` writes
 what is given into the cards and renews the manifest; what is not given stays."""
@@ -40,6 +43,8 @@ class Job:
     say: Say
     check: Callable[[Path], list[str]]
     render: Render
+    write_site: WriteSite | None = None
+    """Writes the page of a release; for a target that shows it."""
 
 
 class Outcome(Protocol):
