@@ -2,7 +2,8 @@
 
 Example: python scripts/bench_explore.py --rows 400240
 
-Packages a release of invented rows with all columns (16-pixel pictures, 513 of them different),
+Packages a release of 5,120 invented rows with all columns (16-pixel pictures, 513 of them
+different), repeats them in config metadata under new ids until there are as many as asked for,
 writes its page, and opens it on a screen of 1280 × 800 and of 360 × 740:
 
     first view    bytes sent and seconds until every tile on the screen is drawn
@@ -28,6 +29,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+PACKAGED = 5_120
+"""Rows of the release that the others repeat."""
 SCREENS = {"desktop": (1280, 800), "phone": (360, 740)}
 QUIET = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -46,10 +53,41 @@ FILTERS = (
 
 
 def make_release(folder: Path, rows: int) -> Path:
+    """A release of ``rows`` rows: the first `PACKAGED` are packaged, the others repeat them in
+    config metadata under new ids, each at the same picture."""
+    from builder.core.files import read_json, write_json
     from builder.pipeline.stand_ins import make_project
     from builder.release.package import package
 
-    return package(make_project(folder, rows).inputs()).release
+    base = min(rows, PACKAGED)
+    release = package(make_project(folder, base).inputs()).release
+    manifest = read_json(release / "manifest.json")
+    parts = manifest["configs"]["metadata"]
+    left = rows - base
+    for split, part in parts.items():
+        (name,) = part["files"]
+        table = pq.read_table(release / name)
+        more = left if split == list(parts)[-1] else round((rows - base) * part["rows"] / base)
+        left -= more
+        with pq.ParquetWriter(release / name, table.schema) as writer:
+            writer.write_table(table)
+            for copy in range(1, 2 + more // table.num_rows):
+                writer.write_table(_copied(table.slice(0, more), copy))
+                more -= min(more, table.num_rows)
+        part["rows"] = pq.read_metadata(release / name).num_rows
+        for file in manifest["files"]:
+            if file["path"] == name:
+                file["bytes"] = (release / name).stat().st_size
+    write_json(release / "manifest.json", manifest)
+    return release
+
+
+def _copied(table: pa.Table, copy: int) -> pa.Table:
+    """Rows under new ids, each cluster of duplicates with its own copy."""
+    for name in ("id", "duplicate_cluster", "near_duplicate_cluster"):
+        column = pc.binary_join_element_wise(table.column(name), f"c{copy}", "-")
+        table = table.set_column(table.column_names.index(name), table.schema.field(name), column)
+    return table
 
 
 class Tab:

@@ -26,7 +26,8 @@ def test_a_space_holds_the_page_and_reads_the_dataset_at_its_tag(project, tmp_pa
     head = json.loads(held["data/explore.json"])
     assert head["base"] == f"{hub.url}/datasets/org/name/resolve/0.1.0/"
     assert head["address"] == "hf://datasets/org/name@0.1.0"
-    policy = held["index.html"].decode().split('Content-Security-Policy" content="')[1].split('"')[0]
+    page = held["index.html"].decode()
+    policy = page.split('Content-Security-Policy" content="')[1].split('"')[0]
     assert f"connect-src &#x27;self&#x27; {hub.url}" in policy
     assert "unsafe" not in policy
     card = yaml.safe_load(held["README.md"].decode().split("---")[1])
