@@ -9,7 +9,7 @@ from builder.core.errors import ArasError
 from builder.core.files import write_json
 from builder.core.manifest import UNLISTED
 from builder.publish.targets import Render
-from builder.release import stac
+from builder.release import benchmark, stac
 from builder.release.card import TEMPLATES
 from builder.release.published import publications, read_object
 
@@ -19,7 +19,7 @@ SANDBOX_PREFIX = "10.5072/"
 
 def is_card(path: str) -> bool:
     """True of what `Render` writes; everything else in a release is data."""
-    written = {*TEMPLATES.values(), *UNLISTED, "croissant.json", stac.COLLECTION}
+    written = {*TEMPLATES.values(), *UNLISTED, "croissant.json", stac.COLLECTION, *benchmark.TEXTS}
     return path in written or path.startswith("pictures/")
 
 

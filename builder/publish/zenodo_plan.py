@@ -20,6 +20,7 @@ from builder.core.manifest import SUMS, Manifest, Part, read_manifest, write_man
 from builder.publish.cards import is_card
 from builder.publish.release import File, Release, read_release
 from builder.publish.targets import Render
+from builder.release import benchmark
 from builder.release.card import MAP, flat_name, flat_texts
 
 MAIN, SYNTHETIC = "main", "synthetic"
@@ -29,8 +30,8 @@ KIND = {MAIN: "real", SYNTHETIC: "synthetic"}
 """Role → the kind of tiles that such a record of two holds."""
 
 OF_SYNTHETIC = ("synthetic/", "pictures/balance.png")
-OF_PLACES = ("stac/", MAP)
-"""What only real tiles have, which are somewhere."""
+OF_PLACES = ("stac/", MAP, f"{benchmark.FOLDER}/", benchmark.EVAL)
+"""What only real tiles have, which are somewhere and are asked about."""
 
 
 @dataclass

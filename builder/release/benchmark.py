@@ -36,6 +36,8 @@ FACTS = f"{FOLDER}/benchmark.json"
 BASELINES = f"{FOLDER}/baselines.json"
 EVAL = "eval.yaml"
 """Where the Hub looks for a leaderboard's tasks."""
+TEXTS = (EVAL, FACTS, BASELINES, f"{FOLDER}/README.md")
+"""What `write_texts` writes, which says where and as what a release is published."""
 SPLIT = "test"
 ALL = "all"
 """Name of all streams together, several captions a tile."""
@@ -91,6 +93,7 @@ def write_texts(release: Path, manifest: Manifest) -> None:
         return
     facts = read_json(release / FACTS)
     facts |= _tasks(manifest, tuple(facts["streams"]))
+    facts["release"] |= _named(manifest)
     write_json(release / FACTS, facts)
     tasks: list[dict[str, str]] = []
     for name in (task["name"] for task in facts["tasks"]):
@@ -139,9 +142,7 @@ def _content(release: Path, manifest: Manifest) -> tuple[pa.Table | None, dict[s
         return None, {}
     return table, {
         "release": {
-            "name": manifest.name,
-            "version": manifest.version,
-            "content_sha256": manifest.content_sha256,
+            **_named(manifest),
             "split": SPLIT,
             "rows": len(ids),
             "ids_sha256": digest_of(ids),
@@ -156,9 +157,19 @@ def _content(release: Path, manifest: Manifest) -> tuple[pa.Table | None, dict[s
     }
 
 
+def _named(manifest: Manifest) -> dict[str, str]:
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "content_sha256": manifest.content_sha256,
+    }
+
+
 def _tasks(manifest: Manifest, streams: Sequence[str]) -> dict[str, Any]:
     """What mteb asks to know of the tasks, from the words of the manifest."""
-    parts = re.split(r"[^A-Za-z0-9]+", manifest.name)
+    # A record of real tiles alone asks the same as the whole release.
+    whole = manifest.name.removesuffix(f"-{manifest.part.kind}") if manifest.part else manifest.name
+    parts = re.split(r"[^A-Za-z0-9]+", whole)
     word = "".join(part[:1].upper() + part[1:] for part in parts)
     spdx = manifest.license.lower()
     return {

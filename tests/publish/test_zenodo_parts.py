@@ -23,6 +23,8 @@ from tests.makers.project import built_project
 from tests.makers.zenodo_publisher import TOKEN, Publisher, assert_nothing_sent_twice
 
 ROLES = tuple(KIND)
+BESIDE = {"stac-items.parquet", "benchmark-captions.parquet"}
+"""Tables of no config."""
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +133,7 @@ def test_rows_and_splits_of_the_card_are_those_of_the_files(folder, card):
     assert sizes == held
     assert {
         name for config in front["configs"] for s in config["data_files"] for name in paths_of(s)
-    } == {path.name for path in folder.glob("*.parquet")} - {"stac-items.parquet"}
+    } == {path.name for path in folder.glob("*.parquet")} - BESIDE
     kind = KIND[folder.name]
     tiles = sum(rows for (config, _), rows in held.items() if config == kind)
     assert f"\n{tiles} {kind} tiles of 64×64 pixels, " in card
