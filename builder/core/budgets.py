@@ -23,6 +23,9 @@ pixels have at most half of them."""
 PARQUET_GROUP_ROWS = 1 << 20
 """Rows of a row group; ours have 128 or 4,096."""
 
+REPEATED_BYTES = 1 << 16
+"""Bytes of a text that a table may repeat as often as it likes."""
+
 JSON_BYTES = 16 << 20
 """Bytes of a manifest or another JSON document; each may cost 40 times as much in memory."""
 CARD_BYTES = 2 << 20

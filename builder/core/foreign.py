@@ -129,6 +129,53 @@ class ForeignParquet(pq.ParquetFile):  # type: ignore[misc]
                         f"at most {budgets.PARQUET_GROUP_BYTES:,} are read"
                     )
 
+    def stream(self, columns: Sequence[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
+        """Batches of so many rows of a table of any size, which never lie in memory together.
+
+        Row groups of such a table may be of any size, and it may repeat its texts; raises ArasError
+        naming group and column where it repeats a text of more than `budgets.REPEATED_BYTES` until
+        the group is beyond the budget.
+        """
+        for number in range(self.num_row_groups):
+            group = self.metadata.row_group(number)
+            for i in range(group.num_columns):
+                column = group.column(i)
+                size, name = column.total_uncompressed_size, column.path_in_schema
+                most = size * column.num_values
+                if (
+                    is_within(name, columns)
+                    and column.physical_type == "BYTE_ARRAY"
+                    and column.has_dictionary_page
+                    and size > budgets.REPEATED_BYTES
+                    and most > budgets.PARQUET_GROUP_BYTES
+                ):
+                    leaf = self._leaf(number, name)
+                    total, longest = sum(map(_repeated, leaf)), max(map(_longest, leaf), default=0)
+                    if total > budgets.PARQUET_GROUP_BYTES and longest > budgets.REPEATED_BYTES:
+                        raise ArasError(
+                            f"{self._name}: row group {number} repeats a text of {longest:,} bytes "
+                            f"in column {name} until it unpacks to {total:,} bytes, at most "
+                            f"{budgets.PARQUET_GROUP_BYTES:,} are read"
+                        )
+        batches = super().iter_batches(rows, columns=columns)
+        while True:
+            with _decoding(self._name):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+    def _leaf(self, group: int, name: str) -> list[pa.Array]:
+        """A leaf column of texts, its dictionary kept."""
+        with (
+            _decoding(self._name),
+            pq.ParquetFile(
+                self._source(), metadata=self.metadata, read_dictionary=[name], pre_buffer=False
+            ) as file,
+        ):
+            array = file.read_row_group(group, columns=[name]).column(0).combine_chunks()
+        return array.chunks if isinstance(array, pa.ChunkedArray) else [array]
+
     def _unpacked(self, group: int, column: pq.ColumnChunkMetaData, length: int) -> int:
         """Bytes of a column of a row group in memory."""
         size, values, kind = column.total_uncompressed_size, column.num_values, column.physical_type
@@ -144,21 +191,25 @@ class ForeignParquet(pq.ParquetFile):  # type: ignore[misc]
             return int(size)
         if (bound := size * values) <= budgets.PARQUET_GROUP_BYTES >> 6:
             return int(bound)
-        with (
-            _decoding(self._name),
-            pq.ParquetFile(
-                self._source(), metadata=self.metadata, read_dictionary=[name], pre_buffer=False
-            ) as file,
-        ):
-            array = file.read_row_group(group, columns=[name]).column(0).combine_chunks()
-        chunks = array.chunks if isinstance(array, pa.ChunkedArray) else [array]
-        return sum(_repeated(chunk) for chunk in chunks)
+        return sum(_repeated(chunk) for chunk in self._leaf(group, name))
+
+
+def _flat(values: pa.Array) -> pa.Array:
+    while pa.types.is_nested(values.type):
+        values = values.field(0) if pa.types.is_struct(values.type) else values.flatten()
+    return values
+
+
+def _longest(values: pa.Array) -> int:
+    """Bytes of the longest value of a leaf column whose dictionary is kept."""
+    values = _flat(values)
+    values = values.dictionary if pa.types.is_dictionary(values.type) else values
+    return int(pc.max(pc.binary_length(values)).as_py() or 0)
 
 
 def _repeated(values: pa.Array) -> int:
     """Bytes of the values of a leaf column whose dictionary is kept."""
-    while pa.types.is_nested(values.type):
-        values = values.field(0) if pa.types.is_struct(values.type) else values.flatten()
+    values = _flat(values)
     if not pa.types.is_dictionary(values.type):
         return int(values.nbytes)
     lengths = pc.binary_length(values.dictionary).cast(pa.int64())

@@ -365,7 +365,7 @@ def _decoded(value: Any, where: str) -> Any:
 def _cell(column: str, value: Any, where: str) -> dict[str, list[str | None]]:
     """The captions of a cell by stream: of one caption, a list of them, or captions by stream."""
     value = _decoded(value, where)
-    if _is_missing(value):
+    if _is_missing(value) or value == {}:
         return {column: [None]}
     if isinstance(value, str):
         texts = _listed(value, where)
@@ -377,7 +377,9 @@ def _cell(column: str, value: Any, where: str) -> dict[str, list[str | None]]:
         raise ArasError(f"{where}: {value!r} is not a text; name the caption column with --text")
     if value and all(isinstance(item, dict) and item.get("stream") for item in value):
         return {item["stream"]: [_text(_text_in(item, where), where)] for item in value}
-    texts = [_text(_text_in(v, where) if isinstance(v, dict) else v, where) for v in value]
+    value = [None if v == {} else v for v in value]
+    members = [_text_in(v, where) if isinstance(v, dict) else v for v in value]
+    texts = [_text(member, where) for member in members]
     return {column: texts or [None]}
 
 
@@ -415,6 +417,7 @@ _ARRAY = re.compile(
     r"\A\s*(?:np\.|numpy\.)?array\((.*?)(?:,\s*dtype=[^()\[\]]*)?\)\s*\Z", re.DOTALL
 )
 _LIST = re.compile(r"\A\s*(?:c(?=\()|list(?=\())?\s*[\[({](.*)[\])}]\s*\Z", re.DOTALL)
+_OPENED = re.compile(r"\A\s*(?:(?:np\.|numpy\.)?array\()?\[\s*['\"]")
 _GAP = re.compile(r"[ \t\r\n,]*")
 _FIRST = re.compile(r"\s*(?:[urbURB]{0,2}['\"]|(?:None|nan|NaN|NA|null)\b|\Z)")
 """The beginning of a list of texts: a quote, a missing value or its end."""
@@ -425,6 +428,8 @@ def _listed(text: str, where: str) -> list[Any] | None:
     ``text`` is none. Raises ArasError for a list that was cut when it was written."""
     array = _ARRAY.match(text)
     outer = _LIST.match(array[1] if array else text)
+    if not outer and _OPENED.match(text) and "]" not in text:
+        raise ArasError(f"{where}: a list that begins and does not end; write it in full")
     if not outer or not _FIRST.match(outer[1]):
         return None
     if text.lstrip().startswith("["):

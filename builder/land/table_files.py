@@ -12,6 +12,7 @@ import gzip
 import io
 import itertools
 import json
+import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, cast
 
 from builder.core.errors import ArasError
+from builder.core.foreign import ForeignParquet
 
 Row = dict[str, Any]
 Placed = tuple[str, Row]
@@ -72,6 +74,8 @@ def open_table(path: Path, columns: Sequence[str] | None = None) -> Table:
         return _arrow([path], columns)
     if suffix == ".tar":
         return Table(_tar_rows([path]))
+    if suffix == ".json" and _has_a_row_a_line(path):
+        suffix = ".jsonl"
     if suffix == ".json" or (suffix in JSON_LINES and _is_one_document(path)):
         return Table(_document_rows(path))
     if suffix in JSON_LINES:
@@ -224,10 +228,18 @@ def csv_rows(
         csv.field_size_limit(before)
 
 
+_SEP = re.compile(r'\ufeff?"?sep=([,;|\t])"?\s*\Z', re.IGNORECASE)
+
+
 def _csv(path: Path, suffix: str) -> Table:
     encoding = _encoding(path)
-    dialect = _dialect(path, suffix, encoding)
     text, notes = _lines(path, encoding), _guessed(encoding)
+    named = _SEP.match(next(_lines(path, encoding), ""))
+    if named:  # Excel's line before the header
+        dialect = Dialect(named[1])
+        text = itertools.chain(["\n"], itertools.islice(text, 1, None))
+    else:
+        dialect = _dialect(path, suffix, encoding)
     if dialect != Dialect("\t" if suffix == ".tsv" else ","):
         notes.append(str(dialect))
     table = Table(iter(()), notes)
@@ -282,7 +294,7 @@ def _csv_rows(path: Path, lines: Iterable[str], dialect: Dialect, table: Table) 
 
 def _header(path: Path, cells: list[str]) -> tuple[list[str], bool]:
     """Names of the columns, and whether the first row gave them: a sentence is no name."""
-    if any(len(cell.split()) >= 4 for cell in cells):
+    if any(len(cell.split()) >= (2 if cell.rstrip()[-1:] == "." else 4) for cell in cells):
         return [str(number) for number in range(1, len(cells) + 1)], False
     names = [cell.strip() for cell in cells]
     if twice := [name for name in names if name and names.count(name) > 1]:
@@ -295,6 +307,13 @@ def _is_one_document(path: Path) -> bool:
     with _unpacking(path), _open(path) as file:
         first, second = file.readline(1 << 20).strip(), file.readline(1 << 20).strip()
     return first == b"{" or (first == b"[" and second != b"")
+
+
+def _has_a_row_a_line(path: Path) -> bool:
+    """Whether a file called JSON is an object a line, as JSON Lines."""
+    with _unpacking(path), _open(path) as file:
+        lines = [file.readline(1 << 20).strip() for _ in range(2)]
+    return all(line.startswith(b"{") and line.endswith(b"}") for line in lines)
 
 
 def _json_rows(path: Path, lines: Iterable[str]) -> Iterator[Placed]:
@@ -311,7 +330,9 @@ def _parsed(path: Path, text: str, complaint: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        why = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        if "integer string conversion" in str(why):  # Python's advice is for programmers
+            why = "it holds a number of too many digits"
         raise ArasError(f"{path}: {complaint.format(why)}") from error
 
 
@@ -371,8 +392,9 @@ def _with_file_names(document: dict[str, Any]) -> Iterator[Any]:
         if isinstance(image, dict)
     }
     for row in document["annotations"]:
-        if isinstance(row, dict) and names.get(row.get("image_id")):
-            row = {**row, "file_name": names[row["image_id"]]}
+        if isinstance(row, dict) and any(names.values()):
+            id_ = row.get("image_id")
+            row = {**row, "file_name": names.get(id_) or f"image {id_}, which is not listed"}
             del row["image_id"]
         yield row
 
@@ -385,11 +407,11 @@ def _parquet(files: Sequence[Path], columns: Sequence[str] | None) -> Table:
     _check_names(files[0], schema.names)
 
     def batches(path: Path) -> Iterator[Any]:
-        with pq.ParquetFile(path) as file:
+        with ForeignParquet(path) as file:
             wanted = (
                 None if columns is None else [c for c in columns if c in file.schema_arrow.names]
             )
-            yield from file.iter_batches(batch_size=1024, columns=wanted)
+            yield from file.stream(wanted, 1024)
 
     rows = _arrow_rows(files, batches, "Parquet")
     return Table(rows, column_types={field.name: field.type for field in schema})
@@ -455,11 +477,26 @@ _TEXTS = (".txt", ".caption", ".text", ".json", ".cls")
 def _tar_rows(files: Sequence[Path]) -> Iterator[Placed]:
     """A row per key of WebDataset shards: its texts by suffix, and what its .json holds."""
     for path in files:
+        _refuse_cut(path)
         try:
             with tarfile.open(path, "r|*") as archive:
                 yield from _samples(path, archive)
         except (tarfile.TarError, EOFError, OSError) as error:
             raise ArasError(f"{path}: cannot be read as tar: {error}") from error
+
+
+def _refuse_cut(path: Path) -> None:
+    """Raise ArasError for a plain tar without the zeros that end it: tarfile reads what is there
+    and says nothing. Packed files say themselves that they are cut."""
+    with path.open("rb") as file:
+        start = file.read(262)
+        if start[257:262] != b"ustar" or file.seek(0, io.SEEK_END) < 512:
+            return
+        file.seek(-512, io.SEEK_END)
+        if any(file.read()):
+            raise ArasError(
+                f"{path}: is cut short (a tar ends in zeros); copy or download it again"
+            )
 
 
 def _samples(path: Path, archive: tarfile.TarFile) -> Iterator[Placed]:

@@ -27,7 +27,7 @@ from builder.land.pictures import per_class
 from builder.release.configs import CAPTION_ID
 from builder.release.croissant import licence, release_address
 from builder.release.gaps import MIN_KM, gaps
-from builder.release.rows import metadata
+from builder.release.rows import metadata, opened
 from builder.scores.relevance import chance, groups_of, shares
 
 FOLDER = "benchmark"
@@ -82,7 +82,8 @@ def differ(release: Path, manifest: Manifest) -> bool:
     captions, facts = _content(release, manifest)
     if captions is None or not (release / CAPTIONS).is_file():
         return (captions is not None) != (release / CAPTIONS).is_file()
-    held = pq.read_table(release / CAPTIONS).cast(_SCHEMA)
+    with opened(release / CAPTIONS) as file:
+        held = file.read().cast(_SCHEMA)
     return not held.equals(captions) or read_json(release / FACTS) != facts
 
 
@@ -211,7 +212,7 @@ def _fair_rows(release: Path, manifest: Manifest) -> tuple[pa.Table | None, int]
     files = manifest.configs.get("metadata", {}).get(SPLIT)
     if not files or not manifest.split_files("real", SPLIT):
         return None, 0
-    with pq.ParquetFile(release / files.files[0]) as first:
+    with opened(release / files.files[0]) as first:
         if not set(_COLUMNS) <= set(first.schema_arrow.names):
             return None, 0
     parts = [table for split, table in metadata(release, _COLUMNS) if split == SPLIT]

@@ -1,11 +1,13 @@
 """Files of other people are measured by their headers before they cost memory."""
 
+import re
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import builder
 from builder.core import budgets
 from builder.core.arrow import options
 from builder.core.errors import ArasError
@@ -66,3 +68,16 @@ def test_what_we_write_is_never_refused(tmp_path: Path) -> None:
     )
     path = written(tmp_path / "a.parquet", table, **options(table.schema))
     assert ForeignParquet(path).read().num_rows == rows
+
+
+def test_files_of_a_release_are_opened_where_they_are_measured() -> None:
+    """The only readers of Parquet beside `ForeignParquet`: our own store, and files of vectors."""
+    others = {"core/foreign.py", "core/store.py", "retrieval/vectors.py"}
+    root = Path(builder.__file__).parent
+    opens = re.compile(r"pq\.(ParquetFile|read_table)\(|parquet\.(ParquetFile|read_table)\(")
+    readers = {
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*.py")
+        if opens.search(path.read_text(encoding="utf-8"))
+    }
+    assert readers == others

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import tarfile
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -489,3 +490,77 @@ def test_lists_in_cells_lose_no_caption(tmp_path, rows):
                 [["id", "captions"], *([i, written(r)] for i, r in enumerate(rows))]
             )
         assert len(texts_of(file)) == sum(map(len, rows))
+
+
+def cut_list(path: Path) -> Path:
+    return write_csv(path / "a.csv", ["image", "captions"], [["a", "['A forest.' "], ["b", "c"]])
+
+
+def cut_tar(path: Path) -> Path:
+    with tarfile.open(path / "whole.tar", "w") as archive:
+        for name in ("a.txt", "b.txt"):
+            member = tarfile.TarInfo(name)
+            member.size = 9
+            archive.addfile(member, io.BytesIO(b"A forest."))
+    (path / "a.tar").write_bytes((path / "whole.tar").read_bytes()[:1500])
+    return path / "a.tar"
+
+
+def bomb(path: Path) -> Path:
+    """2,000 captions of 1 MB, of which the file holds one."""
+    long = pa.DictionaryArray.from_arrays(
+        pa.array([0] * 2000, pa.int32()), pa.array(["x y " * (1 << 18)])
+    )
+    how = {"compression": "zstd", "dictionary_pagesize_limit": 1 << 30, "store_schema": False}
+    pq.write_table(pa.table({"caption": long}), path / "a.parquet", **how)
+    return path / "a.parquet"
+
+
+def many_digits(path: Path) -> Path:
+    (path / "a.jsonl").write_text('{"image": ' + "9" * 5000 + ', "caption": "A lake."}\n')
+    return path / "a.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("maker", "why"),
+    [
+        (cut_list, "line 2, column captions: a list that begins and does not end"),
+        (cut_tar, "is cut short"),
+        (bomb, r"row group 0 repeats a text of 1,048,576 bytes in column caption until"),
+        (many_digits, "a number of too many digits"),
+    ],
+)
+def test_what_would_lose_rows_or_memory_is_refused(tmp_path, maker, why):
+    with pytest.raises(ArasError, match=why):
+        read(maker(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("excel.csv", "sep=;\nimage;caption\na;A forest.\nb;A lake.\n"),
+        ("without_header.csv", "a,A forest.\nb,A lake.\n"),
+        ("lines.json", '{"image":"a","caption":"A forest."}\n{"image":"b","caption":"A lake."}\n'),
+    ],
+)
+def test_every_line_of_a_table_is_a_row(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    _, (batch,) = read(tmp_path / name)
+    assert [*batch.texts.values()] == [["A forest.", "A lake."]]
+
+
+def test_an_annotation_of_an_image_that_is_not_listed_counts_as_an_image_of_its_own(tmp_path):
+    images = [{"id": 1, "file_name": "a.png"}]
+    annotations = [{"image_id": n, "caption": f"A lake, {n}."} for n in (1, 1, 9)]
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations}))
+    reader, _ = read(path)
+    assert sorted(reader.per_image.values()) == [1, 2]
+
+
+def test_an_empty_object_among_sentences_is_a_missing_caption(tmp_path):
+    images = [{"filename": "a.png", "sentences": [{"raw": "A forest."}, {"raw": None}, {}]}]
+    path = tmp_path / "k.json"
+    path.write_text(json.dumps({"images": images}))
+    _, (batch,) = read(path)
+    assert [*batch.texts.values()] == [["A forest.", None, None]]
