@@ -2,9 +2,10 @@
 
 A caption is read without a grammar library: its words become tokens (lexicon.py), class mentions
 are read and linked into lists (mentions.py), and every cue looks ahead or back for the mention
-it is about (cues.py; percentages.py and places.py for those two).
+it is about (cues.py, percentages.py, places.py, comparisons.py, exclusions.py).
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,25 +13,40 @@ import numpy as np
 import numpy.typing as npt
 
 from builder.land.classes import CLASSES
-from builder.scores import cues
-from builder.scores import cues as percentages
+from builder.scores import comparisons, cues, exclusions, percentages, places
 from builder.scores import lexicon as lexicons
-from builder.scores.cues import is_behind, is_relative, qualify
 from builder.scores.lexicon import (
     ABSENT,
     AFTER,
+    ALL,
+    BEATS,
+    BOUND,
+    COPULA,
+    DETERMINER,
     DOMINANT,
     DOMINANT_USE,
     DOMINATES,
     END,
+    EQUAL,
+    EXCEPT,
+    FOREIGN,
+    JOIN,
     LINK,
     MENTION,
     NO,
     NUMBER,
+    OF,
+    ONLY,
+    ORDER,
     PART_CUE,
     PERCENT,
+    PREPOSITION,
     REGION,
+    RELATIVE,
+    REST,
+    STOP,
     STRONG,
+    THAN,
     Lexicon,
 )
 from builder.scores.mentions import DERIVED, FAR, Mention, Scan, scan, spread, subjects, union
@@ -49,9 +65,15 @@ their pixels lie in the lexicon's region number ``low``. LOCAL_ABSENCE: none lie
 ZERO = 0.005
 """Largest share that "0 %" rounds."""
 
-_ACTS = [False] * 32
-for _kind in (MENTION, END, STRONG, PART_CUE, LINK, AFTER, DOMINANT, DOMINATES, DOMINANT_USE, NO,
-              ABSENT, PERCENT, NUMBER, REGION):  # fmt: skip
+_ENGLISH = (DETERMINER, COPULA, PREPOSITION, JOIN, OF, STOP, RELATIVE, MENTION)
+_LATIN = re.compile("[a-z]", re.IGNORECASE)
+_DENIES = frozenset(("hardly", "no", "not", "never", "nope"))
+
+_ACTS = [False] * 41
+for _kind in (
+    MENTION, END, STRONG, PART_CUE, LINK, AFTER, DOMINANT, DOMINATES, DOMINANT_USE, NO, ABSENT,
+    PERCENT, NUMBER, REGION, ONLY, ALL, EQUAL, EXCEPT, ORDER, REST, BEATS, THAN, BOUND,
+):  # fmt: skip
     _ACTS[_kind] = True
 
 
@@ -67,12 +89,23 @@ class Reading:
     percentages: list[tuple[float, float, int]] = field(default_factory=list)
     fraction_words: int = 0
     words: int = 0
+    unread: bool = False
 
 
 def read(text: str, lexicon: Lexicon) -> Reading:
     """Read a caption. Any text is readable; a text without classes claims nothing."""
-    text_scan = scan(text, lexicon)
+    kinds, values, tokens = lexicon.tokens(text)
+    for padding in (END, END):  # two, so that looking ahead needs no bounds check
+        kinds.append(padding)
+        values.append(None)
+        tokens.append("")
     reading = Reading(words=len(text.split()))
+    if is_foreign(kinds, text):
+        reading.unread = True
+        return reading
+    places.sides(kinds, values, tokens, lexicon)
+    percentages.numbers_as_shares(kinds, values, tokens)
+    text_scan = scan(kinds, values, tokens, lexicon)
     _attach(text_scan, lexicon, reading)
     spread(text_scan.mentions)
     reading.claims = _claims(text_scan, lexicon)
@@ -80,6 +113,15 @@ def read(text: str, lexicon: Lexicon) -> Reading:
         bits.bit_length() - 1 for kind, bits, _, _ in reading.claims if kind == PRESENCE
     ]
     return reading
+
+
+def is_foreign(kinds: list[int], text: str) -> bool:
+    """Whether a text is in another language: words that show it, and more than English has, or no
+    Latin letter at all. Numbers and emoji alone are no language."""
+    foreign = kinds.count(FOREIGN)
+    if foreign > 1:
+        return foreign > sum(map(kinds.count, _ENGLISH))
+    return foreign == 1 and not text.isascii() and not _LATIN.search(text)
 
 
 def _attach(text: Scan, lexicon: Lexicon, reading: Reading) -> None:
@@ -95,14 +137,22 @@ def _attach(text: Scan, lexicon: Lexicon, reading: Reading) -> None:
         if kind == MENTION:
             if i in text.at:
                 mention = text.at[i]
-                qualify(text, mention)
-                if waiting is not None:
+                places.qualify(text, mention)
+                if waiting is not None and not (i < waiting + 4 and places.is_line(text, waiting)):
                     mention.regions.append((values[waiting], words[waiting]))
+                    mention.placed_before = True
+                    if places.fills(text, waiting):
+                        mention.fills = len(mention.regions) - 1
                     waiting = None
+                text.read = mention.place
                 if not mention.aside:
                     text.last = mention
         elif kind == END:
-            text.last, waiting = None, None
+            comparisons.more(text, i, lexicon)
+            if words[i] != "?" or ABSENT not in kinds[i + 1 : i + 4]:
+                if words[i] == "?" and words[i + 1] in _DENIES and text.last:  # "Barren? Hardly."
+                    text.last.negated, text.last.negated_after = words[i + 1], True
+                text.last, waiting = None, None
         elif kind in (STRONG, PART_CUE, LINK, AFTER):
             reading.fraction_words += values[i].fraction
             cues.quantity(text, i)
@@ -111,40 +161,60 @@ def _attach(text: Scan, lexicon: Lexicon, reading: Reading) -> None:
                 cues.dominance(text, i)
         elif kind == NO:
             denied = cues.not_dominant(text, i)
-            target = None if denied >= 0 else cues.ahead(text, i)
+            but = exclusions.nothing_but(text, i)
+            target = None if denied >= 0 or but else cues.ahead(text, i)
             if target:
                 gap = "" if target.at == i + 1 else " …"
                 target.negated, target.aside = words[i] + gap, bool(values[i])
+        elif kind == ABSENT and words[i].startswith("do") and (target := cues.ahead(text, i)):
+            target.negated = f"{words[i]} …"  # "does not feature any trees"
         elif kind == ABSENT:
             for mention in subjects(text):
-                mention.negated, mention.negated_after = words[i], True
+                if values[i]:
+                    mention.aside = True
+                else:
+                    mention.negated, mention.negated_after = words[i], True
         elif kind == PERCENT:
             reading.numbers.extend(sorted({*values[i][:2]}))
             reading.percentages.append(percentages.percentage(text, i, lexicon))
         elif kind == NUMBER:
             reading.numbers.append(values[i][0])
         elif kind == REGION:
-            if is_relative(text, i):
-                continue
-            if text.last is not None and is_behind(text, i):
-                text.last.regions.append((values[i], words[i]))
-            else:
-                waiting = i
+            if not places.is_relative(text, i):
+                waiting = places.place(text, i, waiting)
+        elif kind in (ONLY, ALL):
+            exclusions.only(text, i)
+        elif kind == EXCEPT:
+            exclusions.scene_except(text, i)
+        elif kind == EQUAL:
+            exclusions.equal(text, i)
+        elif kind == ORDER:
+            places.order(text, i)
+        elif kind == REST:
+            exclusions.rest(text, i)
+        elif kind == BEATS:
+            comparisons.beats(text, i)
+        elif kind == THAN or (kind == BOUND and words[i].endswith("than")):
+            comparisons.than(text, i, lexicon)
 
 
 def _claims(text: Scan, lexicon: Lexicon) -> dict[Claim, str]:
     """What the mentions claim; a repeated claim counts once."""
     claims: dict[Claim, str] = {}
     add = claims.setdefault
+    for mention in text.mentions:
+        if mention.percent is not None and mention.percent[0] <= 0 and mention.percent[1] <= ZERO:
+            mention.negated = mention.negated or mention.percent_words  # "0 % water"
+            mention.cue = None
+    present = union(
+        [m for m in text.mentions if not (m.negated or m.aside or m.bits & (m.bits - 1))]
+    )
     dominant: dict[int, list[Mention]] = {}
     for mention in text.mentions:
         cue, bits = mention.cue, mention.bits
         group = bits & (bits - 1)
         if mention.aside:
             continue
-        if mention.percent is not None and mention.percent[0] <= 0 and mention.percent[1] <= ZERO:
-            mention.negated = mention.negated or mention.percent_words  # "0 % water"
-            cue = None
         if mention.negated:
             said = (
                 f"{mention.word} {mention.negated}"
@@ -157,8 +227,8 @@ def _claims(text: Scan, lexicon: Lexicon) -> dict[Claim, str]:
             elif mention.regions:
                 for region, words in mention.regions:
                     add((LOCAL_ABSENCE, bits, region, 0.0), f"{said} {words}")
-            else:
-                add((ABSENCE, bits, 0.0, 0.0), said)
+            elif bits & ~present:  # "no vegetation but a few trees", "a treeless centre"
+                add((ABSENCE, bits & ~present, 0.0, 0.0), said)
             continue
         named = not group and not (cue is not None and cue.nearly_none)
         if named:
@@ -173,17 +243,52 @@ def _claims(text: Scan, lexicon: Lexicon) -> dict[Claim, str]:
         if named:
             for region, words in mention.regions:
                 add((LAYOUT, bits, region, 0.0), words)
-    for bits, interval, words in text.sums:
+    left_out, shares, words = exclusions.alone(text)
+    for k in range(len(CLASSES)):
+        if left_out >> k & 1:
+            add((ABSENCE, 1 << k, 0.0, 0.0), words)
+    filled = _filled(text, lexicon)
+    for bits, (low, _), said in filled:
+        add((QUANTITY, bits, low, 1.0), said)  # and it may lie elsewhere too
+    known = [(bits, low, high) for bits, (low, high), _ in (*filled, *text.sums)]
+    exclusions.remainder(text, list(dict.fromkeys([*known, *_explicit(text)])))
+    for bits, interval, words in (*shares, *text.sums):
         add((QUANTITY, bits, *interval), words)
+    winner, words = comparisons.largest(text)
+    if winner and not dominant:
+        add((DOMINANCE, winner, 1.0, 0.0), words)
     for at, together in dominant.items():
         for mention in together:
-            add((DOMINANCE, mention.bits, len(together), 0.0), text.words[at])
+            add((DOMINANCE, mention.bits, len({m.bits for m in together}), 0.0), text.words[at])
         if any(
             mention.strength == DERIVED for mention in together
         ):  # "A and B dominate": their sum does
             low, high = lexicon.dominant.low, lexicon.dominant.high
             add((QUANTITY, union(together), low, high), text.words[at])
     return claims
+
+
+def _explicit(text: Scan) -> list[tuple[int, float, float]]:
+    """The shares that the text gives in numbers and fractions: classes, lowest, highest."""
+    shares = []
+    for mention in text.mentions:
+        if mention.percent is not None:
+            shares.append((mention.bits, *mention.percent))
+        elif mention.cue is not None and mention.cue.fraction and not mention.cue.most:
+            shares.append((mention.bits, mention.cue.low, mention.cue.high))
+    return shares
+
+
+def _filled(text: Scan, lexicon: Lexicon) -> list[tuple[int, tuple[float, float], str]]:
+    """The classes that fill a half, a third or a quarter of the tile, its area, and the words."""
+    rest = any(mention.rest for mention in text.mentions)
+    filled = []
+    for mention in text.mentions:
+        for k, (region, words) in enumerate(mention.regions):
+            size = places.area(region, words, lexicon) if k == mention.fills or rest else None
+            if size and not mention.negated and mention.percent is None and not mention.strength:
+                filled.append((mention.bits, size, words))
+    return filled
 
 
 Floats = npt.NDArray[np.float64]
@@ -198,7 +303,7 @@ class Claims:
     ``number_row``/``number`` every numeral; ``percent_row``/``percent`` (…, 2) intervals of
     shares, ``percent_bits`` the classes whose sum each is said to be, else 0. ``fractions``,
     ``length`` (n,) counts of fraction words and of words. ``readable`` (n,) bool is false where
-    there is no text.
+    there is no text, or one in another language.
     """
 
     row: npt.NDArray[np.int64]
@@ -219,7 +324,8 @@ class Claims:
 
 
 def read_claims(texts: Sequence[str | None], lexicon: Lexicon | None = None) -> Claims:
-    """Read n captions; None and blank texts are unreadable (their scores are missing)."""
+    """Read n captions; None, blank texts and texts in other languages than English are unreadable
+    (their scores are missing)."""
     lexicon = lexicon or lexicons.load()
     rows: list[int] = []
     flat: list[tuple[int, int, float, float]] = []
@@ -233,6 +339,8 @@ def read_claims(texts: Sequence[str | None], lexicon: Lexicon | None = None) -> 
         if text is None or not text.strip(" \t\r\n\0"):
             continue
         reading = read(text, lexicon)
+        if reading.unread:
+            continue
         readable[i] = True
         counts[:, i] = reading.fraction_words, reading.words
         rows += [i] * len(reading.claims)

@@ -11,7 +11,8 @@ import pyarrow as pa
 from builder.core.fields import Count, Section
 from builder.scores import lexicon as lexicons
 from builder.scores.grounding import shares_of
-from builder.scores.lexicon import MENTION, NUMERAL, TOKEN, Lexicon
+from builder.scores.lexicon import MENTION, Lexicon
+from builder.scores.numerals import NUMERAL, TOKEN
 
 
 class ControlsSection(Section):

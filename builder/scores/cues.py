@@ -1,7 +1,7 @@
-"""Cues of a caption ("limited", "dominates", "42 %") and the mention that each is about."""
+"""Cues of a caption ("limited", "dominates", "no") and the mention that each is about."""
 
 from builder.scores.lexicon import (
-    ABSENT_BEFORE,
+    ABSENT,
     AFTER,
     BOUND,
     CLOSE,
@@ -14,10 +14,11 @@ from builder.scores.lexicon import (
     DOMINATES,
     EACH,
     END,
+    FOREIGN,
     JOIN,
     MENTION,
-    NO,
     OF,
+    ONLY,
     OPEN,
     OTHER,
     PART,
@@ -29,18 +30,23 @@ from builder.scores.lexicon import (
     SCENE,
     STOP,
     STRONG,
-    Lexicon,
+    THAN,
     Quantity,
 )
 from builder.scores.mentions import DERIVED, OWN, REACH, Mention, Scan, subjects, union
+from builder.scores.percentages import is_sum
 
 _CLAUSE = frozenset((END, COMMA, JOIN, STOP, PREPOSITION, OPEN))
-_TRANSPARENT = frozenset((OF, PERCENT, BOUND, STRONG, PART_CUE, DOMINANT, CLOSE))
+_TRANSPARENT = frozenset((OF, PERCENT, BOUND, STRONG, PART_CUE, DOMINANT, CLOSE, ONLY))
+_OPENINGS = frozenset((END, JOIN, COMMA, STOP))
+_ARTICLES = frozenset(("a", "an"))
+_VERBS = frozenset((COPULA, COVERAGE, MENTION, OPEN))
+_SHOWS = frozenset(("shows", "showing", "depicts", "depicting"))
+_OF_SCENE = frozenset((OF, DETERMINER, SCENE, PART))
 _ADVERBS = frozenset(
     ("very", "only", "quite", "relatively", "fairly", "rather", "extremely", "mostly", "just",
      "still", "also")
 )  # fmt: skip
-_TOGETHER = frozenset(("together", "combined", "jointly", "collectively"))
 
 
 def ahead(scan: Scan, i: int, *, adverb: bool = False) -> Mention | None:
@@ -53,8 +59,8 @@ def ahead(scan: Scan, i: int, *, adverb: bool = False) -> Mention | None:
     for j in range(i + 1, min(i + 1 + REACH, len(kinds) - 1)):
         kind, after = kinds[j], kinds[j + 1]
         if kind == MENTION:
-            return scan.at.get(j)
-        if kind == OTHER:
+            return scan.at.get(j) or scan.at.get(j + 1)
+        if kind in (OTHER, FOREIGN):
             others += 1
         elif kind in _TRANSPARENT:
             continue
@@ -67,15 +73,20 @@ def ahead(scan: Scan, i: int, *, adverb: bool = False) -> Mention | None:
                 return None
         elif kind in (SCENE, PART):  # "a small area of …", "half of the tile is …"
             noun = True
-            if after not in (OF, OPEN, PASSIVE, COPULA, SCENE, PART) and not (
-                adverb and after == MENTION
+            if after not in (OF, OPEN, PASSIVE, COPULA, SCENE, PART, STOP) and not (
+                (adverb or scan.words[j] == "land") and after == MENTION
             ):
                 return None
+        elif kind == STOP and scan.words[j] in _SHOWS and (noun or (adverb and j == i + 1)):
+            continue  # "mainly shows farmland", "half of the image shows a lake"
         elif kind in (COPULA, PASSIVE):
-            if not noun and not (j == i + 1 and after == MENTION):  # "a quarter is forest"
+            adverbial = kind == PASSIVE and adverb  # "entirely composed of sand"
+            noun = noun or (adverb and kinds[j - 1] == DETERMINER)  # "this is"
+            is_share = isinstance(scan.values[i], Quantity) and scan.values[i].fraction
+            if not (noun or adverbial or (j == i + 1 and (is_share or after == MENTION))):
                 return None
         elif kind == PREPOSITION:
-            if kinds[j - 1] != PASSIVE:
+            if kinds[j - 1] != PASSIVE and (j > i + 1 or scan.words[j] != "for"):
                 return None
         elif kind == OPEN:  # "a small percentage (2%) of barren land"
             if kinds[j + 1 : j + 4] != [PERCENT, CLOSE, OF]:
@@ -91,16 +102,62 @@ def quantity(scan: Scan, i: int) -> None:
     strength = OWN if kinds[i] == STRONG else DERIVED
     at, after = _before(scan, i), kinds[i + 1]
     before = kinds[at]
-    predicate = kinds[i] == AFTER or (before in (COPULA, MENTION) and after in _CLAUSE)
+    if after in (ABSENT, THAN) or (cue.most and _is_part(scan, i)):
+        return  # "entirely absent", "most of the trees"
+    if cue.low >= 0.8 and (after == STOP or (after == OTHER and scan.words[i - 1] in _ARTICLES)):
+        return  # "totally surrounded by", "a fully equipped harbour"
+    ends = after in _CLAUSE or after == CLOSE
+    predicate = kinds[i] == AFTER or (before in _VERBS and ends)
+    if cue.fraction and EACH in (before, after, kinds[at - 1]):
+        for mention in _of_each(scan):
+            mention.claim(cue, strength, scan.words[i])
+        return
     target = None if predicate else ahead(scan, i, adverb=cue.low >= 0.8)
+    claimed: list[Mention] = []
     if target:
-        target.claim(cue, strength, scan.words[i])
+        claimed = [target]
     elif (cue.fraction or cue.low >= 0.5) and is_sum(scan, at, i):
         scan.sums.append((union(subjects(scan)), (cue.low, cue.high), scan.words[i]))
-    elif predicate or before in (COPULA, COVERAGE, DOMINATES) or after == PREPOSITION:
-        for mention in subjects(scan):
-            if not mention.strength or (mention is scan.last and mention.strength < strength):
-                mention.claim(cue, strength, scan.words[i])
+    elif cue.low >= 0.8 and after == OTHER:
+        return  # "a fully equipped harbour"
+    elif cue.most and (before in _OPENINGS or (scan.words[i] == "most" and after != CLOSE)):
+        return
+    elif predicate or before in (COPULA, COVERAGE, DOMINATES) or after == PREPOSITION or cue.most:
+        claimed = [
+            mention
+            for mention in subjects(scan)
+            if not mention.strength or (mention is scan.last and mention.strength < strength)
+        ]
+    for mention in claimed:
+        mention.claim(cue, strength, scan.words[i])
+        if cue.most and len(claimed) == 1:
+            mention.dominance_at = i
+
+
+def _is_part(scan: Scan, i: int) -> bool:
+    """Whether "most" speaks of a part of a class, not of the tile: "most of the trees"."""
+    if scan.words[i] == "most":
+        return scan.kinds[i + 1] not in (CLOSE, COPULA)
+    if not scan.words[i].endswith(" of"):
+        return False
+    if scan.kinds[i + 1] == RELATIVE:  # "most of which"
+        return True
+    for kind in scan.kinds[i + 1 : i + 6]:
+        if kind in (MENTION, SCENE):
+            return kind == MENTION
+        if kind not in (DETERMINER, OTHER):
+            return False
+    return False
+
+
+def _of_each(scan: Scan) -> list[Mention]:
+    """What "each" refers to: the list before it, or all that was named before."""
+    if scan.last is not None:
+        first = scan.last.place
+        while first and scan.mentions[first].link != OTHER:
+            first -= 1
+        return scan.mentions[first : scan.last.place + 1]
+    return [m for m in scan.mentions if m.place <= scan.read and not m.strength]
 
 
 def dominance(scan: Scan, i: int) -> None:
@@ -113,8 +170,14 @@ def dominance(scan: Scan, i: int) -> None:
                 mention for mention in subjects(scan) if mention is last or not mention.strength
             ]
     elif kinds[i] == DOMINANT_USE:
-        leading = [ahead(scan, i + 1, adverb=True) if kinds[i + 1] == COPULA else last]
-    else:
+        j = i + 1
+        while kinds[j] in _OF_SCENE:
+            j += 1
+        if kinds[j] in (COPULA, COVERAGE):
+            leading = [ahead(scan, j, adverb=True)]
+        elif kinds[j] != MENTION:
+            leading = list(subjects(scan)) if kinds[i + 1] != OTHER else []
+    elif kinds[i + 1] != OF or last is None or last.at != i - 1:  # not "woods mainly of oak"
         leading = [ahead(scan, i, adverb=True)]
         if (
             leading == [None]
@@ -156,174 +219,3 @@ def _before(scan: Scan, i: int) -> int:
     ):
         j -= 1
     return j
-
-
-def is_sum(scan: Scan, before: int, i: int) -> bool:
-    """Whether the share at ``i`` is of several classes: "trees and shrubs together cover 40 %".
-
-    ``before`` is the token before it and its bound. "A and B, covering 40 %" is said of B, "A and
-    B each cover 40 %" of both.
-    """
-    last = scan.last
-    if last is None or last.link != JOIN or before <= last.at:
-        return False
-    if EACH in scan.kinds[last.at : i + 2]:
-        return False
-    verb = scan.kinds[before] == COVERAGE and not scan.words[before].endswith("ing")
-    return verb or not _TOGETHER.isdisjoint(scan.words[last.at : i])
-
-
-_IN_NOUN_PHRASE = frozenset((OTHER, OF, DETERMINER, STRONG, PART_CUE, PART, DOMINANT))
-_LISTS = frozenset((COMMA, JOIN, BOUND))
-
-
-def percentage(scan: Scan, i: int, lexicon: Lexicon) -> tuple[float, float, int]:
-    """Attach "79 %", "(79%)", "covering 79 % of the area"; the interval of shares it claims, and
-    the classes that have it together, else 0."""
-    kinds, last = scan.kinds, scan.last
-    bounds = _bounds(scan, i, lexicon)
-    previous = i - 1
-    while previous > 0 and kinds[previous] in (BOUND, PREPOSITION) and i - previous < 3:
-        previous -= 1
-    bracketed = previous >= 0 and kinds[previous] == OPEN
-    mentions: list[Mention | None] = [last]
-    if kinds[i + 1] in _LISTS and _shared_out(scan, i, lexicon):
-        return *bounds, 0
-    if kinds[i + 1] == EACH or (last is not None and EACH in kinds[last.at : i]):
-        mentions = list(subjects(scan))
-    elif is_sum(scan, previous, i) and _noun_ahead(scan, i) is None:
-        together = union(subjects(scan))
-        scan.sums.append((together, bounds, scan.words[i]))
-        return *bounds, together
-    elif not bracketed or kinds[i + 1 : i + 3] == [CLOSE, OF]:
-        is_before = last is not None and (
-            last.at == previous or (last.at == previous - 1 and kinds[previous] == COPULA)
-        )  # "grass: 79%"
-        start = i + 1 if bracketed else i
-        mentions = [last if is_before else _noun_ahead(scan, start) or last]
-    for mention in mentions:
-        if mention is not None and mention.percent is None and not mention.negated:
-            mention.percent, mention.percent_words = bounds, scan.words[i]
-    return *bounds, 0
-
-
-def _shared_out(scan: Scan, i: int, lexicon: Lexicon) -> bool:
-    """Give the shares of a list to the classes of a list: "A, B and C cover 85 %, 10 % and 5 %".
-
-    ``i`` is the first of the shares; whether there are as many shares as classes.
-    """
-    kinds, run = scan.kinds, [i]
-    j = i + 1
-    while kinds[j] in _LISTS:
-        if kinds[j + 1] == PERCENT:
-            run.append(j + 1)
-            j += 1
-        j += 1
-    if len(run) == 1:
-        return False
-    first = _noun_ahead(scan, run[-1])
-    listed = subjects(scan)
-    if first is not None:
-        listed = scan.mentions[first.place : first.place + len(run)]
-        after = scan.mentions[first.place + len(run) :][:1]
-        if any(mention.link == OTHER for mention in listed[1:]) or any(
-            mention.link != OTHER for mention in after
-        ):
-            return False
-    if len(listed) != len(run) or any(mention.percent is not None for mention in listed):
-        return False
-    for mention, place in zip(listed, run, strict=True):
-        mention.percent, mention.percent_words = _bounds(scan, place, lexicon), scan.words[place]
-    return True
-
-
-def _bounds(scan: Scan, i: int, lexicon: Lexicon) -> tuple[float, float]:
-    """Shares that a percentage claims, its rounding, "over", "about" and "up to" included."""
-    low, high, half = scan.values[i]
-    bound = scan.values[i - 1] if i and isinstance(scan.values[i - 1], str) else ""
-    if bound == "about":
-        half = max(half, 100 * lexicon.about)
-    if bound == "more":
-        return max(0.0, (low - half) / 100), 1.0
-    if bound == "less":
-        return 0.0, (high + half) / 100
-    return (low - half) / 100, (high + half) / 100
-
-
-def _noun_ahead(scan: Scan, i: int) -> Mention | None:
-    """The mention that a percentage at ``i`` introduces: "79 % grassland"."""
-    kinds = scan.kinds
-    noun = False
-    for j in range(i + 1, min(i + 1 + REACH // 2, len(kinds) - 1)):
-        kind, after = kinds[j], kinds[j + 1]
-        if kind == MENTION:
-            return scan.at.get(j)
-        if kind == SCENE:
-            noun = True
-            if after not in (OF, PASSIVE, COPULA, SCENE):
-                return None
-        elif kind in (COPULA, PASSIVE):
-            if not noun and not (j == i + 1 and after == MENTION):
-                return None
-        elif kind == PREPOSITION:
-            if kinds[j - 1] != PASSIVE:
-                return None
-        elif kind not in _IN_NOUN_PHRASE:
-            return None
-    return None
-
-
-_IN_CLAUSE = frozenset(
-    (OTHER, DETERMINER, STRONG, PART_CUE, PART, SCENE, OF, COPULA, COVERAGE, DOMINATES, DOMINANT,
-     PASSIVE, NO, PERCENT, BOUND)
-)  # fmt: skip
-_PLACING = ("in ", "to ", "on ", "at ", "near ", "along ", "around ", "toward ", "towards ")
-
-
-def qualify(scan: Scan, mention: Mention) -> None:
-    """Attach the words right beside a class: "northern forest", "tree-free"."""
-    kinds, values, at = scan.kinds, scan.values, mention.at
-    if at and kinds[at - 1] in (OTHER, STRONG):
-        for j in (at - 1, at - 2):
-            if kinds[j] == OTHER and type(values[j]) is int:
-                mention.regions.append((values[j], scan.words[j]))
-    if values[at + 1] is ABSENT_BEFORE:
-        mention.negated, mention.negated_after = scan.words[at + 1], True
-
-
-def is_relative(scan: Scan, i: int) -> bool:
-    """Whether the region at ``i`` is the side of a class: "to the left of the lake"."""
-    if scan.kinds[i + 1] == OF:
-        for kind in scan.kinds[i + 2 : i + 5]:
-            if kind in (MENTION, SCENE):
-                return kind == MENTION
-    return False
-
-
-def is_behind(scan: Scan, i: int) -> bool:
-    """Whether the region at ``i`` speaks of the last mention, not of a mention to come."""
-    kinds, last = scan.kinds, scan.last
-    if last is None:
-        return False
-    between = kinds[last.at + 1 : i]
-    if STOP in between or RELATIVE in between or _opens_item(scan, i):
-        return False
-    placed = PREPOSITION in kinds[max(0, i - 2) : i] or scan.words[i].startswith(_PLACING)
-    opens = COMMA in between or not placed  # "the northern half is …"
-    return not (opens and kinds[i + 1] in (COPULA, COVERAGE, DOMINATES, PASSIVE))
-
-
-def _opens_item(scan: Scan, i: int) -> bool:
-    """Whether the region at ``i`` opens an item of its own: "…, and in the centre a town"."""
-    kinds = scan.kinds
-    j = i - 2 if kinds[i - 1] == DETERMINER else i - 1
-    if j < 0 or kinds[j] not in (COMMA, JOIN):
-        return False
-    for k in range(i + 1, min(i + 1 + REACH // 2, len(kinds) - 1)):
-        if kinds[k] == MENTION:
-            return True
-        if kinds[k] == OF and SCENE not in kinds[k + 1 : k + 3]:
-            return False
-        if kinds[k] not in _IN_CLAUSE and kinds[k - 1] != PASSIVE:
-            return False
-    return False

@@ -14,7 +14,8 @@ from builder.land.classes import CLASSES
 from builder.scores import lexicon as lexicons
 from builder.scores.claims import read_claims
 from builder.scores.grounding import Captions, shares_of
-from builder.scores.lexicon import NUMERAL, Lexicon
+from builder.scores.lexicon import Lexicon
+from builder.scores.numerals import NUMERAL
 
 
 @dataclass(frozen=True)

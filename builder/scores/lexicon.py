@@ -4,15 +4,15 @@ import functools
 import itertools
 import re
 import sys
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from builder.core.errors import ArasError
 from builder.core.files import digest_of
 from builder.land.classes import CLASSES
+from builder.scores import numerals
 
 Token = tuple[int, Any]
 """Kind and value; see `builder.scores.lexicon.Lexicon.tokens`."""
@@ -21,80 +21,42 @@ Token = tuple[int, Any]
 (
     OTHER, MENTION, STRONG, PART_CUE, LINK, AFTER, DOMINANT, DOMINATES, DOMINANT_USE, NO, PREFIX,
     ABSENT, REGION, COMMA, JOIN, STOP, RELATIVE, PREPOSITION, DETERMINER, COPULA, COVERAGE, SCENE,
-    PART, PASSIVE, EACH, OF, OPEN, CLOSE, END, PERCENT, NUMBER, BOUND,
-) = range(32)  # fmt: skip
+    PART, PASSIVE, EACH, OF, OPEN, CLOSE, END, PERCENT, NUMBER, BOUND, ONLY, ALL, EXCEPT, REST,
+    BEATS, THAN, FOREIGN, ORDER, EQUAL,
+) = range(41)  # fmt: skip
 
 PUNCTUATION = {
     ",": COMMA, "–": COMMA, "—": COMMA, "/": JOIN, "(": OPEN, ")": CLOSE, "[": OPEN, "]": CLOSE,
     ".": END, ";": END, "!": END, "?": END, "|": END, "\n": END, ":": COPULA,
 }  # fmt: skip
 
-NUMERAL = r"\d+(?:[.,]\d+)*"
-"""A number in digits, separators of thousands and of decimals included, for masking."""
-
-_UNITS = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
-    "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
-    "nineteen",
-)  # fmt: skip
-_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_NUMBER_WORDS = {
-    **{word: i for i, word in enumerate(_UNITS)},
-    **{word: 10 * (i + 2) for i, word in enumerate(_TENS)},
-}
-
-_NUMBER = r"\d+(?:[.,]\d+)?"
-_SIGN = r"(?:%|percent\b|per\s?cent\b|pct\b)"
-_WORDED = "|".join(sorted((*_NUMBER_WORDS, "hundred"), key=len, reverse=True))
-TOKEN = re.compile(
-    rf"between\s{_NUMBER}\s?{_SIGN}?\sand\s{_NUMBER}\s?{_SIGN}"
-    rf"|{_NUMBER}(?:\s?%?\s?(?:-|–|to)\s?{_NUMBER})?\s?{_SIGN}"
-    rf"|{_NUMBER}"
-    rf"|(?:(?:{_WORDED})[\s-])+per\s?cent\b"
-    r"|[^\W\d_]+(?:'t\b)?"
-    r"|[,–—/()\[\];!?|:&<>~≈≤≥]"
-    r"|\.(?!\d)"
-    r"|\n(?=\s*(?:\n|[-*#•]|\d+[.)]\s))"
-)
-"""One pass over a caption in lower case: percentages and ranges, numbers, words, punctuation."""
-
-WORD = re.compile(r"[^\W\d_]+(?:'t\b)?|[&<>~≈≤≥]")
-"""The words of a phrase of the lexicon."""
-
 _NOTHING: Token = (OTHER, None)
-
-
-def plain(text: str) -> str:
-    """Lower case, compatibility forms folded (full-width digits, NBSP), NULs as spaces."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text).replace("’", "'")
-    return text.replace("\0", " ").lower()
+_ACCENTED: Token = (FOREIGN, None)
 
 
 def other(word: str) -> Token:
     """The token of a word that the lexicon does not hold: a number, or nothing."""
-    if word[0].isdigit() or word.startswith("between "):
-        return _number(word)
-    if word.endswith("cent") and not word.isalpha():
-        return _worded(word)
+    if word.isalpha():
+        return _NOTHING if word.isascii() else _ACCENTED
+    if numerals.is_fraction(word):
+        return _fraction(word)
+    if numerals.is_worded_percentage(word):
+        return PERCENT, numerals.worded(word)
+    if numerals.is_number(word):
+        signed, value = numerals.number(word)
+        return PERCENT if signed else NUMBER, value
     return _NOTHING
 
 
-@functools.lru_cache(maxsize=4096)
-def _number(word: str) -> Token:
-    """Value(s) of a token in digits, with the half-width of their rounding."""
-    numbers = [part.replace(",", ".") for part in re.findall(_NUMBER, word)]
-    decimals = max(len(part.partition(".")[2]) for part in numbers)
-    low, high = sorted((float(numbers[0]), float(numbers[-1])))
-    return NUMBER if word[-1].isdigit() else PERCENT, (low, high, 0.5 * 10.0**-decimals)
+def _fraction(word: str) -> Token:
+    share = numerals.fraction(word)
+    return (STRONG, Quantity(word, *_around(share, 0.1), fraction=True)) if share else _NOTHING
 
 
-def _worded(word: str) -> Token:
-    """The value of a percentage in words; "one hundred" is a product, "twenty-five" a sum."""
-    value = 0.0
-    for part in re.findall(r"[a-z]+", word):
-        value = 100 * max(value, 1) if part == "hundred" else value + _NUMBER_WORDS.get(part, 0)
-    return PERCENT, (value, value, 0.5)
+def _around(share: float, half: float) -> tuple[float, float]:
+    """The interval of about a share, narrower near 0 and 1."""
+    half = min(half, share / 2, (1 - share) / 2)
+    return share - half, share + half
 
 
 if sys.version_info >= (3, 11):
@@ -106,6 +68,14 @@ BUILT_IN = Path(__file__).with_name("lexicon.toml")
 
 ABSENT_BEFORE = "absent"
 """Value of a word (OTHER) that denies the class right before it: "tree-free"."""
+
+DENIED = 1 << len(CLASSES)
+"""Bit of a MENTION that denies its classes by itself: "treeless"."""
+
+
+class Side(int):
+    """Index of a region that a word (OTHER) names where it stands alone: "north: forest"."""
+
 
 _GRAMMAR = {
     "join": JOIN,
@@ -119,15 +89,33 @@ _GRAMMAR = {
     "part": PART,
     "passive": PASSIVE,
     "each": EACH,
+    "than": THAN,
 }
-_QUANTITY = {"words": STRONG, "part": PART_CUE, "link": LINK, "after": AFTER}
+_QUANTITY = {"words": STRONG, "part": PART_CUE, "link": LINK, "after": AFTER, "most": STRONG}
 _DOMINANCE = {"before": DOMINANT, "verbs": DOMINATES, "nouns": DOMINANT_USE}
+_COMPARISON: dict[str, Token] = {
+    "beats": (BEATS, 1),
+    "beaten": (BEATS, -1),
+    "last": (BEATS, 0),
+    "times": (BEATS, 2),
+}
+_EXCLUSION: dict[str, Token] = {
+    "only": (ONLY, "only"),
+    "strong": (ONLY, "strong"),
+    "after": (ALL, "after"),
+    "all": (ALL, "all"),
+    "except": (EXCEPT, None),
+    "aside": (EXCEPT, "aside"),
+    "rest": (REST, None),
+    "equal": (EQUAL, None),
+}
 _NEGATION: dict[str, Token] = {
     "before": (NO, False),
     "aside": (NO, True),
     "prefix": (PREFIX, None),
     "suffix": (OTHER, ABSENT_BEFORE),
-    "after": (ABSENT, None),
+    "after": (ABSENT, False),
+    "gone": (ABSENT, True),
 }
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _LIST = re.compile(r"<(\w+)>")
@@ -135,13 +123,15 @@ _LIST = re.compile(r"<(\w+)>")
 
 @dataclass(frozen=True)
 class Quantity:
-    """A word's claim that a share lies in [low, high]; ``nearly_none`` claims no presence."""
+    """A word's claim that a share lies in [low, high]; ``nearly_none`` claims no presence,
+    ``most`` that no class is larger."""
 
     name: str
     low: float
     high: float
     fraction: bool = False
     nearly_none: bool = False
+    most: bool = False
 
 
 @dataclass(frozen=True)
@@ -160,6 +150,10 @@ class Lexicon:
     dominant: Quantity
     regions: tuple[tuple[str, tuple[float, float, float, float]], ...]
     groups: dict[int, str]
+    metaphors: frozenset[str]
+    lines: frozenset[str]
+    comparatives: dict[str, int]
+    whole: tuple[int, ...]
     single: dict[str, Token]
     phrases: dict[str, dict[str, tuple[tuple[list[str], Token], ...]]]
 
@@ -172,7 +166,7 @@ class Lexicon:
         whether it only sets its class aside ("instead of"). OTHER has the index of a region where
         it is an adjective of place ("northern"), `ABSENT_BEFORE`, or None, as all else has.
         """
-        words: list[str] = TOKEN.findall(plain(text))
+        words: list[str] = numerals.TOKEN.findall(numerals.plain(text))
         single = self.single
         tokens = [single.get(word) or other(word) for word in words]
         for i, end, token in reversed(self.phrases_in(words)):
@@ -293,6 +287,11 @@ def _compile(tables: dict[str, Any]) -> Lexicon:
         dominant=quantities[tables["dominance"]["quantity"]],
         regions=regions,  # type: ignore[arg-type]
         groups={_bits(entry["classes"]): name for name, entry in tables["groups"].items()},
+        metaphors=frozenset(tables["metaphor"]["words"]),
+        whole=tuple(k for k, (_, box) in enumerate(regions) if box == (0.0, 0.0, 1.0, 1.0)),
+        lines=frozenset(tables["lines"]["words"]),
+        comparatives=dict.fromkeys(tables["dominance"]["comparatives"], 1)
+        | dict.fromkeys(tables["dominance"]["less"], -1),
         single={words[0]: token for words, token in table.items() if len(words) == 1}
         | {mark: (kind, None) for mark, kind in PUNCTUATION.items()},
         phrases=phrases,
@@ -312,16 +311,25 @@ def _entries(
     for name, kind in _GRAMMAR.items():
         for phrase in grammar[name]:
             yield phrase, (kind, None)
+    for word in tables["foreign"]["words"]:
+        yield word, (FOREIGN, None)
+    for key, token in _COMPARISON.items():
+        for phrase in tables["dominance"][key]:
+            yield phrase, token
     for bound in ("more", "less", "about"):
         for phrase in grammar[bound]:
             yield (
                 phrase,
                 (BOUND if phrase not in grammar["preposition"] else PREPOSITION, bound),
             )
+    for key, token in _EXCLUSION.items():
+        for phrase in tables["exclusion"][key]:
+            yield phrase, token
     for name, entry in tables["quantities"].items():
         for key, kind in _QUANTITY.items():
+            quantity = replace(quantities[name], most=True) if key == "most" else quantities[name]
             for phrase in entry.get(key, ()):
-                yield phrase, (kind, quantities[name])
+                yield phrase, (kind, quantity)
     for phrase, quantity in _fractions(tables):
         yield phrase, (STRONG, quantity)
     dominance = tables["dominance"]
@@ -331,11 +339,18 @@ def _entries(
     for key, token in _NEGATION.items():
         for phrase in tables["negation"][key]:
             yield phrase, token
+    names = list(tables["regions"])
+    for phrase, order in tables["orders"].items():
+        yield phrase, (ORDER, tuple(names.index(name) for name in order))
     least = quantities["negligible"]
     for phrase in tables["negation"]["nearly"]:
         nearly = Quantity("nearly none", least.low, least.high, nearly_none=True)
         yield phrase, (STRONG, nearly)
+    for phrase in tables["negation"]["hardly"]:
+        yield phrase, (STRONG, least)
     for index, entry in enumerate(tables["regions"].values()):
+        for phrase in entry.get("sides", ()):
+            yield phrase, (OTHER, Side(index))
         for phrase in entry.get("adjectives", ()):
             yield phrase, (OTHER, index)
         for phrase in entry["words"]:
@@ -346,6 +361,10 @@ def _entries(
     for entry in tables["groups"].values():
         for phrase in entry["words"]:
             yield phrase, (MENTION, _bits(entry["classes"]))
+    for name, words in tables["denials"].items():
+        classes = tables["groups"][name]["classes"] if name in tables["groups"] else [name]
+        for phrase in words:
+            yield phrase, (MENTION, _bits(classes) | DENIED)
     for phrase in tables["neutral"]["words"]:
         yield phrase, (OTHER, None)
 
@@ -356,7 +375,7 @@ def _fractions(tables: dict[str, Any]) -> Iterator[tuple[str, Quantity]]:
     for phrase, share in tables["fractions"].items():
         if not 0 < share < 1:
             raise ValueError(f"[fractions] {phrase!r} is {share}, not between 0 and 1")
-        around = (max(0.0, share - half), min(1.0, share + half))
+        around = _around(share, half)
         bounds = {"more": (share, 1.0), "less": (least, share), "about": around}
         yield phrase, Quantity(phrase, *around, fraction=True)
         for bound, interval in bounds.items():
@@ -371,7 +390,7 @@ def _expand(phrase: str, lists: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
     parts = _BRACES.split(_LIST.sub(lambda match: lists[match[1]], phrase))
     choices = [part.split("|") if i % 2 else [part] for i, part in enumerate(parts)]
     for choice in itertools.product(*choices):
-        words = tuple(WORD.findall("".join(choice).lower()))
+        words = tuple(numerals.WORD.findall("".join(choice).lower()))
         if not words:
             raise ValueError(f"the phrase {phrase!r} holds no word")
         yield words

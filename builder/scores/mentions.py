@@ -5,10 +5,12 @@ import operator
 from dataclasses import dataclass, field
 from typing import Any
 
+from builder.land.classes import CLASSES
 from builder.scores.lexicon import (
     BOUND,
     CLOSE,
     COMMA,
+    DENIED,
     DETERMINER,
     END,
     JOIN,
@@ -33,6 +35,9 @@ FAR = 40
 
 _CHOICES = frozenset(("or", "nor"))
 
+BUILT = 1 << CLASSES.index("Built-up")
+_ADJECTIVES = ("y", "ed", "al", "ous", "an", "ic", "ing")
+
 DERIVED, OWN = 1, 2
 """Strength of a quantity: from a dominance word or a list ("interspersed with"), or of its own."""
 
@@ -40,9 +45,9 @@ DERIVED, OWN = 1, 2
 class Mention:
     """A class in the text, and the cues that point to it."""
 
-    __slots__ = ("aside", "at", "bits", "choice", "cue", "dominance_at", "joined", "link",
-                 "negated", "negated_after", "percent", "percent_words", "place", "regions",
-                 "strength", "word", "words")  # fmt: skip
+    __slots__ = ("aside", "at", "bits", "choice", "cue", "dominance_at", "fills", "joined", "link",
+                 "negated", "negated_after", "percent", "percent_words", "place",
+                 "placed_before", "regions", "rest", "strength", "word", "words")  # fmt: skip
 
     def __init__(self, at: int, bits: int, word: str) -> None:
         self.at, self.bits, self.word = at, bits, word
@@ -60,6 +65,9 @@ class Mention:
         self.percent: tuple[float, float] | None = None
         self.percent_words = ""
         self.regions: list[tuple[int, str]] = []
+        self.placed_before = False  # its first region is said before it, and reaches over a list
+        self.fills = -1  # index of the region that it fills
+        self.rest = ""  # the words that say that it has what other shares leave over
 
     def claim(self, cue: Quantity, strength: int, words: str) -> None:
         """Give it a quantity; a later quantity of the same strength replaces an earlier."""
@@ -77,36 +85,55 @@ class Scan:
     mentions: list[Mention]
     at: dict[int, Mention]
     last: Mention | None = None
+    read: int = -1
+    """Index of the last mention that was read, whatever ended its sentence."""
     sums: list[tuple[int, tuple[float, float], str]] = field(default_factory=list)
     """Classes, their share together and its words: "trees and shrubs together cover 40 %"."""
+    larger: list[tuple[int, int, int, str]] = field(default_factory=list)
+    """Comparisons: classes, those they are held against (0: all others named), 1 for larger or −1
+    for smaller, and the words."""
+    smallest: int = 0
+    """Classes that are said to be the smallest."""
+    lines: frozenset[str] = frozenset()
+    """Words of what divides a tile: a road, a river."""
+    whole: tuple[int, ...] = ()
+    """Indices of the regions that are the whole tile."""
+    left_out: int = 0
+    """Classes of a group that are absent unless the caption names them."""
+    alone: list[tuple[list[Mention], str]] = field(default_factory=list)
+    """Mentions that are said to be all there is, and the words."""
 
 
-def scan(text: str, lexicon: Lexicon) -> Scan:
-    """Tokens and mentions of ``text``."""
-    kinds, values, words = lexicon.tokens(text)
-    for padding in (END, END):  # two, so that looking ahead needs no bounds check
-        kinds.append(padding)
-        values.append(None)
-        words.append("")
-    mentions = _find(kinds, values, words)
-    return Scan(kinds, values, words, mentions, {mention.at: mention for mention in mentions})
+def scan(kinds: list[int], values: list[Any], words: list[str], lexicon: Lexicon) -> Scan:
+    """The mentions of the tokens of a text, which end with an END."""
+    mentions = _find(kinds, values, words, lexicon)
+    at = {mention.at: mention for mention in mentions}
+    return Scan(kinds, values, words, mentions, at, lines=lexicon.lines, whole=lexicon.whole)
 
 
-def _find(kinds: list[int], values: list[Any], words: list[str]) -> list[Mention]:
+def _find(kinds: list[int], values: list[Any], words: list[str], lexicon: Lexicon) -> list[Mention]:
     mentions: list[Mention] = []
     end = -1  # the token after the last mention
     for i, kind in enumerate(kinds):
         if kind != MENTION or (i and kinds[i - 1] == PREFIX):  # not "non-vegetated"
             continue
         bits = values[i]
-        if mentions and i == end:
+        if bits < DENIED and mentions:
             before = mentions[-1].bits
-            if bits == before or bits & (bits - 1):  # "crop fields", "tree vegetation"
+            if i == end:
+                if bits == before or bits & (bits - 1):  # "crop fields", "tree vegetation"
+                    end = i + 1
+                    continue
+                if before & (before - 1) or _is_modifier(words[i - 1], before, bits):
+                    mentions.pop()  # "vegetation: forest", "a desert town"
+            elif bits == before and words[end:i] == ["s"]:  # "the airfield's runways"
                 end = i + 1
                 continue
-            if before & (before - 1):  # "vegetation: forest"
-                mentions.pop()
-        mention = Mention(i, bits, words[i])
+            elif before != bits and _is_figure(kinds, words, end, i, lexicon):
+                mentions.pop()  # "a sea of houses"
+        mention = Mention(i, bits & (DENIED - 1), words[i])
+        if bits & DENIED:
+            mention.negated = words[i]
         if mentions:
             mention.link, mention.joined = _link(kinds, end, i)
             mention.choice = mention.joined and not _CHOICES.isdisjoint(words[end:i])
@@ -114,6 +141,18 @@ def _find(kinds: list[int], values: list[Any], words: list[str]) -> list[Mention
         mentions.append(mention)
         end = i + 1
     return mentions
+
+
+def _is_modifier(word: str, bits: int, head: int) -> bool:
+    """Whether a class right before another only says of what kind it is: "forest road"."""
+    return head == BUILT and not word.endswith(_ADJECTIVES)
+
+
+def _is_figure(kinds: list[int], words: list[str], end: int, i: int, lexicon: Lexicon) -> bool:
+    """Whether the class before the token ``end`` is a figure of speech for the one at ``i``."""
+    if kinds[end] != OF or i - end > 4 or words[end - 1] not in lexicon.metaphors:
+        return False
+    return all(kind in (OTHER, DETERMINER) for kind in kinds[end + 1 : i])
 
 
 def _link(kinds: list[int], start: int, stop: int) -> tuple[int, bool]:
@@ -155,6 +194,24 @@ def subjects(scan: Scan) -> list[Mention]:
     return mentions[::-1]
 
 
+def sentence(scan: Scan, i: int) -> tuple[int, int]:
+    """The first token of the sentence of the token ``i``, and its END, no further than `FAR`."""
+    start, stop = i, i + 1
+    while start > max(0, i - FAR) and scan.kinds[start - 1] != END:
+        start -= 1
+    while stop < min(len(scan.kinds), i + FAR) and scan.kinds[stop] != END:
+        stop += 1
+    return start, stop
+
+
+def chain(mentions: list[Mention], first: Mention) -> list[Mention]:
+    """A mention and those joined to it after it."""
+    end, most = first.place + 1, min(len(mentions), first.place + REACH)
+    while end < most and mentions[end].link != OTHER:
+        end += 1
+    return mentions[first.place : end]
+
+
 def union(mentions: list[Mention]) -> int:
     """The classes of ``mentions`` as one bitmask."""
     return functools.reduce(operator.or_, (mention.bits for mention in mentions), 0)
@@ -164,6 +221,8 @@ def spread(mentions: list[Mention]) -> None:
     """Carry cues over lists: "limited crop, built-up and barren areas"."""
     for i in range(1, len(mentions)):
         mention, source = mentions[i], mentions[i - 1]
+        if source.placed_before and not mention.regions and mention.link == JOIN:
+            mention.regions, mention.placed_before = list(source.regions), True
         if (
             mention.link == OTHER
             or mention.strength

@@ -34,7 +34,7 @@ def quantities(text):
     [
         ("Forested hills with farmland and a village.", {TREE, CROP, BUILT}),
         ("A river and its valley.", {WATER}),
-        ("A river valley with a dry riverbed.", set()),
+        ("A river valley with a dry riverbed.", {BARREN}),
         ("An arid, semi-arid, rugged landscape.", set()),
         ("Urban development.", {BUILT}),
         ("Sparse vegetation.", set()),

@@ -103,7 +103,7 @@ def test_layout_counts_only_where_there_is_a_mask():
     assert score(right, percent, mask)["accuracy"] == 1
     row = score(wrong, percent, mask)
     assert row["layout"] == 0
-    assert row["contradictions"] == ["Water 0 % of it there, but “lower right corner”"]
+    assert row["contradictions"] == ["Water 0 % of it there, but “in the lower right corner”"]
     everywhere = np.full((64, 64), 6, dtype=np.uint8)
     chance = score("A lake in the upper left corner.", {"Water": 100}, everywhere)
     assert chance["layout"] == 0.5

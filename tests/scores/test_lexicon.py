@@ -37,9 +37,9 @@ def test_a_file_that_changed_is_read_again(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text('version = "1-x"\n[classes]\nWater = ["wadi"]\n')
     before = lexicons.load(file)
-    file.write_text('version = "1-x"\n[classes]\nWater = ["creek"]\n')
-    assert "creek" in lexicons.load(file).single
-    assert "creek" not in before.single
+    file.write_text('version = "1-x"\n[classes]\nWater = ["lough"]\n')
+    assert "lough" in lexicons.load(file).single
+    assert "lough" not in before.single
 
 
 def test_every_class_has_words():
@@ -55,7 +55,7 @@ def test_the_longest_phrase_wins():
 
 def test_hyphens_and_case_do_not_matter():
     assert kinds_of("BUILT-UP")["built up"] == kinds_of("built up")["built up"] == MENTION
-    assert kinds_of("in the Upper-Left corner")["upper left corner"] == REGION
+    assert kinds_of("in the Upper-Left corner")["in the upper left corner"] == REGION
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_another_file_is_laid_over_the_built_in_one(tmp_path):
     assert mine.single["wadi"] == mine.single["lake"]
     assert "river" not in mine.single
     assert mine.single["limited"][1].high == 0.1
-    assert (mine.version, LEXICON.version) == ("1-coast", "2")
+    assert (mine.version, LEXICON.version) == ("1-coast", "3")
     assert mine.sha256 != LEXICON.sha256
 
 

@@ -145,7 +145,7 @@ def test_scores_are_stale_when_the_lexicon_says_something_else_not_when_it_moves
     file = tmp_path / "words" / "coast.toml"
     moved = file.rename(tmp_path / "moved.toml")
     assert plan(Score("full", lexicon=moved), store).stale == []
-    moved.write_text(COAST.replace("wadi", "creek"))
+    moved.write_text(COAST.replace("wadi", "lough"))
     assert len(plan(Score("full", lexicon=moved), store).stale) == 1
 
 
@@ -158,7 +158,7 @@ def test_the_threshold_of_a_caption_stream_is_judged_with_the_recipes_lexicon(
     backend: Any = load_backend(stage.stream, stage.backend, stage.ask, stage.running)
     water = Request(id="a", seed=0, pixels=np.array([0, 0, 0, 0, 0, 0, 9]), mask=None, image=None)
     assert [fit.grounding for fit in backend.score([water], ["A wadi."])] == [1]
-    (tmp_path / "words" / "coast.toml").write_text(COAST.replace("wadi", "creek"))
+    (tmp_path / "words" / "coast.toml").write_text(COAST.replace("wadi", "lough"))
     assert project.caption("judged").models()["lexicon"] != before
 
 

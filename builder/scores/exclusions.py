@@ -1,0 +1,205 @@
+"""What a caption says of all the rest: "only", "everything except", "the remainder"."""
+
+from builder.scores.cues import ahead
+from builder.scores.lexicon import (
+    ALL,
+    COMMA,
+    COPULA,
+    COVERAGE,
+    DETERMINER,
+    END,
+    EXCEPT,
+    JOIN,
+    MENTION,
+    OF,
+    OTHER,
+    PART,
+    PASSIVE,
+    PREPOSITION,
+    REGION,
+    REST,
+    SCENE,
+    STOP,
+    STRONG,
+    Quantity,
+    Side,
+)
+from builder.scores.mentions import OWN, Mention, Scan, chain, sentence, subjects, union
+
+EVERY = (1 << 7) - 1
+"""All classes."""
+
+ALONE, NEARLY = (0.95, 1.0), (0.90, 1.0)
+"""Share of a class that is all there is, and of one that is all but for something small."""
+
+_CLOSES = frozenset((END, STOP, EXCEPT, ALL))
+_FILLER = frozenset((OF, OTHER, PASSIVE, PART, JOIN))
+_LITTLE = frozenset(("one", "single", "lone", "handful", "couple", "solitary", "tiny", "small"))
+_COUNTS = frozenset(("one", "two", "three", "four", "five", "six"))
+_PARTED = frozenset(("divided", "split", "surrounded", "separated", "crossed", "bounded"))
+_WITH = frozenset(("with", "the", "has", "have"))
+
+
+def only(scan: Scan, i: int) -> None:
+    """Attach "only grass", "nothing but trees", "grass only", "everything is grass"."""
+    kinds, words, value, last = scan.kinds, scan.words, scan.values[i], scan.last
+    closes = kinds[i + 1] in (END, EXCEPT, STOP, COMMA) or words[i].startswith("everywhere ")
+    if value == "after":
+        if last is not None and (closes or kinds[i + 1] == PREPOSITION) and last.at >= i - 2:
+            _exclude(scan, subjects(scan), i)
+            if words[i] == "throughout":
+                last.regions += [(k, "throughout") for k in scan.whole]
+        return
+    strong = value != "only"
+    if not strong and kinds[i + 1] in (END, EXCEPT) and last is not None and last.at == i - 1:
+        _exclude(scan, subjects(scan), i)
+    elif strong or not i or (words[i - 1] not in _WITH and words[i + 1] not in _COUNTS):
+        target = _next(scan, i, strong)
+        if target is not None:
+            _exclude(scan, chain(scan.mentions, target), i)
+    elif words[i - 1] == "the":  # "the only vegetation is …"
+        group = scan.values[i + 1] if kinds[i + 1] == MENTION else 0
+        scan.left_out |= group if group & (group - 1) else 0
+
+
+def nothing_but(scan: Scan, i: int) -> bool:
+    """Attach "nothing here but dunes", "no land cover other than grass"; whether it is said."""
+    if scan.words[i] not in ("no", "nothing"):
+        return False
+    for j in range(i + 1, min(i + 6, len(scan.kinds))):
+        kind = scan.kinds[j]
+        if kind == EXCEPT or (kind == STOP and scan.words[j] == "but"):
+            target = _next(scan, j, True)
+            if target is not None:
+                scan.alone.append(
+                    (chain(scan.mentions, target), f"{scan.words[i]} … {scan.words[j]}")
+                )
+            return target is not None
+        if kind in (MENTION, END, COMMA):
+            return False
+    return False
+
+
+def equal(scan: Scan, i: int) -> None:
+    """Attach "share the tile evenly", "equal parts of" to all classes of a list."""
+    target = None if scan.kinds[i + 1] == END else ahead(scan, i, adverb=True)
+    listed = chain(scan.mentions, target) if target else subjects(scan)
+    size = len({mention.bits for mention in listed})
+    if size > 1:
+        for mention in listed:
+            share = Quantity(scan.words[i], 1 / size - 0.05, 1 / size + 0.05, fraction=True)
+            mention.claim(share, OWN, scan.words[i])
+
+
+def scene_except(scan: Scan, i: int) -> None:
+    """Attach "apart from a barn, the tile is grass", "the barn aside, it is grass"."""
+    kinds = scan.kinds
+    _, stop = sentence(scan, i)
+    if REST in kinds[i:stop] or ALL in kinds[i:stop] or STRONG in kinds[i:stop]:
+        return
+    for j in range(i + 1, stop):
+        if kinds[j : j + 2] == [SCENE, COPULA]:
+            target = _next(scan, j + 1, True)
+            if target is not None:
+                _exclude(scan, chain(scan.mentions, target), i)
+            return
+
+
+def _next(scan: Scan, i: int, strong: bool) -> Mention | None:
+    """The mention right after "only", with nothing but adjectives between."""
+    others = 0
+    for j in range(i + 1, min(i + 9, len(scan.kinds))):
+        kind = scan.kinds[j]
+        if kind == MENTION:
+            return scan.at.get(j) or scan.at.get(j + 1)
+        if kind == OTHER:
+            others += 1
+            if others > 3 or scan.words[j] in _PARTED:
+                return None
+        elif not (strong and kind in (DETERMINER, COPULA, COVERAGE, PREPOSITION, SCENE, *_FILLER)):
+            return None
+    return None
+
+
+def _exclude(scan: Scan, listed: list[Mention], i: int) -> None:
+    """All classes but these, and others that the caption names, are absent; not where the
+    sentence speaks of a part of the tile."""
+    listed = [mention for mention in listed if not mention.negated]
+    if not listed:
+        return
+    start, stop = sentence(scan, i)
+    local = REGION in scan.kinds[start:stop] or any(
+        isinstance(value, Side) for value in scan.values[start:stop]
+    )
+    local |= scan.words[start] == "beyond"
+    everywhere = EXCEPT in scan.kinds[start:stop] or scan.words[i].startswith("everywhere ")
+    if everywhere or not local:
+        scan.alone.append((listed, scan.words[i]))
+
+
+def rest(scan: Scan, i: int) -> None:
+    """Attach "the rest is water", "trees elsewhere"."""
+    target = None
+    if scan.kinds[i + 1] != END:
+        target = ahead(scan, i, adverb=True) or _after_verb(scan, i)
+    target = target or scan.last
+    if target is not None and not target.negated:
+        target.rest = scan.words[i]
+
+
+def _after_verb(scan: Scan, i: int) -> Mention | None:
+    """The mention after the verb or colon of "the rest": "the remainder, however, is water"."""
+    for j in range(i + 1, min(i + 8, len(scan.kinds))):
+        kind = scan.kinds[j]
+        if kind == MENTION:
+            return scan.at.get(j)
+        if kind in (END, STOP) and scan.words[j] != "as":
+            return None
+    return None
+
+
+def alone(scan: Scan) -> tuple[int, list[tuple[int, tuple[float, float], str]], str]:
+    """Classes that the caption leaves out as a whole, shares of those that are all there is, and
+    the words that say so."""
+    for mention in scan.mentions:  # "entirely covered by forest"
+        if mention.cue and mention.cue.name == "all" and not (mention.negated or mention.regions):
+            scan.alone.append(([mention], mention.words))
+    if not scan.alone and not scan.left_out:
+        return 0, [], ""
+    named = union([m for m in scan.mentions if not m.negated and not m.aside])
+    shares = []
+    little = EXCEPT in scan.kinds and not _LITTLE.isdisjoint(scan.words)
+    for listed, words in scan.alone:
+        bits = union(listed)
+        others = named & ~bits
+        single = not bits & (bits - 1)
+        if single and not others and not any(m.strength or m.percent for m in listed):
+            shares.append((bits, ALONE, words))
+        elif single and little:
+            shares.append((bits, NEARLY, words))
+    if not scan.alone:
+        return scan.left_out & ~named, [], "the only"
+    return EVERY & ~named, shares, scan.alone[0][1]
+
+
+def remainder(scan: Scan, explicit: list[tuple[int, float, float]]) -> None:
+    """Give the class that has the rest what the shares of the others leave over."""
+    mentions = [m for m in scan.mentions if m.rest]
+    if len({m.bits for m in mentions}) != 1 or not explicit:
+        return
+    named = union([m for m in scan.mentions if not m.negated and not m.aside])
+    target = mentions[0]
+    group = chain(scan.mentions, target)
+    if named & ~union(group) & ~union_of(explicit) or target.percent or target.strength:
+        return
+    low = 1 - sum(high for _, _, high in explicit)
+    high = 1 - sum(low for _, low, _ in explicit)
+    if high > 0:
+        scan.sums.append((union(group), (max(0.0, low), min(1.0, high)), target.rest))
+
+
+def union_of(shares: list[tuple[int, float, float]]) -> int:
+    bits = 0
+    for more, _, _ in shares:
+        bits |= more
+    return bits
