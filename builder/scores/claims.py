@@ -233,6 +233,10 @@ def _claims(text: Scan, lexicon: Lexicon) -> dict[Claim, str]:
         named = not group and not (cue is not None and cue.nearly_none)
         if named:
             add((PRESENCE, bits, 0.0, 0.0), mention.word)
+        local = any(region not in lexicon.whole for region, _ in mention.regions)
+        if local and mention.dominance_at >= 0:  # "the lower half is dominated by a lake"
+            mention.dominance_at = -1
+            cue = None if mention.strength == DERIVED else cue
         leads = mention.dominance_at >= 0 and (cue is None or cue.high > lexicon.dominant.low)
         if leads:  # not in "dominated by sparsely vegetated hills"
             dominant.setdefault(mention.dominance_at, []).append(mention)

@@ -34,14 +34,13 @@ from builder.scores.lexicon import (
     Quantity,
 )
 from builder.scores.mentions import DERIVED, OWN, REACH, Mention, Scan, subjects, union
-from builder.scores.percentages import is_sum
+from builder.scores.percentages import SHOWS, is_sum
 
 _CLAUSE = frozenset((END, COMMA, JOIN, STOP, PREPOSITION, OPEN))
 _TRANSPARENT = frozenset((OF, PERCENT, BOUND, STRONG, PART_CUE, DOMINANT, CLOSE, ONLY))
 _OPENINGS = frozenset((END, JOIN, COMMA, STOP))
 _ARTICLES = frozenset(("a", "an"))
 _VERBS = frozenset((COPULA, COVERAGE, MENTION, OPEN))
-_SHOWS = frozenset(("shows", "showing", "depicts", "depicting"))
 _OF_SCENE = frozenset((OF, DETERMINER, SCENE, PART))
 _ADVERBS = frozenset(
     ("very", "only", "quite", "relatively", "fairly", "rather", "extremely", "mostly", "just",
@@ -77,7 +76,7 @@ def ahead(scan: Scan, i: int, *, adverb: bool = False) -> Mention | None:
                 (adverb or scan.words[j] == "land") and after == MENTION
             ):
                 return None
-        elif kind == STOP and scan.words[j] in _SHOWS and (noun or (adverb and j == i + 1)):
+        elif kind == STOP and scan.words[j] in SHOWS and (noun or (adverb and j == i + 1)):
             continue  # "mainly shows farmland", "half of the image shows a lake"
         elif kind in (COPULA, PASSIVE):
             adverbial = kind == PASSIVE and adverb  # "entirely composed of sand"

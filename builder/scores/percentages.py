@@ -23,11 +23,13 @@ from builder.scores.lexicon import (
     PERCENT,
     PREPOSITION,
     SCENE,
+    STOP,
     STRONG,
     Lexicon,
 )
 from builder.scores.mentions import REACH, Mention, Scan, chain, subjects, union
 
+SHOWS = frozenset(("shows", "showing", "depicts", "depicting"))
 _TOGETHER = frozenset(("together", "combined", "jointly", "collectively", "between them"))
 _IN_NOUN_PHRASE = frozenset((OTHER, OF, DETERMINER, STRONG, PART_CUE, PART, DOMINANT))
 _LISTS = frozenset((COMMA, JOIN, BOUND))
@@ -187,8 +189,10 @@ def _noun_ahead(scan: Scan, i: int) -> Mention | None:
             return scan.at.get(j)
         if kind == SCENE:
             noun = True
-            if after not in (OF, PASSIVE, COPULA, SCENE):
+            if after not in (OF, PASSIVE, COPULA, SCENE, STOP):
                 return None
+        elif kind == STOP and noun and scan.words[j] in SHOWS:
+            continue  # "12 % of this image shows bare ground"
         elif kind == COPULA and j == i + 1:  # "80 % is covered by trees"
             noun = True
         elif kind in (COPULA, PASSIVE):

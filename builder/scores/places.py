@@ -94,6 +94,7 @@ _IN_CLAUSE = frozenset(
 _LIES = frozenset(
     ("sits", "sit", "lie", "flows", "flow", "runs", "run", "stand", "rests", "occurs")
 )
+_OF_SCENE = frozenset((OF, DETERMINER, SCENE))
 _EXACT = frozenset(("half", "third", "quarter", "quadrant"))
 _ROUNDING = 0.05
 _SHOWS = frozenset(("shows", "holds", "contains", "is", "belongs", "consists"))
@@ -152,7 +153,10 @@ def fills(scan: Scan, i: int) -> bool:
     entire = "entire" in words[i] or "whole" in words[i] or "over the" in words[i]
     plain = not words[i].startswith(_PLACING) or entire
     if opens and plain:
-        return kinds[i + 1] in (COPULA, COVERAGE, PASSIVE, MENTION) or words[i + 1] in _SHOWS
+        k = i + 1
+        while kinds[k] in _OF_SCENE:
+            k += 1
+        return kinds[k] in (COPULA, COVERAGE, PASSIVE, MENTION) or words[k] in _SHOWS
     return plain and kinds[j] in (COVERAGE, PASSIVE)
 
 
