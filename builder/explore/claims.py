@@ -13,7 +13,8 @@ from builder.land.classes import CLASSES
 from builder.scores import lexicon as lexicons
 from builder.scores.claims import LAYOUT, LOCAL_ABSENCE
 from builder.scores.grounding import Captions
-from builder.scores.lexicon import NUMERAL, Lexicon, plain
+from builder.scores.lexicon import Lexicon
+from builder.scores.numerals import NUMERAL, plain
 
 PLAIN, SUPPORTED, CONTRADICTED, UNKNOWN = range(4)
 """States of a piece: claims nothing; agrees with the mask; does not; cannot be told from it."""

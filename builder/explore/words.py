@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from builder.explore.files import packed, write_packed_json
-from builder.scores.lexicon import plain
+from builder.scores.numerals import plain
 
 WORD = re.compile(r"[^\W\d_]+|\d+")
 

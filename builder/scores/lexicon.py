@@ -166,7 +166,7 @@ class Lexicon:
         whether it only sets its class aside ("instead of"). OTHER has the index of a region where
         it is an adjective of place ("northern"), `ABSENT_BEFORE`, or None, as all else has.
         """
-        words: list[str] = numerals.TOKEN.findall(numerals.plain(text))
+        words: list[str] = numerals.words_of(text)
         single = self.single
         tokens = [single.get(word) or other(word) for word in words]
         for i, end, token in reversed(self.phrases_in(words)):

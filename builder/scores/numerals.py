@@ -44,14 +44,18 @@ _RATIO = re.compile(r"(?<=\d):(?=\d)")
 
 
 def plain(text: str) -> str:
-    """Lower case, compatibility forms folded (full-width digits, NBSP), NULs as spaces, a ratio
-    ("50:50") as a list of two numbers ("50/50")."""
+    """Lower case, compatibility forms folded (full-width digits, NBSP), NULs as spaces."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).replace("’", "'")
-    text = text.replace("\0", " ").lower()
+    return text.replace("\0", " ").lower()
+
+
+def words_of(text: str) -> list[str]:
+    """The tokens of a text; a ratio ("50:50") is a list of numbers, "70 of 100" a percentage."""
+    text = plain(text)
     if "100" in text:
         text = _OF_A_HUNDRED.sub(r"\1 % ", text)
-    return _RATIO.sub("/", text) if ":" in text else text
+    return TOKEN.findall(_RATIO.sub("/", text) if ":" in text else text)
 
 
 def is_number(word: str) -> bool:
