@@ -128,7 +128,7 @@ def run(
             f"--controls: {model.label} reads no text, its vectors are of known captions alone; "
             "name a model that reads"
         )
-    controlled = controls.figures(wrong, asked, images, both, first, settings.device)
+    controlled = controls.figures(wrong, asked, images, both, first, settings.device, rows.blocks)
 
     streams: dict[str, Evaluation] = {}
     ranks: dict[str, Array] = {}

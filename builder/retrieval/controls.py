@@ -10,7 +10,7 @@ from builder.core.manifest import read_manifest
 from builder.land.columns import CONTROLS
 from builder.release.configs import CAPTION_ID
 from builder.release.rows import opened
-from builder.retrieval import metrics, protocol
+from builder.retrieval import intervals, metrics, protocol
 from builder.retrieval.gallery import Gallery, Texts
 from builder.retrieval.ranks import Array, Ints, Positives, rank
 from builder.retrieval.result import Control
@@ -71,19 +71,30 @@ def figures(
     vectors: Array,
     first: int,
     device: str,
+    blocks: Sequence[str] | None = None,
 ) -> dict[str, dict[str, Control]]:
     """Stream → control → strict figures of its texts beside those of the own captions, both among
-    the same images. ``vectors`` are of all texts; those of the controls begin at ``first``."""
+    the same images. ``vectors`` are of all texts; those of the controls begin at ``first``. The
+    change is tested over ``blocks`` (N,) of the images, or over images."""
     result: dict[str, dict[str, Control]] = {}
     for texts in controls:
         n = len(texts.texts)
         gallery = protocol.some_rows(images, asked.owner[texts.own])
-        own, control = (
-            metrics.summary(*rank(gallery, vectors[at], Positives.owned(np.arange(n)), device))
-            for at in (texts.own, first + np.arange(n))
-        )
+        owner = np.arange(n)
+        pairs = [
+            rank(gallery, vectors[at], Positives.owned(owner), device)
+            for at in (texts.own, first + owner)
+        ]
         first += n
+        own, control = (metrics.summary(*pair) for pair in pairs)
+        places = None if blocks is None else [blocks[row] for row in asked.owner[texts.own]]
+        change = intervals.compare(pairs[1], pairs[0], owner, places)["mR"]
         result.setdefault(texts.stream, {})[texts.control] = Control(
-            images=n, own=own, scores=control, change_of_mR=control.mR - own.mR
+            images=n,
+            own=own,
+            scores=control,
+            change_of_mR=control.mR - own.mR,
+            interval=change.interval,
+            p=change.p,
         )
     return result

@@ -272,9 +272,13 @@ def _remarks(evaluation: Evaluation) -> list[str]:
     if evaluation.L and evaluation.L.change_of_mR is not None:
         lines.append(f"without numbers mR changes by {evaluation.L.change_of_mR:+.2f} points")
     for name, control in (evaluation.controls or {}).items():
+        around = ""
+        if control.interval and control.p is not None:
+            low, high = control.interval
+            around = f": {control.change_of_mR:+.2f} ({low:+.2f} … {high:+.2f}), p {control.p:.3f}"
         lines.append(
             f"{name.replace('_', ' ')}: mR {control.scores.mR:.2f} where the own captions of the "
-            f"same {control.images:,} images have {control.own.mR:.2f}"
+            f"same {control.images:,} images have {control.own.mR:.2f}{around}"
         )
     if missing := evaluation.images_without_caption:
         lines.append(f"{missing} images have no caption and are left out")

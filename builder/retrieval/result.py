@@ -147,6 +147,9 @@ class Control(Part):
     own: Scores
     scores: Scores
     change_of_mR: float
+    interval: Span | None = None
+    """Of the change, as between two models on the same queries; ``p`` too."""
+    p: float | None = None
 
 
 class Evaluation(Part):

@@ -41,6 +41,9 @@ def test_a_model_that_reads_the_words_falls_on_wrong_words(release: Path) -> Non
     for name in ("shuffled", "wrong_class", "empty"):
         assert scored[name].scores.mR < scored[name].own.mR
         assert scored[name].change_of_mR == scored[name].scores.mR - scored[name].own.mR
+        low, high = scored[name].interval
+        assert low < scored[name].change_of_mR < high
+        assert (high < 0) == (scored[name].p < 0.05)
     assert scored["shuffled"].images == 12
     assert "shuffled: mR" in report.document(run.result).markdown()
     plain = benchmark.run(gallery.load(release), model)
