@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from builder.cli.bench_exchange import export_results, import_results
-from builder.cli.common import RULE, echo, json_option, near_options, print_json, say
+from builder.cli.common import RULE, echo, json_option, near_options, of_recipe, print_json, say
 from builder.cli.experiments import augmentation, imbalance
+from builder.core import progress
 from builder.core.progress import counted
 
 if TYPE_CHECKING:
@@ -308,9 +309,9 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 )
 @click.option("--device", default="cpu", show_default=True, metavar="NAME", help="cpu, cuda, mps …")
 @json_option
-@click.pass_obj
+@click.pass_context
 def retrieval(
-    directory: Path | None,
+    context: click.Context,
     release: Path | None,
     data: Path | None,
     spec: str,
@@ -379,12 +380,14 @@ def retrieval(
     from builder.retrieval.ranks import check_device
 
     check_device(device)
-    root = directory or Path()
-    if (release is None) == (data is None):
+    root = context.obj or Path()
+    if release is not None and data is not None:
         raise click.UsageError("give either RELEASE or --data FILE")
     names = ("images.parquet", "texts.parquet") if vectors else ()
     entries.refuse_existing([root / (vectors or "") / file for file in names])
     entries.refuse_existing([root / out] if out else [])
+    if data is None:
+        release = of_recipe(context, context.command.params[0], release)
     model = benchmark.Model(
         under(root, spec), proxy, root / images if images else None, root / texts if texts else None
     )
@@ -418,6 +421,10 @@ def retrieval(
         print_json(result.as_json())
     else:
         echo(report.terminal(result, path.with_suffix(".html")))
+        progress.note(
+            f"next: the same for another model, then `aras bench compare {path} OTHER.json` says "
+            "which differences are more than chance, `aras bench leaderboard` puts them in a table"
+        )
 
 
 def under(root: Path, spec: str) -> str:

@@ -33,6 +33,31 @@ class PartType(click.ParamType):  # type: ignore[type-arg]
         )
 
 
+def of_recipe(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """RELEASE as it is given, or the one that the recipe of the directory makes."""
+    if value is not None:
+        return value
+    from builder.pipeline import recipe
+
+    directory = ctx.obj or Path()
+    if not (directory / recipe.FILE).exists():
+        raise click.MissingParameter(
+            f"There is no {directory / recipe.FILE} that names its version.", ctx, parameter
+        )
+    return Path("release") / recipe.load(directory).dataset.version
+
+
+def aras_in(directory: Path | None) -> str:
+    """How a next command begins that works from where this one was run."""
+    return "aras" if directory in (None, Path()) else f"aras -C {directory}"
+
+
+def release_argument(command: F) -> F:
+    """RELEASE, which may be left out where there is a recipe."""
+    kind = click.Path(path_type=Path, file_okay=False)
+    return click.argument("release", required=False, type=kind, callback=of_recipe)(command)
+
+
 def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")(
         command

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from builder.cli.common import echo, experiment_options, print_json, say
+from builder.cli.common import echo, experiment_options, print_json, release_argument, say
 
 if TYPE_CHECKING:
     from builder.experiments.experiment import Bench
@@ -37,7 +37,7 @@ def run_and_report(
 
 
 @click.command()
-@click.argument("release", type=click.Path(path_type=Path, file_okay=False))
+@release_argument
 @click.option("--stream", required=True, metavar="NAME", help="Captions of all arms.")
 @click.option("--small", is_flag=True, help="60 steps of a tiny model, for trials.")
 @click.option("--weights", default="", metavar="MODEL", help="Fine-tune this CLIP in every arm.")
@@ -120,7 +120,7 @@ EVEN = "tempered:0"
 
 
 @click.command()
-@click.argument("release", type=click.Path(path_type=Path, file_okay=False))
+@release_argument
 @click.option("--small", is_flag=True, help="20 steps of a tiny model, for trials.")
 @click.option("--batch", type=click.IntRange(1), help="Crops in a step.")
 @click.option("--crop", type=click.IntRange(8), help="Side of a crop in pixels.")

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from builder.cli.common import echo, json_option, print_json, say, say_report
+from builder.cli.common import echo, json_option, of_recipe, print_json, say, say_report
 
 
 @click.command()
-@click.argument("release")
+@click.argument("release", required=False, callback=of_recipe)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -30,7 +30,7 @@ from builder.cli.common import echo, json_option, print_json, say, say_report
 @click.pass_obj
 def explore(
     directory: Path,
-    release: str,
+    release: str | Path,
     out: Path | None,
     source: str | None,
     against: Path | None,
@@ -51,7 +51,7 @@ def explore(
     a served page keeps its index in the user's cache.
 
     \b
-      aras explore release/0.1.0
+      aras explore                       # the release that the recipe here makes
       aras explore release/0.2.0 --against release/0.1.0
       aras explore release/0.1.0 --out release/explore
       aras explore hf://datasets/ORG/NAME@0.1.0 --out space
@@ -59,7 +59,7 @@ def explore(
     from builder.explore import writer
     from builder.explore.cache import cached
 
-    place = release if "://" in release else str(directory / release)
+    place = str(release) if "://" in str(release) else str(directory / release)
     opened = writer.open_page_source(place)
     old = writer.open_page_source(str(directory / against)) if against else None
     if out is not None:

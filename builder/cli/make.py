@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from builder.cli.common import (
+    aras_in,
     echo,
     print_json,
     run_options,
@@ -278,6 +279,7 @@ def build(
     from builder.cli.release import judge, refuse_findings
     from builder.pipeline.preview import expected, preview
     from builder.pipeline.project import Project
+    from builder.pipeline.refusals import refuse_hopeless
     from builder.pipeline.run import StepFailed
     from builder.release.package import preview_package, refuse_early
 
@@ -297,6 +299,7 @@ def build(
             refuse_findings(judge(project.inputs().target))
         return
     refuse_early(project.inputs(), previews)
+    refuse_hopeless(project, previews, project.engine(engine, workers).kind)
     started = time.monotonic()
     try:
         times = expected(project, previews)
@@ -332,12 +335,14 @@ def is_checked(project: "Project") -> bool:
 
 
 def say_next(project: "Project") -> None:
-    """What people do with a release that was just made."""
-    release = os.path.relpath(project.inputs().target, project.directory)
-    note(
-        f"next: `aras report {release}` shows what was measured, `aras publish hub {release} "
-        "--repo ORG/NAME --dry-run` what would be published"
-    )
+    """What people do with a release that was just made: look, check what it says, share."""
+    aras = aras_in(project.directory)
+    lines = [
+        f"next: {aras} explore                       # its tiles and captions, in a browser",
+        f"      {aras} report                        # what was measured, on a page",
+        f"      {aras} publish hub --repo ORG/NAME --dry-run   # what would be sent",
+    ]
+    note("\n".join(lines))
 
 
 def print_build(summaries: "Sequence[Report]", **figures: Any) -> None:

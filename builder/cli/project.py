@@ -1,11 +1,16 @@
 """Commands about a dataset's directory: init, demo, status."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from builder.cli.common import echo, json_option, print_json, say
+from builder.core.document import file_size
+
+if TYPE_CHECKING:
+    from builder.pipeline.preview import StepPreview
+    from builder.pipeline.project import Project
 
 
 @click.command()
@@ -112,28 +117,42 @@ gives {", ".join(f"{split} {part.num_rows}" for split, part in data.items())} ro
 @json_option
 @click.pass_obj
 def status(directory: Path, as_json: bool) -> None:
-    """Show what is complete, what is stale, and which releases there are.
+    """Show what is complete, what is stale, how long it takes, and which releases there are.
 
     A step that is out of date is named; those that wait for it, and those with nothing to do, are
     counted. A version that is packaged already with other content than `aras package` would give
-    it now is named too.
+    it now is named too. Times follow from the last run of each step here; steps that never ran
+    are counted as never measured. The input rasters may be elsewhere: then the tiles are taken
+    as they are.
+
+    \b
+      aras status
+      aras -C my-dataset status --json
     """
     from builder.cli.make import print_plan
     from builder.core.manifest import read_manifest
-    from builder.pipeline.preview import preview
+    from builder.core.progress import counted, words_of
+    from builder.pipeline.preview import expected
     from builder.pipeline.project import Project
     from builder.publish.targets import status_lines
-    from builder.release.package import preview_package
 
     project = Project(directory)
-    steps = preview(project, project.steps())
-    steps.append(preview_package(project.inputs(), steps))
-    manifests = sorted(project.releases.glob("[!.]*/manifest.json"))
-    folders = [manifest.parent for manifest in manifests]
+    steps = preview_all(project)
+    times = expected(project, steps)
+    seconds = sum(time for time in times.values() if time is not None)
+    unmeasured = sum(time is None for time in times.values())
+    folders = [path.parent for path in sorted(project.releases.glob("[!.]*/manifest.json"))]
+    disk = disk_use(directory)
     if as_json:
-        releases = [release_status(folder) for folder in folders]
         print_json(
-            {"kind": "status", "steps": [step.as_json() for step in steps], "releases": releases}
+            {
+                "kind": "status",
+                "steps": [step.as_json() for step in steps],
+                "releases": [release_status(folder) for folder in folders],
+                "seconds": round(seconds, 1),
+                "unmeasured_steps": unmeasured,
+                "disk": disk,
+            }
         )
         return
     waiting = [step for step in steps if step.waits_for]
@@ -143,6 +162,14 @@ def status(directory: Path, as_json: bool) -> None:
         echo(f"{'waiting':<22} {len(waiting)} of {len(steps)} steps: for those above")
     if fresh:
         echo(f"{'fresh':<22} {len(fresh)} of {len(steps)} steps: nothing to do")
+    if len(fresh) < len(steps):
+        known = (
+            f"about {words_of(seconds)}" if unmeasured < len(steps) - len(fresh) else "not known"
+        )
+        more = f" and {counted(unmeasured, 'step')} never measured" if unmeasured else ""
+        echo(f"{'time':<22} {known}{more}")
+    used = ", ".join(f"{name} {file_size(size)}" for name, size in disk.items() if name != "free")
+    echo(f"{'disk':<22} {used or 'nothing yet'}; {file_size(disk['free'])} free")
     for folder in folders:
         manifest = read_manifest(folder)
         rows = sum(manifest.facts.census.rows.values())
@@ -150,6 +177,36 @@ def status(directory: Path, as_json: bool) -> None:
         echo(f"release {manifest.version:<14} {rows:,} rows, {digest}")
         for place, text in status_lines(folder):
             echo(f"  {place:<20} {text}")
+
+
+def preview_all(project: "Project") -> "list[StepPreview]":
+    """What every step, and `aras package` after them, would do; without the input rasters, what
+    follows from the tiles that there are."""
+    from builder.core.errors import ArasError
+    from builder.pipeline.preview import StepPreview, preview
+    from builder.release.package import preview_package
+
+    missing: list[StepPreview] = []
+    try:
+        steps = project.steps()
+    except ArasError as error:
+        if not project.store.shards("tiles"):
+            raise
+        steps = project.steps(with_tiles=False)
+        missing = [StepPreview("tiles", todo=f"cannot be planned: {error}")]
+    previews = preview(project, steps)
+    return [*missing, *previews, preview_package(project.inputs(), previews)]
+
+
+def disk_use(directory: Path) -> dict[str, int]:
+    """Bytes of each folder of a dataset that is there, and what is free."""
+    import shutil
+
+    from builder.pipeline.refusals import size_of
+
+    names = ("inputs", "work", "models", "release", "reports")
+    sizes = {name: size_of(directory / name) for name in names if (directory / name).is_dir()}
+    return {**sizes, "free": shutil.disk_usage(directory).free}
 
 
 def release_status(release: Path) -> dict[str, Any]:

@@ -7,8 +7,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from builder.cli import LazyGroup
-from builder.cli.common import echo, json_option, print_json, say, say_report, strict_option
+from builder.cli.common import (
+    aras_in,
+    echo,
+    json_option,
+    of_recipe,
+    print_json,
+    release_argument,
+    say,
+    say_report,
+    strict_option,
+)
 from builder.core.errors import WorkFailed
+from builder.core.progress import note
 from builder.publish.targets import TARGETS, Job, Target, load_target
 
 if TYPE_CHECKING:
@@ -33,11 +44,15 @@ def package(directory: Path, as_json: bool) -> None:
     project = Project(directory)
     require_fresh(project)
     packaged = make_release(project)
-    print_json(packaged.as_json()) if as_json else say_report(packaged)
+    if as_json:
+        print_json(packaged.as_json())
+        return
+    say_report(packaged)
+    note(f"next: `{aras_in(directory)} check` reads every byte again")
 
 
 @click.command()
-@click.argument("release", type=click.Path(path_type=Path, file_okay=False))
+@release_argument
 @click.option(
     "--engine",
     type=click.Choice(["serial", "processes", "ray"]),
@@ -61,6 +76,7 @@ def check(directory: Path, release: Path, engine: str, strict: bool, as_json: bo
     classes without tiles, synthetic tiles that look unlike real ones, captions that are missing.
 
     \b
+      aras check                         # the release that the recipe here makes
       aras check release/0.1.0
       aras -C my-dataset check release/0.1.0 --engine processes
     """
@@ -76,6 +92,11 @@ def check(directory: Path, release: Path, engine: str, strict: bool, as_json: bo
     elif judged is not None:
         say(f"check: {release}: every invariant holds")
         say("\n".join(judged.lines()))
+        note(
+            f"next: `{aras_in(directory)} report {release}` shows what was measured, `explore "
+            f"{release}` the tiles, `publish hub {release} --repo ORG/NAME --dry-run` what would "
+            "be sent"
+        )
     if lacking:
         say(
             f"check: {release}: an older aras made it, without {', '.join(lacking)}; `aras "
@@ -204,7 +225,7 @@ def diff(directory: Path, old: Path, new: Path, bump: bool, as_json: bool) -> No
 
 
 @click.command()
-@click.argument("release", type=click.Path(path_type=Path, file_okay=False))
+@release_argument
 @click.option("--out", type=click.Path(path_type=Path), help="Default: reports/<version>.html")
 @json_option
 @click.pass_obj
@@ -272,7 +293,9 @@ def _command(name: str, target: Target) -> click.Command:
             echo(outcome.as_text())
 
     parameters: list[click.Parameter] = [
-        click.Argument(["release"], type=click.Path(path_type=Path)),
+        click.Argument(
+            ["release"], required=False, callback=of_recipe, type=click.Path(path_type=Path)
+        ),
         *target.options,
         click.Option(["--dry-run"], is_flag=True, help="Print what would be sent; change nothing."),
         click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object on stdout."),

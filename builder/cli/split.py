@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from builder.cli.common import echo, json_option, print_json, say, stage_options
+from builder.cli.common import echo, json_option, print_json, release_argument, say, stage_options
 from builder.cli.make import run_command
 from builder.core.progress import counted
 
@@ -33,7 +33,7 @@ def split(ctx: click.Context, /, **options: Any) -> None:
 
 
 @split.command()
-@click.argument("release", type=click.Path(path_type=Path, file_okay=False))
+@release_argument
 @click.option(
     "--ids",
     type=click.Path(path_type=Path),

@@ -571,13 +571,27 @@ def read_manifest(release: Path) -> Manifest:
             text = file.read(budgets.JSON_BYTES + 1)
     except FileNotFoundError:
         raise ArasError(
-            f"{release}: not a release directory (no {MANIFEST}); `aras package` writes it"
+            f"{release}: not a release directory (no {MANIFEST}); {_instead(release)}"
         ) from None
     except NotADirectoryError:
         raise ArasError(f"{release}: is a file, not a release directory") from None
     manifest = parse_manifest(text, str(path))
     _refuse_links_outside(release, manifest)
     return manifest
+
+
+def _instead(release: Path) -> str:
+    """What lies where somebody looked for a release: in that folder, or beside it."""
+    folder = release if release.is_dir() else release.parent
+    near = sorted({*folder.glob(f"*/{MANIFEST}"), *folder.glob(f"release/*/{MANIFEST}")})
+    if near:
+        return "there are " + ", ".join(str(path.parent) for path in near[:5])
+    if folder.is_dir() and folder != release:
+        names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+        if names:
+            shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+            return f"beside it: {shown}; `aras package` writes a release"
+    return "`aras package` writes it"
 
 
 def _refuse_links_outside(release: Path, manifest: Manifest) -> None:

@@ -138,8 +138,9 @@ class Project:
         """Rows to draw; imported rows are not counted."""
         return 0 if self.is_imported else self.recipe.generator.rows
 
-    def steps(self) -> list[Step]:
-        """Every step from input files to captions. `package` comes after them."""
+    def steps(self, *, with_tiles: bool = True) -> list[Step]:
+        """Every step from input files to captions. `package` comes after them. ``with_tiles``
+        false leaves out the step that needs the input rasters."""
         if self.is_imported:
             section = self.recipe.imports
             blocks = [self.split()] if section.split == "blocks" else []
@@ -147,7 +148,8 @@ class Project:
             rows: list[Step] = [self.imports(), *self.qualities(), *blocks, *trained]
         else:
             real, synthetic = self.qualities()
-            rows = [self.tiles(), real, self.split(), *self.trainings(), *self.synthesis()]
+            cut = [self.tiles()] if with_tiles else []
+            rows = [*cut, real, self.split(), *self.trainings(), *self.synthesis()]
             rows.append(synthetic)
         judged = (*self.judgements(), *self.captions(), *self.scores())
         return [*rows, *judged, *self.embed()]

@@ -92,10 +92,14 @@ def test_status_tells_what_is_stale_and_what_cannot_be_known_yet(tmp_path: Path)
     assert lines["train-segmenter"]["waits_for"] == ["tiles", "split"]
     assert "caption-full" in lines["score-full"]["waits_for"]
     waiting = len(lines) - 1
-    assert aras("-C", tmp_path, "status").stdout.splitlines() == [
+    *shown, disk = aras("-C", tmp_path, "status").stdout.splitlines()
+    assert shown == [
         "tiles                  4 of 4 shards to make",
         f"waiting                {waiting} of {len(lines)} steps: for those above",
+        f"time                   not known and {len(lines)} steps never measured",
     ]
+    assert disk.startswith("disk                   inputs ")
+    assert disk.endswith(" free")
     assert aras("-C", tmp_path, "tiles", "--engine", "serial").exit_code == 0
     lines = {line["stage"]: line for line in status(tmp_path)["steps"]}
     assert lines["tiles"] == {"stage": "tiles", "shards": 4, "stale": 0}
@@ -130,7 +134,7 @@ def test_an_idle_build_is_one_line_once_its_release_was_checked(
     first, again = (aras("-C", tmp_path / "copy", "build", "--engine", "serial") for _ in range(2))
     assert first.exit_code == again.exit_code == 0
     assert "check: every invariant holds" in first.stderr  # the copy was never checked
-    assert "next: `aras report release/0.1.0`" in first.stderr
+    assert f"next: aras -C {tmp_path / 'copy'} explore " in first.stderr
     (line,) = again.stderr.splitlines()
     assert line.startswith("nothing to do: ")
     known = " steps are fresh, and release/0.1.0 was packaged and checked (verdict: "
@@ -206,3 +210,95 @@ def test_status_tells_where_each_release_can_be_found_and_what_is_a_draft_still(
     (values,) = status(tmp_path)["releases"]
     assert [entry["kind"] for entry in values["published"]] == ["hub", "zenodo"]
     assert [entry["state"] for entry in values["unfinished"]] == ["ready"]
+
+
+def test_status_needs_no_input_rasters_and_says_how_long_what_is_left_takes(
+    tmp_path: Path, project: Project
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(project.directory, copy)
+    for stage in ("caption-full", "score-full"):
+        write_json(
+            copy / "reports" / f"{stage}.json",
+            {
+                "kind": "stage",
+                "stage": stage,
+                "made": 1,
+                "shards": 1,
+                "rows_made": 9,
+                "seconds": 60,
+            },
+        )
+    recipe = (copy / FILE).read_text()
+    (copy / FILE).write_text(recipe.replace('style = "full"', 'style = "layout"'))
+    shutil.rmtree(copy / "inputs")
+    values = status(copy)
+    first, *others = values["steps"]
+    assert first["todo"].startswith("cannot be planned: ")
+    assert next(step for step in others if step["stage"] == "quality-real")["stale"] == 0
+    stale = next(step for step in others if step["stage"] == "caption-full")["stale"]
+    assert stale > 0
+    minutes = stale + 1  # each shard as long as the last; the scores wait, and had one shard
+    assert 0 <= values["seconds"] - 60 * minutes < 60  # what else is stale took seconds
+    assert values["disk"]["work"] > 0
+    assert "inputs" not in values["disk"]
+
+
+@pytest.fixture
+def unbuilt(tmp_path: Path, project: Project) -> Path:
+    """A project whose steps are all still to do."""
+    shutil.copytree(project.directory / "inputs", tmp_path / "new" / "inputs")
+    shutil.copy(project.directory / FILE, tmp_path / "new" / FILE)
+    return tmp_path / "new"
+
+
+def test_a_build_without_enough_blocks_is_refused_at_second_0(unbuilt: Path) -> None:
+    recipe = (unbuilt / FILE).read_text()
+    (unbuilt / FILE).write_text(recipe.replace("block = 0.016", "block = 5.0"))
+    result = aras("-C", unbuilt, "build")
+    assert result.exit_code == 2
+    assert "blocks of 5°, and 3 splits need at least 3; write for example block = " in result.stderr
+    assert not list(unbuilt.glob("work/*/*.parquet"))
+
+
+def test_a_build_without_what_trains_is_refused_at_second_0(
+    unbuilt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from builder.pipeline import refusals
+
+    monkeypatch.setattr(refusals, "has", lambda library: library != "torch")
+    result = aras("-C", unbuilt, "build")
+    assert result.exit_code == 2
+    assert "train-segmenter needs aras[make]" in result.stderr
+    assert "pip install 'aras[make]'" in result.stderr
+    assert not list(unbuilt.glob("work/*/*.parquet"))
+
+
+def test_a_build_whose_release_no_disk_can_hold_is_refused_at_second_0(
+    tmp_path: Path, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from builder.pipeline import refusals
+
+    copy = tmp_path / "copy"
+    shutil.copytree(project.directory, copy)
+    shutil.rmtree(copy / "release")
+    full = shutil.disk_usage(copy)._replace(free=1000)
+    monkeypatch.setattr(refusals.shutil, "disk_usage", lambda path: full)
+    result = aras("-C", copy, "build")
+    assert result.exit_code == 2
+    assert "the release needs at least" in result.stderr
+    assert not (copy / "release").exists()
+
+
+def test_release_may_be_left_out_and_a_wrong_one_names_what_there_is(
+    tmp_path: Path, project: Project
+) -> None:
+    checked = aras("-C", project.directory, "check")
+    assert checked.exit_code == 0
+    assert "check: release/0.1.0: every invariant holds" in checked.stderr
+    wrong = aras("-C", project.directory, "check", "release/9.9.9")
+    assert wrong.exit_code == 2
+    assert f"there are {project.directory}/release/0.1.0" in wrong.stderr
+    alone = aras("-C", tmp_path, "check")
+    assert alone.exit_code == 2
+    assert "Missing argument" in alone.stderr
