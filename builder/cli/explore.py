@@ -30,7 +30,7 @@ from builder.cli.common import echo, json_option, of_recipe, print_json, say, sa
 @click.pass_obj
 def explore(
     directory: Path,
-    release: str | Path,
+    release: str,
     out: Path | None,
     source: str | None,
     against: Path | None,
@@ -59,7 +59,8 @@ def explore(
     from builder.explore import writer
     from builder.explore.cache import cached
 
-    place = str(release) if "://" in str(release) else str(directory / release)
+    release = str(release)  # of the recipe, a path
+    place = release if "://" in release else str(directory / release)
     opened = writer.open_page_source(place)
     old = writer.open_page_source(str(directory / against)) if against else None
     if out is not None:
