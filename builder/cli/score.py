@@ -155,6 +155,8 @@ def _lines(summary: "FileSummary") -> list[str]:
         label = f"  {name.replace('_', ' ')}"
         row(label, (stream.normalised_redundancy[name] for stream in streams))
     row("  near-duplicates", (stream.near_duplicate_redundancy for stream in streams))
+    if any(stream.means["unread"] for stream in streams):
+        row("unread", (stream.means["unread"] for stream in streams))
     row("words", (stream.means["n_words"] for stream in streams), "{:.1f}")
     row("with percentages", (stream.means["percentage_rate"] for stream in streams))
     for name, score in scores_of("score", "file").items():

@@ -111,6 +111,13 @@ SCORE_COLUMNS: dict[str, ScoreColumn] = {
     "fraction_words": ScoreColumn(_COUNT, 'Words such as "half" and "a quarter".', ()),
     "digits": ScoreColumn(pa.bool_(), "Whether there is a numeral.", ()),
     "n_words": ScoreColumn(_COUNT, "Words of the caption.", ("release", "file"), unit="word"),
+    "unread": ScoreColumn(
+        pa.bool_(),
+        "Whether nothing was read because the text is no English: another language or script, "
+        "only digits or signs. Scores of its claims are null, and discrimination is 0.5.",
+        ("file",),
+        unit="fraction",
+    ),
     "mentioned": ScoreColumn(_NAMES, "Classes in order of mention."),
     "present": ScoreColumn(
         _NAMES, "Classes that the text says are there, in order of mention; as `mentioned`.", ()

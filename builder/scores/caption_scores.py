@@ -17,8 +17,8 @@ COMPUTED: dict[str, Callable[[Captions], pa.Array]] = {
     "accuracy": lambda captions: captions.measured(captions.accuracy),
     "coverage": lambda captions: captions.measured(captions.coverage),
     "chair_i": lambda captions: captions.measured(1 - captions.agreement([captions.named])),
-    "discrimination": lambda captions: captions.measured(captions.ranking.percentile),
-    "discrimination_bits": lambda captions: captions.measured(captions.ranking.bits),
+    "discrimination": lambda captions: captions.ranked(captions.ranking.percentile),
+    "discrimination_bits": lambda captions: captions.ranked(captions.ranking.bits),
     "precision": lambda captions: captions.measured(captions.agreement([captions.named])),
     "recall": lambda captions: captions.measured(captions.agreement([captions.present])),
     "f1": lambda captions: captions.measured(
@@ -36,6 +36,7 @@ COMPUTED: dict[str, Callable[[Captions], pa.Array]] = {
         captions.per_caption(captions.claims.number_row) > 0, pa.bool_()
     ),
     "n_words": lambda captions: captions.counted(captions.claims.length),
+    "unread": lambda captions: captions.counted(captions.unread, pa.bool_()),
     "mentioned": mentioned,
     "present": mentioned,
     "absent": readings.absent,

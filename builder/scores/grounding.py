@@ -24,6 +24,7 @@ from builder.scores.claims import LAYOUT, LOCAL_ABSENCE, Claims, Floats, read_cl
 from builder.scores.discrimination import Ranking, rank
 from builder.scores.lexicon import Lexicon
 from builder.scores.references import Reference, built_in
+from builder.scores.unread import is_unread
 
 _PAIRS = np.triu_indices(len(CLASSES), 1)
 
@@ -69,6 +70,15 @@ class Captions:
     def known(self) -> Bools:
         """Whether there is a text and a composition."""
         return np.asarray(self.claims.readable & ~np.isnan(self.shares).any(axis=1))
+
+    @cached_property
+    def unread(self) -> Bools:
+        """Texts that claim nothing because they are no English: see `unread.is_unread`."""
+        silent = self.claims.readable.copy()
+        silent[self.claims.row] = False
+        for i in np.flatnonzero(silent).tolist():
+            silent[i] = is_unread(self.texts[i] or "")
+        return silent
 
     @cached_property
     def values(self) -> tuple[Floats, Floats]:
@@ -137,8 +147,14 @@ class Captions:
         return np.bincount(rows, minlength=len(self.texts))
 
     def measured(self, values: npt.NDArray[Any], kind: pa.DataType = FLOAT) -> pa.Array:
-        """``values`` as a column, null where they are NaN or where a caption is not `known`."""
-        return pa.array(values.astype(kind.to_pandas_dtype()), mask=~self.known | np.isnan(values))
+        """``values`` as a column, null where they are NaN or where a caption is not `known` or is
+        `unread`."""
+        missing = ~self.known | self.unread | np.isnan(values)
+        return pa.array(values.astype(kind.to_pandas_dtype()), mask=missing)
+
+    def ranked(self, values: Floats) -> pa.Array:
+        """``values`` of `ranking` as a column, null where a caption is not `known`."""
+        return pa.array(values.astype(np.float32), mask=~self.known)
 
     def counted(self, values: npt.NDArray[Any], kind: pa.DataType = COUNT) -> pa.Array:
         """``values``, which need no composition, as a column, null where there is no text."""

@@ -62,8 +62,9 @@ def null_grounding(
     tiles = {"own": own, "shuffled": everyone, "shuffled_same_dominant": alike}
     for name, tile in tiles.items():
         given = np.where((tile >= 0)[:, None], shares[tile], np.nan)
-        scores = Captions(texts, claims, given, None, lexicon).grounding.astype(np.float32)
-        mean = scores[tile >= 0].mean(dtype=np.float64) if (tile >= 0).any() else None
+        captions = Captions(texts, claims, given, None, lexicon)
+        scores, counted = captions.grounding.astype(np.float32), (tile >= 0) & ~captions.unread
+        mean = scores[counted].mean(dtype=np.float64) if counted.any() else None
         means[name] = None if mean is None else float(mean)
     return NullGrounding(**means)
 
