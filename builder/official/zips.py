@@ -9,7 +9,7 @@ import io
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -23,6 +23,7 @@ _END, _END64, _LOCATOR = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 _ENTRY = struct.Struct("<4s6H3I5H2I")
 _LOCAL = struct.Struct("<4s5H3I2H")
 _FULL = 0xFFFFFFFF
+_WRAP = 1 << 32
 STORED, DEFLATED = 0, 8
 
 
@@ -57,21 +58,31 @@ class _Directory(NamedTuple):
     shift: int
     wide: bool
 
+    @property
+    def wrapped(self) -> bool:
+        """Whether places are modulo 2^32, as macOS's Archive Utility writes large archives: what
+        would stand before the archive is a multiple of that."""
+        return not self.wide and self.shift > 0 and self.shift % _WRAP == 0
+
 
 def members(path: Path) -> Iterator[Member]:
     """Walk the central directory to its end, as zipfile does.
 
-    Bytes before or after the archive and a count of entries modulo 65,536, which some programs
-    write, are no damage. An entry that lies about itself says so in its ``damage``. Raises
-    ArasError when the file is not a whole zip.
+    Bytes before or after the archive, a count of entries modulo 65,536 and places modulo 4 GB,
+    which some programs write, are no damage. An entry that lies about itself says so in its
+    ``damage``. Raises ArasError when the file is not a whole zip.
     """
     with path.open("rb") as file:
         directory = _directory(file, path)
+        least = 0
         end, number = directory.start + directory.size, 0
         file.seek(directory.start)
         while (place := file.tell()) < end:
             try:
                 member = _member(file, directory)
+                if directory.wrapped:
+                    member = _unwrapped(file, member, least, directory.start)
+                    least = member.offset + _LOCAL.size + member.packed
             except (struct.error, ValueError) as error:
                 raise _damaged(path, f"entry {number} of its directory ({error})") from error
             number += 1
@@ -261,6 +272,30 @@ def _member(file: BinaryIO, directory: _Directory) -> Member:
     if offset + _LOCAL.size + packed > directory.start:
         damage = damage or "it claims bytes beyond the end of the entries"
     return Member(name, offset, packed, size, crc, method, bool(flags & 1), damage)
+
+
+def _unwrapped(file: BinaryIO, member: Member, least: int, most: int) -> Member:
+    """A member whose offset is known modulo 2^32: the first place from ``least`` on, where the
+    entry before it ends, at which an entry of its name begins."""
+    offset, here = member.offset % _WRAP, file.tell()
+    while offset < least or not _begins(file, offset, member.name):
+        offset += _WRAP
+        if offset >= most:
+            file.seek(here)
+            damage = "its place is known modulo 4 GB alone, and none has its name"
+            return replace(member, damage=damage)
+    file.seek(here)
+    is_beyond = offset + _LOCAL.size + member.packed > most
+    return replace(member, offset=offset, damage=member.damage if is_beyond else "")
+
+
+def _begins(file: BinaryIO, place: int, name: str) -> bool:
+    """Whether an entry of a name begins at a place."""
+    header = _read_at(file, place, _LOCAL.size)
+    if not header.startswith(b"PK\3\4"):
+        return False
+    held = file.read(_LOCAL.unpack(header)[-2])
+    return name in (held.decode("utf-8", "replace"), held.decode("cp437"))
 
 
 def _wide(extra: bytes, *values: int) -> list[int]:

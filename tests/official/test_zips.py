@@ -4,6 +4,7 @@ import contextlib
 import io
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -219,3 +220,24 @@ def test_a_damaged_stream_says_so_at_its_end(tmp_path: Path) -> None:
     path.write_bytes(data)
     with path.open("rb") as file, pytest.raises(Refused, match="CRC-32"):
         zips.stream(file, next(zips.members(path)), 1 << 30).read()
+
+
+def test_places_modulo_4_gb_are_found_by_the_names_that_stand_there(tmp_path: Path) -> None:
+    """As macOS's Archive Utility writes archives beyond 4 GB; here the middle is a hole."""
+    gap = (1 << 32) + 5000
+    path, directory, place = tmp_path / "large.zip", b"", 0
+    with path.open("wb") as file:
+        for number, name in enumerate((b"a.png", b"b.png", b"c.png")):
+            data = b"picture %d" % number
+            place = file.seek(gap) if number == 1 else file.tell()
+            sizes = (zlib.crc32(data), len(data), len(data))
+            file.write(struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, 0, 0, 0, *sizes, len(name), 0))
+            file.write(name + data)
+            fixed = (b"PK\1\2", 20, 20, 0, 0, 0, 0, *sizes, len(name), 0, 0, 0, 0, 0)
+            directory += struct.pack("<4s6H3I5H2I", *fixed, place % (1 << 32)) + name
+        start = file.tell()
+        end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 3, 3, len(directory), start % (1 << 32), 0)
+        file.write(directory + end)
+    with path.open("rb") as file:
+        held = {member.name: zips.read(file, member, 100) for member in zips.members(path)}
+    assert held == {f"{name}.png": b"picture %d" % i for i, name in enumerate("abc")}
