@@ -15,7 +15,7 @@ from builder.explore.writer import open_page_source, write_site
 from builder.pipeline.project import Project
 from tests.makers.browser import browser
 
-SECONDS = 10
+SECONDS = 30
 """How long a page may take for a step, at most."""
 QUIET = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),

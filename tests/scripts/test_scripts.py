@@ -11,6 +11,7 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from builder.core.manifest import read_manifest
@@ -95,6 +96,18 @@ def test_the_bytes_of_a_part_are_counted() -> None:
     water = report["parts"]["dominant = 'Water'"]
     assert 0 < water["rows"] < 10
     assert 1 < water["ratio"] < report["bytes"] / water["picture_bytes"]
+
+
+@pytest.mark.skipif(
+    shutil.which("chromedriver") is None, reason="no Chromium here (apt-get install chromium)"
+)
+def test_the_page_of_a_release_is_timed_on_both_screens() -> None:
+    report = json.loads(run("bench_explore.py", "--rows 6000 --json"))
+    assert report["rows"] == 6000
+    for screen in ("desktop", "phone"):
+        assert 0 < report[screen]["screen_requests"] <= report[screen]["screen_tiles"]
+        assert report[screen]["filter_ms"] > 0
+        assert report[screen]["memory_bytes"] > 0
 
 
 def test_finding_repeats_is_timed() -> None:
