@@ -83,6 +83,7 @@ def test_the_plain_install_reads_checks_cuts_and_compares(project: Project, tmp_
         ["--help"],
         ["check", release],
         ["get", release, str(tmp_path / "part"), "--where", "split = 'test'"],
+        ["explore", release, "--out", str(tmp_path / "page")],
         ["bench", "embeddings", *files, "--json"],
         ["bench", "retrieval", release, "--model", "random", "--near", "keep"],
         ["-C", str(project.directory), "train", "retriever"],
@@ -90,8 +91,8 @@ def test_the_plain_install_reads_checks_cuts_and_compares(project: Project, tmp_
     run = [sys.executable, "-c", LIGHT, json.dumps(commands)]
     ended = subprocess.run(run, capture_output=True, text=True, check=True)
     *done, retrieval, train = map(json.loads, ended.stdout.splitlines())
-    assert [code for code, _ in done] == [0] * 4, ended.stdout
-    assert json.loads(done[3][1].splitlines()[-1])["mR"] > 0
+    assert [code for code, _ in done] == [0] * 5, ended.stdout
+    assert json.loads(done[4][1].splitlines()[-1])["mR"] > 0
     for code, output in (retrieval, train):
         assert code == 2
         assert "pip install 'aras[make]'" in output
