@@ -69,3 +69,34 @@ def test_codes_mean_the_same_in_samples_of_any_type(dtype: str) -> None:
 def test_codes_of_a_ready_legend_can_be_given_another_class() -> None:
     legend = public("esri", {10: "Barren", 12: DROPPED})
     assert legend.ids(np.array([10, 11, 12, 13])).tolist() == [5, 2, NODATA, UNKNOWN]
+
+
+DEFINITIONS = {
+    # ESA WorldCover, Product User Manual v2.0, table of the legend
+    "worldcover": "10 tree cover; 20 shrubland; 30 grassland; 40 cropland; 50 built-up; "
+    "60 bare sparse vegetation; 70 snow and ice; 80 permanent water bodies; 90 herbaceous wetland; "
+    "95 mangroves; 100 moss and lichen",
+    # Earth Engine catalogue, GOOGLE/DYNAMICWORLD/V1, class table of band label
+    "dynamic-world": "0 water; 1 trees; 2 grass; 3 flooded vegetation; 4 crops; "
+    "5 shrub and scrub; 6 built; 7 bare; 8 snow and ice",
+    # Esri, Sentinel-2 10 m Land Use/Land Cover, item description: values in use since 2021
+    "esri": "1 water; 2 trees; 4 flooded vegetation; 5 crops; 7 built area; 8 bare ground; "
+    "9 snow ice; 10 clouds; 11 rangeland",
+    # MRLC, National Land Cover Database, class legend and description
+    "nlcd": "11 open water; 12 perennial ice snow; 21 developed, open space; "
+    "22 developed, low intensity; 23 developed, medium intensity; 24 developed, high intensity; "
+    "31 barren land; 41 deciduous forest; 42 evergreen forest; 43 mixed forest; 51 dwarf scrub; "
+    "52 shrub scrub; 71 grassland herbaceous; 72 sedge herbaceous; 73 lichens; 74 moss; "
+    "81 pasture hay; 82 cultivated crops; 90 woody wetlands; 95 emergent herbaceous wetlands",
+}
+"""Codes and names as their owners publish them, without slashes and brackets."""
+
+
+@pytest.mark.parametrize("name", DEFINITIONS)
+def test_names_of_codes_are_those_of_the_public_definition(name: str) -> None:
+    published = dict(entry.split(" ", 1) for entry in DEFINITIONS[name].split("; "))
+    held = {
+        str(code): " ".join(words.lower().replace("/", " ").split())
+        for code, (words, _) in PUBLIC_MAPS[name].codes.items()
+    }
+    assert published.items() <= held.items()
