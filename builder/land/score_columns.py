@@ -113,8 +113,8 @@ SCORE_COLUMNS: dict[str, ScoreColumn] = {
     "n_words": ScoreColumn(_COUNT, "Words of the caption.", ("release", "file"), unit="word"),
     "unread": ScoreColumn(
         pa.bool_(),
-        "Whether nothing was read because the text is no English: another language or script, "
-        "only digits or signs. Scores of its claims are null, and discrimination is 0.5.",
+        "Whether the text cannot be read: another language, or no letter. Every other score of it "
+        "is null.",
         ("file",),
         unit="fraction",
     ),

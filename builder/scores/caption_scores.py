@@ -8,7 +8,15 @@ import pyarrow as pa
 from builder.land.score_columns import scores_of
 from builder.scores import lexicon as lexicons
 from builder.scores import readings
-from builder.scores.grounding import COUNT, Captions, Masks, contradictions, mentioned, tau_b
+from builder.scores.grounding import (
+    COUNT,
+    Captions,
+    Masks,
+    contradictions,
+    mentioned,
+    tau_b,
+    unread,
+)
 from builder.scores.lexicon import Lexicon
 from builder.scores.references import Reference
 
@@ -17,8 +25,8 @@ COMPUTED: dict[str, Callable[[Captions], pa.Array]] = {
     "accuracy": lambda captions: captions.measured(captions.accuracy),
     "coverage": lambda captions: captions.measured(captions.coverage),
     "chair_i": lambda captions: captions.measured(1 - captions.agreement([captions.named])),
-    "discrimination": lambda captions: captions.ranked(captions.ranking.percentile),
-    "discrimination_bits": lambda captions: captions.ranked(captions.ranking.bits),
+    "discrimination": lambda captions: captions.measured(captions.ranking.percentile),
+    "discrimination_bits": lambda captions: captions.measured(captions.ranking.bits),
     "precision": lambda captions: captions.measured(captions.agreement([captions.named])),
     "recall": lambda captions: captions.measured(captions.agreement([captions.present])),
     "f1": lambda captions: captions.measured(
@@ -36,7 +44,7 @@ COMPUTED: dict[str, Callable[[Captions], pa.Array]] = {
         captions.per_caption(captions.claims.number_row) > 0, pa.bool_()
     ),
     "n_words": lambda captions: captions.counted(captions.claims.length),
-    "unread": lambda captions: captions.counted(captions.unread, pa.bool_()),
+    "unread": unread,
     "mentioned": mentioned,
     "present": mentioned,
     "absent": readings.absent,

@@ -24,7 +24,6 @@ from builder.scores.claims import LAYOUT, LOCAL_ABSENCE, Claims, Floats, read_cl
 from builder.scores.discrimination import Ranking, rank
 from builder.scores.lexicon import Lexicon
 from builder.scores.references import Reference, built_in
-from builder.scores.unread import is_unread
 
 _PAIRS = np.triu_indices(len(CLASSES), 1)
 
@@ -73,12 +72,17 @@ class Captions:
 
     @cached_property
     def unread(self) -> Bools:
-        """Texts that claim nothing because they are no English: see `unread.is_unread`."""
-        silent = self.claims.readable.copy()
+        """Texts that the reader cannot read: of another language, or without a letter."""
+        unread = ~self.claims.readable
+        silent = np.ones(len(unread), dtype=bool)
         silent[self.claims.row] = False
         for i in np.flatnonzero(silent).tolist():
-            silent[i] = is_unread(self.texts[i] or "")
-        return silent
+            text = self.texts[i]
+            if text is None or not text.strip():
+                unread[i] = False
+            elif not any(character.isalpha() for character in text):
+                unread[i] = True
+        return unread
 
     @cached_property
     def values(self) -> tuple[Floats, Floats]:
@@ -151,10 +155,6 @@ class Captions:
         `unread`."""
         missing = ~self.known | self.unread | np.isnan(values)
         return pa.array(values.astype(kind.to_pandas_dtype()), mask=missing)
-
-    def ranked(self, values: Floats) -> pa.Array:
-        """``values`` of `ranking` as a column, null where a caption is not `known`."""
-        return pa.array(values.astype(np.float32), mask=~self.known)
 
     def counted(self, values: npt.NDArray[Any], kind: pa.DataType = COUNT) -> pa.Array:
         """``values``, which need no composition, as a column, null where there is no text."""
@@ -284,6 +284,12 @@ def contradictions(captions: Captions) -> pa.Array:
         if row is not None and line not in row:  # "dominated by" claims a quantity too
             row.append(line)
     return pa.array(lines, pa.list_(pa.string()))
+
+
+def unread(captions: Captions) -> pa.Array:
+    """Which captions cannot be read; null where there is no text."""
+    blank = [not (text and text.strip()) for text in captions.texts]
+    return pa.array(captions.unread, mask=np.array(blank, dtype=bool))
 
 
 def tau_b(captions: Captions) -> pa.Array:
