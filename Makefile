@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint readers clean
+.PHONY: demo test lint readers docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/aras demo demo
@@ -21,12 +21,26 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The stamp is newer than pyproject.toml: nothing is installed twice.
-$(VENV)/.installed: pyproject.toml
+# The documentation as a searchable site, build/site/index.html; a warning ends it.
+docs: $(VENV)/.docs
+	$(BIN)/python scripts/write_site.py build/pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(INSTALL) -e '.[docs]'
+	touch $@
+
+# uv where there is one, else pip; both take the versions that constraints.txt pins.
+UV      := $(shell command -v uv 2>/dev/null)
+INSTALL := $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet) -c constraints.txt
+
+# The stamp is newer than pyproject.toml and constraints.txt: nothing is installed twice.
+$(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "aras needs Python 3.10 or newer: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	$(INSTALL) -e '.[dev]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo build
