@@ -174,10 +174,10 @@ def cli(ctx: click.Context, directory: Path, quiet: bool, verbose: bool) -> None
       aras demo demo
     Your own:
       aras init my-dataset && cd my-dataset
-      $EDITOR dataset.toml        # where the maps and composites are
-      aras build --dry-run        # what would be made
-      aras build                  # make it all; run again to resume
-      aras check release/0.1.0
+      aras fetch inputs --bbox 28 36 29 37    # maps and composites of a box
+      aras build --dry-run                    # what would be made
+      aras build                              # make it all; run again to resume
+      aras explore                            # look through it
 
     Exit codes: 0 done; 1 some of the work failed (named on stderr) or a check found violations;
     2 a bad command, recipe or input; 130 interrupted.

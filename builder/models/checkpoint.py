@@ -91,7 +91,8 @@ class Average(AveragedModel):
     def __init__(self, model: nn.Module, decay: float) -> None:
         def follow(average: Any, weights: Any, steps: Any) -> None:
             risen = min(decay, 1 - (1 + int(steps)) ** -POWER)
-            torch._foreach_lerp_(average, weights, 1 - risen)
+            for value, weight in zip(average, weights, strict=True):
+                value.lerp_(weight, 1 - risen)
 
         super().__init__(model, multi_avg_fn=follow)
 
