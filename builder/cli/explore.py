@@ -137,10 +137,20 @@ def draw(
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write id, stream, verdict and counts here, as CSV.",
 )
+@click.option(
+    "--card",
+    is_flag=True,
+    help="Put the figures into the card and the manifest of RELEASE, a folder.",
+)
 @json_option
 @click.pass_obj
 def read(
-    directory: Path, files: tuple[Path, ...], release: str, column: Path | None, as_json: bool
+    directory: Path,
+    files: tuple[Path, ...],
+    release: str,
+    column: Path | None,
+    card: bool,
+    as_json: bool,
 ) -> None:
     """Count the marks in FILES, one of each reader.
 
@@ -150,6 +160,7 @@ def read(
 
     \b
       aras review read ada.json grace.json --release release/0.1.0 --column review.csv
+      aras review read ada.json grace.json --release release/0.1.0 --card
     """
     from builder.explore.review import read_files, read_review, write_column
     from builder.explore.writer import open_page_source
@@ -158,6 +169,13 @@ def read(
     result = read_review(open_page_source(place), read_files([directory / f for f in files]))
     if column is not None:
         write_column(directory / column, result)
+    if card:
+        if "://" in release:
+            raise click.UsageError("--card writes into a folder; get the release first (aras get)")
+        from builder.release.card import write_cards
+
+        write_cards(directory / release, review=result.figures())
+        say(f"wrote {directory / release / 'README.md'}")
     if as_json:
         print_json({**result.as_json(), "card": result.card_line()})
     else:

@@ -424,6 +424,27 @@ class RetrievalFigures(Record):
     interval: tuple[float, ...] | None = None
 
 
+class ReviewedStream(Record):
+    """What people who read captions of a stream (or looked at masks) say: ``right`` of ``decided``,
+    with its 95 % interval (Wilson), and ``weighted``, classes weighted as in the release."""
+
+    right: int
+    decided: int
+    unsure: int = 0
+    precision: float | None = None
+    interval: tuple[float, ...] | None = None
+    weighted: float | None = None
+
+
+class ReviewFigures(Record):
+    """A review by people, which the publisher put into the card: by stream, ``mask`` for masks."""
+
+    readers: int
+    kappa: tuple[float, ...] = ()
+    """Lowest and highest Cohen's κ of two readers."""
+    streams: dict[str, ReviewedStream] = {}
+
+
 BY_KIND = (
     "rows",
     "left_out",
@@ -498,6 +519,7 @@ class Facts(Record):
     sources: tuple[Source, ...] = ()
     retrieval: tuple[RetrievalFigures, ...] = ()
     """Figures of baselines, which the publisher put into the card."""
+    review: ReviewFigures | None = None
 
     def setting(self, section: str, key: str, default: Any = None) -> Any:
         """A value of the recipe; ``default`` where the release lacks it."""

@@ -13,6 +13,7 @@ from builder.core.errors import ArasError
 from builder.core.escape import markdown
 from builder.core.fields import Positive
 from builder.core.files import parse_json, write_csv, write_json
+from builder.core.manifest import ReviewedStream, ReviewFigures
 from builder.core.seeds import seed as seed_of
 from builder.explore.agreement import Kappa, Proportion, area_under_curve, kappa, proportion
 from builder.explore.details import row_digest
@@ -180,6 +181,27 @@ class Review:
             "grounding": {_shown(s): value.as_json() for s, value in self.grounding.items()},
         }
 
+    def figures(self) -> ReviewFigures:
+        """As the manifest holds it, for card and report."""
+        known = [value.value for value in self.kappas.values() if value.value is not None]
+        return ReviewFigures(
+            readers=len(self.readers),
+            kappa=(round(min(known), 4), round(max(known), 4)) if known else (),
+            streams={
+                _shown(stream): ReviewedStream(
+                    right=precision.right,
+                    decided=precision.n,
+                    unsure=precision.unsure,
+                    precision=_rounded(precision.value),
+                    interval=None
+                    if precision.low is None or precision.high is None
+                    else (round(precision.low, 4), round(precision.high, 4)),
+                    weighted=_rounded(self.weighted[stream]),
+                )
+                for stream, precision in self.of_stream.items()
+            },
+        )
+
     def card_line(self) -> str:
         """A line of Markdown for the release's card."""
         parts = [
@@ -316,6 +338,10 @@ def write_column(path: Path, review: Review) -> None:
     for (row_id, stream), marks in sorted(review.verdicts.items()):
         rows.append((row_id, _shown(stream), majority(marks), *(marks[name] for name in MARKS)))
     write_csv(path, [tuple(row) for row in rows])
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 def _shown(stream: str) -> str:

@@ -22,6 +22,7 @@ from builder.core.manifest import (
     Extent,
     Manifest,
     RetrievalFigures,
+    ReviewFigures,
     SplitFiles,
     describe_files,
     listed_files,
@@ -144,6 +145,7 @@ def write_cards(
     endpoint: str | None = None,
     copies: Mapping[str, str] | None = None,
     retrieval: Sequence[RetrievalFigures] = (),
+    review: ReviewFigures | None = None,
 ) -> None:
     """(Re)write every text and picture of a release, its manifest's file list and checksums.
 
@@ -152,7 +154,8 @@ def write_cards(
     is that of a second record, with the synthetic tiles ("" where there is none any more). ``repo``
     takes the place of the recipe's in the snippets, ``endpoint`` that of huggingface.co in
     addresses; ``copies`` adds addresses at other publishing targets, by name; ``retrieval`` adds
-    figures of models, in place of those of the same model and captions. Shards keep the digests
+    figures of models, in place of those of the same model and captions; ``review`` takes the place
+    of an earlier review by people. Shards keep the digests
     that the manifest has of them: new cards never describe other bytes than were packaged.
     """
     from builder.release.pictures import contact_sheet, plot_balance, plot_classes, plot_map
@@ -171,6 +174,9 @@ def write_cards(
         changes["facts"] = facts.model_copy(
             update={"retrieval": _joined(facts.retrieval, retrieval)}
         )
+    if review:
+        facts = changes.get("facts", manifest.facts)
+        changes["facts"] = facts.model_copy(update={"review": review})
     if endpoint:
         changes["endpoint"] = None if endpoint == HUB else endpoint
     if copies:

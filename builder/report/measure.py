@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from builder.core.errors import ArasError
-from builder.core.manifest import Clusters, EncoderRecord, Record, read_manifest
+from builder.core.manifest import Clusters, EncoderRecord, Record, ReviewFigures, read_manifest
 from builder.core.store import Store
 from builder.land.columns import KINDS
 from builder.models.encoders import INCEPTION_DIGEST
@@ -82,6 +82,8 @@ class Report(Record):
     images: dict[str, Distribution]
     distances: list[SpaceDistances]
     examples: Examples
+    review: ReviewFigures | None = None
+    """What people say of captions and masks, where the release holds a review."""
     verdict: tuple[str, ...] = ()
     """Findings of the verdict on the release, and what could not be judged."""
 
@@ -113,6 +115,7 @@ def measure(release: Path, store: Store | None) -> Report:
         rows=census.rows,
         pixels=census.pixels,
         left_out=census.left_out,
+        review=manifest.facts.review,
         flags=census.flags,
         duplicates={
             "duplicates": census.duplicates,

@@ -1,6 +1,7 @@
 """Marks of readers: samples, files, precision, κ, proven with readers of known error."""
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -10,9 +11,13 @@ from click.testing import CliRunner
 
 from builder.cli import cli
 from builder.core.errors import ArasError
+from builder.core.manifest import read_manifest
 from builder.explore.agreement import area_under_curve, kappa, proportion
 from builder.explore.review import draw, items_of, read_files, read_review
 from builder.explore.writer import open_page_source
+from builder.release.check import violations
+from builder.report import page
+from builder.report.measure import measure
 
 
 def reader(path: Path, name: str, items: list[dict], truth: dict, error: float, seed: int) -> Path:
@@ -158,3 +163,30 @@ def test_the_commands_draw_and_read(release, reviewed, tmp_path) -> None:
     lines = column.read_text().splitlines()
     assert lines[0] == "id,stream,review,right,wrong,unsure"
     assert len(lines) == 1 + len(items)
+
+
+def test_a_review_goes_into_the_card_and_the_report_beside_the_scores(
+    release, reviewed, tmp_path
+) -> None:
+    truth = reviewed[2]
+    copy = shutil.copytree(release, tmp_path / "release")
+    sample = draw(open_page_source(str(copy)), 4, 0, ("full", "mask"))
+    right = {(i["id"], i["stream"]): True for i in sample["items"]}
+    paths = [
+        reader(tmp_path / f"{name}.json", name, sample["items"], {**truth, "right": right}, 0, i)
+        for i, name in enumerate("xy")
+    ]
+    arguments = ["review", "read", *map(str, paths), "--release", str(copy), "--card"]
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 0, done.output
+    review = read_manifest(copy).facts.review
+    assert review is not None
+    assert review.readers == 2
+    assert review.streams["full"].precision == 1
+    card = (copy / "README.md").read_text(encoding="utf-8")
+    assert "Reviewed by 2 readers: what people" in card
+    assert "| `mask` | 100" in card
+    assert list(violations(copy)) == []
+    report = measure(copy, None)
+    assert report.review == review
+    assert "<h3>Review by people</h3>" in page.render(copy, report)
