@@ -1,6 +1,7 @@
 """A page of the tiny release on loopback, and one headless Chromium for all its tests."""
 
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -96,7 +97,7 @@ class Page:
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Chromium with a profile of its own; tests that need it are skipped where there is none."""
-    if browser() is None:
+    if browser() is None or shutil.which("chromedriver") is None:
         pytest.skip("no Chromium here (apt-get install chromium chromium-driver)")
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     from selenium.webdriver.chrome.service import Service

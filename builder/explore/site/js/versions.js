@@ -52,7 +52,7 @@ export class VersionsView {
         if (change.columns.includes("captions")) {
           const details = await app.release.details(row);
           put(texts, details.captions.map((caption) => [caption.stream, caption.pieces.map(([part]) => part).join(""), change.old?.captions?.[caption.stream] ?? ""]).filter(([, a, b]) => a !== b)
-            .map(([stream, a, b]) => h("div", { class: "texts-pair" }, h("h4", {}, stream), h("p", {}, h("del", {}, b)), h("p", {}, h("ins", {}, a)))));
+            .map(([stream, a, b]) => h("div", { class: "texts-pair" }, h("h3", {}, stream), h("p", {}, h("del", {}, b)), h("p", {}, h("ins", {}, a)))));
         }
       }, app.trouble);
     }
