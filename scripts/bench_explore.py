@@ -3,8 +3,9 @@
 Example: python scripts/bench_explore.py --rows 400240
 
 Packages a release of 5,120 invented rows with all columns (16-pixel pictures, 513 of them
-different), repeats them in config metadata under new ids until there are as many as asked for,
-writes its page, and opens it on a screen of 1280 × 800 and of 360 × 740:
+different), repeats them in config metadata under new ids, with measures drawn at random, until
+there are as many as asked for, writes its page, and opens it on a screen of 1280 × 800 and of
+360 × 740:
 
     first view    bytes sent and seconds until every tile on the screen is drawn
     filter        milliseconds to choose anew over all rows: a brushed score, a class share and a
@@ -29,12 +30,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 PACKAGED = 5_120
 """Rows of the release that the others repeat."""
+MEASURES = ("realism", "mask_agreement", "sharpness", "contrast")
+"""Columns that are filtered and sorted by."""
 SCREENS = {"desktop": (1280, 800), "phone": (360, 740)}
 QUIET = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -47,8 +51,8 @@ DRAWN = (
     " && cells.length"
 )
 FILTERS = (
-    "{n: {grounding: [0.2, 0.9]}}",
-    "{n: {grounding: [0.2, 0.9], 'share/Tree': [10, 90]}, split: ['train']}",
+    "{n: {realism: [0.2, 0.9]}}",
+    "{n: {realism: [0.2, 0.9], 'share/Tree': [10, 90]}, split: ['train']}",
 )
 
 
@@ -66,13 +70,13 @@ def make_release(folder: Path, rows: int) -> Path:
     left = rows - base
     for split, part in parts.items():
         (name,) = part["files"]
-        table = pq.read_table(release / name)
+        table = _spread(pq.read_table(release / name))
         more = left if split == list(parts)[-1] else round((rows - base) * part["rows"] / base)
         left -= more
         with pq.ParquetWriter(release / name, table.schema) as writer:
             writer.write_table(table)
             for copy in range(1, 2 + more // table.num_rows):
-                writer.write_table(_copied(table.slice(0, more), copy))
+                writer.write_table(_spread(_copied(table.slice(0, more), copy), copy))
                 more -= min(more, table.num_rows)
         part["rows"] = pq.read_metadata(release / name).num_rows
         for file in manifest["files"]:
@@ -87,6 +91,15 @@ def _copied(table: pa.Table, copy: int) -> pa.Table:
     for name in ("id", "duplicate_cluster", "near_duplicate_cluster"):
         column = pc.binary_join_element_wise(table.column(name), f"c{copy}", "-")
         table = table.set_column(table.column_names.index(name), table.schema.field(name), column)
+    return table
+
+
+def _spread(table: pa.Table, seed: int = 0) -> pa.Table:
+    """Rows with measures drawn at random: those of stand-ins are all equal."""
+    rng = np.random.default_rng(seed)
+    for name in MEASURES:
+        values = pa.array(rng.beta(2, 3, table.num_rows), pa.float32())
+        table = table.set_column(table.column_names.index(name), name, values)
     return table
 
 
@@ -176,8 +189,8 @@ def measure(tab: Tab, screen: tuple[int, int]) -> dict[str, Any]:
     result |= {"filter_cold_ms": max(cold), "filter_ms": max(warm)}
     result["search_ms"] = tab.timed("{n: {}, split: [], q: 'tree water'}")
     tab.timed("{q: ''}")
-    result["sort_ms"] = tab.timed("{sort: 'grounding'}")
-    for name, sort in (("screen", ""), ("sorted_screen", "grounding")):
+    result["sort_ms"] = tab.timed("{sort: 'contrast'}")
+    for name, sort in (("screen", ""), ("sorted_screen", "contrast")):
         tab.timed(f"{{sort: '{sort}', n: {{}}, split: []}}")
         tab.until(DRAWN)
         result |= {f"{name}_{key}": value for key, value in scrolled(tab).items()}

@@ -101,6 +101,10 @@ def test_the_keyboard_reaches_everything_in_the_grid(page) -> None:
     page.until("return document.querySelector('.grid')")
     page.type("m")
     page.until("return window.aras.state.mix === 100")
+    page.type("?")
+    page.until("return document.querySelector('dialog[open]')")
+    page.type(Keys.ESCAPE)
+    page.until("return !document.querySelector('dialog[open]')")
     page.type("/")
     assert page.js("return document.activeElement.id") == "search"
 

@@ -49,7 +49,8 @@ class App {
       toggle.setAttribute("aria-expanded", String(panel.classList.toggle("open")));
     } }, "Filters");
     const take = h("button", { type: "button", class: "quiet", onclick: () => takeAlong(this).catch(trouble) }, "Take along");
-    put(document.getElementById("tools"), toggle, take);
+    const help = h("button", { type: "button", class: "quiet keys", "aria-label": "Keys", onclick: showKeys }, "?");
+    put(document.getElementById("tools"), toggle, take, help);
     if (release.older) trouble(new Trouble(release.older));
   }
 
@@ -116,6 +117,7 @@ class App {
     const { state } = this;
     if (!state.tile && state.view === "review" && this.views.review.press(event.key)) return;
     const act = {
+      "?": showKeys,
       "/": () => document.getElementById("search").focus(),
       m: () => this.set({ mix: state.mix === 0 ? 100 : 0 }, "quiet"),
       "+": () => this.set({ size: Math.min(320, state.size + 32) }, "quiet"),
@@ -128,6 +130,16 @@ class App {
     if (event.key === "/") event.preventDefault();
     act();
   }
+}
+
+const KEYS = [["arrows, Page Up, Page Down, Home, End", "move in the grid and on the map"], ["Enter, Escape", "open a tile, go back"],
+  ["← →", "tile before, tile after"], ["m", "image or mask"], ["+ −", "size of tiles, zoom of the map"], ["/", "search"], ["r w u", "right, wrong, unsure (in the review)"]];
+
+function showKeys() {
+  const dialog = document.getElementById("dialog");
+  put(dialog, h("h2", { id: "dialog-title" }, "Keys"), h("dl", {}, KEYS.map(([keys, does]) => [h("dt", {}, keys), h("dd", {}, does)])),
+    h("div", { class: "row end" }, h("button", { type: "button", class: "strong", onclick: () => dialog.close() }, "Done")));
+  dialog.showModal();
 }
 
 /** Say in one sentence what is wrong. */
