@@ -9,7 +9,8 @@ end. clip-benchmark goes into a folder of its own, without its dependencies:
 
 --memory measures instead the peak memory of a text-to-text baseline (BM25) and of all protocols at
 full size, from captions of random words. --start-to-end measures the command itself, from its start
-to its end with all imports, beside the product of the same vectors alone.
+to its end with all imports, beside the product of the same vectors alone, and every figure of the
+protocols at the smaller size.
 """
 
 import argparse
@@ -65,6 +66,8 @@ def main() -> None:
             sizes = arguments.sizes[: 1 if arguments.skip_full else 2]
             folder = arguments.folder or Path(temporary)
             report = {str(size): start_to_end(folder / str(size), size) for size in sizes}
+            peer = folder / str(sizes[0])
+            report["protocols"] = child("protocols", peer)
         elif arguments.memory:
             report = {"words": child("words", Path(temporary), arguments.sizes[1])}
         else:
@@ -177,6 +180,19 @@ def product(arguments: argparse.Namespace) -> dict[str, Any]:
     clock = Clock()
     product_only(x, y, (0, len(y)))
     return clock.read()
+
+
+def protocols(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Every figure that `aras bench retrieval` computes of vectors: S, D, C, intervals, classes."""
+    from builder.retrieval.protocol import About, evaluate
+
+    x, y = (np.load(arguments.folder / f"{name}.npy", mmap_mode="c") for name in "xy")
+    owner, rng = np.load(arguments.folder / "owner.npy"), np.random.default_rng(0)
+    captions = [f"caption {n}" for n in rng.integers(0, len(y), len(y))]  # a third repeats another
+    about = About(captions=captions, compositions=rng.dirichlet(np.ones(7), len(x)))
+    clock = Clock()
+    figures = evaluate(x, y, owner, about)
+    return {**clock.read(), "peak_mb": peak_mb(), "protocols": list(figures.protocols)}
 
 
 def ours(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -305,7 +321,14 @@ def plain_products(torch: Any, x: Any, y: Any) -> dict[str, float]:
     return {key: value * len(x) * len(y) / done for key, value in clock.read().items()}
 
 
-CHILDREN = {"product": product, "ours": ours, "theirs": theirs, "full": full, "words": words}
+CHILDREN = {
+    "product": product,
+    "protocols": protocols,
+    "ours": ours,
+    "theirs": theirs,
+    "full": full,
+    "words": words,
+}
 
 
 class Clock:

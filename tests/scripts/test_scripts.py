@@ -160,6 +160,7 @@ def test_ranks_are_timed_against_the_matrix_product() -> None:
 def test_the_command_is_timed_from_its_start_to_its_end() -> None:
     report = json.loads(run("bench_retrieval.py", "--start-to-end --skip-full --sizes 20 30"))
     assert report["20"]["times_cpu_seconds"] > 0
+    assert report["protocols"]["protocols"] == ["S", "D", "C"]
 
 
 def test_the_memory_of_a_text_baseline_is_measured() -> None:
