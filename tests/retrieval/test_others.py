@@ -173,5 +173,6 @@ def test_what_is_missing_is_named(folder, monkeypatch):
     (folder / "pictures" / NAMES[3]).unlink()
     with pytest.raises(ArasError, match=f"no picture of {NAMES[3]}"):
         others.load(data, folder / "pictures", "test")
-    answer = CliRunner().invoke(cli, ["bench", "retrieval", "--model", "tfidf"])
+    both = ["bench", "retrieval", str(folder), "--data", str(data), "--model", "tfidf"]
+    answer = CliRunner().invoke(cli, both)
     assert "either RELEASE or --data FILE" in answer.output
