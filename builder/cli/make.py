@@ -291,9 +291,9 @@ def build(
         return
     if not as_json and all(step.is_done for step in plan) and is_checked(project):
         note(
-            f"nothing to do: {len(previews)} steps are fresh, and "
-            f"{os.path.relpath(project.inputs().target, directory)} was packaged and checked"
-            f" (verdict: {judge(project.inputs().target).headline})"
+            f"nothing to do: {len(previews)} steps are fresh, "
+            f"{os.path.relpath(project.inputs().target, directory)} is checked "
+            f"({judge(project.inputs().target).headline})"
         )
         if strict:
             refuse_findings(judge(project.inputs().target))

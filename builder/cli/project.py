@@ -130,6 +130,7 @@ def status(directory: Path, as_json: bool) -> None:
       aras -C my-dataset status --json
     """
     from builder.cli.make import print_plan
+    from builder.cli.release import judge
     from builder.core.manifest import read_manifest
     from builder.core.progress import counted, words_of
     from builder.pipeline.preview import expected
@@ -168,13 +169,16 @@ def status(directory: Path, as_json: bool) -> None:
         )
         more = f" and {counted(unmeasured, 'step')} never measured" if unmeasured else ""
         echo(f"{'time':<22} {known}{more}")
-    used = ", ".join(f"{name} {file_size(size)}" for name, size in disk.items() if name != "free")
-    echo(f"{'disk':<22} {used or 'nothing yet'}; {file_size(disk['free'])} free")
+    largest = sorted(disk.items(), key=lambda item: -item[1])
+    used = [f"{name} {file_size(size)}" for name, size in largest if name != "free"]
+    echo(f"{'disk':<22} {', '.join(used[:4])}")
+    echo(f"{'free':<22} {file_size(disk['free'])}")
     for folder in folders:
         manifest = read_manifest(folder)
         rows = sum(manifest.facts.census.rows.values())
         digest = manifest.content_sha256[:12]
         echo(f"release {manifest.version:<14} {rows:,} rows, {digest}")
+        echo(f"  {'verdict':<20} {judge(folder).headline}")
         for place, text in status_lines(folder):
             echo(f"  {place:<20} {text}")
 

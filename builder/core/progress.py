@@ -17,6 +17,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from builder.core.escape import terminal
@@ -93,10 +94,11 @@ def counted(n: int, noun: str, plural: str = "") -> str:
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        unit = task.fields.get("unit", "it")
         if not speed:
-            return Text(f"– {unit}/s", style="progress.data.speed")
-        return Text(_speed(speed, unit), style="progress.data.speed")
+            return Text("–/s", style="progress.data.speed", no_wrap=True)
+        is_bytes = task.fields.get("unit") == "bytes"
+        text = _speed(speed, "bytes") if is_bytes else f"{speed:.3g}/s"
+        return Text(text, style="progress.data.speed", no_wrap=True)
 
 
 class _Rest(ProgressColumn):
@@ -108,7 +110,8 @@ class _Rest(ProgressColumn):
             return Text("")
         if place.unknown or not place.is_timed or task.time_remaining is None:
             return Text("")
-        return Text(f"run {words_of(place.rest + task.time_remaining)}", style="progress.elapsed")
+        words = words_of(place.rest + task.time_remaining).replace("inutes", "in")
+        return Text(f"run {words}", style="progress.elapsed", no_wrap=True)
 
 
 class _Count(MofNCompleteColumn):
@@ -187,8 +190,8 @@ def bar(label: str, total: float | None, unit: str = "it", done: float = 0) -> I
         return
     place = settings.place
     with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=10),
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=6),
         _Count(),
         _Rate(),
         TimeRemainingColumn(),

@@ -10,6 +10,7 @@ import numpy as np
 from builder.core.document import file_size
 from builder.core.errors import ArasError
 from builder.core.extras import EXTRA, has
+from builder.core.progress import counted
 from builder.land.grid import lonlat
 from builder.models.step import Training
 from builder.pipeline.preview import StepPreview
@@ -65,9 +66,10 @@ def refuse_few_blocks(project: Project) -> None:
             return
     smaller = split.block / 2 ** math.ceil(math.log2(math.sqrt(10 * wanted)))
     raise ArasError(
-        f"the composites touch {len(names)} blocks of {split.block:g}°, and {wanted} splits need "
-        f"at least {wanted}; write for example block = {max(smaller, split.size):.3g} in [split], "
-        "bring composites of a larger place, or give a split the share 0; nothing was made"
+        f"the composites touch {counted(len(names), 'block')} of {split.block:g}°, and {wanted} "
+        f"splits need at least {wanted}; write for example block = {max(smaller, split.size):.3g} "
+        "in [split], bring composites of a larger place, or give a split the share 0; nothing "
+        "was made"
     )
 
 

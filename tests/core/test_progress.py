@@ -70,8 +70,10 @@ def test_a_bar_keeps_to_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "console", console)
     with at(Place(7, 30, rest=600.0)), bar("train-segmenter", 2_000, "steps") as advance:
         advance(1_000, "loss 0.1234")
+        advance(1, "loss 0.1234")
     shown = screen.getvalue().replace("\r", "\n").splitlines()
     rows = [row for row in shown if "7/30 train-segmenter" in row]
     assert rows
+    assert not any("minutes" in row or row.strip() == "min" for row in shown)  # nothing wraps
     assert "loss 0.1234" in rows[-1]
-    assert "1000/2000" in rows[-1]
+    assert "1001/2000" in rows[-1]
