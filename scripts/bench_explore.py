@@ -35,8 +35,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-PACKAGED = 5_120
-"""Rows of the release that the others repeat."""
 MEASURES = ("realism", "mask_agreement", "sharpness", "contrast")
 """Columns that are filtered and sorted by."""
 SCREENS = {"desktop": (1280, 800), "phone": (360, 740)}
@@ -56,14 +54,14 @@ FILTERS = (
 )
 
 
-def make_release(folder: Path, rows: int) -> Path:
-    """A release of ``rows`` rows: the first `PACKAGED` are packaged, the others repeat them in
+def make_release(folder: Path, rows: int, packaged: int) -> Path:
+    """A release of ``rows`` rows: the first ``packaged`` are packaged, the others repeat them in
     config metadata under new ids, each at the same picture."""
     from builder.core.files import read_json, write_json
     from builder.pipeline.stand_ins import make_project
     from builder.release.package import package
 
-    base = min(rows, PACKAGED)
+    base = min(rows, packaged)
     release = package(make_project(folder, base).inputs()).release
     manifest = read_json(release / "manifest.json")
     parts = manifest["configs"]["metadata"]
@@ -274,13 +272,16 @@ def lines(report: dict[str, Any]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=400_240)
+    parser.add_argument("--packaged", type=int, default=5_120, help="rows that others repeat")
     parser.add_argument("--release", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     os.environ.setdefault("SE_OFFLINE", "true")
     quiet = (lambda text: None) if options.json else print
     with tempfile.TemporaryDirectory() as folder:
-        release = options.release or make_release(Path(folder) / "project", options.rows)
+        release = options.release or make_release(
+            Path(folder) / "project", options.rows, options.packaged
+        )
         report = bench(release, Path(folder), quiet)
     print(json.dumps(report) if options.json else "\n".join(lines(report)))
 
