@@ -21,6 +21,7 @@ from builder.scores.lexicon import (
     ALL,
     BEATS,
     BOUND,
+    COMMA,
     COPULA,
     DETERMINER,
     DOMINANT,
@@ -150,7 +151,8 @@ def _attach(text: Scan, lexicon: Lexicon, reading: Reading) -> None:
         elif kind == END:
             comparisons.more(text, i, lexicon)
             if words[i] != "?" or ABSENT not in kinds[i + 1 : i + 4]:
-                if words[i] == "?" and words[i + 1] in _DENIES and text.last:  # "Barren? Hardly."
+                short = words[i] == "?" and kinds[i + 2] in (END, COMMA)
+                if short and words[i + 1].split(" ")[0] in _DENIES and text.last:  # "Barren? No."
                     text.last.negated, text.last.negated_after = words[i + 1], True
                 text.last, waiting = None, None
         elif kind in (STRONG, PART_CUE, LINK, AFTER):

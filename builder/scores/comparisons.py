@@ -56,7 +56,9 @@ def _compare(scan: Scan, left: list[Mention], right: Mention | None, sign: int, 
     if not left or right is None or right in left:
         return
     words = scan.words[i]
-    scan.larger.append((union(left), union(chain(scan.mentions, right)), sign, words))
+    listed = chain(scan.mentions, right)  # up to an article: "than forest, and some houses"
+    stop = next((k for k, mention in enumerate(listed) if k and mention.joined), len(listed))
+    scan.larger.append((union(left), union(listed[:stop]), sign, words))
 
 
 def largest(scan: Scan) -> tuple[int, str]:

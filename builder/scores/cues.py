@@ -44,7 +44,7 @@ _VERBS = frozenset((COPULA, COVERAGE, MENTION, OPEN))
 _OF_SCENE = frozenset((OF, DETERMINER, SCENE, PART))
 _ADVERBS = frozenset(
     ("very", "only", "quite", "relatively", "fairly", "rather", "extremely", "mostly", "just",
-     "still", "also")
+     "still", "also", "between")
 )  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def ahead(scan: Scan, i: int, *, adverb: bool = False) -> Mention | None:
         elif kind in _TRANSPARENT:
             continue
         elif kind in (COMMA, JOIN):
-            if others and not adverb and scan.words[j] != "or":
+            if others and not adverb and scan.words[j] not in ("or", "nor"):
                 return None
             listed = True
         elif kind == DETERMINER:
@@ -105,6 +105,9 @@ def quantity(scan: Scan, i: int) -> None:
         return  # "entirely absent", "most of the trees"
     if cue.low >= 0.8 and (after == STOP or (after == OTHER and scan.words[i - 1] in _ARTICLES)):
         return  # "totally surrounded by", "a fully equipped harbour"
+    flat = after == OTHER and not scan.words[i + 1].endswith(("ed", "ed by", "ed with", "ed in"))
+    if cue.name == "all" and flat and " " not in scan.words[i + 1]:
+        return  # "completely flat"
     ends = after in _CLAUSE or after == CLOSE
     predicate = kinds[i] == AFTER or (before in _VERBS and ends)
     if cue.fraction and EACH in (before, after, kinds[at - 1]):

@@ -35,6 +35,7 @@ ALONE, NEARLY = (0.95, 1.0), (0.90, 1.0)
 _CLOSES = frozenset((END, STOP, EXCEPT, ALL))
 _FILLER = frozenset((OF, OTHER, PASSIVE, PART, JOIN))
 _LITTLE = frozenset(("one", "single", "lone", "handful", "couple", "solitary", "tiny", "small"))
+_SPREADS = frozenset(("throughout", "everywhere", "alone"))
 _COUNTS = frozenset(("one", "two", "three", "four", "five", "six"))
 _PARTED = frozenset(("divided", "split", "surrounded", "separated", "crossed", "bounded"))
 _WITH = frozenset(("with", "the", "has", "have"))
@@ -45,12 +46,19 @@ def only(scan: Scan, i: int) -> None:
     kinds, words, value, last = scan.kinds, scan.words, scan.values[i], scan.last
     closes = kinds[i + 1] in (END, EXCEPT, STOP, COMMA) or words[i].startswith("everywhere ")
     if value == "after":
-        if last is not None and (closes or kinds[i + 1] == PREPOSITION) and last.at >= i - 2:
+        begins = sentence(scan, i)[0]
+        apart = last is None or last.at < i - 1 or STOP in kinds[begins:i]
+        spreads = words[i] in _SPREADS and apart
+        follows = closes or kinds[i + 1] == PREPOSITION
+        if last is not None and follows and last.at >= i - 2 and not spreads:
             _exclude(scan, subjects(scan), i)
             if words[i] == "throughout":
                 last.regions += [(k, "throughout") for k in scan.whole]
         return
     strong = value != "only"
+    verb = (COPULA, COVERAGE, PASSIVE, MENTION, EXCEPT, OTHER)
+    if words[i].startswith(("the whole", "the entire")) and kinds[i + 1] not in verb:
+        return
     if not strong and kinds[i + 1] in (END, EXCEPT) and last is not None and last.at == i - 1:
         _exclude(scan, subjects(scan), i)
     elif strong or not i or (words[i - 1] not in _WITH and words[i + 1] not in _COUNTS):
@@ -85,7 +93,9 @@ def equal(scan: Scan, i: int) -> None:
     target = None if scan.kinds[i + 1] == END else ahead(scan, i, adverb=True)
     listed = chain(scan.mentions, target) if target else subjects(scan)
     size = len({mention.bits for mention in listed})
-    if size > 1:
+    read = scan.mentions[: scan.read + 1]
+    others = union([m for m in read if not m.negated]) & ~union(listed)
+    if size > 1 and not others:
         for mention in listed:
             share = Quantity(scan.words[i], 1 / size - 0.05, 1 / size + 0.05, fraction=True)
             mention.claim(share, OWN, scan.words[i])
@@ -107,14 +117,18 @@ def scene_except(scan: Scan, i: int) -> None:
 
 def _next(scan: Scan, i: int, strong: bool) -> Mention | None:
     """The mention right after "only", with nothing but adjectives between."""
-    others = 0
-    for j in range(i + 1, min(i + 9, len(scan.kinds))):
+    others, start = 0, i + 1
+    if strong and EXCEPT in scan.kinds[i + 1 : i + 3]:  # "everything bar the road is lawn"
+        verbs = [j for j in range(i, sentence(scan, i)[1]) if scan.kinds[j] == COPULA]
+        start = verbs[0] if verbs else start
+    for j in range(start, min(start + 8, len(scan.kinds))):
         kind = scan.kinds[j]
         if kind == MENTION:
             return scan.at.get(j) or scan.at.get(j + 1)
         if kind == OTHER:
             others += 1
-            if others > 3 or scan.words[j] in _PARTED:
+            hedged = not strong and scan.words[j].endswith("ly")  # "only partly wooded"
+            if others > 3 or hedged or scan.words[j] in _PARTED:
                 return None
         elif not (strong and kind in (DETERMINER, COPULA, COVERAGE, PREPOSITION, SCENE, *_FILLER)):
             return None

@@ -193,7 +193,9 @@ def _noun_ahead(scan: Scan, i: int) -> Mention | None:
                 return None
         elif kind == STOP and noun and scan.words[j] in SHOWS:
             continue  # "12 % of this image shows bare ground"
-        elif kind == COPULA and j == i + 1:  # "80 % is covered by trees"
+        elif kind == COMMA and j == i + 1 and after == COPULA:
+            noun = True  # "the rest, some 30 %, is bog"
+        elif kind == COPULA and j <= i + 2:  # "80 % is covered by trees"
             noun = True
         elif kind in (COPULA, PASSIVE):
             if not noun:

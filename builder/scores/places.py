@@ -39,7 +39,7 @@ from builder.scores.mentions import REACH, Mention, Scan, chain, subjects
 _BREAKS = frozenset(
     ("while", "whereas", "where", "but", "although", "though", "because", "if", "so", "yet", "as")
 )
-_BEFORE = frozenset((PREPOSITION, COVERAGE, JOIN))
+_BEFORE = frozenset((PREPOSITION, COVERAGE, JOIN, MENTION))
 _ENDS = frozenset((END, COMMA, CLOSE))
 _OPENS = frozenset((END, COMMA, OPEN, JOIN))
 
@@ -54,7 +54,8 @@ def sides(kinds: list[int], values: list[Any], words: list[str], lexicon: Lexico
             if subject and kinds[i + 1] in (COPULA, COVERAGE, PASSIVE, DOMINATES):
                 kinds[i], values[i] = REGION, int(value)  # "the north is forested"
                 continue
-            opens = before in _OPENS or placed or before == PREPOSITION
+            bare = before == MENTION and type(value) is Side and len(words[i]) > 1
+            opens = before in _OPENS or placed or before == PREPOSITION or bare
             placed = placed and words[i - 1] not in ("its", "their")
             divides = kinds[i + 1] == OF and MENTION in kinds[i + 2 : i + 4]
             divides = divides and not lexicon.lines.isdisjoint(words[i + 2 : i + 4])
@@ -123,7 +124,7 @@ def is_line(scan: Scan, i: int) -> bool:
 def order(scan: Scan, i: int) -> None:
     """Attach "from top to bottom: wood, beach, sea" to two or three classes."""
     first = next((m for m in scan.mentions if m.at > i), None)
-    if scan.kinds[i + 1] not in (COPULA, COMMA):
+    if scan.kinds[i + 1] not in (COPULA, COMMA) and scan.words[i + 1] not in ("we", "one", "you"):
         return
     if first is None or END in scan.kinds[i : first.at]:
         return
