@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from pydantic import JsonValue
+from typing_extensions import Self
 
 from builder.core import manifest
 from builder.core.errors import ArasError
