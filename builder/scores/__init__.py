@@ -1,1 +1,1 @@
-"""Scores of captions: grounding, leakage, redundancy, near-duplicates; control captions."""
+"""Scores of captions: grounding, discrimination, leakage, repeats; control captions."""

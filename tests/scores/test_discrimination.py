@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 from builder.land.classes import CLASSES
+from builder.land.grid import MAP
+from builder.land.legends import WORLDCOVER_LEGEND, public
+from builder.land.products import inspect, mosaic, opened
 from builder.scores import references
 from builder.scores.caption_scores import score_captions
 from builder.scores.file_scores import score_file
@@ -35,11 +38,29 @@ WORKED = [
 ]
 """The worked examples of grounding, from those that fit to the one that does not."""
 AROUND = (0.49, 0.51)
+SCENE = Path(__file__).parents[3] / "shared" / "data" / "scene"
+MAPS = sorted(SCENE.glob("worldcover_2021/*_Map.tif"))
 
 
 @pytest.fixture(scope="module")
 def tiles() -> list[np.ndarray]:
     return scene_like.masks(600)
+
+
+@pytest.fixture(scope="module")
+def scene_tiles() -> list[np.ndarray]:
+    """Every 256-pixel window of the scene's maps without a missing pixel, side by side."""
+    windows = []
+    for path in MAPS:
+        raster = inspect(path, MAP, resample=False)
+        with opened(raster) as product:
+            for row in range(raster.row, raster.row + raster.height - 255, 256):
+                left, right = product.filled(row, 256)
+                for column in range(left, right - 255, 256):
+                    mask = mosaic([product], public(WORLDCOVER_LEGEND), column, row, 256, 256)
+                    if mask.max() < len(CLASSES):
+                        windows.append(mask)
+    return windows
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +94,18 @@ def test_a_constant_gets_a_half_on_tiles_that_the_reference_only_stands_for(text
 def test_a_constant_on_the_built_in_tiles_gets_a_half(text):
     shares = built_in().shares
     assert AROUND[0] <= np.mean(scored([text] * len(shares), shares)["discrimination"]) <= AROUND[1]
+
+
+@pytest.mark.scene
+@pytest.mark.skipif(not MAPS, reason=f"the maps of the scene are not at {SCENE}")
+@pytest.mark.parametrize("text", CONSTANTS)
+def test_a_constant_on_the_tiles_of_the_scene_gets_a_half(text, scene_tiles):
+    shares = scene_like.compositions(scene_tiles)
+    own = Reference("the scene", shares, np.stack([coarse(mask) for mask in scene_tiles]))
+    among_themselves = scored([text] * len(shares), shares, scene_tiles, own)
+    among_built_in = scored([text] * len(shares), shares, scene_tiles)
+    assert AROUND[0] <= np.mean(among_themselves["discrimination"]) <= AROUND[1]
+    assert 0.47 <= np.mean(among_built_in["discrimination"]) <= 0.53  # 288 of the same place
 
 
 def test_a_caption_that_fits_its_tile_alone_is_the_first_of_all(reference):
