@@ -72,7 +72,7 @@ def test_what_we_write_is_never_refused(tmp_path: Path) -> None:
 
 def test_files_of_a_release_are_opened_where_they_are_measured() -> None:
     """The only readers of Parquet beside `ForeignParquet`: our own store, and files of vectors."""
-    others = {"core/foreign.py", "core/store.py", "retrieval/vectors.py"}
+    others = {"core/foreign.py", "core/store.py", "retrieval/vector_files.py"}
     root = Path(builder.__file__).parent
     opens = re.compile(r"pq\.(ParquetFile|read_table)\(|parquet\.(ParquetFile|read_table)\(")
     readers = {
