@@ -116,17 +116,16 @@ def draw(
       aras review draw release/0.1.0 sample.json --per 30 --stream full --stream mask
     """
     from builder.explore.review import draw as draw_sample
-    from builder.explore.review import write_sample
     from builder.explore.writer import open_page_source
 
     place = release if "://" in release else str(directory / release)
     sample = draw_sample(open_page_source(place), per, seed, streams)
-    write_sample(directory / out, sample)
-    n = len(sample["items"])
+    sample.write(directory / out)
+    n = len(sample.items)
     if as_json:
-        print_json({"kind": "review-draw", "out": str(out), "items": n, "strata": sample["strata"]})
+        print_json({"kind": "review-draw", "out": str(out), "items": n, "strata": sample.strata})
     else:
-        say(f"review: {out} written: {n:,} items of {sample['strata']} strata")
+        say(f"review: {out} written: {n:,} items of {sample.strata} strata")
 
 
 @review.command("read")

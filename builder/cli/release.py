@@ -87,8 +87,8 @@ def check(directory: Path, release: Path, engine: str, strict: bool, as_json: bo
     judged = None if violations else judge(directory / release)
     if as_json:
         known = {"kind": "check", "release": str(release), "violations": violations}
-        found = [] if judged is None else list(map(str, judged.findings))
-        print_json({**known, "lacking_columns": lacking, "verdict": found})
+        findings = [] if judged is None else list(map(str, judged.findings))
+        print_json({**known, "lacking_columns": lacking, "verdict": findings})
     elif judged is not None:
         say(f"check: {release}: every invariant holds")
         say("\n".join(judged.lines()))

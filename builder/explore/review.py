@@ -348,7 +348,28 @@ def _shown(stream: str) -> str:
     return stream or "mask"
 
 
-def draw(release: OpenRelease, per: Positive, seed: int, streams: Sequence[str]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Sample:
+    """Items to be reviewed, in an order without strata, and the release that they are of."""
+
+    name: str
+    version: str
+    content_sha256: str
+    seed: int
+    per: int
+    strata: int
+    items: tuple[Item, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """What the page's review opens."""
+        items = [{"id": i.id, "stream": i.stream, "digest": i.digest} for i in self.items]
+        return {"kind": "aras-review-sample", "format": 1, **vars(self), "items": items}
+
+    def write(self, path: Path) -> None:
+        write_json(path, self.as_json(), indent=1)
+
+
+def draw(release: OpenRelease, per: Positive, seed: int, streams: Sequence[str]) -> Sample:
     """A sample of ``per`` items of each stream and dominant class, in an order without strata.
 
     An item is drawn by the hash of the seed and what it is, so that a larger sample holds a
@@ -364,21 +385,13 @@ def draw(release: OpenRelease, per: Positive, seed: int, streams: Sequence[str])
         raise ArasError(f"--stream {min(unknown)}: the release has {', '.join(known)}")
     chosen = [pair for own in strata.values() for pair in sorted(own, key=lambda p: p[0])[:per]]
     chosen.sort(key=lambda pair: seed_of(seed, "order", pair[1].id, pair[1].stream))
-    return {
-        "kind": "aras-review-sample",
-        "format": 1,
-        "name": release.manifest.name,
-        "version": release.manifest.version,
-        "content_sha256": release.manifest.content_sha256,
-        "seed": seed,
-        "per": per,
-        "strata": len(strata),
-        "items": [
-            {"id": item.id, "stream": item.stream, "digest": item.digest} for _, item in chosen
-        ],
-    }
-
-
-def write_sample(path: Path, sample: Mapping[str, Any]) -> None:
-    """Write a sample for the page's review."""
-    write_json(path, sample, indent=1)
+    manifest = release.manifest
+    return Sample(
+        manifest.name,
+        manifest.version,
+        manifest.content_sha256,
+        seed,
+        per,
+        len(strata),
+        tuple(item for _, item in chosen),
+    )

@@ -38,7 +38,7 @@ def reader(path: Path, name: str, items: list[dict], truth: dict, error: float, 
 def reviewed(release, tmp_path_factory):
     """A sample of the tiny release, and a truth in which three of ten items are wrong."""
     opened = open_page_source(str(release))
-    sample = draw(opened, 40, 5, ())
+    sample = draw(opened, 40, 5, ()).as_json()
     rng = np.random.default_rng(1)
     right = {(i["id"], i["stream"]): bool(rng.random() < 0.7) for i in sample["items"]}
     truth = {"content_sha256": sample["content_sha256"], "right": right}
@@ -48,12 +48,12 @@ def reviewed(release, tmp_path_factory):
 def test_a_sample_has_as_many_items_of_each_stream_and_class_as_asked_for(release) -> None:
     opened = open_page_source(str(release))
     items = items_of(opened)
-    small, large = draw(opened, 2, 0, ()), draw(opened, 3, 0, ())
+    small, large = (draw(opened, per, 0, ()).as_json() for per in (2, 3))
     per = Counter((i["stream"], items[i["id"], i["stream"]].dominant) for i in small["items"])
     held = Counter((item.stream, item.dominant) for item in items.values())
     assert per == {stratum: min(2, n) for stratum, n in held.items()}
     assert {json.dumps(i) for i in small["items"]} < {json.dumps(i) for i in large["items"]}
-    assert draw(opened, 2, 1, ())["items"] != small["items"]
+    assert draw(opened, 2, 1, ()).as_json()["items"] != small["items"]
     with pytest.raises(ArasError, match="the release has absence"):
         draw(opened, 2, 0, ("nothing",))
 
@@ -170,7 +170,7 @@ def test_a_review_goes_into_the_card_and_the_report_beside_the_scores(
 ) -> None:
     truth = reviewed[2]
     copy = shutil.copytree(release, tmp_path / "release")
-    sample = draw(open_page_source(str(copy)), 4, 0, ("full", "mask"))
+    sample = draw(open_page_source(str(copy)), 4, 0, ("full", "mask")).as_json()
     right = {(i["id"], i["stream"]): True for i in sample["items"]}
     paths = [
         reader(tmp_path / f"{name}.json", name, sample["items"], {**truth, "right": right}, 0, i)
