@@ -267,7 +267,8 @@ def test_the_command_trains_once_and_the_benchmark_reads_it(project, tmp_path, m
         ],
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert "full, strict" in result.stdout
+    assert "full" in result.stdout
+    assert "strict" in result.stdout
     with (copy / "dataset.toml").open("a") as file:
         file.write('[retriever]\nstream = "poem"\n')
     result = CliRunner().invoke(cli, ["-C", str(copy), "train", "retriever"])

@@ -40,6 +40,7 @@ ELSEWHERE = {
     "measure_reader.py": "scores/test_gold.py",
     "write_coastline.py": "explore/test_coastline.py",
     "write_columns.py": "land/test_columns_page.py",
+    "write_site.py": "docs/test_pages.py",
 }
 """Scripts that another test runs."""
 
