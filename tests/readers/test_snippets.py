@@ -25,6 +25,7 @@ OLDEST, *_, NEWEST = environments()
 ENDS = (OLDEST, NEWEST)
 
 LOCAL = {
+    "openai/clip-vit-base-patch32": "mteb/baseline-random-encoder",  # which needs no torchvision
     "https://huggingface.co/datasets/someone/tiny/resolve/main": "SERVER",
     "hf://datasets/someone/tiny": "RELEASE",
     "someone/tiny": "RELEASE",
