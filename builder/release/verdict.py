@@ -16,7 +16,7 @@ ENOUGH = 10
 SHARE_MISSED = 0.05
 """Points of all tiles, or a third of what was asked for, by which a split may miss its share."""
 PLAN_MISSED = 0.02
-"""Points of all pixels by which a class may miss its planned share."""
+"""Points of all synthetic pixels by which a class may miss its planned share."""
 LEFT_OUT = 0.25
 """Share of the synthetic tiles that may be left out."""
 LOW_IS_BAD, HIGH_IS_BAD = ("mask_agreement",), ("cloudiness", "blankness")
@@ -132,7 +132,7 @@ def _trainings(manifest: Manifest) -> Iterator[str]:
 
 
 def _balance(manifest: Manifest) -> Iterator[str]:
-    """Classes whose share in the train tiles is not the planned one, and tiles left out."""
+    """Classes whose share in the synthetic tiles is not the planned one, and tiles left out."""
     census, plan = manifest.facts.census, manifest.facts.balance
     drawn = sum(n for part, n in census.rows.items() if part.startswith("synthetic/"))
     reasons = {name: n for name, n in census.left_out.get("synthetic", {}).items() if n}
@@ -147,7 +147,7 @@ def _balance(manifest: Manifest) -> Iterator[str]:
             f"{name} by {100 * n:.1f} points" for name, n in plan.shortfall.items() if n > 0.001
         )
         yield f"no draw of these layouts reaches the class target{f': {missed}' if missed else ''}"
-    pixels = [census.pixels.get(f"{kind}/train", {}) for kind in ("real", "synthetic")]
+    pixels = [n for part, n in census.pixels.items() if part.startswith("synthetic/")]
     counts = {name: sum(of.get(name, 0) for of in pixels) for name in CLASSES}
     total = max(1, sum(counts.values()))
     gaps = {n: counts[n] / total - planned for n, planned in plan.shares_planned.items()}
@@ -156,7 +156,7 @@ def _balance(manifest: Manifest) -> Iterator[str]:
         shares = ", ".join(
             f"{n} {counts[n] / total:.1%} for {plan.shares_planned[n]:.1%}" for n in classes
         )
-        yield f"shares of the train pixels are not the planned ones: {shares}"
+        yield f"shares of the {drawn:,} synthetic tiles are not the planned ones: {shares}"
 
 
 def _captions(manifest: Manifest) -> Iterator[str]:
