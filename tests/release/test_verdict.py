@@ -112,7 +112,7 @@ def test_a_plan_that_was_not_kept_is_one_finding(project: Project) -> None:
     planned = {**dict.fromkeys(CLASSES, 0.1), "Tree": 0.4}
     plan = plan.model_copy(update={"feasible": True, "shares_planned": planned})
     (_, line) = judged(project, {"balance": plan})
-    assert line.startswith("  balance: shares of the 20 synthetic tiles are not the planned ones: Tree")
+    assert line.startswith("  balance: shares of the 20 synthetic tiles are not the planned")
     assert "Tree 14.3% for 40.0%" in line
 
 
