@@ -67,9 +67,9 @@ class LastRun:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "LastRun":
         setup = Setup(**values["setup"]) if "setup" in values else None
-        made = int(values.get("shards_made", values.get("made", 0)))
+        shards_made = int(values.get("shards_made", values.get("made", 0)))
         shards = values.get("shards", 0)
-        return cls(values.get("rows_made", 0), values["seconds"], setup, made, shards)
+        return cls(values.get("rows_made", 0), values["seconds"], setup, shards_made, shards)
 
     def as_json(self) -> dict[str, Any]:
         return {key: value for key, value in asdict(self).items() if value is not None}
