@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from builder.land.columns import SPLITS
-from tests.explore.conftest import Page, page_at
+from tests.makers.page import Page, page_at
 
 LOADED = "return document.querySelectorAll('.frame img.image.there').length"
 

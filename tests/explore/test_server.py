@@ -17,8 +17,8 @@ from builder.explore.cache import cached
 from builder.explore.server import serving
 from builder.explore.writer import open_page_source, policy, write_site
 from builder.land.columns import DERIVED
-from tests.explore.conftest import page_at
 from tests.loopback.files import file_server
+from tests.makers.page import page_at
 
 
 def test_files_are_served_whole_and_by_range_and_nothing_beside_them(tmp_path) -> None:

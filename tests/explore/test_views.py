@@ -20,8 +20,8 @@ from builder.parts.get import get
 from builder.parts.opened import OpenRelease, Request
 from builder.parts.sources import open_source
 from builder.tiles import subsets
-from tests.explore.conftest import page_at
 from tests.explore.test_page import rows_of
+from tests.makers.page import page_at
 
 
 def test_footprints_are_drawn_and_an_area_chosen_on_the_map_chooses_tiles(page, release) -> None:

@@ -12,6 +12,9 @@ from builder.cli import cli
 from builder.land.classes import CLASSES, DEFAULT_REMAP, count_pixels
 from builder.land.products import PER_DEGREE, inspect
 from builder.pipeline import demo, recipe
+from tests.makers.page import driver, walk
+
+__all__ = ["driver"]
 
 SMALL = {
     "steps = 120\n\n[generator]": "steps = 2\nbatch = 2\ncrop = 64\n\n[generator]",
@@ -28,7 +31,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_the_demo_ends_with_a_checked_release_that_opens(tmp_path: Path) -> None:
+def test_the_demo_ends_with_a_checked_release_that_opens(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     recipe.write(tmp_path / "demo", demo=True)
     path = tmp_path / "demo" / "dataset.toml"
     text = path.read_text(encoding="utf-8")
@@ -49,6 +54,7 @@ def test_the_demo_ends_with_a_checked_release_that_opens(tmp_path: Path) -> None
     summary = json.loads(again.stdout)
     assert not any(step.get("made") for step in summary["steps"])
     assert summary["steps"][-1]["violations"] == []
+    walk(request.getfixturevalue("driver"), release, tmp_path / "page")  # last: it may be skipped
 
 
 @pytest.mark.usefixtures("small")

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -16,6 +17,9 @@ from builder.pipeline.run import run_steps
 from builder.release.check import violations
 from builder.release.package import package
 from builder.steps.stage import shards
+from tests.makers.page import driver, walk
+
+__all__ = ["driver"]
 
 SCENE = Path(__file__).parents[3] / "shared" / "data" / "scene"
 
@@ -118,3 +122,10 @@ def test_the_release_is_right_and_opens(reports: dict[str, dict], project: Proje
     assert row["image"].size == (256, 256)
     assert packaged.rows["synthetic"] == {"train": 4}
     assert sum(packaged.rows["real"].values()) == 270 - reports["split"]["counts"]["set_aside"]
+
+
+def test_its_release_is_shown_in_a_browser(
+    reports: dict[str, dict], project: Project, driver: Any, tmp_path: Path
+) -> None:
+    assert reports
+    walk(driver, package(project.inputs()).release, tmp_path / "page")
