@@ -11,6 +11,7 @@ values whatever containers a library puts them in.
 import hashlib
 import json
 import math
+import os
 import sys
 import tempfile
 from datetime import timezone
@@ -273,3 +274,6 @@ def main(reader, release):
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # all is printed; old libraries abort a process whose threads still end
