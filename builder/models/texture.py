@@ -27,15 +27,13 @@ SIDE = 32
 """Pixels per side of a spot: structure up to this size is kept."""
 PIECES = 64
 """Most pieces of train tiles that are kept of each class, each of another place."""
-FEWEST = 32
-"""Pixels of its class that a piece must have."""
 PURE, ENOUGH = 0.95, 8
 """Where `ENOUGH` pieces have this share of their class, no piece with less is kept: a border of
 classes looks like grain."""
 TAPER = 4
 """Pixels over which a piece fades at a border of its class."""
 SCANNED = 4_000
-"""Most train tiles that pieces are looked for in, drawn at random."""
+"""Train tiles, drawn at random, that pieces are looked for in; more while a class has none."""
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -89,12 +87,15 @@ class Textures:
 
 def fit(tiles: Tiles, seed: int, classes: int = len(CLASSES)) -> Textures:
     """The spectrum of pieces of train tiles, a tile's purest of each class, up to `PIECES` of a
-    class, and the colour of the class in that tile."""
+    class, and the colour of the class in that tile. Every class that a train tile has gets one:
+    layouts are made of these tiles, and may have a class of a single pixel."""
     rng = rng_of(seed, "texture")
-    order = rng.permutation(len(tiles))[:SCANNED]
+    order = rng.permutation(len(tiles))
     places: list[list[tuple[int, int, int, int]]] = [[] for _ in range(classes)]
     with bar("fit textures", len(order), "tiles") as advance:
-        for number in order:
+        for looked, number in enumerate(order):
+            if looked >= SCANNED and all(places):
+                break
             for class_id, place in _places(np.asarray(tiles.pixels[number, ..., 3]), classes):
                 places[class_id].append((*place, int(number)))
             advance(1)
@@ -115,16 +116,15 @@ def _places(mask: Pixels, classes: int) -> list[tuple[int, tuple[int, int, int]]
     """(class, (its pixels, y, x)) of the piece of a tile with most pixels of each class."""
     step = SIDE // 4
     places = []
-    for class_id in np.flatnonzero(np.bincount(mask.ravel(), minlength=classes) >= FEWEST):
+    for class_id in np.flatnonzero(np.bincount(mask.ravel(), minlength=classes)):
         sums = np.pad((mask == class_id).astype(np.int32), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-        high = max(1, mask.shape[0] - SIDE + 1)
-        wide = max(1, mask.shape[1] - SIDE + 1)
-        y, x = (grid.ravel() for grid in np.mgrid[0:high:step, 0:wide:step])
+        last = [max(0, side - SIDE) for side in mask.shape]
+        starts = [np.append(np.arange(0, end, step), end) for end in last]
+        y, x = (grid.ravel() for grid in np.meshgrid(*starts, indexing="ij"))
         bottom, right = np.minimum(y + SIDE, mask.shape[0]), np.minimum(x + SIDE, mask.shape[1])
         inside = sums[bottom, right] - sums[y, right] - sums[bottom, x] + sums[y, x]
         best = int(inside.argmax())
-        if inside[best] >= FEWEST:
-            places.append((int(class_id), (int(inside[best]), int(y[best]), int(x[best]))))
+        places.append((int(class_id), (int(inside[best]), int(y[best]), int(x[best]))))
     return places
 
 

@@ -93,10 +93,19 @@ def test_nothing_of_a_train_picture_is_in_it(tiles, textures):
 def test_a_class_of_few_pixels_has_a_texture_and_one_of_none_is_refused(tiles):
     pixels = tiles.pixels[:2].copy()
     pixels[0, 10:16, 10:16, 3] = 5
+    pixels[0, SIDE - 1, SIDE - 1] = (9, 8, 7, 2)  # one pixel, in a corner
     few = texture.fit(data.Tiles(pixels, "digest"), seed=0)
     assert few.draw(np.full((1, 40, 40), 5, dtype=np.uint8), [0]).shape == (1, 40, 40, 3)
+    assert (few.draw(np.full((1, 8, 8), 2, dtype=np.uint8), [0]) == (9, 8, 7)).all()
     with pytest.raises(ArasError, match="class 1, which no train tile has"):
         few.draw(np.full((1, 40, 40), 1, dtype=np.uint8), [0])
+
+
+def test_a_class_of_one_tile_is_found_beyond_those_looked_at_first(tiles, monkeypatch):
+    monkeypatch.setattr(texture, "SCANNED", 1)
+    pixels = np.repeat(tiles.pixels[:1], 6, axis=0)
+    pixels[:, 0, 0, 3] = np.arange(6)
+    assert set(texture.fit(data.Tiles(pixels, "digest"), seed=0).owners) == {0, 1, 2, 3, 4, 5, 6}
 
 
 def test_tiles_smaller_and_larger_than_a_spot_are_drawn(tiles):
