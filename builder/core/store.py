@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -147,6 +148,12 @@ class Store:
             with contextlib.suppress(OSError):  # a full or read-only disk costs speed alone
                 write_json(self.root / INDEX / f"{stage}.json", footers, indent=None)
             self._unsaved.discard(stage)
+
+    def refresh(self, stage: str) -> None:
+        """Have a network file system ask its server again what a folder holds: a client trusts what
+        it remembers of a folder until it changes something there itself."""
+        with contextlib.suppress(OSError):
+            tempfile.NamedTemporaryFile(dir=self.root / stage, prefix=".", suffix=".tmp").close()
 
     def fresh(self, stage: str, shard: str) -> Footer | None:
         """Like `footer`, but a corrupt file counts as missing: its stage replaces it."""

@@ -13,12 +13,13 @@ import pyarrow as pa
 
 from builder.core.arrow import combine, type_name
 from builder.core.engine import Engine, Outcome
-from builder.core.errors import ArasError, RunEnded
+from builder.core.errors import ArasError, RunEnded, WorkFailed
 from builder.core.files import digest_of
 from builder.core.progress import bar, counted
 from builder.core.store import CorruptShard, Store
 from builder.land.columns import KINDS, arrow_type
 from builder.steps.stage import SOURCES, Maker, Output, Report, Stage, Unit, shards
+from builder.steps.written import Witness, Written
 
 Part = tuple[int, int]
 """(i, n): the i-th of n parts, from 1; the parts together are the whole."""
@@ -220,15 +221,15 @@ class OpenWorker:
     store: Store
     make: Maker
 
-    def __call__(self, task: Task) -> int:
-        """Make a shard; returns its rows. Nothing is written unless all of it is right."""
+    def __call__(self, task: Task) -> Written:
+        """Make and write a shard. Nothing is written unless all of it is right."""
         stage, shard = self.stage, task.unit.shard
         if not stage.needs:
             rows = Rows(self.make(task.unit.payload))
         else:
             rows = self._rows(task, self.store.read(shard, stage.needs))
         columns = _typed(rows.output.table, stage.adds)
-        self.store.write(
+        footer = self.store.write(
             stage.name,
             shard,
             columns,
@@ -238,7 +239,7 @@ class OpenWorker:
             failed=rows.failed,
             withheld=rows.withheld,
         )
-        return int(columns.num_rows)
+        return Written(footer.rows, footer.key, footer.digest, f"{self.store.root}/{stage.name}")
 
     def _rows(self, task: Task, table: pa.Table) -> "Rows":
         """Where only failed rows are to be tried again, a stage is handed its own earlier columns;
@@ -323,13 +324,14 @@ def run(
     stale = todo.stale
     worker = Worker(stage, store.root, survey(stage, store) if stale else None)
     untried = {task.unit.shard for task in stale}
+    witness = Witness(store, stage.name)
     outcomes = engine.map(worker, stale, stage.gpus, stage.light)
     try:
         amounts, unit = sizes(stage, store, stale)
         total = sum(amounts.values())
         with bar(stage.name, total, unit) as advance, contextlib.closing(outcomes):
             for task, outcome in outcomes:
-                _account(summary, task, outcome)
+                _account(summary, task, outcome, witness)
                 advance(amounts[task.unit.shard])
                 untried.discard(task.unit.shard)
                 if isinstance(outcome, RunEnded):
@@ -361,11 +363,17 @@ def sizes(stage: Stage, store: Store, tasks: Sequence[Task]) -> tuple[dict[str, 
     return rows, "rows"
 
 
-def _account(summary: Summary, task: Task, outcome: Outcome) -> None:
+def _account(summary: Summary, task: Task, outcome: Outcome, witness: Witness) -> None:
+    """Count a shard as made only when this process can read what its worker says that it wrote."""
     if not isinstance(outcome, BaseException):
-        summary.shards_made += 1
-        summary.rows_made += outcome
-        return
+        try:
+            witness.check(task.unit.shard, outcome)
+        except WorkFailed as error:
+            outcome = error
+        else:
+            summary.shards_made += 1
+            summary.rows_made += outcome.rows
+            return
     if isinstance(outcome, CorruptShard):
         summary.corrupt.append(f"{outcome.stage}/{outcome.shard}")
     kind = "" if isinstance(outcome, ArasError) else f"{type(outcome).__name__}: "
@@ -376,12 +384,15 @@ def _total(summary: Summary, whole: Sequence[str], store: Store) -> None:
     counts: Counter[str] = Counter()
     digests = {}
     for shard in whole:
-        if footer := store.fresh(summary.stage, shard):
-            counts.update(footer.counts)
-            digests[shard] = footer.digest
-            summary.rows += footer.rows
-            summary.row_errors += footer.errors
-            summary.failed_rows |= footer.failed
+        footer = store.fresh(summary.stage, shard)
+        if footer is None:
+            summary.failed[shard] = "its file was whole and is not any more; check the disk"
+            continue
+        counts.update(footer.counts)
+        digests[shard] = footer.digest
+        summary.rows += footer.rows
+        summary.row_errors += footer.errors
+        summary.failed_rows |= footer.failed
     summary.counts = dict(counts)
     summary.digest = combine(digests)
 
