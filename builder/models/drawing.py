@@ -13,6 +13,7 @@ from builder.core.errors import ArasError
 from builder.models import training
 from builder.models.codec import Codec
 from builder.models.objective import one_hot, scheduler
+from builder.models.quilt import Quilt
 from builder.models.settings import DRAWING, Drawing
 from builder.models.texture import Textures
 
@@ -60,10 +61,12 @@ class Generator:
         return self.classes > 0
 
 
+Drawer = Generator | Textures | Quilt
+"""Whatever draws tiles on layouts."""
+
+
 @torch.no_grad()  # CUDA graphs of compiled networks work with it, not with inference_mode
-def sample(
-    generator: Generator | Textures, layouts: Pixels, seeds: Sequence[int], how: Sampling
-) -> Pixels:
+def sample(generator: Drawer, layouts: Pixels, seeds: Sequence[int], how: Sampling) -> Pixels:
     """Draw one tile per layout: (n, H, W) ids and n seeds → (n, H, W, 3) uint8.
 
     Of the layouts of an unconditional generator only the size counts. The noise of a tile
@@ -72,7 +75,7 @@ def sample(
     batch size, within `TOLERANCE`. Raises ArasError for layouts of a wrong size or with ids
     outside 0…6, and for guidance of a generator that never saw a tile without its layout.
     """
-    if isinstance(generator, Textures):
+    if not isinstance(generator, Generator):
         return generator.draw(layouts, seeds)
     _check(generator, layouts, how)
     lower = "lower sampling_batch in [generator], or batch where it happens in training"

@@ -28,21 +28,21 @@ VERSIONS = {
 }
 """Settings → name of the model, and the version of its training: another version trains again."""
 
-OF_TEXTURES = ("kind", "seed")
-"""Settings that decide what textures are."""
+OF_FITTED = ("kind", "seed")
+"""Settings that decide what textures and quilts are."""
 
 
 def is_fresh(store: Store, folder: Path, settings: ModelSettings) -> bool:
     """Whether the model in ``folder`` was trained with these settings, tiles and models."""
     record = Record.read(folder)
     patience = getattr(settings, "patience", 0)
-    steps = 0 if is_texture(settings) else settings.steps
+    steps = 0 if is_fitted(settings) else settings.steps
     return bool(record and record.is_done(training_key(store, folder, settings), steps, patience))
 
 
-def is_texture(settings: ModelSettings) -> bool:
-    """Whether tiles are drawn by textures, which are fitted at once and not trained."""
-    return isinstance(settings, GeneratorSettings) and settings.kind == "texture"
+def is_fitted(settings: ModelSettings) -> bool:
+    """Whether tiles are drawn by textures or quilts, which are fitted at once and not trained."""
+    return isinstance(settings, GeneratorSettings) and settings.is_fitted
 
 
 def training_key(store: Store, folder: Path, settings: ModelSettings) -> str:
@@ -72,7 +72,7 @@ def identity(settings: ModelSettings) -> dict[str, object]:
         part.name: getattr(settings, part.name)
         for part in fields(settings)
         if part.metadata.get("identity", True)
-        and (part.name in OF_TEXTURES or not is_texture(settings))
+        and (part.name in OF_FITTED or not is_fitted(settings))
     }
 
 
@@ -87,7 +87,7 @@ def retriever_identity(settings: RetrieverSettings) -> dict[str, JsonValue]:
 
 def needed_models(settings: GeneratorSettings) -> list[str]:
     """Other models that the training of a generator reads."""
-    if is_texture(settings):
+    if is_fitted(settings):
         return []
     judged = settings.evaluate_every and settings.watch == "frechet"
     latent = settings.kind == "latent" and not settings.autoencoder

@@ -15,12 +15,13 @@ from builder.core.files import read_json, remove, sha256_file
 from builder.core.seeds import generator, seed
 from builder.core.store import Store
 from builder.land.classes import CLASSES
-from builder.models import autoencoder, data, drawing, segmenter, texture, training
+from builder.models import autoencoder, data, drawing, quilt, segmenter, texture, training
 from builder.models.checkpoint import Average, History
 from builder.models.codec import Codec, LatentCodec, PixelCodec, load_autoencoder
-from builder.models.drawing import Generator, Sampling, sample
+from builder.models.drawing import Drawer, Generator, Sampling, sample
 from builder.models.freshness import autoencoder_source, is_fresh, training_key
 from builder.models.objective import LEVELS, Batch, Objective
+from builder.models.quilt import Quilt
 from builder.models.record import FILE, Record, Trained, require, verify
 from builder.models.settings import GeneratorSettings, as_json, read_settings
 from builder.models.team import ALONE, Team
@@ -57,6 +58,9 @@ LOWER = (
 Crops = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[Any], npt.NDArray[Any]]
 """Images, masks, noise levels and which layouts are dropped."""
 
+FITTED: dict[str, Any] = {"texture": texture, "quilt": quilt}
+"""Kind → module of what draws without a network: its ``fit`` and ``WEIGHTS``."""
+
 Judging = Callable[[int], dict[str, float]] | None
 """Measures after so many steps; see `training.fit`."""
 
@@ -91,9 +95,9 @@ def train(store: Store, folder: Path, settings: GeneratorSettings) -> Trained:
     key = training_key(store, folder, settings)
     with team.leader_first():
         tiles = data.load(store, "train")
-    if settings.kind == "texture":
+    if settings.is_fitted:
         if team.leads:
-            fit_textures(folder, key, tiles, settings)
+            fit_pieces(folder, key, tiles, settings)
         team.wait()
         return Trained(require(folder, NAME), fresh=True)
     judge_of = functools.partial(_judge, store=store, folder=folder, settings=settings, team=team)
@@ -101,16 +105,17 @@ def train(store: Store, folder: Path, settings: GeneratorSettings) -> Trained:
     return Trained(record, fresh=True)
 
 
-def fit_textures(folder: Path, key: str, tiles: data.Tiles, settings: GeneratorSettings) -> Record:
-    """Fit textures of each class to ``tiles``, in the place of a training; returns the record."""
+def fit_pieces(folder: Path, key: str, tiles: data.Tiles, settings: GeneratorSettings) -> Record:
+    """Fit textures or a quilt to ``tiles``, in the place of a training; returns the record."""
     remove(folder / FILE)
-    textures = texture.fit(tiles, settings.seed)
-    textures.save(folder)
+    module = FITTED[settings.kind]
+    fitted = module.fit(tiles, settings.seed)
+    fitted.save(folder)
     record = Record(
         key=key,
-        weights=texture.WEIGHTS,
-        weights_sha256=sha256_file(folder / texture.WEIGHTS),
-        stopped=f"fitted to {len(textures.owners)} pieces of train tiles",
+        weights=module.WEIGHTS,
+        weights_sha256=sha256_file(folder / module.WEIGHTS),
+        stopped=f"fitted to {fitted.parts}",
         settings=as_json(settings),
         data=tiles.digest,
         classes=CLASSES,
@@ -295,7 +300,7 @@ def load(
     *,
     compiled: bool | str = False,
     channels_last: bool = False,
-) -> Generator | Textures:
+) -> Drawer:
     """The trained generator of layouts of ``classes``, in the precision it was trained in.
 
     ``compiled`` and ``channels_last`` are for speed; see `drawing.speed_up`. Raises ArasError when
@@ -309,8 +314,8 @@ def load(
         )
     codec: Codec = PixelCodec()
     settings = read_settings(GeneratorSettings, record.settings)
-    if settings.kind == "texture":
-        return Textures.read(folder)
+    if settings.is_fitted:
+        return Textures.read(folder) if settings.kind == "texture" else Quilt.read(folder)
     if settings.kind == "latent":
         codec = LatentCodec(load_autoencoder(folder / AUTOENCODER), settings.precision)
         if autoencoder_digest(folder, codec) != record.autoencoder_sha256:

@@ -105,7 +105,7 @@ class GeneratorSettings:
     when a training ends. ``compile`` is true, or the name of a backend of torch.compile.
     """
 
-    kind: Literal["pixel", "latent", "texture"] = "pixel"
+    kind: Literal["pixel", "latent", "texture", "quilt"] = "pixel"
     condition: Literal["layout", "none"] = "layout"
     steps: Positive = 250
     batch: Positive = 16
@@ -130,6 +130,12 @@ class GeneratorSettings:
     channels_last: bool = setting(False)
     compile: bool | Annotated[str, Field(min_length=1)] = setting(False)
     fused: bool = setting(False)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether tiles are drawn without a network, by pieces of train tiles that are collected at
+        once."""
+        return self.kind in ("texture", "quilt")
 
 
 GENERATOR = {

@@ -37,6 +37,8 @@ SCANNED = 4_000
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
+Piece = tuple[int, int, int, int]
+"""Of a square of `SIDE` pixels: pixels of its class, y, x, and the number of its tile."""
 
 
 @dataclass(frozen=True)
@@ -62,17 +64,17 @@ class Textures:
         rng = np.random.default_rng(seed)
         tile = np.zeros((*layout.shape, 3), dtype=np.float32)
         for class_id in np.unique(layout):
-            pieces = np.flatnonzero(self.owners == class_id)
-            if not len(pieces):
-                raise ArasError(
-                    f"a layout holds class {class_id}, which no train tile has; train the "
-                    "generator on tiles that have it"
-                )
-            piece = rng.choice(pieces)
+            refuse_unknown(class_id, self.owners)
+            piece = rng.choice(np.flatnonzero(self.owners == class_id))
             noise = rng.standard_normal(layout.shape, dtype=np.float32)
             texture = self.colours[piece] + _grain(noise, self.spots[piece])
-            tile += texture * _soft(layout == class_id)[..., None]
+            tile += texture * soft_edge(layout == class_id)[..., None]
         return tile.round().clip(0, 255).astype(np.uint8)
+
+    @property
+    def parts(self) -> str:
+        """What they are made of, in words."""
+        return f"{len(self.owners)} pieces of train tiles"
 
     def save(self, folder: Path) -> None:
         arrays = {"spots": self.spots, "colours": self.colours, "owners": self.owners}
@@ -89,27 +91,46 @@ def fit(tiles: Tiles, seed: int, classes: int = len(CLASSES)) -> Textures:
     """The spectrum of pieces of train tiles, a tile's purest of each class, up to `PIECES` of a
     class, and the colour of the class in that tile. Every class that a train tile has gets one:
     layouts are made of these tiles, and may have a class of a single pixel."""
-    rng = rng_of(seed, "texture")
-    order = rng.permutation(len(tiles))
-    places: list[list[tuple[int, int, int, int]]] = [[] for _ in range(classes)]
-    with bar("fit textures", len(order), "tiles") as advance:
-        for looked, number in enumerate(order):
-            if looked >= SCANNED and all(places):
-                break
-            for class_id, place in _places(np.asarray(tiles.pixels[number, ..., 3]), classes):
-                places[class_id].append((*place, int(number)))
-            advance(1)
     spots, colours, owners = [], [], []
-    for class_id, pieces in enumerate(places):
-        purest = sorted(pieces, key=lambda place: -place[0])[:PIECES]
-        pure = [place for place in purest if place[0] >= PURE * SIDE**2]
-        for _, y, x, number in pure if len(pure) >= ENOUGH else purest[:ENOUGH]:
+    for class_id, places in enumerate(pieces_of(tiles, seed, classes)):
+        for _, y, x, number in purest(places, PIECES):
             tile = np.asarray(tiles.pixels[number])
             piece = tile[y : y + SIDE, x : x + SIDE]
             spots.append(_spot(piece[..., :3].astype(np.float32), piece[..., 3] == class_id))
             colours.append(tile[tile[..., 3] == class_id, :3].mean(axis=0, dtype=np.float32))
             owners.append(class_id)
     return Textures(np.stack(spots), np.stack(colours), np.array(owners, dtype=np.int64))
+
+
+def pieces_of(tiles: Tiles, seed: int, classes: int) -> list[list[Piece]]:
+    """Of each class, a piece of each of the train tiles that have it, in an order by ``seed``."""
+    order = rng_of(seed, "texture").permutation(len(tiles))
+    pieces: list[list[Piece]] = [[] for _ in range(classes)]
+    with bar("fit textures", len(order), "tiles") as advance:
+        for looked, number in enumerate(order):
+            if looked >= SCANNED and all(pieces):
+                break
+            for class_id, place in _places(np.asarray(tiles.pixels[number, ..., 3]), classes):
+                pieces[class_id].append((*place, int(number)))
+            advance(1)
+    return pieces
+
+
+def purest(pieces: list[Piece], most: int) -> list[Piece]:
+    """Up to ``most`` of a class's pieces, the purest first; without those that hold much of other
+    classes where `ENOUGH` hold little."""
+    ordered = sorted(pieces, key=lambda piece: -piece[0])[:most]
+    pure = [piece for piece in ordered if piece[0] >= PURE * SIDE**2]
+    return pure if len(pure) >= ENOUGH else ordered[:ENOUGH]
+
+
+def refuse_unknown(class_id: int, owners: npt.NDArray[np.int64]) -> None:
+    """Raises ArasError for a class of a layout that no train tile has."""
+    if class_id not in owners:
+        raise ArasError(
+            f"a layout holds class {class_id}, which no train tile has; train the generator on "
+            "tiles that have it"
+        )
 
 
 def _places(mask: Pixels, classes: int) -> list[tuple[int, tuple[int, int, int]]]:
@@ -161,7 +182,7 @@ def _grain(noise: Floats, spot: Floats) -> Floats:
     return np.asarray(grain[: noise.shape[0], : noise.shape[1]], dtype=np.float32)
 
 
-def _soft(inside: npt.NDArray[np.bool_]) -> Floats:
+def soft_edge(inside: npt.NDArray[np.bool_]) -> Floats:
     """Weights of a class, (H, W), that fade over a pixel at its borders as a sensor blurs them."""
     padded = np.pad(inside.astype(np.float32), 1, mode="edge")
     rows = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4

@@ -389,7 +389,14 @@ class Project:
             return []
         section, model = self.recipe.memorization, self.models / "segmenter"
         turned = [Turned(kind=kind, model=model) for kind in KINDS]
-        return [*turned, Memorize(copy_ratio=section.copy_ratio, copy_bits=section.copy_bits)]
+        copies = Memorize(section.copy_ratio, section.copy_bits, quilt=self.draws_quilts)
+        return [*turned, copies]
+
+    @property
+    def draws_quilts(self) -> bool:
+        """Whether synthetic tiles are sewn of train tiles, and so copies whatever they measure."""
+        section = self.recipe.generator
+        return section.pipeline is None and section.training.kind == "quilt"
 
     @property
     def baseline(self) -> str:

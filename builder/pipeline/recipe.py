@@ -149,16 +149,17 @@ class Recipe(Section):
             )
         pipeline = self.generator.pipeline
         ours = {"sampler", "sampling_steps", "guidance"} & self.generator.model_fields_set
-        if self.generator.training.kind == "texture":
+        kind = self.generator.training.kind
+        if self.generator.training.is_fitted:
             if self.generator.training.condition == "none":
                 raise ValueError(
-                    'generator.condition = "none": textures are drawn on layouts; leave it out, or '
-                    'set kind = "pixel"'
+                    f'generator.condition = "none": kind = "{kind}" draws on layouts; leave it '
+                    'out, or set kind = "pixel"'
                 )
             if ours:
                 raise ValueError(
                     f"generator.{min(ours)} belongs to a diffusion model, and kind = "
-                    '"texture" draws without one: leave it out'
+                    f'"{kind}" draws without one: leave it out'
                 )
         if pipeline and ours:
             raise ValueError(

@@ -124,12 +124,14 @@ class Memorize(Stage):
     A tile is a ``copy`` when its ratio is below ``copy_ratio``, or when its perceptual hash
     differs from that of any train tile in at most ``copy_bits`` bits. ``nearest_real_id`` is the
     nearest tile in features, and where the hash alone marks the copy, the tile that it marks.
+    Every tile of a ``quilt``, which is sewn of train tiles, is a copy.
     """
 
     version = 2
 
     copy_ratio: float
     copy_bits: int
+    quilt: bool = False
 
     kinds = ("synthetic",)
     light = True
@@ -137,6 +139,10 @@ class Memorize(Stage):
     surveys = ("id", "split", *COMPARED)
     surveyed = ("real",)
     adds = ("nearest_real_id", "nearest_real_ratio", "copy")
+
+    def config(self) -> dict[str, object]:
+        settings = super().config()
+        return settings if self.quilt else {k: v for k, v in settings.items() if k != "quilt"}
 
     def survey(self, scan: Scan) -> Gallery:
         """Raises ArasError when there are no train or no test tiles to calibrate with."""
@@ -171,12 +177,13 @@ class Memorize(Stage):
             alike, bits = _nearest_hash(table, survey.hashes)
             by_ratio, by_hash = ratio < self.copy_ratio, bits <= self.copy_bits
             named = np.where(by_hash & ~by_ratio, alike, places)
+            copies = by_ratio | by_hash | self.quilt
             columns: dict[str, pa.Array] = {
                 "nearest_real_id": pa.array([survey.ids[i] for i in named], pa.string()),
                 "nearest_real_ratio": pa.array(ratio, pa.float32()),
-                "copy": pa.array(by_ratio | by_hash),
+                "copy": pa.array(copies),
             }
-            return Output(pa.table(columns), {"copies": int((by_ratio | by_hash).sum())})
+            return Output(pa.table(columns), {"copies": int(copies.sum())})
 
         return make
 

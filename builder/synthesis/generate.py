@@ -27,6 +27,12 @@ from builder.models.settings import GeneratorSettings, PipelineSection, Sources,
 from builder.models.step import Training
 from builder.steps.stage import Maker, Output, Stage, each, setting
 
+FITTED = {
+    "texture": "aras texture, random phases",
+    "quilt": "aras quilt, patches of train tiles",
+}
+"""Kind of a generator without a network → value of ``gen_model``."""
+
 Draw = Callable[[npt.NDArray[np.uint8], Sequence[int]], npt.NDArray[np.uint8]]
 """Layouts (n, H, W) and n seeds → tiles (n, H, W, 3)."""
 
@@ -98,9 +104,9 @@ class Generate(Stage):
         settings = read_settings(GeneratorSettings, record.settings)
         how = model.Sampling(self.sampler, self.sampling_steps, self.guidance)
         return lambda layouts, seeds: model.sample(ours, layouts, seeds, how), {
-            "gen_model": "aras texture, random phases"
-            if settings.kind == "texture"
-            else f"aras {settings.kind} UNet2DModel, {list(settings.widths)}",
+            "gen_model": FITTED.get(
+                settings.kind, f"aras {settings.kind} UNet2DModel, {list(settings.widths)}"
+            ),
             "gen_revision": record.weights_sha256,
             "gen_config_sha256": digest_of(asdict(how)),
         }

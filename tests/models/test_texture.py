@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from builder.core.errors import ArasError
-from builder.models import data, drawing, generator, texture
+from builder.models import data, drawing, generator, quilt, texture
 from builder.models.freshness import is_fresh
 from builder.models.settings import GeneratorSettings
 from builder.pipeline import recipe
@@ -114,38 +114,44 @@ def test_tiles_smaller_and_larger_than_a_spot_are_drawn(tiles):
         assert small.draw(np.zeros((1, side, side + 2), dtype=np.uint8), [0]).std() > 1
 
 
-def test_it_takes_the_place_of_a_trained_generator(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("kind", "weights"), [("texture", texture.WEIGHTS), ("quilt", quilt.WEIGHTS)]
+)
+def test_it_takes_the_place_of_a_trained_generator(tmp_path: Path, kind: str, weights: str):
     store, folder = make_store(tmp_path / "work", ["train"] * 4), tmp_path / "models" / "generator"
-    settings = GeneratorSettings(kind="texture")
+    settings = GeneratorSettings(kind=kind)
     trained = generator.train(store, folder, settings)
     assert trained.fresh
     assert trained.record.steps == 0
     assert trained.record.final_loss is None
     assert not generator.train(store, folder, settings).fresh
-    assert is_fresh(store, folder, GeneratorSettings(kind="texture", steps=9, learning_rate=0.5))
-    assert not is_fresh(store, folder, GeneratorSettings(kind="texture", seed=9))
+    assert is_fresh(store, folder, GeneratorSettings(kind=kind, steps=9, learning_rate=0.5))
+    assert not is_fresh(store, folder, GeneratorSettings(kind=kind, seed=9))
     assert not is_fresh(store, folder, GeneratorSettings())
     loaded = generator.load(folder)
     masks = data.load(store, "train").pixels[:2, ..., 3]
     drawn = drawing.sample(loaded, masks, [1, 2], drawing.Sampling())
     assert drawn.shape == (*masks.shape, 3)
-    (folder / texture.WEIGHTS).write_bytes(b"")
-    with pytest.raises(ArasError, match=r"textures\.safetensors: not the weights"):
+    (folder / weights).write_bytes(b"")
+    with pytest.raises(ArasError, match=rf"{weights}: not the weights"):
         generator.load(folder)
 
 
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ('condition = "none"', "textures are drawn on layouts"),
+        ('condition = "none"', "draws on layouts"),
         ("sampling_steps = 4", "sampling_steps belongs to a diffusion model"),
         ("guidance = 2.0", "guidance belongs to a diffusion model"),
     ],
 )
-def test_keys_of_diffusion_models_are_refused_beside_it(tmp_path: Path, keys: str, words: str):
+@pytest.mark.parametrize("kind", ["texture", "quilt"])
+def test_keys_of_diffusion_models_are_refused_beside_it(
+    tmp_path: Path, kind: str, keys: str, words: str
+):
     recipe.write(tmp_path)
     path = tmp_path / recipe.FILE
-    text = path.read_text().replace("[generator]", f'[generator]\nkind = "texture"\n{keys}', 1)
+    text = path.read_text().replace("[generator]", f'[generator]\nkind = "{kind}"\n{keys}', 1)
     path.write_text(text)
     with pytest.raises(ArasError, match=words):
         recipe.load(tmp_path)

@@ -1,5 +1,6 @@
 """Copies of train tiles are found, named and counted; unseen-looking tiles are not."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -71,6 +72,15 @@ def test_a_near_copy_is_named_and_marked_and_a_fresh_tile_is_not(store):
     assert rows[0]["nearest_real_id"] == "real/07"
     assert [row["copy"] for row in rows] == [True, False, False, False]
     assert summary.counts == {"copies": 1}
+
+
+def test_every_tile_of_a_quilt_is_a_copy_and_other_generators_keep_their_key(store):
+    stage = memorize(copy_ratio=0.0, copy_bits=-1)
+    run(stage, store, Engine())
+    summary = run(dataclasses.replace(stage, quilt=True), store, Engine())
+    assert [row["copy"] for row in made_of(store)] == [True] * 4
+    assert summary.counts == {"copies": 4}
+    assert "quilt" not in stage.config()
 
 
 def test_the_ratio_is_the_distance_over_the_usual_one_from_test_to_train(store):
