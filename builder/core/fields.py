@@ -18,9 +18,12 @@ SHAPES = {
     r"^(10\.\d{4,9}/\S+)?$": "expected a DOI, for example 10.5281/zenodo.18890661",
     r"^(https?://\S+)?$": "expected an address that begins with https://",
     r"^([\w.-]+/[\w.-]+)?$": "expected a Hub repository, for example my-lab/my-tiles",
+    r"^((s3|gs|az)://[^\s?#]+)?$": (
+        "expected the address of a bucket, for example s3://my-lab/tiles, gs://… or az://…"
+    ),
 }
 """Patterns of the recipe's texts, and what is expected in words."""
-NAME, VERSION, DATE, MD5, DOI, URL, REPO = SHAPES
+NAME, VERSION, DATE, MD5, DOI, URL, REPO, BUCKET = SHAPES
 
 
 class Section(pydantic.BaseModel):

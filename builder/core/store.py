@@ -3,23 +3,23 @@
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from builder.core.arrow import ROW_GROUP, combine, options, table_digests
+from builder.core.bucket import Bucket, StoreSection
 from builder.core.errors import CorruptFile, NotMade
-from builder.core.files import atomic, read_json, remove, sweep, write_json
+from builder.core.folder import Folder
+from builder.core.objects import Conflict, Objects
 
-INDEX = ".footers"
-"""Folder under work/ with what the footers of each stage said when its files were last opened."""
+WRITE_TRIES = 3
+"""Most tries to write a shard that other commands write at the same time."""
 
 _FOOTER, _FOOTER_SHA256 = b"aras", b"aras_sha256"
 
@@ -57,73 +57,149 @@ class CorruptShard(CorruptFile):
         return (CorruptShard, (self.stage, self.shard, self.why))
 
 
-class Store:
-    """Shard files under one directory; the file system is the only state.
+class ShardFiles(Protocol):
+    """Where the shard files of a store are: a `Folder` or a `Bucket`. Picklable.
 
-    The modification time of a file is set to a whole second that its footer repeats. A file
-    whose time differs was touched by someone else, and is trusted only after its content has
-    been hashed again. Reading always verifies; a file that fails has its time set to 0, so that
-    every later plan sees it as missing until its stage has written it again.
+    A file is whole or not there. What is asked of a missing one raises FileNotFoundError.
     """
 
-    def __init__(self, root: Path) -> None:
+    def stages(self) -> list[str]:
+        """Names of the stages, sorted; the same list as before while they are the same."""
+
+    def shards(self, stage: str) -> list[str]:
+        """Names of the shards of a stage, sorted."""
+
+    def identity(self, stage: str, shard: str) -> list[Any]:
+        """JSON values that differ once the file does."""
+
+    def look(self, stage: str, shard: str) -> None:
+        """Take notice of what another process did to a shard."""
+
+    def refresh(self, stage: str) -> None:
+        """As `look`, where only a whole stage can be looked at anew."""
+
+    def open(self, stage: str, shard: str) -> Any:
+        """The file, open for reading."""
+
+    def source(self, stage: str, shard: str) -> Any:
+        """What pyarrow reads the file from."""
+
+    def identity_of(self, file: Any) -> list[Any]:
+        """As `identity`, of an open file."""
+
+    def was_touched(self, file: Any, written: int) -> bool:
+        """Whether somebody else may have changed the open file since the second ``written``."""
+
+    def trust(self, file: Any, written: int) -> None:
+        """Take back that the open file was touched: its content is right."""
+
+    def distrust(self, stage: str, shard: str) -> None:
+        """Make every later plan count a corrupt file as missing, whoever plans."""
+
+    def write(self, stage: str, shard: str, write: Callable[[Any], None], written: int) -> None:
+        """Let ``write`` fill a file, and put it in place at once or not at all.
+
+        Raises Conflict where it could replace the work of another command unseen.
+        """
+
+    def remove(self, stage: str, shard: str) -> None:
+        """Remove a file, if it is there."""
+
+    def sweep(self, stage: str) -> int:
+        """Remove what killed processes left unfinished; how many."""
+
+    def read_index(self, stage: str) -> Any:
+        """The JSON value last given to `write_index`."""
+
+    def write_index(self, stage: str, index: dict[str, Any]) -> None:
+        """Keep what the footers of a stage said."""
+
+
+class Store:
+    """Shard files in one place, which is the only state.
+
+    A file that somebody else may have changed is trusted only after its content has been hashed
+    again. Reading always verifies; every later plan sees a file that fails as missing, until its
+    stage has written it again. ``root`` is a folder of this machine for what may be deleted; the
+    shard files are there too, unless ``files`` says where.
+    """
+
+    def __init__(self, root: Path, files: ShardFiles | None = None) -> None:
         self.root = root
-        self._footers: dict[str, dict[str, tuple[list[int], Footer]]] = {}
+        self.files: ShardFiles = files or Folder(root)
+        self._footers: dict[str, dict[str, tuple[list[Any], Footer]]] = {}
         self._unsaved: set[str] = set()
         self._columns: dict[str, set[str]] = {}
-        self._stages: tuple[int, list[str]] = (-1, [])
+        self._stages: list[str] = []
         self._makers: dict[frozenset[str], list[str]] = {}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Store, (self.root, self.files))
+
+    @classmethod
+    def of_recipe(cls, root: Path, section: StoreSection) -> "Store":
+        """The store that [store] names; without a bucket the shard files are in ``root``."""
+        if not section.url:
+            return cls(root)
+        return cls(root, Bucket(Objects(section.url, section.endpoint).below("work")))
+
     def path(self, stage: str, shard: str) -> Path:
+        """Where a shard lies in a folder."""
         return self.root / stage / f"{shard}.parquet"
 
     def stages(self) -> list[str]:
-        """Names of the folders of stages; listed again only when a folder came or went."""
-        try:
-            changed = self.root.stat().st_mtime_ns
-        except FileNotFoundError:
-            return []
-        if self._stages[0] != changed:
-            with os.scandir(self.root) as entries:
-                names = sorted(
-                    entry.name for entry in entries if entry.is_dir() and entry.name[0] != "."
-                )
-            self._stages, self._makers = (changed, names), {}
-        return self._stages[1]
+        """Names of the stages of which anything is there, sorted."""
+        stages = self.files.stages()
+        if stages is not self._stages:
+            self._stages, self._makers = stages, {}
+        return stages
 
     def shards(self, stage: str) -> list[str]:
         """Names of the shards under ``stage``, sorted."""
-        return sorted(path.stem for path in (self.root / stage).glob("[!.]*.parquet"))
+        return self.files.shards(stage)
+
+    def look(self, stage: str, shard: str) -> Footer | None:
+        """Like `footer`, of a shard that another process may have written just now."""
+        self.files.look(stage, shard)
+        return self.footer(stage, shard)
 
     def footer(self, stage: str, shard: str) -> Footer | None:
         """Footer of a whole, untouched shard file; None when there is none.
 
         Raises CorruptShard when the file is there but truncated or altered.
         """
-        path = f"{self.root}/{stage}/{shard}.parquet"  # planning asks for tens of thousands
         index = self._index(stage)
         known = index.get(shard)
         try:
-            if known and known[0] == _identity(os.stat(path)):
+            if known and known[0] == self.files.identity(stage, shard):
                 return known[1]
-            # One open file throughout: another process may replace the path at any moment.
-            with _corruption(stage, shard), open(path, "rb") as file:
-                parquet = pq.ParquetFile(file)
-                footer = _parse(parquet.metadata)
-                if os.fstat(file.fileno()).st_mtime_ns != footer.written * 10**9:
-                    _verify(parquet.read(), footer)
-                    _stamp(file.fileno(), footer.written)
-                index[shard] = (_identity(os.fstat(file.fileno())), footer)
-                self._unsaved.add(stage)
+            try:
+                footer = self._footer(stage, shard)
+            except Conflict:  # replaced since it was seen
+                self.files.look(stage, shard)
+                footer = self._footer(stage, shard)
         except FileNotFoundError:
             return None
+        self._unsaved.add(stage)
         return footer
 
-    def _index(self, stage: str) -> dict[str, tuple[list[int], Footer]]:
+    def _footer(self, stage: str, shard: str) -> Footer:
+        files = self.files
+        # One open file throughout: another process may replace it at any moment.
+        with _corruption(stage, shard), files.open(stage, shard) as file:
+            parquet = pq.ParquetFile(file)
+            footer = _parse(parquet.metadata)
+            if files.was_touched(file, footer.written):
+                _verify(parquet.read(), footer)
+                files.trust(file, footer.written)
+            self._index(stage)[shard] = (files.identity_of(file), footer)
+        return footer
+
+    def _index(self, stage: str) -> dict[str, tuple[list[Any], Footer]]:
         """Footers of a stage by shard, as they were when its files were last opened."""
         if stage not in self._footers:
             try:
-                remembered = read_json(self.root / INDEX / f"{stage}.json")
+                remembered = self.files.read_index(stage)
                 footers = {
                     shard: (seen, Footer(**footer)) for shard, (seen, footer) in remembered.items()
                 }
@@ -146,14 +222,16 @@ class Store:
                 if shard in index
             }
             with contextlib.suppress(OSError):  # a full or read-only disk costs speed alone
-                write_json(self.root / INDEX / f"{stage}.json", footers, indent=None)
+                self.files.write_index(stage, footers)
             self._unsaved.discard(stage)
 
     def refresh(self, stage: str) -> None:
-        """Have a network file system ask its server again what a folder holds: a client trusts what
-        it remembers of a folder until it changes something there itself."""
-        with contextlib.suppress(OSError):
-            tempfile.NamedTemporaryFile(dir=self.root / stage, prefix=".", suffix=".tmp").close()
+        """Have a network file system ask its server again what it holds of a stage."""
+        self.files.refresh(stage)
+
+    def place(self, stage: str) -> str:
+        """Where the shards of a stage are, for messages."""
+        return f"{self.files}/{stage}"
 
     def fresh(self, stage: str, shard: str) -> Footer | None:
         """Like `footer`, but a corrupt file counts as missing: its stage replaces it."""
@@ -202,19 +280,27 @@ class Store:
 
     def load(self, stage: str, shard: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Columns (all by default) of a shard file, verified against its footer."""
-        path = self.path(stage, shard)
         try:
-            with _corruption(stage, shard), pq.ParquetFile(path) as file:
-                footer = _parse(file.metadata)
-                wanted = None if columns is None else list(columns)
-                groups = [file.read_row_group(i, wanted) for i in range(file.num_row_groups)]
-                table = pa.concat_tables(groups) if groups else file.read(wanted)
-                table = table.replace_schema_metadata(None)
-                _verify(table, footer)
+            try:
+                return self._load(stage, shard, columns)
+            except Conflict:  # replaced since it was seen
+                self.files.look(stage, shard)
+                return self._load(stage, shard, columns)
         except CorruptShard:
             with contextlib.suppress(OSError):  # gone already, or not ours to touch
-                _stamp(path, 0)
+                self.files.distrust(stage, shard)
             raise
+
+    def _load(self, stage: str, shard: str, columns: Sequence[str] | None) -> pa.Table:
+        source = self.files.source(stage, shard)
+        is_remote = not isinstance(source, Path)
+        with _corruption(stage, shard), pq.ParquetFile(source, pre_buffer=is_remote) as file:
+            footer = _parse(file.metadata)
+            wanted = None if columns is None else list(columns)
+            groups = [file.read_row_group(i, wanted) for i in range(file.num_row_groups)]
+            table = pa.concat_tables(groups) if groups else file.read(wanted)
+            table = table.replace_schema_metadata(None)
+            _verify(table, footer)
         return table if columns is None else table.select(list(columns))
 
     def failed(self, shard: str, columns: Sequence[str] | None = None) -> dict[str, str]:
@@ -263,20 +349,31 @@ class Store:
             failed or {},
             withheld or {},
         )
-        with atomic(self.path(stage, shard)) as temporary:
-            text = json.dumps(footer.__dict__).encode()
-            metadata = {_FOOTER: text, _FOOTER_SHA256: hashlib.sha256(text).hexdigest()}
+        text = json.dumps(footer.__dict__).encode()
+        metadata = {_FOOTER: text, _FOOTER_SHA256: hashlib.sha256(text).hexdigest()}
+
+        def write(file: Any) -> None:
             pq.write_table(
                 table.replace_schema_metadata(metadata),
-                temporary,
+                file,
                 row_group_size=ROW_GROUP,
                 **options(table.schema),
             )
-            _stamp(temporary, footer.written)
+
+        for attempt in range(WRITE_TRIES):
+            try:
+                self.files.write(stage, shard, write, footer.written)
+                break
+            except Conflict:
+                present = self.fresh(stage, shard)
+                if present and present.key == key and present.errors <= errors:
+                    return present  # made by another command, or by a PUT whose answer was lost
+                if attempt == WRITE_TRIES - 1:
+                    raise
         return footer
 
     def remove(self, stage: str, shard: str) -> None:
-        remove(self.path(stage, shard))
+        self.files.remove(stage, shard)
 
     def _likely(self, columns: Sequence[str]) -> list[str]:
         """Stages of which a file holds any of the columns."""
@@ -290,15 +387,15 @@ class Store:
     def _adds(self, stage: str) -> set[str]:
         """Columns that a stage adds, as any of its files says."""
         if stage not in self._columns:
-            for path in (self.root / stage).glob("[!.]*.parquet"):
-                if footer := self.fresh(stage, path.stem):
+            for shard in self.files.shards(stage):
+                if footer := self.fresh(stage, shard):
                     self._columns[stage] = set(footer.digests)
                     break
         return self._columns.get(stage, set())
 
     def sweep(self, stage: str) -> int:
         """Remove what killed processes left unfinished under ``stage``."""
-        return sweep(self.root / stage)
+        return self.files.sweep(stage)
 
     def claim(
         self, stage: str, columns: Sequence[str], shards: Iterable[str], spare: Sequence[str] = ()
@@ -338,15 +435,6 @@ def _verify(table: pa.Table, footer: Footer) -> None:
     for name, digest in table_digests(table).items():
         if footer.digests.get(name) != digest:
             raise CorruptFile(f"column {name} does not match its digest")
-
-
-def _stamp(file: Path | int, seconds: int) -> None:
-    os.utime(file, ns=(seconds * 10**9, seconds * 10**9))
-
-
-def _identity(stat: os.stat_result) -> list[int]:
-    """A file that was replaced or touched since differs in the time of its last change at least."""
-    return [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
 @contextlib.contextmanager

@@ -92,7 +92,8 @@ class Project:
 
     @cached_property
     def store(self) -> Store:
-        return Store(self.directory.absolute() / "work")  # workers may run elsewhere
+        # Absolute: workers may run elsewhere.
+        return Store.of_recipe(self.directory.absolute() / "work", self.recipe.store)
 
     @property
     def models(self) -> Path:

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from builder.captions import section as caption_keys
 from builder.captions.section import CaptionSection
+from builder.core.bucket import StoreSection
 from builder.core.document import environment
 from builder.core.engine import EngineSection
 from builder.core.errors import ArasError
@@ -105,6 +106,7 @@ class ReleaseSection(Section):
 class Recipe(Section):
     dataset: DatasetSection = DatasetSection()
     engine: EngineSection = EngineSection()
+    store: StoreSection = StoreSection()
     imports: ImportSection = Field(default=ImportSection(), alias="import")
     tiles: TilesSection = TilesSection()
     split: SplitSection = SplitSection()

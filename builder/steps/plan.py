@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -207,12 +206,11 @@ class Worker:
     """Opens a stage once per process, then makes and writes shard after shard."""
 
     stage: Stage
-    root: Path
+    store: Store
     survey: Any
 
     def open(self) -> "OpenWorker":
-        store = Store(self.root)
-        return OpenWorker(self.stage, store, self.stage.open(store, self.survey))
+        return OpenWorker(self.stage, self.store, self.stage.open(self.store, self.survey))
 
 
 @dataclass(frozen=True)
@@ -239,7 +237,7 @@ class OpenWorker:
             failed=rows.failed,
             withheld=rows.withheld,
         )
-        return Written(footer.rows, footer.key, footer.digest, f"{self.store.root}/{stage.name}")
+        return Written(footer.rows, footer.key, footer.digest, self.store.place(stage.name))
 
     def _rows(self, task: Task, table: pa.Table) -> "Rows":
         """Where only failed rows are to be tried again, a stage is handed its own earlier columns;
@@ -322,7 +320,7 @@ def run(
     todo = todo or plan(stage, store, part)
     summary = Summary(stage.name, shards=len(todo.tasks))
     stale = todo.stale
-    worker = Worker(stage, store.root, survey(stage, store) if stale else None)
+    worker = Worker(stage, store, survey(stage, store) if stale else None)
     untried = {task.unit.shard for task in stale}
     witness = Witness(store, stage.name)
     outcomes = engine.map(worker, stale, stage.gpus, stage.light)

@@ -1,10 +1,10 @@
 """What a worker says that it wrote, compared with what this process can read."""
 
-import socket
 import time
 from dataclasses import dataclass
 
 from builder.core.errors import WorkFailed
+from builder.core.folder import HOST
 from builder.core.store import CorruptShard, Store
 
 PATIENCE = 5.0
@@ -14,9 +14,6 @@ network file system may show a file a little later."""
 _LOOK = 0.2
 """Seconds between two looks at such a file."""
 
-_HOST = socket.gethostname()
-
-
 @dataclass(frozen=True)
 class Written:
     """What a worker says that it wrote of a shard, and where."""
@@ -24,9 +21,9 @@ class Written:
     rows: int
     key: str
     digest: str
-    folder: str
-    """Folder of the stage, as the worker names it."""
-    host: str = _HOST
+    place: str
+    """Where the stage's shards are, as the worker names it."""
+    host: str = HOST
 
 
 @dataclass
@@ -40,7 +37,7 @@ class Witness:
     def check(self, shard: str, written: Written) -> None:
         """Raises WorkFailed unless this process finds the shard as its worker wrote it."""
         while doubt := self._doubt(shard, written):
-            if written.host == _HOST or self.patience <= 0:
+            if written.host == HOST or self.patience <= 0:
                 raise WorkFailed(doubt)
             self.patience -= _LOOK
             time.sleep(_LOOK)
@@ -48,9 +45,9 @@ class Witness:
 
     def _doubt(self, shard: str, written: Written) -> str:
         """Why the shard is not what ``written`` says, in words; empty where it is."""
-        here, there = f"{_HOST}:{self.store.root}/{self.stage}", f"{written.host}:{written.folder}"
+        here, there = self.store.place(self.stage), written.place
         try:
-            footer = self.store.footer(self.stage, shard)
+            footer = self.store.look(self.stage, shard)
         except CorruptShard as error:
             return f"what its worker wrote to {there} cannot be read ({error.why}); check the disk"
         if footer is None:
