@@ -14,6 +14,7 @@ network file system may show a file a little later."""
 _LOOK = 0.2
 """Seconds between two looks at such a file."""
 
+
 @dataclass(frozen=True)
 class Written:
     """What a worker says that it wrote of a shard, and where."""
