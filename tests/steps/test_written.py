@@ -99,7 +99,9 @@ def test_a_file_that_a_network_file_system_shows_later_is_waited_for(store: Stor
 
     footer = run_elsewhere(store)
     later = Later(store.root)
-    far = Written(footer.rows, footer.key, footer.digest, "another-host:/data/tiles", "another-host")
+    far = Written(
+        footer.rows, footer.key, footer.digest, "another-host:/data/tiles", "another-host"
+    )
     witness = Witness(later, "tiles", patience=60)
     witness.check("real-00000", far)
     assert later.looks == 3
