@@ -266,6 +266,9 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     help="Vectors of the images, for --model files; with --data the folder of pictures.",
 )
 @click.option("--texts", type=_FILE, help="Vectors of the captions, for --model files.")
+@click.option(
+    "--text", multiple=True, metavar="COLUMN", help="Caption column of --data; repeatable."
+)
 @near_options
 @click.option(
     "--synthetic",
@@ -320,6 +323,7 @@ def retrieval(
     proxy: str | None,
     images: Path | None,
     texts: Path | None,
+    text: tuple[str, ...],
     min_km: float,
     near: str,
     synthetic: str,
@@ -383,6 +387,8 @@ def retrieval(
     root = context.obj or Path()
     if release is not None and data is not None:
         raise click.UsageError("give either RELEASE or --data FILE")
+    if text and data is None:
+        raise click.UsageError("--text names a column of --data; streams are named by --stream")
     names = ("images.parquet", "texts.parquet") if vectors else ()
     entries.refuse_existing([root / (vectors or "") / file for file in names])
     entries.refuse_existing([root / out] if out else [])
@@ -394,7 +400,7 @@ def retrieval(
     rows: gallery.Gallery
     if data is not None:
         shown = model.images if model.images and model.images.is_dir() else None
-        rows = others.load(root / data, shown, split, text_only=model.is_proxy)
+        rows = others.load(root / data, shown, split, text=text, text_only=model.is_proxy)
         streams = (others.STREAM,)
         if model.is_proxy:
             model = replace(model, proxy=others.FIRST)

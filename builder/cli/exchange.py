@@ -72,6 +72,12 @@ class LayoutType(click.ParamType):  # type: ignore[type-arg]
     show_default=True,
     help="Part of the names of synthetic rows: synthetic/RUN/NAME.",
 )
+@click.option(
+    "--text",
+    multiple=True,
+    metavar="COLUMN",
+    help="Column that holds the captions, in a file that is not of the layout; repeatable.",
+)
 @stage_options
 @click.pass_obj
 def import_(
@@ -80,12 +86,15 @@ def import_(
     sources: tuple[str, ...],
     md5: tuple[tuple[str, str], ...],
     run: str,
+    text: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Import the official release, or a Parquet release of aras.
 
     SOURCE is a zip (read in place, never unpacked), a folder of the official layout, a folder
-    that holds the zips, a captions.csv, or a release directory. Without a dataset.toml, the command
+    that holds the zips, a captions.csv, any other file of captions (CSV in any dialect, JSON Lines,
+    Karpathy's or COCO's JSON, Parquet, a `datasets` folder, WebDataset) whose rows name the
+    pictures, or a release directory. Without a dataset.toml, the command
     writes it with these sources; otherwise its [import] section names the sources, and no SOURCE
     is needed.
 
@@ -98,6 +107,7 @@ def import_(
     \b
       aras -C aras400k import official/            # the four zips that aras fetch left there
       aras -C aras400k import ../test.zip ../captions.csv
+      aras import pictures/ dataset_tiles.json     # five captions an image, under five streams
       aras import --engine serial                  # go on, with the recipe's sources
       aras -C copy import ../aras400k/release/1.0.0
     """
@@ -111,13 +121,15 @@ def import_(
     if sources and options["dry_run"] and not there:
         with tempfile.TemporaryDirectory() as elsewhere:  # a dry run leaves nothing behind
             paths = tuple(str((directory / source).resolve()) for source in sources)
-            _write_recipe(Path(elsewhere), paths, dict(md5), run, dry_run=True)
+            _write_recipe(Path(elsewhere), paths, dict(md5), run, text, dry_run=True)
             run_command(Path(elsewhere), lambda project: [project.imports()], **options)
         return
     if sources:
-        _write_recipe(directory, sources, dict(md5), run)
+        _write_recipe(directory, sources, dict(md5), run, text)
     elif md5:
         raise click.UsageError("--md5 goes with a SOURCE; otherwise write it to [import.md5]")
+    elif text:
+        raise click.UsageError("--text goes with a SOURCE; otherwise write it to [import]")
     elif not there:
         raise ArasError(
             f"{directory / FILE}: no such recipe, and no SOURCE is given; `aras import SOURCE…` "
@@ -132,6 +144,7 @@ def _write_recipe(
     sources: tuple[str, ...],
     md5: dict[str, str],
     run: str,
+    text: tuple[str, ...] = (),
     *,
     dry_run: bool = False,
 ) -> None:
@@ -147,7 +160,8 @@ def _write_recipe(
 
     if (directory / recipe.FILE).exists():
         there = recipe.load(directory).imports
-        if (there.sources, there.md5, there.run) != (list(sources), md5, run):
+        own = (there.sources, there.md5, there.run, there.text)
+        if own != (list(sources), md5, run, list(text)):
             setting = f"sources = {json.dumps(list(sources))}"
             raise ArasError(
                 f"{directory / recipe.FILE}: already exists and does not import this; write "
@@ -157,7 +171,7 @@ def _write_recipe(
     paths = [(directory / source).resolve() for source in sources]
     captions = any(is_release(path) for path in paths) or has_captions(paths)
     values = ImportSection.model_construct(
-        sources=list(sources), run=run, captions=captions, md5=md5
+        sources=list(sources), run=run, captions=captions, md5=md5, text=list(text)
     )
     project = Project(directory)
     fresh = [path for path in (directory, project.store.root) if not path.exists()]
@@ -171,7 +185,7 @@ def _write_recipe(
     if not dry_run:
         say(f"{path}: written, with these sources")
     if not captions:
-        say("no captions.csv inside, beside or above the sources: only pictures and masks come in")
+        say("no captions inside, beside or above the sources: only pictures and masks come in")
 
 
 @click.command()

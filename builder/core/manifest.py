@@ -1,7 +1,7 @@
 """A release directory's manifest as types, with its reader and writer, and the checksum files."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -272,6 +272,52 @@ class Account(Record):
     rejects: int
 
 
+class CaptionFile(Record):
+    """How a file of captions was read: the columns that hold them, how many an image has, and what
+    had to be guessed."""
+
+    file: str
+    text_columns: tuple[str, ...]
+    images: int
+    captions_per_image: dict[str, float]
+    """Under min, mean and max."""
+    examples: tuple[str, ...]
+    """Up to three of its captions."""
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        file: str | Path,
+        columns: Sequence[str],
+        counts: tuple[int, int, int, int],
+        examples: Sequence[str],
+        notes: Sequence[str],
+    ) -> "CaptionFile":
+        """``counts``: images, the fewest and the most captions of an image, and all captions."""
+        images, few, many, every = counts
+        mean = every / images if images else 0.0
+        return cls(
+            file=str(file),
+            text_columns=tuple(columns),
+            images=images,
+            captions_per_image={"min": few, "mean": mean, "max": many},
+            examples=tuple(examples),
+            notes=tuple(notes),
+        )
+
+    def lines(self) -> list[str]:
+        few, many = (int(self.captions_per_image[name]) for name in ("min", "max"))
+        each = str(few) if few == many else f"{few} to {many}"
+        what = "caption" if each == "1" else "captions"
+        lines = [
+            f"{self.file}: {counted(self.images, 'image')}, {each} {what} each, from "
+            f"{', '.join(self.text_columns)}"
+        ]
+        lines += [f"  {note}" for note in self.notes]
+        return lines + [f"  “{t if len(t) <= 90 else t[:89] + '…'}”" for t in self.examples]
+
+
 class ImportReport(Record):
     """Where imported rows come from. Only the official layout has more than ``account`` and
     ``official``; ``sources`` is set in a manifest alone."""
@@ -296,6 +342,10 @@ class ImportReport(Record):
     """Rows published with other percentages than those of the mask."""
     lists: tuple[str, ...] = ()
     """Files that list all of these, from the project's directory."""
+    caption_files: tuple[CaptionFile, ...] = ()
+    """How each file of captions was read."""
+    captions_unmatched: int = 0
+    """Rows of caption files that name no picture of the sources."""
 
     def lines(self) -> list[str]:
         rows_in, rows_out = (
@@ -312,6 +362,11 @@ class ImportReport(Record):
             for what, n in elsewhere.items()
             if n
         ]
+        if self.captions_unmatched:
+            lines.append(
+                f"{counted(self.captions_unmatched, 'row')} of captions without a picture among "
+                "the sources ignored"
+            )
         if self.percent_differs:
             verb = "was" if self.percent_differs == 1 else "were"
             lines.append(
@@ -320,7 +375,7 @@ class ImportReport(Record):
             )
         if self.lists:
             lines.append(f"listed in {', '.join(self.lists)}")
-        return lines
+        return [*lines, *(line for file in self.caption_files for line in file.lines())]
 
 
 def _by_reason(reasons: dict[str, int]) -> list[str]:

@@ -24,7 +24,7 @@ from builder.core.errors import ArasError
 from builder.land.answers import clean
 from builder.land.classes import CLASSES
 from builder.land.error_texts import no_caption
-from builder.land.table_files import Placed, Row, open_table
+from builder.land.table_files import Placed, Refuse, Row, open_table
 
 OFFICIAL_STREAMS = (
     "hybrid_gemma3-4b",
@@ -85,6 +85,22 @@ def find_columns(path: Path, values: Mapping[str, Sequence[Any]], text: Sequence
         composition=_class_columns(path, names) or (*structs, *unknown)[:1],
         source=next((name for name in ("kind", "split") if name in names), None),
     )
+
+
+def columns_of_interest(types: Mapping[str, Any], text: Sequence[str]) -> list[str]:
+    """Columns by their Arrow types that may be texts, ids, compositions or sources, and no
+    pictures; those of ``text`` in any case."""
+    import pyarrow as pa
+
+    def of_interest(name: str, kind: Any) -> bool:
+        if pa.types.is_struct(kind):
+            return "bytes" not in {kind.field(i).name for i in range(kind.num_fields)}
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            return name in {*text, *_FIRST_NAMES, *_TEXT_NAMES, *OFFICIAL_STREAMS}
+        return not name.startswith(_SCORES)
+
+    names = [name for name, kind in types.items() if of_interest(name, kind)]
+    return [*dict.fromkeys([*names, *(name for name in text if name in types)])]
 
 
 def _text_columns(path: Path, values: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
@@ -203,7 +219,7 @@ class Reader:
         table = open_table(self.path)
         known = bool(table.column_types)
         if known:
-            table = open_table(self.path, self._of_interest(table.column_types))
+            table = open_table(self.path, columns_of_interest(table.column_types, self.text))
         rows, seen = table.rows, dict[str, list[Any]]()
         if known and self.columns is None:
             some = list(itertools.islice(rows, size))
@@ -222,20 +238,6 @@ class Reader:
         self.repeated_headers, self.notes = table.repeated_headers, table.notes
         if not number:
             raise ArasError(f"{self.path}: holds no rows; expected one caption per row")
-
-    def _of_interest(self, types: Mapping[str, Any]) -> list[str]:
-        """Columns that may be texts, ids, compositions or sources, and no pictures."""
-        import pyarrow as pa
-
-        def of_interest(name: str, kind: Any) -> bool:
-            if pa.types.is_struct(kind):
-                return "bytes" not in {kind.field(i).name for i in range(kind.num_fields)}
-            if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-                return name in {*self.text, *_FIRST_NAMES, *_TEXT_NAMES, *OFFICIAL_STREAMS}
-            return not name.startswith(_SCORES)
-
-        names = [name for name, kind in types.items() if of_interest(name, kind)]
-        return [*dict.fromkeys([*names, *(name for name in self.text if name in types)])]
 
     def _find(self, chunk: list[Placed], seen: dict[str, list[Any]]) -> None:
         """Find the columns among the keys of a whole batch, for lines of JSON need not agree.
@@ -480,43 +482,92 @@ def _synthetic(column: str | None, row: Row) -> bool | None:
 
 @dataclass(frozen=True)
 class ImageCaptions:
-    """The captions of an image in a row, as they are written, and what else the row says of it."""
+    """The captions of an image in a row, as they are written, and what else the row says of it.
 
-    id: str
-    split: str | None
-    texts: list[str]
-    picture: bytes | None = None
-
-
-def captions_by_image(path: Path, text: Sequence[str] = ()) -> Iterator[ImageCaptions]:
-    """Rows of any file as images with captions; an image may have several rows, and none has none.
-
-    Nothing is cut from a caption. A row that names no image is one of its own. Raises ArasError as
-    `find_columns`, and for a cell that holds no text.
+    ``columns`` are its captions by column or stream: None where one is missing, "" where a list
+    holds an empty one. ``problem`` says why they cannot be read.
     """
-    rows = open_table(path).rows
-    first = list(itertools.islice(rows, 1000))
-    values: dict[str, list[Any]] = {}
-    for _, row in first:
-        for name, value in row.items():
-            some = values.setdefault(name, [])
-            if len(some) < _SAMPLE and not _is_missing(value):
-                some.append(value)
-    pictures = [name for name, some in values.items() if some and _picture(some[0]) is not None]
-    light = {name: some for name, some in values.items() if name not in pictures}
-    columns = find_columns(path, light, text)
-    for number, (place, row) in enumerate(itertools.chain(first, rows)):
-        texts = [
-            caption.strip()
-            for column in columns.texts
-            for some in _cell(column, row.get(column), f"{path}: {place}, column {column}").values()
-            for caption in some
-            if caption and caption.strip()
-        ]
-        split = row.get("split")
-        name = _id(columns.id, row) or f"row {number}"
-        data = _picture(row[pictures[0]]) if pictures and row.get(pictures[0]) else None
-        yield ImageCaptions(name, None if split is None else str(split), texts, data)
+
+    number: int
+    place: str
+    id: str | None
+    split: str | None
+    columns: dict[str, list[str | None]]
+    picture: bytes | None = None
+    problem: str = ""
+
+    @property
+    def image(self) -> str:
+        """Its image: the id, or a name of its own where the row names none."""
+        return self.id or f"row {self.number}"
+
+    @property
+    def texts(self) -> list[str]:
+        """Every caption, blank ones left out."""
+        every = (text for texts in self.columns.values() for text in texts)
+        return [text.strip() for text in every if text and text.strip()]
+
+
+@dataclass
+class ImageReader:
+    """Any file as images with captions, row by row; an image may have several rows, or none.
+
+    Nothing is cut from a caption. ``columns`` and ``notes`` (what had to be guessed) are known once
+    rows have been read. ``pictures``: whether those in the file are read too.
+    """
+
+    path: Path
+    text: Sequence[str] = ()
+    pictures: bool = True
+    columns: Columns | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def rows(self, refuse: Refuse | None = None) -> Iterator[ImageCaptions]:
+        """Its rows; with ``refuse``, which takes lines that cannot be read, a cell that cannot be
+        read is a row's ``problem``. Raises ArasError as `find_columns`, and without ``refuse`` for
+        any such line or cell."""
+        table = open_table(self.path)
+        if table.column_types and not self.pictures:
+            wanted = columns_of_interest(table.column_types, self.text)
+            table = open_table(self.path, [*wanted, "split"])
+        elif refuse:
+            table = open_table(self.path, None, refuse)
+        first = list(itertools.islice(table.rows, 1000))
+        if not first:
+            raise ArasError(f"{self.path}: holds no rows; expected one caption per row")
+        values: dict[str, list[Any]] = {}
+        for _, row in first:
+            for name, value in row.items():
+                some = values.setdefault(name, [])
+                if len(some) < _SAMPLE and not _is_missing(value):
+                    some.append(value)
+        pictures = [name for name, some in values.items() if some and _picture(some[0]) is not None]
+        light = {name: some for name, some in values.items() if name not in pictures}
+        columns = self.columns = find_columns(self.path, light, self.text)
+        for number, (place, row) in enumerate(itertools.chain(first, table.rows)):
+            texts: dict[str, list[str | None]] = {}
+            problem = ""
+            try:
+                for column in columns.texts:
+                    where = f"{self.path}: {place}, column {column}"
+                    for stream, some in _cell(column, row.get(column), where).items():
+                        texts[stream] = [*texts.get(stream, ()), *some]
+            except ArasError as error:
+                if refuse is None:
+                    raise
+                problem = str(error).removeprefix(f"{self.path}: {place}, ")
+            split = row.get("split")
+            data = _picture(row[pictures[0]]) if pictures and row.get(pictures[0]) else None
+            yield ImageCaptions(
+                number=number,
+                place=place,
+                id=_id(columns.id, row),
+                split=None if split is None else str(split),
+                columns=texts,
+                picture=data,
+                problem=problem,
+            )
+        self.notes = table.notes
 
 
 def _picture(value: Any) -> bytes | None:

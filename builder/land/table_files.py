@@ -25,6 +25,8 @@ from builder.core.foreign import ForeignParquet
 Row = dict[str, Any]
 Placed = tuple[str, Row]
 """Where a row stands, in words, and the row."""
+Refuse = Callable[[str, str], None]
+"""Called with the place of a row that cannot be read, and why; the rows after it are read."""
 
 JSON_LINES = (".jsonl", ".ndjson")
 SUFFIXES = (".csv", ".tsv", *JSON_LINES, ".json", ".parquet", ".arrow", ".tar")
@@ -52,11 +54,14 @@ class Table:
     repeated_headers: int = 0
 
 
-def open_table(path: Path, columns: Sequence[str] | None = None) -> Table:
+def open_table(
+    path: Path, columns: Sequence[str] | None = None, refuse: Refuse | None = None
+) -> Table:
     """Open a file, or a folder of Parquet, Arrow or tar files; ``columns`` are all that is read of
     Parquet and Arrow, None for every one.
 
-    Raises ArasError naming the file when its kind is unknown; rows raise it for what is wrong.
+    ``refuse`` takes lines of CSV and of JSON Lines that cannot be read. Raises ArasError naming the
+    file when its kind is unknown; rows raise it for what is wrong.
     """
     if path.is_dir():
         return _folder(path, columns)
@@ -81,8 +86,8 @@ def open_table(path: Path, columns: Sequence[str] | None = None) -> Table:
     if suffix in JSON_LINES:
         encoding = _encoding(path)
         text, notes = _lines(path, encoding), _guessed(encoding)
-        return Table(_json_rows(path, text), notes)
-    return _csv(path, suffix)
+        return Table(_json_rows(path, text, refuse), notes)
+    return _csv(path, suffix, refuse)
 
 
 def suffix_of(path: Path) -> str:
@@ -231,7 +236,7 @@ def csv_rows(
 _SEP = re.compile(r'\ufeff?"?sep=([,;|\t])"?\s*\Z', re.IGNORECASE)
 
 
-def _csv(path: Path, suffix: str) -> Table:
+def _csv(path: Path, suffix: str, refuse: Refuse | None) -> Table:
     encoding = _encoding(path)
     text, notes = _lines(path, encoding), _guessed(encoding)
     named = _SEP.match(next(_lines(path, encoding), ""))
@@ -243,7 +248,8 @@ def _csv(path: Path, suffix: str) -> Table:
     if dialect != Dialect("\t" if suffix == ".tsv" else ","):
         notes.append(str(dialect))
     table = Table(iter(()), notes)
-    table.rows = _csv_rows(path, (line.replace("\0", " ") for line in text), dialect, table)
+    lines = (line.replace("\0", " ") for line in text)
+    table.rows = _csv_rows(path, lines, dialect, table, refuse)
     return table
 
 
@@ -267,14 +273,20 @@ def _dialect(path: Path, suffix: str, encoding: str) -> Dialect:
     return Dialect(own)
 
 
-def _csv_rows(path: Path, lines: Iterable[str], dialect: Dialect, table: Table) -> Iterator[Placed]:
+def _csv_rows(
+    path: Path, lines: Iterable[str], dialect: Dialect, table: Table, refuse: Refuse | None
+) -> Iterator[Placed]:
     names: list[str] | None = None
     for row in csv_rows(lines, dialect):
         if row.problem:
-            raise ArasError(
-                f"{path}: the row that begins at line {row.first} is not CSV: {row.problem}; a "
-                "quote that opens a field must close it, and quotes inside such a field are doubled"
+            _refused(
+                path,
+                f"line {row.first}",
+                f"the row that begins at line {row.first} is not CSV: {row.problem}; a quote that "
+                "opens a field must close it, and quotes inside such a field are doubled",
+                refuse,
             )
+            continue
         if names is None and row.cells:
             names, is_header = _header(path, row.cells)
             if is_header:
@@ -283,13 +295,24 @@ def _csv_rows(path: Path, lines: Iterable[str], dialect: Dialect, table: Table) 
         if names is not None and row.cells == names:  # again, as resumed jobs write it
             table.repeated_headers += 1
         elif names is not None and row.cells:
-            if len(row.cells) != len(names):
-                raise ArasError(
-                    f"{path}: line {row.last} ends a row of {len(row.cells)} fields, the header "
-                    f"has {len(names)}; put captions that hold the delimiter or line breaks in "
-                    "double quotes"
-                )
-            yield f"line {row.last}", dict(zip(names, row.cells, strict=True))
+            if len(row.cells) == len(names):
+                yield f"line {row.last}", dict(zip(names, row.cells, strict=True))
+                continue
+            _refused(
+                path,
+                f"line {row.last}",
+                f"line {row.last} ends a row of {len(row.cells)} fields, the header has "
+                f"{len(names)}; put captions that hold the delimiter or line breaks in double "
+                "quotes",
+                refuse,
+            )
+
+
+def _refused(path: Path, place: str, reason: str, refuse: Refuse | None) -> None:
+    """Hand a row that cannot be read to ``refuse``, or raise ArasError."""
+    if refuse is None:
+        raise ArasError(f"{path}: {reason}")
+    refuse(place, reason)
 
 
 def _header(path: Path, cells: list[str]) -> tuple[list[str], bool]:
@@ -316,14 +339,20 @@ def _has_a_row_a_line(path: Path) -> bool:
     return all(line.startswith(b"{") and line.endswith(b"}") for line in lines)
 
 
-def _json_rows(path: Path, lines: Iterable[str]) -> Iterator[Placed]:
+def _json_rows(path: Path, lines: Iterable[str], refuse: Refuse | None) -> Iterator[Placed]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        row = _parsed(path, line, f"line {number} is not JSON: {{}}; expected one object per line")
-        if not isinstance(row, dict):
-            raise ArasError(f"{path}: line {number} holds {type(row).__name__}, not an object")
-        yield f"line {number}", row
+        complaint = f"line {number} is not JSON: {{}}; expected one object per line"
+        try:
+            row = _parsed(path, line, complaint)
+            if not isinstance(row, dict):
+                kind = type(row).__name__
+                raise ArasError(f"{path}: line {number} holds {kind}, not an object")
+        except ArasError as error:
+            _refused(path, f"line {number}", str(error).removeprefix(f"{path}: "), refuse)
+        else:
+            yield f"line {number}", row
 
 
 def _parsed(path: Path, text: str, complaint: str) -> Any:

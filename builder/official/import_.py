@@ -19,7 +19,7 @@ from builder.core import budgets
 from builder.core.errors import ArasError
 from builder.core.fields import MD5, Files, Name, Section
 from builder.core.files import remove, write_csv
-from builder.core.manifest import Account, ImportReport
+from builder.core.manifest import Account, CaptionFile, ImportReport
 from builder.core.store import Store
 from builder.land import classes
 from builder.land.columns import PER_CLASS_PERCENT, SPLITS, STREAM_PREFIX
@@ -55,6 +55,7 @@ class ImportSection(Section):
     run: Name = "official"
     split: Literal["official", "blocks"] = "official"
     captions: bool = True
+    text: list[str] = Field(default=[])
     segmenter: bool = False
     shard_rows: Annotated[int, Field(ge=1, le=2048)] = 128
 
@@ -71,6 +72,7 @@ class Import(Stage):
 
     sources: tuple[Path, ...] = setting()
     md5: tuple[tuple[str, str], ...] = setting()
+    text: tuple[str, ...] = setting(())
     run: str
     size: int
     captions: bool
@@ -87,8 +89,9 @@ class Import(Stage):
     @property
     def provenance(self) -> str:
         """Who names the models of the captions: the ``record``, a ``sidecar`` or ``nobody``."""
-        known = {PUBLISHED: "record", UNKNOWN: "nobody"}
-        return known.get(self.columns, "sidecar")
+        if self.columns[: len(PUBLISHED)] == PUBLISHED:
+            return "record"
+        return "sidecar" if any(column.model for column in self.columns) else "nobody"
 
     @property
     def adds(self) -> tuple[str, ...]:
@@ -101,7 +104,7 @@ class Import(Stage):
     def index(self, store: Store) -> Index:
         """The index of the sources, remade when they change. Raises ArasError as `ensure`."""
         sources = tuple(find_sources(self.sources))
-        request = IndexRequest(sources, dict(self.md5), self.captions, self.shard_rows)
+        request = IndexRequest(sources, dict(self.md5), self.captions, self.shard_rows, self.text)
         return ensure(store.root / self.name / INDEX, request)
 
     def units(self, store: Store) -> list[Unit]:
@@ -128,6 +131,7 @@ class Import(Stage):
             reasons = write_rejects(store, index, reports / REPORTS["rejects"])
             entries = write_set_aside(index, reports / REPORTS["entries"])
             counts, sums = index.fact("counts"), index.fact("md5")
+            files = [CaptionFile.model_validate(file) for file in index.fact("files")]
         footers = (store.footer(self.name, shard) for shard in store.shards(self.name))
         rows_out = sum(footer.rows for footer in footers if footer)
         rows_in, rejects = counts["candidates"], sum(reasons.values())
@@ -155,6 +159,8 @@ class Import(Stage):
             percentages_elsewhere=counts["percentages_elsewhere"],
             percent_differs=write_percent(store, reports / REPORTS["percent"]),
             lists=tuple(f"reports/{name}" for name in REPORTS.values()),
+            caption_files=tuple(files) if self.captions else (),
+            captions_unmatched=counts["captions_unmatched"],
         )
 
 

@@ -17,7 +17,7 @@ from builder.official.listing import SCHEMA, Listing
 from builder.official.sources import Source, identity, verify
 from builder.official.zips import Member
 
-FORMAT = 2
+FORMAT = 3
 
 _PARTS = """
 SELECT line.grp, line.name, i.source, i.path, i.offset, i.packed, i.size, i.crc, i.method,
@@ -39,13 +39,13 @@ class Part(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A whole row. ``texts`` has an entry per stream, None where there are no captions."""
+    """A whole row. ``texts`` are by column, None where there are no captions."""
 
     group: str
     name: str
     image: Part
     mask: Part
-    texts: tuple[str | None, ...] | None
+    texts: dict[str, str] | None
     percent: tuple[int, ...] | None
 
 
@@ -57,10 +57,12 @@ class IndexRequest:
     md5: Mapping[str, str]
     captions: bool
     shard_rows: int
+    text: tuple[str, ...] = ()
 
     def digest(self) -> str:
         identities = [identity(source) for source in self.sources]
-        return digest_of([FORMAT, identities, dict(self.md5), self.captions, self.shard_rows])
+        settings = [dict(self.md5), self.captions, self.shard_rows, self.text]
+        return digest_of([FORMAT, identities, *settings])
 
 
 class Index:
@@ -106,7 +108,7 @@ class Index:
                 name,
                 _part(*rest[:7]),
                 _part(*rest[7:14]),
-                None if rest[14] is None else tuple(json.loads(rest[14])),
+                None if rest[14] is None else json.loads(rest[14]),
                 None if rest[15] is None else tuple(json.loads(rest[15])),
             )
             for group, name, *rest in self._base.execute(_PARTS, (shard,))
@@ -131,8 +133,9 @@ def ensure(path: Path, request: IndexRequest) -> Index:
     sums = verify(request.sources, request.md5, earlier.fact("md5") if earlier else {})
     with atomic(path) as temporary, closing(sqlite3.connect(temporary)) as base:
         base.executescript(SCHEMA)
-        counts = Listing(base, request.sources, request.captions, request.shard_rows).run()
-        for name, value in (("counts", counts), ("md5", sums), ("digest", digest)):
+        listing = Listing(base, request.sources, request.captions, request.shard_rows, request.text)
+        facts = {"counts": listing.run(), "files": listing.files, "md5": sums, "digest": digest}
+        for name, value in facts.items():
             base.execute("INSERT INTO fact VALUES (?, ?)", (name, json.dumps(value)))
         base.commit()
     return Index(path)

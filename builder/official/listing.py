@@ -1,5 +1,6 @@
 """Filling the index of an import: list every entry, drop copies, join parts to rows, cut shards."""
 
+import functools
 import hashlib
 import json
 import sqlite3
@@ -10,7 +11,8 @@ from typing import Any
 from builder.core.errors import ArasError
 from builder.core.progress import bar
 from builder.official.names import GROUPS, Refused
-from builder.official.sources import Entry, Odd, Source, entries, open_table
+from builder.official.others import OtherCaptions, Seen, foreign_tables
+from builder.official.sources import Entry, Odd, Source, entries, open_table, table_path
 from builder.official.streams import Record, UnreadableLine, records
 
 MOST_NAMED = 3
@@ -81,6 +83,8 @@ ARTICLES = {"image": "an image", "mask": "a mask", "caption": "a caption"}
 PLURALS = {"image": "images", "mask": "masks", "caption": "captions"}
 ELSEWHERE = {"caption": "captions_elsewhere", "percentages": "percentages_elsewhere"}
 """Role of a line → what it counts as where its split has no pictures."""
+UNMATCHED = "captions_unmatched"
+"""Rows of other files of captions that name no picture."""
 
 
 class Listing:
@@ -92,19 +96,31 @@ class Listing:
         sources: Sequence[Source],
         captions: bool,
         shard_rows: int,
+        text: Sequence[str] = (),
     ) -> None:
         self.base, self.sources = base, sources
-        self.captions, self.shard_rows = captions, shard_rows
-        names = ("candidates", "whole", "not_whole", "set_aside", *ELSEWHERE.values())
+        self.captions, self.shard_rows, self.text = captions, shard_rows, text
+        self.files: list[dict[str, Any]] = []
+        """How each file of captions was read: `CaptionFile` as JSON."""
+        names = ("candidates", "whole", "not_whole", "set_aside", UNMATCHED, *ELSEWHERE.values())
         self.counts: Counter[str] = Counter(dict.fromkeys(names, 0))
 
     def run(self) -> dict[str, int]:
         """Counts of ``candidates`` (names in any part), of them ``whole`` and ``not_whole``; of
         entries ``set_aside``, outside every row; and of lines of splits that were not given."""
         with bar("index", None, "entries") as advance:
-            self._read_tables(self._list(advance), advance)
-            self._expect_rows()
+            tables = self._list(advance)
+            foreign = foreign_tables(self.sources) if self.captions else []
+            others = [
+                (source, entry)
+                for source, entry in tables
+                if entry.member is None and table_path(source, entry) in foreign
+            ]
+            self._read_tables([table for table in tables if table not in others], advance)
+            self._expect_rows(others=bool(others))
             self.base.executescript(_KEYS)
+            if others:
+                self._read_others(others, advance)
             self._copies("picture")
             self._copies("record")
             for file, row, spot in self.base.execute(_CONTRADICTED):
@@ -155,16 +171,39 @@ class Listing:
 
     def _read_tables(self, waiting: Sequence[tuple[Source, Entry]], advance: Any) -> None:
         for source, entry in waiting:
-            if entry.role == "captions" and not self.captions:
+            if entry.role in ("captions", "others") and not self.captions:
                 continue
             file = _file(source, entry)
+            seen = Seen()
             try:
                 with open_table(source, entry) as stream:
                     for record in records(stream, file, entry.group):
                         advance(1, file)
                         self._record(entry.role, file, record)
+                        if entry.role == "captions" and isinstance(record, Record):
+                            seen.add(record.texts)
             except (Refused, OSError) as error:
                 raise ArasError(f"{file}: {error}; fetch {source.path.name} again") from error
+            if entry.role == "captions":
+                self.files.append(seen.as_json(file))
+
+    def _read_others(self, tables: Sequence[tuple[Source, Entry]], advance: Any) -> None:
+        """Enter the captions of files that are not of the layout, one record for each picture."""
+        captions = OtherCaptions(self.base)
+        for source, entry in tables:
+            file = _file(source, entry)
+            refuse = functools.partial(self._set_aside_line, file)
+            self.files.append(captions.read(table_path(source, entry), file, self.text, refuse))
+            advance(1, file)
+        for odd in captions.ambiguous():
+            self._set_aside(*odd)
+        self.counts[UNMATCHED] += captions.unmatched()
+        captions.enter()
+        if not self._first("SELECT count(*) FROM record WHERE role = 'caption'")[0]:
+            raise ArasError(captions.nothing_matches([table_path(*table) for table in tables]))
+
+    def _set_aside_line(self, file: str, place: str, reason: str) -> None:
+        self._set_aside(file, place, reason)
 
     def _record(self, role: str, file: str, record: Record | UnreadableLine) -> None:
         if isinstance(record, UnreadableLine):
@@ -179,7 +218,7 @@ class Listing:
             (role, record.group, record.name, file, record.line, percent, texts),
         )
 
-    def _expect_rows(self) -> None:
+    def _expect_rows(self, others: bool) -> None:
         """Drop lines of splits without pictures. Raises ArasError when nothing is left."""
         where = ", ".join(str(source.path) for source in self.sources)
         if not self._first("SELECT count(*) FROM picture")[0]:
@@ -188,11 +227,12 @@ class Listing:
             raise ArasError(f"{where}: no {{train,val,test,synth}}/images/NAME.png inside ({seen})")
         if (
             self.captions
+            and not others
             and not self._first("SELECT count(*) FROM record WHERE role = 'caption'")[0]
         ):
             raise ArasError(
-                f"{where}: no captions.csv inside, beside or above; name it as a source, or set "
-                "captions = false in [import] to import without"
+                f"{where}: no captions.csv inside, beside or above; name it, or another file of "
+                "captions, as a source, or set captions = false in [import] to import without"
             )
         for role, count in ELSEWHERE.items():
             done = self.base.execute(
@@ -275,4 +315,5 @@ class Listing:
 
 def _file(source: Source, entry: Entry | Odd) -> str:
     """``archive.zip/inner/path``, ``folder/path``, or the name of a table."""
-    return source.path.name if source.kind == "table" else f"{source.path.name}/{entry.path}"
+    alone = source.kind in ("table", "captions")
+    return source.path.name if alone else f"{source.path.name}/{entry.path}"

@@ -13,6 +13,7 @@ from builder.core import budgets
 from builder.core.errors import ArasError, CorruptFile
 from builder.core.files import digest_of, hash_file
 from builder.core.progress import bar
+from builder.land.table_files import SUFFIXES, suffix_of
 from builder.official import zips
 from builder.official.names import (
     FOLDERS,
@@ -33,12 +34,15 @@ ANY = "any"
 MOST_DEPTH = 8
 """Folders within folders; a link that goes in circles ends there."""
 
+_TABLES = ("dataset_dict.json", "state.json", "*.arrow", "*.parquet", "*.tar")
+"""What makes a folder one of captions: a file of `datasets`, Arrow, Parquet or WebDataset."""
+
 _UNSAFE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)|\0")
 
 
 @dataclass(frozen=True)
 class Source:
-    """``kind`` is zip, folder or table."""
+    """``kind`` is zip, folder, table (of the layout) or captions (any other file of captions)."""
 
     path: Path
     kind: str
@@ -51,7 +55,8 @@ class Source:
 
 @dataclass(frozen=True)
 class Entry:
-    """A picture or table of a source. ``role`` is image, mask, generated, captions or percentages.
+    """A picture or table of a source. ``role`` is image, mask, generated, captions, percentages or,
+    for captions that are not of the layout, others.
 
     ``stamp`` identifies the content: CRC-32 and size in a zip, size and time of a file. ``member``
     says where a zip has it.
@@ -88,6 +93,7 @@ def find_sources(paths: Sequence[Path]) -> list[Source]:
     """The sources behind the given paths, and any captions.csv beside or one level above them.
 
     A folder that holds nothing but zips (as `aras fetch official` leaves it) means those zips.
+    Files and `datasets` folders of captions of any other kind are sources too where they are named.
     Raises ArasError for a path that is missing or is none of these.
     """
     sources: list[Source] = []
@@ -96,7 +102,7 @@ def find_sources(paths: Sequence[Path]) -> list[Source]:
     counts = Counter(source.path for source in sources)
     if twice := [path for path, n in counts.items() if n > 1]:
         raise ArasError(f"{min(twice)}: given twice as a source")
-    for source in [source for source in sources if source.kind != "table"]:
+    for source in [source for source in sources if source.kind in ("zip", "folder")]:
         beside = (source.path.parent / CAPTIONS).resolve()
         inside = source.kind == "folder" and (source.path / CAPTIONS).is_file()
         if beside.is_file() and not inside and all(beside != other.path for other in sources):
@@ -110,6 +116,8 @@ def find_sources(paths: Sequence[Path]) -> list[Source]:
 def _sources(path: Path) -> list[Source]:
     path = path.resolve()
     if path.is_dir():
+        if any(next(path.glob(pattern), None) for pattern in _TABLES):
+            return [Source(path, "captions")]
         inside = archives(path)
         layout = [entry for entry in os.scandir(path) if entry.is_dir() and _is_part(entry.name)]
         if inside and layout:
@@ -124,7 +132,12 @@ def _sources(path: Path) -> list[Source]:
         return [Source(path, "zip")]
     if path.name == CAPTIONS or path.parent.name == PERCENTAGES:
         return [Source(path, "table")]
-    raise ArasError(f"{path}: not a zip, a folder or a {CAPTIONS}")
+    if suffix_of(path) in SUFFIXES:
+        return [Source(path, "captions")]
+    raise ArasError(
+        f"{path}: not a zip, a folder or a file of captions ({CAPTIONS}, or any "
+        f"{', '.join(SUFFIXES)}, packed as .gz or not)"
+    )
 
 
 def archives(path: Path) -> list[Path]:
@@ -140,7 +153,7 @@ def _is_part(name: str) -> bool:
 
 def identity(source: Source) -> str:
     """Digest that changes with a source: size and time of the file, or of each in a folder."""
-    if source.kind != "folder":
+    if not source.path.is_dir():
         stat = source.path.stat()
         return digest_of([str(source.path), stat.st_size, stat.st_mtime_ns])
     return digest_of([str(source.path), [[path, stamp] for path, stamp in _walk(source.path)]])
@@ -157,6 +170,8 @@ def entries(source: Source) -> Iterator[Entry | Odd]:
         for path, stamp in _walk(source.path):
             if path != SIDECAR:
                 yield classify(path, source.group, stamp)
+    elif source.kind == "captions":
+        yield Entry("others", None, source.path.name, source.path.name, identity(source))
     else:
         parent = source.path.parent
         inside = PERCENTAGES if parent.name == PERCENTAGES else parent.name
@@ -204,7 +219,12 @@ def open_table(source: Source, entry: Entry) -> BinaryIO:
     """A table as a binary stream."""
     if entry.member is not None:
         return zips.stream(source.path.open("rb"), entry.member, budgets.TABLE_BYTES)
-    return (source.path / entry.path if source.kind == "folder" else source.path).open("rb")
+    return table_path(source, entry).open("rb")
+
+
+def table_path(source: Source, entry: Entry) -> Path:
+    """Where a table is that is not in a zip."""
+    return source.path / entry.path if source.kind == "folder" else source.path
 
 
 def read_file(path: Path) -> bytes:
@@ -282,9 +302,11 @@ def verify(
 
 
 def has_captions(paths: Sequence[Path]) -> bool:
-    """There is a captions.csv in, beside or above the sources behind ``paths``."""
+    """There are captions in, beside or above the sources behind ``paths``."""
     return any(
-        isinstance(entry, Entry) and entry.role == "captions"
-        for source in sorted(find_sources(paths), key=lambda source: source.kind != "table")
+        isinstance(entry, Entry) and entry.role in ("captions", "others")
+        for source in sorted(
+            find_sources(paths), key=lambda source: source.kind in ("zip", "folder")
+        )
         for entry in entries(source)
     )

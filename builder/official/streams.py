@@ -13,7 +13,7 @@ from builder.core.files import read_json, write_json
 from builder.land.answers import clean, unclear
 from builder.land.classes import CLASSES
 from builder.land.columns import CAPTION, STREAM_PREFIX
-from builder.land.table_files import csv_rows
+from builder.land.table_files import SUFFIXES, csv_rows, suffix_of
 from builder.official.names import ERROR, HEADER, OFFICIAL_MD5, STREAMS, Refused, group_of, stem_of
 from builder.official.sources import SIDECAR, archives, expected_md5
 
@@ -21,9 +21,10 @@ FORMAT = "aras streams 1"
 NOT_GIVEN = "captions.csv has no column of this stream"
 NO_CAPTIONS = "tiles of train/generated are published without captions"
 EMPTY = "empty in captions.csv"
+NO_MORE = "the image has no caption of this stream in the sources"
 
-Texts = tuple[str | None, ...] | None
-"""One text for each official column, or no captions at all."""
+Texts = Mapping[str, str] | None
+"""Text by name of its column, or no captions at all."""
 
 
 class Column(NamedTuple):
@@ -42,8 +43,8 @@ PUBLISHED = tuple(Column(name, name, model) for name, model in STREAMS.items())
 """The columns of the official record, which names the models but no revision, prompt or seed."""
 
 
-def columns_of(sources: Sequence[Path], md5: Mapping[str, str]) -> tuple[Column, ...]:
-    """The columns to import from ``sources``, of which nothing else is read.
+def layout_columns(sources: Sequence[Path], md5: Mapping[str, str]) -> tuple[Column, ...]:
+    """The columns of captions.csv to import from ``sources``, of which nothing else is read.
 
     What a `SIDECAR` in or beside them says, else `PUBLISHED` for the official zips, by their md5,
     else `UNKNOWN`. Raises ArasError for an unreadable sidecar, and for two that differ.
@@ -60,7 +61,7 @@ def columns_of(sources: Sequence[Path], md5: Mapping[str, str]) -> tuple[Column,
         )
     if sidecars:
         return next(iter(sidecars.values()))
-    zips = [archives(path) for path in sources if path.name != "captions.csv"]
+    zips = [archives(path) for path in sources if path.is_dir() or suffix_of(path) not in SUFFIXES]
     sums = [expected_md5(archive, md5) for archives_ in zips for archive in archives_]
     official = all(sum_ and sum_[0] in OFFICIAL_MD5.values() for sum_ in sums)
     return PUBLISHED if zips and all(zips) and official else UNKNOWN
@@ -125,9 +126,9 @@ def cell(texts: Texts, column: Column) -> Cell:
     """The caption of a row in a column; a text without marks of a model's answer is unchanged."""
     if texts is None:
         return Cell(None, NO_CAPTIONS)
-    text = texts[list(STREAMS).index(column.name)]
+    text = texts.get(column.name)
     if text is None:
-        return Cell(None, NOT_GIVEN)
+        return Cell(None, NOT_GIVEN if column.name in STREAMS else NO_MORE)
     if text.startswith(ERROR):
         return Cell(None, text)
     cleaned = clean(text)
@@ -143,13 +144,13 @@ MOST_FIELD = 1 << 17
 
 
 class Record(NamedTuple):
-    """One line: percentages in class order and texts in stream order, None where not given."""
+    """One line: percentages in class order, None where not given, and texts by column."""
 
     line: int
     group: str
     name: str
     percent: tuple[int, ...] | None
-    texts: tuple[str | None, ...]
+    texts: dict[str, str]
 
 
 class UnreadableLine(NamedTuple):
@@ -158,6 +159,15 @@ class UnreadableLine(NamedTuple):
     line: int
     row: str
     reason: str
+
+
+def is_layout(source: BinaryIO) -> bool:
+    """Whether a table begins like a captions.csv of the layout: with its header, or with nothing
+    that another reader could make out."""
+    start = source.read(1 << 16).decode("utf-8-sig", "replace")
+    row = next((row for row in csv_rows(io.StringIO(start, newline="")) if row.cells), None)
+    names = {name.strip() for name in row.cells} if row else set()
+    return not names or ("filename" in names and bool(names & {*STREAMS} or {*CLASSES} <= names))
 
 
 def records(
@@ -219,7 +229,7 @@ def _record(line: int, cells: Sequence[str], places: dict[str, int], group: str 
     percent = None
     if places.keys() >= set(CLASSES):
         percent = tuple(_percent(name, cells[places[name]]) for name in CLASSES)
-    texts = tuple(cells[places[name]] if name in places else None for name in STREAMS)
+    texts = {name: cells[places[name]] for name in STREAMS if name in places}
     name = stem_of(cells[places["filename"]].strip())
     return Record(line, group, name, percent, texts)
 

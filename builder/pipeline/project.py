@@ -19,7 +19,8 @@ from builder.models.step import Training
 from builder.models.weights import Weights
 from builder.official.import_ import Import
 from builder.official.import_release import ImportRelease, is_release, streams_of
-from builder.official.streams import columns_of
+from builder.official.others import columns_of
+from builder.official.streams import UNKNOWN
 from builder.pipeline import recipe as recipes
 from builder.pipeline.inputs import Inputs
 from builder.quality.duplicates import Duplicates
@@ -214,7 +215,10 @@ class Project:
             run=section.run,
             size=self.recipe.tiles.size,
             captions=section.captions,
-            columns=columns_of(paths, section.md5),
+            text=tuple(section.text),
+            columns=columns_of(paths, section.md5, section.text, self.store.root / ".captions.json")
+            if section.captions
+            else UNKNOWN,
             placed=section.split == "blocks",
             shard_rows=section.shard_rows,
         )

@@ -6,6 +6,7 @@ a caption are distractors: text→image finds them in its way, and they ask noth
 """
 
 import io
+import itertools
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,8 @@ import pyarrow as pa
 from builder.core import budgets
 from builder.core.errors import ArasError
 from builder.core.files import digest_of, sha256_file
-from builder.land.caption_tables import ImageCaptions, captions_by_image
+from builder.core.manifest import CaptionFile
+from builder.land.caption_tables import ImageCaptions, ImageReader
 from builder.land.pictures import Pixels
 from builder.release.configs import CAPTION_ID
 from builder.retrieval.gallery import Gallery, Texts
@@ -42,6 +44,10 @@ class OthersGallery(Gallery):
     """Name of the near-duplicate cluster of each text."""
     files: Mapping[str, Path] = field(default_factory=dict)
     """Picture of each id; empty where they are in ``release``, the data file."""
+    text: tuple[str, ...] = ()
+    """The caption columns that were named."""
+    read: CaptionFile | None = None
+    """How the file was read."""
 
     def texts(self, streams: Sequence[str]) -> Texts:
         """Every caption, image by image: ids (image/number # stream), texts and owners."""
@@ -105,22 +111,40 @@ class OthersGallery(Gallery):
                         file = archive.extractfile(member)
                         yield _key(member.name), file.read() if file else b""
         if not _shards(self.release):
-            for each in captions_by_image(self.release):
+            for each in ImageReader(self.release, self.text).rows():
                 if each.picture is not None:
-                    yield each.id, each.picture
+                    yield each.image, each.picture
 
 
-def load(data: Path, images: Path | None, split: str, *, text_only: bool = False) -> OthersGallery:
+def load(
+    data: Path,
+    images: Path | None,
+    split: str,
+    *,
+    text: Sequence[str] = (),
+    text_only: bool = False,
+) -> OthersGallery:
     """Captions of ``split`` of ``data`` (of all rows, where it names no splits), and pictures.
 
+    ``text`` names the caption columns, where they are not to be found by what they hold.
     ``text_only``: the first caption of each image is the gallery, the others search it; images with
     one caption are distractors. Raises ArasError for a split that is not there, for fewer than two
     images with captions, and for pictures of ``images`` that are missing.
     """
-    rows = _of_split(data, list(captions_by_image(data)), split)
+    reader = ImageReader(data, text)
+    rows = _of_split(data, list(reader.rows()), split)
     merged: dict[str, list[str]] = {}
     for row in rows:
-        merged.setdefault(row.id, []).extend(row.texts)
+        merged.setdefault(row.image, []).extend(row.texts)
+    per_image = [len(texts) for texts in merged.values()]
+    examples = dict.fromkeys(text for texts in merged.values() for text in texts)
+    read = CaptionFile.of(
+        data,
+        reader.columns.texts if reader.columns else (),
+        (len(per_image), min(per_image, default=0), max(per_image, default=0), sum(per_image)),
+        tuple(itertools.islice(examples, 3)),
+        reader.notes,
+    )
     first = {id_: texts[0] for id_, texts in merged.items() if texts}
     if text_only:
         merged = {id_: merged[id_][1:] for id_ in first}
@@ -147,6 +171,8 @@ def load(data: Path, images: Path | None, split: str, *, text_only: bool = False
         captions=captions,
         clusters=_repeated(every, numbers),
         files=files,
+        text=tuple(text),
+        read=read,
     )
 
 
@@ -158,6 +184,7 @@ def notes(rows: OthersGallery) -> list[str]:
     alike = counted.summary()
     asking = sum(bool(texts) for texts in rows.captions)
     lines = [
+        *(rows.read.lines() if rows.read else ()),
         f"{len(every):,} captions of {asking:,} images, {len(rows) - asking:,} distractors",
         "redundancy of the captions, 1 − distinct/all: "
         + ", ".join(

@@ -167,7 +167,7 @@ def test_without_captions_csv_the_recipe_says_so(layout: Layout, tmp_path: Path)
     layout.write_folder(tmp_path / "official", captions=False)
     result = aras(tmp_path / "ds", "import", "../official", "--engine", "serial")
     assert result.exit_code == 0, result.output
-    assert "no captions.csv" in result.stderr
+    assert "no captions inside" in result.stderr
     assert "captions = false" in (tmp_path / "ds" / "dataset.toml").read_text()
 
 

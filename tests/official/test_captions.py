@@ -32,7 +32,13 @@ def read(data: bytes, group: str | None = None) -> list[Record | UnreadableLine]
 
 def test_a_line_becomes_a_record() -> None:
     assert read(table(HEADER, LINE)) == [
-        Record(2, "test", "N36E032_000_001", (52, 0, 42, 0, 0, 0, 6), tuple(LINE[9:]))
+        Record(
+            2,
+            "test",
+            "N36E032_000_001",
+            (52, 0, 42, 0, 0, 0, 6),
+            dict(zip(STREAMS, LINE[9:], strict=True)),
+        )
     ]
 
 
@@ -69,7 +75,7 @@ def test_lines_within_quotes_count_as_lines_of_the_file() -> None:
     broken = [*LINE[:-1], "one\ntwo"]
     first, second = read(table(HEADER, broken, LINE))
     assert (first.line, second.line) == (2, 4)
-    assert first.texts[-1] == "one\ntwo"
+    assert first.texts[next(reversed(STREAMS))] == "one\ntwo"
 
 
 @pytest.mark.parametrize(
@@ -129,7 +135,7 @@ def test_missing_streams_and_percentages_are_none() -> None:
     header = ("filename", "split", "text_qwen3-4b")
     (record,) = read(table(header, ("a.png", "val", "words")))
     assert record.percent is None
-    assert record.texts == (None, None, "words", None, None)
+    assert record.texts == {"text_qwen3-4b": "words"}
 
 
 def test_the_place_says_the_split_where_no_column_does() -> None:
@@ -166,4 +172,5 @@ def test_rows_as_they_were_published_are_read_whole(file: str, rows: int, group:
     for record in records_read:
         assert isinstance(record, Record)
         assert sum(record.percent or ()) == 100
-        assert all(record.texts)
+        assert len(record.texts) == 5
+        assert all(record.texts.values())

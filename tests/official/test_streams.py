@@ -7,7 +7,7 @@ import pytest
 
 from builder.core.errors import ArasError
 from builder.official.names import OFFICIAL_MD5, STREAMS
-from builder.official.streams import PUBLISHED, UNKNOWN, Column, columns_of, write_sidecar
+from builder.official.streams import PUBLISHED, UNKNOWN, Column, layout_columns, write_sidecar
 
 OURS = Column("text_qwen3-4b", "composition", "aras-template", "3", "ab" * 32)
 
@@ -19,30 +19,30 @@ def sidecar(tmp_path: Path) -> Path:
 
 
 def test_a_sidecar_says_which_streams_there_are(sidecar: Path) -> None:
-    assert columns_of([sidecar.parent], {}) == (OURS,)
+    assert layout_columns([sidecar.parent], {}) == (OURS,)
 
 
 @pytest.mark.parametrize("name", ["train", "test.zip", "captions.csv"])
 def test_it_lies_beside_the_sources_too(sidecar: Path, name: str) -> None:
     if name == "train":
         (sidecar.parent / name).mkdir()
-    assert columns_of([sidecar.parent / name], {"test.zip": "any"}) == (OURS,)
+    assert layout_columns([sidecar.parent / name], {"test.zip": "any"}) == (OURS,)
 
 
 def test_the_official_zips_name_their_models_by_their_md5(tmp_path: Path) -> None:
     zips = [tmp_path / name for name in OFFICIAL_MD5 if name.endswith(".zip")]
-    assert columns_of(zips, {}) == PUBLISHED
-    assert columns_of([*zips, tmp_path / "captions.csv"], {}) == PUBLISHED
+    assert layout_columns(zips, {}) == PUBLISHED
+    assert layout_columns([*zips, tmp_path / "captions.csv"], {}) == PUBLISHED
     for path in zips:
         path.touch()
-    assert columns_of([tmp_path], {}) == PUBLISHED
+    assert layout_columns([tmp_path], {}) == PUBLISHED
 
 
 @pytest.mark.parametrize("sum_", ["any", "0" * 32])
 def test_other_zips_and_folders_name_none(tmp_path: Path, sum_: str) -> None:
     zips = [tmp_path / "train.zip", tmp_path / "test.zip"]
-    assert columns_of(zips, {"test.zip": sum_}) == UNKNOWN
-    assert columns_of([tmp_path], {}) == UNKNOWN
+    assert layout_columns(zips, {"test.zip": sum_}) == UNKNOWN
+    assert layout_columns([tmp_path], {}) == UNKNOWN
     assert {column.model for column in UNKNOWN} == {None}
 
 
@@ -65,11 +65,11 @@ def test_other_zips_and_folders_name_none(tmp_path: Path, sum_: str) -> None:
 def test_a_file_that_is_no_sidecar_is_an_error_that_names_it(tmp_path: Path, text: str) -> None:
     (tmp_path / "streams.json").write_text(text)
     with pytest.raises(ArasError, match=r"streams\.json: does not say which streams"):
-        columns_of([tmp_path], {})
+        layout_columns([tmp_path], {})
 
 
 def test_two_that_differ_are_an_error(sidecar: Path) -> None:
     (sidecar.parent / "a").mkdir()
     write_sidecar(sidecar.parent / "a", dict.fromkeys(STREAMS))
     with pytest.raises(ArasError, match="differ: keep only the file"):
-        columns_of([sidecar.parent / "a"], {})
+        layout_columns([sidecar.parent / "a"], {})
