@@ -23,8 +23,6 @@ from builder.models.texture import SIDE, pieces_of, purest, refuse_unknown, soft
 WEIGHTS = "quilt.safetensors"
 OVERLAP = 8
 """Pixels by which neighbouring patches overlap, and within which the seam between them runs."""
-CANDIDATES = 12
-"""Patches that are compared with their neighbours for each place; the nearest is sewn in."""
 PATCHES = 128
 """Most patches of train tiles that are kept of each class, each of another tile."""
 
@@ -100,7 +98,11 @@ def fit(tiles: Tiles, seed: int, classes: int = len(CLASSES)) -> Quilt:
 
 
 def _sew(patches: Pixels, inside: npt.NDArray[np.bool_], rng: np.random.Generator) -> Floats:
-    """A canvas (H, W, 3) of patches; places where no pixel is ``inside`` stay black."""
+    """A canvas (H, W, 3) of patches; places where no pixel is ``inside`` stay black.
+
+    Patches are drawn at random: the paper's choice of those that fit their neighbours best brings
+    flat ones to the fore (sharpness .49 of real, instead of 1.0, with the best of 12).
+    """
     height, width = inside.shape
     step = SIDE - OVERLAP
     canvas = np.zeros((height + SIDE, width + SIDE, 3), dtype=np.float32)
@@ -111,24 +113,16 @@ def _sew(patches: Pixels, inside: npt.NDArray[np.bool_], rng: np.random.Generato
                 continue
             there = canvas[y : y + SIDE, x : x + SIDE]
             known = sewn[y : y + SIDE, x : x + SIDE]
-            patch = _match(patches, there, known, rng)
+            patch = _turned(patches[rng.integers(len(patches))], rng)
             new = _cut(((there - patch) ** 2).sum(axis=2), known)
             there[new], known[:] = patch[new], True
     return canvas[:height, :width]
 
 
-def _match(
-    patches: Pixels, there: Floats, known: npt.NDArray[np.bool_], rng: np.random.Generator
-) -> Floats:
-    """The patch, turned at random, that differs least from what is sewn already."""
-    chosen = patches[rng.integers(len(patches), size=CANDIDATES)].astype(np.float32)
-    turned = np.rot90(chosen, int(rng.integers(4)), axes=(1, 2))
-    if rng.integers(2):
-        turned = turned[:, :, ::-1]
-    if not known.any():
-        return np.ascontiguousarray(turned[0])
-    differences = ((turned - there) ** 2).sum(axis=3)[:, known].sum(axis=1)
-    return np.ascontiguousarray(turned[int(differences.argmin())])
+def _turned(patch: Pixels, rng: np.random.Generator) -> Floats:
+    """A patch in one of its eight turns and flips."""
+    turned = np.rot90(patch, int(rng.integers(4)))
+    return (turned[:, ::-1] if rng.integers(2) else turned).astype(np.float32)
 
 
 def _cut(difference: Floats, known: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
