@@ -34,6 +34,7 @@ GROUPS = {
         "train": "builder.cli.train:train",
         "generate": "builder.cli.make:generate",
         "caption": "builder.cli.make:caption",
+        "slurm": "builder.cli.slurm:slurm",
     },
     "Judge": {
         "segment": "builder.cli.make:segment",

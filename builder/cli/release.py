@@ -151,6 +151,8 @@ def make_release(project: "Project") -> "Packaged":
     started = time.monotonic()
     with locked(project.releases, lambda: say("package: waiting for another process")):
         packaged = package_project(project.inputs())
+        if project.store.mirror:
+            project.store.mirror.keep_release(packaged.release)
     packaged = replace(packaged, seconds=time.monotonic() - started)
     project.report("package", packaged)
     if packaged.asks:

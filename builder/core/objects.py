@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from builder.core.errors import ArasError, RunEnded
@@ -22,7 +23,8 @@ PAGE = 1000
 
 CONNECT, REQUEST = "10s", "120s"
 """Time to connect, and of one request with its answer: a bucket that trickles ends with it."""
-RETRIES, RETRY_SECONDS = 6, 240
+RETRIES, RETRY_SECONDS, RETRY_WAIT = 6, 240, 0.1
+"""Most retries of a request, all their seconds, and the first wait between them."""
 
 
 class Conflict(ArasError):
@@ -94,6 +96,9 @@ class Objects:
                 return _seen(obstore.head(self._client, path))
         except FileNotFoundError:
             return None
+        except ArasError:
+            next(self.list(path), None)  # an answer to HEAD has no text: a list says why
+            raise
 
     def get(self, path: str, seen: Seen | None = None) -> bytes:
         """A whole object. Raises FileNotFoundError; Conflict when it is no longer as ``seen``."""
@@ -132,6 +137,13 @@ class Objects:
             done = obstore.put(self._client, path, data, use_multipart=False)
         return Seen(len(data), done["e_tag"] or "", done["version"])
 
+    def send(self, path: str, file: Path) -> Seen:
+        """Write an object from a file of any size, in parts where it is large."""
+        obstore = _library()
+        with self._errors(path):
+            done = obstore.put(self._client, path, file)
+        return Seen(file.stat().st_size, done["e_tag"] or "", done["version"])
+
     def remove(self, path: str) -> None:
         """Remove an object, if it is there."""
         obstore = _library()
@@ -152,19 +164,14 @@ class Objects:
             raise FileNotFoundError(errno.ENOENT, "no such object", place) from error
         except (errors.AlreadyExistsError, errors.PreconditionError) as error:
             raise Conflict(f"{place}: another command wrote it meanwhile; run again") from error
-        except (errors.PermissionDeniedError, errors.UnauthenticatedError) as error:
-            raise RunEnded(
-                f"{place}: the service refuses these keys{_code(error)}; check the keys in the "
-                "environment, and run the command again: what was made is kept"
-            ) from error
         except (errors.BaseError, OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno:
                 raise
-            code = _code(error)
-            if code[2:-1] in _EXPIRED:
+            refused = (errors.PermissionDeniedError, errors.UnauthenticatedError)
+            if isinstance(error, refused) or _REFUSED.search(str(error)):
                 raise RunEnded(
-                    f"{place}: the keys have expired{code}; renew them, and run the command "
-                    "again: what was made is kept"
+                    f"{place}: the service refuses these keys{_code(error)}; check or renew the "
+                    "keys in the environment, and run the command again: what was made is kept"
                 ) from error
             raise ArasError(
                 f"{place}: {_reason(error)}; run the command again: what was made is kept"
@@ -217,7 +224,8 @@ def _library() -> Any:
     return obstore
 
 
-_EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired")
+_REFUSED = re.compile(r"status code: 40[13]\b|<Code>(Expired|TokenRefresh|RequestExpired)")
+"""An answer that no later request with the same keys would get better, however it is typed."""
 
 
 def _seen(entry: Any) -> Seen:
@@ -234,5 +242,5 @@ def _reason(error: BaseException) -> str:
     """The first line of an error, without the address (which may be signed) and what debuggers
     want."""
     text = str(error).split("Debug source", 1)[0].split("\n", 1)[0]
-    text = re.sub(r"https?://[^\s?]*(\?\S*)?", "the service", text)
+    text = re.sub(r"https?://[^\s?]*(\?\S*)?", "the service", text.split("<", 1)[0])
     return terminal(text)[:200].strip(" -:") + _code(error)

@@ -16,6 +16,7 @@ from builder.core.arrow import ROW_GROUP, combine, options, table_digests
 from builder.core.bucket import Bucket, StoreSection
 from builder.core.errors import CorruptFile, NotMade
 from builder.core.folder import Folder
+from builder.core.mirror import Mirror
 from builder.core.objects import Conflict, Objects
 
 WRITE_TRIES = 3
@@ -121,11 +122,13 @@ class Store:
     A file that somebody else may have changed is trusted only after its content has been hashed
     again. Reading always verifies; every later plan sees a file that fails as missing, until its
     stage has written it again. ``root`` is a folder of this machine for what may be deleted; the
-    shard files are there too, unless ``files`` says where.
+    shard files are there too, unless ``files`` says where; then ``mirror`` shares the models.
     """
 
-    def __init__(self, root: Path, files: ShardFiles | None = None) -> None:
-        self.root = root
+    def __init__(
+        self, root: Path, files: ShardFiles | None = None, mirror: Mirror | None = None
+    ) -> None:
+        self.root, self.mirror = root, mirror
         self.files: ShardFiles = files or Folder(root)
         self._footers: dict[str, dict[str, tuple[list[Any], Footer]]] = {}
         self._unsaved: set[str] = set()
@@ -134,14 +137,15 @@ class Store:
         self._makers: dict[frozenset[str], list[str]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Store, (self.root, self.files))
+        return (Store, (self.root, self.files, self.mirror))
 
     @classmethod
     def of_recipe(cls, root: Path, section: StoreSection) -> "Store":
         """The store that [store] names; without a bucket the shard files are in ``root``."""
         if not section.url:
             return cls(root)
-        return cls(root, Bucket(Objects(section.url, section.endpoint).below("work")))
+        objects = Objects(section.url, section.endpoint)
+        return cls(root, Bucket(objects.below("work")), Mirror(objects, root.parent))
 
     def path(self, stage: str, shard: str) -> Path:
         """Where a shard lies in a folder."""

@@ -150,6 +150,8 @@ class Training:
         waiting = lambda: say(f"{self.name}: waiting for another process")  # noqa: E731
         with contextlib.nullcontext() if self._follows() else locked(self.folder, waiting):
             trained = self._trainer.train(store, self.folder, self.settings)
+        if store.mirror and not self._follows():
+            store.mirror.keep_model(self.folder)
         return TrainingSummary(self.name, trained, time.monotonic() - started)
 
 

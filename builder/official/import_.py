@@ -4,7 +4,7 @@ import csv
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -117,9 +117,12 @@ class Import(Stage):
             return [Unit(name, name, digest) for name, _, digest in index.shards()]
 
     def open(self, store: Store, survey: Any) -> Maker:
-        folder = store.root / self.name
-        reader = _Reader(Index(folder / INDEX), self.size, self.placed)
-        return lambda shard: _make(self, reader, shard, folder / REJECTS / f"{shard}.csv")
+        reader = _Reader(self.index(store), self.size, self.placed)
+
+        def make(shard: str) -> Output:
+            return with_rejects(store, shard, lambda path: _make(self, reader, shard, path))
+
+        return make
 
     def report(self, store: Store) -> ImportReport:
         """Write the lists under reports/ and account for every row.
@@ -305,10 +308,22 @@ def write_reasons(path: Path, listed: Iterable[Sequence[str]]) -> Counter[str]:
     return reasons
 
 
+def with_rejects(store: Store, shard: str, make: Callable[[Path], Output]) -> Output:
+    """What ``make`` gives, which lists the rows that it rejects in a CSV file; in a bucket too."""
+    path = store.root / "import" / REJECTS / f"{shard}.csv"
+    output = make(path)
+    if store.mirror and path.is_file():
+        store.mirror.keep_file(path)
+    return output
+
+
 def rejects_of_shards(store: Store) -> Iterator[Sequence[str]]:
     """(file, row, reason) of the rows that shards rejected."""
     for shard in store.shards("import"):
         path = store.root / "import" / REJECTS / f"{shard}.csv"
+        footer = store.footer("import", shard)
+        if store.mirror and footer and footer.counts.get("rejected"):
+            store.mirror.bring_file(path)
         if path.is_file():
             with path.open(encoding="utf-8", newline="") as file:
                 yield from csv.reader(file)

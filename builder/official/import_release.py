@@ -17,9 +17,9 @@ from builder.core.store import Store
 from builder.land.columns import BLOB_DIGESTS, CAPTION, COLUMNS, KINDS, STREAM_PREFIX, arrow_type
 from builder.land.pictures import decode_mask, decode_png, image_bytes
 from builder.official.import_ import (
-    REJECTS,
     REPORTS,
     rejects_of_shards,
+    with_rejects,
     write_reasons,
 )
 from builder.steps.stage import Maker, Output, Stage, Unit, refuse_beside, setting
@@ -94,19 +94,21 @@ class ImportRelease(Stage):
         return sorted(units, key=lambda unit: unit.shard)
 
     def open(self, store: Store, survey: Any) -> Maker:
-        folder = store.root / self.name / REJECTS
-        return lambda payload: self._make(payload, folder)
+        def make(payload: tuple[str, str, int, int]) -> Output:
+            return with_rejects(store, payload[0], lambda path: self._make(payload, path))
 
-    def _make(self, payload: tuple[str, str, int, int], folder: Path) -> Output:
-        shard, name, first, last = payload
+        return make
+
+    def _make(self, payload: tuple[str, str, int, int], rejects: Path) -> Output:
+        _, name, first, last = payload
         with ForeignParquet(self.release / name) as file:
             table = file.read_row_groups(range(first, last))
         refused = _undecodable(table)
         if refused:
-            write_csv(folder / f"{shard}.csv", [(name, *reason) for reason in refused.values()])
+            write_csv(rejects, [(name, *reason) for reason in refused.values()])
             table = table.take(pa.array(sorted(set(range(table.num_rows)) - refused.keys())))
         else:
-            remove(folder / f"{shard}.csv")
+            remove(rejects)
         rows = table.num_rows
         columns = {
             column: table.column(column).cast(arrow_type(column))  # an older release's types

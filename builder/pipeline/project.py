@@ -94,11 +94,15 @@ class Project:
     @cached_property
     def store(self) -> Store:
         # Absolute: workers may run elsewhere.
-        return Store.of_recipe(self.directory.absolute() / "work", self.recipe.store)
+        store = Store.of_recipe(self.directory.absolute() / "work", self.recipe.store)
+        if store.mirror:
+            store.mirror.bring()
+        return store
 
-    @property
+    @cached_property
     def models(self) -> Path:
-        return self.directory.absolute() / "models"
+        """Folder of the trained models, those of other machines too."""
+        return self.store.root.parent / "models"
 
     @property
     def digests(self) -> Path:
@@ -120,6 +124,8 @@ class Project:
         if not has_made(values) and (earlier := self.last_made(name)):
             values["last_made"] = earlier.as_json()
         write_json(self.directory / "reports" / f"{name}.json", values)
+        if self.store.mirror:
+            self.store.mirror.keep_report(name)
 
     def last_made(self, name: str) -> LastRun | None:
         """The last run of a stage that wrote rows, or of a training; None before the first."""

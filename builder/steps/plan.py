@@ -210,6 +210,8 @@ class Worker:
     survey: Any
 
     def open(self) -> "OpenWorker":
+        if self.store.mirror:  # on another machine models may be missing
+            self.store.mirror.bring_models()
         return OpenWorker(self.stage, self.store, self.stage.open(self.store, self.survey))
 
 
@@ -332,8 +334,7 @@ def run(
                 _account(summary, task, outcome, witness)
                 advance(amounts[task.unit.shard])
                 untried.discard(task.unit.shard)
-                if isinstance(outcome, RunEnded):
-                    summary.ended = str(outcome)
+                if summary.ended:
                     break
     finally:
         store.sweep(stage.name)
@@ -372,6 +373,8 @@ def _account(summary: Summary, task: Task, outcome: Outcome, witness: Witness) -
             summary.shards_made += 1
             summary.rows_made += outcome.rows
             return
+    if isinstance(outcome, RunEnded):
+        summary.ended = str(outcome)
     if isinstance(outcome, CorruptShard):
         summary.corrupt.append(f"{outcome.stage}/{outcome.shard}")
     kind = "" if isinstance(outcome, ArasError) else f"{type(outcome).__name__}: "

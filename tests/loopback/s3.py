@@ -76,12 +76,15 @@ class S3:
 
     def empty(self) -> None:
         """As it was at the start."""
-        request = urllib.request.Request(f"{self.endpoint}/moto-api/reset", method="POST")
         self.faults.clear()
+        self.clear_objects()
+        self.requests.clear()
+
+    def clear_objects(self) -> None:
+        request = urllib.request.Request(f"{self.endpoint}/moto-api/reset", method="POST")
         urllib.request.urlopen(request).read()
         request = urllib.request.Request(f"{self.endpoint}/{BUCKET}", method="PUT")
         urllib.request.urlopen(request).read()
-        self.requests.clear()
 
 
 def once(matches: Callable[[Request], bool], fault: Fault, times: int = 1) -> Fault:
@@ -128,6 +131,24 @@ def expired(request: Request) -> Iterable[bytes]:
 
 def forbidden(request: Request) -> Iterable[bytes]:
     return request.refuse("403 Forbidden", "AccessDenied")
+
+
+def skewed(request: Request) -> Iterable[bytes]:
+    """What a machine hears whose clock is wrong."""
+    return request.refuse("403 Forbidden", "RequestTimeTooSkewed")
+
+
+def after(number: int, matches: Callable[[Request], bool], fault: Fault) -> Fault:
+    """``fault`` for whatever is asked once ``number`` requests have matched."""
+    left = [number]
+
+    def later(request: Request) -> Iterable[bytes] | None:
+        if left[0] <= 0:
+            return fault(request)
+        left[0] -= matches(request)
+        return None
+
+    return later
 
 
 @contextlib.contextmanager
