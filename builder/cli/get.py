@@ -50,10 +50,10 @@ def get(
 ) -> None:
     """Take a part of the release at SOURCE, as a release of its own in OUT.
 
-    SOURCE is a folder, an http(s) address or hf://datasets/ORG/NAME@TAG. Config metadata answers
-    the question and says where each picture lies, so only the chosen pictures are fetched, by
-    ranges, and each is verified by its digest. You can stop it at any time; run it again to
-    continue.
+    SOURCE is a folder, an http(s) address, hf://datasets/ORG/NAME@TAG or s3://BUCKET/PREFIX.
+    Config metadata answers the question and says where each picture lies, so only the chosen
+    pictures are fetched, by ranges, and each is verified by its digest. You can stop it at any
+    time; run it again to continue.
 
     OUT keeps ids and splits; its manifest and card name the release, the condition and the number
     of rows. It has the configs real, synthetic, augmented, metadata and controls as far as they

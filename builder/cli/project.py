@@ -181,6 +181,12 @@ def status(directory: Path, as_json: bool) -> None:
         echo(f"  {'verdict':<20} {judge(folder).headline}")
         for place, text in status_lines(folder):
             echo(f"  {place:<20} {text}")
+    if mirror := project.store.mirror:
+        url = f"{mirror.objects.url}/release"
+        here = {folder.name for folder in folders}
+        for version in mirror.releases():
+            where = "here too" if version in here else f"aras get {url}/{version} OUT"
+            echo(f"release {version:<14} in {url} ({where})")
 
 
 def preview_all(project: "Project") -> "list[StepPreview]":

@@ -154,6 +154,11 @@ class Mirror:
         for path in sorted({*todo, manifest}, key=lambda path: (path == manifest, path)):
             notes.keep(path, self.objects.send(path, files[path]).etag, sums[path])
 
+    def releases(self) -> list[str]:
+        """Versions of the whole releases in the bucket."""
+        paths = [path.split("/") for path, _ in self.objects.list("release")]
+        return sorted(path[1] for path in paths if path[2:] == [RELEASE])
+
 
 class _Notes:
     """What a mirrored folder has in common with the bucket."""

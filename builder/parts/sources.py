@@ -1,4 +1,4 @@
-"""Where a release is read from, range by range: a folder, a web server, the Hugging Face Hub."""
+"""Where a release is read from by ranges: a folder, a web server, the Hub, a bucket."""
 
 import io
 import os
@@ -14,6 +14,7 @@ import requests
 from builder.core import budgets
 from builder.core.errors import ArasError, WorkFailed
 from builder.core.manifest import MANIFEST
+from builder.core.objects import SCHEMES, Objects, Seen
 from builder.core.web import (
     TIMEOUT,
     checked_address,
@@ -51,7 +52,7 @@ class Source(Protocol):
 
 
 def open_source(place: str, base: float = 0.5) -> Source:
-    """The source at a folder, an http(s) address or hf://datasets/ORG/NAME@TAG.
+    """The source at a folder, an http(s) address, hf://datasets/ORG/NAME@TAG or s3://BUCKET/PREFIX.
 
     ``base`` is the first wait of a retry in seconds. Raises ArasError for any other address.
     """
@@ -60,9 +61,11 @@ def open_source(place: str, base: float = 0.5) -> Source:
     if place.startswith(("http:", "https:")):
         address = checked_address(place.removesuffix(MANIFEST), "SOURCE")
         return Web(address, lambda name: f"{address}/{quote(name)}", {}, base)
+    if place.partition("://")[0] in SCHEMES and "://" in place:
+        return InBucket(Objects(place.removesuffix(MANIFEST)))
     if "://" in place:
         raise ArasError(
-            f"{place}: not an address that is read; expected a folder, https://… or "
+            f"{place}: not an address that is read; expected a folder, https://…, s3://… or "
             "hf://datasets/ORG/NAME@TAG"
         )
     return Folder(Path(place))
@@ -98,6 +101,45 @@ class Folder:
         self.moved += len(data)
         self.requests += 1
         return data
+
+
+class InBucket:
+    """A release in a bucket, whose keys come from the environment."""
+
+    jobs = JOBS
+
+    def __init__(self, objects: Objects) -> None:
+        self.objects, self.address = objects, objects.url
+        self.moved = self.requests = 0
+        self.seen: dict[str, Seen] = {}
+        self.lock = threading.Lock()
+
+    def whole(self, name: str) -> bytes:
+        try:
+            data = self.objects.get(name)
+        except FileNotFoundError:
+            missing = f"not a release of aras (there is no {MANIFEST})"
+            missing = missing if name == MANIFEST else f"{name}: listed in {MANIFEST} but missing"
+            raise ArasError(f"{self.address}: {missing}") from None
+        self._count(data)
+        return data
+
+    def read(self, name: str, start: int, end: int, size: int) -> bytes:
+        with self.lock:
+            seen = self.seen.get(name) or self.objects.head(name)
+            if seen is None:
+                raise ArasError(f"{self.address}/{name}: listed in {MANIFEST} but missing")
+            self.seen[name] = seen
+        if seen.size != size:
+            raise _changed(f"{self.address}/{name}", size, seen.size)
+        data = self.objects.range(name, start, end, seen)
+        self._count(data)
+        return data
+
+    def _count(self, data: bytes) -> None:
+        with self.lock:
+            self.moved += len(data)
+            self.requests += 1
 
 
 class _CutShort(ConnectionError):

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from builder.cli import cli
 from builder.core.manifest import read_manifest
 from builder.pipeline.preview import preview
 from builder.pipeline.project import Project
@@ -66,3 +68,19 @@ def test_both_machines_package_the_release_that_a_folder_gives(
     server.requests.clear()
     make_release(second)
     assert not [path for method, path in server.requests if "release/" in path and method == "PUT"]
+
+
+def test_a_third_machine_sees_the_release_and_gets_a_part_of_it(
+    first: Project, tmp_path: Path
+) -> None:
+    third = elsewhere(first, tmp_path / "third")
+    run = CliRunner().invoke(cli, ["-C", str(third.directory), "status"])
+    assert run.exit_code == 0, run.output
+    assert "aras get s3://tiles/tiny/release/0.1.0 OUT" in run.output
+    command = ["get", "s3://tiles/tiny/release/0.1.0", str(tmp_path / "part"), "--limit", "3"]
+    run = CliRunner().invoke(cli, command)
+    assert run.exit_code == 0, run.output
+    assert violations(tmp_path / "part") == []
+    run = CliRunner().invoke(cli, ["get", "s3://tiles/tiny/release/0.2.0", str(tmp_path / "x")])
+    assert run.exit_code == 2
+    assert "0.2.0: not a release of aras (there is no manifest.json)" in run.output

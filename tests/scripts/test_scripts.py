@@ -153,6 +153,14 @@ def test_planning_is_timed_with_and_without_what_the_first_plan_kept() -> None:
     assert text.index("every file opened") < text.index("rerun")
 
 
+def test_planning_in_a_bucket_counts_its_requests() -> None:
+    lines = run("bench_plan.py", "--shards 1 --bucket").splitlines()
+    counts = [line for line in lines if line.startswith("requests:")]
+    assert len(counts) == 2
+    assert "'LIST': 1" in counts[1]
+    assert "'PUT'" not in counts[1]
+
+
 def test_ranks_are_timed_against_the_matrix_product() -> None:
     report = json.loads(run("bench_retrieval.py", "--sizes 20 30"))
     assert report["full_size"]["images"] == 30
