@@ -391,6 +391,11 @@ class Extent(Record):
     north: float
     cells: int
     years: tuple[int, ...] = ()
+    """Years of the tiles that are of a yearly composite."""
+    acquired: tuple[str, str] | None = None
+    """First and last instant of the tiles that are of single scenes, ISO 8601 in UTC."""
+    scenes: int = 0
+    """How many such scenes there are."""
     footprint: tuple[float, float, float, float] | None = None
     """West, south, east and north of the whole tiles; -180 and 180 where one crosses the
     antimeridian. None where no tile has a transform, and in older releases."""
@@ -398,6 +403,31 @@ class Extent(Record):
     """Reference systems of the tiles."""
     pixel: tuple[float, ...] = ()
     """Widths of a pixel, in units of the CRS."""
+
+    @property
+    def interval(self) -> tuple[str, str] | None:
+        """First and last instant of all tiles, ISO 8601 in UTC; None where none has a time."""
+        first = [f"{year}-01-01T00:00:00Z" for year in self.years]
+        last = [f"{year}-12-31T23:59:59Z" for year in self.years]
+        if self.acquired:
+            first, last = [*first, self.acquired[0]], [*last, self.acquired[1]]
+        return (min(first), max(last)) if first else None
+
+    @property
+    def all_years(self) -> tuple[int, ...]:
+        """Years of composites, and those from the first to the last scene."""
+        first, last = (int(at[:4]) for at in self.acquired) if self.acquired else (1, 0)
+        return tuple(sorted({*self.years, *range(first, last + 1)}))
+
+    def time_words(self) -> str:
+        """When the tiles were taken, in words; empty where it is not known."""
+        parts = []
+        if self.years:
+            parts.append(f"{', '.join(map(str, self.years))}, composites of a whole year")
+        if self.acquired:
+            days = list(dict.fromkeys(at[:10] for at in self.acquired))
+            parts.append(f"{' to '.join(days)}, {counted(self.scenes, 'scene')}")
+        return "; ".join(parts)
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from builder.explore.claims import Marked, mark
 from builder.land.pictures import per_class
+from builder.land.times import Time
 from builder.scores import lexicon as lexicons
 from builder.scores.lexicon import Lexicon
 
@@ -129,7 +130,7 @@ class Details:
             )
         facts = {name: row[name] for name in SHOWN_AS_THEY_ARE if row.get(name) not in (None, [])}
         if row.get("start_datetime"):
-            facts["year"] = row["start_datetime"].year
+            facts["taken"] = Time(row["start_datetime"], row["end_datetime"]).words()
         return {
             "id": row_id,
             "pixels": pixels,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from xml.sax.saxutils import escape
 
 import requests
 
@@ -71,11 +72,17 @@ class Scene:
         return f"{self.granule}: {self.id}, {self.time[:10]}, {self.cloud:.1f} % clouds; {meaning}"
 
     def sidecar(self) -> str:
-        """GDAL's .aux.xml of a band: scale, offset and no-data value."""
+        """GDAL's .aux.xml of a band: when it was taken, its scale, offset and no-data value."""
+        taken = escape(self.time)
+        band = ""
+        if self.scale is not None:
+            band = (
+                '<PAMRasterBand band="1"><NoDataValue>0</NoDataValue>'
+                f"<Offset>{self.offset:g}</Offset><Scale>{self.scale:g}</Scale></PAMRasterBand>"
+            )
         return (
-            '<PAMDataset><PAMRasterBand band="1"><NoDataValue>0</NoDataValue>'
-            f"<Offset>{self.offset:g}</Offset><Scale>{self.scale:g}</Scale>"
-            "</PAMRasterBand></PAMDataset>\n"
+            f'<PAMDataset><Metadata><MDI key="ACQUISITION_DATETIME">{taken}</MDI></Metadata>'
+            f"{band}</PAMDataset>\n"
         )
 
     def remotes(self, signature: str) -> list[Remote]:
@@ -273,9 +280,10 @@ def _number(asset: Any, name: str) -> float | None:
 
 
 def write_sidecars(scenes: Sequence[Scene], to: Path) -> None:
-    """Write beside each band that was fetched what its values mean, where the item says it."""
+    """Write beside each band that was fetched when it was taken, and what its values mean where the
+    item says it."""
     for scene in scenes:
         for remote in scene.remotes(""):
             path = to / remote.name
-            if scene.scale is not None and path.exists():
+            if path.exists():
                 write_text(path.with_name(f"{path.name}.aux.xml"), scene.sidecar())

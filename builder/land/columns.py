@@ -220,15 +220,16 @@ COLUMNS: tuple[Column, ...] = (
         "start_datetime",
         INSTANT,
         "package",
-        "First second of the year of the composite, UTC; null where source names no year. In "
-        "config metadata only.",
+        "First second in which the pixels were taken, UTC, by source: of the year of a composite, "
+        "or when the scene was sensed; null where source says no time. In config metadata only.",
         on_map=True,
     ),
     Column(
         "end_datetime",
         INSTANT,
         "package",
-        "Last second of that year, UTC; in config metadata only.",
+        "Last second in which they were taken, UTC; for a scene with a time of day the same "
+        "instant. In config metadata only.",
         on_map=True,
     ),
     Column(
@@ -238,7 +239,13 @@ COLUMNS: tuple[Column, ...] = (
         "How the place of an imported real tile is known: derived (computed from its name).",
     ),
     Column("block", pa.string(), "split", "Earth-fixed block that the split assigned as a whole."),
-    Column("source", pa.string(), _T, "File that the pixels of a real tile were cut from."),
+    Column(
+        "source",
+        pa.string(),
+        _T,
+        "File that the pixels of a real tile were cut from, and when they were taken where its "
+        "name does not say it.",
+    ),
     Column(
         "saturated",
         pa.float32(),
@@ -450,7 +457,7 @@ BLOB_DIGESTS = {column.name: column.beside for column in COLUMNS if column.besid
 LOCATIONS = tuple(column.name for column in COLUMNS if column.locates)
 """Columns of config metadata that say where pictures lie."""
 PLACE = ("crs", "transform", "longitude", "latitude", "source")
-"""Columns that the place and the year of a row follow from."""
+"""Columns that the place and the time of a row follow from."""
 ALWAYS = (
     *("id", "kind", "split", "image", "mask", "pixels", "percent", "dominant", "block"),
     *PLACE,

@@ -39,7 +39,8 @@ class Raster:
     ``warp`` marks a file on another grid, resampled on reading onto this grid; ``shift`` is what
     its longitudes need to become ours, a multiple of 360; ``beside`` are files read with it;
     ``bands`` are the files of green and blue where ``path`` holds red alone;
-    ``start`` is the (column, row) of the file at which a part begins that is not resampled.
+    ``start`` is the (column, row) of the file at which a part begins that is not resampled;
+    ``acquired`` is when it was taken (`land.times`), empty where nothing says so.
     """
 
     path: Path
@@ -54,6 +55,7 @@ class Raster:
     beside: tuple[Path, ...] = ()
     start: tuple[int, int] = (0, 0)
     bands: tuple[Path, ...] = ()
+    acquired: str = ""
 
     def __str__(self) -> str:
         """The name of the file, or what the names of its bands, or their folder, share."""

@@ -119,9 +119,12 @@ def placed(files: Sequence[Path], what: str, *, resample: bool, offset: float | 
         )
     left, top, end, low = _pixels(*bounds)
     place = (left, top, end - left, low - top)
-    beside = tuple(path for band in descriptions for path in band.files)
     return Raster(
-        raster.path, what, "", *place, warp=any(warps), beside=beside, bands=tuple(files[1:])
+        *(raster.path, what, "", *place),
+        warp=any(warps),
+        beside=tuple(path for band in descriptions for path in band.files),
+        bands=tuple(files[1:]),
+        acquired=next((band.acquired for band in descriptions if band.acquired), ""),
     )
 
 

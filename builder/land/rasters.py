@@ -24,6 +24,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from builder.core.errors import ArasError
+from builder.land import times
 
 CACHE_MB = 64
 """GDAL's block cache: a strip of a composite. Its default grows to gigabytes that are never read
@@ -118,6 +119,8 @@ class Description:
     why: str
     """Where the offset comes from, in words; empty for the file's own tags and for products."""
     files: tuple[Path, ...]
+    acquired: str = ""
+    """When it was taken, by its tags (`land.times`); empty where they say nothing."""
 
     @property
     def corners(self) -> tuple[float, float, float, float]:
@@ -231,6 +234,7 @@ def _describe(path: Path, source: Any, wanted: Sequence[str], offset: Offset | N
         mask=_mask_of(source, numbers),
         alpha=alpha,
         why=added.why,
+        acquired=times.of_tags({**source.tags(), **source.tags(ns="IMAGERY")}),
         files=tuple(
             sorted(
                 Path(name)
@@ -253,7 +257,7 @@ def _check_georeference(path: Path, source: Any) -> None:
 def _offset_of(path: Path, source: Any) -> Offset:
     """The offset of Sentinel-2 L2A samples, by the processing baseline that the file names."""
     baseline, where = source.tags().get("PROCESSING_BASELINE", ""), "in its tags"
-    for name in (path.name, *(parent.name for parent in path.parents[:3])):
+    for name in (path.name, *(parent.name for parent in path.parents[:5])):
         if not baseline and (match := _BASELINE.search(f"_{name}_")):
             baseline = f"{match[1]}.{match[2]}"
             where = "in its name" if name == path.name else f"in the name of its folder {name}"

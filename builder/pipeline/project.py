@@ -242,6 +242,7 @@ class Project:
             composites=tuple(composites),
             scenes=tuple(scenes),
             offset=section.offset,
+            acquired=section.acquired,
             size=section.size,
             reflectance=section.reflectance,
             max_water=section.max_water,

@@ -73,10 +73,12 @@ def make_project(
     version: str = "0.1.0",
     megabytes: float = MEGABYTES,
     draw: Draw | None = None,
+    source: str = "ESA_WorldCover_10m_2021_v200_{cell}_S2RGBNIR.tif",
 ) -> Project:
     """A project whose store holds ``rows`` invented rows with all columns of a release.
 
-    ``real`` of them are real, a quarter unless given; ``draw`` makes their pictures.
+    ``real`` of them are real, a quarter unless given; ``draw`` makes their pictures, ``source`` is
+    the column of that name with ``{cell}`` in place of the cell.
     """
     real = round(rows * REAL_SHARE) if real is None else real
     draw = draw or drawn_from_pool()
@@ -91,7 +93,7 @@ def make_project(
     project = Project(folder)
     for start in range(0, real, shard_rows):
         numbers = np.arange(start, min(start + shard_rows, real))
-        _write_real(project, f"real-{start // shard_rows:05d}", numbers, draw)
+        _write_real(project, f"real-{start // shard_rows:05d}", numbers, draw, source)
     for start in range(0, rows - real, shard_rows):
         numbers = np.arange(start, min(start + shard_rows, rows - real))
         _write_synthetic(project, f"synthetic-a-{start // shard_rows:05d}", numbers, draw)
@@ -124,7 +126,9 @@ def _pictures(numbers: npt.NDArray[np.int64], draw: Draw, names: list[str]) -> d
     return {**columns, **composition_columns(counts)}
 
 
-def _write_real(project: Project, shard: str, numbers: npt.NDArray[np.int64], draw: Draw) -> None:
+def _write_real(
+    project: Project, shard: str, numbers: npt.NDArray[np.int64], draw: Draw, source: str
+) -> None:
     cell, patch = np.divmod(numbers, PER_CELL**2)
     line, column = np.divmod(patch, PER_CELL)
     names = [f"N{36 + c % 6:02d}E{27 + c // 6:03d}" for c in cell]
@@ -152,9 +156,7 @@ def _write_real(project: Project, shard: str, numbers: npt.NDArray[np.int64], dr
             "transform": [[pixel, 0.0, x, 0.0, -pixel, y] for x, y in place],
             "longitude": place[:, 0] + pixel * SIDE / 2,
             "latitude": place[:, 1] - pixel * SIDE / 2,
-            "source": [
-                f"ESA_WorldCover_10m_2021_v200_{cell_name}_S2RGBNIR.tif" for cell_name in names
-            ],
+            "source": [source.format(cell=name) for name in names],
             "saturated": np.zeros(n, dtype=np.float32),
         },
         counts={"candidates": n, "kept": n}

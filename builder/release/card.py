@@ -48,6 +48,7 @@ from builder.release.croissant import (
     keywords,
     licence,
     release_address,
+    shows_sentinel,
     shows_worldcover,
 )
 from builder.release.diff import history
@@ -289,6 +290,7 @@ def card_values(release: Path, manifest: Manifest) -> dict[str, Any]:
         "keywords": keywords(manifest),
         "licence": licence(manifest.license),
         "worldcover_composites": any("RGBNIR" in s.name for s in manifest.facts.sources),
+        "sentinel_tiles": shows_sentinel(manifest),
         "worldcover_tiles": shows_worldcover(manifest),
         "fenced": fenced,
         "hex": lambda colour: "#" + bytes(colour).hex(),
@@ -490,7 +492,7 @@ def front_matter(release: Path, manifest: Manifest) -> str:
         "tags": [
             "remote-sensing",
             "land-cover",
-            *(["sentinel-2"] if shows_worldcover(manifest) else []),
+            *(["sentinel-2"] if shows_sentinel(manifest) else []),
             *(["synthetic"] if holds_synthetic(manifest) else []),
             "geospatial",
         ],

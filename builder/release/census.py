@@ -5,6 +5,7 @@ import itertools
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builder.core.manifest import Agent, Census, Clusters, ExampleRow, Extent, StreamSummary
+from builder.land import times
 from builder.land.classes import CLASSES
 from builder.land.columns import COLUMN_NAMES, KINDS, SPLITS
 from builder.land.pictures import per_class
 from builder.land.score_columns import shown_in
 from builder.quality.pixels import MEASURES as PIXEL_MEASURES
-from builder.release.geo import YEAR, bounds, footprints
+from builder.release.geo import bounds, footprints
 from builder.release.source_leaks import SourceSample
 from builder.scores.redundancy import Redundancy
 
@@ -128,7 +130,7 @@ SIDES = ("west", "south", "east", "north")
 
 @dataclass
 class ExtentCounter:
-    """Where on Earth the real tiles lie, by their centres, and of which years they are."""
+    """Where on Earth the real tiles lie, by their centres, and when they were taken."""
 
     west: float = np.inf
     south: float = np.inf
@@ -137,6 +139,8 @@ class ExtentCounter:
     cells: set[tuple[int, int]] = field(default_factory=set)
     """Cells of 1°, as (longitude, latitude) of their lower left corner."""
     years: set[int] = field(default_factory=set)
+    scenes: dict[str, times.Time] = field(default_factory=dict)
+    """Time of each source that is no yearly composite."""
     box: npt.NDArray[np.float64] | None = None
     """West, south, east, north of the tiles."""
     crs: set[str] = field(default_factory=set)
@@ -144,8 +148,12 @@ class ExtentCounter:
 
     def see(self, table: pa.Table) -> None:
         self._see_tiles(table)
-        named = pc.extract_regex(pc.unique(table.column("source")), YEAR)
-        self.years |= {int(match["year"]) for match in named.drop_null().to_pylist()}
+        for source in pc.unique(table.column("source")).drop_null().to_pylist():
+            if time := times.of_source(source):
+                if time.is_year:
+                    self.years.add(time.first.year)
+                else:
+                    self.scenes[source] = time
         places = table.select(["longitude", "latitude"]).drop_null()
         if not places.num_rows:
             return
@@ -161,6 +169,7 @@ class ExtentCounter:
         self.east, self.north = max(self.east, other.east), max(self.north, other.north)
         self.cells |= other.cells
         self.years |= other.years
+        self.scenes |= other.scenes
         self.crs |= other.crs
         self.pixel |= other.pixel
         if other.box is not None:
@@ -184,7 +193,7 @@ class ExtentCounter:
         """None where no tile has a place."""
         if not self.cells:
             return None
-        box = {name: round(float(getattr(self, name)), 4) for name in SIDES}
+        box: dict[str, Any] = {name: round(float(getattr(self, name)), 4) for name in SIDES}
         footprint = None
         if self.box is not None:  # outwards, so that no tile lies beyond it
             west, south = (float(side) / 1e6 for side in np.floor(self.box[:2] * 1e6))
@@ -194,10 +203,19 @@ class ExtentCounter:
             **box,
             cells=len(self.cells),
             years=tuple(sorted(self.years)),
+            **self._acquired(),
             footprint=footprint,
             crs=tuple(sorted(self.crs)),
             pixel=tuple(sorted(self.pixel)),
         )
+
+    def _acquired(self) -> dict[str, Any]:
+        """What is said of scenes, nothing where there are none: as older releases have it."""
+        if not self.scenes:
+            return {}
+        first, last = (f(t[i] for t in self.scenes.values()) for i, f in enumerate((min, max)))
+        ends = tuple(f"{at:%Y-%m-%dT%H:%M:%SZ}" for at in (first, last))
+        return {"acquired": ends, "scenes": len(self.scenes)}
 
 
 @dataclass

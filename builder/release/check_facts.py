@@ -72,11 +72,11 @@ def check_catalogue(release: Path, manifest: Manifest) -> Iterator[str]:
     """stac/ and benchmark/ hold what config metadata do, and the collection covers its items."""
     said = _document(release, stac.COLLECTION)
     extent = manifest.facts.census.extent
-    known = stac.extent_of(extent) if extent and extent.years else None
+    known = stac.extent_of(extent) if extent and extent.interval else None
     if said and said.get("extent") != known:
         yield f"{stac.COLLECTION}: its extent is not that of {MANIFEST}"
     if stac.differ(release, manifest):
-        yield f"{stac.ITEMS}: its items are not the rows of config metadata with place and year"
+        yield f"{stac.ITEMS}: its items are not the rows of config metadata with place and time"
     if benchmark.differ(release, manifest):
         yield f"{benchmark.FOLDER}/: its captions and facts are not those of the test rows"
 

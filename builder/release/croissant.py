@@ -133,7 +133,7 @@ def croissant(
 
 
 def keywords(manifest: Manifest) -> list[str]:
-    sensor = ["Sentinel-2"] if shows_worldcover(manifest) else []
+    sensor = ["Sentinel-2"] if shows_sentinel(manifest) else []
     synthetic = ["synthetic data"] if holds_synthetic(manifest) else []
     captions = ["image captioning"] if manifest.facts.census.streams else []
     return ["remote sensing", "land cover", *sensor, *captions, *synthetic]
@@ -167,6 +167,12 @@ def holds_synthetic(manifest: Manifest) -> bool:
 def shows_worldcover(manifest: Manifest) -> bool:
     """Whether the tiles show ESA WorldCover's products, and so Sentinel-2's pictures."""
     return any("WorldCover" in source.name for source in manifest.facts.sources)
+
+
+def shows_sentinel(manifest: Manifest) -> bool:
+    """Whether the tiles show Sentinel-2's pictures: its scenes, or WorldCover's composites."""
+    scenes = any("Sentinel-2" in source.name for source in manifest.facts.sources)
+    return scenes or shows_worldcover(manifest)
 
 
 def cite(manifest: Manifest) -> str:

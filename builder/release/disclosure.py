@@ -47,9 +47,9 @@ def coverage(manifest: Manifest) -> dict[str, Any]:
             "geo": {"@type": "sc:GeoShape", "box": f"{south} {west} {north} {east}"},
         }
     }
-    if extent.years:
-        first, last = min(extent.years), max(extent.years)
-        terms["temporalCoverage"] = f"{first}-01-01/{last}-12-31"
+    if extent.interval:
+        terms["temporalCoverage"] = "/".join(at[:10] for at in extent.interval)
+    if extent.years and not extent.acquired:
         terms["geocr:temporalResolution"] = _quantity(1, "year")
     if len(extent.crs) == 1:
         (terms["geocr:coordinateReferenceSystem"],) = extent.crs
@@ -92,8 +92,9 @@ def locations(manifest: Manifest) -> list[dict[str, Any]]:
     if extent is None:
         return []
     west, south, east, north = extent.bounds
-    years = f", {min(extent.years)} to {max(extent.years)}" if len(extent.years) > 1 else ""
-    years = f", {extent.years[0]}" if len(extent.years) == 1 else years
+    known = extent.all_years
+    years = f", {min(known)} to {max(known)}" if len(known) > 1 else ""
+    years = f", {known[0]}" if len(known) == 1 else years
     return [
         {
             "lat": round((south + north) / 2, 4),
@@ -189,10 +190,8 @@ def responsible_ai(manifest: Manifest) -> dict[str, Any]:
         terms["rai:dataCollection"] = collection
     if facts.sources:
         terms["rai:dataCollectionType"] = "Secondary Data analysis"
-    if census.extent and census.extent.years:
-        years = census.extent.years
-        frame = [f"{min(years)}-01-01", f"{max(years)}-12-31"]
-        terms["rai:dataCollectionTimeFrame"] = frame
+    if census.extent and census.extent.interval:
+        terms["rai:dataCollectionTimeFrame"] = [at[:10] for at in census.extent.interval]
     if handling := _handling(manifest):
         terms["rai:dataPreprocessingProtocol"] = handling
     names = list(dict.fromkeys(part.partition("/")[2] for part in census.streams))

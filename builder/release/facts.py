@@ -1,7 +1,10 @@
 """What the manifest records beside the rows: settings, counts of every stage, trained models."""
 
+import glob
+import re
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import cast
 
 from pydantic import JsonValue
@@ -10,6 +13,7 @@ from builder.core.errors import ArasError
 from builder.core.fields import Place
 from builder.core.manifest import EncoderRecord, Extent, Facts, ModelRecord, Source, read_manifest
 from builder.land.legends import PUBLIC_MAPS, WORLDCOVER_LEGEND
+from builder.land.times import YEAR
 from builder.models.record import Record
 from builder.official.import_release import ImportRelease
 from builder.pipeline.inputs import Inputs
@@ -78,12 +82,7 @@ def models(inputs: Inputs) -> dict[str, ModelRecord]:
 MAPS = {"2020": ("v100", "10.5281/zenodo.5571936"), "2021": ("v200", "10.5281/zenodo.7254221")}
 """Year of an ESA WorldCover map → version and DOI, as github.com/ESA-WorldCover cites them."""
 COMPOSITES = "https://esa-worldcover.org/en/data-access"
-SENTINEL = Source(
-    name="Copernicus Sentinel-2 Level-2A",
-    notice="Contains modified Copernicus Sentinel data",
-    url="https://dataspace.copernicus.eu",
-)
-"""What tiles show that are not cut from composites of WorldCover."""
+DATASPACE = "https://dataspace.copernicus.eu"
 OFFICIAL = Source(
     name="ARAS400k, by the authors of arXiv 2603.09625",
     license="CC-BY-4.0",
@@ -104,11 +103,12 @@ def sources(inputs: Inputs, extent: Extent | None) -> tuple[Source, ...]:
     years = extent.years if extent else ()
     if not (stage := inputs.imports):
         legend = inputs.recipe.tiles.legend_name
-        is_sentinel = extent is not None and not years  # no tile is of a WorldCover composite
-        if legend == WORLDCOVER_LEGEND and not is_sentinel:
-            return worldcover(years)
-        maps = worldcover(years)[::2] if legend == WORLDCOVER_LEGEND else (_map(legend),)
-        return (*maps, *((SENTINEL,) if is_sentinel else worldcover(years)[1::2]))
+        of_maps = map_years(inputs) or years
+        maps = worldcover(of_maps)[::2] if legend == WORLDCOVER_LEGEND else (_map(legend),)
+        pictures = worldcover(years)[1::2] if years or extent is None else ()
+        scenes = extent is not None and (extent.acquired or not years)
+        products = [*maps, *pictures, *((sentinel(extent),) if scenes and extent else ())]
+        return tuple(sorted(products, key=lambda source: _year_in(source.name)))
     if not isinstance(stage, ImportRelease):
         return (OFFICIAL, *worldcover(years))
     origin = read_manifest(stage.release)
@@ -121,6 +121,34 @@ def sources(inputs: Inputs, extent: Extent | None) -> tuple[Source, ...]:
     )
     has_sources = "sources" in origin.facts.model_fields_set  # old releases have none
     return (own, *(origin.facts.sources if has_sources else worldcover(years)))
+
+
+def sentinel(extent: Extent) -> Source:
+    """Sentinel-2 scenes, of which tiles show what is no composite of WorldCover; with the years of
+    their sensing where they are known, as the notice of Copernicus wants them."""
+    first, last = (at[:4] for at in extent.acquired) if extent.acquired else ("", "")
+    years = f" {first}" if first == last else f" {first}-{last}"
+    return Source(
+        name="Copernicus Sentinel-2 Level-2A",
+        notice=f"Contains modified Copernicus Sentinel data{years.rstrip()}",
+        url=DATASPACE,
+    )
+
+
+def map_years(inputs: Inputs) -> tuple[int, ...]:
+    """Years in the names of the recipe's maps that are on this machine, WorldCover's."""
+    tiles = inputs.recipe.tiles
+    patterns = [str(inputs.directory / pattern) for pattern in tiles.maps]
+    names = [
+        Path(file).name for pattern in patterns for file in glob.iglob(pattern, recursive=True)
+    ]
+    return tuple(sorted({int(match["year"]) for name in names if (match := YEAR.search(name))}))
+
+
+def _year_in(name: str) -> str:
+    """The year of a product of WorldCover, by which maps and composites of it stand together."""
+    match = re.search(r"\b20\d\d\b", name)
+    return match[0] if match else "9"
 
 
 def _map(legend: str) -> Source:

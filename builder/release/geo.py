@@ -1,4 +1,4 @@
-"""Where and when a row is: footprint, bounds and the interval of its year, from its own columns;
+"""Where and when a row is: footprint, bounds and when it was taken, from its own columns;
 and the footer that makes config metadata GeoParquet 1.1."""
 
 import functools
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builder.core.errors import ArasError
+from builder.land import times
 from builder.land.columns import BBOX, GEO_COLUMNS, INSTANT
 from builder.land.pictures import per_class
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-YEAR = r"_10m_(?P<year>\d{4})_"
-"""The year in the name of a WorldCover product."""
 DIGITS = 9
 """Decimals of a degree that a footprint keeps, a tenth of a millimetre: tiles side by side share
 their corners to the last bit."""
@@ -91,9 +90,9 @@ def geo_columns(table: pa.Table) -> dict[str, pa.Array]:
     """The columns `GEO_COLUMNS` of rows, from their crs, transform, pixels and source.
 
     A row without a place, and one whose footprint would hold a pole, has a null geometry; one whose
-    source names no year has null times. Raises ArasError for a CRS that is unknown.
+    source says no time (`land.times`) has null times. Raises ArasError for a CRS that is unknown.
     """
-    start, end = years(table.column("source"))
+    start, end = taken(table.column("source"))
     corners = footprints(table)
     return dict(
         zip(GEO_COLUMNS, (_geometry(corners), _box_column(corners), start, end), strict=True)
@@ -214,16 +213,17 @@ def _box_column(corners: Floats) -> pa.StructArray:
     return pa.StructArray.from_arrays(fields, fields=list(BBOX), mask=pa.array(missing))
 
 
-def years(source: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
-    """First and last second of the year in the names of composites, UTC; null where none is."""
-    whole = source.cast(pa.string()).combine_chunks()
-    named = pc.struct_field(pc.extract_regex(whole, YEAR), "year").cast(pa.int32())
-    first = named.to_numpy(zero_copy_only=False)
-    missing = np.isnan(first.astype(np.float64))
-    year = np.where(missing, 1970, first).astype(np.int64) - 1970
-    start = year.astype("datetime64[Y]").astype("datetime64[us]")
-    end = (year + 1).astype("datetime64[Y]").astype("datetime64[us]") - np.timedelta64(1, "s")
-    return tuple(pa.array(values, mask=missing).cast(INSTANT) for values in (start, end))
+def taken(source: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
+    """First and last second in which the pictures of these sources were taken, UTC; null where
+    they do not say it."""
+    codes = source.cast(pa.string()).combine_chunks().dictionary_encode()
+    known = [times.of_source(text) for text in codes.dictionary.to_pylist()]
+    columns = (
+        pa.array([time and getattr(time, name) for time in known], INSTANT)
+        for name in ("first", "last")
+    )
+    first, last = (column.take(codes.indices) for column in columns)
+    return first, last
 
 
 def rings(wkb: bytes) -> list[Floats]:
@@ -335,7 +335,9 @@ def misplaced(table: pa.Table) -> Iterator[tuple[str, str]]:
     expected = geo_columns(table)
     for name in ("start_datetime", "end_datetime"):
         same = pc.equal(table.column(name), expected[name])
-        nulls = pc.equal(table.column(name).is_null(), expected[name].is_null())
+        # Where a name says more than a year, an older aras wrote no time.
+        given, known = table.column(name).is_valid(), _of_a_year(table.column("source"))
+        nulls = pc.or_(pc.equal(given, expected[name].is_valid()), pc.invert(pc.or_(given, known)))
         fits = pc.and_(nulls, pc.fill_null(same, True)).to_pylist()
         yield from ((ids[i], f"{name} is not that of its source") for i in _false(fits))
     given = table.column("geometry").to_pylist()
@@ -354,6 +356,13 @@ def misplaced(table: pa.Table) -> Iterator[tuple[str, str]]:
         wrong = (off > limit).any(axis=1)
     for i in np.flatnonzero(wrong):
         yield ids[i], "longitude and latitude are not the centre of its footprint"
+
+
+def _of_a_year(source: pa.ChunkedArray) -> pa.Array:
+    """Whether each row is of a yearly composite of WorldCover."""
+    return pc.fill_null(
+        pc.match_substring_regex(source.cast(pa.string()), times.YEAR.pattern), False
+    )
 
 
 def _false(values: list[bool]) -> Iterator[int]:

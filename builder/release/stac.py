@@ -2,7 +2,7 @@
 
 An item's assets are its image and mask: the shard that holds them, at which byte each begins and
 how long it is. STAC has no term for a piece of a file, so these numbers are fields of our own; one
-range request fetches the PNG. A tile without a place or a year is no item, because STAC requires
+range request fetches the PNG. A tile without a place or a time is no item, because STAC requires
 both, and a release without such tiles has no folder stac/.
 """
 
@@ -121,7 +121,7 @@ def items(release: Path, manifest: Manifest) -> Iterator[pa.Table]:
 
 
 def _rows(release: Path, manifest: Manifest) -> Iterator[pa.Table]:
-    """Rows of config metadata with a place and a year."""
+    """Rows of config metadata with a place and a time."""
     for part in manifest.configs.get("metadata", {}).values():
         for name in part.files:
             with opened(release / name) as file:
@@ -140,6 +140,7 @@ def _rows(release: Path, manifest: Manifest) -> Iterator[pa.Table]:
 def _items(rows: pa.Table, collection: str) -> pa.Table:
     n = rows.num_rows
     side = np.sqrt(per_class(rows.column("pixels")).sum(axis=1)).astype(np.int64)
+    start, end = rows.column("start_datetime"), rows.column("end_datetime")
     crs = rows.column("crs")
     coded = pc.fill_null(pc.match_substring_regex(crs, _CODE), False)
     link = {"href": "./collection.json", "rel": "collection", "type": "application/json"}
@@ -153,9 +154,9 @@ def _items(rows: pa.Table, collection: str) -> pa.Table:
         "links": pa.array([[link]] * n, pa.list_(_LINK)),
         "assets": _assets(rows),
         "collection": pa.repeat(collection, n),
-        "datetime": pa.nulls(n, INSTANT),
-        "start_datetime": rows.column("start_datetime"),
-        "end_datetime": rows.column("end_datetime"),
+        "datetime": pc.if_else(pc.equal(start, end), start, pa.scalar(None, INSTANT)),
+        "start_datetime": start,
+        "end_datetime": end,
         "proj:code": pc.if_else(coded, crs, pa.scalar(None, pa.string())),
         "proj:transform": rows.column("transform"),
         "proj:shape": pa.array(np.stack([side, side], axis=1).tolist(), pa.list_(pa.int64())),
@@ -260,9 +261,8 @@ def collection(manifest: Manifest) -> dict[str, Any]:
 
 
 def extent_of(extent: Extent) -> dict[str, Any]:
-    """Extent of tiles with years as STAC has it."""
-    first, last = min(extent.years), max(extent.years)
-    interval = [f"{first}-01-01T00:00:00Z", f"{last}-12-31T23:59:59Z"]
+    """Extent of tiles with times as STAC has it."""
+    interval = list(extent.interval or ())
     return {"spatial": {"bbox": [list(extent.bounds)]}, "temporal": {"interval": [interval]}}
 
 

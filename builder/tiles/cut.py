@@ -13,13 +13,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import Discriminator, Field, Strict, Tag, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    Strict,
+    Tag,
+    ValidationInfo,
+    field_validator,
+)
 
 from builder.core.errors import ArasError
 from builder.core.fields import File, Files, Fraction, Place, Section, Share
 from builder.core.files import content_hashes, digest_of, remembered
 from builder.core.store import Store
-from builder.land import classes
+from builder.land import classes, times
 from builder.land.grid import (
     COMPOSITE,
     CRS_NAME,
@@ -44,6 +52,8 @@ SHARD = 12
 """Patch rows of one shard: at most 12 × 46 tiles."""
 STRIP = 2
 """Patch rows read at once: whole rows of the products' 512-pixel blocks."""
+_FORMAT = 2
+"""Of what is remembered of a raster; one of another is inspected again."""
 REASONS = ("black", "partly_black", "no_map", "nodata", "water")
 """Why a candidate patch is dropped, in the order of the rules."""
 
@@ -74,6 +84,9 @@ class TilesSection(Section):
         Place.FILE,
     ] = Field(default=["inputs/**/*_S2RGBNIR.tif"])
     offset: Annotated[float, Strict(False), Field(ge=-10_000, le=10_000)] | None = None
+    acquired: Annotated[
+        str, AfterValidator(lambda text: str(times.parse(text)) if text else "")
+    ] = ""
     size: Literal[64, 128, 256, 512] = 256
     reflectance: Annotated[tuple[float, float], Strict(False)] = (0.0, 0.275)
     max_water: Fraction = 0.9
@@ -162,6 +175,8 @@ class Tiles(Stage):
     """Composites in a file each of red, green and blue."""
     offset: float | None = None
     """Digital numbers to add to samples of files that say nothing of it themselves."""
+    acquired: str = ""
+    """When composites were taken that say nothing of it themselves."""
 
     adds = (
         *("id", "image", "mask", *COMPOSITION),
@@ -170,8 +185,9 @@ class Tiles(Stage):
 
     def config(self) -> dict[str, object]:
         values = super().config()
-        if self.offset is None:  # so that recipes without it keep their keys
-            del values["offset"]
+        for name, silent in (("offset", None), ("acquired", "")):
+            if values[name] == silent:  # so that recipes without it keep their keys
+                del values[name]
         return values
 
     def codes(self) -> Legend:
@@ -235,22 +251,27 @@ class Tiles(Stage):
                 except ArasError as error:
                     problems.append(str(error))
                     return None
-                _, *place, beside, _, _ = astuple(raster)
-                return [*place, [str(file) for file in beside]]
+                _, *place, beside, _, _, acquired = astuple(raster)
+                return [*place, [str(file) for file in beside], acquired]
 
             cache = store.root / f".rasters-{self.resample}{self._suffix}.json"
             stamps = _stamps([*paths, *itertools.chain(*others.values())])
             for path in paths:
                 for other in others.get(path, ()):
                     stamps[str(path)] = [*stamps[str(path)], *stamps.pop(str(other))]
-            known = remembered({str(path): stamps[str(path)] for path in paths}, cache, inspected)
+            stamped = {str(path): [_FORMAT, *stamps[str(path)]] for path in paths}
             return [
-                replace(
-                    Raster(Path(path), *place),
-                    beside=tuple(map(Path, beside)),
-                    bands=others.get(Path(path), ()),
+                self._dated(
+                    replace(
+                        Raster(Path(path), *place),
+                        beside=tuple(map(Path, beside)),
+                        bands=others.get(Path(path), ()),
+                        acquired=acquired,
+                    )
                 )
-                for path, (*place, beside) in known.items()
+                for path, (*place, beside, acquired) in remembered(
+                    stamped, cache, inspected
+                ).items()
             ]
 
         others = {red: (green, blue) for red, green, blue in self.scenes}
@@ -276,6 +297,15 @@ class Tiles(Stage):
             )
         return composites, maps
 
+    def _dated(self, raster: Raster) -> Raster:
+        """A composite with the time that it was taken: by its tags, its name and what lies beside
+        it, else by the recipe."""
+        if raster.what == MAP or raster.acquired:
+            return raster
+        acquired, file = times.of_files(raster.files, str(raster))
+        beside = (*raster.beside, *((file,) if file else ()))
+        return replace(raster, acquired=acquired or self.acquired, beside=beside)
+
     def understood(self, store: Store) -> dict[str, list[str]]:
         from builder.land.products import described
 
@@ -286,6 +316,10 @@ class Tiles(Stage):
             if path not in lines:
                 for description in described(raster.files, raster.what, self.offset):
                     lines[str(description.path)] = description.lines()
+                if raster.what == COMPOSITE:
+                    taken = times.of_source(times.stated(str(raster), raster.acquired))
+                    unknown = "not known; set acquired in [tiles]"
+                    lines[path].append(f"taken: {taken.words() if taken else unknown}")
                 lines[path] += [self.codes().line()] * (raster.what == MAP)
             if not product_name(raster.path):
                 cells.setdefault(path, []).append(raster.cell)
@@ -539,7 +573,7 @@ def tile_at(
         transform=[1 / PER_DEGREE, 0.0, west, 0.0, -1 / PER_DEGREE, north],
         longitude=longitude,
         latitude=latitude,
-        source=str(composite),
+        source=times.stated(str(composite), composite.acquired),
         saturated=float(saturated.mean()),
     )
 

@@ -124,6 +124,44 @@ def test_times_are_the_year_that_the_source_names() -> None:
         assert nulls["start_datetime"].null_count == nulls["end_datetime"].null_count == 1
 
 
+@pytest.mark.parametrize(
+    ("source", "first", "last"),
+    [
+        ("S2A_36SVF_20230601_0_L2A", "2023-06-01T00:00:00+00:00", "2023-06-01T23:59:59+00:00"),
+        ("T36SVF_20230601T085601", *["2023-06-01T08:56:01+00:00"] * 2),
+        ("scene.tif, 2023-06-01T08:56:01Z", *["2023-06-01T08:56:01+00:00"] * 2),
+        (
+            "mean.tif, 2023-06-01T00:00:00Z/2023-08-31T23:59:59Z",
+            "2023-06-01T00:00:00+00:00",
+            "2023-08-31T23:59:59+00:00",
+        ),
+    ],
+)
+def test_times_of_a_scene_are_those_that_its_source_says(
+    source: str, first: str, last: str
+) -> None:
+    rows = geo.with_geo(table(degrees(1, 1), source=source))
+    assert rows.column("start_datetime")[0].as_py().isoformat() == first
+    assert rows.column("end_datetime")[0].as_py().isoformat() == last
+    assert list(geo.misplaced(rows)) == []
+
+
+def test_a_release_of_an_older_aras_has_no_time_of_a_scene_and_one_of_a_year_has() -> None:
+    def timeless(source: str) -> pa.Table:
+        rows = geo.with_geo(table(degrees(1, 1), source=source))
+        for name in ("start_datetime", "end_datetime"):
+            place = rows.schema.get_field_index(name)
+            rows = rows.set_column(
+                place, rows.schema.field(place), pa.nulls(1, rows.field(name).type)
+            )
+        return rows
+
+    assert list(geo.misplaced(timeless("T36SVF_20230601T085601"))) == []
+    assert (
+        len(list(geo.misplaced(timeless("ESA_WorldCover_10m_2021_V2_N36E033_S2RGBNIR.tif")))) == 2
+    )
+
+
 def test_an_unknown_crs_says_what_is_expected() -> None:
     for name in ("EPSG:none", "nowhere", ""):
         with pytest.raises(ArasError, match=r"is unknown .*expected one like EPSG:4326"):

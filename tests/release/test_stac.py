@@ -110,7 +110,7 @@ def test_items_that_the_rows_contradict_are_named(release: Path) -> None:
     rewrite(release / stac.ITEMS, rows_edited(edit))
     restamp(release)
     assert violations(release) == [
-        "stac/items.parquet: its items are not the rows of config metadata with place and year"
+        "stac/items.parquet: its items are not the rows of config metadata with place and time"
     ]
 
 

@@ -490,7 +490,7 @@ def test_the_dry_run_says_what_was_understood_of_each_file(tmp_path: Path) -> No
     assert lines[3:5] == ["  reflectance = value × 0.0001 − 0.1", "  no data: value 0"]
     plan = json.loads(CliRunner().invoke(cli, [*command, "--json"]).stdout)
     inputs = plan["steps"][0]["inputs"]
-    assert inputs[lines[1]] == [line.strip() for line in lines[2:5]]
+    assert inputs[lines[1]] == [line.strip() for line in lines[2:6]]
 
 
 def test_a_raster_is_opened_again_when_it_or_a_file_beside_it_changes(
