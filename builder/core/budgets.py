@@ -36,4 +36,8 @@ LINE_CHARS = 1 << 20
 ANSWER_BYTES = 64 << 20
 """Bytes of a server's answer that is held in memory."""
 ANSWER_SECONDS = 120.0
-"""Seconds within which the body of such an answer, or the next 64 kB of a download, arrives."""
+"""Seconds within which the body of such an answer, or the next `LEAST_BYTES` of a file, arrives."""
+LEAST_BYTES = 1 << 16
+"""Bytes that a connection moves in `ANSWER_SECONDS` of waiting, or it is given up."""
+CALL_SECONDS = 900.0
+"""Seconds for a call to a service that sends no file, with its answer."""

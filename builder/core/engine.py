@@ -1,6 +1,7 @@
 """Engines: the same worker over the same tasks, in this process, in several, or on Ray."""
 
 import contextlib
+import functools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -15,11 +16,9 @@ from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
+from builder.core.dispatch import Dispatch, Outcome
 from builder.core.errors import ArasError, WorkFailed
 from builder.core.fields import Count, Section
-
-Outcome = Any
-"""What the worker returned, or the exception that the task ended with."""
 
 FEW = 32
 """Most light tasks that are not worth a pool of processes."""
@@ -58,7 +57,10 @@ class Engine:
             slots = int(len(devices) / gpus) if devices else os.cpu_count()
             yield from _processes(opener, tasks, self.workers or slots or 1, devices)
         elif self.kind == "ray":
-            yield from _ray(opener, tasks, self.workers, gpus)
+            from builder.core.ray_cluster import RayMachines
+
+            machines = RayMachines(functools.partial(_Lazy, opener), gpus)
+            yield from Dispatch(machines, tasks, self.workers).run()
         else:
             yield from _serial(opener, tasks)
 
@@ -204,46 +206,3 @@ def _sigint_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _ray(
-    opener: Opener, tasks: Sequence[Any], workers: int, gpus: float
-) -> Iterator[tuple[Any, Outcome]]:
-    """A pool of Ray Core actors, each with its share of GPUs; a dead actor is replaced once."""
-    try:
-        import ray
-    except ImportError as error:
-        raise ArasError("the ray engine needs Ray: pip install 'aras[ray]'") from error
-    if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
-    resources = ray.cluster_resources()
-    share = gpus if resources.get("GPU", 0) >= gpus else 0
-    slots = resources["GPU"] / share if share else resources.get("CPU", 1)
-    size = max(1, min(workers or int(slots), int(slots), len(tasks)))
-    remote = ray.remote(num_cpus=0 if share else 1, num_gpus=share)(_Lazy)
-    idle = [remote.remote(opener) for _ in range(size)]
-    queue, tries = deque(tasks), {id(task): 0 for task in tasks}
-    flying: dict[Any, tuple[Any, Any]] = {}
-    try:
-        while queue or flying:
-            while queue and idle:
-                task, actor = queue.popleft(), idle.pop()
-                flying[actor.__call__.remote(task)] = (task, actor)
-            done, _ = ray.wait(list(flying), num_returns=1)
-            task, actor = flying.pop(done[0])
-            try:
-                outcome: Outcome = ray.get(done[0])
-            except ray.exceptions.RayError as error:
-                idle.append(remote.remote(opener))
-                tries[id(task)] += 1
-                if tries[id(task)] < 2:
-                    queue.append(task)
-                    continue
-                why = str(error).splitlines()[-1].split(". ")[0]  # before it come stack frames
-                outcome = WorkFailed(f"its Ray actor died: {why}")
-            else:
-                idle.append(actor)
-            yield task, outcome
-    finally:
-        for actor in [*idle, *(actor for _, actor in flying.values())]:
-            ray.kill(actor)

@@ -116,11 +116,12 @@ TIMEOUT = (10.0, 60.0)
 """Seconds to connect, and to wait for the next bytes."""
 
 
-def new_session(jobs: int = 1, seconds: float = budgets.ANSWER_SECONDS) -> requests.Session:
+def new_session(jobs: int = 1, seconds: float | None = None) -> requests.Session:
     """A session for ``jobs`` threads; proxies, netrc and CA bundles come from the environment.
 
     An answer that is not streamed has at most `budgets.ANSWER_BYTES`, its body arrives within
-    ``seconds`` and its head within twice the time-out of its request, however slowly bytes drip.
+    ``seconds`` (`budgets.ANSWER_SECONDS`) and its head within twice the time-out of its request,
+    however slowly bytes drip.
     Raises requests.ReadTimeout, or RequestException for a larger one.
     """
     session = requests.Session()
@@ -138,11 +139,10 @@ def new_session(jobs: int = 1, seconds: float = budgets.ANSWER_SECONDS) -> reque
     return session
 
 
-def chunks(
-    answer: requests.Response, size: int, seconds: float = budgets.ANSWER_SECONDS
-) -> Iterator[bytes]:
+def chunks(answer: requests.Response, size: int, seconds: float | None = None) -> Iterator[bytes]:
     """A streamed body in pieces of ``size`` bytes; requests.ReadTimeout when the next one is not
-    there within twice ``seconds``."""
+    there within twice ``seconds`` (`budgets.ANSWER_SECONDS`)."""
+    seconds = seconds or budgets.ANSWER_SECONDS
     pieces, ended, stalled = [0, -1], threading.Event(), threading.Event()
 
     def watch() -> None:
@@ -170,15 +170,16 @@ def chunks(
 
 def read_body(
     answer: requests.Response,
-    seconds: float = budgets.ANSWER_SECONDS,
+    seconds: float | None = None,
     most: int = budgets.ANSWER_BYTES,
 ) -> bytes:
-    """The body of a streamed answer, within ``seconds`` or requests.ReadTimeout.
+    """The body of a streamed answer, within ``seconds`` (`budgets.ANSWER_SECONDS`) or
+    requests.ReadTimeout.
 
     Raises requests.RequestException for more than ``most`` bytes.
     """
     held = bytearray()
-    with _within(seconds, answer.raw.shutdown):
+    with _within(seconds or budgets.ANSWER_SECONDS, answer.raw.shutdown):
         for piece in answer.iter_content(1 << 16):
             held += piece
             if len(held) > most:

@@ -7,8 +7,6 @@ A model is a folder or a file of this machine, or ORG/NAME on the Hub; `builder.
 import contextlib
 import functools
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,17 +226,20 @@ def file_of(repository: str, file: str, otherwise: str) -> Path:
 
 def hub_answers() -> bool:
     """Whether the Hub, or what ``HF_ENDPOINT`` names, answers at all within some seconds."""
+    import requests
     from huggingface_hub import constants
+
+    from builder.core import hub_session
+    from builder.core.web import new_session
 
     if constants.HF_HUB_OFFLINE:
         return False
-    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+    hub_session.bound()  # for the download that follows
     try:
-        with urllib.request.urlopen(request, timeout=SECONDS):
-            return True
-    except urllib.error.HTTPError:
+        with new_session() as session:
+            session.head(constants.ENDPOINT, timeout=SECONDS)
         return True
-    except (OSError, ValueError):
+    except (requests.RequestException, ValueError):
         return False
 
 

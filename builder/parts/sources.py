@@ -11,13 +11,14 @@ from urllib.parse import quote
 
 import requests
 
-from builder.core import budgets
+from builder.core import budgets, hub_session
 from builder.core.errors import ArasError, WorkFailed
 from builder.core.manifest import MANIFEST
 from builder.core.objects import SCHEMES, Objects, Seen
 from builder.core.web import (
     TIMEOUT,
     checked_address,
+    is_transient,
     new_session,
     read_body,
     reason,
@@ -237,9 +238,11 @@ def _hub(place: str, base: float) -> Web:
         raise ArasError(f"{place}: expected hf://datasets/ORG/NAME@TAG")
     repo, revision = match["repo"], match["revision"]
     endpoint = os.environ.get("HF_ENDPOINT") or huggingface_hub.constants.ENDPOINT
+    hub_session.bound()
     api = huggingface_hub.HfApi(endpoint=endpoint, library_name="aras")
     try:
-        commit = retrying(lambda: api.dataset_info(repo, revision=revision).sha, base=base)
+        with hub_session.within(budgets.CALL_SECONDS):
+            commit = retrying(lambda: api.dataset_info(repo, revision=revision).sha, base=base)
     except errors.RevisionNotFoundError:
         raise ArasError(f"{place}: the repo has no tag or branch {revision}") from None
     except (errors.RepositoryNotFoundError, errors.GatedRepoError, errors.HFValidationError):
@@ -248,7 +251,9 @@ def _hub(place: str, base: float) -> Web:
         ) from None
     except errors.OfflineModeIsEnabled:
         raise ArasError(f"{place}: HF_HUB_OFFLINE is set; unset it to read the Hub") from None
-    except (OSError, errors.HfHubHTTPError) as error:
+    except Exception as error:  # httpx's errors, which are no dependency of ours, have no base
+        if not isinstance(error, (OSError, errors.HfHubHTTPError)) and not is_transient(error):
+            raise
         raise WorkFailed(redact(f"{place}: cannot be read: {reason(error)}")) from error
     headers: dict[str, str] = utils.build_hf_headers(library_name="aras")
 

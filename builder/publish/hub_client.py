@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from builder.core import budgets, hub_session
 from builder.core.errors import ArasError, WorkFailed
 from builder.core.web import in_words, is_transient, redact, retrying, status_of
 from builder.publish.release import File
@@ -29,6 +30,8 @@ def environment(endpoint: str) -> dict[str, str]:
         "HF_UPDATE_DOWNLOAD_COUNTS": "0",
         "HF_XET_DATA_SESSION_XORB_METADATA_FLUSH_INTERVAL": "200ms",
         "HF_XET_DATA_SESSION_XORB_METADATA_FLUSH_MAX_COUNT": "1",
+        "HF_XET_CLIENT_READ_TIMEOUT": f"{budgets.ANSWER_SECONDS:.0f}s",
+        "HF_XET_CLIENT_RETRY_MAX_DURATION": f"{budgets.CALL_SECONDS:.0f}s",
     }
 
 
@@ -92,6 +95,7 @@ class HubCalls:
             raise ArasError("HF_HUB_OFFLINE is set: unset it to publish")
         self.endpoint, self.repo, self.token = endpoint, repo, token
         self.base, self.say = base, say
+        hub_session.bound()
         self.api = HfApi(endpoint=endpoint, token=token or False, library_name="aras")
         self.where: dict[str, Any] = {"repo_id": repo, "repo_type": "dataset"}
 
@@ -102,16 +106,22 @@ class HubCalls:
         *,
         retry_if: Callable[[BaseException], bool] = is_transient,
         attempts: int = 6,
+        is_long: bool = False,
     ) -> T:
-        """``call()`` under the retry policy; ``what`` names it in messages."""
+        """``call()`` under the retry policy, for `budgets.CALL_SECONDS` in all, or where it
+        ``is_long``, as long as bytes move; ``what`` names it in messages."""
+
+        def is_worth_it(error: BaseException) -> bool:
+            return not hub_session.is_over() and retry_if(error)
 
         def report(error: BaseException, wait: float) -> None:
             self.say(f"{what}: {self.reason(error)}; again {in_words(wait)}")
 
         try:
-            return retrying(
-                call, attempts=attempts, base=self.base, retry_if=retry_if, on_retry=report
-            )
+            with hub_session.within(None if is_long else budgets.CALL_SECONDS):
+                return retrying(
+                    call, attempts=attempts, base=self.base, retry_if=is_worth_it, on_retry=report
+                )
         except ArasError:
             raise
         except Exception as error:  # noqa: BLE001 - every error of the client becomes an ArasError
@@ -325,7 +335,9 @@ class HubRepo(HubCalls):
 
         verify = functools.partial(self.api.verify_repo_checksums, **self.where)
         differences = self.call(
-            "verifying checksums", lambda: verify(revision=revision, local_dir=release)
+            "verifying checksums",
+            lambda: verify(revision=revision, local_dir=release),
+            is_long=True,  # it reads every local file again
         )
         absent = {*differences.missing_paths, *differences.extra_paths} - LEAVE
         return sorted(absent | {file["path"] for file in differences.mismatches})
@@ -368,6 +380,7 @@ class HubRepo(HubCalls):
                 free_memory=False,
             ),
             retry_if=_may_work_again,
+            is_long=True,
         )
         return all(operation._upload_mode == "lfs" for operation in operations)
 
@@ -387,13 +400,14 @@ class HubRepo(HubCalls):
         from huggingface_hub import CommitOperationDelete
 
         gone = [CommitOperationDelete(path, is_folder=False) for path in deletes]
-        commit = self.api.create_commit(
-            **self.where,
-            operations=[*adds, *gone],
-            commit_message=title,
-            revision=ref,
-            parent_commit=parent,
-        )
+        with hub_session.within(budgets.CALL_SECONDS):
+            commit = self.api.create_commit(
+                **self.where,
+                operations=[*adds, *gone],
+                commit_message=title,
+                revision=ref,
+                parent_commit=parent,
+            )
         return str(commit.oid)
 
     def pull_request(self, title: str) -> int:
@@ -416,7 +430,8 @@ class HubRepo(HubCalls):
             self.api.change_discussion_status(
                 **self.where, discussion_num=number, new_status="open"
             )
-        self.api.merge_pull_request(**self.where, discussion_num=number)
+        with hub_session.within(budgets.CALL_SECONDS):
+            self.api.merge_pull_request(**self.where, discussion_num=number)
 
     def close(self, number: int) -> None:
         """Close a pull request that cannot be merged any more."""

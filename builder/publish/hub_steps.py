@@ -258,7 +258,10 @@ class _Publisher:
         wrong: list[str] = []
         for _ in range(REPAIRS):
             commit = self.hub.call(
-                "committing", lambda: self.round(journal, title), retry_if=head_decides
+                "committing",
+                lambda: self.round(journal, title),
+                retry_if=head_decides,
+                is_long=True,  # files are sent within; its calls have times of their own
             )
             wrong = self.mismatches(commit)
             if not wrong:
@@ -368,7 +371,7 @@ class _Publisher:
 
         if plan.changed:
             self.check_card()
-            main = hub.call("committing", once, retry_if=head_decides)
+            main = hub.call("committing", once, retry_if=head_decides, is_long=True)
             if self.cards_behind(main).changed:
                 raise WorkFailed(f"{hub.repo}: the cards did not arrive whole on main; run again")
         if self.plan_against(main).send:  # another version is there, or came meanwhile

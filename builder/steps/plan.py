@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from builder.core.arrow import combine, type_name
-from builder.core.engine import Engine, Outcome
+from builder.core.dispatch import Outcome
+from builder.core.engine import Engine
 from builder.core.errors import ArasError, RunEnded, WorkFailed
 from builder.core.files import digest_of
 from builder.core.progress import bar, counted

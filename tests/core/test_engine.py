@@ -113,28 +113,3 @@ def test_an_interrupted_run_ends_its_workers_at_once(tmp_path: Path, bell: Bell)
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert multiprocessing.active_children() == []
-
-
-@pytest.mark.ray
-@pytest.mark.timeout(180)
-@pytest.mark.usefixtures("faked_gpus")
-class TestRay:
-    def test_every_task_is_answered_and_a_dead_actor_fails_only_its_own(
-        self, tmp_path: Path
-    ) -> None:
-        tasks = [1, "die", 2, "corrupt", 3, "die once", 4]
-        outcomes = dict(Engine("ray").map(Squares(tmp_path), tasks))
-        assert outcomes.keys() == set(tasks)
-        assert isinstance(outcomes["corrupt"], CorruptShard)
-        assert str(outcomes["die"]).endswith("because its worker process has died")
-        assert outcomes["die once"] == "survived"
-        assert [outcomes[i] for i in (1, 2, 3, 4)] == [1, 4, 9, 16]
-
-    def test_each_worker_gets_a_gpu_of_its_own_and_gives_it_back(self, tmp_path: Path) -> None:
-        left = Engine("ray").map(Squares(tmp_path), [1, 2, 3, 4], gpus=1)
-        next(left)
-        left.close()  # were the GPUs not free again, the next run would wait for ever
-        gpus = [gpu for _, gpu in Engine("ray").map(Squares(tmp_path), ["gpu"] * 6, gpus=1)]
-        assert set(gpus) <= {"0", "1"}
-        opened = (tmp_path / "opened").read_text().split()
-        assert len(opened) == len(set(opened)) <= 4

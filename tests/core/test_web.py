@@ -1,11 +1,8 @@
 """What may heal is tried again; a token goes to safe addresses only and into no message."""
 
 import email.utils
-import socketserver
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,6 +22,7 @@ from builder.core.web import (
     retrying,
     secure,
 )
+from tests.loopback.trickle import trickling
 
 
 def answer(status: int, **headers: str) -> requests.HTTPError:
@@ -242,45 +240,20 @@ def test_what_is_not_a_secret_stays() -> None:
     assert redact(text, "hf_token0123") == redact(text) == text
 
 
-@contextmanager
-def dripping(head: bool, size: int = 1000) -> Iterator[str]:
-    """A server on loopback that sends a byte every 20 ms, of the head too or of the body alone."""
-    closing = threading.Event()
-    answer = f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n".encode() + bytes(size)
-    whole = 0 if head else answer.index(b"\r\n\r\n") + 4
-
-    class Handler(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            self.request.recv(65536)
-            with suppress(OSError):
-                self.request.sendall(answer[:whole])
-                for byte in answer[whole:]:
-                    if closing.wait(0.02):
-                        return
-                    self.request.sendall(bytes([byte]))
-
-    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-    finally:
-        closing.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-@pytest.mark.parametrize("head", [True, False])
-def test_an_answer_that_drips_ends_in_time(head: bool) -> None:
-    with dripping(head) as url, pytest.raises(requests.ReadTimeout):
+@pytest.mark.parametrize("how", ["head", "body", "deaf", "tls"])
+def test_an_answer_that_drips_ends_in_time(how: str) -> None:
+    with trickling(how) as url, pytest.raises(requests.ReadTimeout):
         new_session(seconds=0.2).get(url, timeout=0.2)
+
+
+def test_a_server_that_reads_no_upload_ends_in_time() -> None:
+    with trickling("deaf") as url, pytest.raises(requests.ConnectionError, match="timed out"):
+        new_session().put(url, data=bytes(50 << 20), timeout=0.2)
 
 
 def test_a_download_that_drips_ends_in_time() -> None:
     with (
-        dripping(head=False) as url,
+        trickling() as url,
         new_session().get(url, stream=True) as answer,
         pytest.raises(requests.ReadTimeout, match="fewer than 500 bytes within"),
     ):
@@ -289,7 +262,7 @@ def test_a_download_that_drips_ends_in_time() -> None:
 
 def test_an_answer_beyond_the_budget_is_not_held() -> None:
     with (
-        dripping(head=False, size=20) as url,
+        trickling(size=20) as url,
         new_session().get(url, stream=True) as answer,
         pytest.raises(requests.RequestException, match="more than 10 bytes"),
     ):
@@ -297,7 +270,7 @@ def test_an_answer_beyond_the_budget_is_not_held() -> None:
 
 
 def test_an_answer_within_the_budget_is_whole() -> None:
-    with dripping(head=False, size=20) as url:
+    with trickling(size=20) as url:
         answer = new_session().get(url, timeout=5)
     assert answer.content == bytes(20)
     assert answer.ok

@@ -10,7 +10,7 @@ from typing import Any
 
 from builder.core.errors import ArasError
 from builder.core.store import CorruptShard, Store
-from tests.makers.toy import hang
+from tests.makers.toy import hang, hang_once
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,9 @@ class Squares:
             return "survived"
         if task == "hang":
             hang(f"{os.getpid()}", Store(self.folder / "work"))
+        if task == "hang once":
+            hang_once(task, Store(self.folder / "work"))
+            return "survived"
         if task == "corrupt":
             raise CorruptShard("tiles", "real-0", "told to")
         if task == "odd":

@@ -31,7 +31,7 @@ BELL = "bell"
 """Named pipe in a project's directory; a shard that hangs writes its name and a line end to it."""
 
 Troubles = tuple[tuple[str, str], ...]
-"""(shard, what it does): fail, die, hang, hang-writing."""
+"""(shard, what it does): fail, die, hang, hang once, hang-writing."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Source(Stage):
         return [Unit(f"real-{i:05d}", f"real-{i:05d}", digest_of(i)) for i in range(self.shards)]
 
     def open(self, store: Store, survey: Any) -> Maker:
+        if disk := os.environ.get("TOY_DISK"):  # of a node that shares no file system
+            store.root = Path(disk) / "work"
         return lambda shard: self._make(shard, store)
 
     def _make(self, shard: str, store: Store) -> Output:
@@ -153,6 +155,8 @@ def misbehave(how: str, shard: str, store: Store) -> None:
         os._exit(7)
     if how == "hang":
         hang(shard, store)
+    if how == "hang once":
+        hang_once(shard, store)
     if how == "hang-writing":
         # The moment between a file's bytes and its name, at which a kill hurts most: half of the
         # bytes are there, under the hidden name.
@@ -167,6 +171,13 @@ def hang(shard: str, store: Store) -> None:
     with (store.root.parent / BELL).open("w") as bell:
         bell.write(f"{shard}\n")
     threading.Event().wait(120)  # whoever listens kills this process long before
+
+
+def hang_once(name: str, store: Store) -> None:
+    """Hang at the first call for ``name``, in whatever process; the bell hears of the process."""
+    with contextlib.suppress(FileExistsError):
+        (store.root.parent / f"hung-{name}").mkdir()
+        hang(f"{os.getpid()}", store)
 
 
 @contextlib.contextmanager

@@ -55,14 +55,6 @@ def test_processes_give_the_digest_of_serial(store: Store, reference: dict[str, 
     assert {summary.shards_made for summary in summaries.values()} == {4}
 
 
-@pytest.mark.ray
-@pytest.mark.timeout(180)
-@pytest.mark.usefixtures("faked_gpus")
-def test_ray_gives_the_digest_of_serial(store: Store, reference: dict[str, str]) -> None:
-    build(store, engine=Engine("ray"))
-    assert digests(store) == reference
-
-
 def test_three_parts_together_give_the_digest_of_the_whole(
     store: Store, reference: dict[str, str]
 ) -> None:
