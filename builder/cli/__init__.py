@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from builder import __version__
-from builder.core.errors import ArasError, WorkFailed
+from builder.core.errors import ArasError, ShortOfMemory, WorkFailed
 from builder.core.escape import terminal
 from builder.core.extras import needs_extra
 
@@ -134,6 +134,8 @@ class LazyGroup(click.Group):
             if (text := needs_extra(error)) is None:
                 raise
             raise Failure(ArasError(text)) from error
+        except MemoryError as error:
+            raise Failure(ShortOfMemory(str(error))) from error
         except OSError as error:
             if error.errno not in _SYSTEM:
                 raise

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 from builder.core.dispatch import Dispatch, Outcome
-from builder.core.errors import ArasError, WorkFailed
+from builder.core.errors import ArasError, ShortOfMemory, WorkFailed
 from builder.core.fields import Count, Section
 
 FEW = 32
@@ -98,6 +98,8 @@ def _portable(error: Exception) -> Exception:
     """The error in a form that pickles; errors of libraries often do not."""
     if isinstance(error, ArasError):
         return error
+    if isinstance(error, MemoryError):
+        return ShortOfMemory(str(error))
     return WorkFailed(f"{type(error).__name__}: {error}")
 
 

@@ -79,7 +79,8 @@ class Folder:
         return os.fstat(file.fileno()).st_mtime_ns != written * 10**9
 
     def trust(self, file: BinaryIO, written: int) -> None:
-        _stamp(file.fileno(), written)
+        with contextlib.suppress(OSError):  # of a read-only copy: it costs speed alone
+            _stamp(file.fileno(), written)
 
     def distrust(self, stage: str, shard: str) -> None:
         _stamp(self.path(stage, shard), 0)

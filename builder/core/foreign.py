@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from builder.core import budgets
-from builder.core.errors import ArasError, CorruptFile
+from builder.core.errors import ArasError, CorruptFile, blame_memory
 
 _ENCODINGS = {"PLAIN", "RLE", "BIT_PACKED", "PLAIN_DICTIONARY", "RLE_DICTIONARY"}
 """Encodings of Parquet whose unpacked size `refuse_bombs` knows; writers that we know use these for
@@ -224,7 +224,9 @@ def _decoding(name: str) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as error:
+        blame_memory(error)
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Undecodable(
-            f"{name}: pyarrow {pa.__version__} cannot decode it ({str(error).splitlines()[0]}); "
+            f"{name}: pyarrow {pa.__version__} cannot decode it ({why}); "
             "fetch the file again, or read it with another version of pyarrow"
         ) from error

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from builder.core.arrow import ROW_GROUP, combine, options, table_digests
 from builder.core.bucket import Bucket, StoreSection
-from builder.core.errors import CorruptFile, NotMade
+from builder.core.errors import CorruptFile, NotMade, blame_memory
 from builder.core.folder import Folder
 from builder.core.mirror import Mirror
 from builder.core.objects import Conflict, Objects
@@ -446,9 +446,10 @@ def _corruption(stage: str, shard: str) -> Iterator[None]:
     """Whatever a damaged Parquet file raises becomes CorruptShard; a missing file stays missing."""
     try:
         yield
-    except (MemoryError, CorruptShard):
+    except CorruptShard:
         raise
     except (pa.ArrowException, OSError, ValueError, CorruptFile) as error:
         if isinstance(error, OSError) and error.errno:
             raise  # the system's own trouble (missing, no permission, too many files)
+        blame_memory(error)
         raise CorruptShard(stage, shard, str(error).splitlines()[0][:120]) from error

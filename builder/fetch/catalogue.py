@@ -10,6 +10,7 @@ from typing import Any
 import requests
 
 from builder.core.errors import ArasError
+from builder.core.files import parse_json
 from builder.core.web import TIMEOUT, reason, retrying, secure, status_of, unreachable
 from builder.fetch.download import Raster, Remote
 from builder.land.grid import cell_name
@@ -170,8 +171,8 @@ def _record(
         raise ArasError(f"cannot read {url}: {reason(error)}; try again later") from error
     secure(answer.url)
     try:
-        body = answer.json()
-    except requests.JSONDecodeError as error:
+        body = parse_json(answer.content)
+    except ValueError as error:
         raise ArasError(
             f"{url} answers with something that is not a Zenodo record: check --base-url, and "
             f"that no login page or proxy answers in its place"

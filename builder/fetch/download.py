@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 
-from builder.core.errors import ArasError, CorruptFile
+from builder.core.errors import ArasError, CorruptFile, blame_memory
 from builder.core.files import hash_file, read_json, settle, write_json
 from builder.core.web import TIMEOUT, chunks, in_words, is_transient, reason, retrying, secure
 
@@ -85,6 +85,7 @@ def _decode(path: Path, expected: Raster) -> None:
             for _, window in tile.block_windows(1):
                 tile.read(window=window)
     except RasterioError as error:
+        blame_memory(error)
         cause = error.__cause__ or error
         raise CorruptFile(f"it is not a GeoTIFF that can be read whole ({cause})") from error
 

@@ -17,7 +17,7 @@ from xml.sax.saxutils import escape
 import requests
 
 from builder.core.errors import ArasError
-from builder.core.files import write_text
+from builder.core.files import parse_json, write_text
 from builder.core.web import TIMEOUT, reason, retrying, secure, status_of, unreachable
 from builder.fetch.catalogue import cells
 from builder.fetch.download import Raster, Remote
@@ -201,8 +201,8 @@ class Search:
             raise ArasError(f"cannot search {url}: {reason(error)}; try again later") from error
         secure(answer.url)
         try:
-            values = answer.json()
-        except requests.JSONDecodeError as error:
+            values = parse_json(answer.content)
+        except ValueError as error:
             raise ArasError(f"{url} answers with something that is not JSON") from error
         if not isinstance(values, dict):
             raise ArasError(f"{url} answers with a JSON {type(values).__name__}, not an object")

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from PIL import Image, UnidentifiedImageError
 
 from builder.core import budgets
-from builder.core.errors import ArasError
+from builder.core.errors import ArasError, blame_memory
 from builder.land import classes
 from builder.land.columns import IMAGE, PER_CLASS_COUNT, PER_CLASS_PERCENT
 
@@ -101,6 +101,7 @@ def decode_png(data: bytes, name: str = "picture", *, palette: bool = False) -> 
             orientation = picture.getexif().get(_ORIENTATION, 1)
             pixels = np.asarray(picture)
     except UNDECODABLE as error:
+        blame_memory(error)
         raise ArasError(f"{name}: not a whole PNG ({error})") from error
     if mode not in ("RGB", "L", *("P" * palette)):
         raise ArasError(f"{name}: a {mode} picture, expected RGB or single-channel")

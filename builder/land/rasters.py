@@ -23,7 +23,7 @@ from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from builder.core.errors import ArasError
+from builder.core.errors import ArasError, blame_memory
 from builder.land import times
 
 CACHE_MB = 64
@@ -187,6 +187,7 @@ def describe(path: Path, wanted: Sequence[str], offset: Offset | None = PLAIN) -
         with rasterio.open(path) as source:
             return _describe(path, source, wanted, offset)
     except RasterioIOError as error:
+        blame_memory(error)
         raise ArasError(
             f"{path}: not a readable GeoTIFF ({error}); fetch the file again"
         ) from error
@@ -478,6 +479,7 @@ class Reader:
             values = self._source.read(self._numbers, window=window)
             valid = self._valid(values, window)
         except RasterioError as error:
+            blame_memory(error)
             raise ArasError(
                 f"{self._description.path}: cannot be read around row {row} ({error}); the file is "
                 "truncated or damaged: fetch it again"

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, cast
 
-from builder.core.errors import ArasError
+from builder.core.errors import ArasError, blame_memory
 from builder.core.foreign import ForeignParquet
 
 Row = dict[str, Any]
@@ -480,6 +480,7 @@ def _arrow_errors(path: Path, kind: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
+        blame_memory(error)
         raise ArasError(f"{path}: cannot be read as {kind}: {error}") from error
 
 

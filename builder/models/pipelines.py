@@ -2,7 +2,6 @@
 
 import contextlib
 import inspect
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from builder.core.errors import ArasError
-from builder.core.files import digest_of
+from builder.core.files import digest_of, read_json
 from builder.land import prompts
 from builder.land.classes import PALETTE, count_pixels
 from builder.land.prompts import Request
@@ -73,7 +72,7 @@ def _folder(source: weights.Weights, mark: str, kind: str) -> tuple[Path, str]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
     except ValueError as error:
         raise ArasError(f"{path}: cannot be read ({error}); fetch the model again") from error
     if not isinstance(value, dict):

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 from zlib_ng import zlib_ng
 
-from builder.core.errors import ArasError
+from builder.core.errors import ArasError, blame_memory
 from builder.land.classes import PALETTE
 from builder.land.pictures import UNDECODABLE, Pixels, decode_png
 from builder.official.names import Refused
@@ -100,6 +100,7 @@ def checked_image(data: bytes, size: int) -> bytes:
     try:
         samples = zlib_ng.decompressobj().decompress(png.packed, expected + 1)
     except zlib_ng.error as error:  # type: ignore[misc]
+        blame_memory(error)
         raise Refused(f"damaged PNG ({error})") from error
     if len(samples) != expected:
         raise Refused(f"damaged PNG ({len(samples):,} bytes of samples, expected {expected:,})")
@@ -171,6 +172,7 @@ def mask_ids(data: bytes, size: int, table: Pixels) -> Pixels:
             rgb = picture if picture.mode == "RGB" else picture.convert("RGB")
             packed = np.frombuffer(rgb.tobytes("raw", "RGBX"), "<u4")
     except UNDECODABLE as error:
+        blame_memory(error)
         raise Refused(f"damaged PNG ({error})") from error
     return colours_to_ids(packed & np.uint32(0xFFFFFF), table).reshape(size, size)
 

@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple
 from zlib_ng import zlib_ng
 
 from builder.core import budgets
-from builder.core.errors import ArasError
+from builder.core.errors import ArasError, blame_memory
 from builder.official.names import Refused
 
 _END, _END64, _LOCATOR = b"PK\5\6", b"PK\6\6", b"PK\6\7"
@@ -110,6 +110,7 @@ def read(file: BinaryIO, member: Member, most: int) -> bytes:
         try:
             data = unpack.decompress(data, member.size + 1)
         except zlib_ng.error as error:  # type: ignore[misc]
+            blame_memory(error)
             raise Refused(f"damaged in the archive ({error})") from error
     if len(data) != member.size or zlib_ng.crc32(data) != member.crc:
         raise Refused("damaged in the archive (its size or CRC-32 is not as listed)")
@@ -176,6 +177,7 @@ class _Unpacking(io.RawIOBase):
             try:
                 data = self._unpack.decompress(packed, most)
             except zlib_ng.error as error:  # type: ignore[misc]
+                blame_memory(error)
                 raise Refused(f"damaged in the archive ({error})") from error
             self._waiting = self._unpack.unconsumed_tail
             if data or self._unpack.eof or not (packed or self._waiting):

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from builder.core.errors import ArasError
+from builder.core.errors import ArasError, blame_memory
 from builder.land.columns import BY_NAME, CAPTION_SCORES
 from builder.land.score_columns import SCORE_COLUMNS
 
@@ -81,6 +81,7 @@ class Question:
                 f"batch) AS {ROWS} WHERE (\n{self.where}\n)"
             ).fetchnumpy()
         except duckdb.Error as error:
+            blame_memory(error)
             raise self._refused(str(error)) from error
         finally:
             self.database.unregister("batch")

@@ -252,7 +252,8 @@ def _hub(place: str, base: float) -> Web:
     except errors.OfflineModeIsEnabled:
         raise ArasError(f"{place}: HF_HUB_OFFLINE is set; unset it to read the Hub") from None
     except Exception as error:  # httpx's errors, which are no dependency of ours, have no base
-        if not isinstance(error, (OSError, errors.HfHubHTTPError)) and not is_transient(error):
+        known = isinstance(error, (OSError, ValueError, RecursionError, errors.HfHubHTTPError))
+        if not known and not is_transient(error):
             raise
         raise WorkFailed(redact(f"{place}: cannot be read: {reason(error)}")) from error
     headers: dict[str, str] = utils.build_hf_headers(library_name="aras")

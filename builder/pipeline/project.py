@@ -128,10 +128,13 @@ class Project:
             self.store.mirror.keep_report(name)
 
     def last_made(self, name: str) -> LastRun | None:
-        """The last run of a stage that wrote rows, or of a training; None before the first."""
+        """The last run of a stage that wrote rows, or of a training; None before the first, and
+        where its report is damaged."""
         try:
             report = read_json(self.directory / "reports" / f"{name}.json")
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
+            return None
+        if not isinstance(report, dict):
             return None
         run = report if has_made(report) else report.get("last_made")
         return LastRun.from_json(run) if run else None

@@ -192,6 +192,8 @@ def load(directory: Path) -> Recipe:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
         raise ArasError(f"{path}: not TOML: {error}") from error
+    except RecursionError:
+        raise ArasError(f"{path}: is nested too deeply to be a recipe") from None
     try:
         return Recipe.model_validate(values)
     except pydantic.ValidationError as error:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from builder.core import budgets, hub_session
 from builder.core.errors import ArasError, WorkFailed
+from builder.core.files import parse_json
 from builder.core.web import in_words, is_transient, redact, retrying, status_of
 from builder.publish.release import File
 
@@ -226,7 +227,7 @@ class HubRepo(HubCalls):
         """Name of the token's user; ArasError for a bad or read-only token, or a wrong clock."""
         answer = self.ask("asking who we are", "GET", f"{self.endpoint}/api/whoami-v2")
         try:
-            user = answer.json()
+            user = parse_json(answer.content)
             name, access = str(user["name"]), user.get("auth", {}).get("accessToken", {})
         except (ValueError, KeyError, AttributeError):
             raise self.no_hub() from None
@@ -313,7 +314,7 @@ class HubRepo(HubCalls):
         url = f"{self.endpoint}/datasets/{self.repo}/resolve/{revision}/{path}"
         answer = self.ask(f"reading {path}", "GET", url, fine=(404,))
         with contextlib.suppress(ValueError):
-            value = answer.json() if answer.status_code != 404 else None
+            value = parse_json(answer.content) if answer.status_code != 404 else None
             return value if isinstance(value, dict) else None
         return None
 
@@ -322,7 +323,7 @@ class HubRepo(HubCalls):
         url, body = f"{self.endpoint}/api/validate-yaml", {"content": card, "repoType": "dataset"}
         answer = self.ask("checking the card", "POST", url, fine=(400,), json=body)
         try:
-            errors = answer.json().get("errors", [])
+            errors = parse_json(answer.content).get("errors", [])
         except (ValueError, AttributeError):
             raise self.no_hub() from None
         return [redact(str(error.get("message")), self.token) for error in errors]

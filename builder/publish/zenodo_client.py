@@ -12,6 +12,7 @@ import zenodo_client
 from requests.auth import AuthBase
 
 from builder.core.errors import ArasError, CorruptFile, WorkFailed
+from builder.core.files import parse_json
 from builder.core.web import (
     THROTTLED,
     checked_address,
@@ -106,7 +107,7 @@ class Http:
         if response.status_code == 204 or not response.content:
             return {}
         try:
-            return response.json()
+            return parse_json(response.content)
         except ValueError as error:
             raise requests.ConnectionError("the answer is not JSON") from error
 
@@ -179,7 +180,7 @@ def _words(error: BaseException) -> str:
 
 def _said(response: requests.Response) -> str:
     try:
-        body = response.json()
+        body = parse_json(response.content)
         faults = [
             f"{fault.get('field')}: {' '.join(fault.get('messages') or [fault.get('message', '')])}"
             for fault in body.get("errors") or []

@@ -10,6 +10,7 @@ import yaml
 from builder.core import budgets
 from builder.core.arrow import combine
 from builder.core.engine import Engine
+from builder.core.errors import ShortOfMemory
 from builder.core.files import sha256_file
 from builder.core.foreign import Undecodable
 from builder.core.manifest import MANIFEST, Manifest, checksum_files, listed_files, read_manifest
@@ -62,6 +63,8 @@ def violations(release: Path, engine: Engine | None = None) -> list[str]:
         for task, outcome in (engine or Engine()).map(checker, tasks):
             if isinstance(outcome, Undecodable):
                 undecoded.append(f"{outcome}; no row was judged")
+            elif isinstance(outcome, ShortOfMemory):
+                raise outcome
             elif isinstance(outcome, BaseException):
                 undecoded.append(f"{task[2]}: cannot be read: {outcome}")
             else:

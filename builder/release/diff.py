@@ -5,11 +5,11 @@ another encoding; other configs are compared by the manifests' content digests.
 `builder.release.changes` decides the step that follows.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builder.core.errors import ArasError
+from builder.core.files import parse_json
 from builder.core.manifest import MANIFEST, ChangelogEntry, Manifest, SplitFiles, read_manifest
 from builder.core.progress import bar
 from builder.land.columns import BLOB_DIGESTS, DERIVED, KINDS, SPLITS
@@ -323,8 +324,7 @@ def column_types(release: Path, manifest: Manifest) -> dict[str, str]:
                 continue
             with opened(release / part.files[0]) as file:
                 schema = file.schema_arrow
-            stored = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-            features = stored.get("info", {}).get("features", {})
+            features = _features(schema)
             for field in schema:
                 labels = features.get(field.name, {})
                 names = labels.get("names") if isinstance(labels, dict) else None
@@ -332,6 +332,15 @@ def column_types(release: Path, manifest: Manifest) -> dict[str, str]:
                 types.setdefault(field.name, words)
             break
     return types
+
+
+def _features(schema: pa.Schema) -> dict[str, Any]:
+    """What a file says to `datasets` of its columns; nothing where that cannot be read."""
+    try:
+        stored = parse_json((schema.metadata or {}).get(b"huggingface", b"{}"))
+        return dict(stored["info"]["features"])
+    except (ValueError, KeyError, TypeError):
+        return {}
 
 
 def type_text(kind: pa.DataType) -> str:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builder.core.errors import ArasError
+from builder.core.files import parse_json
 from builder.land import times
 from builder.land.columns import BBOX, GEO_COLUMNS, INSTANT
 from builder.land.pictures import per_class
@@ -304,7 +305,9 @@ class GeoFooter:
     def fits(self, text: str) -> bool:
         """Whether a footer says the same; bounds within `SAME`."""
         try:
-            said, own = (json.loads(value)["columns"]["geometry"] for value in (text, self.text()))
+            said, own = (
+                parse_json(value.encode())["columns"]["geometry"] for value in (text, self.text())
+            )
             boxes = said.pop("bbox", []), own.pop("bbox", [])
             near = all(abs(a - b) <= SAME for a, b in zip(*boxes, strict=True))
         except (ValueError, KeyError, TypeError, AttributeError):

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from builder.core import budgets
-from builder.core.errors import ArasError
+from builder.core.errors import ArasError, blame_memory
 from builder.core.files import digest_of, sha256_file
 from builder.core.manifest import CaptionFile
 from builder.land.caption_tables import ImageCaptions, ImageReader
@@ -285,4 +285,5 @@ def _decoded(data: bytes, id_: str) -> Pixels:
                 )
             return np.asarray(picture.convert("RGB"))
     except (UnidentifiedImageError, OSError, ValueError) as error:
+        blame_memory(error)
         raise ArasError(f"{id_}: its picture cannot be decoded ({error})") from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from builder.core.errors import ArasError
+from builder.core.errors import ArasError, blame_memory
 from builder.retrieval.ranks import Array, Ints
 
 if TYPE_CHECKING:
@@ -313,6 +313,7 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
+        blame_memory(error)
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArasError(f"{path}: not a readable Parquet file: {reason}") from error
 
@@ -353,6 +354,7 @@ def _open_npy(path: Path) -> Array:
     except FileNotFoundError as error:
         raise ArasError(f"{path}: no such file") from error
     except (OSError, ValueError, EOFError) as error:
+        blame_memory(error)
         # numpy takes anything that is not an array for a pickle, and advises to trust it.
         why = "expected .npy or .parquet" if "pickle" in str(error) else error
         raise ArasError(f"{path}: not a readable .npy array of numbers: {why}") from error

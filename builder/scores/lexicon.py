@@ -233,6 +233,8 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ArasError(f"{path}: cannot read the lexicon: {error}") from error
+    except RecursionError:
+        raise ArasError(f"{path}: cannot read the lexicon: it is nested too deeply") from None
 
 
 def _overlay(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from builder.publish.zenodo_plan import Record
 from builder.publish.zenodo_steps import ZenodoJournal
 from builder.release.published import Publication, record_publication
 from tests.makers.project import built_project
+from tests.makers.toy import environment
 
 
 def aras(*arguments: object) -> Result:
@@ -169,6 +172,37 @@ def test_status_changes_nothing(tmp_path: Path) -> None:
     status(tmp_path)
     after = {path for path in tmp_path.rglob("*") if path.is_file()}
     assert {path.name for path in after - before} == {".inputs.json", ".rasters-refuse.json"}
+
+
+READ_ONLY = """
+mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && exec "$2" -m builder -C "$1" status
+"""
+NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
+
+
+def may_mount() -> bool:
+    """Whether this process may mount folders that only it sees."""
+    try:
+        return not subprocess.run([*NAMESPACE, "true"], capture_output=True).returncode
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not may_mount(), reason="this system lets us mount nothing")
+def test_status_works_on_a_read_only_copy_whose_times_are_others(
+    project: Project, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(project.directory, copy, copy_function=shutil.copyfile)
+    ended = subprocess.run(
+        [*NAMESPACE, "sh", "-c", READ_ONLY, "sh", str(copy), sys.executable],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "nothing to do" in ended.stdout
 
 
 def test_status_tells_where_each_release_can_be_found_and_what_is_a_draft_still(

@@ -83,6 +83,10 @@ CALLS: dict[str, Callable[[str, Path], object]] = {
 }
 
 
+UNREAD = {"a tag", "a download", "a release on a server"}
+"""Calls that do not read their answer as JSON."""
+
+
 @pytest.mark.parametrize("how", ["head", "body"])
 @pytest.mark.parametrize("what", CALLS)
 def test_a_call_ends_with_a_line(
@@ -96,6 +100,18 @@ def test_a_call_ends_with_a_line(
     assert time.monotonic() - started < 30  # the whole answer would take more than half an hour
     assert "secret" not in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 2  # what went wrong, and the way out
+
+
+@pytest.mark.parametrize("what", sorted(CALLS.keys() - UNREAD))
+def test_json_that_is_nested_too_deeply_is_a_line(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budgets, "ANSWER_SECONDS", 30)
+    with trickling(body=b"[" * 20_000, pause=0) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url.rstrip("/"))
+        with pytest.raises(ArasError) as caught:
+            CALLS[what](url, tmp_path)
+    assert len(str(caught.value).splitlines()) <= 2
 
 
 @pytest.mark.parametrize("how", ["head", "body", "deaf"])

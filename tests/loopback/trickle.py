@@ -13,8 +13,10 @@ TLS = b"\x16\x03\x03\x40\x00" + bytes(0x4000)
 
 
 @contextmanager
-def trickling(how: str = "body", size: int = 1000, body: bytes = b"") -> Iterator[str]:
-    """An address that sends a byte every `PAUSE` seconds: of the ``head`` too, of the ``body``
+def trickling(
+    how: str = "body", size: int = 1000, body: bytes = b"", pause: float = PAUSE
+) -> Iterator[str]:
+    """An address that sends a byte every ``pause`` seconds: of the ``head`` too, of the ``body``
     alone, or of a ``tls`` handshake. It is ``deaf`` when it reads no request and sends nothing."""
     closing = threading.Event()
     data = body or bytes(size)
@@ -32,7 +34,7 @@ def trickling(how: str = "body", size: int = 1000, body: bytes = b"") -> Iterato
                 self.request.recv(65536)
                 self.request.sendall(answer[:whole])
                 for byte in answer[whole:]:
-                    if closing.wait(PAUSE):
+                    if closing.wait(pause):
                         return
                     self.request.sendall(bytes([byte]))
 

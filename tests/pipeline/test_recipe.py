@@ -76,6 +76,7 @@ def refusal(directory: Path, text: str) -> str:
         ("[release]\nrepo = 'tiles'", "release.repo = 'tiles': expected a Hub repository"),
         ("[dataset]\ndate = 2026-02-31", "not TOML: "),
         ("[dataset]\ndate = '2026-02-31'", "dataset.date = '2026-02-31': day"),
+        ("a = " + "[" * 5000, "is nested too deeply to be a recipe"),
         ("a = = 1", "not TOML: Invalid value (at line 1, column 5)"),
     ],
 )

@@ -109,6 +109,7 @@ def test_another_file_is_laid_over_the_built_in_one(tmp_path):
         ('version = "1-x"\n[classes]\nWater = ["<deep> pond"]\n', "<deep>, which is not in"),
         ('version = "1-x"\n[fractions]\n"twice" = 2.0\n', "twice"),
         ("version = \n", "cannot read the lexicon"),
+        ("version = " + "[" * 5000, "cannot read the lexicon: it is nested too deeply"),
     ],
 )
 def test_a_wrong_lexicon_is_an_error_that_names_the_file_and_the_place(tmp_path, text, complaint):
