@@ -147,7 +147,8 @@ def held_columns(release: Path, manifest: Manifest) -> dict[str, tuple[str, ...]
 
 
 def metadata(release: Path, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
-    """(split, table) of each metadata file, only the given columns.
+    """(split, table) of each row group of the metadata files, only the given columns; of a file
+    without rows its empty table.
 
     Raises ArasError when the release or any of its files is not there, or cut short, and for
     columns that it lacks.
@@ -157,7 +158,10 @@ def metadata(release: Path, columns: Sequence[str]) -> Iterator[tuple[str, pa.Ta
             with opened(release / name) as file:
                 if missing := [n for n in columns if n not in file.schema_arrow.names]:
                     raise ArasError(f"{release / name}: lacks column {', '.join(missing)}")
-                yield split, file.read(list(columns))
+                for group in range(file.num_row_groups):
+                    yield split, file.read_row_group(group, list(columns))
+                if not file.num_row_groups:
+                    yield split, file.read(list(columns))
 
 
 def real_rows(release: Path) -> Rows:

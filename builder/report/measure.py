@@ -8,22 +8,12 @@ from builder.core.manifest import Clusters, EncoderRecord, Record, ReviewFigures
 from builder.core.store import Store
 from builder.land.columns import KINDS
 from builder.models.encoders import INCEPTION_DIGEST
-from builder.release.rows import opened
+from builder.release.rows import metadata, opened
 from builder.release.verdict import verdict
-from builder.report import streams as image_figures
+from builder.report import images as image_figures
 from builder.report.distances import Distances, distances, features_of, has_column
-from builder.report.streams import (
-    Distribution,
-    ShownTile,
-    Stream,
-    StreamFigures,
-    figures,
-    gather,
-    sample,
-)
-
-WORST = 6
-"""Captions shown at either end of discrimination."""
+from builder.report.images import Distribution, Images, ShownTile
+from builder.report.streams import WORST, Stream, StreamFigures, figures, streams_of
 
 
 class Space(Record):
@@ -103,7 +93,7 @@ def measure(release: Path, store: Store | None) -> Report:
     if store is not None and by_column:
         # An encoder of its own is fairer: the segmenter learned the very masks.
         column = next(reversed(by_column))
-        ids = {stream.ids[i] for stream in streams.values() for i in sample(stream)}
+        ids = {id_ for stream in streams.values() for id_ in stream.sample().ids}
         features = features_of(store, ids, column)
     judged = verdict(manifest)
     return Report(
@@ -153,25 +143,30 @@ def spaces(store: Store | None, encoders: Mapping[str, EncoderRecord]) -> dict[s
     return by_column
 
 
+def gather(release: Path) -> tuple[dict[str, Stream], Images]:
+    """What the report says of every caption by stream, and of every row's image."""
+    streams: dict[str, Stream] = {}
+    images = Images()
+    columns = ("id", "kind", "dominant", "pixels", "captions", "caption_scores")
+    for split, table in metadata(
+        release, (*columns, *image_figures.MEASURES, "near_duplicate_cluster")
+    ):
+        images.add(split, table)
+        for name, captions in streams_of(table, str(release)):
+            streams.setdefault(name, Stream()).add(captions)
+    return streams, images
+
+
 def examples(streams: Mapping[str, Stream]) -> dict[str, list[ShownCaption]]:
     """Captions with the lowest and the highest discrimination, each stream in its turn."""
     by_end: dict[str, list[ShownCaption]] = {}
-    for end, sign in (("lowest", 1), ("highest", -1)):
+    for end in ("lowest", "highest"):
         turns: list[tuple[int, ShownCaption]] = []
         for name, stream in streams.items():
-            scored = [
-                (sign * value, stream.ids[i], i)
-                for i, value in enumerate(stream.scores["discrimination"])
-                if value is not None
-            ]
-            for turn, (value, row, i) in enumerate(sorted(scored)[:WORST]):
-                text = stream.texts[i]
+            shown = stream.lowest if end == "lowest" else stream.highest
+            for turn, (value, row, grounding, text) in enumerate(shown):
                 caption = ShownCaption(
-                    stream=name,
-                    id=row,
-                    discrimination=sign * value,
-                    grounding=stream.scores["grounding"][i],
-                    text=text,
+                    stream=name, id=row, discrimination=value, grounding=grounding, text=text
                 )
                 turns.append((turn, caption))
         turns.sort(key=lambda item: item[0])  # streams keep their order

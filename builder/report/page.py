@@ -14,8 +14,9 @@ from builder.land.classes import CLASSES, PALETTE
 from builder.land.columns import KINDS
 from builder.land.pictures import in_colour
 from builder.land.score_columns import scores_of
+from builder.report.images import Distribution
 from builder.report.measure import Report, images_of
-from builder.report.streams import BINS, HISTOGRAMS, Distribution, StreamFigures
+from builder.report.streams import BINS, HISTOGRAMS, StreamFigures
 from builder.scores.leakage import source_sentence
 
 WIDTH, DPI = 4.2, 160

@@ -1,36 +1,73 @@
 """Figures of caption streams and of image measures, on rows made up for the purpose."""
 
-from collections import Counter
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from builder.core.seeds import seed
+from builder.report import images as image_figures
 from builder.report import page
-from builder.report import streams as image_figures
 from builder.report import streams as stream_figures
+from builder.report.images import MEASURES, Images
 from builder.report.measure import examples
-from builder.report.streams import CLIP, MEASURES, SCORES, Images, Stream
+from builder.report.streams import CLIP, SCORES, Captions, Stream
 
 
-def stream(texts: list[str | None], clusters: list[str | None] | None = None) -> Stream:
+def captions(
+    texts: list[str | None],
+    clusters: list[str | None] | None = None,
+    contradictions: list[list[str] | None] | None = None,
+) -> Captions:
     n = len(texts)
-    rng = np.random.default_rng(0)
-    scored = [None if text is None else i / n for i, text in enumerate(texts)]
-    return Stream(
-        ids=[f"real/{i:03d}" for i in range(n)],
+    scored = np.array([np.nan if text is None else i / n for i, text in enumerate(texts)])
+    ids = [f"real/{i:03d}" for i in range(n)]
+    return Captions(
+        ids=ids,
+        seeds=[seed("report", id_) for id_ in ids],
         texts=texts,
-        kinds=[i % 2 for i in range(n)],
-        dominant=[i % 7 for i in range(n)],
-        shares=list(rng.dirichlet(np.ones(7), n)),
+        kinds=np.arange(n) % 2,
+        dominant=np.arange(n) % 7,
+        shares=np.random.default_rng(0).dirichlet(np.ones(7), n),
         clusters=clusters or [None] * n,
-        scores=dict.fromkeys(SCORES, scored) | {name: [None] * n for name in CLIP},
+        scores=dict.fromkeys(SCORES, scored) | {name: np.full(n, np.nan) for name in CLIP},
+        contradictions=contradictions or [None] * n,
     )
+
+
+def stream(texts: list[str | None], *more: Any, batch: int = 1000) -> Stream:
+    """A stream that was given the captions so many at a time."""
+    whole, made = captions(texts, *more), Stream()
+    for start in range(0, len(texts), batch):
+        rows = slice(start, start + batch)
+        values = {name: value[rows] for name, value in vars(whole).items() if name != "scores"}
+        scores = {name: value[rows] for name, value in whole.scores.items()}
+        made.add(Captions(**values, scores=scores))
+    return made
 
 
 def test_near_duplicates_count_a_cluster_once_and_loners_each() -> None:
     repeated = stream(["a", "b", "c", "d", None], ["x", "x", None, "y", "y"])
-    assert stream_figures.near_duplicates(repeated) == 1 - 3 / 4
-    assert stream_figures.near_duplicates(stream([None])) is None
+    assert repeated.near_duplicates == 1 - 3 / 4
+    assert stream([None]).near_duplicates is None
+
+
+def test_captions_that_come_in_batches_give_the_same_figures() -> None:
+    texts = [None if i % 5 == 0 else f"words {i % 9} of trees" for i in range(60)]
+    clusters = [f"c{i % 4}" if i % 3 else None for i in range(60)]
+    whole, pieces = stream(texts, clusters), stream(texts, clusters, batch=7)
+    assert stream_figures.figures(whole) == stream_figures.figures(pieces)
+    assert (whole.lowest, whole.highest) == (pieces.lowest, pieces.highest)
+
+
+def test_what_is_kept_of_captions_does_not_grow_with_their_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stream_figures, "SAMPLE", 10)
+    many = stream([f"text {i}" for i in range(500)], batch=10)
+    assert len(many._kept) <= 20
+    assert len(many.lowest) == len(many.highest) == stream_figures.WORST
 
 
 def test_missing_captions_and_scores_are_missing_not_zero() -> None:
@@ -46,13 +83,16 @@ def test_missing_captions_and_scores_are_missing_not_zero() -> None:
 
 
 def test_the_commonest_contradictions_are_reported_by_kind() -> None:
-    contradicted = stream(["trees"])
-    contradicted.contradictions = {
-        "real": Counter({"Water, but “lake”": 2, "Crop, but “fields”": 2, "a": 9})
-    }
+    claims = [
+        ["a", "Water 3 %, but “lake”"],
+        ["b"],
+        ["a", "Water 1 %, but “lake”", "Crop, but “fields”"],
+    ]
+    claims += [None, ["a", "Crop, but “fields”"]]
+    contradicted = stream(["trees"] * 5, None, claims)
     assert stream_figures.figures(contradicted).contradictions == {
-        "real": [("a", 9), ("Crop, but “fields”", 2), ("Water, but “lake”", 2)],
-        "synthetic": [],
+        "real": [("a", 3), ("Crop, but “fields”", 2), ("Water, but “lake”", 2)],
+        "synthetic": [("b", 1)],
     }
 
 
@@ -65,9 +105,10 @@ def test_a_stream_without_any_caption_goes_through() -> None:
 
 def test_structural_leakage_is_compared_with_that_of_the_image() -> None:
     """The image is the composition itself; the words have nothing to do with it."""
-    words = stream([f"word{i % 5} here" for i in range(200)])
-    seen = {name: np.float32(share) for name, share in zip(words.ids, words.shares, strict=True)}
-    leakage = stream_figures.figures(words, seen).as_json()["structural_leakage"]
+    texts: list[str | None] = [f"word{i % 5} here" for i in range(200)]
+    whole = captions(texts)
+    seen = {name: np.float32(share) for name, share in zip(whole.ids, whole.shares, strict=True)}
+    leakage = stream_figures.figures(stream(texts), seen).as_json()["structural_leakage"]
     assert leakage["r2_image"] > 0.99
     assert leakage["r2_text"] < 0.1
 
@@ -75,8 +116,8 @@ def test_structural_leakage_is_compared_with_that_of_the_image() -> None:
 def test_the_sample_is_of_the_same_rows_in_every_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_figures, "SAMPLE", 7)
     a, b = stream([f"a{i}" for i in range(40)]), stream([f"b{i}" for i in range(40)])
-    assert stream_figures.sample(a) == stream_figures.sample(b)
-    assert len(stream_figures.sample(a)) == 7
+    assert a.sample().ids == b.sample().ids
+    assert len(a.sample().ids) == 7
 
 
 def test_examples_take_each_stream_in_its_turn() -> None:
@@ -99,11 +140,21 @@ def test_streams_without_scores_are_drawn_too() -> None:
         assert draw(figures).startswith("data:image/png;base64,")
 
 
-def images(**measures: list[float | None]) -> Images:
-    n = len(next(iter(measures.values())))
-    parts = ["real test", "synthetic train"] * (n // 2) + ["real train"] * (n % 2)
-    rows = Images([f"r{i}" for i in range(n)], parts, [None] * n)
-    rows.measures.update({name: [None] * n for name in MEASURES} | measures)
+def images(clusters: list[str | None] | None = None, **measures: list[float | None]) -> Images:
+    """Rows in turn real test and synthetic; an odd last one is real train."""
+    n, rows = len(next(iter(measures.values()))), Images()
+    columns = {name: [None] * n for name in MEASURES} | measures
+    table = pa.table(
+        {
+            "id": [f"r{i}" for i in range(n)],
+            "kind": [i % 2 for i in range(n)],
+            "near_duplicate_cluster": pa.array(clusters or [None] * n, pa.string()),
+            **{name: pa.array(values, pa.float64()) for name, values in columns.items()},
+        }
+    )
+    even = n - n % 2
+    rows.add("test", table.slice(0, even))
+    rows.add("train", table.slice(even))
     return rows
 
 
@@ -131,6 +182,5 @@ def test_the_ends_are_of_synthetic_tiles_and_do_not_overlap() -> None:
 
 
 def test_clusters_are_shown_by_two_of_their_members() -> None:
-    rows = images(sharpness=[1.0] * 6)
-    rows.clusters = ["b", "a", "b", "b", "alone", "a"]
+    rows = images(["b", "a", "b", "b", "alone", "a"], sharpness=[1.0] * 6)
     assert image_figures.repeated(rows) == [["r0", "r2"], ["r1", "r5"]]
