@@ -21,7 +21,7 @@ START = 60.0
 """Most seconds that a worker may take to start before its place is given up."""
 
 STARTS = 6
-"""Most workers that fail to start, one after the other, while none is alive."""
+"""Most rounds of workers that fail to start, one after the other, while none is alive."""
 
 OWN_LOSSES, LOSSES = 2, 5
 """Losses of its worker after which a task fails: on a machine that lives, and of any kind."""
@@ -101,6 +101,8 @@ class Dispatch:
     _losses: Counter[int] = field(default_factory=Counter)
     _own_losses: Counter[int] = field(default_factory=Counter)
     _failed_starts: int = 0
+    """Rounds of workers that could not start, since one could."""
+    _failed_at: float = float("-inf")
     _reason: str = ""
     """Why the last worker failed to start."""
     _next_look: float = 0.0
@@ -164,8 +166,10 @@ class Dispatch:
         except Lost as lost:
             self.machines.stop(question.worker)
             if question.is_new:
-                self._failed_starts += 1
-                self._next_look = self.machines.now() + min(2**self._failed_starts, START)
+                if question.since >= self._failed_at:  # not of a round that failed already
+                    self._failed_starts += 1
+                    self._failed_at = self.machines.now()
+                self._next_look = self._failed_at + min(2**self._failed_starts, START)
                 if str(lost) != self._reason:
                     self._reason = str(lost)
                     say(f"a worker could not start: {self._reason}")

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from builder.cli import cli
 from builder.core.files import write_json
+from builder.core.manifest import read_manifest
 from builder.pipeline.project import Project
 from builder.pipeline.recipe import FILE, load
 from builder.publish.zenodo_client import PRODUCTION, SANDBOX
@@ -19,6 +20,7 @@ from builder.publish.zenodo_plan import Record
 from builder.publish.zenodo_steps import ZenodoJournal
 from builder.release.published import Publication, record_publication
 from tests.makers.project import built_project
+from tests.makers.shards import digests
 from tests.makers.toy import environment
 
 
@@ -203,6 +205,35 @@ def test_status_works_on_a_read_only_copy_whose_times_are_others(
     )
     assert ended.returncode == 0, ended.stderr
     assert "nothing to do" in ended.stdout
+
+
+def test_two_whole_builds_at_once_on_one_directory_do_no_harm(
+    project: Project, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(project.directory, copy)
+    remade = ["caption-*", "score-*", "repeat-*", "quality-*", "split", "duplicates"]
+    for folder in [path for name in remade for path in (copy / "work").glob(name)]:
+        shutil.rmtree(folder)
+    shutil.rmtree(copy / "release")
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-m", "builder", "-C", str(copy), "build", "--engine", "serial"],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for process in both:
+        _, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors
+    assert digests(Project(copy).store) == digests(project.store)
+    version = project.recipe.dataset.version
+    manifests = [read_manifest(folder / version) for folder in (copy / "release", project.releases)]
+    assert manifests[0].content_sha256 == manifests[1].content_sha256
+    assert list(copy.rglob(".*.tmp")) == []
 
 
 def test_status_tells_where_each_release_can_be_found_and_what_is_a_draft_still(

@@ -119,6 +119,16 @@ def test_where_no_worker_can_start_the_reason_is_said_once(lines: list[str]) -> 
     assert simulation.clock < 300
 
 
+def test_many_workers_that_are_lost_while_they_start_are_no_reason_to_give_up(
+    lines: list[str],
+) -> None:
+    machine = Machine(32)
+    simulation = Simulation([machine])
+    simulation.at(2, lambda: simulation.lose(machine, back_s=60))
+    assert made(outcomes(simulation, shards(40)))
+    assert lines[0] == "a worker could not start: its machine was lost"
+
+
 def test_a_broken_machine_beside_a_whole_one_stops_nothing(lines: list[str]) -> None:
     simulation = Simulation([Machine(1, is_broken=True), Machine(2)])
     assert made(outcomes(simulation, shards(40)))

@@ -33,7 +33,7 @@ from tests.makers.toy import (
     write_rasters,
 )
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
 RAY = Engine("ray")
 CHAIN: tuple[Stage, ...] = (Source(), Halves(), Caption(), Score())

@@ -72,6 +72,16 @@ def test_the_command_line_is_timed() -> None:
     assert "aras build --help" in run("bench_cli.py", "--runs 1")
 
 
+def test_the_engine_is_simulated_on_machines_that_die_and_are_slow() -> None:
+    sizes = "--workers 40 --shards 400 --seconds 60 --mtbf 0.05 --slow 0.2 --json"
+    report = json.loads(run("simulate_engine.py", sizes))
+    assert (report["workers"], report["shards"], report["failed"]) == (40, 400, 0)
+    assert report["deaths"] > 0
+    shares = [report[name] for name in ("useful", "opening", "lost", "idle")]
+    assert sum(shares) == pytest.approx(1)
+    assert report["best_seconds"] < report["seconds"]
+
+
 def test_finished_experiments_are_tested_again_and_the_committed_pages_are_what_comes_out(
     tmp_path: Path,
 ) -> None:
