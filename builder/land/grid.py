@@ -40,7 +40,8 @@ class Raster:
     its longitudes need to become ours, a multiple of 360; ``beside`` are files read with it;
     ``bands`` are the files of green and blue where ``path`` holds red alone;
     ``start`` is the (column, row) of the file at which a part begins that is not resampled;
-    ``acquired`` is when it was taken (`land.times`), empty where nothing says so.
+    ``acquired`` is when it was taken (`land.times`), empty where nothing says so;
+    ``classification`` is the map of its clouds, whose pixels count as no data (`land.safe`).
     """
 
     path: Path
@@ -56,6 +57,7 @@ class Raster:
     start: tuple[int, int] = (0, 0)
     bands: tuple[Path, ...] = ()
     acquired: str = ""
+    classification: Path | None = None
 
     def __str__(self) -> str:
         """The name of the file, or what the names of its bands, or their folder, share."""

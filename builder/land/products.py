@@ -12,7 +12,7 @@ from rasterio.transform import Affine
 from rasterio.warp import transform_bounds
 
 from builder.core.errors import ArasError
-from builder.land import rasters
+from builder.land import rasters, safe
 from builder.land.classes import NODATA, UNKNOWN
 from builder.land.grid import (
     COMPOSITE,
@@ -186,8 +186,11 @@ def _grid_problem(raster: Description) -> str:
 class Product:
     """An open product, read by global pixels."""
 
-    def __init__(self, raster: Raster, readers: Sequence[Reader]) -> None:
+    def __init__(
+        self, raster: Raster, readers: Sequence[Reader], classification: Reader | None = None
+    ) -> None:
         self.raster, self._readers = raster, readers
+        self._classification = classification
 
     @property
     def bands(self) -> tuple[Band, ...]:
@@ -202,14 +205,24 @@ class Product:
         x, y = self._offset
         read = [reader.read(column - x, row - y, width, height) for reader in self._readers]
         if len(read) == 1:
-            return read[0]
+            return self._clear(read[0], column - x, row - y)
         # As in a stack: where no file says what no data is, it is 0 in all of them.
         unsaid = not any(reader.description.says_no_data for reader in self._readers)
         combine = np.logical_or if unsaid else np.logical_and
-        return Pixels(
+        pixels = Pixels(
             np.concatenate([pixels.values for pixels in read]),
             combine.reduce([pixels.valid for pixels in read]),
         )
+        return self._clear(pixels, column - x, row - y)
+
+    def _clear(self, pixels: Pixels, x: int, y: int) -> Pixels:
+        """The pixels of a window, those without data that its classification has as clouds."""
+        if self._classification is None:
+            return pixels
+        height, width = pixels.valid.shape
+        (codes,), known = self._classification.read(x, y, width, height)
+        clear = ~np.isin(codes, list(safe.DROPPED)) & known
+        return pixels._replace(valid=pixels.valid & clear)
 
     @property
     def _offset(self) -> tuple[int, int]:
@@ -243,7 +256,11 @@ def opened(
             stack.enter_context(rasters.opened(description, grid, resampling))
             for description in descriptions
         ]
-        yield Product(raster, readers)
+        clouds = None
+        if raster.classification and grid:
+            described_clouds = rasters.describe(raster.classification, rasters.CLASS, lossy=True)
+            clouds = stack.enter_context(rasters.opened(described_clouds, grid, "nearest"))
+        yield Product(raster, readers, clouds)
 
 
 def mosaic(

@@ -25,6 +25,7 @@ from rasterio.windows import Window
 
 from builder.core.errors import ArasError, blame_memory
 from builder.land import times
+from builder.land.safe import baseline_of
 
 CACHE_MB = 64
 """GDAL's block cache: a strip of a composite. Its default grows to gigabytes that are never read
@@ -34,6 +35,8 @@ DN_PER_REFLECTANCE = 10_000
 BRIGHTEST = 10.0
 """More than any reflectance: clouds, snow and glint stay below 2."""
 COLOURS = ("red", "green", "blue")
+JPEG_2000 = frozenset({"JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "JPEG2000"})
+"""GDAL's drivers of JPEG 2000; rasterio's wheels have the first."""
 CLASS = ("class",)
 """The band of a map."""
 
@@ -65,6 +68,8 @@ class Offset(NamedTuple):
 
     dn: float
     why: str
+    file: Path | None = None
+    """The metadata beside a band that says it."""
 
 
 PLAIN = Offset(0, "")
@@ -121,6 +126,8 @@ class Description:
     files: tuple[Path, ...]
     acquired: str = ""
     """When it was taken, by its tags (`land.times`); empty where they say nothing."""
+    loss: str = ""
+    """How it was compressed with loss; empty where nothing was lost."""
 
     @property
     def corners(self) -> tuple[float, float, float, float]:
@@ -154,6 +161,8 @@ class Description:
             why = f" ({self.why})" if self.why else ""
             lines.append(f"reflectance = {'; '.join(rules)}{why}")
         lines.append(f"no data: {self._no_data()}")
+        if self.loss:
+            lines.append(f"compressed with loss: {self.loss}")
         if self.files:
             names = ", ".join(path.name for path in self.files)
             lines.append(f"read together with {names}")
@@ -175,27 +184,66 @@ def _signed(offset: float) -> str:
     return "" if not offset else f" {'+' if offset > 0 else '−'} {abs(offset):g}"
 
 
-def describe(path: Path, wanted: Sequence[str], offset: Offset | None = PLAIN) -> Description:
+def describe(
+    path: Path, wanted: Sequence[str], offset: Offset | None = PLAIN, *, lossy: bool = False
+) -> Description:
     """Read what ``path`` says of itself; ``wanted`` are COLOURS, one of them, or CLASS.
 
     ``offset`` counts where the file has whole numbers without scale and offset; with None, its
     processing baseline decides, in its tags or in its name or folder, and it must have one.
+    ``lossy``: class codes may be compressed with loss.
     Raises ArasError naming what is wrong and the way out: not a readable GeoTIFF, no CRS, bands
     that contradict or are missing, samples or masks that are not understood.
     """
     try:
         with rasterio.open(path) as source:
-            return _describe(path, source, wanted, offset)
+            return _describe(path, source, wanted, offset, lossy)
     except RasterioIOError as error:
         blame_memory(error)
+        if _is_jpeg_2000(path) and not _reads_jpeg_2000():
+            raise ArasError(
+                f"{path}: is JPEG 2000, which this GDAL does not read (it has no JP2OpenJPEG "
+                "driver); install rasterio's wheel (pip install --force-reinstall rasterio), or "
+                "write GeoTIFFs where GDAL reads it: gdal_translate B04.jp2 B04.tif"
+            ) from error
         raise ArasError(
-            f"{path}: not a readable GeoTIFF ({error}); fetch the file again"
+            f"{path}: not a readable GeoTIFF or JPEG 2000 ({error}); fetch the file again"
         ) from error
 
 
-def _describe(path: Path, source: Any, wanted: Sequence[str], offset: Offset | None) -> Description:
-    if source.driver != "GTiff":
-        raise ArasError(f"{path}: a {source.driver} file, expected a GeoTIFF")
+def _is_jpeg_2000(path: Path) -> bool:
+    """Whether a file begins as JP2 or as a bare codestream does."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(12)
+    except OSError:
+        return False
+    return start == b"\0\0\0\x0cjP  \r\n\x87\n" or start.startswith(b"\xff\x4f\xff\x51")
+
+
+def _reads_jpeg_2000() -> bool:
+    with rasterio.Env() as environment:
+        return not JPEG_2000.isdisjoint(environment.drivers())
+
+
+def _loss_of(source: Any) -> str:
+    """How the samples were compressed with loss, by what the file says; empty for no loss."""
+    said: dict[str, str] = source.tags(ns="IMAGE_STRUCTURE")
+    packing = said.get("COMPRESSION", "JPEG 2000" if source.driver in JPEG_2000 else "")
+    error = said.get("MAX_Z_ERROR", "0")
+    if "JPEG" in packing and packing != "JPEG 2000":
+        return packing
+    if packing.startswith("LERC") and error not in ("0", "0.0"):
+        return f"{packing}, errors of up to {error}"
+    reversible = said.get("COMPRESSION_REVERSIBILITY", "LOSSLESS")
+    return "" if reversible.startswith("LOSSLESS") else packing
+
+
+def _describe(
+    path: Path, source: Any, wanted: Sequence[str], offset: Offset | None, lossy: bool
+) -> Description:
+    if source.driver != "GTiff" and source.driver not in JPEG_2000:
+        raise ArasError(f"{path}: a {source.driver} file, expected a GeoTIFF or JPEG 2000")
     _check_georeference(path, source)
     alpha = next(
         (
@@ -217,6 +265,12 @@ def _describe(path: Path, source: Any, wanted: Sequence[str], offset: Offset | N
         _band(path, source, name, number, added.dn)
         for name, number in zip(wanted, numbers, strict=True)
     )
+    loss = _loss_of(source)
+    if loss and wanted == CLASS and not lossy:
+        raise ArasError(
+            f"{path}: its class codes are compressed with loss ({loss}), which makes other codes "
+            "of them; fetch the map as it was published, without loss"
+        )
     turn = _turn_of(source.transform)
     transform, (width, height) = source.transform, (source.width, source.height)
     if turn is not None:
@@ -238,11 +292,17 @@ def _describe(path: Path, source: Any, wanted: Sequence[str], offset: Offset | N
         acquired=times.of_tags({**source.tags(), **source.tags(ns="IMAGERY")}),
         files=tuple(
             sorted(
-                Path(name)
-                for name in source.files
-                if Path(name).name != path.name and not name.endswith(".ovr")
+                {
+                    *({added.file} if added.file else ()),
+                    *(
+                        Path(name)
+                        for name in source.files
+                        if Path(name).name != path.name and not name.endswith(".ovr")
+                    ),
+                }
             )
         ),
+        loss=loss,
     )
 
 
@@ -262,6 +322,10 @@ def _offset_of(path: Path, source: Any) -> Offset:
         if not baseline and (match := _BASELINE.search(f"_{name}_")):
             baseline = f"{match[1]}.{match[2]}"
             where = "in its name" if name == path.name else f"in the name of its folder {name}"
+    file = None
+    if not baseline and (said := baseline_of(path)):
+        baseline, file = said
+        where = f"in {file.name} of its product"
     if not re.fullmatch(r"\d{2}\.\d{2}", baseline):
         raise ArasError(
             f"{path}: says neither scale and offset nor its processing baseline; set offset in "
@@ -269,7 +333,7 @@ def _offset_of(path: Path, source: Any) -> Offset:
             "gives it, 0 for earlier ones and where the provider has applied it"
         )
     dn = -1000 if baseline >= "04.00" else 0
-    return Offset(dn, f"offset {dn}: processing baseline {baseline} {where}")
+    return Offset(dn, f"offset {dn}: processing baseline {baseline} {where}", file)
 
 
 def _band(path: Path, source: Any, name: str, number: int, added: float) -> Band:
@@ -547,7 +611,8 @@ class Reader:
         """
         description, source = self._description, self._source
         turned = description.turn is None or any(description.turn)
-        if self._warped or turned or self._masked or not set(self._nodata) <= {None, 0}:
+        tiff = source.driver == "GTiff"
+        if self._warped or turned or self._masked or not (tiff and set(self._nodata) <= {None, 0}):
             return 0, description.width
         high, wide = source.block_shapes[0]
         lines = range(row // high, (row + height - 1) // high + 1)

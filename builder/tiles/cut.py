@@ -27,7 +27,7 @@ from builder.core.errors import ArasError
 from builder.core.fields import File, Files, Fraction, Place, Section, Share
 from builder.core.files import content_hashes, digest_of, remembered
 from builder.core.store import Store
-from builder.land import classes, times
+from builder.land import classes, safe, times
 from builder.land.grid import (
     COMPOSITE,
     CRS_NAME,
@@ -251,7 +251,7 @@ class Tiles(Stage):
                 except ArasError as error:
                     problems.append(str(error))
                     return None
-                _, *place, beside, _, _, acquired = astuple(raster)
+                _, *place, beside, _, _, acquired, _ = astuple(raster)
                 return [*place, [str(file) for file in beside], acquired]
 
             cache = store.root / f".rasters-{self.resample}{self._suffix}.json"
@@ -261,7 +261,7 @@ class Tiles(Stage):
                     stamps[str(path)] = [*stamps[str(path)], *stamps.pop(str(other))]
             stamped = {str(path): [_FORMAT, *stamps[str(path)]] for path in paths}
             return [
-                self._dated(
+                self._completed(
                     replace(
                         Raster(Path(path), *place),
                         beside=tuple(map(Path, beside)),
@@ -297,14 +297,19 @@ class Tiles(Stage):
             )
         return composites, maps
 
-    def _dated(self, raster: Raster) -> Raster:
-        """A composite with the time that it was taken: by its tags, its name and what lies beside
-        it, else by the recipe."""
-        if raster.what == MAP or raster.acquired:
+    def _completed(self, raster: Raster) -> Raster:
+        """A composite with the time that it was taken (by its tags, its name and what lies beside
+        it, else by the recipe), and with the map of its clouds that lies beside it."""
+        if raster.what == MAP:
             return raster
-        acquired, file = times.of_files(raster.files, str(raster))
-        beside = (*raster.beside, *((file,) if file else ()))
-        return replace(raster, acquired=acquired or self.acquired, beside=beside)
+        acquired, file = raster.acquired, None
+        if not acquired:
+            acquired, file = times.of_files(raster.files, str(raster))
+        clouds = safe.classification_of(raster.path)
+        beside = (*raster.beside, *(path for path in (file, clouds) if path))
+        return replace(
+            raster, acquired=acquired or self.acquired, classification=clouds, beside=beside
+        )
 
     def understood(self, store: Store) -> dict[str, list[str]]:
         from builder.land.products import described
@@ -320,6 +325,9 @@ class Tiles(Stage):
                     taken = times.of_source(times.stated(str(raster), raster.acquired))
                     unknown = "not known; set acquired in [tiles]"
                     lines[path].append(f"taken: {taken.words() if taken else unknown}")
+                if raster.classification:
+                    kinds = ", ".join(safe.DROPPED.values())
+                    lines[path].append(f"no data by {raster.classification.name}: {kinds}")
                 lines[path] += [self.codes().line()] * (raster.what == MAP)
             if not product_name(raster.path):
                 cells.setdefault(path, []).append(raster.cell)
@@ -362,10 +370,13 @@ _NUMBERED = re.compile(r"(?<![A-Za-z0-9])B0?([234])(?![A-Za-z0-9])", re.IGNORECA
 
 def grouped(paths: Sequence[Path]) -> tuple[list[Path], list[tuple[Path, Path, Path]]]:
     """Files with all bands, and scenes of (red, green, blue) files whose names have B04, B03 and
-    B02 in one place and are equal elsewhere.
+    B02 in one place and are equal elsewhere. A folder is a Sentinel-2 product: its 10 m bands.
 
-    Raises ArasError naming a scene that lacks a band.
+    Raises ArasError naming a scene that lacks a band, and as `safe.bands_of`.
     """
+    folders = [path for path in paths if path.is_dir()]
+    files = [path for path in paths if path not in folders]
+    paths = [*files, *(band for folder in folders for band in safe.bands_of(folder))]
     colours: dict[str, list[Path]] = {"4": [], "3": [], "2": []}
     stacks: list[Path] = []
     for path in paths:
