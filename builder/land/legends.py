@@ -107,7 +107,10 @@ _CORINE_CLASSES: Codes = {
     231: ("Pastures", "Grass"),
     241: ("Annual crops associated with permanent crops", "Crop"),
     242: ("Complex cultivation patterns", "Crop"),
-    243: ("Agriculture with significant areas of natural vegetation", "Crop"),
+    243: (
+        "Land principally occupied by agriculture, with significant areas of natural vegetation",
+        "Crop",
+    ),
     244: ("Agro-forestry areas", "Crop"),
     311: ("Broad-leaved forest", "Tree"),
     312: ("Coniferous forest", "Tree"),
@@ -191,6 +194,12 @@ PUBLIC_MAPS = {
     ),
 }
 """Legends that a recipe can name. The codes are those of the public definition at ``source``."""
+
+
+def table(public_map: PublicMap) -> str:
+    """A legend as a Markdown table: code, name in the public definition, class here."""
+    rows = [f"| {code} | {name} | {to} |" for code, (name, to) in sorted(public_map.codes.items())]
+    return "\n".join(["| code | name in the definition | class |", "|---|---|---|", *rows])
 
 
 @dataclass(frozen=True)

@@ -264,11 +264,19 @@ def opened(
 
 
 def mosaic(
-    maps: Sequence[Product], legend: Legend, column: int, row: int, width: int, height: int
+    maps: Sequence[Product],
+    legend: Legend,
+    column: int,
+    row: int,
+    width: int,
+    height: int,
+    differs: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Class ids of a window over any number of maps, seams included.
 
-    Pixels outside every map are OUTSIDE, those without data or of a dropped code NODATA. Raises
+    Pixels outside every map are OUTSIDE, those without data or of a dropped code NODATA. Where
+    several maps have a class, the last one's counts; ``differs`` (height, width) becomes true where
+    they have several. Raises
     ArasError naming the map, the code and its count for a code that the legend does not have.
     """
     out = np.full((height, width), OUTSIDE, dtype=np.uint8)
@@ -286,6 +294,10 @@ def mosaic(
                 + _unknown(legend)
             )
         place = out[top - row : top - row + h, left - column : left - column + w]
+        if differs is not None:
+            here = differs[top - row : top - row + h, left - column : left - column + w]
+            known = np.maximum(place, ids) < min(NODATA, OUTSIDE)
+            here |= known & (place != ids)
         # No data hides nothing: a resampled map has some around it.
         np.copyto(place, ids, where=(ids != NODATA) | (place == OUTSIDE))
     return out

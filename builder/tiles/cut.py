@@ -56,6 +56,8 @@ _FORMAT = 2
 """Of what is remembered of a raster; one of another is inspected again."""
 REASONS = ("black", "partly_black", "no_map", "nodata", "water")
 """Why a candidate patch is dropped, in the order of the rules."""
+DIFFERS = "pixels_of_differing_maps"
+"""Pixels of kept tiles to which several maps give different classes."""
 
 
 Codes = dict[
@@ -141,16 +143,33 @@ class Payload:
 
 @dataclass(frozen=True)
 class TilesReport:
-    """Composites that no map covers: their patches count as ``no_map``."""
+    """Composites that no map covers: their patches count as ``no_map``; pairs of maps that hold
+    the same pixels, and how many pixels of the tiles they give different classes."""
 
     composites_without_map: Sequence[str]
+    overlapping_maps: Sequence[tuple[str, str]] = ()
+    pixels_of_differing_maps: int = 0
+    pixels: int = 0
+    """Of all tiles."""
 
     def lines(self) -> list[str]:
         names = ", ".join(self.composites_without_map)
-        return [f"no map covers {names}: their patches count as no map"] if names else []
+        lines = [f"no map covers {names}: their patches count as no map"] if names else []
+        if self.pixels_of_differing_maps:
+            pairs = "; ".join(f"{a} and {b}" for a, b in self.overlapping_maps)
+            share = self.pixels_of_differing_maps / max(self.pixels, 1)
+            lines.append(
+                f"maps overlap and disagree on {self.pixels_of_differing_maps:,} pixels of the "
+                f"tiles ({share:.2%}), where the later one by name was taken ({pairs}): keep "
+                "either, if one is not the edge of the other's zone"
+            )
+        return lines
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self) if self.composites_without_map else {}
+        values = asdict(self)
+        if not self.pixels_of_differing_maps:
+            values = {"composites_without_map": self.composites_without_map}
+        return values if any(values.values()) else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -345,7 +364,14 @@ class Tiles(Stage):
         composites, maps = self.products(store)
         covered = {str(composite) for composite in composites if covering(composite, maps)}
         names = dict.fromkeys(str(composite) for composite in composites)
-        return TilesReport([name for name in names if name not in covered])
+        footers = [store.footer(self.name, shard) for shard in store.shards(self.name)]
+        pairs = {(str(a), str(b)) for a, b in overlapping(maps, warped=True)}
+        return TilesReport(
+            [name for name in names if name not in covered],
+            sorted(pairs),
+            sum(footer.counts.get(DIFFERS, 0) for footer in footers if footer),
+            sum(footer.rows for footer in footers if footer) * self.size**2,
+        )
 
     def open(self, store: Store, survey: Any) -> Maker:
         legend = self.codes()
@@ -417,11 +443,12 @@ def covering(composite: Raster, maps: Sequence[Raster]) -> tuple[Raster, ...]:
     return tuple(raster for raster in maps if min(overlap(raster, *place)[2:]) > 0)
 
 
-def overlapping(maps: Sequence[Raster]) -> Iterator[tuple[Raster, Raster]]:
+def overlapping(maps: Sequence[Raster], *, warped: bool = False) -> Iterator[tuple[Raster, Raster]]:
     """Pairs of maps that hold the same pixels; only maps of the same cell can. Resampled maps may
-    share their empty edges."""
+    share their empty edges: they are compared pixel by pixel as tiles are cut, and are among the
+    pairs only with ``warped``."""
     of_cell: dict[str, list[Raster]] = {}
-    for raster in (raster for raster in maps if not raster.warp):
+    for raster in (raster for raster in maps if warped or not raster.warp):
         yield from ((other, raster) for other in covering(raster, of_cell.get(raster.cell, [])))
         of_cell.setdefault(raster.cell, []).append(raster)
 
@@ -511,7 +538,9 @@ def _strip(
         return
     low = min(column for _, column in bright)
     high = max(column for _, column in bright) + 1
-    ids = products.mosaic(maps, legend, x + low * size, y, (high - low) * size, height)
+    window = (x + low * size, y, (high - low) * size, height)
+    differs = np.zeros((height, window[2]), dtype=bool) if len(maps) > 1 else None
+    ids = products.mosaic(maps, legend, *window, differs)
     for line, column in bright:
         done.add((lines[line], columns[column]))
         waiting.pop((lines[line], columns[column]), None)
@@ -520,6 +549,9 @@ def _strip(
         if reason:
             counts[reason] += 1
             continue
+        if differs is not None:
+            there = differs[line * size :, (column - low) * size :][:size, :size]
+            counts[DIFFERS] += int(there.sum())
         stored = values[:, line * size :, column * size :][:, :size, :size]
         yield lines[line], columns[column], stored, mask
 

@@ -1,10 +1,13 @@
 """Legends: every public code has a class, whatever the type of the samples that hold it."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from builder.land.classes import CLASSES, DEFAULT_REMAP, NODATA, UNKNOWN, WORLDCOVER
-from builder.land.legends import DROPPED, PUBLIC_MAPS, Legend, public
+from builder.land.legends import DROPPED, PUBLIC_MAPS, Legend, public, table
 
 CORINE_CLASSES = [
     *(111, 112, 121, 122, 123, 124, 131, 132, 133, 141, 142),
@@ -100,3 +103,20 @@ def test_names_of_codes_are_those_of_the_public_definition(name: str) -> None:
         for code, (words, _) in PUBLIC_MAPS[name].codes.items()
     }
     assert published.items() <= held.items()
+
+
+def test_the_page_has_every_code_of_every_legend_and_no_other() -> None:
+    page = (Path(__file__).parents[2] / "docs/legends.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"## (\S+)\n\n\[.*?\n\n(.*?)(?=\n\n## |\n*\Z)", page, re.DOTALL))
+    assert sections.keys() == PUBLIC_MAPS.keys()
+    for name, public_map in PUBLIC_MAPS.items():
+        assert sections[name] == table(public_map)
+        assert f"]({public_map.source})" in page
+
+
+@pytest.mark.parametrize("name", PUBLIC_MAPS)
+def test_a_code_beyond_the_definition_is_unknown(name: str) -> None:
+    codes = set(PUBLIC_MAPS[name].codes)
+    beyond = np.array(sorted(set(range(256)) - codes), np.uint8)
+    assert (public(name).ids(beyond) == UNKNOWN).all()
+    assert not (public(name).ids(np.array(sorted(codes), np.int32)) == UNKNOWN).any()

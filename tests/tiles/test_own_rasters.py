@@ -372,6 +372,10 @@ def test_the_examples_of_the_how_to_cut_tiles(tmp_path: Path, number: int) -> No
     if "composites" not in text or "_S2RGBNIR" in text:
         write_composite(folder, reflect(ids), LEFT, TOP)
     write_bands(folder, DN)
+    if ".SAFE" in text:
+        from tests.tiles.test_safe import write_safe
+
+        write_safe(folder, DN + 1000)
     for colour, band in zip(("red", "green", "blue"), DN[:3], strict=True):
         write_tif(folder / "N0301" / f"{colour}.tif", band[None], 0, 0, crs=UTM, transform=PLACE)
     for band, values in zip(("B04", "B03", "B02"), DN[:3], strict=True):
@@ -382,3 +386,29 @@ def test_the_examples_of_the_how_to_cut_tiles(tmp_path: Path, number: int) -> No
     summary, masks = made(Project(tmp_path).tiles(), tmp_path)
     assert masks
     assert summary.counts["kept"] == len(masks)
+
+
+def test_maps_that_overlap_and_disagree_are_told_with_their_names_and_pixels(
+    tmp_path: Path,
+) -> None:
+    for name, value in (("a.tif", GRASS), ("b.tif", WATER)):
+        codes = codes_of(patches(3, 3, GRASS))
+        codes[:, : 2 * SIZE if name == "b.tif" else None] = codes_of(np.array([value], np.uint8))
+        path = write_map(tmp_path / "inputs", codes, LEFT, TOP, name=name)
+        with rasterio.open(path, "r+") as out:  # half a pixel off the grid: it is resampled
+            out.transform @= rasterio.Affine.translation(0.3, 0.3)
+    write_composite(tmp_path / "inputs", reflect(patches(3, 3, GRASS)), LEFT, TOP)
+    lines = f'maps = ["inputs/[ab].tif"]\ncomposites = ["inputs/*_S2RGBNIR.tif"]\n{NEAREST}'
+    stage = recipe(tmp_path, lines)
+    _, masks = made(stage, tmp_path)
+    differing = sum(int((mask == WATER).sum()) for mask in masks.values())
+    assert differing > SIZE * SIZE
+    report = stage.report(Store(tmp_path / "work"))
+    assert report.pixels_of_differing_maps == differing
+    assert report.overlapping_maps == [("a.tif", "b.tif")]
+    (line,) = report.lines()
+    assert line.startswith(f"maps overlap and disagree on {differing:,} pixels of the tiles (")
+    assert report.as_json()["pixels_of_differing_maps"] == differing
+    (tmp_path / "inputs/b.tif").write_bytes((tmp_path / "inputs/a.tif").read_bytes())
+    made(stage, tmp_path)
+    assert stage.report(Store(tmp_path / "work")).lines() == []
