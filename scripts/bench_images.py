@@ -1,10 +1,11 @@
-"""Cost and yield of image quality and near-duplicates on a folder of real tiles.
+"""Cost and yield of image quality, realism and near-duplicates on a folder of real tiles.
 
     python scripts/bench_images.py FOLDER [--altered 500] [--crops 100000]
 
 FOLDER holds RGB pictures of one size, such as EuroSAT's. Prints, in CPU seconds of one thread, what
-the quality stage costs per 256×256 tile; the near-duplicates among the tiles, against brute force;
-how many altered copies are found again; and the cost of clustering as many crops of the tiles.
+the quality stage costs per 256×256 tile; the realism of unseen tiles and of the same with a fault
+(a tile's folder is its land cover); the near-duplicates among the tiles, against brute force; how
+many altered copies are found again; and the cost of clustering as many crops of the tiles.
 """
 
 import argparse
@@ -16,11 +17,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from scipy import ndimage
 
 from builder.core.clusters import join
 from builder.land.pictures import decode_png, encode_png
 from builder.models.neighbours import hamming, perceptual_hash
 from builder.quality import pixels
+from builder.quality.discriminant import block_features
 from builder.quality.duplicates import (
     DuplicatesSection,
     exact_clusters,
@@ -28,6 +31,8 @@ from builder.quality.duplicates import (
     pixel_digest,
     thumbnail,
 )
+from builder.quality.realism import Usual, realism
+from builder.quality.statistics import pixel_statistics
 
 Pixels = npt.NDArray[np.uint8]
 Change = Callable[[Pixels, np.random.Generator], npt.NDArray[np.generic]]
@@ -57,6 +62,54 @@ CHANGES: dict[str, Change] = {
     "shifted by a pixel": lambda tile, rng: np.roll(tile, 1, axis=1),
 }
 
+FAULTS: dict[str, tuple[Callable[[Pixels, float], npt.NDArray[np.generic]], tuple[float, ...]]] = {
+    "noise, sd": (
+        lambda tile, s: tile + NOISE[: tile.shape[0], : tile.shape[1]] * s,
+        (2, 4, 8, 16),
+    ),
+    "blur, sigma": (lambda tile, s: ndimage.gaussian_filter(tile * 1.0, (s, s, 0)), (0.5, 1, 2, 4)),
+    "JPEG, quality": (lambda tile, s: jpeg(tile, int(s)), (90, 75, 50, 30)),
+    "red cast, levels": (lambda tile, s: tile + np.array([s, 0, 0]), (10, 20, 40, 80)),
+    "blocks, side": (lambda tile, s: blocks(tile, int(s)), (2, 4, 8, 16)),
+    "flattened, share": (lambda tile, s: tile + s * (tile.mean((0, 1)) - tile), (0.3, 0.6, 0.9, 1)),
+}
+"""Fault and unit → how to give it to a tile, and strengths that grow."""
+NOISE = np.random.default_rng(1).standard_normal((256, 256, 3))
+
+
+def blocks(tile: Pixels, side: int) -> npt.NDArray[np.generic]:
+    tall, wide = (length // side for length in tile.shape[:2])
+    means = tile[: tall * side, : wide * side].reshape(tall, side, wide, side, 3).mean(axis=(1, 3))
+    return np.kron(means, np.ones((side, side, 1)))
+
+
+def show_realism(images: list[Pixels], folders: list[str], rng: np.random.Generator) -> None:
+    """Fits to a half of the tiles, with a quarter to say what is usual; prints the others'."""
+    names = sorted(set(folders))
+    chosen = rng.permutation(len(images))[:2_000]
+    shares = np.eye(len(names))[[names.index(folders[i]) for i in chosen]]
+    statistics = np.stack([pixel_statistics(images[i]) for i in chosen])
+    half, rest = len(chosen) // 2, 3 * len(chosen) // 4
+    usual = Usual.fit(statistics[:half], shares[:half])
+    held_out = usual.deviations(statistics[half:rest], shares[half:rest])
+    far = np.sort(usual.distances(held_out))
+
+    def values(tiles: list[Pixels]) -> npt.NDArray[np.float64]:
+        own = np.stack([pixel_statistics(tile) for tile in tiles])
+        return realism(usual.distances(usual.deviations(own, shares[rest:])), far)
+
+    unseen = [images[i] for i in chosen[rest:]]
+    plain = values(unseen)
+    print(f"realism of {len(unseen)} unseen tiles, {len(far)} others as the measure:")
+    print(f"  {'as they are':<18} mean {plain.mean():.3f}, median {np.median(plain):.3f}")
+    for name, (change, strengths) in FAULTS.items():
+        line = []
+        for strength in strengths:
+            spoilt = [np.clip(change(t, strength), 0, 255).round().astype(np.uint8) for t in unseen]
+            own = values(spoilt)
+            line.append(f"{strength:g}: {own.mean():.4f} ({(own > plain).mean():.0%} higher)")
+        print(f"  {name:<18} {', '.join(line)}")
+
 
 def looks(images: list[Pixels]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float64]]:
     """Perceptual hashes (n,) and thumbnails (n, 768)."""
@@ -68,7 +121,14 @@ def looks(images: list[Pixels]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.
 def cost(image: Pixels) -> None:
     tile = np.tile(image, (256 // image.shape[0] + 1, 256 // image.shape[1] + 1, 1))[:256, :256]
     encoded = encode_png(tile)
-    for work in (pixels.measure_pixels, perceptual_hash, thumbnail, pixel_digest):
+    for work in (
+        pixels.measure_pixels,
+        pixel_statistics,
+        perceptual_hash,
+        thumbnail,
+        pixel_digest,
+        block_features,
+    ):
         started = time.process_time()
         for _ in range(50):
             work(tile)
@@ -91,6 +151,8 @@ def main() -> None:
 
     print("one 256×256 tile:")
     cost(images[0])
+
+    show_realism(images, [path.parent.name for path in paths], rng)
 
     hashes, small = looks(images)
     exact = exact_clusters([pixel_digest(image) for image in images])

@@ -178,7 +178,10 @@ def status(directory: Path, as_json: bool) -> None:
         rows = sum(manifest.facts.census.rows.values())
         digest = manifest.content_sha256[:12]
         echo(f"release {manifest.version:<14} {rows:,} rows, {digest}")
-        echo(f"  {'verdict':<20} {judge(folder).headline}")
+        judged = judge(folder)
+        echo(f"  {'verdict':<20} {judged.headline}")
+        for finding in judged.findings:
+            echo(f"    {finding}")
         for place, text in status_lines(folder):
             echo(f"  {place:<20} {text}")
     if mirror := project.store.mirror:
@@ -221,6 +224,7 @@ def disk_use(directory: Path) -> dict[str, int]:
 
 def release_status(release: Path) -> dict[str, Any]:
     """A release as `status --json` gives it."""
+    from builder.cli.release import judge
     from builder.core.manifest import read_manifest
     from builder.publish.targets import drafts
     from builder.release.published import publications, read_object
@@ -230,6 +234,7 @@ def release_status(release: Path) -> dict[str, Any]:
         "version": manifest.version,
         "content_sha256": manifest.content_sha256,
         "rows": manifest.facts.census.rows,
+        "verdict": list(map(str, judge(release).findings)),
         "published": [publication.as_json() for publication in publications(release)],
         "unfinished": [read_object(draft.journal) for _, draft in drafts(release)],
     }

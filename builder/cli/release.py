@@ -80,6 +80,8 @@ def check(directory: Path, release: Path, engine: str, strict: bool, as_json: bo
       aras check release/0.1.0
       aras -C my-dataset check release/0.1.0 --engine processes
     """
+    from dataclasses import asdict
+
     from builder.release.check import lacking_columns
 
     violations = run_check(directory / release, engine)
@@ -88,7 +90,9 @@ def check(directory: Path, release: Path, engine: str, strict: bool, as_json: bo
     if as_json:
         known = {"kind": "check", "release": str(release), "violations": violations}
         findings = [] if judged is None else list(map(str, judged.findings))
-        print_json({**known, "lacking_columns": lacking, "verdict": findings})
+        measured = [] if judged is None else [asdict(line) for line in judged.measures]
+        found = {"verdict": findings, "measures": measured}
+        print_json({**known, "lacking_columns": lacking, **found})
     elif judged is not None:
         say(f"check: {release}: every invariant holds")
         say("\n".join(judged.lines()))

@@ -1,5 +1,6 @@
 """A release directory's manifest as types, with its reader and writer, and the checksum files."""
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -234,6 +235,96 @@ class SegmentationScores(Record):
     iou: dict[str, float | None] = {}
     confusion: tuple[tuple[int, ...], ...] = ()
     """Pixels by true class and by predicted class, in the order of CLASSES."""
+
+
+class Estimate(Record):
+    """A figure with its 95 % interval, in four digits."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, value: float, low: float, high: float) -> "Estimate":
+        short = [float(f"{float(edge):.4g}") for edge in (value, low, high)]
+        return cls(value=short[0], low=short[1], high=short[2])
+
+    def within(self, low: float, high: float) -> bool:
+        """Whether any of the interval lies between two values."""
+        return self.low <= high and self.high >= low
+
+
+class Agreement(Record):
+    """Mean share of a tile on which a judge agrees with what it was drawn on, and on real tiles
+    with their masks; ``error`` is the standard error of the difference."""
+
+    synthetic: float
+    real: float
+    error: float
+
+    @classmethod
+    def of(cls, synthetic: Sequence[float], real: Sequence[float]) -> "Agreement":
+        """From the shares of each tile."""
+        means = [math.fsum(side) / len(side) for side in (synthetic, real)]
+        variances = [
+            math.fsum((x - mean) ** 2 for x in side) / max(1, len(side) - 1) / len(side)
+            for side, mean in zip((synthetic, real), means, strict=True)
+        ]
+        return cls(
+            synthetic=round(means[0], 4),
+            real=round(means[1], 4),
+            error=round(math.sqrt(sum(variances)), 4),
+        )
+
+
+class TileComparison(Record):
+    """Synthetic tiles beside held-out real tiles of like composition (`quality.comparison`).
+
+    Ratios are of synthetic to real: 1 is like real tiles. Floors are between two sets of real
+    tiles, held-out and train.
+    """
+
+    real: int
+    """Held-out real tiles that were compared."""
+    synthetic: int
+    realism: float
+    """Median of the synthetic tiles."""
+    realism_of_real: float
+    told_apart: Estimate
+    """How often a classifier knows the synthetic one of two tiles: .5 is chance, 1 always."""
+    told_apart_floor: Estimate | None = None
+    kid_x1000: Estimate
+    kid_floor: Estimate | None = None
+    precision: float
+    recall: float
+    sharpness: Estimate
+    """Ratio of the energy of the finest detail."""
+    contrast: Estimate
+    """Ratio of the variance of the luminance."""
+    spectrum: dict[str, Estimate] = {}
+    """Ratio of energy by plane and period in pixels."""
+    colour: dict[str, Estimate] = {}
+    """Difference of the mean of each channel in levels of 255."""
+    spread: Estimate
+    """Ratio of how much the mean colour varies from tile to tile."""
+    agreement: dict[str, Agreement] = {}
+    """By judge: ``segmenter``, and ``discriminant``, a classifier of another kind."""
+    copies: int = 0
+    """Tiles that copy a train tile, of ``drawn``, those left out among them."""
+    drawn: int = 0
+
+
+class Limit(Record):
+    """A threshold of [quality]: rows whose ``measure`` is beyond ``value`` are flagged."""
+
+    measure: str
+    bound: Literal["min", "max"]
+    value: float | None
+    """None where there is none, for the reason in ``origin``."""
+    origin: str
+    """Where it comes from, in words."""
+    kinds: tuple[str, ...] = ("synthetic",)
+    """Kinds of rows that it is for."""
 
 
 class ModelRecord(Record):
@@ -601,6 +692,9 @@ class Facts(Record):
         default=None, validation_alias="import", serialization_alias="import"
     )
     census: Census = Census()
+    comparison: TileComparison | None = None
+    """None without synthetic tiles, with too few tiles, and in older releases."""
+    limits: tuple[Limit, ...] = ()
     sources: tuple[Source, ...] = ()
     retrieval: tuple[RetrievalFigures, ...] = ()
     """Figures of baselines, which the publisher put into the card."""

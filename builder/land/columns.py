@@ -299,8 +299,10 @@ COLUMNS: tuple[Column, ...] = (
         "realism",
         pa.float32(),
         "realism",
-        "How deep in the manifold of real train tiles the tile lies, in the segmenter's features "
-        "(Kynkäänniemi et al. 2019): 1 and more is inside, real test tiles show what is usual.",
+        "How usual the tile's colour, spectrum and grain are: the share of held-out real tiles "
+        "that are at least as unusual for their land cover. Half of real tiles are above 0.5; "
+        "noise, blur and colour casts fall next to 0. Null with fewer than 20 train tiles.",
+        "fraction",
     ),
     Column(
         "sharpness",
@@ -419,6 +421,9 @@ WORKING = {
     "turned_features": pa.list_(pa.float32()),
     "turned_hashes": pa.list_(pa.uint64()),
     "pixel_sha256": pa.string(),
+    "statistics": pa.list_(pa.float32()),
+    "deviations": pa.list_(pa.float32()),
+    "discriminant_agreement": pa.float32(),
     "phash": pa.uint64(),
     "thumbnail": pa.binary(),
     "repeats_held_out": pa.bool_(),

@@ -31,7 +31,13 @@ class PixelCodec:
         return ready.to(training.device()).float() / 127.5 - 1
 
     def decode(self, tensors: Tensor) -> Pixels:
-        """The way back; what is beyond −1…1 is cut."""
+        """The way back; what is beyond −1…1 is cut. Raises ArasError for what is no number."""
+        if not torch.isfinite(tensors).all():
+            raise ArasError(
+                "the generator draws values that are not finite numbers: its weights are damaged, "
+                'or precision is too low for them; set precision = "float32" in [generator], or '
+                "remove models/generator and train again"
+            )
         pixels = ((tensors.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         return np.asarray(pixels.permute(0, 2, 3, 1).cpu().numpy())
 

@@ -13,6 +13,7 @@ from builder.core.errors import ArasError
 from builder.core.files import locked
 from builder.core.progress import say
 from builder.core.store import Store
+from builder.models import data
 from builder.models.freshness import identity, is_fresh
 from builder.models.record import Record, Trained
 from builder.models.settings import ModelSettings, as_json
@@ -114,6 +115,16 @@ class Training:
 
     def stale(self, store: Store) -> bool:
         return not is_fresh(store, self.folder, self.settings)
+
+    def refuse_other_tiles(self, store: Store) -> None:
+        """Raises ArasError when the model that is there was trained on other tiles, as one is that
+        was brought here from another dataset."""
+        record = Record.read(self.folder)
+        if record and record.data and record.data != data.digest(store, "train"):
+            raise ArasError(
+                f"{self.folder} was trained on other tiles than those here, and what it draws "
+                f"would not be like them. Run `aras train {self.model}`, which trains one on these"
+            )
 
     def refuse_other(self) -> None:
         """Raises ArasError when the model that is there was trained with other settings.

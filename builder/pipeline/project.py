@@ -23,6 +23,7 @@ from builder.official.others import columns_of
 from builder.official.streams import UNKNOWN
 from builder.pipeline import recipe as recipes
 from builder.pipeline.inputs import Inputs
+from builder.quality.discriminant import SecondOpinion
 from builder.quality.duplicates import Duplicates
 from builder.quality.embed import Embed, Encode
 from builder.quality.memorize import Memorize, Turned
@@ -380,8 +381,9 @@ class Project:
         if model := self.encoder("features"):
             others.append(Encode("features", model, self.recipe.scores.batch))
         if self.is_imported and not self.recipe.imports.segmenter:
-            return others
-        return [*self.segments(), Realism(), *self.memorization(), *others]
+            return [Realism(), *others]
+        judged = [*self.segments(), *self.second_opinions(), Realism()]
+        return [*judged, *self.memorization(), *others]
 
     @property
     def mask_origin(self) -> str:
@@ -398,6 +400,14 @@ class Project:
             ),
             Segment(model=model, rows=("real",)),
         ]
+
+    def second_opinions(self) -> list[SecondOpinion]:
+        """The classifier beside the segmenter, of rows that are drawn on a layout."""
+        if not self.synthetic_rows or self.draws_without_layouts:
+            return []
+        if self.mask_origin == "layout":
+            return [SecondOpinion()]
+        return [SecondOpinion("layout", ("synthetic",)), SecondOpinion("mask", ("real",))]
 
     def memorization(self) -> list[Stage]:
         if not self.synthetic_rows:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from builder.core.errors import ArasError
 from builder.core.fields import Fraction, NotNegative, Section
@@ -14,6 +14,7 @@ from builder.core.store import Store
 from builder.land.pictures import decode_png, image_bytes
 from builder.models.neighbours import perceptual_hash
 from builder.quality.duplicates import pixel_digest, thumbnail
+from builder.quality.statistics import pixel_statistics
 from builder.steps.stage import Maker, Output, Stage, each
 
 LUMINANCE = (0.299, 0.587, 0.114)
@@ -25,6 +26,9 @@ at most this."""
 
 BLANK_SIDE, BLANK_RANGE = 8, 3
 """A blank block: this many pixels a side, and no channel spans more levels (of 255) than this."""
+
+NO_LIMIT = {"min": 0.0, "max": 1.0}
+"""Thresholds that no measure is beyond."""
 
 MEASURES = ("sharpness", "contrast", "colour_saturation", "cloudiness", "blankness")
 
@@ -76,21 +80,42 @@ def _span(plane: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 class QualitySection(Section):
-    """Thresholds by column, min_… and max_…; the defaults flag nothing."""
+    """Thresholds by column, min_… and max_…: a number, false for none, and None for one that the
+    real tiles set for synthetic tiles (`limits.limits`)."""
 
-    min_sharpness: NotNegative = 0.0
-    min_contrast: Fraction = 0.0
-    max_cloudiness: Fraction = 1.0
-    max_blankness: Fraction = 1.0
-    min_mask_agreement: Fraction = 0.0
-    min_realism: NotNegative = 0.0
+    min_sharpness: NotNegative | None = None
+    min_contrast: Fraction | None = None
+    max_cloudiness: Fraction | None = None
+    max_blankness: Fraction | None = None
+    min_mask_agreement: Fraction | None = None
+    min_realism: Fraction | None = None
     kinds: list[Literal["real", "synthetic"]] = Field(default=["real", "synthetic"])
     drop_flagged: bool = True
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _off(cls, value: Any, info: ValidationInfo) -> Any:
+        """``false`` as the bound that no value is beyond."""
+        bound = str(info.field_name).partition("_")[0]
+        if bound not in NO_LIMIT or not isinstance(value, bool):
+            return value
+        if value:
+            raise ValueError("expected a number, or false for no threshold")
+        return NO_LIMIT[bound]
+
+
+_TYPES = {
+    "statistics": pa.list_(pa.float32()),
+    "pixel_sha256": pa.string(),
+    "phash": pa.uint64(),
+    "thumbnail": pa.binary(),
+}
 
 
 @dataclass(frozen=True)
 class Quality(Stage):
-    """`pixels.MEASURES`, and as working columns ``pixel_sha256``, ``phash`` and ``thumbnail``.
+    """`pixels.MEASURES`, and as working columns ``statistics`` (`statistics.FEATURES`),
+    ``pixel_sha256``, ``phash`` and ``thumbnail``.
 
     One stage per kind, because the split, which synthetic tiles wait for, looks for duplicates
     among the real tiles.
@@ -99,7 +124,7 @@ class Quality(Stage):
     kind: str = "real"
 
     needs = ("id", "image")
-    adds = (*MEASURES, "pixel_sha256", "phash", "thumbnail")
+    adds = (*MEASURES, "statistics", "pixel_sha256", "phash", "thumbnail")
 
     @property
     def name(self) -> str:
@@ -120,6 +145,7 @@ def _make(table: pa.Table) -> Output:
         image = decode_png(images[i], name)
         return {
             **measure_pixels(image),
+            "statistics": pixel_statistics(image),
             "pixel_sha256": pixel_digest(image),
             "phash": perceptual_hash(image),
             "thumbnail": thumbnail(image),
@@ -128,9 +154,8 @@ def _make(table: pa.Table) -> Output:
     ids = table.column("id").to_pylist()
     looks, failed = each(ids, look)
     rows = [looks.get(i) for i in range(len(ids))]
-    kinds = {"pixel_sha256": pa.string(), "phash": pa.uint64(), "thumbnail": pa.binary()}
     arrays = {
-        name: pa.array([row and row[name] for row in rows], kinds.get(name, pa.float32()))
+        name: pa.array([row and row[name] for row in rows], _TYPES.get(name, pa.float32()))
         for name in Quality.adds
     }
     return Output(pa.table(arrays), failed=failed)

@@ -1,5 +1,7 @@
-"""Realism: how deep inside the real manifold a feature vector lies (Kynkäänniemi et al. 2019)."""
+"""Realism: how usual a tile's pixel statistics are among real tiles of like composition."""
 
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,89 +10,201 @@ import pyarrow as pa
 
 from builder.core.store import Store
 from builder.land.columns import SPLITS
-from builder.models.neighbours import matrix, nearest
+from builder.land.pictures import per_class
+from builder.models.neighbours import matrix
+from builder.models.sets import Moments
+from builder.quality.statistics import FEATURES
 from builder.steps.stage import Maker, Output, Scan, Stage
 
 TRAIN = SPLITS.index("train")
+FOLDS = 5
+"""Fits, each to the train tiles of the other folds, so that no tile is measured by a fit to it."""
+LEAST = 20
+"""Train tiles below which nothing is fitted."""
+HELD_OUT = 10
+"""Validation and test tiles below which train tiles tell what is usual too."""
+RIDGE = 1.0
+"""Tiles by which the regression on class shares is drawn to no dependence."""
+SMALL = 1e-3
+"""Variance that every statistic has at least, so that one that never varies does not decide."""
 
-K = 3
-"""Neighbour whose distance is the radius around a real image, as in the paper."""
-
-MOST = 100.0
-"""Largest realism that is given: that of a vector equal to a real vector has no bound."""
-
-Floats = npt.NDArray[np.floating]
+Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Manifold:
-    """Balls around real images: their centres (m, d), the distance from each to its k-th nearest
-    other image (m,), and the numbers (m,) of the images.
+@dataclass(frozen=True, eq=False)
+class Usual:
+    """Statistics of real tiles as a linear function of class shares, and how tiles deviate from it.
 
-    The half of the images with the largest radii has no ball, as in the paper: an image in a
-    sparse place does not make everything far around it count as real.
+    ``mean`` (d,), ``shares`` (c,) and ``slopes`` (c, d) give what is expected of a composition,
+    ``whitening`` (d, d) turns deviations into independent ones of variance 1.
     """
 
-    centres: Floats
-    radii: npt.NDArray[np.float64]
-    numbers: npt.NDArray[np.int64]
+    mean: Floats
+    shares: Floats
+    slopes: Floats
+    whitening: Floats
 
     @classmethod
-    def of(cls, features: Floats, k: int = K) -> "Manifold | None":
-        """None for k or fewer images (n, d), which have no k-th neighbour."""
-        if len(features) <= k:
-            return None
-        radii = nearest(features, features, k + 1)[1][:, k]
-        small = np.flatnonzero(radii <= np.median(radii))
-        return cls(features[small], radii[small], small)
+    def of(cls, joint: Moments) -> "Usual":
+        """From moments of (statistics, class shares) of real tiles, (d + c,) each.
 
-    def realism(self, queries: Floats, own: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """(n,) the largest radius / distance over all balls, at most `MOST`: 1 and more is inside.
-
-        ``own`` (n,) is the number of the image that a query is itself, −1 for none: an image does
-        not vouch for itself.
+        Ridge regression; the covariance of its residuals is shrunk to the diagonal (oracle
+        approximating shrinkage, Chen et al. 2010, of the correlations).
         """
-        a, b = np.asarray(queries, np.float64), np.asarray(self.centres, np.float64)
-        square = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
-        gap = np.sqrt(np.maximum(square, 1e-24))
-        gap[self.numbers == own[:, None]] = np.inf
-        return np.asarray(np.minimum((self.radii / gap).max(axis=1, initial=0.0), MOST))
+        d, scatter = len(FEATURES), joint.scatter
+        own, cross, of_shares = scatter[:d, :d], scatter[d:, :d], scatter[d:, d:]
+        ridge = RIDGE * np.trace(of_shares) / max(joint.n, 1) + 1e-9
+        slopes = np.linalg.solve(of_shares + ridge * np.eye(len(of_shares)), cross)
+        rest = own - slopes.T @ cross - cross.T @ slopes + slopes.T @ of_shares @ slopes
+        covariance = rest / joint.n
+        scale = np.sqrt(np.diag(covariance).clip(0) + SMALL)
+        related = covariance / np.outer(scale, scale)
+        np.fill_diagonal(related, 1.0)
+        values, vectors = np.linalg.eigh(_shrunk(related, joint.n))
+        return cls(
+            mean=joint.mean[:d],
+            shares=joint.mean[d:],
+            slopes=slopes,
+            whitening=vectors / np.sqrt(values.clip(1e-6)) / scale[:, None],
+        )
+
+    @classmethod
+    def fit(cls, statistics: npt.ArrayLike, shares: npt.ArrayLike) -> "Usual":
+        """From statistics (n, d) and class shares (n, c) of real tiles."""
+        return cls.of(Moments.of(np.concatenate([statistics, shares], axis=1)))
+
+    def deviations(self, statistics: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
+        """(n, d) differences of ``statistics`` (n, d) from what is expected of class ``shares``
+        (n, c), in the units of `statistics.FEATURES`."""
+        expected = self.mean + (np.asarray(shares, np.float64) - self.shares) @ self.slopes
+        return np.asarray(np.asarray(statistics, np.float64) - expected)
+
+    def distances(self, deviations: Floats) -> Floats:
+        """(n,) Mahalanobis distances over √d: about 1 for tiles like those of the fit."""
+        return np.asarray(np.sqrt(np.square(deviations @ self.whitening).mean(axis=1)))
+
+
+def _shrunk(related: Floats, n: int) -> Floats:
+    """A correlation matrix (d, d) of n tiles, drawn to the identity."""
+    d = len(related)
+    square, trace = float(np.square(related).sum()), float(np.trace(related)) ** 2
+    rest = (n + 1 - 2 / d) * (square - trace / d)
+    share = 1.0 if rest <= 0 else min(1.0, ((1 - 2 / d) * square + trace) / rest)
+    return (1 - share) * related + share * np.eye(d)
+
+
+def realism(distances: npt.ArrayLike, held_out: npt.ArrayLike) -> Floats:
+    """(n,) share of real tiles that are at least as unusual, from 1 down to next to 0.
+
+    ``held_out`` (m,) are the distances of real tiles, sorted. The tile itself counts (as in
+    conformal prediction), so that m real tiles of the same kind come out evenly from 1 / (m + 1)
+    to 1; beyond the farthest real tile the value goes on falling as its distance over the tile's.
+    """
+    own, real = np.asarray(distances, np.float64), np.asarray(held_out, np.float64)
+    n = len(real)
+    share = (n - np.searchsorted(real, own, side="left") + 1) / (n + 1)
+    beyond = real[-1] / np.maximum(own, 1e-12) / (n + 1)
+    return np.where(own > real[-1], beyond, share)
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """Fits by fold, and the sorted distances of held-out real tiles."""
+
+    fits: tuple[Usual, ...]
+    held_out: npt.NDArray[np.float32]
+
+
+def fold_of(ids: Sequence[str]) -> npt.NDArray[np.int64]:
+    """(n,) the fold of each row, by its id."""
+    return np.array([zlib.crc32(row.encode()) % FOLDS for row in ids], dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class Realism(Stage):
-    """``realism`` in `Segment`'s features against the real train tiles, a train tile against the
-    others; null where there are too few of them. Real test tiles show what is usual.
+    """``realism`` of every tile, and as a working column its ``deviations``: see `Usual`.
+
+    Fitted to real train tiles, in `FOLDS` folds; validation and test tiles say how unusual a real
+    tile may be. Null where there are fewer than `LEAST` train tiles.
     """
 
-    k: int = K
+    version = 2
 
     light = True
-    needs = ("id", "features")
-    surveys = ("id", "split", "features")
+    needs = ("id", "statistics", "pixels")
+    surveys = ("id", "split", "statistics", "pixels")
     surveyed = ("real",)
-    adds = ("realism",)
+    adds = ("realism", "deviations")
 
-    def survey(self, scan: Scan) -> tuple[dict[str, int], Manifold | None]:
-        """The number of every real train tile by id, and their manifold."""
-        ids: list[str] = []
-        parts = [np.zeros((0, 0), dtype=np.float32)]
+    def survey(self, scan: Scan) -> Fitted | None:
+        folds: list[Moments | None] = [None] * FOLDS
         for _, table in scan(self.surveys):
-            train = np.array([split == TRAIN for split in table.column("split").to_pylist()], bool)
-            if train.any():
-                ids += [i for i, t in zip(table.column("id").to_pylist(), train, strict=True) if t]
-                parts.append(matrix(table.column("features"))[train])
-        features = np.concatenate(parts[1:]) if ids else parts[0]
-        return {row: i for i, row in enumerate(ids)}, Manifold.of(features, self.k)
+            _add_moments(folds, _of_split(table, train=True))
+        whole = [fold for fold in folds if fold is not None]
+        if len(whole) < FOLDS or sum(fold.n for fold in whole) < LEAST:
+            return None
+        fits = []
+        for i in range(FOLDS):
+            first, *rest = whole[:i] + whole[i + 1 :]
+            for fold in rest:
+                first = first.merge(fold)
+            fits.append(Usual.of(first))
+        far: list[list[float]] = [[], []]
+        for _, table in scan(self.surveys):
+            for train in (False, True):
+                far[train] += _measure(_of_split(table, train), tuple(fits))[1].tolist()
+        if len(far[False]) < HELD_OUT:
+            far[False] += far[True]
+        return Fitted(tuple(fits), np.sort(np.array(far[False], dtype=np.float32)))
 
-    def open(self, store: Store, survey: tuple[dict[str, int], Manifold | None]) -> Maker:
-        numbers, manifold = survey
+    def open(self, store: Store, survey: Fitted | None) -> Maker:
+        kinds = (pa.float32(), pa.list_(pa.float32()))
 
         def make(table: pa.Table) -> Output:
-            if manifold is None or not table.num_rows:
-                return Output(pa.table({"realism": pa.nulls(table.num_rows, pa.float32())}))
-            own = np.array([numbers.get(row, -1) for row in table.column("id").to_pylist()], int)
-            values = manifold.realism(matrix(table.column("features")), own)
-            return Output(pa.table({"realism": pa.array(values, pa.float32())}))
+            n = table.num_rows
+            columns = [pa.nulls(n, kind) for kind in kinds]
+            if survey is not None and n:
+                deviations, distances = _measure(table, survey.fits)
+                values = realism(distances.astype(np.float32), survey.held_out)
+                rows = list(deviations.astype(np.float32))
+                columns = [pa.array(values, kinds[0]), pa.array(rows, kinds[1])]
+            return Output(pa.table(dict(zip(self.adds, columns, strict=True))))
 
         return make
+
+
+def _of_split(table: pa.Table, train: bool) -> pa.Table:
+    splits = table.column("split").to_pylist()
+    chosen = [split is not None and (split == TRAIN) == train for split in splits]
+    return table.filter(pa.array(chosen, pa.bool_()))
+
+
+def class_shares(table: pa.Table) -> Floats:
+    """(n, 7) share of each class in the pixels of each row."""
+    counts = per_class(table.column("pixels")).astype(np.float64)
+    return np.asarray(counts / counts.sum(axis=1, keepdims=True).clip(1))
+
+
+def _add_moments(folds: list[Moments | None], table: pa.Table) -> None:
+    if not table.num_rows:
+        return
+    joint = np.concatenate([matrix(table.column("statistics")), class_shares(table)], axis=1)
+    numbers = fold_of(table.column("id").to_pylist())
+    for i in np.unique(numbers):
+        own, before = Moments.of(joint[numbers == i]), folds[i]
+        folds[i] = own if before is None else before.merge(own)
+
+
+def _measure(table: pa.Table, fits: Sequence[Usual]) -> tuple[Floats, Floats]:
+    """Deviations (n, d) and distances (n,) of rows, each by the fit of its fold."""
+    n = table.num_rows
+    deviations, distances = np.zeros((n, len(FEATURES))), np.zeros(n)
+    if not n:
+        return deviations, distances
+    statistics, shares = matrix(table.column("statistics")), class_shares(table)
+    numbers = fold_of(table.column("id").to_pylist())
+    for i, fit in enumerate(fits):
+        own = numbers == i
+        deviations[own] = fit.deviations(statistics[own], shares[own])
+        distances[own] = fit.distances(deviations[own])
+    return deviations, distances

@@ -21,11 +21,13 @@ from builder.core.progress import bar
 from builder.land.columns import KINDS
 from builder.pipeline.inputs import Inputs
 from builder.pipeline.preview import StepPreview
+from builder.quality.limits import limits
 from builder.release import named_splits
 from builder.release.benchmark import write_benchmark
 from builder.release.card import write_cards
 from builder.release.census import RowCounter
 from builder.release.changes import parse_version
+from builder.release.comparing import TileSample, working_columns
 from builder.release.configs import CONTROL_SPLIT, Controls, embedding_rows
 from builder.release.facts import facts, sources
 from builder.release.funnel import Funnel
@@ -35,7 +37,7 @@ from builder.release.writer import DataWriter, prefetch, with_digests
 from builder.scores import lexicon as lexicons
 from builder.steps.stage import shards
 
-VERSION = 6
+VERSION = 7
 REPEATS = "repeats_held_out"
 """Working column that decides what is left out."""
 _WORKING = ("vectors", "embedding", "image_vector")
@@ -96,7 +98,7 @@ def package(inputs: Inputs) -> Packaged:
     known = facts(inputs)  # first: a model that is missing costs no packaging
     with atomic(target) as temporary:
         temporary.mkdir()
-        configs, census, content = write_data(inputs, temporary)
+        configs, census, content, measured = write_data(inputs, temporary)
         origin = sources(inputs, census.extent)
         manifest = Manifest(
             format=FORMAT,
@@ -105,7 +107,7 @@ def package(inputs: Inputs) -> Packaged:
             content_sha256=content,
             configs=configs,
             files=(),
-            facts=known.model_copy(update={"census": census, "sources": origin}),
+            facts=known.model_copy(update={"census": census, "sources": origin, **measured}),
         )
         write_manifest(temporary, manifest)  # named splits are read from the release itself
         write_items(temporary, manifest)
@@ -124,7 +126,12 @@ def content_key(inputs: Inputs) -> str:
     if inputs.baseline:
         stored["real"] = [*stored["real"], "vectors"]
     digests = {
-        shard: [digest for _, digest in store.find(shard, [*stored[kind], REPEATS]).values()]
+        shard: [
+            digest
+            for _, digest in store.find(
+                shard, [*stored[kind], REPEATS, *working_columns(store, shard)]
+            ).values()
+        ]
         for kind in KINDS
         for shard in shards(store, (kind,))
     }
@@ -144,25 +151,29 @@ def failed_rows(inputs: Inputs, shard: str) -> dict[str, str]:
     return inputs.store.failed(shard, [*stored_columns(inputs, kind), REPEATS, *_WORKING])
 
 
-def write_data(inputs: Inputs, folder: Path) -> tuple[Configs, Census, str]:
-    """Write all Parquet files; returns (configs, census, content digest).
+def write_data(inputs: Inputs, folder: Path) -> tuple[Configs, Census, str, dict[str, Any]]:
+    """Write all Parquet files; returns (configs, census, content digest, measured facts).
 
     Memory is bounded by one shard and one row group per split.
     """
     store, names = inputs.store, inputs.streams
     data = DataWriter(folder, inputs.recipe.release.shard_megabytes * 1e6)
-    counter, funnel = RowCounter(), Funnel(inputs.recipe)
+    quality, columns = inputs.recipe.quality, inputs.columns["synthetic"]
+    counter, funnel = RowCounter(), Funnel(inputs.recipe, limits(store, quality, columns))
+    sample = TileSample()
     controls = Controls(inputs.recipe.controls.rows, inputs.recipe.dataset.seed, inputs.lexicon)
     todo = [shard for kind in KINDS for shard in shards(store, (kind,))]
     stored = {kind: stored_columns(inputs, kind) for kind in KINDS}
 
-    def read(shard: str) -> tuple[str, pa.Table, pa.ChunkedArray, dict[str, str]]:
+    def read(shard: str) -> tuple[str, pa.Table, pa.Table, dict[str, str]]:
         kind, failed = shard.split("-")[0], failed_rows(inputs, shard)
         rows = release_rows(store, shard, stored[kind], names, failed)
-        return kind, rows, store.read(shard, [REPEATS]).column(REPEATS), failed
+        working = store.read(shard, ["id", REPEATS, *working_columns(store, shard)])
+        return kind, rows, working, failed
 
-    def add(kind: str, rows: pa.Table, repeats: pa.ChunkedArray, failed: Mapping[str, str]) -> None:
-        kept = with_digests(funnel.keep(kind, rows, repeats, failed))
+    def add(kind: str, rows: pa.Table, working: pa.Table, failed: Mapping[str, str]) -> None:
+        kept = with_digests(funnel.keep(kind, rows, working.column(REPEATS), failed))
+        sample.see(kind, kept, working)
         for split, table in by_split(kept):
             counter.see(kind, split, table)
             controls.see(kind, split, table)
@@ -183,7 +194,10 @@ def write_data(inputs: Inputs, folder: Path) -> tuple[Configs, Census, str]:
         for split, part in embedding_rows(vectors):
             data.add("embeddings", split, part)
     configs, content = data.close()
-    return configs, counter.census(funnel.left_out, funnel.flags), content
+    census = counter.census(funnel.left_out, funnel.flags)
+    measured = {"limits": tuple(funnel.limits), "comparison": sample.compared(*funnel.copies)}
+    known = {name: value for name, value in measured.items() if value}
+    return configs, census, content, known
 
 
 def _existing(target: Path, key: str) -> Packaged:

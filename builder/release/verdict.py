@@ -7,9 +7,12 @@ from the manifest, so that a card, a report and `aras check` say the same.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from builder.core.manifest import Census, Manifest
+from builder.core.manifest import Census, Manifest, TileComparison
+from builder.core.progress import counted
 from builder.land.classes import CLASSES
 from builder.land.columns import SPLITS
+from builder.release import tile_verdict
+from builder.release.tile_verdict import Measure
 
 ENOUGH = 10
 """Tiles on either side below which nothing is said of measures."""
@@ -21,6 +24,8 @@ LEFT_OUT = 0.25
 """Share of the synthetic tiles that may be left out."""
 LOW_IS_BAD, HIGH_IS_BAD = ("mask_agreement",), ("cloudiness", "blankness")
 """Measures of which one end is nothing to worry about."""
+COMPARED = ("realism", "sharpness", "contrast", "colour_saturation", "mask_agreement")
+"""Measures whose range is not looked at where tiles of like composition were compared."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,10 @@ class Verdict:
 
     findings: tuple[Finding, ...]
     unjudged: tuple[str, ...] = ()
+    measures: tuple[Measure, ...] = ()
+    """Synthetic tiles beside held-out real tiles of like composition."""
+    compared: str = ""
+    """Of which tiles the measures are."""
 
     @property
     def headline(self) -> str:
@@ -48,12 +57,19 @@ class Verdict:
         n = len(self.findings)
         return f"{n} {'finding' if n == 1 else 'findings'}"
 
+    @property
+    def unjudged_lines(self) -> list[str]:
+        return [f"not judged: {reason}" for reason in self.unjudged]
+
     def lines(self) -> list[str]:
-        """For a person: the headline, then a line per finding."""
+        """For a person: the headline, a line per finding, and the measures of synthetic tiles."""
+        width = max((len(measure.name) for measure in self.measures), default=0)
         return [
             f"verdict: {self.headline}",
             *(f"  {finding}" for finding in self.findings),
-            *(f"  not judged: {reason}" for reason in self.unjudged),
+            *(f"  {line}" for line in self.unjudged_lines),
+            *([f"measured on {self.compared}:"] if self.measures else []),
+            *(f"  {m.name:<{width}}  {m.value}  ({m.usual})" for m in self.measures),
         ]
 
 
@@ -63,17 +79,27 @@ def verdict(manifest: Manifest) -> Verdict:
     if manifest.part or manifest.selection:
         return Verdict((), ("a part of a release: see the verdict on the whole",))
     findings: list[Finding] = []
+    drawn = any(part.startswith("synthetic/") for part in manifest.facts.census.rows)
+    comparison = manifest.facts.comparison if drawn else None
     for subject, texts in (
         ("split", _shares(manifest)),
         ("classes", _classes(manifest.facts.census)),
-        ("images", _images(manifest.facts.census)),
+        ("images", _images(manifest.facts.census, comparison)),
         ("training", _trainings(manifest)),
         ("balance", _balance(manifest)),
         ("captions", _captions(manifest)),
         ("duplicates", _duplicates(manifest.facts.census)),
     ):
         findings += [Finding(subject, text) for text in texts]
-    return Verdict(tuple(findings), tuple(_unjudged(manifest.facts.census)))
+    unjudged = tuple(_unjudged(manifest, comparison))
+    if comparison is None:
+        return Verdict(tuple(findings), unjudged)
+    sides = (
+        f"{counted(comparison.synthetic, 'synthetic tile')} beside "
+        f"{counted(comparison.real, 'held-out real tile')} of like composition"
+    )
+    measures = tuple(tile_verdict.measures(comparison))
+    return Verdict(tuple(findings), unjudged, measures, sides)
 
 
 def _shares(manifest: Manifest) -> Iterator[str]:
@@ -103,15 +129,18 @@ def _classes(census: Census) -> Iterator[str]:
             yield f"{name} is missing in {' and '.join(without)}, so nothing can be measured there"
 
 
-def _images(census: Census) -> Iterator[str]:
-    """Measures whose median over synthetic tiles is not among those of real held-out tiles."""
+def _images(census: Census, comparison: TileComparison | None) -> Iterator[str]:
+    """What the comparison finds, and measures whose median over synthetic tiles is not among those
+    of real held-out tiles."""
+    if comparison:
+        yield from tile_verdict.findings(comparison)
     held_out = census.ranges.get("real/test", {})
     for part, medians in census.measures.items():
         if not part.startswith("synthetic/") or _too_few(census, part):
             continue
         for name, (low, high) in held_out.items():
             value = medians.get(name)
-            if value is None or low <= value <= high:
+            if value is None or low <= value <= high or (comparison and name in COMPARED):
                 continue
             if name in (HIGH_IS_BAD if value < low else LOW_IS_BAD):
                 continue
@@ -183,12 +212,19 @@ def _too_few(census: Census, part: str) -> bool:
     return min(census.rows.get(part, 0), census.rows.get("real/test", 0)) < ENOUGH
 
 
-def _unjudged(census: Census) -> Iterator[str]:
+def _unjudged(manifest: Manifest, comparison: TileComparison | None) -> Iterator[str]:
+    census = manifest.facts.census
+    held_out = sum(census.rows.get(f"real/{split}", 0) for split in ("validation", "test"))
     for part in census.measures:
-        drawn = part.startswith("synthetic/") and census.rows.get(part)
-        if drawn and (_too_few(census, part) or not census.ranges):
+        drawn = census.rows.get(part, 0) if part.startswith("synthetic/") else 0
+        if drawn and not comparison and (min(drawn, held_out) < ENOUGH or not census.ranges):
             yield (
-                f"the look of the synthetic tiles: {census.rows.get(part, 0):,} of them and "
-                f"{census.rows.get('real/test', 0):,} real test tiles, at least {ENOUGH} of each "
-                "are compared"
+                f"the look of the synthetic tiles: {drawn:,} of them and {held_out:,} held-out "
+                f"real tiles, at least {ENOUGH} of each are compared"
             )
+    unused: dict[str, list[str]] = {}
+    for limit in manifest.facts.limits:
+        if limit.value is None:
+            unused.setdefault(limit.origin, []).append(limit.measure.replace("_", " "))
+    for origin, names in unused.items():
+        yield f"single tiles by {', '.join(names)}: {origin}"

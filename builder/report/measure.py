@@ -1,10 +1,19 @@
 """The figures of a report, measured on a release and, for features, on the store behind it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from builder.core.errors import ArasError
-from builder.core.manifest import Clusters, EncoderRecord, Record, ReviewFigures, read_manifest
+from builder.core.manifest import (
+    Clusters,
+    EncoderRecord,
+    Limit,
+    Record,
+    ReviewFigures,
+    TileComparison,
+    read_manifest,
+)
 from builder.core.store import Store
 from builder.land.columns import KINDS
 from builder.models.encoders import INCEPTION_DIGEST
@@ -54,6 +63,15 @@ class Examples(Record):
         return sorted(ids | {id_ for pair in self.near_duplicates for id_ in pair})
 
 
+class ShownMeasure(Record):
+    """A line of the verdict's comparison of synthetic with real tiles, in words."""
+
+    name: str
+    value: str
+    usual: str
+    finding: str = ""
+
+
 class Report(Record):
     """All that a report holds; counts of rows are those of the manifest's census."""
 
@@ -75,7 +93,13 @@ class Report(Record):
     review: ReviewFigures | None = None
     """What people say of captions and masks, where the release holds a review."""
     verdict: tuple[str, ...] = ()
-    """Findings of the verdict on the release, and what could not be judged."""
+    """The headline of the verdict on the release, its findings, and what could not be judged."""
+    compared: str = ""
+    """Which tiles ``measures`` compare."""
+    measures: tuple[ShownMeasure, ...] = ()
+    comparison: TileComparison | None = None
+    """The same as numbers."""
+    limits: tuple[Limit, ...] = ()
 
 
 def measure(release: Path, store: Store | None) -> Report:
@@ -98,7 +122,11 @@ def measure(release: Path, store: Store | None) -> Report:
     judged = verdict(manifest)
     return Report(
         kind="report",
-        verdict=tuple(judged.lines()),
+        verdict=(judged.headline, *map(str, judged.findings), *judged.unjudged_lines),
+        compared=judged.compared,
+        measures=tuple(ShownMeasure(**asdict(line)) for line in judged.measures),
+        comparison=manifest.facts.comparison,
+        limits=manifest.facts.limits,
         name=manifest.name,
         title=manifest.title,
         version=manifest.version,

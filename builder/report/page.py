@@ -139,7 +139,7 @@ def _short(name: str, most: int = 22) -> str:
 
 WORDS = {
     "mask_agreement": "Share of pixels on which the segmenter agrees with the mask.",
-    "realism": "1 and more is inside the manifold of real train tiles.",
+    "realism": "Share of held-out real tiles that are at least as unusual for their land cover.",
     "nearest_real_ratio": "Distance to the nearest train tile, relative to usual; 0 is a copy.",
     "sharpness": "Variance of the Laplacian.",
     "contrast": "Standard deviation of the luminance.",

@@ -25,7 +25,7 @@ from builder.land.pictures import (
 from builder.models.record import require
 from builder.models.settings import GeneratorSettings, PipelineSection, Sources, read_settings
 from builder.models.step import Training
-from builder.steps.stage import Maker, Output, Stage, each, setting
+from builder.steps.stage import Maker, Output, Stage, Unit, each, setting
 
 FITTED = {
     "texture": "aras texture, random phases",
@@ -87,6 +87,11 @@ class Generate(Stage):
         if self.training is not None:
             self.training.refuse_other()
         return {"generator": require(self.model, "generator").weights_sha256}
+
+    def units(self, store: Store) -> list[Unit]:
+        if self.training is not None and self.pipeline is None:
+            self.training.refuse_other_tiles(store)
+        return super().units(store)
 
     @cached_property
     def _weights(self) -> Any:

@@ -13,7 +13,6 @@ from builder.land.pictures import decode_png, encode_png, image_column
 from builder.pipeline.project import Project
 from builder.quality.duplicates import Duplicates, DuplicatesSection, pixel_digest
 from builder.quality.pixels import MEASURES, Quality, measure_pixels
-from builder.quality.realism import Realism
 from builder.steps.plan import run
 from builder.steps.stage import shards
 from tests.makers.stages import by_default
@@ -113,11 +112,3 @@ def test_shards_without_rows_go_through(store: Store) -> None:
     write(store, REAL, [], [])
     write(store, DRAWN, [], [])
     assert clusters(store) == {}
-
-
-def test_realism_is_missing_where_there_are_too_few_train_tiles(store: Store) -> None:
-    features = pa.array([[0.0, 1.0], [1.0, 0.0]], pa.list_(pa.float32()))
-    columns = {"id": ["real/0", "real/1"], "split": pa.array([0, 0]), "features": features}
-    store.write("tiles", REAL, pa.table(columns), key="k")
-    run(Realism(), store, Engine())
-    assert store.read(REAL, ["realism"]).column("realism").to_pylist() == [None, None]

@@ -39,6 +39,7 @@ def judged(project: Project, facts: dict[str, Any] | None = None, **census: Any)
         "census": Census.model_validate(sound(**census)),
     }
     kept = {"balance": None, "counts": {}, "models": {}, "imported": None}
+    kept |= {"comparison": None, "limits": ()}
     manifest = manifest.model_copy(
         update={"facts": manifest.facts.model_copy(update={**kept, **known})}
     )
@@ -126,14 +127,15 @@ def test_too_few_tiles_are_not_judged_and_that_is_said(project: Project) -> None
     few = {"real/train": 8, "real/validation": 1, "real/test": 1, "synthetic/train": 2}
     lines = judged(project, rows=few, measures=measures(sharpness=8121.0))
     assert lines[0] == "verdict: nothing stands out"
-    assert "not judged: the look of the synthetic tiles: 2 of them and 1 real test" in lines[1]
+    assert "not judged: the look of the synthetic tiles: 2 of them and 2 held-out real" in lines[1]
 
 
 def test_card_check_build_and_report_say_the_same(project: Project, tmp_path: Path) -> None:
     release = copy_of(project.releases / "0.1.0", tmp_path)
-    lines = verdict(read_manifest(release)).lines()
-    findings = [line.strip() for line in lines[1:] if "not judged" not in line]
+    whole = verdict(read_manifest(release))
+    lines, findings = whole.lines(), list(map(str, whole.findings))
     assert findings
+    assert len(whole.measures) == 12
     card = (release / "README.md").read_text(encoding="utf-8")
     assert card.index("**Verdict: ") < card.index("pictures/contact-sheet.png")
     assert f"{len(findings)} finding" in card
@@ -143,9 +145,29 @@ def test_card_check_build_and_report_say_the_same(project: Project, tmp_path: Pa
         assert line in checked.output
     answer = CliRunner().invoke(cli, ["check", str(release), "--json"])
     assert json.loads(answer.stdout)["verdict"] == findings
+    assert json.loads(answer.stdout)["measures"][0]["name"] == "realism"
+    for measure in whole.measures:
+        assert f"| {measure.name} | " in card
     strict = CliRunner().invoke(cli, ["check", str(release), "--strict"])
     assert strict.exit_code == 1
     assert f"--strict: the verdict has {len(findings)} finding" in strict.stderr
+
+
+def test_a_release_of_before_the_comparison_is_judged_by_its_ranges(project: Project) -> None:
+    """Its manifest has neither comparison nor limits, and the verdict has no measures."""
+    assert "measured on" not in "\n".join(judged(project, measures=measures(sharpness=8121.0)))
+
+
+def test_thresholds_that_are_not_used_are_named(project: Project) -> None:
+    limit = {
+        "measure": "realism",
+        "bound": "min",
+        "value": None,
+        "origin": "82 real tiles, too few",
+    }
+    assert judged(project, {"limits": [limit]})[1:] == [
+        "  not judged: single tiles by realism: 82 real tiles, too few"
+    ]
 
 
 def test_ranges_that_the_rows_contradict_are_refused(project: Project, tmp_path: Path) -> None:

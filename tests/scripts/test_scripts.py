@@ -137,6 +137,7 @@ def test_the_cost_of_judging_pixels_is_measured_on_a_folder_of_tiles(tmp_path: P
         tile.resize((64, 64)).save(tmp_path / f"{i}.png")
     text = run("bench_images.py", tmp_path, "--altered 2 --crops 5")
     assert "4 tiles: 0 equal to another" in text
+    assert "realism of 1 unseen tiles" in text
     assert "as brute force: True" in text
 
 
