@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from builder.land.classes import CLASSES
-from builder.scores import comparisons, cues, exclusions, percentages, places
+from builder.scores import comparisons, cues, exclusions, negations, percentages, places
 from builder.scores import lexicon as lexicons
 from builder.scores.lexicon import (
     ABSENT,
@@ -50,6 +50,7 @@ from builder.scores.lexicon import (
     THAN,
     Lexicon,
 )
+from builder.scores import mentions
 from builder.scores.mentions import DERIVED, FAR, Mention, Scan, scan, spread, subjects, union
 
 PRESENCE, ABSENCE, QUANTITY, DOMINANCE, LAYOUT, LOCAL_ABSENCE = range(6)
@@ -73,7 +74,7 @@ _DENIES = frozenset(("hardly", "no", "not", "never", "nope"))
 _ACTS = [False] * 41
 for _kind in (
     MENTION, END, STRONG, PART_CUE, LINK, AFTER, DOMINANT, DOMINATES, DOMINANT_USE, NO, ABSENT,
-    PERCENT, NUMBER, REGION, ONLY, ALL, EQUAL, EXCEPT, ORDER, REST, BEATS, THAN, BOUND,
+    PERCENT, NUMBER, REGION, ONLY, ALL, EQUAL, EXCEPT, ORDER, REST, BEATS, THAN, BOUND, COMMA,
 ):  # fmt: skip
     _ACTS[_kind] = True
 
@@ -135,12 +136,14 @@ def _attach(text: Scan, lexicon: Lexicon, reading: Reading) -> None:
             continue
         if text.last is not None and i - text.last.at > FAR:
             text.last = None
-        if kind == MENTION:
+        if kind == COMMA:
+            cues.parenthesis(text, i)
+        elif kind == MENTION:
             if i in text.at:
                 mention = text.at[i]
                 places.qualify(text, mention)
-                if waiting is not None and not (i < waiting + 4 and places.is_line(text, waiting)):
-                    mention.regions.append((values[waiting], words[waiting]))
+                if waiting is not None and not places.is_excepted(text, waiting, i) and not (i < waiting + 4 and places.is_line(text, waiting)):
+                    mention.regions += places.joined(text, waiting)
                     mention.placed_before = True
                     if places.fills(text, waiting):
                         mention.fills = len(mention.regions) - 1
@@ -154,7 +157,7 @@ def _attach(text: Scan, lexicon: Lexicon, reading: Reading) -> None:
                 short = words[i] == "?" and kinds[i + 2] in (END, COMMA)
                 if short and words[i + 1].split(" ")[0] in _DENIES and text.last:  # "Barren? No."
                     text.last.negated, text.last.negated_after = words[i + 1], True
-                text.last, waiting = None, None
+                text.last, waiting = mentions.antecedent(text, i), None
         elif kind in (STRONG, PART_CUE, LINK, AFTER):
             reading.fraction_words += values[i].fraction
             cues.quantity(text, i)
@@ -162,16 +165,13 @@ def _attach(text: Scan, lexicon: Lexicon, reading: Reading) -> None:
             if i != denied:
                 cues.dominance(text, i)
         elif kind == NO:
-            denied = cues.not_dominant(text, i)
-            but = exclusions.nothing_but(text, i)
-            target = None if denied >= 0 or but else cues.ahead(text, i)
-            if target:
-                gap = "" if target.at == i + 1 else " …"
-                target.negated, target.aside = words[i] + gap, bool(values[i])
+            denied = max(denied, cues.not_dominant(text, i))
+            if denied < i and not exclusions.nothing_but(text, i):
+                negations.deny(text, i, lexicon)
         elif kind == ABSENT and words[i].startswith("do") and (target := cues.ahead(text, i)):
             target.negated = f"{words[i]} …"  # "does not feature any trees"
         elif kind == ABSENT:
-            for mention in subjects(text):
+            for mention in negations.subjects(text, i):
                 if values[i]:
                     mention.aside = True
                 else:
@@ -218,11 +218,7 @@ def _claims(text: Scan, lexicon: Lexicon) -> dict[Claim, str]:
         if mention.aside:
             continue
         if mention.negated:
-            said = (
-                f"{mention.word} {mention.negated}"
-                if mention.negated_after
-                else f"{mention.negated} {mention.word}"
-            )
+            said = mention.denial
             if cue is not None and cue.low > lexicon.presence / 2:  # "no significant water"
                 if not mention.regions:
                     add((QUANTITY, bits, 0.0, cue.low), f"{mention.negated} {mention.words}")
@@ -243,7 +239,8 @@ def _claims(text: Scan, lexicon: Lexicon) -> dict[Claim, str]:
         if leads:  # not in "dominated by sparsely vegetated hills"
             dominant.setdefault(mention.dominance_at, []).append(mention)
         if cue is not None and mention.strength > (DERIVED if leads or group else 0):
-            add((QUANTITY, bits, cue.low, cue.high), mention.words)
+            high = cue.high if cue.fraction or not _is_part(text, mention) else 1.0
+            add((QUANTITY, bits, cue.low, high), mention.words)
         if mention.percent is not None:
             add((QUANTITY, bits, *mention.percent), mention.percent_words)
         if named:
@@ -256,6 +253,7 @@ def _claims(text: Scan, lexicon: Lexicon) -> dict[Claim, str]:
     filled = _filled(text, lexicon)
     for bits, (low, _), said in filled:
         add((QUANTITY, bits, low, 1.0), said)  # and it may lie elsewhere too
+    _add_up(claims, text)
     known = [(bits, low, high) for bits, (low, high), _ in (*filled, *text.sums)]
     exclusions.remainder(text, list(dict.fromkeys([*known, *_explicit(text)])))
     for bits, interval, words in (*shares, *text.sums):
@@ -274,6 +272,14 @@ def _claims(text: Scan, lexicon: Lexicon) -> dict[Claim, str]:
     return claims
 
 
+def _is_part(text: Scan, mention: Mention) -> bool:
+    """Whether its sentence names the class again, so that a vague word is about a part of it:
+    "patches of snow on the rocks"."""
+    others = [m for m in text.mentions if m.bits == mention.bits and m is not mention]
+    others = [m for m in others if m.cue is not mention.cue and not m.negated and not m.aside]
+    return any(END not in text.kinds[min(m.at, mention.at) : max(m.at, mention.at)] for m in others)
+
+
 def _explicit(text: Scan) -> list[tuple[int, float, float]]:
     """The shares that the text gives in numbers and fractions: classes, lowest, highest."""
     shares = []
@@ -283,6 +289,27 @@ def _explicit(text: Scan) -> list[tuple[int, float, float]]:
         elif mention.cue is not None and mention.cue.fraction and not mention.cue.most:
             shares.append((mention.bits, mention.cue.low, mention.cue.high))
     return shares
+
+
+def _add_up(claims: dict[Claim, str], text: Scan) -> None:
+    """Put the shares of several things of one class into their sum: "a quarter houses, a tenth
+    roads"."""
+    shares: dict[int, dict[str, Claim]] = {}
+    for mention in text.mentions:
+        if mention.negated or mention.aside:
+            continue
+        if mention.percent is not None:
+            claim = (QUANTITY, mention.bits, *mention.percent)
+        elif mention.cue is not None and mention.cue.fraction and not mention.cue.most:
+            claim = (QUANTITY, mention.bits, mention.cue.low, mention.cue.high)
+        else:
+            continue
+        shares.setdefault(mention.bits, {})[mention.word] = claim
+    for bits, by_word in shares.items():
+        low, high = (sum(claim[k] for claim in by_word.values()) for k in (2, 3))
+        if len(by_word) > 1 and low <= 1:
+            said = " + ".join(claims.pop(claim, "") for claim in dict.fromkeys(by_word.values()))
+            claims[(QUANTITY, bits, low, min(1.0, high))] = said
 
 
 def _filled(text: Scan, lexicon: Lexicon) -> list[tuple[int, tuple[float, float], str]]:

@@ -15,6 +15,9 @@ def beats(scan: Scan, i: int) -> None:
         scan.smallest |= union(subjects(scan))
     elif sign == 2:
         _times(scan, i)
+    elif sign == 1 and scan.words[i + 1] in ("everything", "anything", "all", "all else"):
+        if scan.last is not None:  # "houses outnumber everything"
+            scan.larger.append((union(subjects(scan)), 0, sign, scan.words[i]))
     else:
         _compare(scan, subjects(scan), ahead(scan, i, adverb=True), sign, i)
 

@@ -3,6 +3,7 @@
 from builder.scores.lexicon import (
     ABSENT,
     AFTER,
+    BEATS,
     BOUND,
     CLOSE,
     COMMA,
@@ -14,6 +15,7 @@ from builder.scores.lexicon import (
     DOMINATES,
     EACH,
     END,
+    EXCEPT,
     FOREIGN,
     JOIN,
     MENTION,
@@ -33,7 +35,17 @@ from builder.scores.lexicon import (
     THAN,
     Quantity,
 )
-from builder.scores.mentions import DERIVED, OWN, REACH, Mention, Scan, subjects, union
+from builder.scores.mentions import (
+    DERIVED,
+    OWN,
+    REACH,
+    Mention,
+    Scan,
+    chain,
+    sentence,
+    subjects,
+    union,
+)
 from builder.scores.percentages import SHOWS, is_sum
 
 _CLAUSE = frozenset((END, COMMA, JOIN, STOP, PREPOSITION, OPEN))
@@ -42,6 +54,9 @@ _OPENINGS = frozenset((END, JOIN, COMMA, STOP))
 _ARTICLES = frozenset(("a", "an"))
 _VERBS = frozenset((COPULA, COVERAGE, MENTION, OPEN))
 _OF_SCENE = frozenset((OF, DETERMINER, SCENE, PART))
+_HERE = frozenset(("here", "there", "shown", "visible", "depicted", "s"))
+_INSIDE = frozenset(("in", "over", "across", "on"))
+_ASIDES = frozenset(("with", "including", "featuring", "surrounded by", "bordered"))
 _ADVERBS = frozenset(
     ("very", "only", "quite", "relatively", "fairly", "rather", "extremely", "mostly", "just",
      "still", "also", "between")
@@ -71,7 +86,11 @@ def ahead(scan: Scan, i: int, *, adverb: bool = False) -> Mention | None:
             if listed and not adverb:
                 return None
         elif kind in (SCENE, PART):  # "a small area of …", "half of the tile is …"
+            if adverb and j == i + 1 and scan.words[j].startswith("feature"):
+                continue  # "predominantly features forest"
             noun = True
+            if scan.words[j + 1] in _HERE or (after == COMMA and scan.words[i - 1] in _INSIDE):
+                continue  # "most land here is", "in the majority of the image, there is"
             if after not in (OF, OPEN, PASSIVE, COPULA, SCENE, PART, STOP) and not (
                 (adverb or scan.words[j] == "land") and after == MENTION
             ):
@@ -85,7 +104,9 @@ def ahead(scan: Scan, i: int, *, adverb: bool = False) -> Mention | None:
             if not (noun or adverbial or (j == i + 1 and (is_share or after == MENTION))):
                 return None
         elif kind == PREPOSITION:
-            if kinds[j - 1] != PASSIVE and (j > i + 1 or scan.words[j] != "for"):
+            under = scan.words[j] == "under" and (kinds[j - 1] == COPULA or j == i + 1)
+            leaves = scan.words[j] == "for" or scan.words[i - 1].startswith("leav")
+            if kinds[j - 1] != PASSIVE and not under and (j > i + 1 or not leaves):
                 return None
         elif kind == OPEN:  # "a small percentage (2%) of barren land"
             if kinds[j + 1 : j + 4] != [PERCENT, CLOSE, OF]:
@@ -101,27 +122,39 @@ def quantity(scan: Scan, i: int) -> None:
     strength = OWN if kinds[i] == STRONG else DERIVED
     at, after = _before(scan, i), kinds[i + 1]
     before = kinds[at]
-    if after in (ABSENT, THAN) or (cue.most and _is_part(scan, i)):
-        return  # "entirely absent", "most of the trees"
+    if after in (ABSENT, THAN) or (cue.most and _is_part(scan, i)) or is_of_class(scan, i):
+        return  # "entirely absent", "most of the trees", "half of the houses"
     if cue.low >= 0.8 and (after == STOP or (after == OTHER and scan.words[i - 1] in _ARTICLES)):
         return  # "totally surrounded by", "a fully equipped harbour"
     flat = after == OTHER and not scan.words[i + 1].endswith(("ed", "ed by", "ed with", "ed in"))
     if cue.name == "all" and flat and " " not in scan.words[i + 1]:
         return  # "completely flat"
     ends = after in _CLAUSE or after == CLOSE
+    ends = ends and scan.words[i + 1] != "under"
     predicate = kinds[i] == AFTER or (before in _VERBS and ends)
     if cue.fraction and EACH in (before, after, kinds[at - 1]):
+        first = ahead(scan, i + 1, adverb=True) if after == EACH else None  # "a fifth each is trees and grass"
+        for mention in chain(scan.mentions, first) if first else []:
+            mention.claim(cue, strength, scan.words[i])
+        if first:
+            return
         for mention in _of_each(scan):
             mention.claim(cue, strength, scan.words[i])
         return
     target = None if predicate else ahead(scan, i, adverb=cue.low >= 0.8)
+    if target and cue.size and _is_plural(target.word) and not {SCENE, PART} & {*kinds[i:target.at]}:
+        return  # "small fields"
+    if target and not cue.fraction and cue.low >= 0.1 and target.word in scan.lines:
+        return  # "extensive roads", "a large river"
     claimed: list[Mention] = []
     if target:
         claimed = [target]
     elif (cue.fraction or cue.low >= 0.5) and is_sum(scan, at, i):
         scan.sums.append((union(subjects(scan)), (cue.low, cue.high), scan.words[i]))
-    elif cue.low >= 0.8 and after == OTHER:
-        return  # "a fully equipped harbour"
+    elif (cue.low >= 0.8 or scan.words[i].endswith("ly")) and after == OTHER:
+        return  # "a fully equipped harbour", "the town is moderately dense"
+    elif kinds[i - 1] == OPEN and after == CLOSE and scan.last:
+        claimed = [scan.last]  # "trees (minor)"
     elif cue.most and (before in _OPENINGS or (scan.words[i] == "most" and after != CLOSE)):
         return
     elif predicate or before in (COPULA, COVERAGE, DOMINATES) or after == PREPOSITION or cue.most:
@@ -131,15 +164,33 @@ def quantity(scan: Scan, i: int) -> None:
             if not mention.strength or (mention is scan.last and mention.strength < strength)
         ]
     for mention in claimed:
+        if cue.size and mention.at < i and _is_plural(scan.words[mention.at]):
+            continue  # "the fields are small"
         mention.claim(cue, strength, scan.words[i])
         if cue.most and len(claimed) == 1:
             mention.dominance_at = i
 
 
+def _is_plural(word: str) -> bool:
+    """Whether a word names several things: "fields", not "grass"."""
+    return word.endswith("s") and not word.endswith("ss")
+
+
+def is_of_class(scan: Scan, i: int) -> bool:
+    """Whether the share at ``i`` is one of a class, not of the tile: "half of the houses"."""
+    if scan.kinds[i + 1] != OF or scan.kinds[i + 2] != DETERMINER:
+        return False
+    j = i + 3
+    while scan.kinds[j] == OTHER:
+        j += 1
+    return scan.kinds[j] == MENTION and scan.kinds[j + 1] not in (SCENE, PART)
+
+
 def _is_part(scan: Scan, i: int) -> bool:
     """Whether "most" speaks of a part of a class, not of the tile: "most of the trees"."""
     if scan.words[i] == "most":
-        return scan.kinds[i + 1] not in (CLOSE, COPULA)
+        opens = i == 0 or scan.kinds[i - 1] in (*_OPENINGS, DETERMINER, COPULA, COVERAGE)
+        return scan.kinds[i + 1] not in ((CLOSE, COPULA, SCENE) if opens else (CLOSE,))
     if not scan.words[i].endswith(" of"):
         return False
     if scan.kinds[i + 1] == RELATIVE:  # "most of which"
@@ -164,10 +215,17 @@ def _of_each(scan: Scan) -> list[Mention]:
 
 def dominance(scan: Scan, i: int) -> None:
     """Attach "predominantly", "dominates", "the main land use"."""
-    kinds, last = scan.kinds, scan.last
+    kinds, words, last = scan.kinds, scan.words, scan.last
     leading: list[Mention | None] = []
-    if kinds[i] == DOMINATES:
-        if last and (STOP not in kinds[last.at : i] or kinds[i - 1] == RELATIVE):
+    if words[i].startswith("lead") and kinds[i + 1] not in (END, COMMA) and words[i + 1] != "with":
+        return  # "a road leads to the farm"
+    begins = sentence(scan, i)[0]
+    if BEATS in kinds[begins:i] and scan.words[i - 1] == "as":
+        return  # "forest edges out fields as the largest class"
+    if scan.words[i].startswith("more than ") and i == begins and kinds[i + 1] == COMMA:
+        leading = [ahead(scan, i, adverb=True)]  # "more than anything else, it is a forest"
+    elif kinds[i] == DOMINATES:
+        if last and (STOP not in kinds[last.at : i] or kinds[i - 1] in (RELATIVE, COMMA)):
             leading = [
                 mention for mention in subjects(scan) if mention is last or not mention.strength
             ]
@@ -175,10 +233,12 @@ def dominance(scan: Scan, i: int) -> None:
         j = i + 1
         while kinds[j] in _OF_SCENE:
             j += 1
-        if kinds[j] in (COPULA, COVERAGE):
+        if kinds[j] in (COPULA, COVERAGE, PASSIVE) or scan.words[j] in SHOWS:
             leading = [ahead(scan, j, adverb=True)]
         elif kinds[j] != MENTION:
             leading = list(subjects(scan)) if kinds[i + 1] != OTHER else []
+    elif kinds[i - 1] == OPEN and kinds[i + 1] == CLOSE and last:
+        leading = [last]  # "forest (dominant)"
     elif kinds[i + 1] != OF or last is None or last.at != i - 1:  # not "woods mainly of oak"
         leading = [ahead(scan, i, adverb=True)]
         if (
@@ -187,6 +247,11 @@ def dominance(scan: Scan, i: int) -> None:
             and scan.words[i].endswith("dominant")
         ):
             leading = list(subjects(scan))
+        apposed = last is not None and last.at == i - 2 and kinds[i - 1] == COMMA
+        said = last is not None and (apposed or COPULA in kinds[last.at : i])
+        if last is not None and leading[0] is not None and said:
+            if leading[0] is not last and leading[0].bits == last.bits:
+                return  # "the trees are mostly oaks"
     for mention in leading:
         if mention is not None:
             mention.dominance_at = i
@@ -210,7 +275,21 @@ def not_dominant(scan: Scan, i: int) -> int:
     for mention in subjects(scan):
         cue = Quantity("not dominant", 0.0, scan.values[at].low)
         mention.claim(cue, OWN, f"{scan.words[i]} {scan.words[at]}")
+    stop = sentence(scan, i)[1]
+    if kinds[at + 1] in (COMMA, STOP) and kinds[stop - 1] == COPULA and stop - 2 in scan.at:
+        scan.at[stop - 2].dominance_at = at  # "water is not dominant, trees are"
     return at
+
+
+def parenthesis(scan: Scan, i: int) -> None:
+    """Go back to the subject after what is said between commas: "the park, with its ponds, is"."""
+    after, word = scan.kinds[i + 1], scan.words[i + 1]
+    if after in (COPULA, COVERAGE, DOMINATES, ABSENT) and scan.aside_from is not None:
+        if sentence(scan, i)[0] <= scan.aside_from.at:
+            scan.last = scan.aside_from
+        scan.aside_from = None
+    elif after == RELATIVE or (after == STOP and word in _ASIDES) or after == EXCEPT:
+        scan.aside_from = scan.last
 
 
 def _before(scan: Scan, i: int) -> int:

@@ -32,6 +32,7 @@ EVERY = (1 << 7) - 1
 ALONE, NEARLY = (0.95, 1.0), (0.90, 1.0)
 """Share of a class that is all there is, and of one that is all but for something small."""
 
+_THERE = frozenset(("can", "present", "represented", "occurs", "exists", "found", "visible"))
 _CLOSES = frozenset((END, STOP, EXCEPT, ALL))
 _FILLER = frozenset((OF, OTHER, PASSIVE, PART, JOIN))
 _LITTLE = frozenset(("one", "single", "lone", "handful", "couple", "solitary", "tiny", "small"))
@@ -47,13 +48,20 @@ def only(scan: Scan, i: int) -> None:
     closes = kinds[i + 1] in (END, EXCEPT, STOP, COMMA) or words[i].startswith("everywhere ")
     if value == "after":
         begins = sentence(scan, i)[0]
-        apart = last is None or last.at < i - 1 or STOP in kinds[begins:i]
+        apart = last is None or last.at < i - 1 or STOP in kinds[max(begins, i - 5) : i]
         spreads = words[i] in _SPREADS and apart
         follows = closes or kinds[i + 1] == PREPOSITION
         if last is not None and follows and last.at >= i - 2 and not spreads:
             _exclude(scan, subjects(scan), i)
             if words[i] == "throughout":
                 last.regions += [(k, "throughout") for k in scan.whole]
+        return
+    if value == "bare":  # "zero roads, all forest"
+        opens = i == 0 or kinds[i - 1] in (END, COMMA, COPULA)
+        if opens and kinds[i + 1] == MENTION and kinds[i + 2] in (END, COMMA):
+            _exclude(scan, [scan.at[i + 1]], i)
+        elif i and words[i - 1] == ":" and words[i + 1 : i + 3] == ["of", "it"] and last:
+            _exclude(scan, [last], i)
         return
     strong = value != "only"
     verb = (COPULA, COVERAGE, PASSIVE, MENTION, EXCEPT, OTHER)
@@ -72,9 +80,15 @@ def only(scan: Scan, i: int) -> None:
 
 def nothing_but(scan: Scan, i: int) -> bool:
     """Attach "nothing here but dunes", "no land cover other than grass"; whether it is said."""
-    if scan.words[i] not in ("no", "nothing"):
+    if scan.words[i] not in ("no", "nothing", "none of", "none"):
         return False
-    for j in range(i + 1, min(i + 6, len(scan.kinds))):
+    if scan.words[i] == "nothing" and scan.kinds[i + 1] in (END, COMMA):
+        before = [j for j in range(sentence(scan, i)[0], i) if scan.kinds[j] == EXCEPT]
+        target = _next(scan, before[0], True) if before else None
+        if target is not None:  # "aside from water there is nothing"
+            scan.alone.append((chain(scan.mentions, target), scan.words[before[0]]))
+        return target is not None
+    for j in range(i + 1, min(i + 7, len(scan.kinds))):
         kind = scan.kinds[j]
         if kind == EXCEPT or (kind == STOP and scan.words[j] == "but"):
             target = _next(scan, j, True)
@@ -105,6 +119,15 @@ def scene_except(scan: Scan, i: int) -> None:
     """Attach "apart from a barn, the tile is grass", "the barn aside, it is grass"."""
     kinds = scan.kinds
     _, stop = sentence(scan, i)
+    target = _next(scan, i, True) if scan.words[i].startswith("everything ") else None
+    if target is not None:
+        listed = chain(scan.mentions, target)
+        after = scan.words[listed[-1].at + 1 : listed[-1].at + 4]
+        holds = COPULA not in kinds[i:stop] and i and kinds[i - 1] not in (END, COMMA)
+        if holds or not _THERE.isdisjoint(after):
+            for mention in listed:
+                mention.negated = scan.words[i]  # "a tile with everything but forest"
+            return
     if REST in kinds[i:stop] or ALL in kinds[i:stop] or STRONG in kinds[i:stop]:
         return
     for j in range(i + 1, stop):

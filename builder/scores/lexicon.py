@@ -91,7 +91,7 @@ _GRAMMAR = {
     "each": EACH,
     "than": THAN,
 }
-_QUANTITY = {"words": STRONG, "part": PART_CUE, "link": LINK, "after": AFTER, "most": STRONG}
+_QUANTITY = {"words": STRONG, "size": STRONG, "part": PART_CUE, "link": LINK, "after": AFTER, "most": STRONG}
 _DOMINANCE = {"before": DOMINANT, "verbs": DOMINATES, "nouns": DOMINANT_USE}
 _COMPARISON: dict[str, Token] = {
     "beats": (BEATS, 1),
@@ -102,6 +102,7 @@ _COMPARISON: dict[str, Token] = {
 _EXCLUSION: dict[str, Token] = {
     "only": (ONLY, "only"),
     "strong": (ONLY, "strong"),
+    "bare": (ONLY, "bare"),
     "after": (ALL, "after"),
     "all": (ALL, "all"),
     "except": (EXCEPT, None),
@@ -110,8 +111,10 @@ _EXCLUSION: dict[str, Token] = {
     "equal": (EQUAL, None),
 }
 _NEGATION: dict[str, Token] = {
-    "before": (NO, False),
-    "aside": (NO, True),
+    "before": (NO, ""),
+    "aside": (NO, "aside"),
+    "seeming": (NO, "seeming"),
+    "untrue": (NO, "untrue"),
     "prefix": (PREFIX, None),
     "suffix": (OTHER, ABSENT_BEFORE),
     "after": (ABSENT, False),
@@ -124,7 +127,7 @@ _LIST = re.compile(r"<(\w+)>")
 @dataclass(frozen=True)
 class Quantity:
     """A word's claim that a share lies in [low, high]; ``nearly_none`` claims no presence,
-    ``most`` that no class is larger."""
+    ``most`` that no class is larger, ``size`` is said of things: "small fields" may fill a tile."""
 
     name: str
     low: float
@@ -132,13 +135,16 @@ class Quantity:
     fraction: bool = False
     nearly_none: bool = False
     most: bool = False
+    size: bool = False
 
 
 @dataclass(frozen=True)
 class Lexicon:
     """The compiled lexicon.
 
-    ``single``: word → token. ``phrases``: first word → second word → (words after, token), the
+    ``narrow``: words of a class whose absence says nothing of the class ("no snow"). ``adverbs``:
+    words that name a region, by its index, after a class or beside what divides a tile
+    ("crops above", "below the road"). ``single``: word → token. ``phrases``: first word → second word → (words after, token), the
     longest first. ``groups``: class bitmask → name. ``regions``: name and box of each region.
     """
 
@@ -151,8 +157,10 @@ class Lexicon:
     regions: tuple[tuple[str, tuple[float, float, float, float]], ...]
     groups: dict[int, str]
     metaphors: frozenset[str]
+    narrow: frozenset[str]
     lines: frozenset[str]
     comparatives: dict[str, int]
+    adverbs: dict[str, int]
     whole: tuple[int, ...]
     single: dict[str, Token]
     phrases: dict[str, dict[str, tuple[tuple[list[str], Token], ...]]]
@@ -163,7 +171,8 @@ class Lexicon:
         Three lists of equal length. The value is a class bitmask for MENTION, a `Quantity` for
         cues, the index into `regions` for REGION, (low, high, half-width of the rounding) for
         PERCENT and NUMBER, "more", "less" or "about" for words that bound a number, and for NO
-        whether it only sets its class aside ("instead of"). OTHER has the index of a region where
+        "aside" where it only sets its class aside ("instead of"), "seeming" where it does so before
+        a "but" ("looks like"), "untrue" where it denies a whole clause. OTHER has the index of a region where
         it is an adjective of place ("northern"), `ABSENT_BEFORE`, or None, as all else has.
         """
         words: list[str] = numerals.words_of(text)
@@ -290,8 +299,18 @@ def _compile(tables: dict[str, Any]) -> Lexicon:
         regions=regions,  # type: ignore[arg-type]
         groups={_bits(entry["classes"]): name for name, entry in tables["groups"].items()},
         metaphors=frozenset(tables["metaphor"]["words"]),
+        narrow=frozenset(
+            " ".join(words)
+            for phrase in tables["neutral"]["narrow"]
+            for words in _expand(phrase, lists)
+        ),
         whole=tuple(k for k, (_, box) in enumerate(regions) if box == (0.0, 0.0, 1.0, 1.0)),
         lines=frozenset(tables["lines"]["words"]),
+        adverbs={
+            word: index
+            for index, entry in enumerate(tables["regions"].values())
+            for word in entry.get("adverbs", ())
+        },
         comparatives=dict.fromkeys(tables["dominance"]["comparatives"], 1)
         | dict.fromkeys(tables["dominance"]["less"], -1),
         single={words[0]: token for words, token in table.items() if len(words) == 1}
@@ -329,10 +348,12 @@ def _entries(
             yield phrase, token
     for name, entry in tables["quantities"].items():
         for key, kind in _QUANTITY.items():
-            quantity = replace(quantities[name], most=True) if key == "most" else quantities[name]
+            quantity = replace(quantities[name], most=key == "most", size=key == "size")
             for phrase in entry.get(key, ()):
                 yield phrase, (kind, quantity)
     for phrase, quantity in _fractions(tables):
+        yield phrase, (STRONG, quantity)
+    for phrase, quantity in _out_of(float(tables["scoring"]["fraction"])):
         yield phrase, (STRONG, quantity)
     dominance = tables["dominance"]
     for key, kind in _DOMINANCE.items():
@@ -385,6 +406,15 @@ def _fractions(tables: dict[str, Any]) -> Iterator[tuple[str, Quantity]]:
                 yield f"{word} {phrase}", Quantity(phrase, *interval, fraction=True)
 
 
+def _out_of(half: float) -> Iterator[tuple[str, Quantity]]:
+    """Shares of small wholes: "three out of five", "one in every four"."""
+    names = numerals.UNITS[:11]
+    for many, some in ((many, some) for many in range(2, 11) for some in range(1, many)):
+        for joint in ("in", "out of", "of", "in every", "out of every", "of every"):
+            phrase = f"{names[some]} {joint} {names[many]}"
+            yield phrase, Quantity(phrase, *_around(some / many, half), fraction=True)
+
+
 def _expand(phrase: str, lists: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
     """``forest{|s}`` → the words of forest and of forests; ``<name>`` is one of ``lists``."""
     if unknown := set(_LIST.findall(phrase)) - set(lists):
@@ -392,7 +422,10 @@ def _expand(phrase: str, lists: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
     parts = _BRACES.split(_LIST.sub(lambda match: lists[match[1]], phrase))
     choices = [part.split("|") if i % 2 else [part] for i, part in enumerate(parts)]
     for choice in itertools.product(*choices):
-        words = tuple(numerals.WORD.findall("".join(choice).lower()))
+        text = "".join(choice)
+        if "{" in text or "}" in text:
+            raise ValueError(f"the phrase {phrase!r} has braces inside braces")
+        words = tuple(numerals.WORD.findall(text.lower()))
         if not words:
             raise ValueError(f"the phrase {phrase!r} holds no word")
         yield words

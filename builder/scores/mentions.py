@@ -10,8 +10,11 @@ from builder.scores.lexicon import (
     BOUND,
     CLOSE,
     COMMA,
+    COPULA,
+    COVERAGE,
     DENIED,
     DETERMINER,
+    DOMINATES,
     END,
     JOIN,
     MENTION,
@@ -33,9 +36,12 @@ REACH = 12
 FAR = 40
 """Tokens after which a mention is no longer what a verb or a number refers to."""
 
+_PRONOUNS = frozenset(("it", "they"))
+_OF_PICTURE = frozenset(("contains", "includes", "displays", "presents", "captures", "reveals"))
 _CHOICES = frozenset(("or", "nor"))
 
 BUILT = 1 << CLASSES.index("Built-up")
+_SHED = tuple(1 << CLASSES.index(name) for name in ("Tree", "Crop"))
 _ADJECTIVES = ("y", "ed", "al", "ous", "an", "ic", "ing")
 
 DERIVED, OWN = 1, 2
@@ -69,6 +75,14 @@ class Mention:
         self.fills = -1  # index of the region that it fills
         self.rest = ""  # the words that say that it has what other shares leave over
 
+    @property
+    def denial(self) -> str:
+        """The words that deny it, with its own: "no water", "water absent", "treeless"."""
+        if self.negated == self.word:
+            return self.word
+        words = (self.word, self.negated) if self.negated_after else (self.negated, self.word)
+        return " ".join(words)
+
     def claim(self, cue: Quantity, strength: int, words: str) -> None:
         """Give it a quantity; a later quantity of the same strength replaces an earlier."""
         if strength == OWN or self.strength < OWN:
@@ -96,10 +110,14 @@ class Scan:
     """Classes that are said to be the smallest."""
     lines: frozenset[str] = frozenset()
     """Words of what divides a tile: a road, a river."""
+    adverbs: frozenset[str] = frozenset()
+    """Words such as "above" that name a side of what divides a tile."""
     whole: tuple[int, ...] = ()
     """Indices of the regions that are the whole tile."""
     left_out: int = 0
     """Classes of a group that are absent unless the caption names them."""
+    aside_from: Mention | None = None
+    """What the clause is about while something between commas is said of it."""
     alone: list[tuple[list[Mention], str]] = field(default_factory=list)
     """Mentions that are said to be all there is, and the words."""
 
@@ -108,7 +126,16 @@ def scan(kinds: list[int], values: list[Any], words: list[str], lexicon: Lexicon
     """The mentions of the tokens of a text, which end with an END."""
     mentions = _find(kinds, values, words, lexicon)
     at = {mention.at: mention for mention in mentions}
-    return Scan(kinds, values, words, mentions, at, lines=lexicon.lines, whole=lexicon.whole)
+    return Scan(
+        kinds,
+        values,
+        words,
+        mentions,
+        at,
+        lines=lexicon.lines,
+        adverbs=frozenset(lexicon.adverbs),
+        whole=lexicon.whole,
+    )
 
 
 def _find(kinds: list[int], values: list[Any], words: list[str], lexicon: Lexicon) -> list[Mention]:
@@ -118,6 +145,9 @@ def _find(kinds: list[int], values: list[Any], words: list[str], lexicon: Lexico
         if kind != MENTION or (i and kinds[i - 1] == PREFIX):  # not "non-vegetated"
             continue
         bits = values[i]
+        if words[i] == "bare" and end == i - 1 and kinds[end] == COPULA and words[end] != ":":
+            if mentions[-1].bits in _SHED:
+                continue  # "the trees are bare"
         if bits < DENIED and mentions:
             before = mentions[-1].bits
             if i == end:
@@ -186,12 +216,36 @@ def subjects(scan: Scan) -> list[Mention]:
     if scan.last is None:
         return []
     mentions = [scan.last]
-    if scan.last.link == JOIN:
+    if scan.last.link == JOIN and not (scan.last.joined and _is_singular(scan)):
         index = scan.last.place
         while index and scan.mentions[index].link != OTHER:
             index -= 1
             mentions.append(scan.mentions[index])
     return mentions[::-1]
+
+
+def antecedent(scan: Scan, i: int) -> Mention | None:
+    """What "it" refers to after the END at ``i``: the first class of the sentence that ends there.
+
+    "It shows …" and "it is a …" speak of the picture.
+    """
+    words, kinds = scan.words, scan.kinds
+    if i + 3 >= len(kinds) or words[i + 1] not in _PRONOUNS:
+        return None
+    if kinds[i + 2] not in (COVERAGE, DOMINATES, COPULA, OTHER):
+        return None
+    if kinds[i + 2 : i + 4] == [COPULA, DETERMINER] or words[i + 2] in _OF_PICTURE:
+        return None
+    start = sentence(scan, i - 1)[0] if i else 0
+    first = next((scan.at[j] for j in range(start, i) if j in scan.at), None)
+    return first if first is not None and not (first.negated or first.aside) else None
+
+
+def _is_singular(scan: Scan) -> bool:
+    """Whether the verb after the last mention is about that one alone: "…, and the lake is small"."""
+    assert scan.last is not None
+    after = scan.words[scan.last.at + 1 : scan.last.at + 3]
+    return "is" in after or "was" in after
 
 
 def sentence(scan: Scan, i: int) -> tuple[int, int]:
@@ -221,7 +275,8 @@ def spread(mentions: list[Mention]) -> None:
     """Carry cues over lists: "limited crop, built-up and barren areas"."""
     for i in range(1, len(mentions)):
         mention, source = mentions[i], mentions[i - 1]
-        if source.placed_before and not mention.regions and mention.link == JOIN:
+        inherits = source.placed_before and not mention.regions and not mention.rest
+        if inherits and mention.link == JOIN:
             mention.regions, mention.placed_before = list(source.regions), True
         if (
             mention.link == OTHER

@@ -7,21 +7,21 @@ import unicodedata
 NUMERAL = r"\d+(?:[.,]\d+)*"
 """A number in digits, separators of thousands and of decimals included, for masking."""
 
-_UNITS = (
+UNITS = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
     "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
     "nineteen",
 )  # fmt: skip
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _NUMBER_WORDS = {
-    **{word: i for i, word in enumerate(_UNITS)},
+    **{word: i for i, word in enumerate(UNITS)},
     **{word: 10 * (i + 2) for i, word in enumerate(_TENS)},
 }
 
 _NUMBER = r"(?:\d+(?:[.,]\d+)?|(?<!\w)[.,]\d+)"
 _SIGN = r"(?:%|percent\b|per\s?cent\b|pct\b)"
 _WORDED = "|".join(sorted((*_NUMBER_WORDS, "hundred"), key=len, reverse=True))
-_DIGITS = "|".join(_UNITS[1:10])
+_DIGITS = "|".join(UNITS[1:10])
 TOKEN = re.compile(
     rf"between\s{_NUMBER}\s?{_SIGN}?\sand\s{_NUMBER}\s?{_SIGN}"
     r"|(?<![\d./])[1-9]\s?[/⁄]\s?(?:[2-9]|1\d|20)(?!\d|/|%|\.\d)"
@@ -31,7 +31,7 @@ TOKEN = re.compile(
     rf"|(?:{'|'.join(_TENS)})-(?:{_DIGITS})\b"
     r"|[^\W\d_]+(?:'t\b)?"
     r"|[,–—/()\[\];!?|:&<>~≈≤≥+]"
-    r"|\.(?!\d)"
+    r"|(?<!approx)(?<!\bca)(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\betc)\.(?!\d|g\b|e\b)"
     r"|\n(?=\s*(?:\n|[-*#•]|\d+[.)]\s))"
 )
 """One pass over a caption in lower case: percentages and ranges, numbers, words, punctuation."""
@@ -40,6 +40,9 @@ WORD = re.compile(r"[^\W\d_]+(?:'t\b)?|[&<>~≈≤≥+]")
 """The words of a phrase of the lexicon."""
 
 _OF_A_HUNDRED = re.compile(r"\b(\d+) (?:out )?of (?:every |a )?100\b")
+_SMALL = re.compile(r"\b(\d) (?:in|of|out of) (?:every )?([2-9]|10)\b(?!\s?%|[.,]\d)(?! per)")
+_IS = re.compile(r"\b(it|there|here|that)'s\b")
+_EVEN = re.compile(r"\b50\s?[/:-]\s?50\b(?!\s?%)")
 _RATIO = re.compile(r"(?<=\d):(?=\d)")
 
 
@@ -53,6 +56,12 @@ def plain(text: str) -> str:
 def words_of(text: str) -> list[str]:
     """The tokens of a text; a ratio ("50:50") is a list of numbers, "70 of 100" a percentage."""
     text = plain(text)
+    if "'s" in text:
+        text = _IS.sub(r"\1 is", text)
+    if "50" in text:
+        text = _EVEN.sub("fifty fifty", text)
+    if " of " in text or " in " in text:
+        text = _SMALL.sub(r"\1/\2 ", text)
     if "100" in text:
         text = _OF_A_HUNDRED.sub(r"\1 % ", text)
     return TOKEN.findall(_RATIO.sub("/", text) if ":" in text else text)

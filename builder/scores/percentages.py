@@ -33,6 +33,7 @@ SHOWS = frozenset(("shows", "showing", "depicts", "depicting"))
 _TOGETHER = frozenset(("together", "combined", "jointly", "collectively", "between them"))
 _IN_NOUN_PHRASE = frozenset((OTHER, OF, DETERMINER, STRONG, PART_CUE, PART, DOMINANT))
 _LISTS = frozenset((COMMA, JOIN, BOUND))
+_WITH = frozenset(("with", "at"))
 _TO_CLASS = frozenset((OF, DETERMINER, SCENE, COPULA, JOIN, NUMBER, PERCENT, PART))
 _FROM_CLASS = frozenset(
     (OPEN, COPULA, COVERAGE, BOUND, PREPOSITION, PASSIVE, DETERMINER, PART, JOIN, NUMBER, PERCENT)
@@ -183,7 +184,7 @@ def _noun_ahead(scan: Scan, i: int) -> Mention | None:
     """The mention that a percentage at ``i`` introduces: "79 % grassland"."""
     kinds = scan.kinds
     noun = False
-    for j in range(i + 1, min(i + 1 + REACH // 2, len(kinds) - 1)):
+    for j in range(i + 1, min(i + 1 + 3 * REACH // 4, len(kinds) - 1)):
         kind, after = kinds[j], kinds[j + 1]
         if kind == MENTION:
             return scan.at.get(j)
@@ -193,12 +194,12 @@ def _noun_ahead(scan: Scan, i: int) -> Mention | None:
                 return None
         elif kind == STOP and noun and scan.words[j] in SHOWS:
             continue  # "12 % of this image shows bare ground"
-        elif kind == COMMA and j == i + 1 and after == COPULA:
-            noun = True  # "the rest, some 30 %, is bog"
+        elif kind == COMMA and j == i + 1 and (after == COPULA or scan.words[i - 1] in _WITH):
+            noun = True  # "the rest, some 30 %, is bog", "with 65 %, trees lead"
         elif kind == COPULA and j <= i + 2:  # "80 % is covered by trees"
             noun = True
         elif kind in (COPULA, PASSIVE):
-            if not noun:
+            if not noun and j != i + 1:
                 return None
         elif kind == PREPOSITION:  # "leaves 7 % for farms"
             if kinds[j - 1] != PASSIVE and (j > i + 1 or scan.words[j] != "for"):

@@ -39,32 +39,75 @@ from builder.scores.mentions import REACH, Mention, Scan, chain, subjects
 _BREAKS = frozenset(
     ("while", "whereas", "where", "but", "although", "though", "because", "if", "so", "yet", "as")
 )
-_BEFORE = frozenset((PREPOSITION, COVERAGE, JOIN, MENTION))
+_BRIDGES = frozenset(("bridge", "bridges", "overpass", "overpasses", "viaduct", "flyover"))
+_BEFORE = frozenset((PREPOSITION, COVERAGE, DOMINATES, JOIN, MENTION))
 _ENDS = frozenset((END, COMMA, CLOSE))
 _OPENS = frozenset((END, COMMA, OPEN, JOIN))
 
 
 def sides(kinds: list[int], values: list[Any], words: list[str], lexicon: Lexicon) -> None:
     """Make regions of words for a side that stand alone: "north: forest", "lake, top"."""
+    _pairs(kinds, values, words, lexicon)
     for i, value in enumerate(values):
-        if type(value) is Side or (type(value) is int and kinds[i] == OTHER):
+        if words[i] in lexicon.adverbs:
+            _adverb(kinds, values, words, i, lexicon)
+        elif type(value) is Side or (type(value) is int and kinds[i] == OTHER):
             before = kinds[i - 1] if i else END
             placed = before == DETERMINER and i > 1 and kinds[i - 2] in _BEFORE
             subject = before == DETERMINER and (i < 2 or kinds[i - 2] in _OPENS)
-            if subject and kinds[i + 1] in (COPULA, COVERAGE, PASSIVE, DOMINATES):
+            left_over = words[i] == "left" and before == MENTION and NO in kinds[max(0, i - 4) : i]
+            if left_over:
+                continue  # "with no trees left"
+            verb = (COPULA, COVERAGE, PASSIVE, DOMINATES)
+            elliptic = kinds[i + 1] == DETERMINER or words[i + 1] in ("by", "with")
+            elliptic = elliptic and i > 1 and kinds[i - 2] != END
+            if subject and (kinds[i + 1] in verb or elliptic):
                 kinds[i], values[i] = REGION, int(value)  # "the north is forested"
                 continue
             bare = before == MENTION and type(value) is Side and len(words[i]) > 1
             opens = before in _OPENS or placed or before == PREPOSITION or bare
-            placed = placed and words[i - 1] not in ("its", "their")
+            own = words[i - 1] in ("its", "their")
+            placed = placed and (not own or not lexicon.lines.isdisjoint(words[:i]))
             divides = kinds[i + 1] == OF and MENTION in kinds[i + 2 : i + 4]
             divides = divides and not lexicon.lines.isdisjoint(words[i + 2 : i + 4])
             if divides and (opens or before in (COPULA, MENTION)):
                 kinds[i], values[i] = REGION, int(value)  # "south of the track"
                 continue
             closes = kinds[i + 1] in _ENDS or words[i + 1] == ":" or kinds[i + 1] == JOIN
+            closes |= own and placed  # "a road; to its left there are crops"
             if opens and closes and "from" not in words[max(0, i - 3) : i]:
                 kinds[i], values[i] = REGION, int(value)
+
+
+def _pairs(kinds: list[int], values: list[Any], words: list[str], lexicon: Lexicon) -> None:
+    """Make a region of the first side of "the northern and eastern edges"."""
+    for i in range(len(kinds) - 2):
+        if type(values[i]) not in (Side, int) or kinds[i] != OTHER or kinds[i + 1] != JOIN:
+            continue
+        noun = words[i + 2].split()[-1]
+        names = (f"{words[i]} {noun}", f"{words[i]} {noun.removesuffix('s')}")
+        if kinds[i + 2] != REGION or " " not in words[i + 2]:
+            continue
+        for name in names:
+            runs = lexicon.phrases_in(name.split())
+            if runs and runs[0][:2] == (0, len(name.split())) and runs[0][2][0] == REGION:
+                kinds[i], values[i], words[i] = REGION, runs[0][2][1], names[0]
+                break
+
+
+def _adverb(
+    kinds: list[int], values: list[Any], words: list[str], i: int, lexicon: Lexicon
+) -> None:
+    """Make a region of "above" and "below" where they stand alone or beside a line."""
+    at = i + 2 if kinds[i + 1] == DETERMINER else i + 1
+    beside = kinds[at] == MENTION and words[at] in lexicon.lines
+    alone = kinds[i + 1] in _ENDS or kinds[i + 1] == JOIN
+    others = lexicon.adverbs.keys() & {*words[:i], *words[i + 1 :]}
+    alone = alone and (others or REGION in kinds[:i] or not lexicon.lines.isdisjoint(words[: i - 1]))
+    over = i and (words[i - 1] in _BRIDGES or words[i - 1] in lexicon.lines)
+    over = over or (i and kinds[i - 1] == PREPOSITION) or words[i - 1] == "directly"
+    if (alone or beside) and not over:
+        kinds[i], values[i] = REGION, lexicon.adverbs[words[i]]
 
 
 def place(scan: Scan, i: int, waiting: int | None) -> int | None:
@@ -77,7 +120,8 @@ def place(scan: Scan, i: int, waiting: int | None) -> int | None:
     if scan.words[i].endswith(" it") and scan.kinds[i - 1] not in _OPENS and not verb:
         return waiting  # "the road below it"
     if last is None or not is_behind(scan, i):
-        return None if scan.kinds[i + 1] in (JOIN, END) else i
+        is_pair = scan.kinds[i + 1 : i + 3] == [JOIN, REGION]
+        return None if scan.kinds[i + 1] in (JOIN, END) and not is_pair else i
     placed = [last]
     if last.link == JOIN and not last.joined:
         placed = [m for m in subjects(scan) if m is last or not m.regions]
@@ -88,6 +132,12 @@ def place(scan: Scan, i: int, waiting: int | None) -> int | None:
     return waiting
 
 
+def joined(scan: Scan, i: int) -> list[tuple[int, str]]:
+    """The region at ``i`` and the one that it is joined to: "the northern and eastern edges"."""
+    pair = i > 1 and scan.kinds[i - 2 : i] == [REGION, JOIN]
+    return [(scan.values[j], scan.words[j]) for j in ((i - 2, i) if pair else (i,))]
+
+
 _IN_CLAUSE = frozenset(
     (OTHER, DETERMINER, STRONG, PART_CUE, PART, SCENE, OF, COPULA, COVERAGE, DOMINATES, DOMINANT,
      PASSIVE, NO, PERCENT, BOUND)
@@ -96,9 +146,9 @@ _LIES = frozenset(
     ("sits", "sit", "lie", "flows", "flow", "runs", "run", "stand", "rests", "occurs")
 )
 _OF_SCENE = frozenset((OF, DETERMINER, SCENE))
-_EXACT = frozenset(("half", "third", "quarter", "quadrant"))
+_EXACT = frozenset(("half", "third", "thirds", "quarter", "quadrant"))
 _ROUNDING = 0.05
-_SHOWS = frozenset(("shows", "holds", "contains", "is", "belongs", "consists"))
+_SHOWS = frozenset(("show", "shows", "holds", "contains", "is", "belongs", "consists"))
 _PLACING = ("in ", "to ", "on ", "at ", "near ", "along ", "around ", "toward ", "towards ")
 
 
@@ -115,10 +165,18 @@ def qualify(scan: Scan, mention: Mention) -> None:
 
 def is_line(scan: Scan, i: int) -> bool:
     """Whether the region at ``i`` is a side of something that divides the tile: a road, a river."""
-    if scan.kinds[i + 1] != OF:
+    at = i + 1 if scan.words[i] in scan.adverbs else i + 2
+    if at == i + 2 and scan.kinds[i + 1] != OF:
         return False
-    at = i + 3 if scan.kinds[i + 2] == DETERMINER else i + 2
+    at += scan.kinds[at] == DETERMINER
     return at in scan.at and scan.words[at] in scan.lines
+
+
+def is_excepted(scan: Scan, start: int, at: int) -> bool:
+    """Whether the class at ``at`` is only an exception from what lies in the region at ``start``:
+    "the west, apart from a farm, is meadow"."""
+    between = scan.kinds[start:at]
+    return EXCEPT in between and COPULA not in between and scan.kinds[at + 1] == COMMA
 
 
 def order(scan: Scan, i: int) -> None:
@@ -140,6 +198,8 @@ def area(region: int, words: str, lexicon: Lexicon) -> tuple[float, float] | Non
         return None
     top, left, bottom, right = lexicon.regions[region][1]
     size = (bottom - top) * (right - left)
+    if words.endswith("thirds"):
+        size = 2 / 3  # "the upper two thirds", of which the region is a half
     return size - _ROUNDING, size + _ROUNDING
 
 
@@ -148,8 +208,8 @@ def fills(scan: Scan, i: int) -> bool:
     the left half"."""
     kinds, words = scan.kinds, scan.words
     j = i - 1
-    while kinds[j] == DETERMINER or words[j] in ("entire", "whole", "over"):
-        j -= 1
+    while j >= 0 and (kinds[j] == DETERMINER or words[j] in ("entire", "whole", "over", "s")):
+        j -= 2 if words[j] == "s" else 1
     opens = j < 0 or kinds[j] in (END, COMMA, JOIN, STOP)
     entire = "entire" in words[i] or "whole" in words[i] or "over the" in words[i]
     plain = not words[i].startswith(_PLACING) or entire
@@ -167,8 +227,8 @@ def is_relative(scan: Scan, i: int) -> bool:
     kinds, words = scan.kinds, scan.words
     if "from" in words[max(0, i - 3 if words[i].startswith("to ") else i - 2) : i]:
         return True
-    if words[i - 2 : i] in (["to", "its"], ["to", "their"]):
-        return True
+    if words[i - 1] in ("its", "their") and kinds[i - 2] == PREPOSITION and scan.last:
+        return scan.lines.isdisjoint(words[:i])
     if is_line(scan, i):
         return False
     if kinds[i + 1] != OF or "of" in words[i].split():
@@ -203,11 +263,13 @@ def _opens_item(scan: Scan, i: int) -> bool:
     """Whether the region at ``i`` opens an item of its own: "…, and in the centre a town"."""
     kinds = scan.kinds
     j = i - 2 if kinds[i - 1] == DETERMINER else i - 1
+    j -= j > 0 and kinds[j] == PREPOSITION
     if j < 0 or kinds[j] not in (COMMA, JOIN):
         return False
-    if kinds[i + 1] == STOP and scan.words[i + 1] == "with":  # "…, the right third with grass"
+    if scan.words[i + 1] in ("with", "by"):  # "…, the right third with grass"
         return True
-    for k in range(i + 1, min(i + 1 + REACH // 2, len(kinds) - 1)):
+    start = i + 2 if kinds[i + 1] == COMMA else i + 1  # "…, and in the south, a lake"
+    for k in range(start, min(i + 1 + REACH // 2, len(kinds) - 1)):
         if kinds[k] == MENTION:
             return True
         if kinds[k] == OF and k == i + 1 and SCENE not in kinds[k + 1 : k + 3]:
