@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from builder.land.classes import CLASSES
-from builder.scores import comparisons, cues, exclusions, negations, percentages, places
+from builder.scores import comparisons, cues, exclusions, negations, percentages, places, shares
 from builder.scores import lexicon as lexicons
 from builder.scores.lexicon import (
     ABSENT,
@@ -108,6 +108,7 @@ def read(text: str, lexicon: Lexicon) -> Reading:
     places.sides(kinds, values, tokens, lexicon)
     percentages.numbers_as_shares(kinds, values, tokens)
     text_scan = scan(kinds, values, tokens, lexicon)
+    shares.align(text_scan)
     _attach(text_scan, lexicon, reading)
     spread(text_scan.mentions)
     reading.claims = _claims(text_scan, lexicon)
@@ -173,7 +174,7 @@ def _attach(text: Scan, lexicon: Lexicon, reading: Reading) -> None:
         elif kind == ABSENT:
             for mention in negations.subjects(text, i):
                 if values[i]:
-                    mention.aside = True
+                    mention.aside = not mention.negated  # "no trace remains of the forest that …"
                 else:
                     mention.negated, mention.negated_after = words[i], True
         elif kind == PERCENT:
@@ -219,7 +220,7 @@ def _claims(text: Scan, lexicon: Lexicon) -> dict[Claim, str]:
             continue
         if mention.negated:
             said = mention.denial
-            if cue is not None and cue.low > lexicon.presence / 2:  # "no significant water"
+            if cue is not None and lexicon.presence / 2 < cue.low < 0.8:  # "no significant water"
                 if not mention.regions:
                     add((QUANTITY, bits, 0.0, cue.low), f"{mention.negated} {mention.words}")
             elif mention.regions:
@@ -232,6 +233,8 @@ def _claims(text: Scan, lexicon: Lexicon) -> dict[Claim, str]:
         if named:
             add((PRESENCE, bits, 0.0, 0.0), mention.word)
         local = any(region not in lexicon.whole for region, _ in mention.regions)
+        if local and mention.placed_before and cue is not None and (cue.most or cue.low >= 0.8):
+            cue = None  # "the north is nearly all wheat"
         if local and mention.dominance_at >= 0:  # "the lower half is dominated by a lake"
             mention.dominance_at = -1
             cue = None if mention.strength == DERIVED else cue
@@ -246,7 +249,7 @@ def _claims(text: Scan, lexicon: Lexicon) -> dict[Claim, str]:
         if named:
             for region, words in mention.regions:
                 add((LAYOUT, bits, region, 0.0), words)
-    left_out, shares, words = exclusions.alone(text)
+    left_out, whole, words = exclusions.alone(text)
     for k in range(len(CLASSES)):
         if left_out >> k & 1:
             add((ABSENCE, 1 << k, 0.0, 0.0), words)
@@ -256,7 +259,7 @@ def _claims(text: Scan, lexicon: Lexicon) -> dict[Claim, str]:
     _add_up(claims, text)
     known = [(bits, low, high) for bits, (low, high), _ in (*filled, *text.sums)]
     exclusions.remainder(text, list(dict.fromkeys([*known, *_explicit(text)])))
-    for bits, interval, words in (*shares, *text.sums):
+    for bits, interval, words in (*whole, *text.sums):
         add((QUANTITY, bits, *interval), words)
     winner, words = comparisons.largest(text)
     if winner and not dominant:
@@ -282,21 +285,21 @@ def _is_part(text: Scan, mention: Mention) -> bool:
 
 def _explicit(text: Scan) -> list[tuple[int, float, float]]:
     """The shares that the text gives in numbers and fractions: classes, lowest, highest."""
-    shares = []
+    known = []
     for mention in text.mentions:
         if mention.percent is not None:
-            shares.append((mention.bits, *mention.percent))
+            known.append((mention.bits, *mention.percent))
         elif mention.cue is not None and mention.cue.fraction and not mention.cue.most:
-            shares.append((mention.bits, mention.cue.low, mention.cue.high))
-    return shares
+            known.append((mention.bits, mention.cue.low, mention.cue.high))
+    return known
 
 
 def _add_up(claims: dict[Claim, str], text: Scan) -> None:
     """Put the shares of several things of one class into their sum: "a quarter houses, a tenth
     roads"."""
-    shares: dict[int, dict[str, Claim]] = {}
+    stated: dict[int, dict[str, Claim]] = {}
     for mention in text.mentions:
-        if mention.negated or mention.aside:
+        if mention.negated or mention.aside or mention.shared:
             continue
         if mention.percent is not None:
             claim = (QUANTITY, mention.bits, *mention.percent)
@@ -304,8 +307,8 @@ def _add_up(claims: dict[Claim, str], text: Scan) -> None:
             claim = (QUANTITY, mention.bits, mention.cue.low, mention.cue.high)
         else:
             continue
-        shares.setdefault(mention.bits, {})[mention.word] = claim
-    for bits, by_word in shares.items():
+        stated.setdefault(mention.bits, {})[mention.word] = claim
+    for bits, by_word in stated.items():
         low, high = (sum(claim[k] for claim in by_word.values()) for k in (2, 3))
         if len(by_word) > 1 and low <= 1:
             said = " + ".join(claims.pop(claim, "") for claim in dict.fromkeys(by_word.values()))

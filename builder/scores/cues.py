@@ -79,7 +79,7 @@ def ahead(scan: Scan, i: int, *, adverb: bool = False) -> Mention | None:
         elif kind in _TRANSPARENT:
             continue
         elif kind in (COMMA, JOIN):
-            if others and not adverb and scan.words[j] not in ("or", "nor"):
+            if others and not adverb and scan.words[j] not in ("or", "nor") and after != OF:
                 return None
             listed = True
         elif kind == DETERMINER:
@@ -99,7 +99,8 @@ def ahead(scan: Scan, i: int, *, adverb: bool = False) -> Mention | None:
             continue  # "mainly shows farmland", "half of the image shows a lake"
         elif kind in (COPULA, PASSIVE):
             adverbial = kind == PASSIVE and adverb  # "entirely composed of sand"
-            noun = noun or (adverb and kinds[j - 1] == DETERMINER)  # "this is"
+            noun = noun or (adverb and kinds[j - 1] == DETERMINER)  # "this is", "there is"
+            noun = noun or (adverb and scan.words[j - 1] == "there")
             is_share = isinstance(scan.values[i], Quantity) and scan.values[i].fraction
             if not (noun or adverbial or (j == i + 1 and (is_share or after == MENTION))):
                 return None
@@ -124,6 +125,11 @@ def quantity(scan: Scan, i: int) -> None:
     before = kinds[at]
     if after in (ABSENT, THAN) or (cue.most and _is_part(scan, i)) or is_of_class(scan, i):
         return  # "entirely absent", "most of the trees", "half of the houses"
+    if i in scan.shares:
+        scan.shares[i].claim(cue, OWN, scan.words[i])
+        return
+    if cue.name == "few" and after == STRONG and scan.values[i + 1].size:
+        return  # "a few large fields"
     if cue.low >= 0.8 and (after == STOP or (after == OTHER and scan.words[i - 1] in _ARTICLES)):
         return  # "totally surrounded by", "a fully equipped harbour"
     flat = after == OTHER and not scan.words[i + 1].endswith(("ed", "ed by", "ed with", "ed in"))
@@ -133,7 +139,8 @@ def quantity(scan: Scan, i: int) -> None:
     ends = ends and scan.words[i + 1] != "under"
     predicate = kinds[i] == AFTER or (before in _VERBS and ends)
     if cue.fraction and EACH in (before, after, kinds[at - 1]):
-        first = ahead(scan, i + 1, adverb=True) if after == EACH else None  # "a fifth each is trees and grass"
+        verb = i + 2 if kinds[i + 2] == COPULA else i + 1
+        first = ahead(scan, verb, adverb=True) if after == EACH else None  # "a fifth each is trees and grass"
         for mention in chain(scan.mentions, first) if first else []:
             mention.claim(cue, strength, scan.words[i])
         if first:
@@ -146,6 +153,8 @@ def quantity(scan: Scan, i: int) -> None:
         return  # "small fields"
     if target and not cue.fraction and cue.low >= 0.1 and target.word in scan.lines:
         return  # "extensive roads", "a large river"
+    if predicate and scan.words[i + 1] == "in" and MENTION in kinds[i + 2 : i + 4]:
+        return  # "trees are sparse in the town"
     claimed: list[Mention] = []
     if target:
         claimed = [target]
@@ -157,6 +166,8 @@ def quantity(scan: Scan, i: int) -> None:
         claimed = [scan.last]  # "trees (minor)"
     elif cue.most and (before in _OPENINGS or (scan.words[i] == "most" and after != CLOSE)):
         return
+    elif cue.fraction and before == PREPOSITION and scan.words[at] in ("over", "to", "across"):
+        claimed = subjects(scan)
     elif predicate or before in (COPULA, COVERAGE, DOMINATES) or after == PREPOSITION or cue.most:
         claimed = [
             mention
@@ -164,6 +175,7 @@ def quantity(scan: Scan, i: int) -> None:
             if not mention.strength or (mention is scan.last and mention.strength < strength)
         ]
     for mention in claimed:
+        mention.shared = mention is not claimed[0]
         if cue.size and mention.at < i and _is_plural(scan.words[mention.at]):
             continue  # "the fields are small"
         mention.claim(cue, strength, scan.words[i])
@@ -217,7 +229,7 @@ def dominance(scan: Scan, i: int) -> None:
     """Attach "predominantly", "dominates", "the main land use"."""
     kinds, words, last = scan.kinds, scan.words, scan.last
     leading: list[Mention | None] = []
-    if words[i].startswith("lead") and kinds[i + 1] not in (END, COMMA) and words[i + 1] != "with":
+    if words[i] in ("lead", "leads") and kinds[i + 1] not in (END, COMMA) and words[i + 1] != "with":
         return  # "a road leads to the farm"
     begins = sentence(scan, i)[0]
     if BEATS in kinds[begins:i] and scan.words[i - 1] == "as":
@@ -225,13 +237,14 @@ def dominance(scan: Scan, i: int) -> None:
     if scan.words[i].startswith("more than ") and i == begins and kinds[i + 1] == COMMA:
         leading = [ahead(scan, i, adverb=True)]  # "more than anything else, it is a forest"
     elif kinds[i] == DOMINATES:
-        if last and (STOP not in kinds[last.at : i] or kinds[i - 1] in (RELATIVE, COMMA)):
+        between = kinds[max(last.at, scan.resumed) : i] if last else []
+        if last and (STOP not in between or kinds[i - 1] == RELATIVE):
             leading = [
                 mention for mention in subjects(scan) if mention is last or not mention.strength
             ]
     elif kinds[i] == DOMINANT_USE:
         j = i + 1
-        while kinds[j] in _OF_SCENE:
+        while kinds[j] in _OF_SCENE or (kinds[j] == PREPOSITION and SCENE in kinds[j : j + 3]):
             j += 1
         if kinds[j] in (COPULA, COVERAGE, PASSIVE) or scan.words[j] in SHOWS:
             leading = [ahead(scan, j, adverb=True)]
@@ -286,9 +299,9 @@ def parenthesis(scan: Scan, i: int) -> None:
     after, word = scan.kinds[i + 1], scan.words[i + 1]
     if after in (COPULA, COVERAGE, DOMINATES, ABSENT) and scan.aside_from is not None:
         if sentence(scan, i)[0] <= scan.aside_from.at:
-            scan.last = scan.aside_from
+            scan.last, scan.resumed = scan.aside_from, i
         scan.aside_from = None
-    elif after == RELATIVE or (after == STOP and word in _ASIDES) or after == EXCEPT:
+    elif after in (RELATIVE, EXCEPT) or word in _ASIDES or (after == OTHER and word.endswith("ing")):
         scan.aside_from = scan.last
 
 

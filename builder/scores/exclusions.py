@@ -63,6 +63,11 @@ def only(scan: Scan, i: int) -> None:
         elif i and words[i - 1] == ":" and words[i + 1 : i + 3] == ["of", "it"] and last:
             _exclude(scan, [last], i)
         return
+    if value == "all" and i and kinds[i - 1] == OF:
+        return  # "half of everything"
+    if value == "all" and i and words[i - 1] == ":" and kinds[i + 1] == END and last is not None:
+        _exclude(scan, [last], i)  # "grass: all of it"
+        return
     strong = value != "only"
     verb = (COPULA, COVERAGE, PASSIVE, MENTION, EXCEPT, OTHER)
     if words[i].startswith(("the whole", "the entire")) and kinds[i + 1] not in verb:
@@ -205,7 +210,7 @@ def alone(scan: Scan) -> tuple[int, list[tuple[int, tuple[float, float], str]], 
         return 0, [], ""
     named = union([m for m in scan.mentions if not m.negated and not m.aside])
     shares = []
-    little = EXCEPT in scan.kinds and not _LITTLE.isdisjoint(scan.words)
+    little = EXCEPT in scan.kinds and not (_LITTLE | scan.lines).isdisjoint(scan.words)
     for listed, words in scan.alone:
         bits = union(listed)
         others = named & ~bits
@@ -215,6 +220,7 @@ def alone(scan: Scan) -> tuple[int, list[tuple[int, tuple[float, float], str]], 
         elif single and little:
             shares.append((bits, NEARLY, words))
     if not scan.alone:
+        named = union([m for m in scan.mentions if not m.bits & (m.bits - 1) and not m.aside])
         return scan.left_out & ~named, [], "the only"
     return EVERY & ~named, shares, scan.alone[0][1]
 

@@ -1,6 +1,7 @@
 """Class mentions of a caption and the lists they form: "crop, built-up and barren areas"."""
 
 import functools
+import itertools
 import operator
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,7 +54,7 @@ class Mention:
 
     __slots__ = ("aside", "at", "bits", "choice", "cue", "dominance_at", "fills", "joined", "link",
                  "negated", "negated_after", "percent", "percent_words", "place",
-                 "placed_before", "regions", "rest", "strength", "word", "words")  # fmt: skip
+                 "placed_before", "regions", "rest", "shared", "strength", "word", "words")  # fmt: skip
 
     def __init__(self, at: int, bits: int, word: str) -> None:
         self.at, self.bits, self.word = at, bits, word
@@ -63,6 +64,7 @@ class Mention:
         self.choice = False  # "or" or "nor" is before it, so that a denial still reaches it
         self.cue: Quantity | None = None
         self.strength = 0
+        self.shared = False  # its quantity is that of the mention before it
         self.words = ""
         self.dominance_at = -1  # token of the dominance word, shared over a list
         self.negated = ""  # the words that deny it
@@ -118,6 +120,10 @@ class Scan:
     """Classes of a group that are absent unless the caption names them."""
     aside_from: Mention | None = None
     """What the clause is about while something between commas is said of it."""
+    shares: dict[int, Mention] = field(default_factory=dict)
+    """Tokens of shares and the classes that have them, by the order of a sentence (`shares`)."""
+    resumed: int = 0
+    """The token from which the clause goes on after such an aside."""
     alone: list[tuple[list[Mention], str]] = field(default_factory=list)
     """Mentions that are said to be all there is, and the words."""
 
@@ -287,7 +293,8 @@ def spread(mentions: list[Mention]) -> None:
             continue
         if mention.link == COMMA and not _closed(mentions, i):
             continue
-        if mention.joined and (source.strength == OWN or (source.negated and not mention.choice)):
+        choice = mention.choice or (mention.link == COMMA and _ends_in_choice(mentions, i))
+        if mention.joined and (source.strength == OWN or (source.negated and not choice)):
             continue
         if source.bits == mention.bits and not source.negated:
             continue
@@ -297,7 +304,14 @@ def spread(mentions: list[Mention]) -> None:
             source.regions.extend(mention.regions)
             mention.regions = source.regions
         mention.cue, mention.strength, mention.words = source.cue, source.strength, source.words
+        mention.shared = True
         mention.dominance_at = source.dominance_at
+
+
+def _ends_in_choice(mentions: list[Mention], i: int) -> bool:
+    """Whether the list that contains mention ``i`` ends with "or": "without a river, a pond or"."""
+    later = itertools.takewhile(lambda m: m.link != OTHER, mentions[i + 1 : i + 1 + REACH])
+    return any(mention.choice for mention in later)
 
 
 def _closed(mentions: list[Mention], i: int) -> bool:

@@ -4,14 +4,20 @@ from builder.scores import mentions
 from builder.scores.cues import ahead
 from builder.scores.lexicon import (
     COMMA,
+    COPULA,
     DETERMINER,
     DOMINANT,
     DOMINANT_USE,
     DOMINATES,
     END,
+    EXCEPT,
+    JOIN,
+    MENTION,
     NO,
     OF,
     OTHER,
+    PREPOSITION,
+    REGION,
     STOP,
     Lexicon,
 )
@@ -19,6 +25,7 @@ from builder.scores.mentions import Mention, Scan, sentence
 
 _HALF_DENIED = frozenset(("not", "never"))
 _RANKS = frozenset((DOMINANT, DOMINANT_USE, DOMINATES))
+_IN_LIST = frozenset((OTHER, COMMA, JOIN, DETERMINER))
 _YIELDS = frozenset(("while", "although", "though"))
 _TURNS = frozenset(("but", "yet", "actually", "however", "fact", "really", "though"))
 
@@ -31,7 +38,7 @@ def deny(scan: Scan, i: int, lexicon: Lexicon) -> None:
     if words[i] == "neither":
         _neither(scan, i)
         return
-    target = ahead(scan, i)
+    target = ahead(scan, i) or _listed(scan, i)
     if target is None or _is_next_phrase(scan, i, target):
         return
     if value == "seeming":
@@ -39,15 +46,36 @@ def deny(scan: Scan, i: int, lexicon: Lexicon) -> None:
         opens = _YIELDS.isdisjoint(words[start:i])
         if opens and _TURNS.isdisjoint(words[target.at : min(stop, target.at + 12)]):
             return
+    after = scan.kinds[target.at + 1 : target.at + 3]
+    if after[0] == EXCEPT and (after[1] in (PREPOSITION, REGION) or " " in words[target.at + 1]):
+        return  # "no trees except along the river"
     gap = "" if target.at == i + 1 else " …"
     target.negated = words[i] + gap
     target.aside = bool(value) or words[target.at] in lexicon.narrow
+
+
+def _listed(scan: Scan, i: int) -> Mention | None:
+    """The first class of a list that is denied as a whole: "without paths, walls or water"."""
+    start, choice = 0, False
+    for j in range(i + 1, sentence(scan, i)[1]):
+        if scan.kinds[j] == MENTION:
+            start = start or j
+        elif scan.kinds[j] not in _IN_LIST:
+            break
+        choice |= scan.words[j] in ("or", "nor")
+    return scan.at.get(start) if choice else None
 
 
 def _neither(scan: Scan, i: int) -> None:
     """Attach "neither grass on its floor nor bushes on its rim"; not "neither forest nor field
     prevails"."""
     stop = sentence(scan, i)[1]
+    if scan.kinds[i + 1] == OF:  # "neither of the lakes has a jetty"
+        has = [j for j in range(i, stop) if scan.words[j] in ("has", "have", "contains")]
+        target = ahead(scan, has[0]) if has else None
+        if target is not None:
+            target.negated = "neither …"
+        return
     cues = [i, *(j for j in range(i, stop) if scan.words[j] == "nor")]
     if not _RANKS.isdisjoint(scan.kinds[cues[-1] : stop]):
         return
@@ -62,6 +90,11 @@ def subjects(scan: Scan, i: int) -> list[Mention]:
     start = sentence(scan, i)[0]
     if i and scan.words[i].startswith("none") and scan.kinds[i - 1] == STOP:
         return [scan.at[j] for j in range(start, i) if j in scan.at][:1]
+    if scan.kinds[i + 1] == COPULA and (i == 0 or scan.kinds[i - 1] in (END, COMMA)):
+        target = ahead(scan, i + 1, adverb=True)
+        return [target] if target is not None else []  # "absent are trees"
+    if i > 1 and scan.kinds[i - 1] == OTHER and scan.kinds[i - 2] == DETERMINER:
+        return []  # "the sky cannot be seen"
     return mentions.subjects(scan)
 
 

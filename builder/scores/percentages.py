@@ -114,6 +114,11 @@ def percentage(scan: Scan, i: int, lexicon: Lexicon) -> tuple[float, float, int]
         previous -= 1
     bracketed = previous >= 0 and kinds[previous] == OPEN
     mentions: list[Mention | None] = [last]
+    if i in scan.shares:
+        mention = scan.shares[i]
+        if mention.percent is None and not mention.negated:
+            mention.percent, mention.percent_words = bounds, scan.words[i]
+        return *bounds, 0
     if kinds[i + 1] in _LISTS and _shared_out(scan, i, lexicon):
         return *bounds, 0
     first = _noun_ahead(scan, i + 1) if kinds[i + 1 : i + 3] == [EACH, OF] else None
@@ -202,7 +207,8 @@ def _noun_ahead(scan: Scan, i: int) -> Mention | None:
             if not noun and j != i + 1:
                 return None
         elif kind == PREPOSITION:  # "leaves 7 % for farms"
-            if kinds[j - 1] != PASSIVE and (j > i + 1 or scan.words[j] != "for"):
+            leaves = scan.words[j] == "for" or scan.words[i - 1].startswith("leav")
+            if kinds[j - 1] != PASSIVE and (j > i + 1 or not leaves):
                 return None
         elif kind not in _IN_NOUN_PHRASE:
             return None

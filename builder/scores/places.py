@@ -84,9 +84,10 @@ def _pairs(kinds: list[int], values: list[Any], words: list[str], lexicon: Lexic
     for i in range(len(kinds) - 2):
         if type(values[i]) not in (Side, int) or kinds[i] != OTHER or kinds[i + 1] != JOIN:
             continue
-        noun = words[i + 2].split()[-1]
+        at = i + 3 if kinds[i + 2] == DETERMINER and i + 3 < len(kinds) else i + 2
+        noun = words[at].split()[-1] if words[at] else ""
         names = (f"{words[i]} {noun}", f"{words[i]} {noun.removesuffix('s')}")
-        if kinds[i + 2] != REGION or " " not in words[i + 2]:
+        if kinds[at] != REGION or " " not in words[at]:
             continue
         for name in names:
             runs = lexicon.phrases_in(name.split())
@@ -103,7 +104,9 @@ def _adverb(
     beside = kinds[at] == MENTION and words[at] in lexicon.lines
     alone = kinds[i + 1] in _ENDS or kinds[i + 1] == JOIN
     others = lexicon.adverbs.keys() & {*words[:i], *words[i + 1 :]}
-    alone = alone and (others or REGION in kinds[:i] or not lexicon.lines.isdisjoint(words[: i - 1]))
+    opens = kinds[i - 1] in _OPENS and REGION in kinds[:i]
+    middle = any("middle" in word for word in words[:i])
+    alone = alone and (others or opens or middle or not lexicon.lines.isdisjoint(words[: i - 1]))
     over = i and (words[i - 1] in _BRIDGES or words[i - 1] in lexicon.lines)
     over = over or (i and kinds[i - 1] == PREPOSITION) or words[i - 1] == "directly"
     if (alone or beside) and not over:
@@ -117,10 +120,11 @@ def place(scan: Scan, i: int, waiting: int | None) -> int | None:
     if subject and "surrounded by" in scan.words[i + 1 : i + 3]:
         return None  # "the centre is surrounded by trees"
     verb = scan.words[i - 1] in _LIES or scan.kinds[i - 1] in (COPULA, STOP)
-    if scan.words[i].endswith(" it") and scan.kinds[i - 1] not in _OPENS and not verb:
+    named = scan.kinds[i - 1] in _OPENS or (scan.kinds[i - 1] == MENTION and " of " in scan.words[i])
+    if scan.words[i].endswith(" it") and not named and not verb:
         return waiting  # "the road below it"
     if last is None or not is_behind(scan, i):
-        is_pair = scan.kinds[i + 1 : i + 3] == [JOIN, REGION]
+        is_pair = scan.kinds[i + 1] == JOIN and REGION in scan.kinds[i + 2 : i + 4]
         return None if scan.kinds[i + 1] in (JOIN, END) and not is_pair else i
     placed = [last]
     if last.link == JOIN and not last.joined:
@@ -134,8 +138,9 @@ def place(scan: Scan, i: int, waiting: int | None) -> int | None:
 
 def joined(scan: Scan, i: int) -> list[tuple[int, str]]:
     """The region at ``i`` and the one that it is joined to: "the northern and eastern edges"."""
-    pair = i > 1 and scan.kinds[i - 2 : i] == [REGION, JOIN]
-    return [(scan.values[j], scan.words[j]) for j in ((i - 2, i) if pair else (i,))]
+    j = i - 3 if scan.kinds[i - 1] == DETERMINER else i - 2
+    pair = j >= 0 and scan.kinds[j : j + 2] == [REGION, JOIN]
+    return [(scan.values[k], scan.words[k]) for k in ((j, i) if pair else (i,))]
 
 
 _IN_CLAUSE = frozenset(
@@ -146,6 +151,7 @@ _LIES = frozenset(
     ("sits", "sit", "lie", "flows", "flow", "runs", "run", "stand", "rests", "occurs")
 )
 _OF_SCENE = frozenset((OF, DETERMINER, SCENE))
+_PARTED = frozenset(("split", "divided", "shared"))
 _EXACT = frozenset(("half", "third", "thirds", "quarter", "quadrant"))
 _ROUNDING = 0.05
 _SHOWS = frozenset(("show", "shows", "holds", "contains", "is", "belongs", "consists"))
@@ -210,6 +216,8 @@ def fills(scan: Scan, i: int) -> bool:
     j = i - 1
     while j >= 0 and (kinds[j] == DETERMINER or words[j] in ("entire", "whole", "over", "s")):
         j -= 2 if words[j] == "s" else 1
+    if not _PARTED.isdisjoint(words[i + 1 : i + 4]):
+        return False  # "the right half is split between sand and grass"
     opens = j < 0 or kinds[j] in (END, COMMA, JOIN, STOP)
     entire = "entire" in words[i] or "whole" in words[i] or "over the" in words[i]
     plain = not words[i].startswith(_PLACING) or entire
@@ -235,7 +243,8 @@ def is_relative(scan: Scan, i: int) -> bool:
         return False
     for kind, word in zip(kinds[i + 2 : i + 6], words[i + 2 : i + 6], strict=True):
         if kind in (SCENE, MENTION):
-            return kind == MENTION or word == "it"
+            of_scene = SCENE in kinds[i + 2 : i + 7]  # "the corner of the wooded tile"
+            return (kind == MENTION and not of_scene) or word == "it"
     return True
 
 
@@ -244,7 +253,8 @@ def is_behind(scan: Scan, i: int) -> bool:
     kinds, last = scan.kinds, scan.last
     if last is None:
         return False
-    between, words = kinds[last.at + 1 : i], scan.words[last.at + 1 : i]
+    since = max(last.at + 1, scan.resumed)
+    between, words = kinds[since:i], scan.words[since:i]
     if ALL in between or EXCEPT in between:
         return False
     if any(k == STOP and w in _BREAKS for k, w in zip(between, words, strict=True)):

@@ -1,0 +1,88 @@
+"""Which class has which share where a sentence gives them in turn: "a tenth is road, a fifth wood".
+
+Most sentences with shares name classes and shares in turn, whatever is between them. Where they do
+not (a share of several classes, classes without one), the words right beside a share decide
+(cues.py, percentages.py).
+"""
+
+from builder.scores.cues import is_of_class
+from builder.scores.lexicon import (
+    ALL,
+    EACH,
+    END,
+    EXCEPT,
+    MENTION,
+    NO,
+    OF,
+    PERCENT,
+    PREPOSITION,
+    REST,
+    STOP,
+    STRONG,
+)
+from builder.scores.mentions import Mention, Scan
+
+_LOCAL = frozenset((EACH, EXCEPT, NO))
+"""Tokens of sentences that are read by the words beside a share."""
+
+_BESIDE = frozenset(("of", "by", "with", "under", "at", "in"))
+
+
+def align(scan: Scan) -> None:
+    """Give each explicit share of a sentence its class, where the sentence leaves no doubt."""
+    kinds, values = scan.kinds, scan.values
+    if PERCENT not in kinds and not any(
+        kind == STRONG and value.fraction for kind, value in zip(kinds, values, strict=True)
+    ):
+        return
+    start = 0
+    for stop, kind in enumerate(kinds):
+        if kind == END:
+            if stop > start + 1 and _LOCAL.isdisjoint(kinds[start:stop]):
+                _align(scan, start, stop)
+            start = stop + 1
+
+
+def _align(scan: Scan, start: int, stop: int) -> None:
+    """Align the shares of a sentence: "S M S M", "M S M S", "M M S S" or a single pair."""
+    order: list[tuple[int, Mention | None]] = []
+    for j in range(start, stop):
+        if _is_share(scan, j):
+            order.append((j, None))
+        elif j in scan.at:
+            order.append((j, scan.at[j]))
+    shares = [j for j, mention in order if mention is None]
+    mentions = [mention for _, mention in order if mention is not None]
+    if not shares or len(shares) != len(mentions) or any(m.negated for m in mentions):
+        return
+    if len(shares) == 1:
+        aligned = _is_beside(scan, shares[0], mentions[0].at)
+    else:
+        is_share = [mention is None for _, mention in order]
+        in_turn = all(a != b for a, b in zip(is_share, is_share[1:], strict=False))
+        first = is_share[: len(shares)]
+        after = mentions[-1].at + 1
+        in_lists = not any(first) and (scan.words[after] == ":" or after in shares)
+        aligned = in_turn or in_lists
+    if aligned:
+        scan.shares.update(zip(shares, mentions, strict=True))
+
+
+def _is_share(scan: Scan, i: int) -> bool:
+    """Whether the token at ``i`` is an explicit share of the tile."""
+    value = scan.values[i]
+    if scan.kinds[i] == STRONG:
+        return bool(value.fraction and not value.most) and not is_of_class(scan, i)
+    return scan.kinds[i] == PERCENT
+
+
+def _is_beside(scan: Scan, share: int, at: int) -> bool:
+    """Whether nothing between a share and the only class of its sentence parts them."""
+    low, high = sorted((share, at))
+    for j in range(low + 1, high):
+        kind = scan.kinds[j]
+        if kind == ALL and scan.kinds[j - 1] == OF:
+            continue  # "half of everything you see is sea"
+        if kind in (STOP, REST, ALL) or (kind == PREPOSITION and scan.words[j] not in _BESIDE):
+            return False
+    return True
