@@ -138,6 +138,23 @@ class Quantity:
     size: bool = False
 
 
+class Node:
+    """A step of the phrases of a lexicon: the token of the phrase that ends here, and the words that
+    may follow."""
+
+    __slots__ = ("after", "token")
+
+    def __init__(self) -> None:
+        self.token: Token | None = None
+        self.after: dict[str, Node] = {}
+
+    def next(self, word: str) -> "Node":
+        """The step after ``word``, made if there is none."""
+        if word not in self.after:
+            self.after[word] = Node()
+        return self.after[word]
+
+
 @dataclass(frozen=True)
 class Lexicon:
     """The compiled lexicon.
@@ -163,7 +180,7 @@ class Lexicon:
     adverbs: dict[str, int]
     whole: tuple[int, ...]
     single: dict[str, Token]
-    phrases: dict[str, dict[str, tuple[tuple[list[str], Token], ...]]]
+    phrases: Node
 
     def tokens(self, text: str) -> tuple[list[int], list[Any], list[str]]:
         """Kinds, values and words of the tokens of ``text``, phrases merged into one token.
@@ -185,19 +202,21 @@ class Lexicon:
 
     def phrases_in(self, words: Sequence[str]) -> list[tuple[int, int, Token]]:
         """Phrases of two and more of ``words``, as (start, end, token); the longest wins."""
-        phrases = self.phrases
-        done = 0
+        first = self.phrases.after
         runs: list[tuple[int, int, Token]] = []
-        for i in [i for i, word in enumerate(words[:-1]) if word in phrases]:
-            following = phrases[words[i]].get(words[i + 1])
-            if following is None or i < done:
+        done, last = 0, len(words)
+        for i, word in enumerate(words):
+            node = first.get(word)
+            if node is None or i < done:
                 continue
-            for rest, token in following:
-                end = i + 2 + len(rest)
-                if words[i + 2 : end] == rest:
-                    runs.append((i, end, token))
-                    done = end
-                    break
+            j = i + 1
+            while j < last and (node := node.after.get(words[j])) is not None:
+                j += 1
+                if node.token is not None:
+                    done = j
+                    token = node.token
+            if done > i:
+                runs.append((i, done, token))
         return runs
 
 
@@ -284,11 +303,13 @@ def _compile(tables: dict[str, Any]) -> Lexicon:
     for phrase in tables.get("remove", ()):
         for words in _expand(phrase, lists):
             table.pop(words, None)
-    phrases: dict[str, dict[str, tuple[tuple[list[str], Token], ...]]] = {}
-    for words in sorted(table, key=len, reverse=True):
+    phrases = Node()
+    for words, token in table.items():
         if len(words) > 1:
-            seconds = phrases.setdefault(words[0], {})
-            seconds[words[1]] = (*seconds.get(words[1], ()), ([*words[2:]], table[words]))
+            node = phrases
+            for word in words:
+                node = node.next(word)
+            node.token = token
     return Lexicon(
         version=tables["version"],
         sha256=digest_of(tables),

@@ -47,7 +47,7 @@ def deny(scan: Scan, i: int, lexicon: Lexicon) -> None:
         if opens and _TURNS.isdisjoint(words[target.at : min(stop, target.at + 12)]):
             return
     after = scan.kinds[target.at + 1 : target.at + 3]
-    if after[0] == EXCEPT and (after[1] in (PREPOSITION, REGION) or " " in words[target.at + 1]):
+    if after[0] == EXCEPT and (after[1] in (PREPOSITION, REGION) or words[target.at + 1].startswith("except ")):
         return  # "no trees except along the river"
     gap = "" if target.at == i + 1 else " …"
     target.negated = words[i] + gap

@@ -127,7 +127,7 @@ def place(scan: Scan, i: int, waiting: int | None) -> int | None:
         is_pair = scan.kinds[i + 1] == JOIN and REGION in scan.kinds[i + 2 : i + 4]
         return None if scan.kinds[i + 1] in (JOIN, END) and not is_pair else i
     placed = [last]
-    if last.link == JOIN and not last.joined:
+    if last.link == JOIN and not last.joined and not scan.words[i].endswith(" of it"):
         placed = [m for m in subjects(scan) if m is last or not m.regions]
     for mention in placed:
         mention.regions.append((scan.values[i], scan.words[i]))
