@@ -24,6 +24,10 @@ Masks = Sequence[npt.NDArray[np.uint8] | None]
 _STEPS = 60_013
 """Fits are compared in whole parts of so many, a prime, so that equal fits never round apart."""
 
+_KEPT, _PIECE = 4_096, 128
+"""Different claims whose values on all reference tiles are kept (32 MB), and computed at a time
+(in the processor's cache)."""
+
 _BLOCK = 256
 """Captions ranked at a time: bounds the memory of their fits."""
 
@@ -61,11 +65,10 @@ def rank(
     true = np.where(counted, weight * np.nan_to_num(own), 0)
     own_fit = np.bincount(claims.row, true, n).astype(np.float64)
     percentile, bits = np.full(n, np.nan), np.full(n, np.nan)
+    fits_of = _Fits(claims, np.flatnonzero(counted), weight, lexicon, reference)
     for start in range(0, n, _BLOCK):
         end = min(start + _BLOCK, n)
-        first, last = np.searchsorted(claims.row, (start, end))
-        some = first + np.flatnonzero(counted[first:last])
-        fits = _reference_fits(claims, some, weight[some], (start, end), lexicon, reference)
+        fits = fits_of.rows(start, end)
         percentile[start:end], bits[start:end] = _ranked(own_fit[start:end], fits)
     percentile[~known] = bits[~known] = np.nan
     return Ranking(percentile, bits)
@@ -103,31 +106,57 @@ def _weights(claims: Claims, counted: Bools, n: int) -> Floats:
     return np.asarray(1 / np.maximum(per_type[cell] * types[claims.row], 1))
 
 
-def _reference_fits(
-    claims: Claims,
-    some: npt.NDArray[np.int64],
-    weight: Floats,
-    rows: tuple[int, int],
-    lexicon: Lexicon,
-    reference: Reference,
+class _Fits:
+    """Accuracy of captions on every reference tile, by those of their claims that count (``some``).
+
+    Each different claim is held against the tiles once; where there are very many, once a block.
+    """
+
+    def __init__(
+        self,
+        claims: Claims,
+        some: npt.NDArray[np.int64],
+        weight: Floats,
+        lexicon: Lexicon,
+        reference: Reference,
+    ) -> None:
+        self.lexicon, self.reference = lexicon, reference
+        self.row, self.weight = claims.row[some], weight[some].astype(np.float32)
+        table = [claims.kind[some], claims.bits[some], claims.low[some], claims.high[some]]
+        self.different, which = np.unique(np.stack(table).T, axis=0, return_inverse=True)
+        self.which = which.ravel()
+        few = len(self.different) <= _KEPT
+        self.values = _reference_values(self.different, lexicon, reference) if few else None
+
+    def rows(self, start: int, end: int) -> npt.NDArray[np.float32]:
+        """(end − start, N) of the captions from ``start`` to ``end``."""
+        from scipy.sparse import csr_matrix
+
+        first, last = np.searchsorted(self.row, (start, end))
+        which, values = self.which[first:last], self.values
+        if values is None:
+            used, which = np.unique(which, return_inverse=True)
+            values = _reference_values(self.different[used], self.lexicon, self.reference)
+        mixing = csr_matrix(
+            (self.weight[first:last], (self.row[first:last] - start, which)),
+            shape=(end - start, len(values)),
+        )
+        return np.asarray(mixing @ values)
+
+
+def _reference_values(
+    different: Floats, lexicon: Lexicon, reference: Reference
 ) -> npt.NDArray[np.float32]:
-    """Accuracy of the captions from ``rows[0]`` to ``rows[1]`` on every reference tile, (rows, N);
-    each different claim among ``some`` is held against the tiles once."""
-    from scipy.sparse import csr_matrix
-
-    table = np.stack([claims.kind[some], claims.bits[some], claims.low[some], claims.high[some]])
-    different, which = np.unique(table.T, axis=0, return_inverse=True)
-    values = _reference_values(different, lexicon, reference)
-    start, end = rows
-    mixing = csr_matrix(
-        (weight.astype(np.float32), (claims.row[some] - start, which.ravel())),
-        shape=(end - start, len(different)),
-    )
-    return np.asarray(mixing @ values.astype(np.float32))
-
-
-def _reference_values(different: Floats, lexicon: Lexicon, reference: Reference) -> Floats:
     """How true each of u claims (kind, bits, low, high) is of every reference tile, (u, N)."""
+    values = np.empty((len(different), len(reference)), dtype=np.float32)
+    for start in range(0, len(different), _PIECE):
+        piece = different[start : start + _PIECE]
+        values[start : start + _PIECE] = _piece_values(piece, lexicon, reference)
+    return values
+
+
+def _piece_values(different: Floats, lexicon: Lexicon, reference: Reference) -> Floats:
+    """`_reference_values` of few claims, in float64."""
     kind, bits = different[:, 0].astype(int), different[:, 1].astype(int)
     low, high = different[:, 2], different[:, 3]
     values = share_values(

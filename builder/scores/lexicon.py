@@ -34,6 +34,7 @@ _NOTHING: Token = (OTHER, None)
 _ACCENTED: Token = (FOREIGN, None)
 
 
+@functools.lru_cache(maxsize=65_536)
 def other(word: str) -> Token:
     """The token of a word that the lexicon does not hold: a number, or nothing."""
     if word.isalpha():
@@ -198,7 +199,8 @@ class Lexicon:
         for i, end, token in reversed(self.phrases_in(words)):
             tokens[i:end] = [token]
             words[i:end] = [" ".join(words[i:end])]
-        return [kind for kind, _ in tokens], [value for _, value in tokens], words
+        kinds, values = zip(*tokens, strict=True) if tokens else ((), ())
+        return [*kinds], [*values], words
 
     def phrases_in(self, words: Sequence[str]) -> list[tuple[int, int, Token]]:
         """Phrases of two and more of ``words``, as (start, end, token); the longest wins."""

@@ -23,7 +23,8 @@ _SIGN = r"(?:%|percent\b|per\s?cent\b|pct\b)"
 _WORDED = "|".join(sorted((*_NUMBER_WORDS, "hundred"), key=len, reverse=True))
 _DIGITS = "|".join(UNITS[1:10])
 TOKEN = re.compile(
-    rf"between\s{_NUMBER}\s?{_SIGN}?\sand\s{_NUMBER}\s?{_SIGN}"
+    r"[acdgijklmpqruvwxy][^\W\d_]*(?:'t\b)?"  # no number word begins so: most words end here
+    rf"|between\s{_NUMBER}\s?{_SIGN}?\sand\s{_NUMBER}\s?{_SIGN}"
     r"|(?<![\d./])[1-9]\s?[/⁄]\s?(?:[2-9]|1\d|20)(?!\d|/|%|\.\d)"
     rf"|{_NUMBER}(?:\s?%?\s?(?:-|–|to)\s?{_NUMBER})?\s?{_SIGN}"
     rf"|{_NUMBER}"

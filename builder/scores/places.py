@@ -41,17 +41,23 @@ _BREAKS = frozenset(
 )
 _BRIDGES = frozenset(("bridge", "bridges", "overpass", "overpasses", "viaduct", "flyover"))
 _BEFORE = frozenset((PREPOSITION, COVERAGE, DOMINATES, JOIN, MENTION))
+_INDEX = frozenset((int, Side))
 _ENDS = frozenset((END, COMMA, CLOSE))
 _OPENS = frozenset((END, COMMA, OPEN, JOIN))
 
 
 def sides(kinds: list[int], values: list[Any], words: list[str], lexicon: Lexicon) -> None:
     """Make regions of words for a side that stand alone: "north: forest", "lake, top"."""
-    _pairs(kinds, values, words, lexicon)
-    for i, value in enumerate(values):
-        if words[i] in lexicon.adverbs:
+    if not lexicon.adverbs.keys().isdisjoint(words):
+        for i in [i for i, word in enumerate(words) if word in lexicon.adverbs]:
             _adverb(kinds, values, words, i, lexicon)
-        elif type(value) is Side or (type(value) is int and kinds[i] == OTHER):
+    named = [i for i, value in enumerate(values) if type(value) in _INDEX and kinds[i] == OTHER]
+    for i in named:
+        if kinds[i + 1] == JOIN:
+            _pair(kinds, values, words, i, lexicon)
+    for i in named:
+        value = values[i]
+        if kinds[i] == OTHER:
             before = kinds[i - 1] if i else END
             placed = before == DETERMINER and i > 1 and kinds[i - 2] in _BEFORE
             subject = before == DETERMINER and (i < 2 or kinds[i - 2] in _OPENS)
@@ -79,21 +85,19 @@ def sides(kinds: list[int], values: list[Any], words: list[str], lexicon: Lexico
                 kinds[i], values[i] = REGION, int(value)
 
 
-def _pairs(kinds: list[int], values: list[Any], words: list[str], lexicon: Lexicon) -> None:
-    """Make a region of the first side of "the northern and eastern edges"."""
-    for i in range(len(kinds) - 2):
-        if type(values[i]) not in (Side, int) or kinds[i] != OTHER or kinds[i + 1] != JOIN:
-            continue
-        at = i + 3 if kinds[i + 2] == DETERMINER and i + 3 < len(kinds) else i + 2
-        noun = words[at].split()[-1] if words[at] else ""
-        names = (f"{words[i]} {noun}", f"{words[i]} {noun.removesuffix('s')}")
-        if kinds[at] != REGION or " " not in words[at]:
-            continue
-        for name in names:
-            runs = lexicon.phrases_in(name.split())
-            if runs and runs[0][:2] == (0, len(name.split())) and runs[0][2][0] == REGION:
-                kinds[i], values[i], words[i] = REGION, runs[0][2][1], names[0]
-                break
+def _pair(
+    kinds: list[int], values: list[Any], words: list[str], i: int, lexicon: Lexicon
+) -> None:
+    """Make a region of the first side, at ``i``, of "the northern and eastern edges"."""
+    at = i + 3 if kinds[i + 2] == DETERMINER else i + 2
+    if kinds[at] != REGION or " " not in words[at]:
+        return
+    noun = words[at].split()[-1]
+    for name in (f"{words[i]} {noun}", f"{words[i]} {noun.removesuffix('s')}"):
+        runs = lexicon.phrases_in(name.split())
+        if runs and runs[0][:2] == (0, len(name.split())) and runs[0][2][0] == REGION:
+            kinds[i], values[i], words[i] = REGION, runs[0][2][1], f"{words[i]} {noun}"
+            return
 
 
 def _adverb(

@@ -22,6 +22,7 @@ from builder.scores.lexicon import (
 )
 from builder.scores.mentions import Mention, Scan
 
+_SHARES = frozenset((STRONG, PERCENT))
 _LOCAL = frozenset((EACH, EXCEPT, NO))
 """Tokens of sentences that are read by the words beside a share."""
 
@@ -30,35 +31,28 @@ _BESIDE = frozenset(("of", "by", "with", "under", "at", "in"))
 
 def align(scan: Scan) -> None:
     """Give each explicit share of a sentence its class, where the sentence leaves no doubt."""
-    kinds, values = scan.kinds, scan.values
-    if PERCENT not in kinds and not any(
-        kind == STRONG and value.fraction for kind, value in zip(kinds, values, strict=True)
-    ):
-        return
-    start = 0
-    for stop, kind in enumerate(kinds):
-        if kind == END:
-            if stop > start + 1 and _LOCAL.isdisjoint(kinds[start:stop]):
-                _align(scan, start, stop)
-            start = stop + 1
+    kinds = scan.kinds
+    stated = [i for i, kind in enumerate(kinds) if kind in _SHARES and _is_share(scan, i)]
+    while stated:
+        start = stop = stated[0]
+        while start and kinds[start - 1] != END:
+            start -= 1
+        while kinds[stop] != END:
+            stop += 1
+        within = [i for i in stated if i < stop]
+        stated = stated[len(within) :]
+        if _LOCAL.isdisjoint(kinds[start:stop]):
+            _align(scan, within, [m for m in scan.mentions if start <= m.at < stop])
 
 
-def _align(scan: Scan, start: int, stop: int) -> None:
+def _align(scan: Scan, shares: list[int], mentions: list[Mention]) -> None:
     """Align the shares of a sentence: "S M S M", "M S M S", "M M S S" or a single pair."""
-    order: list[tuple[int, Mention | None]] = []
-    for j in range(start, stop):
-        if _is_share(scan, j):
-            order.append((j, None))
-        elif j in scan.at:
-            order.append((j, scan.at[j]))
-    shares = [j for j, mention in order if mention is None]
-    mentions = [mention for _, mention in order if mention is not None]
-    if not shares or len(shares) != len(mentions) or any(m.negated for m in mentions):
+    if len(shares) != len(mentions) or any(m.negated for m in mentions):
         return
     if len(shares) == 1:
         aligned = _is_beside(scan, shares[0], mentions[0].at)
     else:
-        is_share = [mention is None for _, mention in order]
+        is_share = [at in shares for at in sorted((*shares, *(m.at for m in mentions)))]
         in_turn = all(a != b for a, b in zip(is_share, is_share[1:], strict=False))
         first = is_share[: len(shares)]
         after = mentions[-1].at + 1
