@@ -13,7 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from builder.land.classes import CLASSES
-from builder.scores import comparisons, cues, exclusions, negations, percentages, places, shares
+from builder.scores import (
+    comparisons,
+    cues,
+    exclusions,
+    mentions,
+    negations,
+    percentages,
+    places,
+    shares,
+)
 from builder.scores import lexicon as lexicons
 from builder.scores.lexicon import (
     ABSENT,
@@ -50,8 +59,7 @@ from builder.scores.lexicon import (
     THAN,
     Lexicon,
 )
-from builder.scores import mentions
-from builder.scores.mentions import DERIVED, FAR, Mention, Scan, scan, spread, subjects, union
+from builder.scores.mentions import DERIVED, FAR, Mention, Scan, scan, spread, union
 
 PRESENCE, ABSENCE, QUANTITY, DOMINANCE, LAYOUT, LOCAL_ABSENCE = range(6)
 """Kinds of claims."""
@@ -143,7 +151,11 @@ def _attach(text: Scan, lexicon: Lexicon, reading: Reading) -> None:
             if i in text.at:
                 mention = text.at[i]
                 places.qualify(text, mention)
-                if waiting is not None and not places.is_excepted(text, waiting, i) and not (i < waiting + 4 and places.is_line(text, waiting)):
+                if (
+                    waiting is not None
+                    and not places.is_excepted(text, waiting, i)
+                    and not (i < waiting + 4 and places.is_line(text, waiting))
+                ):
                     mention.regions += places.joined(text, waiting)
                     mention.placed_before = True
                     if places.fills(text, waiting):
@@ -232,7 +244,9 @@ def _claims(text: Scan, lexicon: Lexicon) -> dict[Claim, str]:
         named = not group and not (cue is not None and cue.nearly_none)
         if named:
             add((PRESENCE, bits, 0.0, 0.0), mention.word)
-        local = any(region not in lexicon.whole for region, _ in mention.regions)
+        local = False
+        if mention.regions:
+            local = any(region not in lexicon.whole for region, _ in mention.regions)
         if local and mention.placed_before and cue is not None and (cue.most or cue.low >= 0.8):
             cue = None  # "the north is nearly all wheat"
         if local and mention.dominance_at >= 0:  # "the lower half is dominated by a lake"
@@ -242,7 +256,8 @@ def _claims(text: Scan, lexicon: Lexicon) -> dict[Claim, str]:
         if leads:  # not in "dominated by sparsely vegetated hills"
             dominant.setdefault(mention.dominance_at, []).append(mention)
         if cue is not None and mention.strength > (DERIVED if leads or group else 0):
-            high = cue.high if cue.fraction or not _is_part(text, mention) else 1.0
+            is_whole = cue.high == 1 or cue.fraction or not _is_part(text, mention)
+            high = cue.high if is_whole else 1.0
             add((QUANTITY, bits, cue.low, high), mention.words)
         if mention.percent is not None:
             add((QUANTITY, bits, *mention.percent), mention.percent_words)
@@ -256,9 +271,11 @@ def _claims(text: Scan, lexicon: Lexicon) -> dict[Claim, str]:
     filled = _filled(text, lexicon)
     for bits, (low, _), said in filled:
         add((QUANTITY, bits, low, 1.0), said)  # and it may lie elsewhere too
-    _add_up(claims, text)
+    explicit = _explicit(text)
+    if len(explicit) > 1:
+        _add_up(claims, text)
     known = [(bits, low, high) for bits, (low, high), _ in (*filled, *text.sums)]
-    exclusions.remainder(text, list(dict.fromkeys([*known, *_explicit(text)])))
+    exclusions.remainder(text, list(dict.fromkeys([*known, *explicit])))
     for bits, interval, words in (*whole, *text.sums):
         add((QUANTITY, bits, *interval), words)
     winner, words = comparisons.largest(text)
@@ -317,9 +334,11 @@ def _add_up(claims: dict[Claim, str], text: Scan) -> None:
 
 def _filled(text: Scan, lexicon: Lexicon) -> list[tuple[int, tuple[float, float], str]]:
     """The classes that fill a half, a third or a quarter of the tile, its area, and the words."""
-    rest = any(mention.rest for mention in text.mentions)
     filled = []
+    rest: bool | None = None
     for mention in text.mentions:
+        if mention.regions and rest is None:
+            rest = any(other.rest for other in text.mentions)
         for k, (region, words) in enumerate(mention.regions):
             size = places.area(region, words, lexicon) if k == mention.fills or rest else None
             if size and not mention.negated and mention.percent is None and not mention.strength:
@@ -363,6 +382,7 @@ def read_claims(texts: Sequence[str | None], lexicon: Lexicon | None = None) -> 
     """Read n captions; None, blank texts and texts in other languages than English are unreadable
     (their scores are missing)."""
     lexicon = lexicon or lexicons.load()
+    readings: dict[str, Reading] = {}  # many captions of a set are equal
     rows: list[int] = []
     flat: list[tuple[int, int, float, float]] = []
     words: list[str] = []
@@ -374,7 +394,7 @@ def read_claims(texts: Sequence[str | None], lexicon: Lexicon | None = None) -> 
     for i, text in enumerate(texts):
         if text is None or not text.strip(" \t\r\n\0"):
             continue
-        reading = read(text, lexicon)
+        reading = readings.get(text) or readings.setdefault(text, read(text, lexicon))
         if reading.unread:
             continue
         readable[i] = True

@@ -67,6 +67,8 @@ def _compare(scan: Scan, left: list[Mention], right: Mention | None, sign: int, 
 def largest(scan: Scan) -> tuple[int, str]:
     """The class that beats all others that the caption names, directly or by way of others, and
     the words that say so; 0 for none."""
+    if not scan.larger:
+        return 0, ""
     named = union([m for m in scan.mentions if not m.negated and not m.aside])
     pairs: list[tuple[int, int, str]] = []
     for left, right, sign, words in scan.larger:

@@ -140,7 +140,9 @@ def quantity(scan: Scan, i: int) -> None:
     predicate = kinds[i] == AFTER or (before in _VERBS and ends)
     if cue.fraction and EACH in (before, after, kinds[at - 1]):
         verb = i + 2 if kinds[i + 2] == COPULA else i + 1
-        first = ahead(scan, verb, adverb=True) if after == EACH else None  # "a fifth each is trees and grass"
+        first = (
+            ahead(scan, verb, adverb=True) if after == EACH else None
+        )  # "a fifth each is trees and grass"
         for mention in chain(scan.mentions, first) if first else []:
             mention.claim(cue, strength, scan.words[i])
         if first:
@@ -149,7 +151,12 @@ def quantity(scan: Scan, i: int) -> None:
             mention.claim(cue, strength, scan.words[i])
         return
     target = None if predicate else ahead(scan, i, adverb=cue.low >= 0.8)
-    if target and cue.size and _is_plural(target.word) and not {SCENE, PART} & {*kinds[i:target.at]}:
+    if (
+        target
+        and cue.size
+        and _is_plural(target.word)
+        and not {SCENE, PART} & {*kinds[i : target.at]}
+    ):
         return  # "small fields"
     if target and not cue.fraction and cue.low >= 0.1 and target.word in scan.lines:
         return  # "extensive roads", "a large river"
@@ -229,7 +236,11 @@ def dominance(scan: Scan, i: int) -> None:
     """Attach "predominantly", "dominates", "the main land use"."""
     kinds, words, last = scan.kinds, scan.words, scan.last
     leading: list[Mention | None] = []
-    if words[i] in ("lead", "leads") and kinds[i + 1] not in (END, COMMA) and words[i + 1] != "with":
+    if (
+        words[i] in ("lead", "leads")
+        and kinds[i + 1] not in (END, COMMA)
+        and words[i + 1] != "with"
+    ):
         return  # "a road leads to the farm"
     begins = sentence(scan, i)[0]
     if BEATS in kinds[begins:i] and scan.words[i - 1] == "as":
@@ -262,9 +273,9 @@ def dominance(scan: Scan, i: int) -> None:
             leading = list(subjects(scan))
         apposed = last is not None and last.at == i - 2 and kinds[i - 1] == COMMA
         said = last is not None and (apposed or COPULA in kinds[last.at : i])
-        if last is not None and leading[0] is not None and said:
-            if leading[0] is not last and leading[0].bits == last.bits:
-                return  # "the trees are mostly oaks"
+        first = leading[0]
+        if said and last and first and first is not last and first.bits == last.bits:
+            return  # "the trees are mostly oaks"
     for mention in leading:
         if mention is not None:
             mention.dominance_at = i
@@ -301,7 +312,9 @@ def parenthesis(scan: Scan, i: int) -> None:
         if sentence(scan, i)[0] <= scan.aside_from.at:
             scan.last, scan.resumed = scan.aside_from, i
         scan.aside_from = None
-    elif after in (RELATIVE, EXCEPT) or word in _ASIDES or (after == OTHER and word.endswith("ing")):
+    elif (
+        after in (RELATIVE, EXCEPT) or word in _ASIDES or (after == OTHER and word.endswith("ing"))
+    ):
         scan.aside_from = scan.last
 
 

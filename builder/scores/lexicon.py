@@ -3,7 +3,6 @@
 import functools
 import itertools
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from builder.core.errors import ArasError
 from builder.core.files import digest_of
 from builder.land.classes import CLASSES
 from builder.scores import numerals
+from builder.scores.lexicon_files import overlay, parse, read
 
 Token = tuple[int, Any]
 """Kind and value; see `builder.scores.lexicon.Lexicon.tokens`."""
@@ -60,11 +60,6 @@ def _around(share: float, half: float) -> tuple[float, float]:
     return share - half, share + half
 
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 BUILT_IN = Path(__file__).with_name("lexicon.toml")
 
 ABSENT_BEFORE = "absent"
@@ -92,7 +87,14 @@ _GRAMMAR = {
     "each": EACH,
     "than": THAN,
 }
-_QUANTITY = {"words": STRONG, "size": STRONG, "part": PART_CUE, "link": LINK, "after": AFTER, "most": STRONG}
+_QUANTITY = {
+    "words": STRONG,
+    "size": STRONG,
+    "part": PART_CUE,
+    "link": LINK,
+    "after": AFTER,
+    "most": STRONG,
+}
 _DOMINANCE = {"before": DOMINANT, "verbs": DOMINATES, "nouns": DOMINANT_USE}
 _COMPARISON: dict[str, Token] = {
     "beats": (BEATS, 1),
@@ -140,8 +142,7 @@ class Quantity:
 
 
 class Node:
-    """A step of the phrases of a lexicon: the token of the phrase that ends here, and the words that
-    may follow."""
+    """A step of the phrases: the token of the one that ends here, and the words that may follow."""
 
     __slots__ = ("after", "token")
 
@@ -162,8 +163,8 @@ class Lexicon:
 
     ``narrow``: words of a class whose absence says nothing of the class ("no snow"). ``adverbs``:
     words that name a region, by its index, after a class or beside what divides a tile
-    ("crops above", "below the road"). ``single``: word → token. ``phrases``: first word → second word → (words after, token), the
-    longest first. ``groups``: class bitmask → name. ``regions``: name and box of each region.
+    ("crops above", "below the road"). ``single``: word → token. ``phrases``: the first step of all
+    phrases of several words. ``groups``: class bitmask → name. ``regions``: name and box of each.
     """
 
     version: str
@@ -190,8 +191,9 @@ class Lexicon:
         cues, the index into `regions` for REGION, (low, high, half-width of the rounding) for
         PERCENT and NUMBER, "more", "less" or "about" for words that bound a number, and for NO
         "aside" where it only sets its class aside ("instead of"), "seeming" where it does so before
-        a "but" ("looks like"), "untrue" where it denies a whole clause. OTHER has the index of a region where
-        it is an adjective of place ("northern"), `ABSENT_BEFORE`, or None, as all else has.
+        a "but" ("looks like"), "untrue" where it denies a whole clause. OTHER has the
+        index of a region where it is an adjective of place ("northern"), `ABSENT_BEFORE`, or None,
+        as all else has.
         """
         words: list[str] = numerals.words_of(text)
         single = self.single
@@ -227,57 +229,26 @@ def load(path: Path | None = None) -> Lexicon:
 
     Raises ArasError that names the file and the key when the file cannot be read or understood.
     """
-    return _load(path, _read(path) if path else "")
+    return _load(path, read(path) if path else "")
 
 
 @functools.lru_cache(maxsize=8)
 def _load(path: Path | None, text: str) -> Lexicon:
     """The lexicon by the words of its file, so that a file that changed is read again."""
-    tables = _parse(BUILT_IN, _read(BUILT_IN))
+    tables = parse(BUILT_IN, read(BUILT_IN))
     place = BUILT_IN
     if path is not None:
         place = path
-        own = _parse(path, text)
+        own = parse(path, text)
         if not isinstance(own.get("version"), str) or own["version"] == tables["version"]:
             raise ArasError(
                 f'{path}: give the lexicon a version of its own, as in version = "1-harbour"'
             )
-        tables = _overlay(tables, own)
+        tables = overlay(tables, own)
     try:
         return _compile(tables)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArasError(f"{place}: not a caption lexicon: {error}; see {BUILT_IN}") from error
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ArasError(f"{path}: no such lexicon; check the path") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArasError(f"{path}: cannot read the lexicon: {error}") from error
-
-
-def _parse(path: Path, text: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ArasError(f"{path}: cannot read the lexicon: {error}") from error
-    except RecursionError:
-        raise ArasError(f"{path}: cannot read the lexicon: it is nested too deeply") from None
-
-
-def _overlay(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in own.items():
-        old = merged.get(key)
-        if isinstance(old, dict) and isinstance(value, dict):
-            merged[key] = _overlay(old, value)
-        elif isinstance(old, list) and isinstance(value, list) and key not in ("interval", "box"):
-            merged[key] = old + value
-        else:
-            merged[key] = value
-    return merged
 
 
 def _compile(tables: dict[str, Any]) -> Lexicon:
@@ -432,7 +403,7 @@ def _fractions(tables: dict[str, Any]) -> Iterator[tuple[str, Quantity]]:
 def _out_of(half: float) -> Iterator[tuple[str, Quantity]]:
     """Shares of small wholes: "three out of five", "one in every four"."""
     names = numerals.UNITS[:11]
-    for many, some in ((many, some) for many in range(2, 11) for some in range(1, many)):
+    for some, many in itertools.combinations(range(1, 11), 2):
         for joint in ("in", "out of", "of", "in every", "out of every", "of every"):
             phrase = f"{names[some]} {joint} {names[many]}"
             yield phrase, Quantity(phrase, *_around(some / many, half), fraction=True)

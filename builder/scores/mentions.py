@@ -54,7 +54,8 @@ class Mention:
 
     __slots__ = ("aside", "at", "bits", "choice", "cue", "dominance_at", "fills", "joined", "link",
                  "negated", "negated_after", "percent", "percent_words", "place",
-                 "placed_before", "regions", "rest", "shared", "strength", "word", "words")  # fmt: skip
+                 "placed_before", "regions", "rest", "shared", "strength", "word",
+                 "words")  # fmt: skip
 
     def __init__(self, at: int, bits: int, word: str) -> None:
         self.at, self.bits, self.word = at, bits, word
@@ -151,9 +152,9 @@ def _find(kinds: list[int], values: list[Any], words: list[str], lexicon: Lexico
         if kind != MENTION or (i and kinds[i - 1] == PREFIX):  # not "non-vegetated"
             continue
         bits = values[i]
-        if words[i] == "bare" and end == i - 1 and kinds[end] == COPULA and words[end] != ":":
-            if mentions[-1].bits in _SHED:
-                continue  # "the trees are bare"
+        is_said = end == i - 1 and kinds[end] == COPULA and words[end] != ":"
+        if words[i] == "bare" and is_said and mentions[-1].bits in _SHED:
+            continue  # "the trees are bare"
         if bits < DENIED and mentions:
             before = mentions[-1].bits
             if i == end:
@@ -248,7 +249,7 @@ def antecedent(scan: Scan, i: int) -> Mention | None:
 
 
 def _is_singular(scan: Scan) -> bool:
-    """Whether the verb after the last mention is about that one alone: "…, and the lake is small"."""
+    """Whether the verb after the last mention is about that alone: "…, and the lake is small"."""
     assert scan.last is not None
     after = scan.words[scan.last.at + 1 : scan.last.at + 3]
     return "is" in after or "was" in after

@@ -47,7 +47,9 @@ def deny(scan: Scan, i: int, lexicon: Lexicon) -> None:
         if opens and _TURNS.isdisjoint(words[target.at : min(stop, target.at + 12)]):
             return
     after = scan.kinds[target.at + 1 : target.at + 3]
-    if after[0] == EXCEPT and (after[1] in (PREPOSITION, REGION) or words[target.at + 1].startswith("except ")):
+    if after[0] == EXCEPT and (
+        after[1] in (PREPOSITION, REGION) or words[target.at + 1].startswith("except ")
+    ):
         return  # "no trees except along the river"
     gap = "" if target.at == i + 1 else " …"
     target.negated = words[i] + gap
@@ -86,7 +88,7 @@ def _neither(scan: Scan, i: int) -> None:
 
 
 def subjects(scan: Scan, i: int) -> list[Mention]:
-    """What the word at ``i`` says is absent: "trees are absent", "water may be near, but none …"."""
+    """What the word at ``i`` says is absent: "trees are absent", "some water, but none seen"."""
     start = sentence(scan, i)[0]
     if i and scan.words[i].startswith("none") and scan.kinds[i - 1] == STOP:
         return [scan.at[j] for j in range(start, i) if j in scan.at][:1]

@@ -1,5 +1,6 @@
 """Shares in numbers ("79 %", "0.62 of the area", "60/40") and the classes that have them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from builder.scores.lexicon import (
@@ -115,9 +116,7 @@ def percentage(scan: Scan, i: int, lexicon: Lexicon) -> tuple[float, float, int]
     bracketed = previous >= 0 and kinds[previous] == OPEN
     mentions: list[Mention | None] = [last]
     if i in scan.shares:
-        mention = scan.shares[i]
-        if mention.percent is None and not mention.negated:
-            mention.percent, mention.percent_words = bounds, scan.words[i]
+        _give([scan.shares[i]], bounds, scan.words[i])
         return *bounds, 0
     if kinds[i + 1] in _LISTS and _shared_out(scan, i, lexicon):
         return *bounds, 0
@@ -136,10 +135,15 @@ def percentage(scan: Scan, i: int, lexicon: Lexicon) -> tuple[float, float, int]
         )  # "grass: 79%"
         start = i + 1 if bracketed else i
         mentions = [last if is_before else _noun_ahead(scan, start) or last]
+    _give(mentions, bounds, scan.words[i])
+    return *bounds, 0
+
+
+def _give(mentions: Sequence[Mention | None], bounds: tuple[float, float], words: str) -> None:
+    """Give a share to the classes that have none and are not denied."""
     for mention in mentions:
         if mention is not None and mention.percent is None and not mention.negated:
-            mention.percent, mention.percent_words = bounds, scan.words[i]
-    return *bounds, 0
+            mention.percent, mention.percent_words = bounds, words
 
 
 def _shared_out(scan: Scan, i: int, lexicon: Lexicon) -> bool:

@@ -85,9 +85,7 @@ def sides(kinds: list[int], values: list[Any], words: list[str], lexicon: Lexico
                 kinds[i], values[i] = REGION, int(value)
 
 
-def _pair(
-    kinds: list[int], values: list[Any], words: list[str], i: int, lexicon: Lexicon
-) -> None:
+def _pair(kinds: list[int], values: list[Any], words: list[str], i: int, lexicon: Lexicon) -> None:
     """Make a region of the first side, at ``i``, of "the northern and eastern edges"."""
     at = i + 3 if kinds[i + 2] == DETERMINER else i + 2
     if kinds[at] != REGION or " " not in words[at]:
@@ -107,12 +105,13 @@ def _adverb(
     at = i + 2 if kinds[i + 1] == DETERMINER else i + 1
     beside = kinds[at] == MENTION and words[at] in lexicon.lines
     alone = kinds[i + 1] in _ENDS or kinds[i + 1] == JOIN
-    others = lexicon.adverbs.keys() & {*words[:i], *words[i + 1 :]}
+    others = not lexicon.adverbs.keys().isdisjoint((*words[:i], *words[i + 1 :]))
     opens = kinds[i - 1] in _OPENS and REGION in kinds[:i]
     middle = any("middle" in word for word in words[:i])
     alone = alone and (others or opens or middle or not lexicon.lines.isdisjoint(words[: i - 1]))
-    over = i and (words[i - 1] in _BRIDGES or words[i - 1] in lexicon.lines)
-    over = over or (i and kinds[i - 1] == PREPOSITION) or words[i - 1] == "directly"
+    before = words[i - 1] if i else ""
+    over = before in _BRIDGES or before in lexicon.lines or before == "directly"
+    over = over or (i > 0 and kinds[i - 1] == PREPOSITION)
     if (alone or beside) and not over:
         kinds[i], values[i] = REGION, lexicon.adverbs[words[i]]
 
@@ -124,7 +123,9 @@ def place(scan: Scan, i: int, waiting: int | None) -> int | None:
     if subject and "surrounded by" in scan.words[i + 1 : i + 3]:
         return None  # "the centre is surrounded by trees"
     verb = scan.words[i - 1] in _LIES or scan.kinds[i - 1] in (COPULA, STOP)
-    named = scan.kinds[i - 1] in _OPENS or (scan.kinds[i - 1] == MENTION and " of " in scan.words[i])
+    named = scan.kinds[i - 1] in _OPENS or (
+        scan.kinds[i - 1] == MENTION and " of " in scan.words[i]
+    )
     if scan.words[i].endswith(" it") and not named and not verb:
         return waiting  # "the road below it"
     if last is None or not is_behind(scan, i):

@@ -5,13 +5,14 @@ not (a share of several classes, classes without one), the words right beside a 
 (cues.py, percentages.py).
 """
 
+import itertools
+
 from builder.scores.cues import is_of_class
 from builder.scores.lexicon import (
     ALL,
     EACH,
     END,
     EXCEPT,
-    MENTION,
     NO,
     OF,
     PERCENT,
@@ -53,7 +54,7 @@ def _align(scan: Scan, shares: list[int], mentions: list[Mention]) -> None:
         aligned = _is_beside(scan, shares[0], mentions[0].at)
     else:
         is_share = [at in shares for at in sorted((*shares, *(m.at for m in mentions)))]
-        in_turn = all(a != b for a, b in zip(is_share, is_share[1:], strict=False))
+        in_turn = all(a != b for a, b in itertools.pairwise(is_share))
         first = is_share[: len(shares)]
         after = mentions[-1].at + 1
         in_lists = not any(first) and (scan.words[after] == ":" or after in shares)
