@@ -59,7 +59,7 @@ from builder.scores.lexicon import (
     THAN,
     Lexicon,
 )
-from builder.scores.mentions import DERIVED, FAR, Mention, Scan, scan, spread, union
+from builder.scores.mentions import DERIVED, FAR, OWN, Mention, Scan, scan, spread, union
 
 PRESENCE, ABSENCE, QUANTITY, DOMINANCE, LAYOUT, LOCAL_ABSENCE = range(6)
 """Kinds of claims."""
@@ -168,7 +168,9 @@ def _attach(text: Scan, lexicon: Lexicon, reading: Reading) -> None:
             comparisons.more(text, i, lexicon)
             if words[i] != "?" or ABSENT not in kinds[i + 1 : i + 4]:
                 short = words[i] == "?" and kinds[i + 2] in (END, COMMA)
-                if short and words[i + 1].split(" ")[0] in _DENIES and text.last:  # "Barren? No."
+                if short and kinds[i + 1] == STRONG and text.last:  # "Trees? Hardly any."
+                    text.last.claim(values[i + 1], OWN, words[i + 1])
+                elif short and words[i + 1].split(" ")[0] in _DENIES and text.last:  # "Barren? No."
                     text.last.negated, text.last.negated_after = words[i + 1], True
                 text.last, waiting = mentions.antecedent(text, i), None
         elif kind in (STRONG, PART_CUE, LINK, AFTER):

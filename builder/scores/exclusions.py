@@ -33,6 +33,8 @@ ALONE, NEARLY = (0.95, 1.0), (0.90, 1.0)
 """Share of a class that is all there is, and of one that is all but for something small."""
 
 _THERE = frozenset(("can", "present", "represented", "occurs", "exists", "found", "visible"))
+_CLASSES = frozenset(("class", "classes", "types", "categories"))
+_EVERY = frozenset(("all", "every"))
 _CLOSES = frozenset((END, STOP, EXCEPT, ALL))
 _FILLER = frozenset((OF, OTHER, PASSIVE, PART, JOIN))
 _LITTLE = frozenset(("one", "single", "lone", "handful", "couple", "solitary", "tiny", "small"))
@@ -133,6 +135,11 @@ def scene_except(scan: Scan, i: int) -> None:
             for mention in listed:
                 mention.negated = scan.words[i]  # "a tile with everything but forest"
             return
+    if not _CLASSES.isdisjoint(scan.words[i:stop]) and not _EVERY.isdisjoint(scan.words[i:stop]):
+        target = _next(scan, i, True)
+        for mention in chain(scan.mentions, target) if target is not None else []:
+            mention.negated = scan.words[i]  # "except for water, all classes are present"
+        return
     if REST in kinds[i:stop] or ALL in kinds[i:stop] or STRONG in kinds[i:stop]:
         return
     for j in range(i + 1, stop):

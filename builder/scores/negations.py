@@ -52,8 +52,22 @@ def deny(scan: Scan, i: int, lexicon: Lexicon) -> None:
     ):
         return  # "no trees except along the river"
     gap = "" if target.at == i + 1 else " …"
-    target.negated = words[i] + gap
-    target.aside = bool(value) or words[target.at] in lexicon.narrow
+    for mention in _alternatives(scan, target):
+        mention.negated = words[i] + (gap if mention is target else " …")
+        mention.aside = bool(value) or words[mention.at] in lexicon.narrow
+
+
+def _alternatives(scan: Scan, first: Mention) -> list[Mention]:
+    """A denied class and those listed with it up to "or": "no roads, houses or other traces"."""
+    listed = [first]
+    for j in range(first.at + 1, sentence(scan, first.at)[1]):
+        if scan.words[j] in ("or", "nor"):
+            return listed
+        if j in scan.at:
+            listed.append(scan.at[j])
+        elif scan.kinds[j] not in _IN_LIST or scan.words[j] == "and":
+            break
+    return [first]
 
 
 def _listed(scan: Scan, i: int) -> Mention | None:

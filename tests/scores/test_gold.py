@@ -22,25 +22,25 @@ AT_LEAST = {
     },
     "kinds": {
         "presence_f1": 99,
-        "absence_f1": 94,
+        "absence_f1": 93.5,
         "places_f1": 97.5,
         "dominance_recall": 98,
         "dominance_precision": 97.5,
         "quantities_overlapping": 97.5,
     },
     "locked": {
-        "presence_f1": 97.5,
-        "absence_f1": 81.5,
-        "places_f1": 78.5,
-        "dominance_recall": 75,
+        "presence_f1": 98,
+        "absence_f1": 88,
+        "places_f1": 82.5,
+        "dominance_recall": 80,
         "dominance_precision": 97,
-        "quantities_overlapping": 80,
+        "quantities_overlapping": 86,
     },
 }
 AT_MOST = {
     "dev": {"false_contradictions": 1, "true_that_score_0": 0},
-    "kinds": {"false_contradictions": 1.2, "true_that_score_0": 1.2},
-    "locked": {"false_contradictions": 6, "true_that_score_0": 1},
+    "kinds": {"false_contradictions": 1.3, "true_that_score_0": 2.3},
+    "locked": {"false_contradictions": 4.3, "true_that_score_0": 1},
 }
 
 
@@ -54,7 +54,7 @@ def measured(name):
 @pytest.mark.parametrize("name", AT_LEAST)
 def test_the_reader_reads_free_text_as_well_as_it_did(name):
     figures = measured(name)
-    assert figures["captions"] == {"dev": 310, "kinds": 833, "locked": 150}[name]
+    assert figures["captions"] == {"dev": 310, "kinds": 891, "locked": 150}[name]
     assert {
         key: figures[key] for key, least in AT_LEAST[name].items() if figures[key] < least
     } == {}
