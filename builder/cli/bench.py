@@ -195,6 +195,9 @@ def embeddings(
 
     Exit codes: 0 done; 2 an input was refused, and the message names the row.
     """
+    # Read when numpy loads: threads of its products and the threads of `plain` would wait for
+    # each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from builder.core.progress import bar
     from builder.retrieval.metrics import summary
     from builder.retrieval.plain import check_device, rank

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import pydantic
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from builder.captions import section as caption_keys
 from builder.captions.section import CaptionSection
@@ -33,6 +33,7 @@ from builder.core.fields import (
     checked_line,
 )
 from builder.core.files import write_text
+from builder.core.licences import checked_id, checked_terms
 from builder.core.seeds import SEED
 from builder.land.classes import DEFAULT_REMAP, WORLDCOVER
 from builder.models.settings import AutoencoderSection, RetrieverSection, SegmenterSection
@@ -65,7 +66,7 @@ class DatasetSection(Section):
     authors: Annotated[list[AuthorField], Field(min_length=1)] = Field(
         default=[Author(name="The dataset's maintainers")]
     )
-    license: Line = "CC-BY-4.0"
+    license: Annotated[Line, AfterValidator(checked_id)] = "CC-BY-4.0"
 
     @field_validator("authors")
     @classmethod
@@ -90,7 +91,7 @@ class SourceSection(Section):
     """Data of others that the release is made from."""
 
     name: Annotated[str, Field(min_length=1)]
-    license: str = ""
+    license: Annotated[str, AfterValidator(checked_terms)] = ""
     notice: str = ""
     doi: Annotated[str, Field(pattern=DOI)] = ""
     url: Annotated[str, Field(pattern=URL)] = ""

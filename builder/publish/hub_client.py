@@ -69,6 +69,27 @@ def redacted_logs(token: str | None) -> Iterator[None]:
             handler.removeFilter(cut)
 
 
+_REACH = 10.0
+"""Seconds in which a Hub that is there answers."""
+
+
+def out_of_reach(endpoint: str) -> str:
+    """Why no Hub can be asked at ``endpoint``, in words; empty where something answers."""
+    import huggingface_hub.utils
+    from huggingface_hub import constants
+
+    if constants.is_offline_mode():
+        return "HF_HUB_OFFLINE is set"
+    utils: Any = huggingface_hub.utils
+    try:
+        utils.get_session().head(endpoint, timeout=_REACH)
+    except Exception as error:
+        if not is_transient(error):
+            raise
+        return f"{endpoint} cannot be reached ({str(error) or type(error).__name__})"
+    return ""
+
+
 T = TypeVar("T")
 
 

@@ -104,7 +104,7 @@ def publish(
 
     Raises ArasError before anything is sent for what no retry could change: a bad name, token,
     clock, release, or a tag of other content; raises WorkFailed when the Hub did not do its part:
-    the same call continues.
+    the same call continues. A dry run that does not reach the Hub plans for an empty repo.
     """
     path = job.release.resolve()
     endpoint = checked_address(endpoint, "--endpoint")
@@ -124,6 +124,10 @@ def publish(
         if not job.dry_run:
             cards.finish_rewriting(path, job.render)
         release = read_release(path)
+        if job.dry_run and (why := hub_client.out_of_reach(endpoint)):
+            job.say(f"{why}: the plan for an empty repo; `aras check` was not run")
+            plan, url = compare(release.sorted_files, {}), f"{endpoint}/datasets/{repo}"
+            return HubOutcome("planned", repo, endpoint, release.version, None, url, plan)
         if not unpublished_doi:
             cards.check_doi(path, release.manifest.doi)
         hub = HubRepo(endpoint, repo, token, base=base, say=job.say)
@@ -206,8 +210,10 @@ class _Publisher:
     def plan_against(self, revision: str | None) -> Plan:
         """What brings the repo at ``revision`` to the release."""
         there = self.hub.tree(revision) if revision else {}
-        ours = [self.release.files[path] for path in sorted(self.release.files)]
-        return compare(ours, {path: held for path, held in there.items() if path not in LEAVE})
+        return compare(
+            self.release.sorted_files,
+            {path: held for path, held in there.items() if path not in LEAVE},
+        )
 
     def tagged(self) -> str | None:
         """The commit of the version's tag; ArasError when it holds other data than the release."""

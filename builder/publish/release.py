@@ -45,6 +45,11 @@ class Release:
     def content_sha256(self) -> str:
         return self.manifest.content_sha256
 
+    @property
+    def sorted_files(self) -> list[File]:
+        """The files in the order of their paths."""
+        return [self.files[path] for path in sorted(self.files)]
+
 
 def read_release(path: Path) -> Release:
     """The manifest and every file of a release; digests are the manifest's, bytes are read later.

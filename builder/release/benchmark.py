@@ -21,11 +21,12 @@ import yaml
 from builder.core.arrow import options
 from builder.core.document import environment, templates
 from builder.core.files import digest_of, read_json, write_json, write_text
+from builder.core.licences import licence
 from builder.core.manifest import Manifest
 from builder.land.columns import KINDS
 from builder.land.pictures import per_class
 from builder.release.configs import CAPTION_ID
-from builder.release.croissant import licence, release_address
+from builder.release.croissant import release_address
 from builder.release.gaps import MIN_KM, gaps
 from builder.release.rows import metadata, opened
 from builder.scores.relevance import chance, groups_of, shares

@@ -17,6 +17,7 @@ from builder.core.errors import ArasError
 from builder.core.escape import one_line
 from builder.core.fields import citation, creator
 from builder.core.files import write_json
+from builder.core.licences import licence, on_hub
 from builder.core.manifest import (
     ExampleCaption,
     Extent,
@@ -46,7 +47,6 @@ from builder.release.croissant import (
     croissant,
     holds_synthetic,
     keywords,
-    licence,
     release_address,
     shows_sentinel,
     shows_worldcover,
@@ -483,7 +483,7 @@ def front_matter(release: Path, manifest: Manifest) -> str:
     tasks = ["image-to-text", "text-to-image"] if manifest.facts.census.streams else []
     value = {
         "pretty_name": one_line(manifest.title),
-        "license": one_line(manifest.license).lower(),
+        **on_hub(one_line(manifest.license)),
         "language": ["en"],
         "task_categories": ["image-segmentation", *tasks],
         "annotations_creators": ["machine-generated"],

@@ -17,11 +17,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from builder.core.arrow import TEXT_ROW_GROUP, column_digest, options
+from builder.core.licences import licence
 from builder.core.manifest import Extent, Manifest
 from builder.land.classes import CLASSES
 from builder.land.columns import BBOX, INSTANT, PER_CLASS_PERCENT, SPLITS
 from builder.land.pictures import per_class
-from builder.release.croissant import keywords, licence, release_address
+from builder.release.croissant import keywords, release_address
 from builder.release.geo import GeoFooter, with_footer
 from builder.release.rows import opened
 

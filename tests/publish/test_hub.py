@@ -45,6 +45,19 @@ def test_a_dry_run_needs_no_token_where_the_repo_is_public(desk):
     assert len(desk.publish(dry_run=True, token=None)["plan"]["add"]) == 19
 
 
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_dry_run_shows_the_plan_where_no_hub_answers(desk, offline, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    endpoint = desk.hub.url if offline else "http://127.0.0.1:9"  # a port without a listener
+    checked = []
+    result = desk.publish(dry_run=True, token=None, check=checked.append, endpoint=endpoint)
+    assert (result["status"], checked) == ("planned", [])
+    assert len(result["plan"]["add"]) == 19
+    assert desk.hub.writes() == []
+    why = "HF_HUB_OFFLINE is set" if offline else "cannot be reached"
+    assert any(why in line and "`aras check` was not run" in line for line in desk.said)
+
+
 def test_the_next_version_sends_only_what_changed_and_removes_what_is_gone(desk):
     desk.publish()
     sent = len(desk.hub.received)

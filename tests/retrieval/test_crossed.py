@@ -45,6 +45,20 @@ def test_equal_arms_differ_at_the_nominal_rate(seeds, clusters):
         assert 0.03 <= size <= 0.07, f"{name}: {size:.3f}"
 
 
+@pytest.mark.parametrize("difficulty", [0.5, 10.0])
+@pytest.mark.parametrize("of_seed", [0.0, 1.0])
+def test_equal_models_differ_at_the_nominal_rate_over_hundreds_of_images(of_seed, difficulty):
+    """Hits and misses of three trainings; with the larger difficulty few images ever vary."""
+    rng, seeds, images, trials = np.random.default_rng(0), 3, 400, 1_500
+    p = []
+    for _ in range(trials):
+        logit = rng.normal(0, difficulty, images)
+        chance = 1 / (1 + np.exp(-logit - rng.normal(0, of_seed, (2, seeds, 1))))
+        ours, theirs = 100.0 * (rng.random((2, seeds, images)) < chance)
+        p.append(p_of((ours - theirs)[None])[0])
+    assert 0.03 <= (np.array(p) < 0.05).mean() <= 0.07
+
+
 @pytest.mark.parametrize("clusters", [5, 8, 24, 50, 400])
 def test_a_single_training_is_tested_by_students_t_over_clusters(clusters):
     cells = np.random.default_rng(clusters).standard_normal((TRIALS, 1, clusters))

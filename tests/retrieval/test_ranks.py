@@ -219,10 +219,11 @@ def test_a_gpu_gives_the_ranks_of_the_cpu():
         np.testing.assert_array_equal(side.above + side.level, other.above + other.level)
 
 
+@pytest.mark.parametrize("tile", [(7, 11), (16, 24), (1024, 512)])
 @pytest.mark.parametrize("collapsed", [False, True])
-def test_numpy_gives_the_ranks_of_torch(collapsed, monkeypatch):
-    monkeypatch.setattr(plain, "_ROWS", 7)
-    monkeypatch.setattr(plain, "_COLS", 11)
+def test_numpy_gives_the_ranks_of_torch(collapsed, tile, monkeypatch):
+    monkeypatch.setattr(plain, "_ROWS", tile[0])
+    monkeypatch.setattr(plain, "_COLS", tile[1])
     x, y, owner = scene(images=40, per_image=3)
     if collapsed:
         x, y = (np.full_like(side, 1 / np.sqrt(side.shape[1])) for side in (x, y))
@@ -231,3 +232,24 @@ def test_numpy_gives_the_ranks_of_torch(collapsed, monkeypatch):
     for ours, theirs in zip(plain.rank(x, y, positives), rank(x, y, positives), strict=True):
         for part in ("above", "level", "negatives", "tied"):
             np.testing.assert_array_equal(getattr(ours, part), getattr(theirs, part))
+
+
+@pytest.mark.parametrize("width", [8, 768])
+@pytest.mark.parametrize("alike", [0.0, 3e-7, 1e-5, 1.0])
+def test_numpy_counts_what_float64_counts(width, alike):
+    """Also where vectors differ by about the tolerance, and a float32 product cannot decide."""
+    rng = np.random.default_rng(0)
+    centre = unit(rng.standard_normal((1, width)))
+    x, y = (unit(centre + alike * rng.standard_normal((n, width))) for n in (300, 900))
+    owner = np.arange(len(y)) % len(x)
+    positives = Positives.owned(owner)
+    assert_same(plain.rank(x, y, positives), dense(x, y, relation(x, y, positives)))
+
+
+def test_numpy_counts_more_images_above_than_a_byte_holds():
+    angle = np.linspace(0, 1, 700)
+    x = unit(np.stack([np.cos(angle), np.sin(angle)], axis=1))
+    y = np.tile(x[:1], (len(x), 1))  # all texts look like image 0
+    t2i, i2t = plain.rank(x, y, Positives.owned(range(len(x))))
+    assert t2i.above[-1] > 690
+    assert_same((t2i, i2t), dense(x, y, np.eye(len(x), dtype=bool)))

@@ -13,8 +13,8 @@ from PIL import Image
 
 from builder.core.errors import ArasError
 from builder.core.files import scratch
+from builder.core.licences import licence
 from builder.core.manifest import Manifest, read_manifest
-from builder.release.croissant import licence
 from builder.release.exports import Options, Written
 from builder.release.exports.tiles import tiles, write_picture
 
