@@ -25,13 +25,15 @@ COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY, RED, GREY)
 INK, GRID = "#222222", "#dddddd"
 """Reference lines and outlines; grid lines."""
 
+# A colour means one thing in every figure: real rows are blue and, where a figure takes them apart,
+# their splits blue, pink and green; synthetic rows, which are nearly all for training, are orange.
 KIND_COLOURS = {"real": BLUE, "synthetic": ORANGE}
-SPLIT_COLOURS = {"train": GREY, "validation": ORANGE, "test": BLUE}
+SPLIT_COLOURS = {"train": BLUE, "validation": PINK, "test": GREEN}
 PART_COLOURS = {
-    "real/train": BLUE,
-    "real/validation": SKY,
-    "real/test": GREY,
+    **{f"real/{split}": colour for split, colour in SPLIT_COLOURS.items()},
     "synthetic/train": ORANGE,
+    "synthetic/validation": RED,
+    "synthetic/test": SKY,
 }
 
 DPI = 130

@@ -111,7 +111,7 @@ def plot_shares(
     if obtained is not None:
         shares["obtained"] = obtained
     percent = [100 * _shares(name, values) for name, values in shares.items()]
-    series = dict(zip(shares, zip(percent, (GREY, BLUE, ORANGE), strict=False), strict=True))
+    series = dict(zip(shares, zip(percent, (BLUE, GREY, ORANGE), strict=False), strict=True))
     figure, (axes,) = figures.panels(7.2, 5.4, dpi=150)
     bars = figures.draw_bars(axes, CLASSES, series, "share of pixels, %")
     for drawn, values in zip(bars, percent, strict=True):

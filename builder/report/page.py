@@ -1,6 +1,7 @@
 """One self-contained HTML page from the figures of a report: readable on a phone, no network."""
 
 import base64
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 
 from builder.core import figures
 from builder.core.document import environment
-from builder.core.figures import COLOURS, INK, KIND_COLOURS
+from builder.core.figures import INK, KIND_COLOURS, PART_COLOURS
 from builder.land.classes import CLASSES, PALETTE
 from builder.land.columns import KINDS
 from builder.land.pictures import in_colour
@@ -24,9 +25,27 @@ WIDTH, DPI = 4.2, 160
 SHORT = dict(zip(KINDS, ("real", "syn."), strict=True))
 
 
-def uri(png: bytes) -> str:
+LIGHT = 24_000
+"""Bytes of a tile that is shown as it is; heavier ones are compressed to keep the page small."""
+MOST = 320
+"""Pixels of a compressed tile's longer side: twice what the page gives it."""
+
+
+def uri(picture: bytes, kind: str = "png") -> str:
     """A picture as a data URL."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
+
+
+def shown(png: bytes) -> str:
+    """A tile as a data URL for looking at: the PNG itself where it is light, else WebP."""
+    if len(png) <= LIGHT:
+        return uri(png)
+    from PIL import Image
+
+    with Image.open(io.BytesIO(png)) as image:
+        image.thumbnail((MOST, MOST))
+        image.save(out := io.BytesIO(), "WEBP", quality=80)
+    return uri(out.getvalue(), "webp")
 
 
 def class_shares(pixels: Mapping[str, Mapping[str, int]]) -> str:
@@ -34,7 +53,7 @@ def class_shares(pixels: Mapping[str, Mapping[str, int]]) -> str:
     counts = {part: np.array(list(of.values()), dtype=float) for part, of in pixels.items()}
     shares = {part: 100 * n / max(1.0, n.sum()) for part, n in counts.items()}
     figure, (axes,) = _panels(5.2)
-    series = {part: (s, COLOURS[i % len(COLOURS)]) for i, (part, s) in enumerate(shares.items())}
+    series = {part: (share, PART_COLOURS[part]) for part, share in shares.items()}
     figures.draw_bars(axes, CLASSES, series, "share of pixels, %")
     return _with_legend(figure)
 
@@ -105,7 +124,8 @@ def measure(distribution: Distribution) -> str:
         mean = values.mean
         label = f"{part}, mean {mean:,.0f}" if mean >= 1000 else f"{part}, mean {mean:.3g}"
         shares = counts / max(1.0, counts.sum())
-        colour = KIND_COLOURS[part.split()[0]]
+        kind, _, split = part.partition(" ")
+        colour = PART_COLOURS[f"{kind}/{split}"] if split else KIND_COLOURS[kind]
         axes.stairs(shares, bins, fill=True, color=colour, alpha=0.25)
         axes.stairs(shares, bins, label=label, color=colour, linewidth=1.5)
     axes.set_yticks([])
@@ -154,7 +174,7 @@ WORDS = {
 def render(release: Path, report: Report) -> str:
     """The page as text."""
     pictures = {
-        name: {"image": uri(image), "mask": uri(in_colour(mask))}
+        name: {"image": shown(image), "mask": uri(in_colour(mask))}
         for name, (image, mask) in images_of(release, report.examples.ids).items()
     }
     plots = {"classes": class_shares(report.pixels)}

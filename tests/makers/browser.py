@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-PHONE = (390, 844)
+PHONE = (360, 780)
 """CSS pixels of a phone's screen."""
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
