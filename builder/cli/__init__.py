@@ -6,6 +6,8 @@ import errno
 import gc
 import importlib
 import os
+import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,42 @@ class Failure(click.ClickException):
 
 _SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 """Troubles of the system that a traceback does not explain: no space, no permission."""
+
+
+class Help(click.HelpFormatter):
+    """Breaks what is wider than the terminal in paragraphs that click leaves as they are (\\b)."""
+
+    def write(self, string: str) -> None:
+        lines: list[str] = []
+        for line in string.split("\n"):
+            if lines and (hang := _hang(lines[-1])) and len(line) - len(line.lstrip()) == hang:
+                lines[-1] += f" {line.lstrip()}"  # the second column goes on
+            else:
+                lines.append(line)
+        super().write("\n".join(piece for line in lines for piece in _broken(line, self.width)))
+
+
+def _hang(line: str) -> int:
+    """Where the second column of a line begins; 0 for a line without columns."""
+    columns = re.match(r" *\S+ {2,}(?=\S)", line)
+    return columns.end() if columns else 0
+
+
+def _broken(line: str, width: int) -> list[str]:
+    """The line in pieces of at most ``width``, the others under its second column or indented."""
+    if len(line) <= width:
+        return [line]
+    hang = _hang(line) or len(line) - len(line.lstrip()) + 4
+    return textwrap.wrap(
+        line,
+        width,
+        subsequent_indent=" " * hang,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+click.Context.formatter_class = Help  # of every command, also those that click makes itself
 
 
 class LazyGroup(click.Group):
@@ -173,7 +211,7 @@ def cli(ctx: click.Context, directory: Path, quiet: bool, verbose: bool) -> None
     work/ and remakes only what is stale, so any command can be interrupted and run again.
 
     \b
-    A first dataset on the CPU, offline:
+    Examples: a first dataset on the CPU, offline:
       aras demo demo
     Your own:
       aras init my-dataset && cd my-dataset

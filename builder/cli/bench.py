@@ -131,7 +131,7 @@ def bench() -> None:
     """Benchmark retrieval between images and captions, and the value of synthetic tiles.
 
     \b
-    Figures of embeddings computed anywhere:
+    Examples: figures of embeddings computed anywhere:
       aras bench embeddings --images X.npy --texts Y.npy --owner O.npy
     A model on a release:
       aras bench retrieval release/0.1.0 --model tfidf --proxy composition

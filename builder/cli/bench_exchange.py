@@ -5,15 +5,15 @@ from pathlib import Path
 
 import click
 
-from builder.cli.common import say
+from builder.cli.common import of_recipe, say
 
 _PATH = click.Path(path_type=Path)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _release = click.option(
     "--release",
     type=click.Path(path_type=Path, file_okay=False),
-    required=True,
-    help="The release whose benchmark/ was run.",
+    callback=of_recipe,
+    help="The release whose benchmark/ was run; default: the recipe's.",
 )
 
 

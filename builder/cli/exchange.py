@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from builder.cli.common import json_option, print_json, say, stage_options
+from builder.cli.common import json_option, print_json, release_argument, say, stage_options
 from builder.release.exports import FORMATS, Options
 from builder.release.exports import export as export_release
 
@@ -105,6 +105,7 @@ def import_(
     percentages that differ from those of the mask.
 
     \b
+    Examples:
       aras -C aras400k import official/            # the four zips that aras fetch left there
       aras -C aras400k import ../test.zip ../captions.csv
       aras import pictures/ dataset_tiles.json     # five captions an image, under five streams
@@ -189,7 +190,7 @@ def _write_recipe(
 
 
 @click.command()
-@click.argument("release", type=click.Path(path_type=Path, file_okay=False))
+@release_argument
 @click.option(
     "--layout",
     type=LayoutType(),
@@ -249,6 +250,7 @@ def export(
     and who wrote it. `aras import` reads all of it back.
 
     \b
+    Examples:
       aras export release/0.1.0 --to official
       aras export release/0.1.0 --to zips --zip
       aras export release/0.1.0 --to official --stream text_qwen3-4b=composition

@@ -51,6 +51,7 @@ def explore(
     a served page keeps its index in the user's cache.
 
     \b
+    Examples:
       aras explore                       # the release that the recipe here makes
       aras explore release/0.2.0 --against release/0.1.0
       aras explore release/0.1.0 --out release/explore
@@ -85,6 +86,11 @@ def review() -> None:
 
     The page of `aras explore` takes the marks, which stay in the reader's browser until they are
     saved as a file.
+
+    \b
+    Examples:
+      aras review draw release/0.1.0 sample.json --per 30
+      aras review read ada.json grace.json --release release/0.1.0
     """
 
 
@@ -113,6 +119,7 @@ def draw(
     tells no reader the stratum. Give OUT to every reader: Review on the page opens it.
 
     \b
+    Example:
       aras review draw release/0.1.0 sample.json --per 30 --stream full --stream mask
     """
     from builder.explore.review import draw as draw_sample
@@ -130,7 +137,9 @@ def draw(
 
 @review.command("read")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--release", required=True, help="The release that was reviewed.")
+@click.option(
+    "--release", callback=of_recipe, help="The release that was reviewed; default: the recipe's."
+)
 @click.option(
     "--column",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -158,12 +167,14 @@ def read(
     while its caption and pictures are unchanged. Several readers decide by majority.
 
     \b
+    Examples:
       aras review read ada.json grace.json --release release/0.1.0 --column review.csv
       aras review read ada.json grace.json --release release/0.1.0 --card
     """
     from builder.explore.review import read_files, read_review, write_column
     from builder.explore.writer import open_page_source
 
+    release = str(release)  # the recipe's is a path
     place = release if "://" in release else str(directory / release)
     result = read_review(open_page_source(place), read_files([directory / f for f in files]))
     if column is not None:

@@ -55,6 +55,11 @@ def fetch() -> None:
     (REQUESTS_CA_BUNDLE).
 
     \b
+    Examples:
+      aras fetch inputs --bbox 28 36 29 37 --dry-run
+      aras fetch official --dry-run
+
+    \b
     Exit codes: 0 done; 1 some files failed (named on stderr); 2 bad arguments, an unknown
     record, an unreachable server or a folder that cannot be written; 130 interrupted.
     """
@@ -98,6 +103,7 @@ def official(
     sums are first compared with the published sums.
 
     \b
+    Examples:
       aras fetch official --dry-run
       aras fetch official --only test.zip --only val.zip
       aras fetch official --to /data/aras400k
@@ -191,6 +197,7 @@ def inputs(
     scale and offset that its item gives. --base-url is then the address of the API.
 
     \b
+    Examples:
       aras fetch inputs --bbox 28 36 30 37 --dry-run
       aras fetch inputs --bbox -79 -1 -77 1 --maps
       aras fetch inputs --preset turkiye --jobs 8 --to /data/worldcover

@@ -63,6 +63,7 @@ def get(
     of a list or record is asked as DuckDB does: percent.Water > 50.
 
     \b
+    Examples:
       aras get hf://datasets/ORG/NAME@0.1.0 water --where "dominant = 'Water' AND grounding > 0.8"
       aras get release/0.1.0 izmir --bbox 26 38 28 39 --split train --split test
       aras get https://HOST/tiles/0.1.0 few --config real --limit 100 --seed 7

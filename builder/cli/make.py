@@ -149,6 +149,7 @@ def tiles(directory: Path, /, **options: Any) -> None:
     kept, or dropped as black, partly black, no map, nodata or water.
 
     \b
+    Examples:
       aras tiles --dry-run
       aras tiles --engine serial
       aras tiles --part 3/16        # the third job of a Slurm array of 16
@@ -168,6 +169,12 @@ def generate(directory: Path, /, **options: Any) -> None:
     plan: class shares before and after, the effective number of layouts, the rows still to draw,
     and the time and GPU-hours (CPU-hours) by the rate of the last run with the same generator,
     settings, device and workers.
+
+    \b
+    Examples:
+      aras generate --dry-run           # class shares before and after, rows, time
+      aras generate
+      aras generate --part 3/8          # job 3 of a Slurm array of 8
     """
     if options["dry_run"]:
         how = options["engine"], options["workers"]
@@ -186,6 +193,11 @@ def segment(directory: Path, /, **options: Any) -> None:
     and copies of train tiles in the segmenter's features; duplicates and near-duplicates over all
     tiles. Needs a trained segmenter (`aras train segmenter`). With mask = "segmenter" in
     [generator] it also labels the synthetic tiles. [quality] says what `aras package` leaves out.
+
+    \b
+    Examples:
+      aras segment
+      aras segment --dry-run
     """
     run_command(directory, lambda project: [*project.qualities(), *project.judgements()], **options)
 
@@ -222,6 +234,7 @@ def caption(
     estimates the requests to a server, and their cost where the recipe names a price.
 
     \b
+    Examples:
       aras caption
       aras caption layout full
       aras caption hosted --dry-run
@@ -272,6 +285,7 @@ def build(
     parts, and the same command without --part then makes it.
 
     \b
+    Examples:
       aras build --dry-run
       aras build
       aras build --engine ray

@@ -34,6 +34,7 @@ def init(directory: Path, target: Path, start: str) -> None:
     pixels, official imports the published ARAS400k. It ends with the commands that come next.
 
     \b
+    Examples:
       aras init my-dataset
       aras init my-scene --from scene
       aras init aras400k --from official
@@ -65,8 +66,13 @@ def demo(directory: Path, target: Path, as_json: bool) -> None:
     Writes an invented scene in the shape of the real products, then runs everything: tiles, split,
     both trainings, generate, segment, caption, package, check. Ends by loading the release as a
     user would. DIR is demo unless given. Run it again to see that nothing is left to do.
+
+    \b
+    Examples:
+      aras demo
+      aras demo my-demo && aras -C my-demo explore
     """
-    from builder.cli.make import build_all, print_build
+    from builder.cli.make import build_all, print_build, say_next
     from builder.pipeline import recipe
     from builder.pipeline.demo import make_scene
     from builder.pipeline.project import Project
@@ -83,6 +89,7 @@ def demo(directory: Path, target: Path, as_json: bool) -> None:
         print_build(summaries)
     else:
         echo(shown)
+        say_next(project)
 
 
 def show_release(release: Path) -> str:
@@ -126,6 +133,7 @@ def status(directory: Path, as_json: bool) -> None:
     as they are.
 
     \b
+    Examples:
       aras status
       aras -C my-dataset status --json
     """

@@ -38,6 +38,11 @@ def package(directory: Path, as_json: bool) -> None:
     (real + synthetic train). Every step before it must be up to date. A version that exists with
     other content is never overwritten: raise version in [dataset]. A version that is a smaller
     step than the changes since the previous release require (`aras diff`) gets a warning.
+
+    \b
+    Examples:
+      aras package
+      aras -C my-dataset package --json
     """
     from builder.pipeline.project import Project
 
@@ -76,6 +81,7 @@ def check(directory: Path, release: Path, engine: str, strict: bool, as_json: bo
     classes without tiles, synthetic tiles that look unlike real ones, captions that are missing.
 
     \b
+    Examples:
       aras check                         # the release that the recipe here makes
       aras check release/0.1.0
       aras -C my-dataset check release/0.1.0 --engine processes
@@ -207,6 +213,7 @@ def diff(directory: Path, old: Path, new: Path, bump: bool, as_json: bool) -> No
     Before 1.0.0 a major step raises MINOR: 0.1.0 is followed by 0.2.0.
 
     \b
+    Examples:
       aras diff release/0.1.0 release/0.2.0
       aras diff release/0.1.0 release/0.2.0 --bump
       aras -C my-dataset diff release/0.1.0 release/0.2.0 --json
@@ -244,6 +251,7 @@ def report(directory: Path, /, release: Path, out: Path | None, as_json: bool) -
     features, and the best and worst captions and synthetic tiles.
 
     \b
+    Example:
       aras report release/0.1.0
     """
     from builder.core.files import write_json, write_text
@@ -282,6 +290,11 @@ def publish() -> None:
     or DOI is set after everything was verified. You can stop it at any time; run the same command
     again to continue. The data of the release are only read. Its cards are written anew where they
     name the repo or the DOI; release/VERSION.published.json lists where it was published.
+
+    \b
+    Examples:
+      aras publish hub --repo my-lab/my-tiles --dry-run
+      aras publish zenodo --dry-run
     """
 
 

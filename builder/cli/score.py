@@ -25,6 +25,7 @@ def score(context: click.Context, /, **options: Any) -> None:
     mask of its tile, and the scores become the column caption_scores.
 
     \b
+    Examples:
       aras score
       aras score captions captions.csv
     """
@@ -93,6 +94,7 @@ def captions(
     marks synthetic rows, also how well the words separate them from real rows.
 
     \b
+    Examples:
       aras score captions captions.csv --out scores.parquet
       aras score captions mine.jsonl --text description --json
     """

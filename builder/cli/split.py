@@ -27,6 +27,12 @@ def split(ctx: click.Context, /, **options: Any) -> None:
     smallest distance between splits.
 
     `aras split report` measures the split of any release instead.
+
+    \b
+    Examples:
+      aras split --dry-run              # what each split would get
+      aras split
+      aras split report release/0.1.0   # what the split of a release leaks
     """
     if ctx.invoked_subcommand is None:
         run_command(ctx.obj, lambda project: [project.qualities()[0], project.split()], **options)
@@ -57,6 +63,7 @@ def report(
     touching), the smallest distances, and each split's class shares with their divergence.
 
     \b
+    Examples:
       aras split report release/0.1.0
       aras split report release/0.1.0 --km 5 --map split.png
       aras split report release/0.1.0 --ids subsets/mini.csv --json

@@ -13,6 +13,11 @@ def train() -> None:
 
     A finished model is kept as long as its settings and tiles are the same. You can stop a
     training at any time: run it again to continue; it ends in the same weights.
+
+    \b
+    Examples:
+      aras train segmenter
+      aras train generator
     """
 
 
@@ -40,6 +45,10 @@ def segmenter(directory: Path, as_json: bool) -> None:
 
     Writes models/segmenter: weights, record.json, loss.csv and test.json (macro F1, mean IoU,
     per class, confusion matrix; all pixels pooled).
+
+    \b
+    Examples:
+      aras train segmenter
     """
     _run(directory, "segmenter", as_json)
 
@@ -53,6 +62,10 @@ def autoencoder(directory: Path, as_json: bool) -> None:
     Needed where [generator] has kind = "latent" and names no autoencoder of its own. Settings:
     [autoencoder]. Writes models/autoencoder: a folder that diffusers loads as AutoencoderKL,
     record.json and the curves. Several processes train it together as they do the generator.
+
+    \b
+    Example:
+      aras train autoencoder
     """
     _run(directory, "autoencoder", as_json)
 
@@ -72,6 +85,7 @@ def generator(directory: Path, as_json: bool) -> None:
     shares the work among processes of the CPU.
 
     \b
+    Examples:
       aras train generator
       accelerate launch --multi_gpu --num_processes 4 -m builder -C DIR train generator
     """

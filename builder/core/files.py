@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import difflib
 import errno
 import fcntl
 import hashlib
@@ -257,3 +258,19 @@ def _alive(pid: str) -> bool:
     except FileNotFoundError:  # it ended just now, or this system has no /proc
         return not Path("/proc/self/stat").exists()
     return status.rpartition(")")[2].split()[0] != "Z"  # ended, but nobody has asked how
+
+
+def no_such_file(path: Path) -> ArasError:
+    """The error of a file that does not exist: it names what lies beside it, the nearest first."""
+    folder = path.parent
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        names = sorted(child.name for child in folder.iterdir() if not child.name.startswith("."))
+    except OSError:
+        names = []
+    near = difflib.get_close_matches(path.name, names, n=3)
+    shown = [*near, *(name for name in names if name not in near)][:5]
+    where = "beside it" if folder == path.parent else f"in {folder}"
+    what = f"; {where}: {', '.join(shown)}{', …' if len(names) > len(shown) else ''}"
+    return ArasError(f"{path}: no such file{what if shown else '; check the path'}")

@@ -771,14 +771,17 @@ def read_manifest(release: Path) -> Manifest:
         with path.open("rb") as file:
             text = file.read(budgets.JSON_BYTES + 1)
     except FileNotFoundError:
-        raise ArasError(
-            f"{release}: not a release directory (no {MANIFEST}); {_instead(release)}"
-        ) from None
+        raise not_a_release(release) from None
     except NotADirectoryError:
         raise ArasError(f"{release}: is a file, not a release directory") from None
     manifest = parse_manifest(text, str(path))
     _refuse_links_outside(release, manifest)
     return manifest
+
+
+def not_a_release(release: Path) -> ArasError:
+    """The error of a folder without a manifest; it names what lies there instead."""
+    return ArasError(f"{release}: not a release directory (no {MANIFEST}); {_instead(release)}")
 
 
 def _instead(release: Path) -> str:

@@ -198,7 +198,7 @@ def bar(label: str, total: float | None, unit: str = "it", done: float = 0) -> I
         TextColumn("{task.fields[note]}", markup=False),
         _Rest(),
         console=console,
-        transient=False,
+        transient=True,  # the line that sums a step up takes its place
     ) as progress:
         name = f"{place.number}/{place.total} {shown}" if place else f"{shown:<16}"
         task = progress.add_task(name, total=total, completed=int(done), unit=unit, note="")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, cast
 
 from builder.core.errors import ArasError, blame_memory
+from builder.core.files import no_such_file
 from builder.core.foreign import ForeignParquet
 
 Row = dict[str, Any]
@@ -72,7 +73,7 @@ def open_table(
             f"use one of {', '.join(SUFFIXES)}, packed as .gz or not, or a folder of them"
         )
     if not path.is_file():
-        raise ArasError(f"{path}: no such file; check the path")
+        raise no_such_file(path)
     if suffix == ".parquet":
         return _parquet([path], columns)
     if suffix == ".arrow":

@@ -13,7 +13,7 @@ import requests
 
 from builder.core import budgets, hub_session
 from builder.core.errors import ArasError, WorkFailed
-from builder.core.manifest import MANIFEST
+from builder.core.manifest import MANIFEST, not_a_release
 from builder.core.objects import SCHEMES, Objects, Seen
 from builder.core.web import (
     TIMEOUT,
@@ -79,7 +79,7 @@ class Folder:
 
     def __init__(self, root: Path) -> None:
         if not (root / MANIFEST).is_file():
-            raise ArasError(f"{root}: not a release directory (no {MANIFEST})")
+            raise not_a_release(root)
         self.root, self.address = root, root.resolve().name
         self.moved = self.requests = 0
 

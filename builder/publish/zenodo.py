@@ -27,7 +27,7 @@ Tokens (scopes deposit:write and deposit:actions) come from ZENODO_SANDBOX_API_T
 ZENODO_API_TOKEN with --production, or from zenodo-client's zenodo.ini. They are never printed.
 
 \b
-Try it, look at the draft, publish it in the sandbox:
+Examples: try it, look at the draft, publish it in the sandbox:
   aras publish zenodo release/0.1.0 --dry-run
   aras publish zenodo release/0.1.0
   aras publish zenodo release/0.1.0 --finish

@@ -15,7 +15,7 @@ import yaml
 
 from builder.core import budgets
 from builder.core.errors import ArasError
-from builder.core.files import read_json, write_text
+from builder.core.files import no_such_file, read_json, write_text
 from builder.release import benchmark as folder
 from builder.retrieval import benchmark, gallery
 from builder.retrieval.intervals import power
@@ -294,6 +294,6 @@ def _json(path: Path) -> Any:
     try:
         return read_json(path, budgets.JSON_BYTES)
     except FileNotFoundError as error:
-        raise ArasError(f"{path}: no such file") from error
+        raise no_such_file(path) from error
     except (OSError, ValueError) as error:
         raise ArasError(f"{path}: not readable JSON: {error}") from error

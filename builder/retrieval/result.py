@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field
 from builder import __version__
 from builder.core import budgets
 from builder.core.errors import ArasError
-from builder.core.files import read_json, write_json
+from builder.core.files import no_such_file, read_json, write_json
 from builder.core.manifest import Record
 
 FORMAT = 1
@@ -312,7 +312,7 @@ def read(path: Path) -> Result:
     try:
         values = read_json(path, budgets.JSON_BYTES)
     except FileNotFoundError as error:
-        raise ArasError(f"{path}: no such file") from error
+        raise no_such_file(path) from error
     except (ValueError, OSError) as error:
         raise ArasError(f"{path}: not readable JSON: {error}") from error
     if not isinstance(values, dict) or values.get("kind") != KIND:

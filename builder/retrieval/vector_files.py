@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from builder.core.errors import ArasError, blame_memory
+from builder.core.files import no_such_file
 from builder.retrieval.ranks import Array, Ints
 
 if TYPE_CHECKING:
@@ -312,6 +313,8 @@ def _named(path: Path) -> Iterator[None]:
 
     try:
         yield
+    except FileNotFoundError as error:
+        raise no_such_file(path) from error
     except (OSError, pa.ArrowException) as error:
         blame_memory(error)
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -352,7 +355,7 @@ def _open_npy(path: Path) -> Array:
         # Copy-on-write, never written to: torch wants arrays that it may believe writable.
         array: Array = np.load(path, mmap_mode="c", allow_pickle=False)
     except FileNotFoundError as error:
-        raise ArasError(f"{path}: no such file") from error
+        raise no_such_file(path) from error
     except (OSError, ValueError, EOFError) as error:
         blame_memory(error)
         # numpy takes anything that is not an array for a pickle, and advises to trust it.

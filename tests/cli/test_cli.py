@@ -78,6 +78,15 @@ def test_help_lists_every_command_under_a_heading_with_its_whole_sentence() -> N
     assert "..." not in text[text.index(" Begin: ") :]
 
 
+def test_every_help_fits_a_terminal_of_80_columns_and_shows_an_example() -> None:
+    for name in ["", *(name for name, _ in commands(cli))]:
+        asked = [*name.split(), "--help"]
+        text = CliRunner().invoke(cli, asked, env={"COLUMNS": "80"}).stdout
+        assert max(map(len, text.splitlines())) <= 80, name
+        assert re.search(r"^  Examples?\b.*:$", text, re.MULTILINE), name
+        assert re.search(r"^    aras ", text, re.MULTILINE), name
+
+
 @pytest.mark.parametrize(
     ("wrong", "right"), [(["bild"], "'build'"), (["bench", "retreival"], "'retrieval'")]
 )

@@ -205,3 +205,15 @@ def test_a_damaged_memory_of_input_hashes_is_made_anew(tmp_path: Path, damage: s
     assert list(sums.values()) == [hashlib.sha256(b"one").hexdigest()]
     with pytest.raises(FileNotFoundError):
         files.content_hashes([tmp_path / "missing"], tmp_path / "cache")
+
+
+def test_a_missing_file_names_what_lies_beside_it_the_nearest_first(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv", "captions.csv", ".hidden", "z.csv", "zz.csv"):
+        (tmp_path / name).touch()
+    error = str(files.no_such_file(tmp_path / "caption.csv"))
+    assert error.endswith(
+        "caption.csv: no such file; beside it: captions.csv, a.csv, b.csv, z.csv, zz.csv"
+    )
+    deeper = str(files.no_such_file(tmp_path / "there" / "x.csv"))
+    assert f"no such file; in {tmp_path}: " in deeper
+    assert ".hidden" not in error + deeper
