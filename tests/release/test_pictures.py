@@ -27,12 +27,11 @@ def test_before_anything_is_generated_there_are_two_series(tmp_path):
 
 
 def test_bars_are_as_long_as_their_shares(tmp_path):
-    planned = np.array([0.6, 0.3, 0.1, 0, 0, 0, 0])
-    plot_shares(REAL, planned, None, tmp_path / "shares.png")
+    plot_shares(np.array([0.6, 0.3, 0.1, 0, 0, 0, 0]), EVEN, None, tmp_path / "shares.png")
     with Image.open(tmp_path / "shares.png") as image:
-        grey = (np.asarray(image.convert("RGB")) == (153, 153, 153)).all(axis=-1).sum(axis=1)
-    starts = np.flatnonzero((grey[1:] > 0) & (grey[:-1] == 0))
-    widths = grey[starts + 5]
+        blue = (np.asarray(image.convert("RGB")) == (0, 114, 178)).all(axis=-1).sum(axis=1)
+    starts = np.flatnonzero((blue[1:] > 0) & (blue[:-1] == 0))
+    widths = blue[starts + 5]
     # The first is the legend's patch; shares of 0 have no bar.
     np.testing.assert_allclose(widths[1:] / widths[1], [1, 1 / 2, 1 / 6], atol=0.02)
 
