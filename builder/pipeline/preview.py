@@ -10,6 +10,7 @@ from builder.captions.base import Estimate
 from builder.core.engine import Engine
 from builder.core.errors import ArasError
 from builder.core.progress import counted
+from builder.models.record import Record
 from builder.models.step import Training
 from builder.pipeline.project import LastRun, Project, Step
 from builder.steps.plan import Part, Setup, plan, setup_of
@@ -87,8 +88,11 @@ def preview(project: Project, steps: Sequence[Step], part: Part = (1, 1)) -> lis
         line = StepPreview(step.name, waits)
         try:
             if isinstance(step, Training) and not waits:
-                todo = "train" if step.stale(project.store) else "nothing: it is trained"
-                line = replace(line, todo=todo)
+                stale = step.stale(project.store)
+                todo = "train" if stale else "nothing: it is trained"
+                # A model that is only missing is trained again as it was.
+                is_other = stale and Record.read(step.folder) is not None
+                line = replace(line, todo=todo, changed=is_other)
             elif isinstance(step, Stage) and not waits:
                 planned = plan(step, project.store, part)
                 line = replace(
