@@ -39,6 +39,7 @@ def slurm(directory: Path, parts: int, options: str, gpu_options: str, out: Path
     Submit the script again after a failure: finished shards and checkpoints are kept.
 
     \b
+    Examples:
       aras slurm --parts 16 --gpu-options '--gres=gpu:1'
       aras slurm --parts 16 --out slurm.sh && sh slurm.sh
     """
