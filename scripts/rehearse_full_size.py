@@ -6,9 +6,10 @@ Example: python scripts/rehearse_full_size.py --check
 Fills the store of a project with stand-in rows (a quarter of them real, on the true grid; the
 others synthetic; five captions each) and then runs what `aras package` runs: the store's own
 verification, the writers, pictures, card, Croissant file, manifest and checksums; with --check
-also all of `aras check`. Only the rows are invented; their number and all else are real. Each step
-runs in a process of its own, as its command does, and prints a line with its seconds, CPU seconds
-and peak memory; --json prints one object.
+also all of `aras check`, with --read what reads all rows: `aras report`, `aras score captions` on
+a file of all captions, and what `aras bench` loads. Only the rows are invented; their number and
+all else are real. Each step runs in a process of its own, as its command does, and prints a line
+with its seconds, CPU seconds and peak memory; --json prints one object.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from measure import peak_mb
 
 import builder.cli  # noqa: F401 - the settings that `aras` runs with
 from builder.pipeline.project import Project
-from builder.pipeline.stand_ins import REAL_SHARE, ROWS, make_project
+from builder.pipeline.stand_ins import REAL_SHARE, ROWS, STREAMS, make_project
 
 
 def apart(step: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any]:
@@ -69,6 +70,50 @@ def check(release: Path) -> dict[str, Any]:
     return {"violations": violations(release)}
 
 
+def report(folder: Path, release: Path) -> dict[str, Any]:
+    """What `aras report` measures and draws."""
+    from builder.report.measure import measure
+    from builder.report.page import render
+
+    page = render(release, measure(release, Project(folder).store))
+    return {"page_mb": round(len(page) / 1e6, 1)}
+
+
+def score(folder: Path, release: Path) -> dict[str, Any]:
+    """What `aras score captions` runs, on a CSV of all captions of the release."""
+    import csv
+
+    from builder.land.classes import CLASSES
+    from builder.land.pictures import per_class
+    from builder.release.rows import metadata
+    from builder.scores.file_scores import score_file
+
+    path = folder / "captions.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(["id", *CLASSES, *STREAMS])
+        for _, table in metadata(release, ("id", "pixels", "captions")):
+            shares = per_class(table.column("pixels"))
+            for id_, pixels, cells in zip(
+                table.column("id").to_pylist(),
+                shares,
+                table.column("captions").to_pylist(),
+                strict=True,
+            ):
+                lines.writerow([id_, *pixels.tolist(), *(cell["text"] for cell in cells)])
+    summary = score_file(path, out=folder / "scores.parquet")
+    path.unlink()
+    return {"scored": summary.streams["all"].scored}
+
+
+def bench(release: Path) -> dict[str, Any]:
+    """The rows that `aras bench` asks about, read from among all."""
+    from builder.retrieval.gallery import load
+
+    gallery = load(release, near="keep", synthetic="keep")
+    return {"rows": len(gallery), "texts": len(gallery.texts(STREAMS).ids)}
+
+
 def count(release: Path) -> dict[str, Any]:
     """Captions with a text in the data files, read back."""
     import pyarrow.compute as pc
@@ -92,6 +137,7 @@ def main() -> None:
     parser.add_argument("--shard-rows", type=int, default=256)
     parser.add_argument("--folder", type=Path, help="Keep the project there; a filled one is used")
     parser.add_argument("--check", action="store_true", help="Run all of `aras check` as well")
+    parser.add_argument("--read", action="store_true", help="Also report, scores and benchmark")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     steps = []
@@ -113,6 +159,10 @@ def main() -> None:
             steps.append(checked := apart(check, release))
             if violations := checked["violations"]:
                 sys.exit("\n".join(violations[:20]))
+        if options.read:
+            steps.append(apart(report, folder, release))
+            steps.append(apart(score, folder, release))
+            steps.append(apart(bench, release))
     if options.json:
         print(json.dumps(counts | {"files": packaged["files"], "steps": steps}))
     else:

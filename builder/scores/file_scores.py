@@ -125,7 +125,8 @@ def score_file(
     ``out``, writes one row per caption: its number in the file (rows × streams, from 0), the id
     and stream if there are any, the scores of `SCORES` and ``near_duplicate_of``, the number of
     the first caption of its cluster. ``advance(n)`` is called for n captions done, twice each.
-    Memory grows by about 300 bytes a caption. Raises ArasError as `Reader` does.
+    Memory grows with the tiles and, while near-duplicates are sought, by 4 bytes a word; what else
+    the first pass keeps is in temporary files. Raises ArasError as `Reader` does.
     """
     loaded = lexicons.load(lexicon)
     if out is not None:
@@ -157,6 +158,7 @@ def score_file(
         raise ArasError(f"{path}: every caption is blank or failed in {', '.join(reader.streams)}")
     first = near.clusters().reshape(rows, width)
     references = tiles.references()
+    del near, tiles
     tallies = {name: _Tally() for name in reader.streams}
     sample = _Sample(rows, seed)
     with contextlib.ExitStack() as stack:

@@ -7,6 +7,7 @@ by hand because libraries for MinHash take one word of one caption at a time: to
 million captions.
 """
 
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -46,15 +47,16 @@ _IS_WORD[[*range(ord("0"), ord("9") + 1), *range(ord("a"), ord("z") + 1), *range
 class NearDuplicates:
     """Clusters of near-duplicate captions, fed batch by batch.
 
-    Keeps 4 bytes per word and 8 · (`BANDS` + 1) bytes per caption (about 250 bytes a caption of 35
-    words), not the texts. The result does not depend on how the captions are cut into batches.
+    Keeps 4 bytes per word and 8 · (`BANDS` + 1) bytes per caption in temporary files, and not the
+    texts; `clusters` reads the words into memory. The result does not depend on how the captions
+    are cut into batches.
     """
 
     def __init__(self, similarity: float = SIMILARITY, threads: int = 2) -> None:
         self.similarity, self.threads = similarity, threads
-        self._shingles: list[U32] = []
+        self._shingles = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it lives as long as this
         self._sizes: list[I64] = []
-        self._keys: list[U64] = []
+        self._keys = [tempfile.TemporaryFile(buffering=0) for _ in range(BANDS + 1)]  # noqa: SIM115
         generator = np.random.default_rng(20090414)
         count = BANDS * ROWS
         self._factors = generator.integers(0, 1 << 32, count, dtype=np.uint32) | np.uint32(1)
@@ -64,9 +66,10 @@ class NearDuplicates:
         """Take a batch of captions (string array); null and wordless captions stay alone."""
         parts = [texts.slice(i, j - i) for i, j in _cuts(len(texts), _CAPTIONS_AT_ONCE)]
         for shingles, sizes, keys in self._map(self._minhash, parts):
-            self._shingles.append(shingles)
+            self._shingles.write(shingles.tobytes())
             self._sizes.append(sizes)
-            self._keys.append(keys)
+            for file, band in zip(self._keys, keys, strict=True):
+                file.write(band.tobytes())
 
     def clusters(self) -> I64:
         """For each caption, in order of `add`, the number of the first caption of its cluster.
@@ -76,7 +79,8 @@ class NearDuplicates:
         """
         sizes = np.concatenate([np.zeros(0, np.int64), *self._sizes])
         n = len(sizes)
-        shingles = np.concatenate([np.zeros(0, np.uint32), *self._shingles])
+        self._shingles.seek(0)
+        shingles = np.fromfile(self._shingles, np.uint32)
         starts = np.cumsum(sizes) - sizes
         label = np.arange(n)
         which = np.flatnonzero(sizes)
@@ -98,8 +102,8 @@ class NearDuplicates:
         return label
 
     def _keys_of(self, band: int, which: I64) -> U64:
-        keys = np.concatenate([np.zeros(0, np.uint64), *(part[band] for part in self._keys)])
-        return np.asarray(keys[which], dtype=np.uint64)
+        self._keys[band].seek(0)
+        return np.fromfile(self._keys[band], np.uint64)[which]
 
     def _map(self, work: Callable[[T], R], parts: list[T]) -> list[R]:
         """Numpy lets go of the interpreter lock, so threads share the work."""

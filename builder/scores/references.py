@@ -104,7 +104,10 @@ class Tiles:
     """Compositions of the tiles of a caption file, gathered row by row and by kind: True for
     synthetic, False for real, None where the file does not say."""
 
-    shares: dict[bool | None, dict[object, npt.NDArray[np.float32]]] = field(default_factory=dict)
+    numbers: dict[bool | None, dict[object, int]] = field(default_factory=dict)
+    """Kind → tile → its row in ``shares``."""
+    shares: dict[bool | None, list[npt.NDArray[np.float32]]] = field(default_factory=dict)
+    """Kind → (n, 7) class fractions, piece by piece."""
 
     def add(
         self, ids: Sequence[object], kinds: Sequence[bool | None], shares: Floats | None
@@ -112,20 +115,24 @@ class Tiles:
         """Take rows in; of a tile with several rows the first counts."""
         if shares is None:
             return
+        fresh: dict[bool | None, list[int]] = {}
         for i in np.flatnonzero(~np.isnan(shares).any(axis=1)).tolist():
-            self.shares.setdefault(kinds[i], {}).setdefault(ids[i], shares[i].astype(np.float32))
+            numbers = self.numbers.setdefault(kinds[i], {})
+            if ids[i] not in numbers:
+                numbers[ids[i]] = len(numbers)
+                fresh.setdefault(kinds[i], []).append(i)
+        for kind, rows in fresh.items():
+            self.shares.setdefault(kind, []).append(shares[rows].astype(np.float32))
 
     def references(self) -> dict[bool | None, Reference]:
         """Kind → reference tiles of that kind: the file's own, or the built-in ones where it has
         fewer than `FEWEST`."""
-        return {kind: self._reference(kind, tiles) for kind, tiles in self.shares.items()}
+        return {kind: self._reference(kind, list(tiles)) for kind, tiles in self.numbers.items()}
 
-    def _reference(
-        self, kind: bool | None, tiles: dict[object, npt.NDArray[np.float32]]
-    ) -> Reference:
+    def _reference(self, kind: bool | None, tiles: list[object]) -> Reference:
         if len(tiles) < FEWEST:
             return built_in()
-        every = np.array(list(tiles.values()), dtype=np.float64)
-        at = representatives(list(tiles), every)
+        every = np.concatenate(self.shares[kind]).astype(np.float64)
+        at = representatives(tiles, every)
         name = {True: "synthetic tiles", False: "real tiles", None: "tiles"}[kind]
         return Reference(f"{len(at)} {name} of the file", every[at])

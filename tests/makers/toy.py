@@ -21,6 +21,7 @@ import pyarrow as pa
 from builder.core import files
 from builder.core.errors import ArasError
 from builder.core.files import digest_of
+from builder.core.folder import Folder
 from builder.core.seeds import generator
 from builder.core.store import Store
 from builder.land.columns import CAPTION
@@ -52,7 +53,7 @@ class Source(Stage):
 
     def open(self, store: Store, survey: Any) -> Maker:
         if disk := os.environ.get("TOY_DISK"):  # of a node that shares no file system
-            store.root = Path(disk) / "work"
+            store.files = Folder(Path(disk) / "work")
         return lambda shard: self._make(shard, store)
 
     def _make(self, shard: str, store: Store) -> Output:

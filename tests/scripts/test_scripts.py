@@ -268,9 +268,12 @@ def test_the_house_is_measured() -> None:
 
 
 def test_a_release_is_rehearsed_and_checked() -> None:
-    sizes = "--rows 24 --shard-rows 12 --check --json"
+    sizes = "--rows 24 --shard-rows 12 --check --read --json"
     report = json.loads(run("rehearse_full_size.py", sizes))
     assert (report["rows"]["metadata"], report["captions"]) == (24, 120)
+    steps = {step["step"]: step for step in report["steps"]}
+    assert list(steps) == ["fill", "package", "count", "check", "report", "score", "bench"]
+    assert steps["score"]["scored"] == 120
 
 
 def test_every_script_is_named_by_a_page_and_run_by_a_test() -> None:
