@@ -203,7 +203,7 @@ def _write_synthetic(
 def _write_judged(project: Project, shard: str, numbers: npt.NDArray[np.int64]) -> None:
     n = len(numbers)
     _write(project, "segment", shard, {"mask_agreement": np.full(n, 0.75, dtype=np.float32)})
-    _write(project, "realism", shard, {"realism": np.full(n, 1.1, dtype=np.float32)})
+    _write(project, "realism", shard, {"realism": np.full(n, 0.5, dtype=np.float32)})
     measures = {name: np.full(n, 0.5, dtype=np.float32) for name in MEASURES}
     _write(project, f"quality-{shard.split('-')[0]}", shard, measures)
     clusters = dict.fromkeys(("duplicate_cluster", "near_duplicate_cluster"), [None] * n)

@@ -105,8 +105,8 @@ def _of_real(measure: str, bound: str, real: Floats, synthetic: Floats) -> Limit
         if far > MOST * len(synthetic):
             origin = (
                 f"{far:,} of {counted(len(synthetic), 'synthetic tile')} are beyond {value:.4g} "
-                f"({origin}), more than one in ten, so the generator is judged and no tile left "
-                f"out; {bound}_{measure} = {value:.4g} in [quality] leaves them out"
+                f"({origin}), so the generator is judged and no tile left out; {bound}_{measure} = "
+                f"{value:.4g} in [quality] leaves them out"
             )
             value = None
     return _limit(measure, bound, value, origin, (SYNTHETIC,))

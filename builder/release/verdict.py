@@ -151,7 +151,7 @@ def _images(census: Census, comparison: TileComparison | None) -> Iterator[str]:
 
 
 def _trainings(manifest: Manifest) -> Iterator[str]:
-    """Trainings that ended while they still got better, or that never evaluated."""
+    """Trainings that ended while they still got better."""
     for name, model in manifest.facts.models.items():
         if model.best and model.steps and int(model.best.get("step", 0)) >= model.steps:
             yield (
