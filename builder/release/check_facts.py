@@ -4,16 +4,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from builder.core import budgets
 from builder.core.files import read_json
 from builder.core.manifest import MANIFEST, Extent, Manifest
+from builder.core.progress import counted
 from builder.land.columns import KINDS, SPLITS
 from builder.release import benchmark, stac
 from builder.release.census import MEASURES, ExtentCounter, MeasureCounter
 from builder.release.check_rows import Findings
 from builder.release.disclosure import coverage, locations
+from builder.release.funnel import flags_of
 from builder.release.geo import SAME, GeoFooter
 from builder.release.rows import held_columns, metadata
 
@@ -56,16 +59,32 @@ def _check_measures(release: Path, manifest: Manifest, seen: Seen) -> Iterator[s
         return
     held = held_columns(release, manifest)["metadata"]
     counters = {part: MeasureCounter() for part in stated}
-    for split, table in metadata(release, [n for n in ("kind", *MEASURES) if n in held]):
+    names = ("kind", "flags", *MEASURES)
+    wrong = 0
+    for split, table in metadata(release, [name for name in names if name in held]):
         for i, kind in enumerate(KINDS):
+            rows = table.filter(pc.field("kind") == i)
             if counter := counters.get(f"{kind}/{split}"):
-                counter.see(table.filter(pc.field("kind") == i))
+                counter.see(rows)
+            wrong += _wrongly_flagged(manifest, kind, rows)
+    if wrong:
+        yield f"{MANIFEST}: the flags of {counted(wrong, 'row')} are not what its limits give"
     for part, medians in stated.items():
         if counters[part].medians() != medians:
             yield f"{MANIFEST}: the medians of {part} are not those of its rows"
     for part, ranges in manifest.facts.census.ranges.items():
         if part not in counters or counters[part].ranges() != ranges:
             yield f"{MANIFEST}: the ranges of measures of {part} are not those of its rows"
+
+
+def _wrongly_flagged(manifest: Manifest, kind: str, rows: pa.Table) -> int:
+    """Rows with other flags than the thresholds give; older releases state no thresholds."""
+    limits = [limit for limit in manifest.facts.limits if kind in limit.kinds]
+    names = {"flags", *(limit.measure for limit in limits)}
+    if not manifest.facts.limits or not names <= set(rows.column_names):
+        return 0
+    flags = rows.column("flags").to_pylist()
+    return sum(a != b for a, b in zip(flags, flags_of(rows, limits), strict=True))
 
 
 def check_catalogue(release: Path, manifest: Manifest) -> Iterator[str]:

@@ -180,3 +180,16 @@ def test_ranges_that_the_rows_contradict_are_refused(project: Project, tmp_path:
     checked = CliRunner().invoke(cli, ["check", str(release)])
     assert checked.exit_code == 1
     assert "the ranges of measures of real/test are not those of its rows" in checked.stderr
+
+
+def test_flags_that_the_thresholds_contradict_are_refused(project: Project, tmp_path: Path) -> None:
+    release = copy_of(project.releases / "0.1.0", tmp_path)
+
+    def edit(value: dict[str, Any]) -> None:
+        limit = {"measure": "contrast", "bound": "min", "value": 0.5, "origin": "the recipe"}
+        value["facts"]["limits"] = [{**limit, "kinds": ["real"]}]
+
+    restamp(release, edit)
+    checked = CliRunner().invoke(cli, ["check", str(release)])
+    assert checked.exit_code == 1
+    assert "rows are not what its limits give" in checked.stderr
