@@ -63,7 +63,8 @@ class TileSample:
         figures = np.concatenate([np.stack(values, axis=1)[known], deviations], axis=1)
         kept = [i for i, has in enumerate(known) if has]
         for i, own in zip(kept, figures, strict=True):
-            self._keep(_side(kind, splits[i]), (seed("comparison", ids[i]), ids[i], own))
+            # A copy: a row of the array would keep the whole shard in memory.
+            self._keep(_side(kind, splits[i]), (seed("comparison", ids[i]), ids[i], own.copy()))
 
     def _keep(self, side: str, row: Row) -> None:
         rows = self.rows.setdefault(side, [])
