@@ -116,8 +116,9 @@ def area_interval(area: float, m: int, n: int, level: float = 0.95) -> tuple[flo
         pairs = 1 + more * ((1 - true) / (2 - true) + true / (1 + true))
         return float((true - area) ** 2 - z**2 * true * (1 - true) * pairs / (m * n))
 
-    low = 0.0 if area <= 0 else optimize.brentq(gap, 1e-9, area) if gap(1e-9) > 0 else 0.0
-    high = 1.0 if area >= 1 else optimize.brentq(gap, area, 1 - 1e-9) if gap(1 - 1e-9) > 0 else 1.0
+    edge = 1e-9  # at 0 and 1 themselves the gap is 0 for any number of cases
+    low = optimize.brentq(gap, edge, min(area, 1 - edge)) if gap(edge) > 0 else 0.0
+    high = optimize.brentq(gap, max(area, edge), 1 - edge) if gap(1 - edge) > 0 else 1.0
     return float(low), float(high)
 
 
