@@ -199,6 +199,8 @@ class Balance(Record):
     capped: int
     divergence: float
     iterations: int
+    shares_drawn: dict[str, float] = {}
+    """Of the rows as drawn, each a whole one; empty in releases that did not count them."""
 
 
 class SplitReport(Record):

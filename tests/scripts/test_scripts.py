@@ -55,6 +55,26 @@ def run(script: str, *options: str | Path) -> str:
     return ended.stdout
 
 
+def test_planted_copies_are_counted(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    with tarfile.open(tmp_path / "tiles.tar", "w") as archive:
+        for number in range(30):
+            noise = rng.normal(120, 40, (16, 16, 3)).clip(0, 255).astype(np.uint8)
+            file = io.BytesIO()
+            Image.fromarray(noise).resize((64, 64), Image.Resampling.BICUBIC).save(file, "JPEG")
+            member = tarfile.TarInfo(f"land/{number}.jpg")
+            member.size = file.tell()
+            file.seek(0)
+            archive.addfile(member, file)
+    options = "--train 20 --copies 4 --held-out 6 --kinds half"
+    first, *kinds = map(
+        json.loads, run("measure_copies.py", tmp_path / "tiles.tar", options).splitlines()
+    )
+    assert first["accused"] == 0
+    assert [line["changed"] for line in kinds[::4]] == ["not", "turned+bright+jpeg"]
+    assert kinds[0]["recall"] == 1
+
+
 def test_balance_plans_are_timed() -> None:
     sizes = "--layouts 60 --rows 90 --caps 0 4 --targets natural uniform"
     lines = run("bench_balance.py", sizes).splitlines()
