@@ -6,7 +6,8 @@
 Copies of pieces of train tiles are planted into held-out real tiles: the whole tile, half of it, a
 quarter (from anywhere to anywhere), all but a shift of 4 to 32 pixels, and crops that are enlarged
 by up to 1.3; each as it is, turned, brightened (gain .85 to 1.15, offset up to 15 levels), through
-JPEG, and all three. Printed as JSON lines: the share in which the train tile is named, the same
+JPEG, and all three. Printed as JSON lines: the share that is marked as a copy, the share in which
+the very train tile is named (``recall``; on tiles that share pictures another may be), the same
 without tiles that JPEG leaves nothing of (``textured``: standard deviation of the finest detail of
 at least a level), the share accused of held-out tiles that hold no copy, and seconds.
 """
@@ -173,13 +174,13 @@ def main() -> None:
                 )
                 for i in sources
             ]
-            right = np.array(
-                [name == str(i) for name, i in zip(search(planted), sources, strict=True)]
-            )
+            named = search(planted)
+            right = np.array([name == str(i) for name, i in zip(named, sources, strict=True)])
             textured = grain[sources] >= 1
             recall = {
                 "copy": kind,
                 "changed": "+".join(how) or "not",
+                "marked": round(float(np.mean([name is not None for name in named])), 3),
                 "recall": round(float(right.mean()), 3),
                 "textured": round(float(right[textured].mean()), 3) if textured.any() else None,
             }

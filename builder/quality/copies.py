@@ -33,9 +33,11 @@ from builder.quality.patches import (
     turn_matrices,
 )
 from builder.steps.stage import Maker, Output, Scan, Stage, each
-from builder.synthesis.transforms import DIHEDRAL
 
 TRAIN = SPLITS.index("train")
+_QUARTERS = ("rot90", "rot180", "rot270")
+TURNS = ("identity", *_QUARTERS, "flip-lr", *(f"flip-lr+{quarter}" for quarter in _QUARTERS))
+"""Names of the turns of a square, as ``gen_transform`` spells them."""
 PATCHES = ("frame", "patch_codes", "patch_places", "patch_turns")
 """Working columns of the tiles that copies are looked for in."""
 BLOCK = 2048
@@ -338,7 +340,7 @@ def _row(name: str, copy: Copy, size: int) -> dict[str, Any]:
         "id": name,
         **{side: round(value * pixels) for side, value in zip(sides, copy.other, strict=True)},
         **{f"own_{k}": round(v * pixels) for k, v in zip(sides, copy.own, strict=True)},
-        "turn": str(DIHEDRAL[copy.turn]),
+        "turn": TURNS[copy.turn],
         "scale": copy.scale,
         "share": copy.share,
     }
