@@ -76,7 +76,8 @@ def verify(own: F32, other: F32, proposal: Proposal) -> Copy | None:
 
     theirs = _fine(other)
     wide = fft.rfft2(theirs, (2 * SIDE, 2 * SIDE))
-    best: tuple[float, float, Any, int, int] | None = None
+    best: tuple[float, float, F32, int, int] | None = None
+    rest = (0.0, 0.0)
     steps = (1.0,) if not proposal.scale else (0.955, 0.977, 1.0, 1.022, 1.045)
     for step in steps:
         scale = SCALES[proposal.scale] * step
@@ -91,17 +92,31 @@ def verify(own: F32, other: F32, proposal: Proposal) -> Copy | None:
         i, j = np.unravel_index(window.argmax(), window.shape)
         value = float(window.max()) * scale**2
         if best is None or value > best[0]:
-            best = (value, scale, fine, top + int(i) - 2, left + int(j) - 2)
+            top, left = top + int(i) - 2, left + int(j) - 2
+            best = (value, scale, view, top, left)
+            # Tiles of more than 64 pixels may lie half a pixel of the frame off: on which side?
+            above, below, before, after = (
+                together[(top + y) % 128, (left + x) % 128]
+                for y, x in ((-1, 0), (1, 0), (0, -1), (0, 1))
+            )
+            rest = (0.5 if below > above else -0.5, 0.5 if after > before else -0.5)
     assert best is not None
-    _, scale, fine, top, left = best
-    ours = np.zeros_like(theirs)
+    _, scale, view, top, left = best
     inside = np.zeros(theirs.shape, bool)
     y0, x0 = max(0, top), max(0, left)
-    y1, x1 = min(SIDE, top + len(fine)), min(SIDE, left + len(fine))
+    y1, x1 = min(SIDE, top + len(view)), min(SIDE, left + len(view))
     if min(y1 - y0, x1 - x0) < SIZES[0] / scale - 4:
         return None
-    ours[y0:y1, x0:x1] = fine[y0 - top : y1 - top, x0 - left : x1 - left]
     inside[y0:y1, x0:x1] = True
+
+    def placed(shift: tuple[float, float]) -> F32:
+        moved = ndimage.shift(view, shift, order=3, mode="nearest") if any(shift) else view
+        ours = np.zeros_like(theirs)
+        ours[y0:y1, x0:x1] = _fine(moved)[y0 - top : y1 - top, x0 - left : x1 - left]
+        return ours
+
+    shifts = ((0.0, 0.0), (rest[0], 0.0), (0.0, rest[1]), rest)
+    ours = max(map(placed, shifts), key=lambda o: (o * theirs).sum() / np.sqrt((o**2).sum() + 1))
 
     def mean(values: F32) -> F32:
         return np.asarray(ndimage.uniform_filter(values, WINDOW, mode="constant"), np.float32)
@@ -115,7 +130,7 @@ def verify(own: F32, other: F32, proposal: Proposal) -> Copy | None:
     row, column, height, width = box
     back = turn_matrices()[proposal.turn].T
     corners = np.array([(row, column), (row + height, column + width)], float)
-    middle = (corners.mean(axis=0) - 0.5 - (top, left)) - (len(fine) - 1) / 2
+    middle = (corners.mean(axis=0) - 0.5 - (top, left)) - (len(view) - 1) / 2
     centre = back @ middle * scale + SIDE / 2
     sides = np.abs(back @ np.array([height, width])) * scale
     low, high = np.clip(centre - sides / 2, 0, SIDE), np.clip(centre + sides / 2, 0, SIDE)
