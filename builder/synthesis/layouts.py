@@ -137,7 +137,8 @@ class Layouts(Stage):
             place, repeat = chosen.rows[number]
             candidate = chosen.candidates[place]
             if candidate.shard not in cache:
-                cache = {candidate.shard: _masks(store.read(candidate.shard, ("id", "mask")))}
+                table = store.read(candidate.shard, ("id", "split", "mask"))
+                cache = {candidate.shard: _masks(table.filter(pa.array(_is_train(table))))}
             mask = _apply(candidate.change, candidate.tile, cache[candidate.shard], chosen.donors)
             change = transforms.choose(
                 self.seed, candidate.tile, repeat, mask, base=candidate.change

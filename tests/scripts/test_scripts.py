@@ -217,6 +217,13 @@ def test_tiles_are_cut_as_by_the_usual_loop(tmp_path: Path) -> None:
     assert len(set(re.findall(r"(\d+) tiles of", text))) == 1
 
 
+def test_memory_over_a_granule_is_measured_for_a_stack_and_for_jpeg_2000() -> None:
+    text = run("bench_granule.py", "--side 640 --size 64")
+    for kind in ("stack", "jp2"):
+        assert re.search(rf"{kind} +640²: [1-9]\d* tiles, .* peak \d+ MB", text)
+        assert re.search(rf"{kind} +peak of the whole granule / of a sixteenth: \d", text)
+
+
 def test_what_further_attempts_lift_is_measured(tmp_path: Path) -> None:
     sizes = "--rows 3 --batch 2 --attempts 2 --max-new-tokens 4"
     report = json.loads(run("measure_attempts.py", "--model", tiny_model(tmp_path / "tiny"), sizes))
