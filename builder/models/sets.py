@@ -91,6 +91,11 @@ class FrechetEstimate:
     """Standard error over images, of either distance."""
 
 
+def groups_of(images: int) -> int:
+    """Into how many groups so many images are dealt for `frechet_estimate`: up to 10 of two."""
+    return max(2, min(10, images // 2))
+
+
 def frechet_estimate(
     real: npt.ArrayLike, other: npt.ArrayLike, groups: int = 10
 ) -> FrechetEstimate:

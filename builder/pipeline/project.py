@@ -361,7 +361,7 @@ class Project:
             mask=self.mask_origin,
             size=self.recipe.tiles.size if self.draws_without_layouts else 0,
             sampler=section.sampler or self._drawing.sampler,
-            sampling_steps=section.sampling_steps or self._drawing.steps,
+            sampling_steps=section.sampling_steps or section.training.solver_steps(self._drawing),
             guidance=section.guidance,
             batch=section.sampling_batch or self._drawing.batch,
             compile=section.training.compile,

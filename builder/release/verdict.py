@@ -152,9 +152,16 @@ def _images(census: Census, comparison: TileComparison | None) -> Iterator[str]:
 
 
 def _trainings(manifest: Manifest) -> Iterator[str]:
-    """Trainings that ended while they still got better."""
+    """Trainings that ended while they still got better, and a generator that gained nothing."""
     for name, model in manifest.facts.models.items():
-        if model.best and model.steps and int(model.best.get("step", 0)) >= model.steps:
+        if (sticks := model.yardsticks) and not sticks.beats_texture:
+            yield (
+                f"the {name} does not beat textures, which need no training: its Fréchet distance "
+                f"to real tiles is {sticks.generator:.3g} (± {sticks.generator_error:.2g}), theirs "
+                f'{sticks.texture:.3g} (± {sticks.texture_error:.2g}); kind = "texture" is faster'
+            )
+        last = model.best and int(model.best.get("step", 0)) >= model.steps
+        if last and model.steps and not model.waited:
             yield (
                 f"the {name} was still getting better at its last step, {model.steps:,}; more "
                 f"steps in [{name}] would help"
