@@ -32,7 +32,6 @@ import argparse
 import dataclasses
 import itertools
 import json
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -242,16 +241,13 @@ def main() -> None:
     yardstick = Yardstick(pixels[..., :3], pixels[..., 3], np.asarray(tiles.pixels[..., :3]), look)
     chosen = rng_of(1, "layouts").permutation(len(pixels))[: given.tiles]
     layouts = pixels[chosen][..., 3]
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     for seed, name in itertools.product(map(int, given.seeds.split(",")), given.arms.split(",")):
         path = given.out / f"{name}-{seed}-{given.split}-{given.seconds:g}.json"
         if path.exists():
             continue
         record, drawn = run(name, seed, tiles, layouts, yardstick, given.seconds)
         record |= {"split": given.split, "tiles": len(layouts), "side": layouts.shape[1]}
-        write_json(path, record | {"seconds": given.seconds, "commit": commit})
+        write_json(path, record | {"seconds": given.seconds})
         print(path.name, json.dumps(record["draws"]), flush=True)
         if given.grids:
             given.grids.mkdir(parents=True, exist_ok=True)
