@@ -9,6 +9,7 @@ import click
 from builder.cli.common import echo, experiment_options, print_json, release_argument, say
 
 if TYPE_CHECKING:
+    from builder.core.engine import Engine
     from builder.experiments.experiment import Bench
     from builder.experiments.report import Report
 
@@ -38,7 +39,13 @@ def run_and_report(
 
 @click.command()
 @release_argument
-@click.option("--stream", required=True, metavar="NAME", help="Captions of all arms.")
+@click.option("--stream", default="", metavar="NAME", help="Captions of all arms.")
+@click.option(
+    "--doses",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Run this table of doses instead; the arms above and their options take no part.",
+)
 @click.option("--small", is_flag=True, help="60 steps of a tiny model, for trials.")
 @click.option("--weights", default="", metavar="MODEL", help="Fine-tune this CLIP in every arm.")
 @click.option("--zero-shot", default="", metavar="MODEL", help="Judge this CLIP untrained as well.")
@@ -56,6 +63,7 @@ def imbalance(
     directory: Path | None,
     release: Path,
     stream: str,
+    doses: Path | None,
     small: bool,
     profile: str,
     weights: str,
@@ -88,6 +96,12 @@ def imbalance(
       stripped       real rows, numbers removed from captions
       zero-shot      the weights of --weights or --zero-shot as they are
 
+    With --doses, how good must synthetic tiles be? Scenes of 2 × 2 real tiles of a single class
+    each, with captions of their layout; held-out real tiles as a perfect generator, and in doses
+    what makes them worse (wrong classes, colours, phases, blur), what is drawn from the train
+    tiles (texture, quilt) and the release's own synthetic tiles. Says first what it will cost,
+    and in the end at which measured validity synthesis equals repeating real scenes.
+
     You can stop it at any time; run it again to continue: finished runs and checkpoints are kept.
     Writes report.md, report.html, report.json and plots; the report begins with what can be
     concluded, and says so when nothing can.
@@ -95,6 +109,7 @@ def imbalance(
     \b
     Examples:
       aras bench imbalance release/0.1.0 --stream full --small
+      aras bench imbalance release/0.1.0 --doses doses.toml --seeds 5
       aras bench imbalance release/0.1.0 --stream full --weights openai/clip-vit-base-patch32
 
     Exit codes: 0 done; 1 some runs failed, the same command tries them again; 2 refused input.
@@ -102,10 +117,16 @@ def imbalance(
     from dataclasses import replace
     from functools import partial
 
+    from builder.core.engine import Engine
     from builder.experiments import imbalance as declared
     from builder.experiments.imbalance_report import report_of
 
     root = directory or Path()
+    if doses is not None:
+        run_doses(root, release, doses, seeds, min_km, near, out, Engine(engine, workers), as_json)
+        return
+    if not stream:
+        raise click.UsageError("give --stream NAME, or --doses FILE")
     given = {k: v for k, v in (("steps", steps), ("batch", batch)) if v is not None}
     preset = declared.PRESETS["small" if small else profile]
     settings = replace(preset, stream=stream, weights=weights, **given)
@@ -114,6 +135,35 @@ def imbalance(
         declared.Bench, material, settings, ratios or declared.RATIOS, zero_shot or weights
     )
     run_and_report(bench, report_of, root / out, seeds, engine, workers, as_json)
+
+
+def run_doses(
+    root: Path,
+    release: Path,
+    doses: Path,
+    seeds: int,
+    min_km: float,
+    near: str,
+    out: Path,
+    engine: "Engine",
+    as_json: bool,
+) -> None:
+    """Run a table of doses on a release and print what follows."""
+    from functools import partial
+
+    from builder.experiments import dose_report
+    from builder.experiments.dose_release import release_material
+    from builder.experiments.dose_response import Bench, Table
+    from builder.experiments.dose_run import run
+
+    folder = root / out / "doses"
+    material = partial(release_material, root / release, folder, min_km, near)
+    analysis = run(partial(Bench, material, Table.read(root / doses)), folder, seeds, engine)
+    if as_json:
+        print_json(analysis.as_json())
+    else:
+        echo("\n".join(dose_report.answer(analysis, [])))
+    say(f"wrote {folder / 'report.md'}")
 
 
 EVEN = "tempered:0"

@@ -2,18 +2,17 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from builder.core.errors import ArasError
 from builder.models import training
 from builder.models.codec import Codec
-from builder.models.objective import one_hot
-from builder.models.processes import Process
+from builder.models.objective import one_hot, scheduler
 from builder.models.quilt import Quilt
 from builder.models.settings import DRAWING, Drawing
 from builder.models.texture import Textures
@@ -45,15 +44,12 @@ class Sampling:
 @dataclass(frozen=True)
 class Generator:
     """A denoising network and what it runs on; ``drop`` is the share of layouts that it was
-    trained without, ``precision`` what it runs in (see `training.autocast`), ``process`` how it
-    takes noise away. Where it has ``textures`` it begins with them, and else with noise alone."""
+    trained without, ``precision`` what it runs in (see `training.autocast`)."""
 
     unet: "LayoutUNet"
     codec: Codec
-    process: Process
     drop: float = 0.0
     precision: str = "auto"
-    textures: Textures | None = None
 
     @property
     def classes(self) -> int:
@@ -85,42 +81,35 @@ def sample(generator: Drawer, layouts: Pixels, seeds: Sequence[int], how: Sampli
     lower = "lower sampling_batch in [generator], or batch where it happens in training"
     with training.enough_memory("generate", lower):
         if training.device().type != "cpu":
-            return np.asarray(draw(generator, layouts, seeds, how).cpu().numpy())
+            return _draw(generator, layouts, seeds, how)
         with training.single_thread():
             parts = [
-                draw(generator, layouts[i : i + 1], [seed], how).numpy()
-                for i, seed in enumerate(seeds)
+                _draw(generator, layouts[i : i + 1], [seed], how) for i, seed in enumerate(seeds)
             ]
     return np.concatenate(parts)
 
 
-def draw(generator: Generator, layouts: Pixels, seeds: Sequence[int], how: Sampling) -> Tensor:
-    """A batch of tiles (n, H, W, 3) uint8, left on the device."""
+def _draw(generator: Generator, layouts: Pixels, seeds: Sequence[int], how: Sampling) -> Pixels:
     device, codec = training.device(), generator.codec
+    plan = scheduler(how.sampler, generator.unet.config.prediction_type, clip=codec.cell == 1)
+    plan.set_timesteps(how.steps, device=device)
     shape = (codec.channels, *(side // codec.cell for side in layouts.shape[1:]))
-    start = None
-    streams: list[Any] = list(seeds)
-    if generator.textures is not None:
-        start = codec.encode(generator.textures.draw(layouts, seeds), layouts)
-        streams = [(seed, 1) for seed in seeds]  # the texture has used up the seed's own numbers
-    noise = [np.random.default_rng(s).standard_normal(shape, dtype=np.float32) for s in streams]
+    noise = [np.random.default_rng(seed).standard_normal(shape, dtype=np.float32) for seed in seeds]
+    tiles = torch.from_numpy(np.stack(noise)).to(device)
     layout = one_hot(layouts, device, generator.classes) if generator.takes_layout else None
     guided = layout is not None and how.guidance != 1
     if layout is not None and guided:
         layout = torch.cat([layout, torch.zeros_like(layout)])
-
-    def predict(tiles: Tensor, level: Tensor) -> Tensor:
+    for time in plan.timesteps:
+        scaled = plan.scale_model_input(tiles, time)
         with training.autocast(generator.precision):
-            shown = torch.cat([tiles] * 2) if guided else tiles
-            out: Tensor = generator.unet(shown, level, layout).float()
+            out = generator.unet(torch.cat([scaled] * 2) if guided else scaled, time, layout)
+        out = out.float()
         if guided:
             given, null = out.chunk(2)
             out = null + how.guidance * (given - null)
-        return out
-
-    whole = torch.from_numpy(np.stack(noise)).to(device)
-    drawn = generator.process.draw(predict, whole, start, how.sampler, how.steps)
-    return codec.pixels(drawn, layouts)
+        tiles = plan.step(out, time, tiles).prev_sample
+    return codec.decode(tiles)
 
 
 def _check(generator: Generator, layouts: Pixels, how: Sampling) -> None:

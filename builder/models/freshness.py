@@ -89,8 +89,9 @@ def needed_models(settings: GeneratorSettings) -> list[str]:
     """Other models that the training of a generator reads."""
     if is_fitted(settings):
         return []
+    judged = settings.evaluate_every and settings.watch == "frechet"
     latent = settings.kind == "latent" and not settings.autoencoder
-    return ["segmenter"] * settings.is_judged + ["autoencoder"] * latent
+    return ["segmenter"] * bool(judged) + ["autoencoder"] * latent
 
 
 def autoencoder_source(folder: Path, settings: GeneratorSettings) -> str | Path:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from builder.core.manifest import Estimate, TileComparison
 from builder.core.progress import counted
+from builder.release.expected_gain import expected
 
 REALISM = 0.05
 """Median realism of synthetic tiles below which they are unlike real ones: as unusual as the most
@@ -48,6 +49,7 @@ def measures(comparison: TileComparison) -> list[Measure]:
         *_agreements(comparison),
         *_distances(comparison),
         *_copies(comparison),
+        *_balance(comparison),
     ]
 
 
@@ -149,6 +151,11 @@ def _copies(c: TileComparison) -> Iterator[Measure]:
         f"a finding above {COPIES:.0%}",
         text if c.copies > COPIES * c.drawn else "",
     )
+
+
+def _balance(c: TileComparison) -> Iterator[Measure]:
+    if gain := expected(c):
+        yield Measure("expected of class balance", gain.value, gain.usual, gain.finding)
 
 
 def _number(value: float) -> str:
