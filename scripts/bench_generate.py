@@ -77,6 +77,8 @@ def asked_for(profile: Settings, options: argparse.Namespace) -> Settings:
     known = {setting.name for setting in dataclasses.fields(profile)}
     asked = {"evaluate_every": 0, "steps": WARM + options.steps}
     asked |= {name: getattr(options, name) for name in ("batch", "crop", "kind")}
+    if not torch.cuda.is_available():
+        asked["compile"] = False  # refused there
     given: dict[str, Any] = {k: v for k, v in asked.items() if k in known and v is not None}
     return dataclasses.replace(profile, **given)
 
@@ -267,7 +269,7 @@ def measure(
         own = train(autoencoder, store, folder / autoencoder.NAME, coder)
     trained = train(generator, store, folder / generator.NAME, settings)
     layouts = np.array(data.load(store, "train").pixels[..., 3])
-    steps = options.solver_steps or DRAWING[options.profile].steps
+    steps = options.solver_steps or settings.solver_steps(DRAWING[options.profile])
     last = folder / generator.NAME
     sampling = draw(last, settings, layouts, options.tiles, options.at_once, steps)
     hours = ROWS / sampling["tiles_per_second"] / 3600

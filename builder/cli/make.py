@@ -66,6 +66,7 @@ def print_balance(
             "device": None if cost.rate is None else cost.device,
             "gpu_hours": cost.processor_hours if cost.device != "cpu" else None,
             "cpu_hours": cost.processor_hours if cost.device == "cpu" else None,
+            "tflop_per_tile": cost.counted.tflop if cost.counted else None,
         }
         lines = [step.as_json() for step in steps]
         print_json({"kind": "balance", **summary, "steps": lines, **costs})
@@ -88,7 +89,8 @@ def _cost(cost: Any) -> str:
     if not cost.rows:
         return "nothing to draw: all rows exist"
     if cost.hours is None:
-        return f"{cost.rows:,} rows to draw; no rate measured for these settings yet"
+        counted = f". {cost.counted}" if cost.counted else ""
+        return f"{cost.rows:,} rows to draw; no rate measured for these settings yet{counted}"
     total = cost.processor_hours
     return (
         f"{cost.rows:,} rows to draw: about {words_of(3600 * cost.hours)}"

@@ -199,6 +199,8 @@ class Balance(Record):
     capped: int
     divergence: float
     iterations: int
+    shares_drawn: dict[str, float] = {}
+    """Of the rows as drawn, each a whole one; empty in releases that did not count them."""
 
 
 class SplitReport(Record):
@@ -327,6 +329,26 @@ class Limit(Record):
     """Kinds of rows that it is for."""
 
 
+class Yardsticks(Record):
+    """A generator beside what draws without training: Fréchet distances in the segmenter's features
+    between ``crops`` crops of validation tiles and as many drawn on their layouts, with standard
+    errors over crops."""
+
+    crops: int
+    generator: float
+    generator_error: float
+    texture: float
+    texture_error: float
+    quilt: float
+    """Of patches of train tiles: as near as copying comes."""
+
+    @property
+    def beats_texture(self) -> bool:
+        """Whether the generator is nearer than textures by more than two standard errors."""
+        error = math.hypot(self.generator_error, self.texture_error)
+        return self.texture - self.generator > 2 * error
+
+
 class ModelRecord(Record):
     """A model that was trained for the release: its settings, scores and digest."""
 
@@ -335,9 +357,13 @@ class ModelRecord(Record):
     stopped: str = ""
     best: dict[str, int | float] | None = None
     """Step and scores of the weights that were kept; None for those of the last step."""
+    waited: int | None = None
+    """Evaluations since the best one; None in releases of an earlier version."""
     final_loss: float | None = None
     weights_sha256: str = ""
     test: SegmentationScores | None = None
+    yardsticks: Yardsticks | None = None
+    """A generator's; None where no segmenter judged it."""
     libraries: dict[str, str] = {}
 
 

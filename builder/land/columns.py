@@ -52,6 +52,19 @@ _BY_PREFIX = {
 }
 
 
+_PIECE = ("row", "column", "height", "width")
+COPIED_FROM = pa.struct(
+    [
+        ("id", pa.string()),
+        *((side, pa.int32()) for side in _PIECE),
+        *((f"own_{side}", pa.int32()) for side in _PIECE),
+        ("turn", pa.string()),
+        ("scale", pa.float32()),
+        ("share", pa.float32()),
+    ]
+)
+"""The piece of a train tile that a synthetic tile copies, and where it lies in its own."""
+
 BBOX = pa.struct([(side, pa.float64()) for side in ("xmin", "ymin", "xmax", "ymax")])
 """Bounds in degrees; GeoParquet's covering of a geometry."""
 INSTANT = pa.timestamp("us", tz="UTC")
@@ -365,7 +378,7 @@ COLUMNS: tuple[Column, ...] = (
         pa.string(),
         "memorize",
         "The real train tile that a synthetic tile, turned and flipped as fits best, is nearest to "
-        "in the segmenter's features; for a copy that the perceptual hash alone shows, its tile.",
+        "in the segmenter's features; where only its perceptual hash is near to one, that tile.",
     ),
     Column(
         "nearest_real_ratio",
@@ -378,9 +391,19 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "copy",
         pa.bool_(),
-        "memorize",
-        "The generator copied that tile: ratio or difference of perceptual hashes is below the "
-        "recipe's thresholds.",
+        "copies",
+        "The generator copied a train tile, or a piece of one of at least about a quarter of the "
+        "tile: beyond what the land cover explains, their detail agrees pixel by pixel.",
+    ),
+    Column(
+        "copied_from",
+        COPIED_FROM,
+        "copies",
+        "Of a copy: id of the train tile; row, column, height and width of the piece in it, in "
+        "pixels from its upper left, and of the same piece in the own tile (own_row …); the turn "
+        "and the scale that make the own of it; the share of the own tile that it covers. Null "
+        "for a tile that copies nothing.",
+        "pixel",
     ),
     Column(
         "captions",
@@ -420,6 +443,11 @@ WORKING = {
     "features": pa.list_(pa.float32()),
     "turned_features": pa.list_(pa.float32()),
     "turned_hashes": pa.list_(pa.uint64()),
+    "suspected": pa.bool_(),
+    "frame": pa.binary(),
+    "patch_codes": pa.list_(pa.uint64()),
+    "patch_places": pa.list_(pa.float32()),
+    "patch_turns": pa.list_(pa.uint8()),
     "pixel_sha256": pa.string(),
     "statistics": pa.list_(pa.float32()),
     "deviations": pa.list_(pa.float32()),

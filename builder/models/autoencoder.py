@@ -47,7 +47,7 @@ def build(settings: AutoencoderSettings) -> nn.Module:
     return model
 
 
-class _Loss(nn.Module):
+class Loss(nn.Module):
     """Mean absolute error of the reconstruction and ``kl`` × divergence per latent value."""
 
     def __init__(self, model: nn.Module, kl: float) -> None:
@@ -68,6 +68,7 @@ def train(store: Store, folder: Path, settings: AutoencoderSettings) -> Trained:
     team, device = Team.join(), training.device()
     if team.agree(is_fresh(store, folder, settings)):
         return Trained(require(folder, NAME), fresh=False)
+    training.refuse_slow(NAME, settings.precision, compiled=False)
     parts = team.world * settings.accumulate
     cell = 2 ** (len(settings.widths) - 1)
     if settings.batch % parts or settings.crop % cell:
@@ -78,7 +79,7 @@ def train(store: Store, folder: Path, settings: AutoencoderSettings) -> Trained:
     with team.leader_first():
         tiles, held_out = data.load(store, "train"), data.load(store, "validation")
     model = build(settings).to(device)
-    shared = team.share(_Loss(model, settings.kl))
+    shared = team.share(Loss(model, settings.kl))
     rng = generator(settings.seed, NAME, "validation")
     judged, _ = held_out.crops(rng, settings.evaluation_tiles, settings.crop)
 

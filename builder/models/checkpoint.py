@@ -20,6 +20,8 @@ from builder.core.files import atomic, write_csv
 
 POWER = 0.75
 """How fast the decay rises: 1 − (1 + steps)^−power, up to the decay of the settings."""
+DOUBT = 2.0
+"""Standard errors by which an evaluation must be better than the last to be preferred to it."""
 SMOOTH = 0.05
 """Share of the steps over which the plotted training loss is averaged."""
 
@@ -90,7 +92,8 @@ class Average(AveragedModel):
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         def follow(average: Any, weights: Any, steps: Any) -> None:
-            risen = min(decay, 1 - (1 + int(steps)) ** -POWER)
+            # torch's ``steps`` lies on the device, and reading it back would wait for the device.
+            risen = min(decay, 1 - (1 + int(self.n_averaged)) ** -POWER)
             for value, weight in zip(average, weights, strict=True):
                 value.lerp_(weight, 1 - risen)
 
@@ -126,6 +129,20 @@ class History:
         finite = (row for row in self.evaluations if math.isfinite(watched(row)))
         return min(finite, key=watched, default=None)
 
+    @property
+    def chosen(self) -> dict[str, float] | None:
+        """The evaluation whose weights are published: the best where it is better than the last by
+        more than chance, and else the last, which has learnt most; None without any.
+
+        Chance is `DOUBT` standard errors of the difference, where the watched measure has one
+        (``…_error``); the crops are the same in both, so this errs on the side of the last.
+        """
+        if (best := self.best) is None:
+            return None
+        last, error = self.evaluations[-1], f"{self.watch}_error"
+        doubt = DOUBT * math.hypot(best.get(error, 0.0), last.get(error, 0.0))
+        return last if last[self.watch] - best[self.watch] <= doubt else best
+
     def stalled(self, patience: int) -> bool:
         """Whether the last ``patience`` evaluations brought nothing better; never for 0."""
         return 0 < patience <= self.waited
@@ -148,12 +165,13 @@ class History:
         write_csv(folder / "loss.csv", [("step", "loss"), *rows])
         if self.evaluations:
             names = list(self.evaluations[0])
+            shown = [name for name in names[1:] if not name.endswith("_error")]
             cells = [
                 (int(evaluation["step"]), *(f"{evaluation[name]:.6f}" for name in names[1:]))
                 for evaluation in self.evaluations
             ]
             write_csv(folder / "evaluations.csv", [names, *cells])
-            self._plot(folder / "curves.png", names[1:])
+            self._plot(folder / "curves.png", shown)
 
     def _plot(self, path: Path, names: list[str]) -> None:
         """One panel per measure over the steps; the training loss in the panel named loss."""
@@ -165,8 +183,8 @@ class History:
                 axes.plot(range(1, len(smooth) + 1), smooth, color=figures.GREY, label="training")
             values = [evaluation[name] for evaluation in self.evaluations]
             axes.plot(steps, values, color=figures.BLUE, marker="o", label="validation")
-            if self.best is not None:
-                axes.axvline(self.best["step"], color=figures.RED, linestyle=":", label="kept")
+            if self.chosen is not None:
+                axes.axvline(self.chosen["step"], color=figures.RED, linestyle=":", label="kept")
             axes.set_ylabel(name)
             axes.legend(frameon=False, fontsize=8)
         panels[-1].set_xlabel("step")

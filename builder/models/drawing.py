@@ -2,17 +2,18 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from builder.core.errors import ArasError
 from builder.models import training
 from builder.models.codec import Codec
-from builder.models.objective import one_hot, scheduler
+from builder.models.objective import one_hot
+from builder.models.processes import Process
 from builder.models.quilt import Quilt
 from builder.models.settings import DRAWING, Drawing
 from builder.models.texture import Textures
@@ -44,12 +45,15 @@ class Sampling:
 @dataclass(frozen=True)
 class Generator:
     """A denoising network and what it runs on; ``drop`` is the share of layouts that it was
-    trained without, ``precision`` what it runs in (see `training.autocast`)."""
+    trained without, ``precision`` what it runs in (see `training.autocast`), ``process`` how it
+    takes noise away. Where it has ``textures`` it begins with them, and else with noise alone."""
 
     unet: "LayoutUNet"
     codec: Codec
+    process: Process
     drop: float = 0.0
     precision: str = "auto"
+    textures: Textures | None = None
 
     @property
     def classes(self) -> int:
@@ -81,35 +85,42 @@ def sample(generator: Drawer, layouts: Pixels, seeds: Sequence[int], how: Sampli
     lower = "lower sampling_batch in [generator], or batch where it happens in training"
     with training.enough_memory("generate", lower):
         if training.device().type != "cpu":
-            return _draw(generator, layouts, seeds, how)
+            return np.asarray(draw(generator, layouts, seeds, how).cpu().numpy())
         with training.single_thread():
             parts = [
-                _draw(generator, layouts[i : i + 1], [seed], how) for i, seed in enumerate(seeds)
+                draw(generator, layouts[i : i + 1], [seed], how).numpy()
+                for i, seed in enumerate(seeds)
             ]
     return np.concatenate(parts)
 
 
-def _draw(generator: Generator, layouts: Pixels, seeds: Sequence[int], how: Sampling) -> Pixels:
+def draw(generator: Generator, layouts: Pixels, seeds: Sequence[int], how: Sampling) -> Tensor:
+    """A batch of tiles (n, H, W, 3) uint8, left on the device."""
     device, codec = training.device(), generator.codec
-    plan = scheduler(how.sampler, generator.unet.config.prediction_type, clip=codec.cell == 1)
-    plan.set_timesteps(how.steps, device=device)
     shape = (codec.channels, *(side // codec.cell for side in layouts.shape[1:]))
-    noise = [np.random.default_rng(seed).standard_normal(shape, dtype=np.float32) for seed in seeds]
-    tiles = torch.from_numpy(np.stack(noise)).to(device)
+    start = None
+    streams: list[Any] = list(seeds)
+    if generator.textures is not None:
+        start = codec.encode(generator.textures.draw(layouts, seeds), layouts)
+        streams = [(seed, 1) for seed in seeds]  # the texture has used up the seed's own numbers
+    noise = [np.random.default_rng(s).standard_normal(shape, dtype=np.float32) for s in streams]
     layout = one_hot(layouts, device, generator.classes) if generator.takes_layout else None
     guided = layout is not None and how.guidance != 1
     if layout is not None and guided:
         layout = torch.cat([layout, torch.zeros_like(layout)])
-    for time in plan.timesteps:
-        scaled = plan.scale_model_input(tiles, time)
+
+    def predict(tiles: Tensor, level: Tensor) -> Tensor:
         with training.autocast(generator.precision):
-            out = generator.unet(torch.cat([scaled] * 2) if guided else scaled, time, layout)
-        out = out.float()
+            shown = torch.cat([tiles] * 2) if guided else tiles
+            out: Tensor = generator.unet(shown, level, layout).float()
         if guided:
             given, null = out.chunk(2)
             out = null + how.guidance * (given - null)
-        tiles = plan.step(out, time, tiles).prev_sample
-    return codec.decode(tiles)
+        return out
+
+    whole = torch.from_numpy(np.stack(noise)).to(device)
+    drawn = generator.process.draw(predict, whole, start, how.sampler, how.steps)
+    return codec.pixels(drawn, layouts)
 
 
 def _check(generator: Generator, layouts: Pixels, how: Sampling) -> None:

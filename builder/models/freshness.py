@@ -89,9 +89,8 @@ def needed_models(settings: GeneratorSettings) -> list[str]:
     """Other models that the training of a generator reads."""
     if is_fitted(settings):
         return []
-    judged = settings.evaluate_every and settings.watch == "frechet"
     latent = settings.kind == "latent" and not settings.autoencoder
-    return ["segmenter"] * bool(judged) + ["autoencoder"] * latent
+    return ["segmenter"] * settings.is_judged + ["autoencoder"] * latent
 
 
 def autoencoder_source(folder: Path, settings: GeneratorSettings) -> str | Path:

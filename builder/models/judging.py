@@ -15,8 +15,9 @@ from builder.land.classes import PALETTE
 from builder.land.pictures import encode_png
 from builder.models import segmenter, training
 from builder.models.drawing import Generator, Sampling, sample
-from builder.models.objective import LEVELS, Batch, Objective
-from builder.models.sets import Moments, frechet
+from builder.models.objective import Batch, Objective
+from builder.models.processes import LEVELS
+from builder.models.sets import frechet_estimate, groups_of
 from builder.models.team import Team
 
 ROUNDS = 4
@@ -34,7 +35,8 @@ class Judge:
     Noise levels, noise and seeds are the same in every evaluation. ``loss`` is the training
     loss. ``frechet`` is the Fréchet distance in the segmenter's features between the real crops
     and as many drawn on their layouts: it falls with their number n, so it compares evaluations
-    of the same training only. Without a segmenter there is only the loss, and nothing is drawn.
+    of the same training only; ``frechet_error`` is its standard error over crops. Without a
+    segmenter there is only the loss, and nothing is drawn.
     """
 
     generator: Generator
@@ -55,14 +57,15 @@ class Judge:
         loss = float(np.mean(np.concatenate(self.team.map(self._losses, chunks))))
         if self.segmenter is None:
             return {"loss": loss}
-        real = Moments.of(segmenter.look(self.segmenter, self.images)[1])
+        real = segmenter.look(self.segmenter, self.images)[1]
         drawn = np.concatenate(self.team.map(self._draw, chunks))
         if self.team.leads:
             path = self.folder / "samples" / training.sample_name(step)
             with atomic(path) as temporary:
                 temporary.write_bytes(encode_png(self._grid(drawn)))
         features = segmenter.look(self.segmenter, drawn)[1]
-        return {"loss": loss, "frechet": frechet(real, Moments.of(features))}
+        estimate = frechet_estimate(real, features, groups_of(len(drawn)))
+        return {"loss": loss, "frechet": estimate.value, "frechet_error": estimate.error}
 
     def _span(self, chunk: int) -> slice:
         return slice(chunk * self.batch, (chunk + 1) * self.batch)
@@ -78,10 +81,14 @@ class Judge:
         for turn, levels in enumerate(self._levels()[:, span]):
             rngs = [rng_of(self.seed, "noise", turn, span.start + i) for i in range(len(images))]
             noise = np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in rngs])
+            begins = torch.from_numpy(noise).to(device)
+            if (textures := self.generator.textures) is not None:
+                seeds = [seed(self.seed, "start", turn, span.start + i) for i in range(len(masks))]
+                begins = codec.encode(textures.draw(masks, seeds), masks)
             batch = Batch(
                 images,
                 masks,
-                torch.from_numpy(noise).to(device),
+                begins,
                 torch.from_numpy(levels).to(device),
                 torch.zeros(len(images), dtype=torch.bool, device=device),
             )

@@ -1,9 +1,7 @@
-"""What a diffusion model is trained on: noise levels, targets, weights and the losses' batches."""
+"""What a diffusion model is trained on: batches of noisy crops, and the error of its answer."""
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,48 +10,9 @@ from torch import Tensor, nn
 
 from builder.land.classes import CLASSES
 from builder.models import training
-
-LEVELS = 1000
-"""Noise levels of the training schedule."""
+from builder.models.processes import Process
 
 Pixels = npt.NDArray[np.uint8]
-
-
-@functools.lru_cache
-def _training_schedule(prediction_type: str) -> Any:
-    return scheduler("ddpm", prediction_type)
-
-
-def scheduler(sampler: str, prediction_type: str, *, clip: bool = True) -> Any:
-    """A diffusers scheduler on our noise schedule, the cosine of Nichol & Dhariwal (2021).
-
-    ``clip`` keeps ddim's estimates of the clean tile within −1…1: right for pixels only.
-    """
-    from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
-
-    common = {
-        "num_train_timesteps": LEVELS,
-        "beta_schedule": "squaredcos_cap_v2",
-        "prediction_type": prediction_type,
-    }
-    if sampler == "ddim":
-        return DDIMScheduler(**common, clip_sample=clip)
-    if sampler == "dpm-solver":
-        return DPMSolverMultistepScheduler(**common)
-    return DDPMScheduler(**common)
-
-
-def weights(alphas: Tensor, prediction_type: str, gamma: float) -> Tensor:
-    """Loss weight of each noise level: min-SNR-γ (Hang et al. 2023); 1 everywhere for γ = 0.
-
-    ``alphas`` (T,) is the schedule's cumulative ᾱ, SNR = ᾱ/(1 − ᾱ). The weight of a predicted x0
-    is min(SNR, γ); that is min(SNR, γ)/SNR of a predicted noise and min(SNR, γ)/(SNR + 1) of a
-    predicted velocity.
-    """
-    if not gamma:
-        return torch.ones_like(alphas)
-    snr = alphas / (1 - alphas)
-    return snr.clamp(max=gamma) / (snr + (1 if prediction_type == "v_prediction" else 0))
 
 
 def one_hot(masks: Pixels, device: torch.device, classes: int = len(CLASSES)) -> Tensor:
@@ -84,13 +43,12 @@ class Batch:
 class Objective:
     """Mean squared error of the prediction, weighted by noise level.
 
-    ``encode`` makes of crops (n, H, W, 3) uint8 the clean tensors that noise is added to. With
-    no ``classes`` the model is shown no layout.
+    ``encode`` makes of crops (n, H, W, 3) uint8 and masks (n, H, W) the clean tensors that noise
+    is added to by ``process``. With no ``classes`` the model is shown no layout.
     """
 
-    encode: Callable[[Pixels], Tensor]
-    prediction_type: str
-    gamma: float
+    encode: Callable[[Pixels, Pixels], Tensor]
+    process: Process
     precision: str
     classes: int = len(CLASSES)
 
@@ -100,20 +58,14 @@ class Objective:
 
     def each(self, model: nn.Module, batch: Batch) -> Tensor:
         """The loss of each crop: (n,) float32."""
-        schedule = _training_schedule(self.prediction_type)
-        where = batch.noise.device
         with torch.no_grad():
-            clean = self.encode(batch.images)
-        noisy = schedule.add_noise(clean, batch.noise, batch.times)
-        target = batch.noise
-        if self.prediction_type == "v_prediction":
-            target = schedule.get_velocity(clean, batch.noise, batch.times)
+            clean = self.encode(batch.images, batch.masks)
+        noisy = self.process.corrupt(clean, batch.noise, batch.times)
         layout = None
         if self.classes:
-            layout = one_hot(batch.masks, where, self.classes)
+            layout = one_hot(batch.masks, batch.noise.device, self.classes)
             layout = layout * ~batch.dropped[:, None, None, None]
         with training.autocast(self.precision):
-            out = model(noisy, batch.times, layout)
-        weight = weights(schedule.alphas_cumprod, self.prediction_type, self.gamma).to(where)
-        error = (out.float() - target).square().mean(dim=(1, 2, 3))
-        return error * weight[batch.times]  # type: ignore[no-any-return]
+            out = model(noisy.inputs, noisy.levels, layout)
+        error = (out.float() - noisy.target).square().mean(dim=(1, 2, 3))
+        return error * noisy.weight  # type: ignore[no-any-return]

@@ -9,7 +9,7 @@ from typing_extensions import Self
 from builder.core import manifest
 from builder.core.errors import ArasError
 from builder.core.files import read_json, sha256_file, write_json
-from builder.core.manifest import SegmentationScores
+from builder.core.manifest import SegmentationScores, Yardsticks
 
 FILE = "record.json"
 
@@ -48,6 +48,10 @@ class Record(manifest.Record):
     """Of the layouts that a generator draws on."""
     autoencoder_sha256: str | None = None
     """Digest of a latent generator's autoencoder; None for one of pixels."""
+    textures_sha256: str | None = None
+    """Digest of the textures that a generator begins with; None for one that begins with noise."""
+    yardsticks: Yardsticks | None = None
+    """A generator beside textures and quilts; None where no segmenter judged it."""
     pairs: int | None = None
     """Tiles with a caption that a retriever was trained on."""
     processes: int | None = None

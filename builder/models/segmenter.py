@@ -71,15 +71,22 @@ def train_tiles(
     def loss_at(step: int, part: int) -> Tensor:
         rng = generator(settings.seed, NAME, step)
         torch.manual_seed(seed(settings.seed, NAME, "dropout", step))
-        images, masks = tiles.crops(rng, settings.batch, settings.crop)
-        target = torch.from_numpy(masks.astype(np.int64)).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            out = model(pixel_values=normalise(images, device)).logits
-        full = upsample(out.float(), masks.shape[1:])
-        return nn.functional.cross_entropy(full, target)
+        return loss_of(model, *tiles.crops(rng, settings.batch, settings.crop))
 
     history = training.fit(job, model, loss_at, label=f"train {NAME}")
     return model, history, job
+
+
+def loss_of(
+    model: nn.Module, images: npt.NDArray[np.uint8], masks: npt.NDArray[np.uint8]
+) -> Tensor:
+    """Cross-entropy of crops (n, H, W, 3) with masks (n, H, W), a scalar."""
+    device = training.device()
+    target = torch.from_numpy(masks.astype(np.int64)).to(device)
+    with training.autocast():
+        out = model(pixel_values=normalise(images, device)).logits
+    full = upsample(out.float(), masks.shape[1:])
+    return nn.functional.cross_entropy(full, target)
 
 
 def train(store: Store, folder: Path, settings: SegmenterSettings) -> Trained:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg, stats
 
 from builder.core.errors import ArasError
 from builder.models.neighbours import nearest
@@ -70,6 +69,8 @@ def frechet(a: Moments, b: Moments) -> float:
     """
     if min(a.n, b.n) < 2:
         raise ArasError("a Fréchet distance needs at least two images on each side")
+    from scipy import linalg  # here, as plans read the moments' type and need no scipy
+
     values, vectors = linalg.eigh(a.covariance)
     root = vectors * np.sqrt(np.maximum(values, 0))
     cross = linalg.eigvalsh(root.T @ b.covariance @ root)
@@ -88,6 +89,11 @@ class FrechetEstimate:
     at_infinity: float
     error: float
     """Standard error over images, of either distance."""
+
+
+def groups_of(images: int) -> int:
+    """Into how many groups so many images are dealt for `frechet_estimate`: up to 10 of two."""
+    return max(2, min(10, images // 2))
 
 
 def frechet_estimate(
@@ -120,6 +126,8 @@ def frechet_estimate(
     halves = float(np.mean([distance(g, half) for g in range(groups)]))
     at_infinity = (groups * value - half * halves) / (groups - half)
     error = float(np.sqrt((groups - 1) * np.var(without)))
+    from scipy import stats
+
     reach = float(stats.t.ppf(0.975, groups - 1)) * error
     return FrechetEstimate(value, (max(0.0, value - reach), value + reach), at_infinity, error)
 

@@ -35,6 +35,9 @@ Widths = Annotated[
 Precision = Literal["auto", "float32", "bf16"]
 Profile = Literal["cpu", "gpu"]
 
+TEXTURE_STEPS = 4
+"""Solver steps from a texture to a tile."""
+
 
 @dataclass(frozen=True)
 class SegmenterSettings:
@@ -107,21 +110,22 @@ class GeneratorSettings:
 
     kind: Literal["pixel", "latent", "texture", "quilt"] = "pixel"
     condition: Literal["layout", "none"] = "layout"
-    steps: Positive = 250
-    batch: Positive = 16
+    steps: Positive = 800
+    batch: Positive = 4
     crop: Crop = 64
     learning_rate: Rate = 1e-3
     widths: Widths = (16, 32, 64, 64)
     layers: Positive = 1
     layout_dropout: Share = 0.1
+    objective: Literal["flow", "edm", "ddpm"] = "flow"
     prediction: Literal["velocity", "noise"] = "velocity"
     min_snr: NotNegative = 5.0
-    ema: Share = 0.98
+    ema: Share = 0.995
     precision: Precision = "auto"
     autoencoder: Model = ""
-    evaluate_every: Count = 50
-    evaluation_tiles: Annotated[int, Field(ge=2)] = 16
-    evaluation_steps: Positive = 10
+    evaluate_every: Count = 200
+    evaluation_tiles: Annotated[int, Field(ge=4)] = 64
+    evaluation_steps: Positive = 4
     watch: Literal["frechet", "loss"] = "frechet"
     patience: Count = setting(5)
     seed: int = SEED
@@ -137,11 +141,32 @@ class GeneratorSettings:
         once."""
         return self.kind in ("texture", "quilt")
 
+    @property
+    def is_judged(self) -> bool:
+        """Whether the segmenter judges a training on its way."""
+        return bool(self.evaluate_every) and self.watch == "frechet"
+
+    @property
+    def has_yardsticks(self) -> bool:
+        """Whether it is compared with textures and quilts after its training."""
+        return not self.is_fitted and self.is_judged and self.condition == "layout"
+
+    @property
+    def starts_from_textures(self) -> bool:
+        """Whether a diffusion model begins a tile with its texture, and not with noise alone."""
+        flow = self.objective == "flow" and self.condition == "layout"
+        return flow and not self.is_fitted
+
+    def solver_steps(self, drawing: "Drawing") -> int:
+        """Steps in which a tile is drawn where the recipe does not say: few from a texture."""
+        return TEXTURE_STEPS if self.starts_from_textures else drawing.steps
+
 
 GENERATOR = {
     "cpu": GeneratorSettings(),
     "gpu": GeneratorSettings(
         kind="latent",
+        objective="edm",
         steps=200_000,
         batch=64,
         crop=256,

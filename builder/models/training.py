@@ -1,7 +1,9 @@
 """The training loop: seeded by step, resumable to the step, judged, ended when it should."""
 
 import contextlib
+import functools
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from builder.core.errors import WorkFailed
+from builder.core.errors import ArasError, WorkFailed
 from builder.core.files import sha256_file, sweep
 from builder.core.progress import bar, say
 from builder.models import checkpoint
@@ -20,6 +22,10 @@ from builder.models.team import ALONE, Team
 
 WARMUP = 0.05
 """Share of the steps in which the learning rate rises; it falls by a cosine after that."""
+
+
+BF16_SLOWDOWN = 3.0
+"""How much longer bf16 may take than float32 on a CPU before it is refused."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,41 @@ def autocast(precision: str = "auto") -> torch.autocast:
     return torch.autocast(where, torch.bfloat16, enabled=on)
 
 
+def refuse_slow(section: str, precision: str, compiled: bool | str) -> None:
+    """Raises ArasError for what does not come to an end on a CPU: ``compiled`` by torch's own
+    backend, and bf16 where the CPU is slow at it."""
+    if device().type != "cpu":
+        return
+    if compiled is True:
+        raise ArasError(
+            f"[{section}] compile = true: on a CPU torch compiles a network for minutes and may "
+            "not end; set compile = false, which changes rounding only"
+        )
+    if precision == "bf16" and (times := slower_in_bf16()) > BF16_SLOWDOWN:
+        raise ArasError(
+            f'[{section}] precision = "bf16": this CPU takes {times:.0f} times as long for a '
+            'convolution in bf16 as in float32; set precision = "auto"'
+        )
+
+
+@functools.cache
+def slower_in_bf16() -> float:
+    """CPU time of a convolution in bfloat16 over that in float32, the least of three each."""
+
+    def least(dtype: torch.dtype) -> float:
+        layer = nn.Conv2d(32, 32, 3, padding=1, dtype=dtype)
+        images = torch.ones(2, 32, 32, 32, dtype=dtype)
+        times = []
+        for _ in range(4):
+            before = time.process_time()
+            layer(images)
+            times.append(time.process_time() - before)
+        return min(times[1:])
+
+    with torch.inference_mode(), single_thread():
+        return least(torch.bfloat16) / max(least(torch.float32), 1e-6)
+
+
 @contextlib.contextmanager
 def enough_memory(label: str, lower: str) -> Iterator[None]:
     """Turn running out of memory into an error that says which settings to ``lower``."""
@@ -101,7 +142,8 @@ def fit(
     lower: str = "lower batch in the recipe",
 ) -> History:
     """Train ``model`` in place; it ends with the weights to publish: the best that were
-    judged, else the average, else the last. Returns what it saw on its way.
+    judged, where they are better than the last by more than chance (`History.chosen`), else the
+    average, else the last. Returns what it saw on its way.
 
     ``loss_at(step, part)`` is the loss of one of ``job.accumulate`` × ``team.world`` equal parts
     of the step's batch. It and ``judge`` (measures after so many steps, of the average's module
@@ -112,9 +154,7 @@ def fit(
     """
     bare = team.bare(model)
     published = average.module if average else bare
-    optimizer = torch.optim.AdamW(
-        bare.parameters(), lr=job.learning_rate, weight_decay=0.01, fused=job.fused or None
-    )
+    optimizer = optimizer_of(job, bare)
     history = History(watch=job.watch)
     parts: dict[str, Any] = {"model": bare, "optimizer": optimizer, "history": history}
     if average:
@@ -134,8 +174,9 @@ def fit(
             step = len(history.losses)
             for group in optimizer.param_groups:
                 group["lr"] = job.learning_rate * _schedule(step, job.steps)
-            value = _gradients(job, model, optimizer, loss_at, team, step)
-            norm = float(nn.utils.clip_grad_norm_(bare.parameters(), 1.0))
+            total = gradients(job, model, optimizer, loss_at, team, step)
+            clipped = nn.utils.clip_grad_norm_(bare.parameters(), 1.0)
+            value, norm = team.mean(total), float(clipped)  # all that a step reads back
             if not math.isfinite(value + norm):
                 raise WorkFailed(f"{label}: {_bad(job, step, value, norm)}")
             optimizer.step()
@@ -153,11 +194,18 @@ def fit(
             if team.leads and done < job.steps and (judged or done % job.checkpoint_every == 0):
                 states = {name: part.state_dict() for name, part in parts.items()}
                 checkpoint.save(job.checkpoint, {"key": job.key, "best": best, **states})
-    if best is not None:
+    if best is not None and history.chosen is history.best:
         bare.load_state_dict(best)
     elif average:
         bare.load_state_dict(average.module.state_dict())
     return history
+
+
+def optimizer_of(job: Job, model: nn.Module) -> torch.optim.Optimizer:
+    """AdamW, fused where the job asks for it."""
+    fused = True if job.fused and device().type != "meta" else None
+    weights = model.parameters()
+    return torch.optim.AdamW(weights, lr=job.learning_rate, weight_decay=0.01, fused=fused)
 
 
 def finish(job: Job, weights: str, history: History, about: Record) -> Record:
@@ -174,7 +222,7 @@ def finish(job: Job, weights: str, history: History, about: Record) -> Record:
         "final_loss": sum(losses[-20:]) / max(1, len(losses[-20:])),
         "stopped": _reason(job, history),
         "waited": history.waited,
-        "best": history.best,
+        "best": history.chosen,
         "libraries": {"torch": torch.__version__},
     }
     record = about.model_copy(update=outcome)
@@ -196,15 +244,15 @@ def _reason(job: Job, history: History) -> str:
     return f"all {job.steps} steps are made"
 
 
-def _gradients(
+def gradients(
     job: Job,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     loss_at: Callable[[int, int], Tensor],
     team: Team,
     step: int,
-) -> float:
-    """Gradients of the step's whole batch; returns its mean loss over the team."""
+) -> Tensor:
+    """Gradients of the step's whole batch; returns the mean loss of this process's part, ()."""
     optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=device())
     for i in range(job.accumulate):
@@ -213,7 +261,7 @@ def _gradients(
             loss = loss_at(step, team.rank * job.accumulate + i) / job.accumulate
             loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
-    return team.mean(total)
+    return total
 
 
 def _bad(job: Job, step: int, value: float, norm: float) -> str:

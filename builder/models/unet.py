@@ -12,6 +12,8 @@ from builder.land.classes import CLASSES
 PLANES = 16
 """Planes of an encoded layout per side of a latent cell: 16, 32 and 64 at 2, 4 and 8 pixels."""
 
+Rows = tuple[tuple[float, ...], ...]
+
 
 class LayoutUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Noisy tiles (n, channels, h, w), noise levels (n,), layouts → predictions like the tiles.
@@ -20,6 +22,9 @@ class LayoutUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
     of classifier-free guidance). With ``cell`` = 1 it is a part of the input's channels; with
     more a small convolutional encoder, trained along, brings it from full resolution to the
     latent grid. ``classes`` empty makes a UNet that takes no layout.
+
+    ``prediction_type`` is edm or flow (`builder.models.processes`), or diffusers' word.
+    ``means`` and ``deviations`` are those of the pixels that it was trained on (`codec.Standard`).
 
     Convolutions only, but for one attention at the coarsest level, so that it runs at other
     sizes than it was trained at.
@@ -36,6 +41,8 @@ class LayoutUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         cell: int = 1,
         classes: tuple[str, ...] = CLASSES,
         prediction_type: str = "v_prediction",
+        means: Rows = (),
+        deviations: Rows = (),
     ) -> None:
         super().__init__()
         planes = len(classes)

@@ -10,11 +10,13 @@ from builder.captions.base import Estimate
 from builder.core.engine import Engine
 from builder.core.errors import ArasError
 from builder.core.progress import counted
+from builder.models.costs import Forecast, forecast
 from builder.models.record import Record
 from builder.models.step import Training
 from builder.pipeline.project import LastRun, Project, Step
 from builder.steps.plan import Part, Setup, plan, setup_of
 from builder.steps.stage import Stage
+from builder.synthesis.generate import Generate
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,8 @@ class Cost:
     rate: float | None = None
     device: str = "cpu"
     processors: int | None = None
+    counted: Forecast | None = None
+    """What the rows take by counted operations, where there is no rate and the network is known."""
 
     @property
     def unit(self) -> str:
@@ -169,9 +173,19 @@ def drawing_cost(project: Project, engine: Engine, steps: Sequence[StepPreview])
     rows = rows_to_draw(project, steps)
     try:
         now = setup_of(project.synthesis()[-1], engine)
+        cost = cost_of(rows, project.last_made("generate"), now)
     except ArasError:  # no generator yet, or not the recipe's: the preview says so
-        return Cost(rows)
-    return cost_of(rows, project.last_made("generate"), now)
+        cost = Cost(rows)
+    return cost if cost.rate else replace(cost, counted=_counted(project, rows))
+
+
+def _counted(project: Project, rows: int) -> Forecast | None:
+    draw = project.synthesis()[-1]
+    if not isinstance(draw, Generate) or draw.pipeline is not None:
+        return None
+    settings = project.recipe.generator.training
+    size = project.recipe.tiles.size
+    return forecast(settings, rows, size, draw.sampling_steps, draw.guidance)
 
 
 def cost_of(rows: int, last: LastRun | None, now: Setup) -> Cost:

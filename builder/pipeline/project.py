@@ -23,6 +23,7 @@ from builder.official.others import columns_of
 from builder.official.streams import UNKNOWN
 from builder.pipeline import recipe as recipes
 from builder.pipeline.inputs import Inputs
+from builder.quality.copies import Copies, Frames
 from builder.quality.discriminant import SecondOpinion
 from builder.quality.duplicates import Duplicates
 from builder.quality.embed import Embed, Encode
@@ -197,7 +198,9 @@ class Project:
         if self.is_imported:
             stages = (step for step in self.steps() if isinstance(step, Stage))
             return frozenset(name for stage in stages if kind in stage.kinds for name in stage.adds)
-        other = {"real": ("layouts", "generate", "memorize"), "synthetic": ("tiles",)}[kind]
+        other = {"real": ("layouts", "generate", "memorize", "copies"), "synthetic": ("tiles",)}[
+            kind
+        ]
         elsewhere = (*other, "import", "package", "caption", "score")
         names = {column.name for column in COLUMNS if column.made_by not in elsewhere}
         names |= {STREAM_PREFIX + stream for stream in self.streams()}
@@ -358,7 +361,7 @@ class Project:
             mask=self.mask_origin,
             size=self.recipe.tiles.size if self.draws_without_layouts else 0,
             sampler=section.sampler or self._drawing.sampler,
-            sampling_steps=section.sampling_steps or self._drawing.steps,
+            sampling_steps=section.sampling_steps or section.training.solver_steps(self._drawing),
             guidance=section.guidance,
             batch=section.sampling_batch or self._drawing.batch,
             compile=section.training.compile,
@@ -414,8 +417,9 @@ class Project:
             return []
         section, model = self.recipe.memorization, self.models / "segmenter"
         turned = [Turned(kind=kind, model=model) for kind in KINDS]
-        copies = Memorize(section.copy_ratio, section.copy_bits, quilt=self.draws_quilts)
-        return [*turned, copies]
+        frames = [Frames(kind=kind) for kind in KINDS]
+        memorize = Memorize(section.copy_ratio, section.copy_bits)
+        return [*turned, memorize, *frames, Copies(quilt=self.draws_quilts)]
 
     @property
     def draws_quilts(self) -> bool:

@@ -164,6 +164,7 @@ class Recipe(Section):
                     f"generator.{min(ours)} belongs to a diffusion model, and kind = "
                     f'"{kind}" draws without one: leave it out'
                 )
+        self.generator.refuse_other_objective()
         if pipeline and ours:
             raise ValueError(
                 f"generator.{sorted(ours)[0]} belongs to our own generator: a pipeline has its own "

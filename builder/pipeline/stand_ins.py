@@ -194,9 +194,10 @@ def _write_synthetic(
     near = {
         "nearest_real_id": layouts["gen_layout"],
         "nearest_real_ratio": np.full(n, 0.9, dtype=np.float32),
-        "copy": [False] * n,
     }
-    _write(project, "memorize", shard, near, counts={"copies": 0})
+    _write(project, "memorize", shard, near, counts={"suspected": 0})
+    copies = {"copy": [False] * n, "copied_from": [None] * n}
+    _write(project, "copies", shard, copies, counts={"copies": 0})
     _write_judged(project, shard, numbers)
 
 

@@ -3,7 +3,8 @@
 A generator that copies its training data betrays itself by synthetic tiles nearer to a train
 tile than unseen real tiles are. Distances are Euclidean in `Segment`'s features, differences are
 bits of perceptual hashes; both are exact, over all train tiles, and the smallest over the turns
-and flips of the tile that is compared (`Turned`), because a turned copy is a copy.
+and flips of the tile that is compared (`Turned`), because a turned copy is a copy. Tiles drawn on
+the layout of a train tile come near it too, without a pixel of it: `copies` decides.
 """
 
 from dataclasses import dataclass
@@ -121,28 +122,23 @@ class Gallery:
 class Memorize(Stage):
     """``nearest_real_ratio``: distance to the nearest train tile over the usual distance.
 
-    A tile is a ``copy`` when its ratio is below ``copy_ratio``, or when its perceptual hash
-    differs from that of any train tile in at most ``copy_bits`` bits. ``nearest_real_id`` is the
-    nearest tile in features, and where the hash alone marks the copy, the tile that it marks.
-    Every tile of a ``quilt``, which is sewn of train tiles, is a copy.
+    A tile is ``suspected``, a working column, of being a copy when its ratio is below
+    ``copy_ratio``, or when its perceptual hash differs from that of any train tile in at most
+    ``copy_bits`` bits; `Copies` compares it with that tile pixel by pixel. ``nearest_real_id`` is
+    the nearest tile in features, and where the hash alone is near, the tile that it is near to.
     """
 
-    version = 2
+    version = 3
 
     copy_ratio: float
     copy_bits: int
-    quilt: bool = False
 
     kinds = ("synthetic",)
     light = True
     needs = ("id", *COMPARED)
     surveys = ("id", "split", *COMPARED)
     surveyed = ("real",)
-    adds = ("nearest_real_id", "nearest_real_ratio", "copy")
-
-    def config(self) -> dict[str, object]:
-        settings = super().config()
-        return settings if self.quilt else {k: v for k, v in settings.items() if k != "quilt"}
+    adds = ("nearest_real_id", "nearest_real_ratio", "suspected")
 
     def survey(self, scan: Scan) -> Gallery:
         """Raises ArasError when there are no train or no test tiles to calibrate with."""
@@ -177,13 +173,13 @@ class Memorize(Stage):
             alike, bits = _nearest_hash(table, survey.hashes)
             by_ratio, by_hash = ratio < self.copy_ratio, bits <= self.copy_bits
             named = np.where(by_hash & ~by_ratio, alike, places)
-            copies = by_ratio | by_hash | self.quilt
+            suspected = by_ratio | by_hash
             columns: dict[str, pa.Array] = {
                 "nearest_real_id": pa.array([survey.ids[i] for i in named], pa.string()),
                 "nearest_real_ratio": pa.array(ratio, pa.float32()),
-                "copy": pa.array(copies),
+                "suspected": pa.array(suspected),
             }
-            return Output(pa.table(columns), {"copies": int(copies.sum())})
+            return Output(pa.table(columns), {"suspected": int(suspected.sum())})
 
         return make
 

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from builder.core.errors import ArasError
 from builder.core.fields import Fraction, NotNegative, Section
 from builder.core.store import Store
-from builder.land.pictures import decode_png, image_bytes
+from builder.land.pictures import decode_mask, decode_png, image_bytes
 from builder.models.neighbours import perceptual_hash
 from builder.quality.duplicates import pixel_digest, thumbnail
 from builder.quality.statistics import pixel_statistics
@@ -117,13 +117,14 @@ class Quality(Stage):
     """`pixels.MEASURES`, and as working columns ``statistics`` (`statistics.FEATURES`),
     ``pixel_sha256``, ``phash`` and ``thumbnail``.
 
-    One stage per kind, because the split, which synthetic tiles wait for, looks for duplicates
-    among the real tiles.
+    A row whose mask cannot be decoded, or has another size, fails here, before layouts and
+    trainings read it. One stage per kind, because the split, which synthetic tiles wait for,
+    looks for duplicates among the real tiles.
     """
 
     kind: str = "real"
 
-    needs = ("id", "image")
+    needs = ("id", "image", "mask")
     adds = (*MEASURES, "statistics", "pixel_sha256", "phash", "thumbnail")
 
     @property
@@ -139,10 +140,15 @@ class Quality(Stage):
 
 
 def _make(table: pa.Table) -> Output:
-    images = image_bytes(table.column("image"))
+    images, masks = (image_bytes(table.column(name)) for name in ("image", "mask"))
 
     def look(i: int, name: str) -> dict[str, Any]:
-        image = decode_png(images[i], name)
+        image = decode_png(images[i] or b"", name)
+        mask = decode_mask(masks[i] or b"", name)
+        if image.shape[:2] != mask.shape:
+            raise ArasError(
+                f"{name}: its image has {image.shape[:2]} pixels, its mask {mask.shape}"
+            )
         return {
             **measure_pixels(image),
             "statistics": pixel_statistics(image),

@@ -54,6 +54,7 @@ from builder.release.croissant import (
 from builder.release.diff import history
 from builder.release.disclosure import HUB, locations
 from builder.release.rows import held_columns, opened
+from builder.release.shares import obtained_shares
 from builder.release.verdict import verdict
 
 TEXTS = ("README.md", "croissant.json")
@@ -300,6 +301,7 @@ def card_values(release: Path, manifest: Manifest) -> dict[str, Any]:
         "grid": grid,
         "longest": longest,
         "target_meaning": target_meaning,
+        "obtained": obtained_shares(manifest),
         "gap": smallest_gap(manifest),
         "has_map": (release / MAP).is_file(),
         "reached": reached(manifest),

@@ -56,7 +56,9 @@ def bump(version: str, step: str) -> str:
 
 
 TEXTS = frozenset({"caption"})
-JUDGES = frozenset({"split", "segment", "realism", "quality", "memorize", "score", "duplicates"})
+JUDGES = frozenset(
+    {"split", "segment", "realism", "quality", "memorize", "copies", "score", "duplicates"}
+)
 """Makers of columns (see `builder.land.columns`) whose change is a patch, and a minor step."""
 FOLLOWS = {"caption_scores": "captions"}
 """Columns that change with another column, and ask for no step of their own then."""

@@ -12,6 +12,7 @@ from builder.core.progress import counted
 from builder.land.classes import CLASSES
 from builder.land.columns import SPLITS
 from builder.release import tile_verdict
+from builder.release.shares import obtained_shares
 from builder.release.tile_verdict import Measure
 
 ENOUGH = 10
@@ -151,9 +152,16 @@ def _images(census: Census, comparison: TileComparison | None) -> Iterator[str]:
 
 
 def _trainings(manifest: Manifest) -> Iterator[str]:
-    """Trainings that ended while they still got better."""
+    """Trainings that ended while they still got better, and a generator that gained nothing."""
     for name, model in manifest.facts.models.items():
-        if model.best and model.steps and int(model.best.get("step", 0)) >= model.steps:
+        if (sticks := model.yardsticks) and not sticks.beats_texture:
+            yield (
+                f"the {name} does not beat textures, which need no training: its Fréchet distance "
+                f"to real tiles is {sticks.generator:.3g} (± {sticks.generator_error:.2g}), theirs "
+                f'{sticks.texture:.3g} (± {sticks.texture_error:.2g}); kind = "texture" is faster'
+            )
+        last = model.best and int(model.best.get("step", 0)) >= model.steps
+        if last and model.steps and not model.waited:
             yield (
                 f"the {name} was still getting better at its last step, {model.steps:,}; more "
                 f"steps in [{name}] would help"
@@ -176,16 +184,16 @@ def _balance(manifest: Manifest) -> Iterator[str]:
             f"{name} by {100 * n:.1f} points" for name, n in plan.shortfall.items() if n > 0.001
         )
         yield f"no draw of these layouts reaches the class target{f': {missed}' if missed else ''}"
-    pixels = [n for part, n in census.pixels.items() if part.startswith("synthetic/")]
-    counts = {name: sum(of.get(name, 0) for of in pixels) for name in CLASSES}
-    total = max(1, sum(counts.values()))
-    gaps = {n: counts[n] / total - planned for n, planned in plan.shares_planned.items()}
+    obtained = obtained_shares(manifest)
+    if obtained is None:
+        return
+    shares = obtained.released
+    gaps = {name: shares[name] - planned for name, planned in plan.shares_planned.items()}
     classes = sorted((n for n in gaps if abs(gaps[n]) > PLAN_MISSED), key=lambda n: -abs(gaps[n]))
     if classes:
-        shares = ", ".join(
-            f"{n} {counts[n] / total:.1%} for {plan.shares_planned[n]:.1%}" for n in classes
-        )
-        yield f"shares of the {drawn:,} synthetic tiles are not the planned ones: {shares}"
+        missed = ", ".join(f"{n} {shares[n]:.1%} for {plan.shares_planned[n]:.1%}" for n in classes)
+        cause = f" ({obtained.cause})" if obtained.cause else ""
+        yield f"shares of the {drawn:,} synthetic tiles are not the planned ones: {missed}{cause}"
 
 
 def _captions(manifest: Manifest) -> Iterator[str]:

@@ -28,6 +28,10 @@ CROWDED = 5
 """More rows than this for every effective layout, and a plan says that layouts are few."""
 
 
+POOL, SWAPS = 1_000, 1_000
+"""Layouts of either kind that `settle` compares, and most swaps it makes."""
+
+
 @dataclass(frozen=True, eq=False)
 class BalancePlan:
     """Sampling weights over layouts and what they achieve; shares are fractions, in class order."""
@@ -67,6 +71,8 @@ class BalancePlan:
     """KL divergence of the weights from the prior (uniform by default), nats."""
     iterations: int
     """Newton steps taken."""
+    shares_drawn: FloatArray | None = None
+    """(7,) shares of the whole rows that were drawn; None before that."""
 
     @property
     def short_classes(self) -> tuple[str, ...]:
@@ -98,6 +104,7 @@ class BalancePlan:
             capped=self.capped,
             divergence=self.divergence,
             iterations=self.iterations,
+            shares_drawn={} if self.shares_drawn is None else by_class(self.shares_drawn),
         )
 
     def __str__(self) -> str:
@@ -115,6 +122,13 @@ class BalancePlan:
             + (f", {self.capped:,} layouts at the cap" if self.capped else "")
         )
         lines.append(self.verdict)
+        if self.shares_drawn is not None:
+            gaps = self.shares_drawn - self.shares_planned
+            k = int(np.abs(gaps).argmax())
+            lines.append(
+                f"the {self.rows:,} whole rows miss the planned shares by at most "
+                f"{100 * abs(gaps[k]):.2f} points ({CLASSES[k]})"
+            )
         if self.rows > CROWDED * self.effective_layouts:
             lines.append(
                 f"few layouts: {self.rows / self.effective_layouts:.0f} rows for each effective "
@@ -297,6 +311,55 @@ def allocate(
     repeats = np.empty(len(share), dtype=np.int64)
     repeats[order] = whole
     return repeats
+
+
+def settle(
+    repeats: npt.ArrayLike,
+    weights: npt.ArrayLike,
+    compositions: npt.ArrayLike,
+    seed: int,
+    *,
+    ids: Sequence[str] | None = None,
+) -> IntArray:
+    """An allocation, (n,) int64, whose shares are nearer to those planned: layouts that were
+    rounded up change places with layouts that were rounded down, the best pair first, until the
+    shares are within `maxent.TOLERANCE` or no pair helps.
+
+    Every layout keeps ⌊rows·w⌋ or ⌈rows·w⌉ repeats, so caps hold. A few rows of many layouts
+    gain most: rounding alone moves the shares of 16 rows by points. At most `POOL` layouts of
+    either kind take part, drawn by (seed, id).
+    """
+    counts = np.array(repeats, dtype=np.int64)
+    share = np.asarray(weights, dtype=np.float64)
+    fractions, rows = _fractions(compositions), int(counts.sum())
+    expected = share * (rows / share.sum())
+    low = np.floor(expected + 1e-9)
+    loose = expected - low > 1e-9
+    names = [str(i) for i in range(len(share))] if ids is None else ids
+    order = np.argsort([seeds.seed(seed, name, "settle") for name in names], kind="stable")
+    loose, above = loose[order], (counts > low)[order]
+    up, down = order[loose & above][:POOL], order[loose & ~above][:POOL]
+    if not len(up) or not len(down):
+        return counts
+    gap = counts @ fractions - expected @ fractions
+    for _ in range(SWAPS):
+        if np.abs(gap).max() <= TOLERANCE * rows:
+            break
+        # |gap + d - u|² of every pair (u, d), but for |gap|², is below 0 where swapping helps.
+        out, into = fractions[up], fractions[down]
+        change = (
+            ((out**2).sum(axis=1) - 2 * out @ gap)[:, None]
+            + ((into**2).sum(axis=1) + 2 * into @ gap)[None]
+            - 2 * out @ into.T
+        )
+        u, d = np.unravel_index(change.argmin(), change.shape)
+        if change[u, d] > -1e-12:
+            break
+        gap += into[d] - out[u]
+        up[u], down[d] = down[d], up[u]
+        counts[up[u]] += 1
+        counts[down[d]] -= 1
+    return counts
 
 
 def expand(repeats: npt.ArrayLike) -> tuple[IntArray, IntArray]:

@@ -66,7 +66,7 @@ class Layouts(Stage):
     (``repeats_that_look_alike``), and differ only by the noise that their tiles are drawn from.
     """
 
-    version = 2
+    version = 3
 
     rows: int
     run: str
@@ -119,6 +119,9 @@ class Layouts(Stage):
         repeats = balance.allocate(
             plan.weights, self.rows, self.seed, ids=names, compositions=counts
         )
+        repeats = balance.settle(repeats, plan.weights, counts, self.seed, ids=names)
+        drawn = repeats @ balance.fractions_of(counts) / self.rows
+        plan = replace(plan, shares_drawn=drawn)
         places, numbers = balance.expand(repeats)
         rows = list(zip(places.tolist(), numbers.tolist(), strict=True))
         return LayoutPlan(plan, candidates, rows, donors)
@@ -134,7 +137,8 @@ class Layouts(Stage):
             place, repeat = chosen.rows[number]
             candidate = chosen.candidates[place]
             if candidate.shard not in cache:
-                cache = {candidate.shard: _masks(store.read(candidate.shard, ("id", "mask")))}
+                table = store.read(candidate.shard, ("id", "split", "mask"))
+                cache = {candidate.shard: _masks(table.filter(pa.array(_is_train(table))))}
             mask = _apply(candidate.change, candidate.tile, cache[candidate.shard], chosen.donors)
             change = transforms.choose(
                 self.seed, candidate.tile, repeat, mask, base=candidate.change

@@ -18,6 +18,9 @@ from builder.models.settings import (
 from builder.synthesis.target import Target
 from builder.synthesis.transforms import MOST_REPEATS
 
+OF_DDPM = ("prediction", "min_snr")
+"""Keys that are about one objective alone."""
+
 Balance = TypeVar("Balance", str, str | dict[str, float])
 
 
@@ -33,9 +36,10 @@ def known_target(value: Balance) -> Balance:
 @overrides(
     GeneratorSettings,
     "profile kind condition autoencoder rows run mask balance max_repeats variants nearest "
-    "steps batch crop learning_rate widths layers ema layout_dropout prediction min_snr precision "
-    "evaluate_every evaluation_tiles evaluation_steps watch patience accumulate checkpointing "
-    "channels_last compile fused guidance sampler sampling_steps sampling_batch pipeline",
+    "steps batch crop learning_rate widths layers ema layout_dropout objective "
+    "prediction min_snr precision evaluate_every evaluation_tiles evaluation_steps watch patience "
+    "accumulate checkpointing channels_last compile fused guidance sampler sampling_steps "
+    "sampling_batch pipeline",
 )
 class GeneratorSection(Section):
     profile: Profile = "cpu"
@@ -60,6 +64,16 @@ class GeneratorSection(Section):
     def training(self) -> GeneratorSettings:
         """The profile with the section's own values in place."""
         return own(GENERATOR[self.profile], self)
+
+    def refuse_other_objective(self) -> None:
+        """Raises ValueError for a key that is set and belongs to another objective."""
+        own, default = self.training, GENERATOR[self.profile]
+        odd = [key for key in OF_DDPM if getattr(own, key) != getattr(default, key)]
+        if own.objective != "ddpm" and odd:
+            raise ValueError(
+                f'generator.{odd[0]} belongs to objective = "ddpm", and this one is '
+                f'"{own.objective}": leave it out, or set objective = "ddpm"'
+            )
 
     @field_validator("balance")
     @classmethod

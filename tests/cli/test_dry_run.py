@@ -11,6 +11,10 @@ from click.testing import CliRunner
 
 from builder.cli import cli
 from builder.core.progress import words_of
+from builder.models import costs, rehearsal
+from builder.models.costs import forecast
+from builder.models.drawing import Sampling
+from builder.models.settings import AUTOENCODER, GENERATOR
 from builder.pipeline.preview import cost_of
 from builder.pipeline.project import LastRun
 from builder.steps.plan import Setup
@@ -97,6 +101,33 @@ def test_a_rate_of_other_settings_is_not_used(
     assert json.loads(dry_run(directory, "--json", *options))["tiles_per_second"] is None
     text = dry_run(directory, *options).splitlines()[-1]
     assert text.endswith("rows to draw; no rate measured for these settings yet")
+
+
+def test_without_a_rate_the_gpu_profile_is_forecast_by_counted_operations(tmp_path: Path) -> None:
+    """.0151 TFLOP once through the network, 25 times, and .156 to decode; 312 TFLOP/s at .4."""
+    recipe = '[generator]\nprofile = "gpu"\nrows = 300000\ncondition = "none"\n'
+    (tmp_path / "dataset.toml").write_text(recipe)
+    text = dry_run(tmp_path).splitlines()[-1]
+    assert "no rate measured for these settings yet. 0.53 TFLOP a tile (counted): " in text
+    assert "0.36 to 0.71 h on one A100" in text
+    assert "at 40% to 20% of its peak (assumed)" in text
+    more = recipe + "guidance = 1.0\nwidths = [64, 64]\n"
+    (tmp_path / "dataset.toml").write_text(more)
+    assert dry_run(tmp_path).endswith("no rate measured for these settings yet\n")
+
+
+def test_the_counted_operations_are_those_of_the_rehearsal() -> None:
+    network = rehearsal.drawing_batch(
+        GENERATOR["gpu"], AUTOENCODER["gpu"], Sampling(steps=1), 1, 256
+    )
+    for steps, guidance in ((1, 1.0), (25, 2.0)):
+        counted = forecast(GENERATOR["gpu"], 1, 256, steps, guidance)
+        assert counted is not None
+        passes = steps * (1 if guidance == 1 else 2)
+        assert counted.tflop == pytest.approx(
+            network.flops / 1e12 + (passes - 1) * costs.NETWORK, rel=0.01
+        )
+    assert forecast(GENERATOR["cpu"], 1, 256, 4, 1.0) is None
 
 
 @pytest.mark.parametrize(("nearest", "refused"), [("false", True), ("true", False)])

@@ -24,7 +24,7 @@ Tile = tuple[Pixels, Pixels]
 """Image and mask."""
 
 TRAIN, HELD_OUT, DRAWN = 120, 40, 30
-MAKERS = {"mask_agreement": "segment", "copy": "memorize"}
+MAKERS = {"mask_agreement": "segment", "copy": "copies"}
 REAL, SYNTHETIC = "real-N36E032-00", "synthetic-a-00000"
 DIFFUSION = """rows = 30
 batch = 4

@@ -97,7 +97,7 @@ def test_the_loss_is_the_papers_without_what_is_left_out() -> None:
         posterior = model.encode(clean).latent_dist
         again = model.decode(posterior.mean).sample
         divergence = posterior.kl().mean() / posterior.mean[0].numel()
-        loss = autoencoder._Loss(model, 0.25)(clean, torch.zeros(2, 4, 4, 4))
+        loss = autoencoder.Loss(model, 0.25)(clean, torch.zeros(2, 4, 4, 4))
     expected = (again - clean).abs().mean() + 0.25 * divergence
     torch.testing.assert_close(loss, expected)
 

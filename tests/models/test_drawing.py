@@ -8,14 +8,15 @@ import torch
 from diffusers import AutoencoderKL
 
 from builder.core.errors import ArasError
-from builder.models import generator, training
+from builder.models import data, generator, texture, training
 from builder.models.autoencoder import build as build_autoencoder
-from builder.models.codec import Codec, LatentCodec, PixelCodec
+from builder.models.codec import Codec, LatentCodec, PixelCodec, Standard
 from builder.models.drawing import TOLERANCE, Generator, Sampling, sample
+from builder.models.processes import Corrupted, Predict
 from builder.models.settings import AutoencoderSettings, GeneratorSettings
 from tests.makers.products import land
 
-TINY = GeneratorSettings(widths=(8, 16), crop=16)
+TINY = GeneratorSettings(widths=(8, 16), crop=16, objective="ddpm")
 LAYOUTS = np.stack([land((32, 32), seed=i) for i in range(3)])
 SEEDS = [1, 2, 3]
 FEW = Sampling(steps=3)
@@ -25,7 +26,8 @@ def tiny(codec: Codec | None = None, drop: float = 0.1, **changes: str) -> Gener
     """An untrained generator: how it is drawn from does not depend on what it knows."""
     codec = codec or PixelCodec()
     unet = generator.build(dataclasses.replace(TINY, **changes), codec)
-    return Generator(unet.to(training.device()).eval(), codec, drop)
+    unet = unet.to(training.device()).eval()
+    return Generator(unet, codec, generator.process_of(unet), drop)
 
 
 def latents() -> LatentCodec:
@@ -144,6 +146,66 @@ def test_an_id_that_is_no_class_is_refused() -> None:
     layout[0, 3, 4] = 7
     with pytest.raises(ArasError, match="a layout holds id 7; ids are 0…6"):
         sample(tiny(), layout, [1], FEW)
+
+
+def test_pixels_are_standardised_by_their_class_and_brought_back() -> None:
+    rng = np.random.default_rng(0)
+    tiles = np.zeros((4, 32, 32, 4), dtype=np.uint8)
+    tiles[..., 16:, 3] = 3
+    tiles[..., :3] = rng.normal(60 + 30 * tiles[..., 3:], 5 + 5 * tiles[..., 3:]).clip(0, 255)
+    standard = Standard.of(tiles, classes=7)
+    codec, images, masks = PixelCodec(standard), tiles[..., :3], tiles[..., 3]
+    encoded = codec.encode(images, masks)
+    for inside in (masks == 0, masks == 3):
+        values = encoded.permute(0, 2, 3, 1)[torch.from_numpy(inside)]
+        torch.testing.assert_close(values.mean(dim=0), torch.zeros(3), atol=1e-4, rtol=0)
+        torch.testing.assert_close(values.std(dim=0), torch.ones(3), atol=1e-3, rtol=0)
+    np.testing.assert_array_equal(codec.decode(encoded, masks), images)
+    np.testing.assert_allclose(standard.means[1], images.reshape(-1, 3).mean(axis=0))
+    whole = PixelCodec(Standard.of(tiles, classes=1)).encode(images, masks)
+    assert float(whole.std()) == pytest.approx(1, abs=0.05)
+    flat = np.full((1, 4, 4, 4), 3, dtype=np.uint8)
+    assert Standard.of(flat, classes=7).deviations[3] == (Standard.LEAST,) * 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Still:
+    """A process that gives back what it begins with, with so much noise."""
+
+    amount: float
+
+    def corrupt(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> Corrupted:
+        raise AssertionError("nothing is trained here")
+
+    def draw(
+        self,
+        predict: Predict,
+        noise: torch.Tensor,
+        start: torch.Tensor | None,
+        sampler: str,
+        steps: int,
+    ) -> torch.Tensor:
+        assert start is not None
+        return start + self.amount * noise
+
+
+def test_a_tile_begins_with_its_texture_and_with_noise_of_its_own() -> None:
+    """The noise is none of the numbers that the texture was drawn with."""
+    rng = np.random.default_rng(1)
+    tiles = rng.integers(90, 166, (4, 32, 32, 4), dtype=np.uint8)
+    tiles[..., 3] = np.arange(32)[:, None] // 16
+    textures = texture.fit(data.Tiles(tiles, "digest"), seed=0)
+    layouts, codec = tiles[:1, ..., 3], PixelCodec(Standard.of(tiles, classes=7))
+    unet = generator.build(dataclasses.replace(TINY, objective="edm"), codec)
+    start = textures.draw(layouts, [5])[0].astype(float)
+    plain, noisy = (
+        sample(Generator(unet, codec, Still(n), textures=textures), layouts, [5], FEW)[0]
+        for n in (0.0, 0.5)
+    )
+    assert np.abs(plain - start).max() <= 1
+    noise = noisy - start
+    assert noise.std() > 5
+    assert abs(np.corrcoef(noise.ravel(), start.ravel())[0, 1]) < 0.1
 
 
 def test_latents_are_scaled_on_the_way_in_and_back_on_the_way_out() -> None:

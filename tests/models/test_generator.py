@@ -14,7 +14,8 @@ from builder.core.files import read_json, sha256_file, write_json
 from builder.core.store import Store
 from builder.land.classes import CLASSES
 from builder.land.pictures import decode_png
-from builder.models import data, generator, segmenter
+from builder.models import data, generator, segmenter, texture
+from builder.models.checkpoint import History
 from builder.models.codec import PixelCodec
 from builder.models.freshness import is_fresh
 from builder.models.judging import Judge
@@ -143,11 +144,13 @@ def test_an_interrupted_training_resumes_to_the_same_model(
 def test_it_is_judged_on_fixed_validation_tiles(trained: Path, store: Store) -> None:
     record = require(trained, "generator")
     lines = (trained / "evaluations.csv").read_text().splitlines()
-    assert lines[0] == "step,loss,frechet"
-    assert [line.split(",")[0] for line in lines[1:]] == ["2", "4"]
-    best = min(lines[1:], key=lambda line: float(line.split(",")[2])).split(",")
-    assert record.best["step"] == int(best[0])
-    assert record.best["frechet"] == pytest.approx(float(best[2]), abs=1e-5)
+    names = lines[0].split(",")
+    assert names == ["step", "loss", "frechet", "frechet_error"]
+    rows = [dict(zip(names, map(float, line.split(",")), strict=True)) for line in lines[1:]]
+    assert [row["step"] for row in rows] == [2, 4]
+    chosen = History(evaluations=rows, watch="frechet").chosen
+    assert chosen is not None
+    assert record.best == pytest.approx(chosen, abs=1e-5)
     assert record.stopped == "all 4 steps are made"
     assert not list((trained / "samples").glob("*9.png"))
     grids = sorted((trained / "samples").iterdir())
@@ -168,8 +171,7 @@ def test_the_published_model_is_the_average_at_the_best_evaluation(
     """Judged again, the model in the folder has the values of the best row."""
     best = require(trained, "generator").best
     model = generator.load(trained)
-    encode, kind = model.codec.encode, model.unet.config.prediction_type
-    objective = Objective(encode, kind, SMALL.min_snr, SMALL.precision)
+    objective = Objective(model.codec.encode, model.process, SMALL.precision)
     judge = generator._judge(
         model, objective, store=store, folder=trained, settings=SMALL, team=ALONE
     )
@@ -199,7 +201,14 @@ def test_another_segmenter_makes_it_stale(store: Store, trained: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    "change", [{"layout_dropout": 0.9}, {"min_snr": 0.0}, {"prediction": "noise"}, {"ema": 0.0}]
+    "change",
+    [
+        {"layout_dropout": 0.9},
+        {"objective": "edm"},
+        {"objective": "ddpm"},
+        {"condition": "none"},
+        {"ema": 0.0},
+    ],
 )
 def test_a_setting_changes_what_is_learnt(
     store: Store, folder: Path, trained: Path, change: dict[str, Any]
@@ -240,7 +249,7 @@ def test_compile_compiles_the_network(store: Store, folder: Path) -> None:
     torch.compiler.set_stance("fail_on_recompile")
     try:
         with pytest.raises(RuntimeError, match="recompile"):
-            generator.train(store, folder, dataclasses.replace(SMALL, compile=True))
+            generator.train(store, folder, dataclasses.replace(SMALL, compile="inductor"))
     finally:
         torch.compiler.set_stance("default")
 
@@ -304,6 +313,24 @@ def test_damaged_weights_are_never_used(copy: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(ArasError, match=r"not the weights that record\.json .*describes"):
         generator.load(copy)
+
+
+def test_damaged_textures_are_never_used(copy: Path) -> None:
+    (copy / texture.WEIGHTS).write_bytes(b"")
+    with pytest.raises(ArasError, match=r"textures\.safetensors: not the textures that record"):
+        generator.load(copy)
+
+
+def test_the_record_says_how_it_does_beside_textures_and_quilts(trained: Path) -> None:
+    sticks = require(trained, "generator").yardsticks
+    assert sticks is not None
+    assert sticks.crops == SMALL.evaluation_tiles
+    assert min(sticks.generator, sticks.texture, sticks.quilt) > 0
+    nearer = sticks.model_copy(update={"generator": 1.0, "texture": 2.0})
+    for error, beats in ((0.3, True), (0.4, False)):
+        errors = {"generator_error": error, "texture_error": error}
+        assert nearer.model_copy(update=errors).beats_texture == beats
+        assert not nearer.model_copy(update={**errors, "generator": 3.0}).beats_texture
 
 
 def rewrite(folder: Path, name: str, **changes: Any) -> None:

@@ -1,5 +1,6 @@
 """What a training saw: which evaluation was best, when there is nothing more to wait for."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,25 @@ def test_without_evaluations_there_is_only_the_loss(tmp_path: Path) -> None:
 
 def test_the_running_mean_is_over_what_is_there() -> None:
     assert _running_mean([1.0, 3.0, 5.0, 1.0], 2) == pytest.approx([1, 2, 4, 3])
+
+
+@pytest.mark.parametrize(("error", "step"), [(0.0, 20), (0.6, 20), (0.8, 30)])
+def test_a_best_that_is_better_than_the_last_by_chance_is_not_preferred(
+    error: float, step: int
+) -> None:
+    """3 against 5: two standard errors of the difference are 2.83 times each one's error."""
+    rows = [(10, 9.0), (20, 3.0), (30, 5.0)]
+    judged = History(
+        evaluations=[{"step": s, "frechet": v, "frechet_error": error} for s, v in rows],
+        watch="frechet",
+    )
+    assert judged.best is not None
+    assert judged.best["step"] == 20
+    assert judged.chosen is not None
+    assert judged.chosen["step"] == step
+
+
+def test_of_evaluations_without_an_error_the_best_is_chosen() -> None:
+    assert history(3.0, 2.0, 2.5).chosen == {"step": 20, "loss": 2.0}
+    assert history(3.0, 2.0, math.nan).chosen == {"step": 20, "loss": 2.0}
+    assert history().chosen is None

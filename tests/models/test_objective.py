@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from builder.models.codec import PixelCodec
-from builder.models.objective import LEVELS, Batch, Objective, one_hot, scheduler, weights
+from builder.models.objective import Batch, Objective, one_hot
+from builder.models.processes import LEVELS, Ddpm, min_snr, scheduler
 
 ALPHAS = scheduler("ddpm", "epsilon").alphas_cumprod
 TIMES = torch.tensor([0, 400, 990])
@@ -19,12 +20,12 @@ def test_weights_are_those_of_min_snr(gamma: float) -> None:
 
     snr = compute_snr(scheduler("ddpm", "epsilon"), torch.arange(LEVELS))
     least = torch.stack([snr, torch.full_like(snr, gamma)]).min(0).values
-    torch.testing.assert_close(weights(ALPHAS, "epsilon", gamma), least / snr)
-    torch.testing.assert_close(weights(ALPHAS, "v_prediction", gamma), least / (snr + 1))
+    torch.testing.assert_close(min_snr(ALPHAS, "epsilon", gamma), least / snr)
+    torch.testing.assert_close(min_snr(ALPHAS, "v_prediction", gamma), least / (snr + 1))
 
 
 def test_without_gamma_every_level_weighs_the_same() -> None:
-    assert torch.equal(weights(ALPHAS, "v_prediction", 0), torch.ones(LEVELS))
+    assert torch.equal(min_snr(ALPHAS, "v_prediction", 0), torch.ones(LEVELS))
 
 
 class Oracle(nn.Module):
@@ -61,16 +62,16 @@ def target(kind: str) -> Tensor:
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
 def test_a_model_that_knows_has_no_loss_and_one_that_errs_pays_by_level(kind: str) -> None:
-    objective = Objective(PixelCodec().encode, kind, 5.0, "float32")
+    objective = Objective(PixelCodec().encode, Ddpm(kind, 5.0), "float32")
     right = objective.each(Oracle(target(kind)), batch())
     torch.testing.assert_close(right, torch.zeros(3))
     wrong = objective.each(Oracle(target(kind) + 2), batch())
-    torch.testing.assert_close(wrong, 4 * weights(ALPHAS, kind, 5.0)[TIMES])
+    torch.testing.assert_close(wrong, 4 * min_snr(ALPHAS, kind, 5.0)[TIMES])
 
 
 def test_a_dropped_layout_is_the_null_layout() -> None:
     oracle = Oracle(target("epsilon"))
-    Objective(PixelCodec().encode, "epsilon", 0, "float32")(oracle, batch())
+    Objective(PixelCodec().encode, Ddpm("epsilon"), "float32")(oracle, batch())
     expected = one_hot(batch().masks, torch.device("cpu"))
     assert torch.equal(oracle.seen[0][0], expected[0])
     assert not oracle.seen[0][1].any()

@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 import os
+import platform
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -399,3 +401,22 @@ def test_one_thread_inside_as_many_as_before_outside() -> None:
     with pytest.raises(Interrupted):
         work()
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="about CPUs")
+def test_torchs_own_compiler_is_refused_on_a_cpu_and_a_named_backend_is_not() -> None:
+    with pytest.raises(ArasError, match=r"\[generator\] compile = true: .*set compile = false"):
+        training.refuse_slow("generator", "auto", compiled=True)
+    training.refuse_slow("generator", "auto", compiled="inductor")
+    training.refuse_slow("generator", "float32", compiled=False)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="about CPUs")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="oneDNN's limit is one of x86")
+def test_bf16_is_refused_on_a_cpu_that_is_slow_at_it() -> None:
+    """As on a CPU without AMX or AVX512-BF16, whose instructions torch is told not to use."""
+    code = "from builder.models import training; training.refuse_slow('generator', 'bf16', False)"
+    slow = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    ended = subprocess.run([sys.executable, "-c", code], env=slow, capture_output=True, text=True)
+    assert ended.returncode
+    assert re.search(r'precision = "bf16": this CPU takes \d+ times as long', ended.stderr)

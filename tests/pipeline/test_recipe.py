@@ -61,6 +61,7 @@ def refusal(directory: Path, text: str) -> str:
         ("[segmenter]\ncrop = 50", "segmenter.crop = 50: input should be a multiple of 8"),
         ("[generator]\ncrop = 512", "generator.crop = 512 is larger than tiles.size = 256"),
         ("[generator]\nsteps = 0", "generator.steps = 0: input should be greater than 0"),
+        ("[generator]\nmin_snr = 0", 'generator.min_snr belongs to objective = "ddpm"'),
         (
             "[generator]\nmax_repeats = 18",
             "generator.max_repeats = 18: at most 8, because a layout has so many turns and flips "

@@ -1,6 +1,5 @@
 """Copies of train tiles are found, named and counted; unseen-looking tiles are not."""
 
-import dataclasses
 import shutil
 
 import numpy as np
@@ -14,11 +13,13 @@ from builder.land.pictures import decode_png, encode_png, image_bytes, image_col
 from builder.models import segmenter
 from builder.models.neighbours import matrix
 from builder.pipeline.project import Project
+from builder.quality.copies import Copies, Frames
 from builder.quality.memorize import SYMMETRIES, MemorizationSection, Memorize, Turned, symmetries
 from builder.quality.pixels import Quality
 from builder.quality.segment import Segment
 from builder.steps.plan import run, survey
 from builder.steps.stage import shards
+from builder.synthesis.transforms import DIHEDRAL
 from tests.makers.stages import by_default
 
 D = 8
@@ -61,26 +62,17 @@ def store(tmp_path) -> Store:
     return store
 
 
-def made_of(store: Store) -> list[dict]:
-    names = ("id", "nearest_real_id", "nearest_real_ratio", "copy")
+def made_of(store: Store, *more: str) -> list[dict]:
+    names = ("id", "nearest_real_id", "nearest_real_ratio", "suspected", *more)
     return store.read("synthetic-a-00000", names).to_pylist()
 
 
-def test_a_near_copy_is_named_and_marked_and_a_fresh_tile_is_not(store):
+def test_a_near_tile_is_named_and_suspected_and_a_fresh_tile_is_not(store):
     summary = run(memorize(copy_ratio=0.01, copy_bits=-1), store, Engine())
     rows = made_of(store)
     assert rows[0]["nearest_real_id"] == "real/07"
-    assert [row["copy"] for row in rows] == [True, False, False, False]
-    assert summary.counts == {"copies": 1}
-
-
-def test_every_tile_of_a_quilt_is_a_copy_and_other_generators_keep_their_key(store):
-    stage = memorize(copy_ratio=0.0, copy_bits=-1)
-    run(stage, store, Engine())
-    summary = run(dataclasses.replace(stage, quilt=True), store, Engine())
-    assert [row["copy"] for row in made_of(store)] == [True] * 4
-    assert summary.counts == {"copies": 4}
-    assert "quilt" not in stage.config()
+    assert [row["suspected"] for row in rows] == [True, False, False, False]
+    assert summary.counts == {"suspected": 1}
 
 
 def test_the_ratio_is_the_distance_over_the_usual_one_from_test_to_train(store):
@@ -103,11 +95,11 @@ def test_test_and_set_aside_tiles_are_not_in_the_gallery(store):
     assert made_of(store)[2]["nearest_real_id"] != "real/35"  # a test tile's own features
 
 
-def test_a_perceptual_hash_alone_can_mark_a_copy(store):
+def test_a_perceptual_hash_alone_can_make_a_suspect(store):
     run(memorize(copy_ratio=0, copy_bits=3), store, Engine())
     rows = made_of(store)
     assert rows[3]["nearest_real_id"] == "real/03"
-    assert [row["copy"] for row in rows] == [False, False, False, True]
+    assert [row["suspected"] for row in rows] == [False, False, False, True]
 
 
 def test_a_hash_is_compared_with_that_of_every_train_tile(store):
@@ -116,8 +108,11 @@ def test_a_hash_is_compared_with_that_of_every_train_tile(store):
     features = store.read("real-0", ("features",)).column("features").to_pylist()[7]
     write(store, "layouts", "synthetic-a-00001", ["synthetic/a/4"], np.array([features]), hashes)
     run(memorize(copy_ratio=0), store, Engine())
-    (row,) = store.read("synthetic-a-00001", ("nearest_real_id", "copy")).to_pylist()
-    assert row == {"nearest_real_id": "real/11", "copy": True}  # nearest in features is real/07
+    (row,) = store.read("synthetic-a-00001", ("nearest_real_id", "suspected")).to_pylist()
+    assert row == {
+        "nearest_real_id": "real/11",
+        "suspected": True,
+    }  # nearest in features is real/07
 
 
 def test_without_test_tiles_there_is_nothing_to_calibrate_with(tmp_path):
@@ -167,9 +162,11 @@ def judge(project: Project, images: list[np.ndarray], **settings) -> list[dict]:
     project.store.write("layouts", "synthetic-a-00000", pa.table(table), key="k")
     model = project.models / "segmenter"
     turned = [Turned(kind=kind, model=model) for kind in ("real", "synthetic")]
-    for stage in (Quality(kind="synthetic"), Segment(model=model), *turned, memorize(**settings)):
+    frames = [Frames(kind=kind) for kind in ("real", "synthetic")]
+    judges = (*turned, memorize(**settings), *frames, Copies())
+    for stage in (Quality(kind="synthetic"), Segment(model=model), *judges):
         assert not run(stage, project.store, Engine()).failed
-    return made_of(project.store)
+    return made_of(project.store, "copy", "copied_from")
 
 
 def test_a_turned_or_flipped_copy_of_a_train_tile_is_a_copy(forged: Project) -> None:
@@ -178,8 +175,11 @@ def test_a_turned_or_flipped_copy_of_a_train_tile_is_a_copy(forged: Project) -> 
     for settings in ({"copy_bits": -1}, {"copy_ratio": 0.0}):  # by features, by hash
         rows = judge(forged, [copy for _, copy in copies], **settings)
         assert [row["nearest_real_id"] for row in rows] == [name for name, _ in copies]
-        assert [row["copy"] for row in rows] == [True] * len(copies)
+        assert [row["suspected"] for row in rows] == [True] * len(copies)
         assert [row["nearest_real_ratio"] for row in rows] == [0.0] * len(copies)
+    assert [row["copied_from"]["id"] for row in rows] == [name for name, _ in copies]
+    turns = [row["copied_from"]["turn"] for row in rows]
+    assert turns == [str(transform) for transform in DIHEDRAL] * len(known)
 
 
 def test_a_brightened_copy_is_a_copy_and_names_its_tile(forged: Project) -> None:
@@ -190,6 +190,7 @@ def test_a_brightened_copy_is_a_copy_and_names_its_tile(forged: Project) -> None
     assert [(row["nearest_real_id"], row["copy"]) for row in rows] == [
         (name, True) for name, _ in known
     ]
+    assert [row["copied_from"]["id"] for row in rows] == [name for name, _ in known]
 
 
 def test_another_tile_is_no_copy(forged: Project) -> None:

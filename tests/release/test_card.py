@@ -25,6 +25,7 @@ from builder.cli import cli
 from builder.core.manifest import CONFIGS, read_manifest
 from builder.land.classes import CLASSES
 from builder.land.columns import BY_NAME, COLUMN_NAMES, COLUMNS, KINDS, SPLITS
+from builder.models.record import require
 from builder.pipeline.project import Project
 from builder.release.card import column_type, fenced, write_cards
 from builder.release.census import MEASURES, SIDES
@@ -204,6 +205,17 @@ def test_shares_are_shown_as_asked_for_and_as_reached(release: Path, card: str) 
         reached = [f"{100 * share:.1f} %" for share in (len(mine) / len(rows), *shares)]
         assert line == f"| {split} | {asked} % | {' | '.join(reached)} |"
     assert "each has its share" not in card
+
+
+def test_the_generator_stands_beside_textures_and_quilts(project: Project, card: str) -> None:
+    sticks = require(project.models / "generator", "generator").yardsticks
+    assert sticks is not None
+    text = " ".join(card.split())
+    assert (
+        f"this generator {round(sticks.generator, 3)} ± {round(sticks.generator_error, 3)}" in text
+    )
+    assert f"quilts of train tiles, which copy, {round(sticks.quilt, 3)}" in text
+    assert ("does not beat the textures" in text) != ("It beats the textures" in text)
 
 
 def test_medians_of_synthetic_rows_stand_beside_those_of_real_rows(

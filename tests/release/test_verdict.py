@@ -15,6 +15,13 @@ from builder.release.verdict import verdict
 from tests.makers.damage import copy_of, restamp
 
 MEASURES = {"sharpness": 300.0, "mask_agreement": 0.8, "cloudiness": 0.0}
+STICKS = {
+    "crops": 64,
+    "generator_error": 0.1,
+    "texture": 1.6,
+    "texture_error": 0.1,
+    "quilt": 0.2,
+}
 RANGES = {"sharpness": (21.0, 913.0), "mask_agreement": (0.6, 0.95), "cloudiness": (0.0, 0.1)}
 
 
@@ -101,10 +108,28 @@ def test_each_fault_of_the_rows_is_a_finding(project: Project, changes: Any, wor
             {"models": {"generator": {"steps": 250, "best": {"step": 250, "loss": 0.1}}}},
             "training: the generator was still getting better at its last step, 250",
         ),
+        (
+            {"models": {"generator": {"yardsticks": {**STICKS, "generator": 1.4}}}},
+            "training: the generator does not beat textures, which need no training",
+        ),
     ],
 )
 def test_each_fault_of_the_making_is_a_finding(project: Project, facts: Any, words: str) -> None:
     assert any(line.strip().startswith(words) for line in judged(project, facts))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"yardsticks": {**STICKS, "generator": 1.0}},
+        {"steps": 250, "best": {"step": 250, "loss": 0.1}, "waited": 2},  # a better one was chance
+    ],
+)
+def test_a_generator_that_beats_textures_and_has_learnt_is_no_finding(
+    project: Project, model: Any
+) -> None:
+    lines = judged(project, {"models": {"generator": model}})
+    assert not [line for line in lines if "training" in line]
 
 
 def test_a_plan_that_was_not_kept_is_one_finding(project: Project) -> None:

@@ -1,6 +1,7 @@
 """Every script runs as a maintainer runs it, at its smallest size."""
 
 import io
+import itertools
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from PIL import Image
 
 from builder.core.manifest import read_manifest
 from builder.land.grid import cell_origin
+from builder.land.pictures import encode_png
 from builder.pipeline.project import Project
 from builder.release import benchmark
 from tests.makers.bench_release import bench_release
@@ -33,7 +35,7 @@ from tests.makers.tiny_models import tiny_model
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
 PAGES = [ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
-LIBRARIES = {"measure.py"}
+LIBRARIES = {"generator_measures.py", "measure.py"}
 """What scripts import; not run itself."""
 ELSEWHERE = {
     "bench_generate.py": "models/test_bench_generate.py",
@@ -53,6 +55,26 @@ def run(script: str, *options: str | Path) -> str:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=250)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
+
+
+def test_planted_copies_are_counted(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    with tarfile.open(tmp_path / "tiles.tar", "w") as archive:
+        for number in range(30):
+            noise = rng.normal(120, 40, (16, 16, 3)).clip(0, 255).astype(np.uint8)
+            file = io.BytesIO()
+            Image.fromarray(noise).resize((64, 64), Image.Resampling.BICUBIC).save(file, "JPEG")
+            member = tarfile.TarInfo(f"land/{number}.jpg")
+            member.size = file.tell()
+            file.seek(0)
+            archive.addfile(member, file)
+    options = "--train 20 --copies 4 --held-out 6 --kinds half"
+    first, *kinds = map(
+        json.loads, run("measure_copies.py", tmp_path / "tiles.tar", options).splitlines()
+    )
+    assert first["accused"] == 0
+    assert [line["changed"] for line in kinds[::4]] == ["not", "turned+bright+jpeg"]
+    assert kinds[0]["recall"] == 1
 
 
 def test_balance_plans_are_timed() -> None:
@@ -197,6 +219,13 @@ def test_tiles_are_cut_as_by_the_usual_loop(tmp_path: Path) -> None:
     assert len(set(re.findall(r"(\d+) tiles of", text))) == 1
 
 
+def test_memory_over_a_granule_is_measured_for_a_stack_and_for_jpeg_2000() -> None:
+    text = run("bench_granule.py", "--side 640 --size 64")
+    for kind in ("stack", "jp2"):
+        assert re.search(rf"{kind} +640²: [1-9]\d* tiles, .* peak \d+ MB", text)
+        assert re.search(rf"{kind} +peak of the whole granule / of a sixteenth: \d", text)
+
+
 def test_what_further_attempts_lift_is_measured(tmp_path: Path) -> None:
     sizes = "--rows 3 --batch 2 --attempts 2 --max-new-tokens 4"
     report = json.loads(run("measure_attempts.py", "--model", tiny_model(tmp_path / "tiny"), sizes))
@@ -230,8 +259,36 @@ def test_generators_are_compared_on_the_tiles_of_a_project(
     project: Project, tmp_path: Path
 ) -> None:
     copy = shutil.copytree(project.directory, tmp_path / "copy")
-    text = run("compare_generators.py", copy, "--steps 2 --batch 2 --tiles 2")
-    assert all(json.loads(line) for line in text.splitlines())
+    archive = tmp_path / "eurosat.tar"
+    with tarfile.open(archive, "w") as tar:
+        for folder, tile in itertools.product(("Forest", "River"), range(3)):
+            level = np.full((64, 64, 3), 40 * tile + 90 * (folder == "River"), np.uint8)
+            data = encode_png(level)
+            info = tarfile.TarInfo(f"EuroSAT/{folder}/{tile}.png")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    options = f"--eurosat {archive} --seconds 0.5 --tiles 4 --split test --network-steps 2"
+    arms = "--arms texture,ddpm-16,edm-texture-class --seeds 0"
+    run("compare_generators.py", copy, f"{options} {arms} --out {tmp_path}/records")
+    records = {p.name: json.loads(p.read_text()) for p in (tmp_path / "records").iterdir()}
+    assert len(records) == 3
+    assert records["ddpm-16-0-test-0.5.json"]["steps"] >= 1
+    before = run("compare_generators.py", copy, f"{options} {arms} --out {tmp_path}/records")
+    assert before == ""  # what is there is not made again
+    table = run("compare_generators.py", f"--table {tmp_path}/records")
+    assert len(table.splitlines()) == 2 + sum(len(r["draws"]) for r in records.values())
+
+
+def test_the_choice_of_an_evaluation_is_repeated_on_other_crops(project: Project) -> None:
+    options = "--seconds 0.5 --crops 12 --some 4 8 --repeats 5"
+    lines = run("repeat_choice.py", project.directory, options).splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| 4", "| 8"]
+
+
+def test_the_gpu_profiles_are_rehearsed() -> None:
+    lines = run("rehearse_gpu.py", "--models segmenter").splitlines()
+    assert len(lines) == 3
+    assert "segmenter: a step of 64 (40,000 in all)" in lines[2]
 
 
 def test_imbalance_is_measured_on_an_archive_of_scene_classes(tmp_path: Path) -> None:

@@ -90,6 +90,15 @@ def test_an_image_that_is_cut_short_fails_its_row_of_the_measures(store: Store) 
     assert summary.as_json()["failed_rows"] == summary.failed_rows
 
 
+@pytest.mark.parametrize("change", [damaged, lambda data: encode_png(np.zeros((8, 8), np.uint8))])
+def test_a_mask_that_is_broken_or_small_fails_its_row_before_any_training(
+    store: Store, change: Callable[[bytes], bytes]
+) -> None:
+    spoil(store, "mask", change)
+    reason = fails_alone(store, Quality("real")).failed_rows[BROKEN]
+    assert "not a whole PNG" in reason or "its mask (8, 8)" in reason
+
+
 def test_only_failed_rows_are_tried_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = make_store(store.root.parent / "whole", ["train", "train", "test", "train"])
     run(Quality("real"), whole, Engine())
@@ -220,17 +229,20 @@ def test_a_broken_picture_fails_its_row_of_the_vectors(
         fails_alone(store, Encode("clip", Weights("clip", path=folder), 2))
 
 
-def test_a_build_ends_without_the_broken_row_and_says_so(project: Project, tmp_path: Path) -> None:
+@pytest.mark.parametrize("column", ["image", "mask"])
+def test_a_build_ends_without_the_broken_row_and_says_so(
+    project: Project, tmp_path: Path, column: str
+) -> None:
     """Pictures that were sound when they were stored: the build goes through, and `aras status`,
     the manifest and the card count the row."""
     shutil.copytree(project.directory, tmp_path / "copy", ignore=shutil.ignore_patterns("release"))
     copied = Project(tmp_path / "copy")
     shard = shards(copied.store, ("real",))[0]
     table = copied.store.load("tiles", shard)
-    ids, data = table.column("id").to_pylist(), image_bytes(table.column("image"))
+    ids, data = table.column("id").to_pylist(), image_bytes(table.column(column))
     data[0] = damaged(data[0])
-    place = table.schema.get_field_index("image")
-    table = table.set_column(place, "image", image_column(data, ids))
+    place = table.schema.get_field_index(column)
+    table = table.set_column(place, column, image_column(data, ids))
     footer = copied.store.footer("tiles", shard)
     assert footer is not None
     copied.store.write("tiles", shard, table, key=footer.key, counts=footer.counts)

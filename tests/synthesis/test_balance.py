@@ -5,7 +5,7 @@ import pytest
 
 from builder.core.errors import ArasError
 from builder.land.classes import CLASSES
-from builder.synthesis.balance import allocate, expand, fractions_of, solve
+from builder.synthesis.balance import allocate, expand, fractions_of, settle, solve
 from builder.synthesis.target import Target
 
 SHARES = np.array([28.78, 0.84, 45.33, 17.99, 1.14, 4.22, 1.69]) / 100.0
@@ -302,3 +302,30 @@ def test_expand_numbers_the_repeats_of_each_layout():
     layout, repeat = expand([2, 0, 3])
     np.testing.assert_array_equal(layout, [0, 0, 2, 2, 2])
     np.testing.assert_array_equal(repeat, [0, 1, 0, 1, 2])
+
+
+@pytest.mark.parametrize(("layouts", "rows", "most"), [(59, 16, 0.025), (800, 60, 0.002)])
+def test_settled_rows_have_the_planned_shares_under_the_same_bounds(layouts, rows, most):
+    pool = tiles(layouts)
+    plan = solve(pool, Target.parse("tempered:0.5"), rows=rows, max_repeats=8)
+    for seed in range(5):
+        drawn = allocate(plan.weights, rows, seed, compositions=pool)
+        settled = settle(drawn, plan.weights, pool, seed)
+        gaps = [
+            np.abs(r @ fractions_of(pool) / rows - plan.shares_planned) for r in (drawn, settled)
+        ]
+        assert gaps[1].max() <= min(most, gaps[0].max())
+        assert settled.sum() == rows
+        assert (np.abs(settled - rows * plan.weights) < 1 + 1e-9).all()
+        again = settle(
+            drawn[::-1],
+            plan.weights[::-1],
+            pool[::-1],
+            seed,
+            ids=list(map(str, range(layouts)))[::-1],
+        )
+        np.testing.assert_array_equal(again[::-1], settled)
+
+
+def test_whole_expectations_cannot_settle_elsewhere():
+    np.testing.assert_array_equal(settle([1, 2, 7], [0.1, 0.2, 0.7], np.eye(7)[:3], 0), [1, 2, 7])
