@@ -50,6 +50,7 @@ def reader(then: Callable[[], None] = lambda: None) -> Reader:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
+    (tmp_path / FILE).touch()
     return Project(tmp_path)
 
 
