@@ -93,24 +93,27 @@ def score(folder: Path, release: Path) -> dict[str, Any]:
         lines = csv.writer(file)
         lines.writerow(["id", *CLASSES, *STREAMS])
         for _, table in metadata(release, ("id", "pixels", "captions")):
-            shares = per_class(table.column("pixels"))
-            for id_, pixels, cells in zip(
+            shares = per_class(table.column("pixels")).astype(float)
+            shares *= 100 / shares.sum(axis=1, keepdims=True)
+            for id_, percent, cells in zip(
                 table.column("id").to_pylist(),
                 shares,
                 table.column("captions").to_pylist(),
                 strict=True,
             ):
-                lines.writerow([id_, *pixels.tolist(), *(cell["text"] for cell in cells)])
-    summary = score_file(path, out=folder / "scores.parquet")
+                lines.writerow([id_, *percent.round(4), *(cell["text"] for cell in cells)])
+    summary = score_file(path, text=STREAMS, out=folder / "scores.parquet")
     path.unlink()
     return {"scored": summary.streams["all"].scored}
 
 
 def bench(release: Path) -> dict[str, Any]:
     """The rows that `aras bench` asks about, read from among all."""
+    from builder.core.manifest import read_manifest
     from builder.retrieval.gallery import load
 
-    gallery = load(release, near="keep", synthetic="keep")
+    split = "test" if "test" in read_manifest(release).configs["metadata"] else "train"
+    gallery = load(release, split, near="keep", synthetic="keep")
     return {"rows": len(gallery), "texts": len(gallery.texts(STREAMS).ids)}
 
 
