@@ -1,6 +1,7 @@
 """How many planted copies the search for copies finds, and how many held-out tiles it accuses.
 
     python scripts/measure_copies.py EUROSAT.tar                # train and held-out tiles drawn
+    python scripts/measure_copies.py EUROSAT.tar --choose       # thresholds, on tiles of their own
     python scripts/measure_copies.py DIR                        # a project with tiles and split
 
 Copies of pieces of train tiles are planted into held-out real tiles: the whole tile, half of it, a
@@ -9,7 +10,9 @@ by up to 1.3; each as it is, turned, brightened (gain .85 to 1.15, offset up to 
 JPEG, and all three. Printed as JSON lines: the share that is marked as a copy, the share in which
 the very train tile is named (``recall``; on tiles that share pictures another may be), the same
 without tiles that JPEG leaves nothing of (``textured``: standard deviation of the finest detail of
-at least a level), the share accused of held-out tiles that hold no copy, and seconds.
+at least a level), the share accused of held-out tiles that hold no copy with its 95 % interval
+(Wilson), and CPU milliseconds. Of a tar every second tile is used, with ``--choose`` the others:
+then recall is printed at the thresholds that accuse 2, 1 and .5 % of the held-out tiles.
 """
 
 import argparse
@@ -23,16 +26,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from scipy.stats import binomtest
 
 from builder.land.columns import SPLITS
 from builder.land.pictures import decode_mask, decode_png, image_bytes
 from builder.pipeline.project import Project
-from builder.quality.copies import Block, find_copies
+from builder.quality.copies import ALIKE, BLOCK, COPIED, Block, find_copies
 from builder.quality.memorize import symmetries
 from builder.quality.patches import blurred, frame_of, patches_of
 from builder.steps.stage import shards
 
 Pixels = npt.NDArray[np.uint8]
+I64 = npt.NDArray[np.int64]
+F64 = npt.NDArray[np.float64]
 Tile = tuple[Pixels, Pixels]
 """Picture and mask."""
 
@@ -41,14 +47,17 @@ TURNED, BRIGHT, COMPRESSED = "turned", "bright", "jpeg"
 CHANGES = ((), (TURNED,), (BRIGHT,), (COMPRESSED,), (TURNED, BRIGHT, COMPRESSED))
 
 
-def read_tar(path: Path) -> list[Tile]:
-    """The pictures of a tar of 64-pixel JPEG files, of one class each."""
+def read_tar(path: Path, first: int, most: int, rng: np.random.Generator) -> list[Tile]:
+    """``most`` pictures drawn from a tar of JPEG files of one class each, of every second file from
+    ``first``."""
     tiles = []
     with tarfile.open(path) as archive:
-        for member in archive:
-            if member.name.endswith(".jpg") and (file := archive.extractfile(member)):
-                picture = np.asarray(Image.open(io.BytesIO(file.read())).convert("RGB"))
-                tiles.append((picture, np.zeros(picture.shape[:2], np.uint8)))
+        members = [member for member in archive if member.name.endswith(".jpg")][first::2]
+        for number in rng.permutation(len(members))[:most]:
+            file = archive.extractfile(members[number])
+            assert file is not None  # a picture is no folder
+            picture = np.asarray(Image.open(io.BytesIO(file.read())).convert("RGB"))
+            tiles.append((picture, np.zeros(picture.shape[:2], np.uint8)))
     return tiles
 
 
@@ -115,6 +124,31 @@ def change(tile: Tile, how: tuple[str, ...], quality: int, rng: np.random.Genera
     return np.ascontiguousarray(picture), np.ascontiguousarray(mask)
 
 
+class Gallery:
+    """Train tiles that copies are looked for in."""
+
+    def __init__(self, tiles: list[Tile]) -> None:
+        started = time.process_time()
+        self.frames = [frame_of(*tile) for tile in tiles]
+        self.patches = [patches_of(frame) for frame in self.frames]
+        self.seconds = time.process_time() - started
+        self.grain = np.array([np.std(frame - blurred(frame, 2.0)) for frame in self.frames])
+        """Standard deviation of the finest detail of each, levels."""
+
+    def blocks(self) -> Iterator[Block]:
+        for start in range(0, len(self.frames), BLOCK):
+            part = slice(start, start + BLOCK)
+            names = [str(i) for i in range(len(self.frames))[part]]
+            yield Block(names, self.frames[part], self.patches[part])
+
+    def search(self, tiles: list[Tile], alike: float, least: float) -> tuple[I64, F64]:
+        """Numbers of the train tiles that tiles copy, -1 for none, and the strengths."""
+        frames = [frame_of(*tile) for tile in tiles]
+        copies = find_copies(frames, self.blocks(), alike=alike, least=least)
+        named = [-1 if copy is None else int(copy[0]) for copy in copies]
+        return np.array(named), np.array([copy[1].strength if copy else 0.0 for copy in copies])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("data", type=Path, help="a tar of pictures, or a project")
@@ -123,68 +157,59 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=1000, help="tiles without a copy")
     parser.add_argument("--quality", type=int, default=75, help="of JPEG")
     parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--alike", type=float, default=ALIKE, help="in place of ALIKE")
+    parser.add_argument("--choose", action="store_true", help="show thresholds for COPIED")
     given = parser.parse_args()
     rng = np.random.default_rng(0)
     if given.data.is_dir():
         train, held_out = read_project(given.data)
-        train = train[: given.train]
+        held_out = [held_out[i] for i in rng.permutation(len(held_out))]
     else:
-        tiles = read_tar(given.data)
-        order = rng.permutation(len(tiles))
-        train, held_out = ([tiles[i] for i in part] for part in np.split(order, [given.train]))
-    held_out = [held_out[i] for i in rng.permutation(len(held_out))]
+        most = given.train + max(given.held_out, 1000)
+        tiles = read_tar(given.data, int(not given.choose), most, rng)
+        train, held_out = tiles[: given.train], tiles[given.train :]
+    gallery = Gallery(train[: given.train])
+    least = 0.0 if given.choose else COPIED
     started = time.process_time()
-    frames = [frame_of(*tile) for tile in train]
-    patches = [patches_of(frame) for frame in frames]
-    described = time.process_time() - started
-
-    def blocks(size: int = 4096) -> Iterator[Block]:
-        for start in range(0, len(frames), size):
-            part = slice(start, start + size)
-            names = [str(i) for i in range(len(frames))[part]]
-            yield Block(names, frames[part], patches[part])
-
-    def search(tiles: list[Tile]) -> list[str | None]:
-        copies = find_copies([frame_of(*tile) for tile in tiles], blocks())
-        return [copy and copy[0] for copy in copies]
-
-    started = time.process_time()
-    accused = sum(name is not None for name in search(held_out[: given.held_out]))
+    named, strengths = gallery.search(held_out[: given.held_out], given.alike, least)
     seconds = time.process_time() - started
-    n = min(given.held_out, len(held_out))
+    n, accused = len(named), int((named >= 0).sum())
+    interval = binomtest(accused, max(1, n)).proportion_ci(method="wilson")
     figures = {
-        "train": len(train),
+        "train": len(gallery.frames),
         "held_out": n,
         "accused": accused,
         "share_accused": round(accused / max(1, n), 4),
-        "described_ms_per_tile": round(1e3 * described / max(1, len(train)), 2),
+        "interval": [round(float(edge), 4) for edge in interval],
+        "described_ms_per_tile": round(1e3 * gallery.seconds / max(1, len(gallery.frames)), 2),
         "searched_ms_per_tile": round(1e3 * seconds / max(1, n), 1),
     }
     print(json.dumps(figures), flush=True)
-    grain = np.array([np.std(frame - blurred(frame, 2.0)) for frame in frames])
-    for kind in given.kinds.split(","):
+    thresholds = [COPIED]
+    if given.choose:
+        thresholds = [float(np.quantile(strengths, 1 - share)) for share in (0.02, 0.01, 0.005)]
+    for kind in given.kinds.split(",") if given.copies else ():
         for how in CHANGES:
-            sources = rng.integers(len(train), size=given.copies)
+            sources = rng.integers(len(gallery.frames), size=given.copies)
+            backs = rng.integers(len(held_out), size=given.copies)
             planted = [
-                change(
-                    plant(kind, train[i], held_out[int(rng.integers(len(held_out)))], rng),
-                    how,
-                    given.quality,
-                    rng,
-                )
-                for i in sources
+                change(plant(kind, train[i], held_out[k], rng), how, given.quality, rng)
+                for i, k in zip(sources, backs, strict=True)
             ]
-            named = search(planted)
-            right = np.array([name == str(i) for name, i in zip(named, sources, strict=True)])
-            textured = grain[sources] >= 1
-            recall = {
-                "copy": kind,
-                "changed": "+".join(how) or "not",
-                "marked": round(float(np.mean([name is not None for name in named])), 3),
-                "recall": round(float(right.mean()), 3),
-                "textured": round(float(right[textured].mean()), 3) if textured.any() else None,
-            }
-            print(json.dumps(recall), flush=True)
+            named, strengths = gallery.search(planted, given.alike, least)
+            textured = gallery.grain[sources] >= 1
+            for threshold in thresholds:
+                marked = (named >= 0) & (strengths >= threshold)
+                right = marked & (named == sources)
+                recall = {
+                    "copy": kind,
+                    "changed": "+".join(how) or "not",
+                    "copied": round(threshold, 4),
+                    "marked": round(float(marked.mean()), 3),
+                    "recall": round(float(right.mean()), 3),
+                    "textured": round(float(right[textured].mean()), 3) if textured.any() else None,
+                }
+                print(json.dumps(recall), flush=True)
 
 
 if __name__ == "__main__":

@@ -262,9 +262,10 @@ def report(directory: Path, /, release: Path, out: Path | None, as_json: bool) -
 
     store = Store(directory / "work")
     has_rows = bool(shards(store, ("real",)))
-    measured = measure(directory / release, store if has_rows else None)
+    rows = store if has_rows else None
+    measured = measure(directory / release, rows)
     path = directory / (out or Path("reports") / f"{measured.version}.html")
-    write_text(path, render(directory / release, measured))
+    write_text(path, render(directory / release, measured, rows))
     write_json(path.with_suffix(".json"), measured.as_json())
     if as_json:
         print_json(measured.as_json())

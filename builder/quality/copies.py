@@ -70,8 +70,11 @@ class Copy:
     strength: float
 
 
-def verify(own: F32, other: F32, proposal: Proposal) -> Copy | None:
-    """The copy of a piece of the frame ``other`` in ``own`` near ``proposal``; None for no copy."""
+def verify(
+    own: F32, other: F32, proposal: Proposal, *, alike: float = ALIKE, least: float = COPIED
+) -> Copy | None:
+    """The copy of a piece of the frame ``other`` in ``own`` near ``proposal``, of strength
+    ``least`` or more; None for no copy."""
     from scipy import fft, ndimage
 
     theirs = _fine(other)
@@ -121,11 +124,11 @@ def verify(own: F32, other: F32, proposal: Proposal) -> Copy | None:
     def mean(values: F32) -> F32:
         return np.asarray(ndimage.uniform_filter(values, WINDOW, mode="constant"), np.float32)
 
-    alike = mean(ours * theirs) / np.sqrt(mean(ours**2) * mean(theirs**2) + 1e-2)
-    sums = np.pad(np.where(inside, alike - ALIKE, -1.0), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    agreed = mean(ours * theirs) / np.sqrt(mean(ours**2) * mean(theirs**2) + 1e-2)
+    sums = np.pad(np.where(inside, agreed - alike, -1.0), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     strength, box = max(_rectangles(sums, scale))
     strength *= scale**2 / SIDE**2
-    if strength < COPIED:
+    if strength < least:
         return None
     row, column, height, width = box
     back = turn_matrices()[proposal.turn].T
@@ -187,11 +190,17 @@ class Block:
 
 
 def find_copies(
-    frames: Sequence[F32], blocks: Iterable[Block], suspects: Sequence[str | None] = ()
+    frames: Sequence[F32],
+    blocks: Iterable[Block],
+    suspects: Sequence[str | None] = (),
+    *,
+    alike: float = ALIKE,
+    least: float = COPIED,
 ) -> list[tuple[str, Copy] | None]:
     """For each frame the id of the tile that a piece of it is copied from, and the copy; None where
     none is. ``blocks`` are gone through once, so memory is that of the largest. ``suspects`` are
-    ids of tiles that frames are compared with in any case, as a whole and in every turn."""
+    ids of tiles that frames are compared with in any case, as a whole and in every turn.
+    ``alike`` and ``least`` stand for `ALIKE` and `COPIED` where these are chosen."""
     queries = [patches_of(frame, query=True) for frame in frames]
     places: list[list[tuple[Proposal, str, F32]]] = [[] for _ in frames]
     named: list[list[tuple[Proposal, str, F32]]] = [[] for _ in frames]
@@ -208,13 +217,18 @@ def find_copies(
                 whole = (Proposal(0.0, number, turn, 0, 0.0, 0.0) for turn in range(8))
                 named[i] += [(proposal, name, block.frames[number]) for proposal in whole]
     return [
-        _strongest(frame, [*more, *kept])
+        _strongest(frame, [*more, *kept], alike, least)
         for frame, more, kept in zip(frames, named, places, strict=True)
     ]
 
 
-def _strongest(frame: F32, places: Sequence[tuple[Proposal, str, F32]]) -> tuple[str, Copy] | None:
-    copies = [(name, verify(frame, other, proposal)) for proposal, name, other in places]
+def _strongest(
+    frame: F32, places: Sequence[tuple[Proposal, str, F32]], alike: float, least: float
+) -> tuple[str, Copy] | None:
+    copies = [
+        (name, verify(frame, other, proposal, alike=alike, least=least))
+        for proposal, name, other in places
+    ]
     known = [(name, copy) for name, copy in copies if copy is not None]
     return max(known, key=lambda pair: pair[1].strength, default=None)
 

@@ -123,10 +123,10 @@ def features_of(
     return features
 
 
-def has_column(store: Store, column: str) -> bool:
-    """Whether every shard of the store has a column."""
+def has_column(store: Store, column: str, kinds: Iterable[str] = KINDS) -> bool:
+    """Whether every shard of the store, of ``kinds``, has a column."""
     try:
-        return bool([store.find(shard, [column]) for shard in shards(store, KINDS)])
+        return bool([store.find(shard, [column]) for shard in shards(store, kinds)])
     except ArasError:
         return False
 

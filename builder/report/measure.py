@@ -1,6 +1,6 @@
 """The figures of a report, measured on a release and, for features, on the store behind it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from builder.models.encoders import INCEPTION_DIGEST
 from builder.release.rows import metadata, opened
 from builder.release.verdict import verdict
 from builder.report import images as image_figures
+from builder.report.copies import CopyFigures, copy_figures
 from builder.report.distances import Distances, distances, features_of, has_column
 from builder.report.images import Distribution, Images, ShownTile
 from builder.report.streams import WORST, Stream, StreamFigures, figures, streams_of
@@ -90,6 +91,8 @@ class Report(Record):
     images: dict[str, Distribution]
     distances: list[SpaceDistances]
     examples: Examples
+    copies: CopyFigures = CopyFigures()
+    """Synthetic tiles that copy a train tile."""
     review: ReviewFigures | None = None
     """What people say of captions and masks, where the release holds a review."""
     verdict: tuple[str, ...] = ()
@@ -147,6 +150,7 @@ def measure(release: Path, store: Store | None) -> Report:
             for column, space in by_column.items()
             if store
         ],
+        copies=copy_figures(release, store),
         examples=Examples(
             captions=examples(streams),
             images=image_figures.ends(images),
@@ -202,9 +206,12 @@ def examples(streams: Mapping[str, Stream]) -> dict[str, list[ShownCaption]]:
     return by_end
 
 
-def images_of(release: Path, ids: Sequence[str]) -> dict[str, tuple[bytes, bytes]]:
-    """(image, mask) PNG bytes of some rows, reading one row group at a time."""
-    asked, pictures = set(ids), {}
+def images_of(
+    release: Path, ids: Sequence[str], also: Collection[str] = ()
+) -> dict[str, tuple[bytes, bytes]]:
+    """(image, mask) PNG bytes of some rows, reading one row group at a time; those of ``also``
+    where the release holds them. Raises ArasError where it lacks one of ``ids``."""
+    asked, pictures = {*ids, *also}, {}
     for config in KINDS:
         for part in read_manifest(release).configs.get(config, {}).values():
             for name in part.files:
@@ -217,6 +224,6 @@ def images_of(release: Path, ids: Sequence[str]) -> dict[str, tuple[bytes, bytes
                         for row in rows:
                             if row["id"] in asked:
                                 pictures[row["id"]] = (row["image"]["bytes"], row["mask"]["bytes"])
-    if missing := asked - pictures.keys():
+    if missing := set(ids) - pictures.keys():
         raise ArasError(f"{release}: has no pictures of {', '.join(sorted(missing))}")
     return pictures

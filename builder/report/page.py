@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from builder.core import figures
 from builder.core.document import environment
-from builder.core.figures import INK, KIND_COLOURS, PART_COLOURS
+from builder.core.figures import INK, KIND_COLOURS, PART_COLOURS, SPLIT_COLOURS
+from builder.core.store import Store
 from builder.land.classes import CLASSES, PALETTE
 from builder.land.columns import KINDS
 from builder.land.pictures import in_colour
 from builder.land.score_columns import scores_of
+from builder.report.copies import Piece, stored_pictures
 from builder.report.images import Distribution
 from builder.report.measure import Report, images_of
 from builder.report.streams import BINS, HISTOGRAMS, StreamFigures
@@ -40,8 +43,6 @@ def shown(png: bytes) -> str:
     """A tile as a data URL for looking at: the PNG itself where it is light, else WebP."""
     if len(png) <= LIGHT:
         return uri(png)
-    from PIL import Image
-
     with Image.open(io.BytesIO(png)) as image:
         image.thumbnail((MOST, MOST))
         image.save(out := io.BytesIO(), "WEBP", quality=80)
@@ -171,12 +172,36 @@ WORDS = {
 """The line below the plot of each image measure."""
 
 
-def render(release: Path, report: Report) -> str:
-    """The page as text."""
-    pictures = {
-        name: {"image": shown(image), "mask": uri(in_colour(mask))}
-        for name, (image, mask) in images_of(release, report.examples.ids).items()
+def marked(png: bytes, piece: Piece) -> dict[str, Any]:
+    """A tile as a data URL, and the place of a piece of it in percent, for CSS."""
+    with Image.open(io.BytesIO(png)) as image:
+        width, height = image.size
+    edges = {
+        "left": piece.column / width,
+        "top": piece.row / height,
+        "width": piece.width / width,
+        "height": piece.height / height,
     }
+    style = "; ".join(f"{edge}: {100 * value:.4g}%" for edge, value in edges.items())
+    return {"image": shown(png), "style": style}
+
+
+def render(release: Path, report: Report, store: Store | None = None) -> str:
+    """The page as text. Copies that the release does not hold have their pictures from ``store``;
+    without it they are left off."""
+    held = images_of(release, report.examples.ids, also=report.copies.ids)
+    pictures = {
+        name: {"image": shown(held[name][0]), "mask": uri(in_colour(held[name][1]))}
+        for name in report.examples.ids
+    }
+    tiles = {name: held[name][0] for name in report.copies.ids if name in held}
+    if store is not None:
+        tiles |= stored_pictures(store, set(report.copies.ids) - tiles.keys())
+    pairs = [
+        (copy, marked(tiles[copy.id], copy.own), marked(tiles[copy.source], copy.piece))
+        for copy in report.copies.shown
+        if {copy.id, copy.source} <= tiles.keys()
+    ]
     plots = {"classes": class_shares(report.pixels)}
     if report.streams:
         plots["scores"] = scores(report.streams)
@@ -185,6 +210,9 @@ def render(release: Path, report: Report) -> str:
     return template.render(
         report=report,
         pictures=pictures,
+        copies=pairs,
+        has_synthetic=any(part.startswith("synthetic") for part, n in report.rows.items() if n),
+        colours={"own": KIND_COLOURS["synthetic"], "piece": SPLIT_COLOURS["train"]},
         classes=CLASSES,
         palette=PALETTE.tolist(),
         words=WORDS,

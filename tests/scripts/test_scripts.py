@@ -60,7 +60,7 @@ def run(script: str, *options: str | Path) -> str:
 def test_planted_copies_are_counted(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     with tarfile.open(tmp_path / "tiles.tar", "w") as archive:
-        for number in range(30):
+        for number in range(60):
             noise = rng.normal(120, 40, (16, 16, 3)).clip(0, 255).astype(np.uint8)
             file = io.BytesIO()
             Image.fromarray(noise).resize((64, 64), Image.Resampling.BICUBIC).save(file, "JPEG")
@@ -75,6 +75,10 @@ def test_planted_copies_are_counted(tmp_path: Path) -> None:
     assert first["accused"] == 0
     assert [line["changed"] for line in kinds[::4]] == ["not", "turned+bright+jpeg"]
     assert kinds[0]["recall"] == 1
+    chosen = run("measure_copies.py", tmp_path / "tiles.tar", options + " --choose").splitlines()
+    kinds = [json.loads(line) for line in chosen[1:]]
+    assert len(kinds) == 15  # three thresholds of each
+    assert kinds[0]["copied"] <= kinds[1]["copied"] <= kinds[2]["copied"]
 
 
 def test_balance_plans_are_timed() -> None:
