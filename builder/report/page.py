@@ -187,16 +187,16 @@ def marked(png: bytes, piece: Piece) -> dict[str, Any]:
 
 
 def render(release: Path, report: Report, store: Store | None = None) -> str:
-    """The page as text. Copies that the release does not hold have their pictures from ``store``;
-    without it they are left off."""
-    held = images_of(release, report.examples.ids, also=report.copies.ids)
+    """The page as text. Copies have their pictures from ``store``; without it those that the
+    release does not hold are left off."""
+    tiles = {} if store is None else stored_pictures(store, report.copies.ids)
+    others = set(report.copies.ids) - tiles.keys()
+    held = images_of(release, report.examples.ids, also=others)
     pictures = {
         name: {"image": shown(held[name][0]), "mask": uri(in_colour(held[name][1]))}
         for name in report.examples.ids
     }
-    tiles = {name: held[name][0] for name in report.copies.ids if name in held}
-    if store is not None:
-        tiles |= stored_pictures(store, set(report.copies.ids) - tiles.keys())
+    tiles |= {name: held[name][0] for name in others if name in held}
     pairs = [
         (copy, marked(tiles[copy.id], copy.own), marked(tiles[copy.source], copy.piece))
         for copy in report.copies.shown

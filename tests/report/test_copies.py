@@ -17,9 +17,9 @@ from builder.land.pictures import encode_png, image_column
 from builder.pipeline.project import Project
 from builder.quality.copies import Copies, Frames
 from builder.release.rows import metadata
-from builder.report.copies import SHOWN, CopyFigures, copy_figures
+from builder.report.copies import SHOWN, CopyFigures, copy_figures, stored_pictures
 from builder.report.measure import Report, measure
-from builder.report.page import render
+from builder.report.page import render, uri
 from builder.steps.plan import run
 from tests.makers.browser import browser, look
 from tests.makers.landlike import SIDE, landlike
@@ -129,11 +129,12 @@ def test_copies_left_out_are_shown_from_the_store_largest_share_first(
     text = render(release, report.model_copy(update={"copies": copies}), planted)
     assert f"<b>{PLANTED}</b> synthetic tiles repeat" in text
     assert f"{SHOWN} of {PLANTED} are shown" in text
-    shown = figures_in(text)
+    shown, pictures = figures_in(text), stored_pictures(planted, copies.ids)
     assert len(shown) == SHOWN
     for figure, copy in zip(shown, copies.shown, strict=True):
         assert f'alt="synthetic tile {copy.id}: a marked piece repeats a train tile"' in figure
         assert f'alt="train tile {copy.source}: the marked piece is repeated"' in figure
+        assert all(uri(pictures[id_]) in figure for id_ in (copy.id, copy.source))
         own, source = edges(figure)
         assert own == pytest.approx(source, abs=3)  # planted where it was
         assert own[2] * own[3] / 1e4 == pytest.approx(copy.share, abs=0.04)
