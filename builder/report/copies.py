@@ -63,13 +63,13 @@ def copy_figures(release: Path, store: Store | None) -> CopyFigures:
     if "copy" not in held:
         return CopyFigures(left_out=out)
     kept = 0
-    shown: tuple[ShownCopy, ...] = ()
+    shown: list[ShownCopy] = []
     for _, table in metadata(release, held):
         kept += table.column("copy").to_pylist().count(True)
         if "copied_from" in held:
             shown = _largest([*shown, *_copies(table)])
     if kept + out and store is not None and has_column(store, "copied_from", ("synthetic",)):
-        shown.clear()
+        shown = []
         for _, table in store.scan(shards(store, ("synthetic",)), COLUMNS):
             shown = _largest([*shown, *_copies(table)])
     return CopyFigures(kept=kept, left_out=out, shown=tuple(shown))

@@ -11,6 +11,7 @@ from scipy import ndimage
 from builder.core.engine import Engine
 from builder.core.store import Store
 from builder.land.pictures import encode_png, image_column
+from builder.quality import copies
 from builder.quality.copies import Block, Copies, Copy, Frames, find_copies
 from builder.quality.memorize import symmetries
 from builder.quality.patches import frame_of, patches_of
@@ -116,9 +117,9 @@ def test_the_layout_of_a_train_tile_is_no_copy_of_it() -> None:
     blocks = gallery([land(seed, mask) for seed in range(8)], [mask] * 8)
     drawn = [frame_of(land(seed, mask), mask) for seed in range(50, 58)]
     assert find_copies(drawn, blocks, suspects=[str(i) for i in range(8)]) == [None] * 8
-    copies = find_copies([frame_of(land(2, mask), mask)], blocks)
-    assert copies[0] is not None
-    assert copies[0][0] == "2"
+    (copy,) = find_copies([frame_of(land(2, mask), mask)], blocks)
+    assert copy is not None
+    assert copy[0] == "2"
 
 
 def test_fresh_and_empty_tiles_are_no_copies_and_copy_nothing() -> None:
@@ -126,6 +127,25 @@ def test_fresh_and_empty_tiles_are_no_copies_and_copy_nothing() -> None:
     assert copied(FRESH, grey) == [None, None]
     assert find_copies([frame_of(FRESH, PLAIN)], gallery([grey, grey])) == [None]
     assert find_copies([frame_of(FRESH, PLAIN)], []) == [None]
+
+
+def ploughed(seed: int) -> np.ndarray:
+    """Furrows as in every field of the region, and grain of its own."""
+    furrows = 14 * np.sin(np.arange(SIZE) * 2 * np.pi / 11)[None, :, None]
+    return np.clip(90.0 + furrows + 0.12 * (land(seed) - 90.0), 0, 255).astype(np.uint8)
+
+
+def test_a_field_like_another_is_no_copy_and_a_copied_field_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fields = [ploughed(seed) for seed in range(6)]
+    asked = [frame_of(tile, PLAIN) for tile in (ploughed(50), fields[4])]
+    other, copy = find_copies(asked, gallery(fields))
+    assert other is None
+    assert copy is not None
+    assert copy[0] == "4"
+    monkeypatch.setattr(copies, "_agrees_best_here", lambda ours, theirs: True)
+    assert find_copies(asked[:1], gallery(fields))[0] is not None  # as alike as a copy otherwise
 
 
 @pytest.fixture
