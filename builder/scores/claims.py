@@ -191,6 +191,7 @@ def _attach(text: Scan, lexicon: Lexicon, reading: Reading) -> None:
                     mention.aside = not mention.negated  # "no trace remains of the forest that …"
                 else:
                     mention.negated, mention.negated_after = words[i], True
+            negations.also(text, i)
         elif kind == PERCENT:
             reading.numbers.extend(sorted({*values[i][:2]}))
             reading.percentages.append(percentages.percentage(text, i, lexicon))

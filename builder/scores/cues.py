@@ -260,7 +260,8 @@ def dominance(scan: Scan, i: int) -> None:
         if kinds[j] in (COPULA, COVERAGE, PASSIVE) or scan.words[j] in SHOWS:
             leading = [ahead(scan, j, adverb=True)]
         elif kinds[j] != MENTION:
-            leading = list(subjects(scan)) if kinds[i + 1] != OTHER else []
+            ends = kinds[i + 1] != OTHER or scan.words[i + 1] in _HERE
+            leading = list(subjects(scan)) if ends else []
     elif kinds[i - 1] == OPEN and kinds[i + 1] == CLOSE and last:
         leading = [last]  # "forest (dominant)"
     elif kinds[i + 1] != OF or last is None or last.at != i - 1:  # not "woods mainly of oak"

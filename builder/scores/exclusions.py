@@ -2,6 +2,7 @@
 
 from builder.scores.cues import ahead
 from builder.scores.lexicon import (
+    ABSENT,
     ALL,
     COMMA,
     COPULA,
@@ -15,6 +16,7 @@ from builder.scores.lexicon import (
     OTHER,
     PART,
     PASSIVE,
+    PERCENT,
     PREPOSITION,
     REGION,
     REST,
@@ -32,6 +34,8 @@ EVERY = (1 << 7) - 1
 ALONE, NEARLY = (0.95, 1.0), (0.90, 1.0)
 """Share of a class that is all there is, and of one that is all but for something small."""
 
+_MOST = ("almost", "nearly", "practically", "virtually")
+_MOST_OF_IT = 0.85
 _THERE = frozenset(("can", "present", "represented", "occurs", "exists", "found", "visible"))
 _CLASSES = frozenset(("class", "classes", "types", "categories"))
 _EVERY = frozenset(("all", "every"))
@@ -39,6 +43,7 @@ _CLOSES = frozenset((END, STOP, EXCEPT, ALL))
 _FILLER = frozenset((OF, OTHER, PASSIVE, PART, JOIN))
 _LITTLE = frozenset(("one", "single", "lone", "handful", "couple", "solitary", "tiny", "small"))
 _SPREADS = frozenset(("throughout", "everywhere"))
+_THINGS = frozenset(("they", "these", "those"))
 _COUNTS = frozenset(("one", "two", "three", "four", "five", "six"))
 _PARTED = frozenset(("divided", "split", "surrounded", "separated", "crossed", "bounded"))
 _WITH = frozenset(("with", "the", "has", "have"))
@@ -59,9 +64,15 @@ def only(scan: Scan, i: int) -> None:
                 last.regions += [(k, "throughout") for k in scan.whole]
         return
     if value == "bare":  # "zero roads, all forest"
+        begins = sentence(scan, i)[0]
+        of_class = i and kinds[i - 1] == COPULA and any(j in scan.at for j in range(begins, i))
+        of_things = i > 1 and words[i - 2] in _THINGS
         opens = i == 0 or kinds[i - 1] in (END, COMMA, COPULA)
-        if opens and kinds[i + 1] == MENTION and kinds[i + 2] in (END, COMMA):
-            _exclude(scan, [scan.at[i + 1]], i)
+        if opens and i + 1 in scan.at:
+            listed = chain(scan.mentions, scan.at[i + 1])
+            closes = kinds[listed[-1].at + 1] in (END, COMMA) or words[listed[-1].at + 1] == "here"
+            if closes and not of_things and not (of_class and _is_about(scan, i)):
+                _exclude(scan, listed, i)
         elif i and words[i - 1] == ":" and words[i + 1 : i + 3] == ["of", "it"] and last:
             _exclude(scan, [last], i)
         return
@@ -71,6 +82,8 @@ def only(scan: Scan, i: int) -> None:
         _exclude(scan, [last], i)  # "grass: all of it"
         return
     strong = value != "only"
+    if not strong and _is_absent(scan, i):
+        return  # "only water is missing"
     verb = (COPULA, COVERAGE, PASSIVE, MENTION, EXCEPT, OTHER)
     if words[i].startswith(("the whole", "the entire")) and kinds[i + 1] not in verb:
         return
@@ -83,6 +96,20 @@ def only(scan: Scan, i: int) -> None:
     elif words[i - 1] == "the":  # "the only vegetation is …"
         group = scan.values[i + 1] if kinds[i + 1] == MENTION else 0
         scan.left_out |= group if group & (group - 1) else 0
+
+
+def _is_about(scan: Scan, i: int) -> bool:
+    """Whether "all" after a verb speaks of the class before it: "the roads are all paved"."""
+    return scan.last is not None and not {COMMA, STOP} & {*scan.kinds[scan.last.at : i]}
+
+
+def _is_absent(scan: Scan, i: int) -> bool:
+    """Whether the list after "only" is said to be absent."""
+    target = ahead(scan, i)
+    if target is None:
+        return False
+    after = chain(scan.mentions, target)[-1].at + 1
+    return ABSENT in scan.kinds[after : after + 2]
 
 
 def nothing_but(scan: Scan, i: int) -> bool:
@@ -126,14 +153,28 @@ def scene_except(scan: Scan, i: int) -> None:
     """Attach "apart from a barn, the tile is grass", "the barn aside, it is grass"."""
     kinds = scan.kinds
     _, stop = sentence(scan, i)
-    target = _next(scan, i, True) if scan.words[i].startswith("everything ") else None
+    whole = scan.words[i].startswith("everything ")
+    opens = whole or (i and scan.words[i - 1] == "everything")
+    target = _next(scan, i, True) if opens else None
     if target is not None:
         listed = chain(scan.mentions, target)
-        after = scan.words[listed[-1].at + 1 : listed[-1].at + 4]
-        holds = COPULA not in kinds[i:stop] and i and kinds[i - 1] not in (END, COMMA)
-        if holds or not _THERE.isdisjoint(after):
+        verb = listed[-1].at + 1
+        before = kinds[max(0, i - (1 if whole else 2))] if i else END
+        holds = COPULA not in kinds[i:stop] and before not in (END, COMMA, ALL)
+        if kinds[verb] == ABSENT:  # "everything except water is missing"
+            kinds[verb] = OTHER
+            scan.alone.append((listed, scan.words[i]))
+            return
+        if holds and before == COVERAGE:  # "forest covers everything but the lake"
+            _exclude(scan, subjects(scan), i)
+            return
+        if holds or not _THERE.isdisjoint(scan.words[verb : verb + 3]):
             for mention in listed:
                 mention.negated = scan.words[i]  # "a tile with everything but forest"
+            return
+        filling = _next(scan, verb, True) if whole and kinds[verb] == COPULA else None
+        if filling is not None:  # "everything but the lake is forest"
+            _exclude(scan, chain(scan.mentions, filling), i)
             return
     if not _CLASSES.isdisjoint(scan.words[i:stop]) and not _EVERY.isdisjoint(scan.words[i:stop]):
         target = _next(scan, i, True)
@@ -242,10 +283,25 @@ def remainder(scan: Scan, explicit: list[tuple[int, float, float]]) -> None:
     group = chain(scan.mentions, target)
     if named & ~union(group) & ~union_of(explicit) or target.percent or target.strength:
         return
-    low = 1 - sum(high for _, _, high in explicit)
+    low = 1 - sum(high for _, _, high in explicit) - _of_unknown(scan, len(explicit))
+    if target.rest.startswith(_MOST):  # "nearly all else is heather"
+        low *= _MOST_OF_IT
     high = 1 - sum(low for _, low, _ in explicit)
     if high > 0:
         scan.sums.append((union(group), (max(0.0, low), min(1.0, high)), target.rest))
+
+
+def _of_unknown(scan: Scan, known: int) -> float:
+    """The most that things without a class can have: "half is roof, bins a quarter, the rest lake".
+
+    ``known`` shares have a class; where the text states more, those that leave the most.
+    """
+    stated: list[float] = [
+        value.high if kind == STRONG else value[1] / 100
+        for kind, value in zip(scan.kinds, scan.values, strict=True)
+        if kind == PERCENT or (kind == STRONG and value.fraction and not value.most)
+    ]
+    return sum(sorted(stated)[: max(0, len(stated) - known)])
 
 
 def union_of(shares: list[tuple[int, float, float]]) -> int:

@@ -117,6 +117,7 @@ _NEGATION: dict[str, Token] = {
     "before": (NO, ""),
     "aside": (NO, "aside"),
     "seeming": (NO, "seeming"),
+    "missing": (NO, "missing"),
     "untrue": (NO, "untrue"),
     "prefix": (PREFIX, None),
     "suffix": (OTHER, ABSENT_BEFORE),
@@ -191,7 +192,8 @@ class Lexicon:
         cues, the index into `regions` for REGION, (low, high, half-width of the rounding) for
         PERCENT and NUMBER, "more", "less" or "about" for words that bound a number, and for NO
         "aside" where it only sets its class aside ("instead of"), "seeming" where it does so before
-        a "but" ("looks like"), "untrue" where it denies a whole clause. OTHER has the
+        a "but" ("looks like"), "missing" where what follows its verb is absent,
+        "untrue" where it denies a whole clause. OTHER has the
         index of a region where it is an adjective of place ("northern"), `ABSENT_BEFORE`, or None,
         as all else has.
         """

@@ -52,8 +52,8 @@ DERIVED, OWN = 1, 2
 class Mention:
     """A class in the text, and the cues that point to it."""
 
-    __slots__ = ("aside", "at", "bits", "choice", "cue", "dominance_at", "fills", "joined", "link",
-                 "negated", "negated_after", "percent", "percent_words", "place",
+    __slots__ = ("apart", "aside", "at", "bits", "choice", "cue", "dominance_at", "fills", "joined",
+                 "link", "negated", "negated_after", "percent", "percent_words", "place",
                  "placed_before", "regions", "rest", "shared", "strength", "word",
                  "words")  # fmt: skip
 
@@ -62,6 +62,7 @@ class Mention:
         self.place = 0  # index among the mentions
         self.link = OTHER  # how it hangs on the mention before: OTHER (not at all), COMMA or JOIN
         self.joined = False  # an article opens it, so that adjectives do not reach it
+        self.apart = False  # a comma and "and" set it apart, so that a denial does not reach it
         self.choice = False  # "or" or "nor" is before it, so that a denial still reaches it
         self.cue: Quantity | None = None
         self.strength = 0
@@ -173,6 +174,7 @@ def _find(kinds: list[int], values: list[Any], words: list[str], lexicon: Lexico
             mention.negated = words[i]
         if mentions:
             mention.link, mention.joined = _link(kinds, end, i)
+            mention.apart = kinds[end] == COMMA and words[end + 1] == "and"
             mention.choice = mention.joined and not _CHOICES.isdisjoint(words[end:i])
         mention.place = len(mentions)
         mentions.append(mention)
@@ -299,6 +301,8 @@ def spread(mentions: list[Mention]) -> None:
             continue
         if source.bits == mention.bits and not source.negated:
             continue
+        if is_apart(source, mention) and not choice:
+            continue
         mention.negated, mention.negated_after = source.negated, source.negated_after
         mention.aside = source.aside
         if mention.negated:  # "no trees or water in the south" denies both there
@@ -307,6 +311,12 @@ def spread(mentions: list[Mention]) -> None:
         mention.cue, mention.strength, mention.words = source.cue, source.strength, source.words
         mention.shared = True
         mention.dominance_at = source.dominance_at
+
+
+def is_apart(source: Mention, mention: Mention) -> bool:
+    """Whether the denial of the mention before does not reach over a list of two: "no crops, and
+    houses"; not "no crops, roads, and houses"."""
+    return bool(source.negated) and mention.apart and source.link == OTHER
 
 
 def _ends_in_choice(mentions: list[Mention], i: int) -> bool:

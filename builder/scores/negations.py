@@ -3,6 +3,7 @@
 from builder.scores import mentions
 from builder.scores.cues import ahead
 from builder.scores.lexicon import (
+    ABSENT,
     COMMA,
     COPULA,
     DETERMINER,
@@ -16,9 +17,14 @@ from builder.scores.lexicon import (
     NO,
     OF,
     OTHER,
+    PART,
+    PART_CUE,
+    PERCENT,
     PREPOSITION,
     REGION,
+    SCENE,
     STOP,
+    STRONG,
     Lexicon,
 )
 from builder.scores.mentions import Mention, Scan, sentence
@@ -27,6 +33,15 @@ _HALF_DENIED = frozenset(("not", "never"))
 _RANKS = frozenset((DOMINANT, DOMINANT_USE, DOMINATES))
 _IN_LIST = frozenset((OTHER, COMMA, JOIN, DETERMINER))
 _YIELDS = frozenset(("while", "although", "though"))
+_ALSO = frozenset(("so", "as", "neither", "nor"))
+_UNREAL = ("if there were", "if there was", "if there had been", "had there been")
+_SEEN = frozenset(
+    ("visible", "present", "seen", "found", "shown", "there", "here", "left", "depicted",
+     "included", "apparent", "part", "evident", "detected", "detectable", "discernible",
+     "identifiable", "noticeable", "observed", "recorded", "spotted",
+     "survive", "survives", "survived", "remained", "recognisable", "recognizable")
+)  # fmt: skip
+_SOMEWHERE = frozenset(("to", "anywhere", "near", "nearby", "in", "within", "on", "at"))
 _TURNS = frozenset(("but", "yet", "actually", "however", "fact", "really", "though"))
 
 
@@ -35,8 +50,13 @@ def deny(scan: Scan, i: int, lexicon: Lexicon) -> None:
     value, words = scan.values[i], scan.words
     if value == "untrue" or is_denied(scan, i):
         return
+    if value == "missing":
+        _missing(scan, i)
+        return
     if words[i] == "neither":
         _neither(scan, i)
+        return
+    if words[i] == "none of" and _none_of(scan, i):
         return
     target = ahead(scan, i) or _listed(scan, i)
     if target is None or _is_next_phrase(scan, i, target):
@@ -70,6 +90,54 @@ def _alternatives(scan: Scan, first: Mention) -> list[Mention]:
     return [first]
 
 
+def _missing(scan: Scan, i: int) -> None:
+    """Attach "the only thing missing from this scene is a beach"."""
+    verbs = [j for j in range(i + 1, sentence(scan, i)[1]) if scan.kinds[j] == COPULA]
+    target = ahead(scan, verbs[0], adverb=True) if verbs else None
+    for mention in mentions.chain(scan.mentions, target) if target is not None else []:
+        mention.negated = scan.words[i]
+
+
+def _none_of(scan: Scan, i: int) -> bool:
+    """Attach "none of the fields has been built on", "none of the lakes has a jetty", where the
+    fields and lakes are there; not "none of the fields is visible". Whether it is attached."""
+    kinds, words = scan.kinds, scan.words
+    target = ahead(scan, i)
+    if target is None or {SCENE, COPULA} & {*kinds[i : target.at]}:
+        return False
+    verb, stop = target.at + 1, sentence(scan, i)[1]
+    if kinds[verb] == ABSENT:
+        return True  # "none of the trees has been felled"
+    has = words[verb] in ("has", "have")
+    if not (has or kinds[verb] == COPULA) or not _SEEN.isdisjoint(words[verb:stop]):
+        return False
+    if kinds[verb + 1] in (END, COMMA):
+        return False
+    last = next((j for j in range(verb + 1, stop) if kinds[j] not in (OTHER, COPULA)), stop)
+    if has and kinds[verb + 1] in (DETERMINER, MENTION):
+        owned = ahead(scan, verb)
+        if owned is not None:
+            owned.negated = "none of …"
+    elif last in scan.at:  # "none of the meadows has been ploughed"
+        scan.at[last].aside = True
+    return True
+
+
+def also(scan: Scan, i: int) -> None:
+    """Attach what is absent too after the ABSENT at ``i``: "water is absent, so are crops"."""
+    kinds, words, j = scan.kinds, scan.words, i + 1
+    while kinds[j : j + 1] in ([COMMA], [JOIN], [END]) and words[j] != "nor" and j < i + 3:
+        j += 1
+    if words[j : j + 1] == [] or words[j] not in _ALSO:
+        return
+    verb = j + 2 if words[j + 1] in ("too", "also") else j + 1
+    if kinds[verb] != COPULA:
+        return
+    target = ahead(scan, verb, adverb=True)
+    for mention in mentions.chain(scan.mentions, target) if target is not None else []:
+        mention.negated, mention.negated_after = words[i], True
+
+
 def _listed(scan: Scan, i: int) -> Mention | None:
     """The first class of a list that is denied as a whole: "without paths, walls or water"."""
     start, choice = 0, False
@@ -93,10 +161,21 @@ def _neither(scan: Scan, i: int) -> None:
             target.negated = "neither …"
         return
     cues = [i, *(j for j in range(i, stop) if scan.words[j] == "nor")]
+    if len(cues) == 1 and scan.kinds[i + 1] == COPULA:
+        cues = [i + 1]  # "no trees, and neither are there fields"
     if not _RANKS.isdisjoint(scan.kinds[cues[-1] : stop]):
         return
+    last = ahead(scan, cues[-1])
+    if last is not None and scan.kinds[last.at + 1] == COPULA and len(cues) > 1:
+        said = scan.words[last.at + 2 : stop]
+        if (
+            said
+            and ABSENT not in scan.kinds[last.at : stop]
+            and (_SEEN | _SOMEWHERE).isdisjoint(said)
+        ):
+            return  # "neither the lake nor the forest is large"
     for j in cues:
-        target = ahead(scan, j)
+        target = ahead(scan, j, adverb=scan.kinds[j] == COPULA)
         if target is not None:
             target.negated = "neither" + ("" if target.at == j + 1 else " …")
 
@@ -104,6 +183,12 @@ def _neither(scan: Scan, i: int) -> None:
 def subjects(scan: Scan, i: int) -> list[Mention]:
     """What the word at ``i`` says is absent: "trees are absent", "some water, but none seen"."""
     start = sentence(scan, i)[0]
+    if is_counterfactual(scan, i) or (scan.values[i] and _is_partial(scan)):
+        return []
+    if scan.values[i] and not _becomes(scan, i, start):
+        return []
+    if "none of" in scan.words[start:i]:
+        return []  # "none of the lakes has dried up"
     if i and scan.words[i].startswith("none") and scan.kinds[i - 1] == STOP:
         return [scan.at[j] for j in range(start, i) if j in scan.at][:1]
     if scan.kinds[i + 1] == COPULA and (i == 0 or scan.kinds[i - 1] in (END, COMMA)):
@@ -112,6 +197,15 @@ def subjects(scan: Scan, i: int) -> list[Mention]:
     if i > 1 and scan.kinds[i - 1] == OTHER and scan.kinds[i - 2] == DETERMINER:
         return []  # "the sky cannot be seen"
     return mentions.subjects(scan)
+
+
+def _becomes(scan: Scan, i: int, start: int) -> bool:
+    """Whether the class before ``i`` gives way, to a class where the words ask for one: "the field
+    became a pond"; not "the river turned into the valley"."""
+    before = [scan.at[j] for j in range(start, i) if j in scan.at]
+    into = scan.words[i].endswith((" into", " to", " a", " an"))
+    named = not into or ahead(scan, i, adverb=True) is not None
+    return named and not (before and before[-1].aside)
 
 
 def is_denied(scan: Scan, i: int) -> bool:
@@ -127,8 +221,29 @@ def is_denied(scan: Scan, i: int) -> bool:
     before = i - 1 if i and kinds[i - 1] == OTHER and words[i - 1].endswith("ly") else i
     if before and (words[before - 1] in _HALF_DENIED or words[before - 1].endswith("n't")):
         return kinds[before - 1] in (NO, OTHER)
+    if is_counterfactual(scan, i):
+        return True
     start = sentence(scan, i)[0]
     return any(value == "untrue" for value in scan.values[start:i] if type(value) is str)
+
+
+def is_counterfactual(scan: Scan, i: int) -> bool:
+    """Whether what is denied at ``i`` would be so only if something were there: "if there were
+    trees, one could not see the quarry"."""
+    before = scan.words[sentence(scan, i)[0] : i]
+    return any(word.startswith(_UNREAL) for word in before)
+
+
+def _is_partial(scan: Scan) -> bool:
+    """Whether the clause is about a part of its class: "half of the forest was cleared"."""
+    if scan.last is None:
+        return False
+    before = range(max(0, scan.last.at - 3), scan.last.at)
+    parts = (PART, STRONG, PART_CUE, PERCENT)
+    return any(
+        scan.kinds[j] in parts and (scan.kinds[j + 1] == OF or scan.words[j].endswith(" of"))
+        for j in before
+    )
 
 
 def _is_next_phrase(scan: Scan, i: int, target: Mention) -> bool:

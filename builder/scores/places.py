@@ -34,7 +34,7 @@ from builder.scores.lexicon import (
     Lexicon,
     Side,
 )
-from builder.scores.mentions import REACH, Mention, Scan, chain, subjects
+from builder.scores.mentions import REACH, Mention, Scan, chain, is_apart, subjects
 
 _BREAKS = frozenset(
     ("while", "whereas", "where", "but", "although", "though", "because", "if", "so", "yet", "as")
@@ -132,7 +132,8 @@ def place(scan: Scan, i: int, waiting: int | None) -> int | None:
         is_pair = scan.kinds[i + 1] == JOIN and REGION in scan.kinds[i + 2 : i + 4]
         return None if scan.kinds[i + 1] in (JOIN, END) and not is_pair else i
     placed = [last]
-    if last.link == JOIN and not last.joined and not scan.words[i].endswith(" of it"):
+    apart = last.place > 0 and is_apart(scan.mentions[last.place - 1], last)
+    if last.link == JOIN and not last.joined and not apart and not scan.words[i].endswith(" of it"):
         placed = [m for m in subjects(scan) if m is last or not m.regions]
     for mention in placed:
         mention.regions.append((scan.values[i], scan.words[i]))
@@ -230,7 +231,11 @@ def fills(scan: Scan, i: int) -> bool:
         k = i + 1
         while kinds[k] in _OF_SCENE:
             k += 1
-        return kinds[k] in (COPULA, COVERAGE, PASSIVE, MENTION) or words[k] in _SHOWS
+        passive = PASSIVE in kinds[:i] or any(w.endswith((" by", " with")) for w in words[:i])
+        elliptic = passive and words[k] in ("by", "with")  # "…, the right half by sand"
+        return kinds[k] in (COPULA, COVERAGE, PASSIVE, MENTION) or words[k] in _SHOWS or elliptic
+    if plain and kinds[j] == MENTION:  # "forest covers the left third, crops the right two thirds"
+        return COVERAGE in kinds[:j] and REGION in kinds[:j] and kinds[j - 1] in (COMMA, JOIN)
     return plain and kinds[j] in (COVERAGE, PASSIVE)
 
 
