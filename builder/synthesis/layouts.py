@@ -66,7 +66,7 @@ class Layouts(Stage):
     (``repeats_that_look_alike``), and differ only by the noise that their tiles are drawn from.
     """
 
-    version = 3
+    version = 4
 
     rows: int
     run: str
@@ -139,7 +139,7 @@ class Layouts(Stage):
             if candidate.shard not in cache:
                 table = store.read(candidate.shard, ("id", "split", "mask"))
                 cache = {candidate.shard: _masks(table.filter(pa.array(_is_train(table))))}
-            mask = _apply(candidate.change, candidate.tile, cache[candidate.shard], chosen.donors)
+            mask = changed(candidate.change, candidate.tile, cache[candidate.shard], chosen.donors)
             change = transforms.choose(
                 self.seed, candidate.tile, repeat, mask, base=candidate.change
             )
@@ -208,7 +208,8 @@ def _donors(
     return pairs
 
 
-def _train_masks(scan: Scan) -> Iterator[tuple[str, dict[str, Mask]]]:
+def train_masks(scan: Scan) -> Iterator[tuple[str, dict[str, Mask]]]:
+    """Every shard and its train tiles' masks by id, one shard at a time."""
     for shard, table in scan(("id", "split", "mask")):
         yield shard, _masks(table.filter(pa.array(_is_train(table))))
 
@@ -216,7 +217,7 @@ def _train_masks(scan: Scan) -> Iterator[tuple[str, dict[str, Mask]]]:
 def _read_donors(scan: Scan, wanted: set[str]) -> dict[str, Mask]:
     return {
         tile: mask
-        for _, masks in _train_masks(scan)
+        for _, masks in train_masks(scan)
         for tile, mask in masks.items()
         if tile in wanted
     }
@@ -228,7 +229,7 @@ def _variants(
     """Up to ``stage.variants`` crops and recombinations of each train tile, counted."""
     candidates: list[Candidate] = []
     counts = [np.zeros(len(CLASSES), dtype=np.int64)]
-    for shard, masks in _train_masks(scan):
+    for shard, masks in train_masks(scan):
         for tile, mask in masks.items():
             crops = _mosaic(tile, masks) is not None
             rng = generator(stage.seed, tile, "donors")
@@ -238,11 +239,12 @@ def _variants(
             )
             for change in changes[1 : 1 + stage.variants]:
                 candidates.append(Candidate(tile, shard, change))
-                counts.append(count_pixels(_apply(change, tile, masks, donors)))
+                counts.append(count_pixels(changed(change, tile, masks, donors)))
     return candidates, np.stack(counts)[1:]
 
 
-def _apply(change: Transform, tile: str, masks: dict[str, Mask], donors: dict[str, Mask]) -> Mask:
+def changed(change: Transform, tile: str, masks: dict[str, Mask], donors: dict[str, Mask]) -> Mask:
+    """The layout that ``change`` makes of ``tile``; ``masks`` are those of its shard."""
     other = donors.get(change.other) if change.other else None
     around = _mosaic(tile, masks) if change.crop else None
     return transforms.apply(change, masks[tile], mosaic=around, other=other)

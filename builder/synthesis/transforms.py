@@ -17,6 +17,8 @@ SIZE = 256
 """Side of a tile in pixels."""
 
 _TURNS = ("", "rot90", "rot180", "rot270")
+_NOTHING = 255
+"""In place of a class id; above all of them."""
 _WAYS = "identity, crop:ROW,COLUMN, recombine:ID:CLASS,…, flip-lr, rot90, rot180, rot270"
 
 
@@ -109,8 +111,9 @@ def apply(
 
     ``mosaic`` (2s, 2s), with ``mask`` as its upper-left quarter, is needed by a crop; ``other``
     (s, s), the mask of ``transform.other``, by a recombination: wherever ``other`` shows any of
-    the named classes, along its boundaries there, it replaces what was below. The named classes
-    so cover at least what they cover in ``other``, and no other class gains.
+    the named classes, along its boundaries there, it replaces what was below, single pixels that it
+    cuts off from their patch included. The named classes so cover at least what they cover in
+    ``other``, and no other class gains.
 
     Raises ArasError when a mosaic or mask is missing or does not fit.
     """
@@ -137,11 +140,33 @@ def apply(
                 f"layout transform {transform} needs the mask of {transform.other}, "
                 f"{size} × {size} pixels; got {given}"
             )
-        pasted = np.isin(other, [CLASSES.index(name) for name in transform.classes])
-        mask = np.where(pasted, other, mask)
+        mask = _pasted(mask, other, [CLASSES.index(name) for name in transform.classes])
     if transform.flip:
         mask = np.fliplr(mask)
     return np.ascontiguousarray(np.rot90(mask, transform.turns))
+
+
+def _pasted(mask: Mask, other: Mask, classes: Sequence[int]) -> Mask:
+    """``mask`` under the regions of ``classes`` in ``other``.
+
+    Real boundaries that cross leave single pixels of cut patches along the new boundary, which
+    would make land look torn: each takes the pasted class beside it.
+    """
+    regions = np.where(np.isin(other, classes), other, _NOTHING)
+    result = np.where(regions == _NOTHING, mask, regions)
+    cut_off = _has_like_neighbour(mask) & ~_has_like_neighbour(result) & (regions == _NOTHING)
+    return np.where(cut_off, _neighbours(regions).min(axis=0), result)
+
+
+def _has_like_neighbour(mask: Mask) -> npt.NDArray[np.bool_]:
+    like: npt.NDArray[np.bool_] = (_neighbours(mask) == mask).any(axis=0)
+    return like
+
+
+def _neighbours(mask: Mask) -> Mask:
+    """(4, h, w) values above, below, left and right of each pixel; `_NOTHING` beyond the frame."""
+    framed = np.pad(mask, 1, constant_values=_NOTHING)
+    return np.stack([framed[:-2, 1:-1], framed[2:, 1:-1], framed[1:-1, :-2], framed[1:-1, 2:]])
 
 
 def symmetries(mask: Mask) -> int:

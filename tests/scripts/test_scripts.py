@@ -81,6 +81,21 @@ def test_planted_copies_are_counted(tmp_path: Path) -> None:
     assert kinds[0]["copied"] <= kinds[1]["copied"] <= kinds[2]["copied"]
 
 
+def test_layouts_are_measured_beside_real_masks(project: Project, tmp_path: Path) -> None:
+    picture = tmp_path / "layouts.png"
+    options = ("--rows 4 --variants 4 --most 3 --balance uniform --picture", picture)
+    lines = run("measure_layouts.py", project.directory, *options).splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert {len(row) for row in rows} == {8}
+    names = [row[0] for row in rows[2:]]
+    assert names[0] == "real"
+    assert "rows of a plan" in names
+    assert names.count("recombined") == 1
+    assert names.count("real, alike") == 1 + sum(name.endswith("pasted") for name in names)
+    assert rows[2][-1] == "0.000"
+    assert Image.open(picture).size[0] > 100
+
+
 def test_balance_plans_are_timed() -> None:
     sizes = "--layouts 60 --rows 90 --caps 0 4 --targets natural uniform"
     lines = run("bench_balance.py", sizes).splitlines()

@@ -61,8 +61,13 @@ def test_a_crop_is_a_window_of_the_mosaic_at_its_offset():
     np.testing.assert_array_equal(apply(parse("crop:8,8"), tiles[0], mosaic=area), tiles[3])
 
 
+def blocks(seed):
+    """(8, 8) classes in blocks of 2 × 2 pixels."""
+    return np.kron(mask(seed, 4), np.ones((2, 2), dtype=np.uint8))
+
+
 def test_recombination_pastes_the_other_layouts_regions_and_nothing_else():
-    below, other = mask(0), mask(1)
+    below, other = blocks(0), blocks(1)
     transform = parse("recombine:real/N36E028_005_025:Built-up,Water")
     result = apply(transform, below, other=other)
     pasted = (other == 4) | (other == 6)
@@ -74,9 +79,39 @@ def test_recombination_pastes_the_other_layouts_regions_and_nothing_else():
     assert (after[~named] <= before[~named]).all()
 
 
+def test_recombination_leaves_no_single_pixels_of_patches_that_it_cuts():
+    below = np.full((6, 6), 2, dtype=np.uint8)
+    below[0, 0] = 3  # a patch of one pixel, and whole: it stays
+    other = np.zeros((6, 6), dtype=np.uint8)
+    other[1:, 1:] = 4
+    other[3, 3] = 0  # a hole through which one pixel of the large patch would show
+    other[5, 4:] = 0  # and one through which two pixels show, which stay
+    expected = below.copy()
+    expected[1:, 1:] = 4
+    expected[5, 4:] = 2
+    result = apply(parse("recombine:a:Built-up"), below, other=other)
+    np.testing.assert_array_equal(result, expected)
+
+
+def test_a_pixel_that_is_cut_off_takes_the_pasted_class_beside_it():
+    below = np.full((3, 3), 2, dtype=np.uint8)
+    other = np.array([[0, 6, 6], [1, 1, 6], [6, 6, 6]], dtype=np.uint8)
+    result = apply(parse("recombine:a:Shrub,Water"), below, other=other)
+    np.testing.assert_array_equal(result, [[1, 6, 6], [1, 1, 6], [6, 6, 6]])
+
+
+def test_no_other_class_gains_by_a_recombination_of_noise():
+    below, other = mask(0, 64), mask(1, 64)
+    result = apply(parse("recombine:a:Tree,Water"), below, other=other)
+    gained = result != below
+    assert set(np.unique(result[gained])) <= {0, 6}
+    pasted = (other == 0) | (other == 6)
+    np.testing.assert_array_equal(result[pasted], other[pasted])
+
+
 def test_steps_apply_in_the_order_in_which_they_are_written():
-    tiles = [mask(seed) for seed in range(4)]
-    other = mask(9)
+    tiles = [blocks(seed) for seed in range(4)]
+    other = blocks(9)
     transform = parse("crop:2,6+recombine:real/a:Tree+flip-lr+rot90")
     cut = mosaic(*tiles)[2:10, 6:14]
     expected = np.rot90(np.fliplr(np.where(other == 0, other, cut)))
