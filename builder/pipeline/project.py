@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.captions.stage import Caption, stage_of
+from builder.core.bucket import StoreSection
 from builder.core.engine import Engine
 from builder.core.errors import ArasError
 from builder.core.fields import local_path
@@ -96,7 +97,9 @@ class Project:
     @cached_property
     def store(self) -> Store:
         # Absolute: workers may run elsewhere.
-        store = Store.of_recipe(self.directory.absolute() / "work", self.recipe.store)
+        has_recipe = (self.directory / recipes.FILE).is_file()  # `aras import` writes it later
+        section = self.recipe.store if has_recipe else StoreSection()
+        store = Store.of_recipe(self.directory.absolute() / "work", section)
         if store.mirror:
             store.mirror.bring()
         return store

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, stats
 
 from builder.core.manifest import Agreement, Estimate, TileComparison
 from builder.models import sets
@@ -102,6 +101,8 @@ def told_apart(real: Floats, other: Floats) -> Estimate:
         weights = np.linalg.solve(mixed, (means[1] - means[0]) / scale) / scale
         for side, out in zip(sides, scores, strict=True):
             out[i::FOLDS] = side[i::FOLDS] @ weights - (means[0] + means[1]) @ weights / 2
+    from scipy import stats  # slow to load, and `aras status` needs none
+
     ranks = stats.rankdata(np.concatenate(scores))
     m, n = (len(side) for side in sides)
     area = (ranks[m:].sum() - n * (n + 1) / 2) / (m * n)
@@ -110,6 +111,8 @@ def told_apart(real: Floats, other: Floats) -> Estimate:
 
 def area_interval(area: float, m: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """The interval of an area under the ROC curve of m and n cases (Newcombe 2006, method 5)."""
+    from scipy import optimize, stats
+
     z, more = stats.norm.ppf((1 + level) / 2), (m + n) / 2 - 1
 
     def gap(true: float) -> float:
@@ -147,6 +150,8 @@ def _shift(real: Floats, other: Floats, name: str) -> Floats:
     if error == 0:
         return np.array([step, step, step])
     freedom = error**4 / sum(v**2 / (len(side) - 1) for v, side in zip(parts, (a, b), strict=True))
+    from scipy import stats
+
     reach = stats.t.ppf(0.975, freedom) * error
     return np.array([step, step - reach, step + reach])
 

@@ -60,7 +60,7 @@ def test_from_zips_to_a_checked_release_and_back_to_zips(zips: Path, tmp_path: P
     assert '"train.zip" = "any"' in recipe
     result = aras(folder, "build", "--json")
     assert result.exit_code == 0, result.output
-    assert stages(result) == ["import", *QUALITY, "duplicates", "package"]
+    assert stages(result) == ["import", *QUALITY, "realism", "duplicates", "package"]
     release = folder / "release" / "0.1.0"
     assert violations(release) == []
     card = (release / "README.md").read_text()
@@ -180,7 +180,7 @@ def test_blocks_replace_the_official_split_where_they_are_asked_for(
     path.write_text(path.read_text().replace('split = "official"', 'split = "blocks"'))
     result = aras(tmp_path / "ds", "build", "--json")
     assert result.exit_code == 0, result.output
-    assert stages(result) == ["import", *QUALITY, "split", "duplicates", "package"]
+    assert stages(result) == ["import", *QUALITY, "split", "realism", "duplicates", "package"]
     release = tmp_path / "ds" / "release" / "0.1.0"
     assert violations(release) == []
     assert (release / "subsets" / "blocks.csv").is_file()

@@ -160,7 +160,7 @@ def test_card_check_build_and_report_say_the_same(project: Project, tmp_path: Pa
     whole = verdict(read_manifest(release))
     lines, findings = whole.lines(), list(map(str, whole.findings))
     assert findings
-    assert len(whole.measures) == 12
+    assert len(whole.measures) == 13
     card = (release / "README.md").read_text(encoding="utf-8")
     assert card.index("**Verdict: ") < card.index("pictures/contact-sheet.png")
     assert f"{len(findings)} finding" in card
