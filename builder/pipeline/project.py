@@ -157,16 +157,15 @@ class Project:
     def steps(self, *, with_tiles: bool = True) -> list[Step]:
         """Every step from input files to captions. `package` comes after them. ``with_tiles``
         false leaves out the step that needs the input rasters."""
+        real, *synthetic = self.qualities()
         if self.is_imported:
             section = self.recipe.imports
             blocks = [self.split()] if section.split == "blocks" else []
             trained = self.trainings() if section.segmenter else []
-            rows: list[Step] = [self.imports(), *self.qualities(), *blocks, *trained]
+            rows: list[Step] = [self.imports(), real, *blocks, *trained, *synthetic]
         else:
-            real, synthetic = self.qualities()
             cut = [self.tiles()] if with_tiles else []
-            rows = [*cut, real, self.split(), *self.trainings(), *self.synthesis()]
-            rows.append(synthetic)
+            rows = [*cut, real, self.split(), *self.trainings(), *self.synthesis(), *synthetic]
         judged = (*self.judgements(), *self.captions(), *self.scores())
         return [*rows, *judged, *self.embed()]
 
@@ -376,10 +375,11 @@ class Project:
         )
         return [source, draw] if section.rows else [source]
 
-    def qualities(self) -> tuple[Quality, Quality]:
-        """What pixels alone show of real and synthetic tiles."""
+    def qualities(self) -> list[Stage]:
+        """What pixels alone show of real tiles, and then of synthetic tiles, whose masks, which it
+        reads too, come first where the segmenter makes them."""
         real, synthetic = KINDS
-        return Quality(kind=real), Quality(kind=synthetic)
+        return [Quality(kind=real), *self.labels(), Quality(kind=synthetic)]
 
     def judgements(self) -> list[Stage]:
         """What the segmenter and all tiles together show of each tile."""
@@ -388,7 +388,7 @@ class Project:
             others.append(Encode("features", model, self.recipe.scores.batch))
         if self.is_imported and not self.recipe.imports.segmenter:
             return [Realism(), *others]
-        judged = [*self.segments(), *self.second_opinions(), Realism()]
+        judged = [self.segment(), *self.second_opinions(), Realism()]
         return [*judged, *self.memorization(), *others]
 
     @property
@@ -396,16 +396,16 @@ class Project:
         """Where the masks of synthetic rows come from: layout or segmenter."""
         return "segmenter" if self.draws_without_layouts else self.recipe.generator.mask
 
-    def segments(self) -> list[Segment]:
-        model = self.models / "segmenter"
-        if self.mask_origin == "layout":
-            return [Segment(model=model)]
-        return [
-            Segment(
-                model=model, labels=True, blanks=self.draws_without_layouts, rows=("synthetic",)
-            ),
-            Segment(model=model, rows=("real",)),
-        ]
+    def labels(self) -> list[Segment]:
+        """The stage that makes the masks of synthetic rows; none where those come with a mask."""
+        if self.is_imported or self.mask_origin == "layout":
+            return []
+        model, blanks = self.models / "segmenter", self.draws_without_layouts
+        return [Segment(model=model, labels=True, blanks=blanks, rows=("synthetic",))]
+
+    def segment(self) -> Segment:
+        """What the segmenter sees of the rows that it made no mask of."""
+        return Segment(model=self.models / "segmenter", rows=("real",) if self.labels() else KINDS)
 
     def second_opinions(self) -> list[SecondOpinion]:
         """The classifier beside the segmenter, of rows that are drawn on a layout."""

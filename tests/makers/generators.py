@@ -26,7 +26,8 @@ Tile = tuple[Pixels, Pixels]
 TRAIN, HELD_OUT, DRAWN = 120, 40, 30
 MAKERS = {"mask_agreement": "segment", "copy": "copies"}
 REAL, SYNTHETIC = "real-N36E032-00", "synthetic-a-00000"
-DIFFUSION = """rows = 30
+DIFFUSION = """objective = "ddpm"
+rows = 30
 batch = 4
 crop = 32
 steps = 20

@@ -35,6 +35,7 @@ def write(store: Store, shard: str, images: list[np.ndarray], splits: list[int |
     columns = {
         "id": pa.array(ids, pa.string()),
         "image": image_column([encode_png(image) for image in images], ids),
+        "mask": image_column([encode_png(np.ones(i.shape[:2], np.uint8)) for i in images], ids),
         "split": pa.array(splits, pa.int64()),
     }
     stage = "tiles" if shard == REAL else "layouts"

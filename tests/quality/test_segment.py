@@ -36,7 +36,7 @@ def test_agreement_is_the_share_of_equal_pixels(project: Project) -> None:
 def test_the_batch_size_changes_nothing(project: Project, tmp_path: Path, batch: int) -> None:
     for stage in ("tiles", "layouts", "generate"):
         shutil.copytree(project.store.root / stage, tmp_path / stage)
-    (stage,) = project.segments()
+    stage = project.segment()
     summary = run(dataclasses.replace(stage, batch=batch), Store(tmp_path), Engine("serial"))
     known = run(stage, project.store, Engine("serial"))
     assert (known.shards_made, summary.digest) == (0, known.digest)

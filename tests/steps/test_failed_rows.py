@@ -17,7 +17,6 @@ from builder.core.store import Store
 from builder.land.columns import CAPTION, SPLITS
 from builder.land.pictures import encode_png, image_bytes, image_column
 from builder.models import segmenter
-from builder.models.step import Training
 from builder.models.weights import Weights
 from builder.pipeline.preview import preview
 from builder.pipeline.project import Project
@@ -155,7 +154,12 @@ def test_a_broken_picture_fails_its_row_of_the_segmenters_view(
     spoil(store, column, damaged)
     segment = Segment(model=project.models / "segmenter", batch=3)
     fails_alone(store, segment)
-    # Neither does it reach what is compared by these features.
+
+
+@pytest.mark.parametrize("column", ["image", "mask"])
+def test_a_broken_picture_does_not_reach_what_is_usual(store: Store, column: str) -> None:
+    spoil(store, column, damaged)
+    fails_alone(store, Quality("real"))
     assert not run(Realism(), store, Engine()).failed
     assert store.failed(SHARD, ["realism"]).keys() == {BROKEN}
 
@@ -246,7 +250,7 @@ def test_a_build_ends_without_the_broken_row_and_says_so(
     footer = copied.store.footer("tiles", shard)
     assert footer is not None
     copied.store.write("tiles", shard, table, key=footer.key, counts=footer.counts)
-    steps = [step for step in copied.steps() if not isinstance(step, Training)]
+    steps = copied.steps()
     run_steps(copied, steps, copied.engine())
     release = package(copied.inputs()).release
     manifest = read_manifest(release)

@@ -13,6 +13,7 @@ import safetensors.numpy
 from builder.core.engine import Engine
 from builder.core.errors import ArasError
 from builder.core.files import read_json, sha256_file, write_json
+from builder.models.generator import WEIGHTS
 from builder.pipeline.project import Project
 from builder.pipeline.run import StepFailed, run_steps
 from builder.steps.plan import plan
@@ -38,7 +39,7 @@ def project(base: Project, tmp_path: Path) -> Project:
 def test_weights_that_are_no_numbers_draw_nothing(tmp_path: Path) -> None:
     project = real_project(tmp_path / "pixel", kind="pixel")
     run_steps(project, [project.training("generator")], Engine("serial"))
-    (path,) = (project.models / "generator").glob("*.safetensors")
+    path = project.models / "generator" / WEIGHTS
     weights = safetensors.numpy.load_file(path)
     first = next(name for name, values in weights.items() if values.ndim == 4)
     weights[first] = weights[first].copy()

@@ -46,9 +46,10 @@ def under(project: Project, folder: Path, lines: str) -> Project:
     return Project(folder)
 
 
-def layouts_alone(project: Project, root: Path) -> Store:
-    """A store in which only the layouts are chosen."""
-    shutil.copytree(project.store.root / "layouts", root / "layouts")
+def undrawn(project: Project, root: Path) -> Store:
+    """A store with the tiles of the training, in which the layouts are chosen and none is drawn."""
+    for stage in ("tiles", "split", "layouts"):
+        shutil.copytree(project.store.root / stage, root / stage)
     return Store(root)
 
 
@@ -90,7 +91,7 @@ def test_layouts_are_those_of_train_tiles(project: Project) -> None:
 def test_the_bytes_are_the_same_at_any_batch_size_and_engine(
     project: Project, tmp_path: Path, engine: Engine, batch: int
 ) -> None:
-    summary = run(draw_stage(project, batch=batch), layouts_alone(project, tmp_path), engine)
+    summary = run(draw_stage(project, batch=batch), undrawn(project, tmp_path), engine)
     assert summary.rows == 10
     known = run(draw_stage(project), project.store, Engine("serial"))
     assert known.shards_made == 0
@@ -108,7 +109,7 @@ def test_a_changed_setting_makes_rows_stale_and_a_batch_size_does_not(
 def test_with_mask_segmenter_the_mask_is_what_the_segmenter_sees(
     project: Project, tmp_path: Path
 ) -> None:
-    store = layouts_alone(project, tmp_path)
+    store = undrawn(project, tmp_path)
     run(draw_stage(project, mask="segmenter"), store, Engine("serial"))
     model = project.models / "segmenter"
     label = Segment(model=model, labels=True, rows=("synthetic",))
@@ -128,11 +129,10 @@ def test_with_mask_segmenter_the_mask_is_what_the_segmenter_sees(
 
 def test_the_recipe_chooses_between_layout_and_segmenter(tmp_path: Path) -> None:
     (tmp_path / "dataset.toml").write_text('[generator]\nmask = "segmenter"\n')
-    labels = pipeline.Project(tmp_path).segments()
-    assert [(label.name, label.rows) for label in labels] == [
-        ("label", ("synthetic",)),
-        ("segment", ("real",)),
-    ]
+    project = pipeline.Project(tmp_path)
+    (label,) = project.labels()
+    assert (label.name, label.rows) == ("label", ("synthetic",))
+    assert project.segment().rows == ("real",)
 
 
 def test_without_a_generator_the_command_that_trains_it_is_named(tmp_path: Path) -> None:
@@ -146,10 +146,7 @@ def test_without_a_generator_the_command_that_trains_it_is_named(tmp_path: Path)
 @pytest.mark.parametrize(
     ("line", "settings"),
     [
-        (
-            'prediction = "noise"',
-            "prediction = 'velocity', and the recipe says prediction = 'noise'",
-        ),
+        ('objective = "edm"', "objective = 'flow', and the recipe says objective = 'edm'"),
         ('kind = "latent"', "kind = 'pixel', and the recipe says kind = 'latent'"),
         ("learning_rate = 0.5", r"learning_rate = 0.001, and the recipe says learning_rate = 0.5"),
     ],

@@ -88,7 +88,8 @@ def test_noise_is_that_of_the_row_alone(blank: Project, tmp_path: Path) -> None:
     source, draw = blank.synthesis()
     known = {row["id"]: row["image"]["bytes"] for row in rows(blank)}
     store = type(blank.store)(tmp_path)
-    shutil.copytree(blank.store.root / "tiles", tmp_path / "tiles")
+    for stage in ("tiles", "split"):
+        shutil.copytree(blank.store.root / stage, tmp_path / stage)
     run(type(source)(**{**source.__dict__, "shard_rows": 4}), store, Engine("serial"))
     run(draw, store, Engine("serial"))
     drawn = [
