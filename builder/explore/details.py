@@ -129,8 +129,9 @@ class Details:
                 }
             )
         facts = {name: row[name] for name in SHOWN_AS_THEY_ARE if row.get(name) not in (None, [])}
-        if row.get("start_datetime"):
-            facts["taken"] = Time(row["start_datetime"], row["end_datetime"]).words()
+        first, last = row.get("start_datetime"), row.get("end_datetime")
+        if first and last:
+            facts["taken"] = Time(first, last).words()
         return {
             "id": row_id,
             "pixels": pixels,

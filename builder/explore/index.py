@@ -54,7 +54,7 @@ def write_index(release: OpenRelease, folder: Path, head: Head) -> Head:
     held = release.columns().names
     chosen = release.choose(Request())
     names = [name for name in (*COLUMN_NAMES, *DERIVED, "image_sha256", "mask_sha256")
-             if name in held and name not in (*BLOBS, "geometry", "end_datetime")]  # fmt: skip
+             if name in held and name not in (*BLOBS, "geometry")]  # fmt: skip
     ids: list[str] = []
     clusters = Clusters()
     light = ("id", "duplicate_cluster", "near_duplicate_cluster")

@@ -20,7 +20,8 @@ def trickling(
     alone, or of a ``tls`` handshake. It is ``deaf`` when it reads no request and sends nothing."""
     closing = threading.Event()
     data = body or bytes(size)
-    answer = f"HTTP/1.1 200 OK\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data
+    head = f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(data)}\r\n\r\n"
+    answer = head.encode() + data
     whole = answer.index(b"\r\n\r\n") + 4 if how == "body" else 0
     if how == "tls":
         answer = TLS

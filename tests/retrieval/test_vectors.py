@@ -95,7 +95,7 @@ def test_arrays_of_another_shape_or_type_are_refused(tmp_path, array, word):
 
 def test_files_that_are_no_arrays_are_refused(tmp_path):
     refused(tmp_path / "gone.npy", "no such file")
-    refused(tmp_path / "gone.parquet", "No such file")
+    refused(tmp_path / "gone.parquet", "no such file")
     (tmp_path / "x.csv").write_bytes(b"hello")
     refused(tmp_path / "x.csv", "not a readable .npy", "expected .npy or .parquet")
     (tmp_path / "x.parquet").write_bytes(b"hello")
