@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from builder.cli import cli
 from builder.core.files import read_json, write_json
 from builder.explore.cache import cached
+from builder.explore.details import Clusters, Details
 from builder.explore.server import serving
 from builder.explore.writer import open_page_source, policy, write_site
 from builder.land.columns import DERIVED
@@ -147,6 +148,16 @@ def test_texts_of_others_never_become_markup(driver, hostile, tmp_path) -> None:
         assert page.js("return document.querySelectorAll('[onerror], body script').length") == 0
         assert not page.js("return window.broken")
         assert not page.errors
+
+
+def test_a_tile_says_when_it_was_taken_where_its_row_says_it(release) -> None:
+    part = read_json(release / "manifest.json")["configs"]["metadata"]["test"]
+    rows = pq.read_table(release / part["files"][0]).slice(0, 1)
+    details = Details({}, Clusters())
+    assert details.of(0, rows)[0]["facts"]["taken"] == "2021"
+    for older in ("end_datetime", "start_datetime"):
+        rows = rows.drop_columns([older])
+        assert "taken" not in details.of(0, rows)[0]["facts"]
 
 
 def test_a_release_without_places_is_shown_without_pictures(driver, release, tmp_path) -> None:

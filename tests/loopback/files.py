@@ -195,12 +195,15 @@ class _Handler(BaseHTTPRequestHandler):
             return
         limit = min(x for x in (fault.drop_after, fault.stall_after, len(rest)) if x is not None)
         sent = rest[: min(limit, length)]
-        if fault.chunked:
-            self.wfile.write(f"{len(sent):x}\r\n".encode() + sent + b"\r\n0\r\n\r\n")
-        else:
-            self.wfile.write(sent)
-        self.wfile.flush()
-        asked.sent = len(sent)
+        asked.sent = len(sent)  # first: who has read the last byte may look at once
+        try:
+            if fault.chunked:
+                self.wfile.write(f"{len(sent):x}\r\n".encode() + sent + b"\r\n0\r\n\r\n")
+            else:
+                self.wfile.write(sent)
+        except OSError:
+            asked.sent = 0
+            raise
         if fault.stall_after is not None:
             self.files.stalled.set()
             self.files.closing.wait(60)

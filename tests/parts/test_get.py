@@ -422,7 +422,10 @@ def test_an_id_that_occurs_twice_is_refused(whole: Path, tmp_path: Path) -> None
 ADDRESSES = [
     ("http://example.org/tiles", "SOURCE http://example.org/tiles: plain http would send"),
     ("https://me:secret@example.org/tiles", "SOURCE: must not hold a user or password"),
-    ("ftp://example.org/tiles", "expected a folder, https://… or hf://datasets/ORG/NAME@TAG"),
+    (
+        "ftp://example.org/tiles",
+        "expected a folder, https://…, s3://… or hf://datasets/ORG/NAME@TAG",
+    ),
     ("hf://models/a/b", "expected hf://datasets/ORG/NAME@TAG"),
     ("hf://datasets/a@0.1.0", "expected hf://datasets/ORG/NAME@TAG"),
 ]

@@ -63,8 +63,12 @@ def test_datasets_loads_a_flat_copy(flat: Path, tmp_path: Path) -> None:
 def test_links_and_pictures_of_the_flat_card_are_there(flat: Path) -> None:
     card = (flat / "README.md").read_text(encoding="utf-8")
     targets = [target for target in re.findall(r"\]\(([^)]+)\)", card) if "://" not in target]
-    assert len(targets) >= 5
-    assert [target for target in targets if not (flat / target).is_file()] == []
+    files = [target for target in targets if not target.startswith("#")]
+    assert len(files) >= 5
+    assert [target for target in files if not (flat / target).is_file()] == []
+    headings = re.findall(r"^#+ (.+)$", card, re.MULTILINE)
+    anchors = {"#" + re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in headings}
+    assert set(targets) - set(files) <= anchors
 
 
 def test_snippets_of_the_flat_card_still_name_the_repository_s_files(flat: Path) -> None:
