@@ -328,13 +328,13 @@ def break_even(fits: Fits, measure: str, figure: str) -> BreakEven:
 
 
 def surface(fits: Fits, measure: str) -> list[Term]:
-    """The gain over real scenes on the measure v, the ratio and the shares, over all arms:
-    1 + v + log2 ratio + v · log2 ratio + natural + v · natural, v being 0 for perfect tiles."""
+    """The gain over real scenes on the measure v, the ratio and the shares, over arms with real
+    scenes: 1 + v + log2 ratio + v · log2 ratio + natural + v · natural, v 0 for perfect tiles."""
     facts = fits.study.facts
     arms = [
         name
         for name, arm in facts.arms.items()
-        if arm.dose in fits.doses and name in fits.study.runs
+        if arm.dose in fits.doses and arm.shares != "alone" and name in fits.study.runs
     ]
     own = [facts.arms[name] for name in arms]
     v = fits.x([measure], [arm.dose for arm in own])[:, 0]

@@ -127,7 +127,7 @@ def page(studies: Mapping[str, Study], analyses: Mapping[str, Analysis]) -> Docu
     document.heading("The rule, on doses that it was not made from")
     document.table(*choice_table(analysis.choices))
     if analysis.checked:
-        document.text("Doses that took no part in any fit, made after the rule was written down:")
+        document.text("Doses that took no part in any fit:")
         document.table(*choice_table(analysis.checked))
     if analysis.transferred:
         document.text(
@@ -444,7 +444,8 @@ def _curve(axes: "Axes", study: Study, analysis: Analysis, title: str) -> None:
     axes.axhline(0, color=INK, linewidth=1)
     effects = {effect.arm: effect for effect in analysis.effects}
     shown = [*fits.doses, *fits.checks]
-    for dose, at in zip(shown, fits.x([measure], shown)[:, 0], strict=True):
+    places = fits.x([measure], shown)[:, 0]
+    for dose, at in zip(shown, places, strict=True):
         gap = effects[fits.arm(dose)].repeated["mR"]
         colour = COLOURS[study.facts.doses[dose].family]
         axes.plot([at, at], gap.interval, color=colour, linewidth=1.5, alpha=0.7)
@@ -453,7 +454,7 @@ def _curve(axes: "Axes", study: Study, analysis: Analysis, title: str) -> None:
     values = [effects[fits.arm(dose)].repeated["mR"] for dose in shown]
     low, high = min(v.interval[0] for v in values), max(v.interval[1] for v in values)
     axes.set_ylim(low - 3, high + 3)
-    axes.set_xlim(max(0.0, x.min() - 0.1), min(1.0, x.max() + 0.15))
+    axes.set_xlim(max(0.0, places.min() - 0.1), min(1.0, places.max() + 0.15))
     axes.axhspan(0, high + 3, color=GREEN, alpha=0.05, linewidth=0)
     axes.axhspan(low - 3, 0, color=PINK, alpha=0.07, linewidth=0)
     left = axes.get_xlim()[0]
