@@ -22,6 +22,7 @@ from builder.steps.plan import Summary
 from builder.steps.stage import Scan, Stage
 from builder.synthesis.generate import Generate
 from builder.synthesis.layouts import Layouts
+from builder.tiles.cut import Tiles
 from tests.makers.official import official
 from tests.makers.shards import damage, digests
 from tests.makers.toy import Caption, Halves, Score, Source
@@ -58,6 +59,20 @@ def project(tmp_path: Path) -> Project:
 def built(project: Project) -> Project:
     run_steps(project, STEPS, Engine())
     return project
+
+
+@pytest.mark.parametrize("line", ["", 'mask = "segmenter"', 'condition = "none"'])
+def test_a_stage_comes_after_those_that_make_its_columns(project: Project, line: str) -> None:
+    recipe = f'[generator]\n{line}\n[captions.dominant]\nstyle = "dominant"\n'
+    (project.directory / FILE).write_text(recipe)
+    columns = {"real": set(Tiles.adds), "synthetic": set()}
+    for stage in project.steps(with_tiles=False):
+        if isinstance(stage, Stage):
+            for kind in stage.kinds:
+                assert set(stage.needs) <= columns[kind], stage.name
+                columns[kind] |= set(stage.adds)
+            for kind in stage.surveyed:
+                assert set(stage.surveys) <= columns[kind], stage.name
 
 
 def test_steps_run_in_order_and_each_is_told_of_and_reported(project: Project) -> None:
