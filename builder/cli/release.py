@@ -94,11 +94,18 @@ def check(directory: Path, release: Path, engine: str, strict: bool, as_json: bo
     lacking = [] if violations else lacking_columns(directory / release)
     judged = None if violations else judge(directory / release)
     if as_json:
-        known = {"kind": "check", "release": str(release), "violations": violations}
         findings = [] if judged is None else list(map(str, judged.findings))
         measured = [] if judged is None else [asdict(line) for line in judged.measures]
-        found = {"verdict": findings, "measures": measured}
-        print_json({**known, "lacking_columns": lacking, **found})
+        print_json(
+            {
+                "kind": "check",
+                "release": str(release),
+                "violations": violations,
+                "lacking_columns": lacking,
+                "verdict": findings,
+                "measures": measured,
+            }
+        )
     elif judged is not None:
         say(f"check: {release}: every invariant holds")
         say("\n".join(judged.lines()))

@@ -388,14 +388,14 @@ def checked(fits: Fits, measure: str, effects: Mapping[str, Effect]) -> list[Cho
 def transferred(fits: Fits, measure: str, effects: Mapping[str, Effect]) -> list[Choice]:
     """The rule on generators, made from doses of the other families; empty where there are none."""
     family = [fits.study.facts.doses[dose].family for dose in fits.doses]
-    made = np.array([name == "generator" for name in family])
-    if not made.any() or (~made).sum() < 3:
+    drawn = np.array([name == "generator" for name in family])
+    if not drawn.any() or (~drawn).sum() < 3:
         return []
     y, x = fits.gains()[0], fits.x([measure])
-    constant, slope = fit(x[~made], y[~made])
+    constant, slope = fit(x[~drawn], y[~drawn])
     return [
         _choice(fits.doses[n], constant + slope * x[n, 0], effects[fits.arm(fits.doses[n])])
-        for n in np.flatnonzero(made)
+        for n in np.flatnonzero(drawn)
     ]
 
 

@@ -188,9 +188,9 @@ def answer(analysis: Analysis, others: Sequence[Analysis]) -> list[str]:
         f"is right about {rates[analysis.measure].right} of {rates[analysis.measure].doses}; "
         f"Fréchet distance explains {rates['frechet_random'].explained:.0%}."
     )
-    made = [e for e in analysis.effects if e.family == "generator" and _main(e)]
-    if made:
-        listed = "; ".join(f"{e.dose} {_points(e.repeated['mR'])}" for e in made)
+    drawn = [e for e in analysis.effects if e.family == "generator" and _main(e)]
+    if drawn:
+        listed = "; ".join(f"{e.dose} {_points(e.repeated['mR'])}" for e in drawn)
         lines.append(f"Generators against repeating real scenes, mean recall: {listed}.")
     for other in others:
         mine = next(

@@ -296,9 +296,9 @@ class Pictures:
         for tiles, scenes in self.parts:
             mine = np.flatnonzero((asked >= first) & (asked < first + len(scenes)))
             own = scenes[asked[mine] - first]
-            made = picture(tiles, own) if tiles.ndim == 4 else tiles[own]
-            out = np.empty((len(asked), *made.shape[1:]), made.dtype) if out is None else out
-            out[mine] = made
+            drawn = picture(tiles, own) if tiles.ndim == 4 else tiles[own]
+            out = np.empty((len(asked), *drawn.shape[1:]), drawn.dtype) if out is None else out
+            out[mine] = drawn
             first += len(scenes)
         return out
 

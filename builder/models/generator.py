@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,7 +66,7 @@ Pixels = npt.NDArray[np.uint8]
 Crops = tuple[Pixels, Pixels, npt.NDArray[Any], npt.NDArray[Any], Pixels | None]
 """Images, masks, noise levels, which layouts are dropped, and the textures of the masks."""
 
-FITTED: dict[str, Any] = {"texture": texture, "quilt": quilt}
+FITTED: dict[str, ModuleType] = {"texture": texture, "quilt": quilt}
 """Kind → module of what draws without a network: its ``fit`` and ``WEIGHTS``."""
 
 Judging = Callable[[int], dict[str, float]] | None

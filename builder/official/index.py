@@ -134,7 +134,9 @@ def ensure(path: Path, request: IndexRequest) -> Index:
     with atomic(path) as temporary, closing(sqlite3.connect(temporary)) as base:
         base.executescript(SCHEMA)
         listing = Listing(base, request.sources, request.captions, request.shard_rows, request.text)
-        facts = {"counts": listing.run(), "files": listing.files, "md5": sums, "digest": digest}
+        counts = listing.run()
+        files = [file.as_json() for file in listing.files]
+        facts = {"counts": counts, "files": files, "md5": sums, "digest": digest}
         for name, value in facts.items():
             base.execute("INSERT INTO fact VALUES (?, ?)", (name, json.dumps(value)))
         base.commit()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from builder.core.errors import ArasError
+from builder.core.manifest import CaptionFile
 from builder.core.progress import bar
 from builder.official.names import GROUPS, Refused
 from builder.official.others import OtherCaptions, Seen, foreign_tables
@@ -100,7 +101,7 @@ class Listing:
     ) -> None:
         self.base, self.sources = base, sources
         self.captions, self.shard_rows, self.text = captions, shard_rows, text
-        self.files: list[dict[str, Any]] = []
+        self.files: list[CaptionFile] = []
         """How each file of captions was read: `CaptionFile` as JSON."""
         names = ("candidates", "whole", "not_whole", "set_aside", UNMATCHED, *ELSEWHERE.values())
         self.counts: Counter[str] = Counter(dict.fromkeys(names, 0))
@@ -185,7 +186,7 @@ class Listing:
             except (Refused, OSError) as error:
                 raise ArasError(f"{file}: {error}; fetch {source.path.name} again") from error
             if entry.role == "captions":
-                self.files.append(seen.as_json(file))
+                self.files.append(seen.said_of(file))
 
     def _read_others(self, tables: Sequence[tuple[Source, Entry]], advance: Any) -> None:
         """Enter the captions of files that are not of the layout, one record for each picture."""

@@ -74,11 +74,11 @@ class Seen:
             some = dict.fromkeys(text for text in texts if text and text.strip())
             self.examples = dict.fromkeys(itertools.islice([*self.examples, *some], EXAMPLES))
 
-    def as_json(self, file: str, notes: Sequence[str] = ()) -> dict[str, Any]:
+    def said_of(self, file: str, notes: Sequence[str] = ()) -> CaptionFile:
         every = sum(captions * images for captions, images in self.counts.items())
         few, many = min(self.counts, default=0), max(self.counts, default=0)
         counts = (self.images, few, many, every)
-        return CaptionFile.of(file, [*self.columns], counts, [*self.examples], notes).as_json()
+        return CaptionFile.of(file, [*self.columns], counts, [*self.examples], notes)
 
 
 def foreign_tables(sources: Sequence[Source]) -> list[Path]:
@@ -117,15 +117,15 @@ def columns_of(
         known = {}
     entry = known.get(key) if isinstance(known, dict) else None
     try:
-        found = find_sources(sources)
-        tables = foreign_tables(found)
+        named = find_sources(sources)
+        tables = foreign_tables(named)
     except (ArasError, OSError):  # sources that are gone are named when they are read
         return (*(layout if not entry or entry[1] else ()), *_others(entry))
     if not tables:
         return layout
     stamp = [identity(Source(path, "captions")) for path in tables]
     if not entry or entry[0] != stamp:
-        others = [path for path in (source.path for source in found) if path not in tables]
+        others = [path for path in (source.path for source in named) if path not in tables]
         has_layout = any(_may_hold_layout(path) for path in others)
         entry = [stamp, has_layout, _survey(tables, text)]
         write_json(cache, {key: entry})
@@ -193,8 +193,8 @@ class OtherCaptions:
         self.base = base
         self.base.executescript(_SCHEMA)
 
-    def read(self, path: Path, file: str, text: Sequence[str], refuse: Refuse) -> dict[str, Any]:
-        """Read a file, called ``file``; returns how it was read, `CaptionFile` as JSON.
+    def read(self, path: Path, file: str, text: Sequence[str], refuse: Refuse) -> CaptionFile:
+        """Read a file, called ``file``; returns how it was read.
 
         ``refuse`` takes the rows that cannot be read. Raises ArasError for a file whose columns
         cannot be told, or none of which names a picture.
@@ -229,7 +229,7 @@ class OtherCaptions:
         query = "SELECT sum(n) FROM caption WHERE file = ? GROUP BY name"
         for (captions,) in self.base.execute(query, (file,)):
             seen.count(captions)
-        return seen.as_json(file, reader.notes)
+        return seen.said_of(file, reader.notes)
 
     def images(self, where: str) -> Iterator[tuple[str, str, str, dict[str, list[str]]]]:
         """(group, name, file, captions by column) of every image, its rows together."""

@@ -180,7 +180,8 @@ def test_blocks_replace_the_official_split_where_they_are_asked_for(
     path.write_text(path.read_text().replace('split = "official"', 'split = "blocks"'))
     result = aras(tmp_path / "ds", "build", "--json")
     assert result.exit_code == 0, result.output
-    assert stages(result) == ["import", *QUALITY, "split", "realism", "duplicates", "package"]
+    quality = ["quality-real", "split", "quality-synthetic"]
+    assert stages(result) == ["import", *quality, "realism", "duplicates", "package"]
     release = tmp_path / "ds" / "release" / "0.1.0"
     assert violations(release) == []
     assert (release / "subsets" / "blocks.csv").is_file()
