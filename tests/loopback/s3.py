@@ -1,6 +1,7 @@
 """A real S3 server (moto's) on loopback, with faults between it and its clients."""
 
 import contextlib
+import logging
 import socket
 import threading
 import time
@@ -154,6 +155,7 @@ def after(number: int, matches: Callable[[Request], bool], fault: Fault) -> Faul
 @contextlib.contextmanager
 def serving() -> Iterator[S3]:
     """A server in this process, with one empty bucket."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it would print every request
     inner = DomainDispatcherApplication(create_backend_app)
     running = S3("")
 

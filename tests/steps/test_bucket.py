@@ -26,7 +26,7 @@ from tests.makers.toy import environment
 
 SHARDS = 4
 KILLS = int(os.environ.get("ARAS_KILLS", "6"))
-"""How often a run is killed; 100 were tried for docs/results.md."""
+"""How often a run is killed."""
 
 
 @pytest.fixture(scope="module")
