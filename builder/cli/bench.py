@@ -235,8 +235,12 @@ class _Retrieval(click.Command):
         from builder.retrieval.baselines import listing
 
         lines = [f"  {spec:<16} {description}" for spec, description in listing()]
-        self.help = cleandoc(str(self.help)).replace("  BASELINES", "\n".join(lines))
-        super().format_help(ctx, formatter)
+        written = self.help
+        self.help = cleandoc(str(written)).replace("  BASELINES", "\n".join(lines))
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self.help = written  # so that the next call lists them anew
 
 
 def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
