@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import io
 import os
 import re
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 from builder.core.errors import ArasError, RunEnded
 from builder.core.escape import terminal
+from builder.core.range_file import RangeFile
 
 SCHEMES = ("s3", "gs", "az")
 """Services that obstore speaks with conditional writes."""
@@ -178,41 +178,12 @@ class Objects:
             ) from error
 
 
-class ObjectFile(io.RawIOBase):
-    """A seekable file over ranges of an object. Raises Conflict when the object was replaced."""
+class ObjectFile(RangeFile):
+    """An object as it was ``seen``. Raises Conflict when it was replaced since."""
 
     def __init__(self, objects: Objects, path: str, seen: Seen) -> None:
-        self.objects, self.path, self.seen = objects, path, seen
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.seen.size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
-
-    def read(self, size: int | None = -1) -> bytes:
-        end = self.seen.size
-        if size is not None and size >= 0:
-            end = min(end, self._position + size)
-        if end <= self._position:
-            return b""
-        data = self.objects.range(self.path, self._position, end, self.seen)
-        self._position += len(data)
-        return data
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+        super().__init__(seen.size, lambda start, end: objects.range(path, start, end, seen))
+        self.seen = seen
 
 
 def _library() -> Any:

@@ -23,7 +23,7 @@ from builder.land.columns import BLOB_DIGESTS, BY_NAME, KINDS, LATER, LOCATIONS,
 from builder.land.pictures import Pixels, decode_mask, decode_png
 from builder.parts.question import Question
 from builder.parts.ranges import Piece, fetch
-from builder.parts.sources import RangeFile, Source, open_source
+from builder.parts.sources import Source, file_of, open_source
 
 Box = tuple[float, float, float, float]
 PLACE = ("longitude", "latitude")
@@ -228,7 +228,7 @@ class OpenRelease:
         return ForeignParquet(
             Path(name),
             name=f"{self.source.address}: {name}",
-            source=lambda: pa.PythonFile(RangeFile(self.source, name, size, held), mode="r"),
+            source=lambda: pa.PythonFile(file_of(self.source, name, size, held), mode="r"),
             metadata=self.footers.get(name),
         )
 

@@ -1,6 +1,5 @@
 """Where a release is read from by ranges: a folder, a web server, the Hub, a bucket."""
 
-import io
 import os
 import re
 import threading
@@ -15,6 +14,7 @@ from builder.core import budgets, hub_session
 from builder.core.errors import ArasError, WorkFailed
 from builder.core.manifest import MANIFEST, not_a_release
 from builder.core.objects import SCHEMES, Objects, Seen
+from builder.core.range_file import RangeFile
 from builder.core.web import (
     TIMEOUT,
     checked_address,
@@ -269,45 +269,18 @@ def _hub(place: str, base: float) -> Web:
     return Web(f"hf://datasets/{repo}@{commit}", url, headers, base)
 
 
-class RangeFile(io.RawIOBase):
+def file_of(
+    source: Source, name: str, size: int, held: Sequence[tuple[int, bytes]] = ()
+) -> RangeFile:
     """A file of a source for readers that seek, such as pyarrow's.
 
     ``held`` are pieces that were fetched before: where each begins, and its bytes.
     """
 
-    def __init__(
-        self, source: Source, name: str, size: int, held: Sequence[tuple[int, bytes]] = ()
-    ) -> None:
-        self.source, self.name, self.size, self.held, self.place = source, name, size, held, 0
+    def fetch(start: int, end: int) -> bytes:
+        for first, piece in held:
+            if first <= start and end <= first + len(piece):
+                return piece[start - first : end - first]
+        return source.read(name, start, end, size)
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.place
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self.place, os.SEEK_END: self.size}[whence]
-        self.place = origin + offset
-        return self.place
-
-    def read(self, length: int = -1) -> bytes:
-        end = self.size if length < 0 else min(self.size, self.place + length)
-        if end <= self.place:
-            return b""
-        for start, piece in self.held:
-            if start <= self.place and end <= start + len(piece):
-                data = piece[self.place - start : end - start]
-                break
-        else:
-            data = self.source.read(self.name, self.place, end, self.size)
-        self.place = end
-        return data
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+    return RangeFile(size, fetch)
