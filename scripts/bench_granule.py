@@ -11,14 +11,13 @@ and the peak of the proportional memory, each in a process of its own.
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from measure import watching_tree
+from measure import in_a_child
 
 KINDS = ("stack", "jp2")
 WEST, NORTH = 500_000, 4_000_000
@@ -92,23 +91,8 @@ def cut(folder: Path, out: Path, size: int) -> dict[str, Any]:
 
 def measure(folder: Path, size: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="bench-granule-") as out:
-        command = [
-            sys.executable,
-            __file__,
-            "--cut",
-            str(folder),
-            "--out",
-            out,
-            "--size",
-            str(size),
-        ]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        with watching_tree(process.pid) as peak:
-            text, _ = process.communicate()
-        if process.returncode:
-            sys.exit(process.returncode)
-        figures: dict[str, Any] = json.loads(text.splitlines()[-1])
-        return {**figures, "peak_mb": round(peak[0])}
+        command = [sys.executable, __file__, "--cut", str(folder), "--out", out]
+        return in_a_child([*command, "--size", str(size)])
 
 
 def main() -> None:

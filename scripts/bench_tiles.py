@@ -12,14 +12,13 @@ from the map, PIL for the PNGs.
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from measure import watching_tree
+from measure import in_a_child
 
 SIZE = 256
 SCENE = Path(__file__).parents[2] / "shared" / "data" / "scene"
@@ -112,15 +111,7 @@ def measure(way: str, scene: Path, workers: int) -> dict[str, Any]:
     """Run one side in a process of its own; its result with the peak memory of its tree in MB."""
     with tempfile.TemporaryDirectory(prefix="bench-tiles-") as folder:
         command = [sys.executable, __file__, str(scene), "--way", way, "--out", folder]
-        process = subprocess.Popen(
-            [*command, "--workers", str(workers)], stdout=subprocess.PIPE, text=True
-        )
-        with watching_tree(process.pid) as peak:
-            text, _ = process.communicate()
-        if process.returncode:
-            sys.exit(process.returncode)
-        figures: dict[str, Any] = json.loads(text.splitlines()[-1])
-        return {**figures, "peak_mb": round(peak[0])}
+        return in_a_child([*command, "--workers", str(workers)])
 
 
 def main() -> None:

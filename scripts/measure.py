@@ -1,10 +1,14 @@
 """What the benchmarks measure beside time: the memory of a process, or of all below it."""
 
+import json
 import resource
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def peak_mb() -> float:
@@ -59,3 +63,15 @@ def _shared_out_mb(pid: int) -> float:
     except OSError:
         return 0
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024 / 1e6
+
+
+def in_a_child(command: Sequence[str]) -> dict[str, Any]:
+    """The JSON object that ends the output of a command, with ``peak_mb``, the peak memory of its
+    tree. Ends this process with the command's own exit code where it failed."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    with watching_tree(process.pid) as peak:
+        text, _ = process.communicate()
+    if process.returncode:
+        sys.exit(process.returncode)
+    figures: dict[str, Any] = json.loads(text.splitlines()[-1])
+    return {**figures, "peak_mb": round(peak[0])}

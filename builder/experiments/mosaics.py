@@ -170,10 +170,7 @@ def mosaics(
     Raises ArasError for a class that has too few tiles.
     """
     tested = sizes.test * sizes.side**2 // len(classes)
-    orders = [
-        generator(0, "mosaics", "parts", label).permutation(np.flatnonzero(labels == label))
-        for label in range(len(classes))
-    ]
+    orders = _orders(labels, len(classes))
     where = np.concatenate([order[:tested] for order in orders])
     return _dealt(
         Tiles(pixels, labels),
@@ -196,11 +193,16 @@ def deal(
 ) -> Mosaics:
     """Deal ``real`` tiles to the parts but the test tiles, which are given; ``counts`` of each
     class are real train tiles."""
-    orders = [
-        generator(0, "mosaics", "parts", label).permutation(np.flatnonzero(real.labels == label))
-        for label in range(len(classes))
-    ]
+    orders = _orders(real.labels, len(classes))
     return _dealt(real, orders, test, classes, nouns, sizes, counts)
+
+
+def _orders(labels: Ints, classes: int) -> list[Ints]:
+    """The tiles of each class, as numbers, in the order in which they are dealt."""
+    return [
+        generator(0, "mosaics", "parts", label).permutation(np.flatnonzero(labels == label))
+        for label in range(classes)
+    ]
 
 
 def _dealt(
