@@ -8,7 +8,9 @@ bfloat16 here (`Precision`).
 
 import contextlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from builder.models import autoencoder, clip, drawing, generator, retriever, segmenter, training
@@ -193,14 +196,20 @@ def _job(
     return model, loss_at, None
 
 
+def _as_before() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    """What is around a checkpointed part when it is computed, and when it is computed again."""
+    return contextlib.nullcontext(), training.autocast()
+
+
 def _generator(
     settings: GeneratorSettings, coder: AutoencoderSettings | None
 ) -> tuple[nn.Module, Loss, Average]:
     codec = _codec(settings, coder)
     model = generator.build(settings, codec).to(META).train()
     drawing.speed_up((model, *codec.networks), False, settings.channels_last)
-    if settings.checkpointing:
-        model.enable_gradient_checkpointing()
+    if settings.checkpointing:  # torch restores autocast when it computes again, and not Precision
+        again = partial(checkpoint, use_reentrant=False, context_fn=_as_before)
+        model.enable_gradient_checkpointing(again)
     process = generator.process_of(model, settings.min_snr)
     objective = Objective(codec.encode, process, settings.precision, len(model.config.classes))
     side, size = settings.crop // codec.cell, settings.batch

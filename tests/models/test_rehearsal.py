@@ -42,6 +42,8 @@ def test_parts_of_a_batch_cost_the_same_and_keep_less() -> None:
     assert parts.flops == whole.flops
     # Beside activations each part keeps a copy of the weights in bfloat16.
     assert 0.5 < parts.activation_bytes / whole.activation_bytes < 0.65
+    again = dataclasses.replace(small, checkpointing=True)
+    assert rehearsal.training_step(again, CODER).activation_bytes < 0.8 * whole.activation_bytes
 
 
 def test_a_drawing_stays_on_the_device_and_guidance_doubles_the_network() -> None:
