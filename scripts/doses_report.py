@@ -25,10 +25,10 @@ def main() -> None:
     out = given.out or given.folder
     out.mkdir(parents=True, exist_ok=True)
     analyses = dose_report.write(out, studies)
-    main_name, *others = names
+    first, *others = (analyses[name] for name in names)
     if given.rule:
-        write_json(given.rule, asdict(dose_report.rule(analyses[main_name])))
-    for line in dose_report.answer(analyses[main_name], [analyses[name] for name in others]):
+        write_json(given.rule, asdict(dose_report.rule(first, others)))
+    for line in dose_report.answer(first, others):
         print(line)
 
 

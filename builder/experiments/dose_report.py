@@ -15,6 +15,7 @@ from builder.experiments.dose_analysis import (
     FIGURES,
     LOGS,
     Analysis,
+    BreakEven,
     Choice,
     Effect,
     Gap,
@@ -169,8 +170,7 @@ def answer(analysis: Analysis, others: Sequence[Analysis]) -> list[str]:
             f"tail recall over real scenes alone, and {_points(perfect.repeated['mR'])} of mean "
             "recall over repeating real scenes to the same class shares."
         )
-    own = OWN[analysis.encoder]
-    line = next(b for b in analysis.break_even if (b.measure, b.figure) == (own, "mR"))
+    line = _own_line(analysis)
     if line.value is not None and line.interval is not None and line.of_real is not None:
         low, high = line.interval
         lines.append(
@@ -193,9 +193,7 @@ def answer(analysis: Analysis, others: Sequence[Analysis]) -> list[str]:
         listed = "; ".join(f"{e.dose} {_points(e.repeated['mR'])}" for e in drawn)
         lines.append(f"Generators against repeating real scenes, mean recall: {listed}.")
     for other in others:
-        mine = next(
-            b for b in other.break_even if (b.measure, b.figure) == (OWN[other.encoder], "mR")
-        )
+        mine = _own_line(other)
         if mine.value is not None and mine.of_real is not None:
             lines.append(
                 f"{other.name}, {ENCODERS[other.encoder]}: {mine.slope / 10:.1f} points of mean "
@@ -205,10 +203,19 @@ def answer(analysis: Analysis, others: Sequence[Analysis]) -> list[str]:
     return lines
 
 
-def rule(analysis: Analysis) -> Rule:
-    """The rule that a release is judged by. Raises ArasError where no break-even is known."""
+def _own_line(analysis: Analysis) -> BreakEven:
+    """The line by agreement of a classifier of the encoder's kind."""
     own = OWN[analysis.encoder]
-    line = next(b for b in analysis.break_even if (b.measure, b.figure) == (own, "mR"))
+    return next(b for b in analysis.break_even if (b.measure, b.figure) == (own, "mR"))
+
+
+def rule(analysis: Analysis, others: Sequence[Analysis]) -> Rule:
+    """The rule that a release is judged by, from the first study; ``others`` say how far it holds.
+
+    Raises ArasError where no break-even is known.
+    """
+    line = _own_line(analysis)
+    strictest, where = max((_own_line(a).of_real or 0.0, a.name) for a in (analysis, *others))
     if line.value is None or line.of_real is None or line.of_real_interval is None:
         raise ArasError(f"{analysis.name}: the line does not rise, so there is no break-even")
     low, high = (round(end, 3) for end in line.of_real_interval)
@@ -218,6 +225,8 @@ def rule(analysis: Analysis) -> Rule:
         high=high,
         points=round(line.slope * line.value / line.of_real, 1),
         source=f"an experiment on {analysis.name}, docs/results/doses/report.md",
+        strictest=round(strictest, 3),
+        strictest_in=where,
     )
 
 

@@ -15,13 +15,16 @@ FILE = Path(__file__).with_name("balance_rule.json")
 class Rule:
     """Balanced synthesis equals repeating real tiles where the agreement of a classifier with
     synthetic tiles is ``break_even`` of that with real ones (95 %: ``low`` to ``high``); each unit
-    of that share more gives ``points`` of mean recall. ``source`` is the experiment."""
+    of that share more gives ``points`` of mean recall. ``source`` is the experiment; of its other
+    studies the one with the highest break-even, ``strictest``, had it in ``strictest_in``."""
 
     break_even: float
     low: float
     high: float
     points: float
     source: str
+    strictest: float
+    strictest_in: str
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Expected:
     def usual(self) -> str:
         return (
             f"equal at {self.rule.break_even:.2f} ({self.rule.low:.2f} to {self.rule.high:.2f}); "
-            f"inferred from {self.rule.source}, not measured here"
+            f"inferred from {self.rule.source}, not measured here; with {self.rule.strictest_in} "
+            f"they were equal at {self.rule.strictest:.2f} only"
         )
 
     @property
